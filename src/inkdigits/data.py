@@ -1,0 +1,143 @@
+"""MNIST as whole tensors, and the fixed split that keeps every figure honest.
+
+The 60,000 training pictures are divided once, by a fixed seed and stratified by digit:
+90 % train the weights, 5 % choose the checkpoint (validation), 5 % fit the temperature and the
+accept threshold (calibration). The 10,000 test pictures are apart and choose nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.datasets import MNIST
+
+from inkdigits.errors import DataError
+
+SPLIT_SEED = 20261123
+VALIDATION_FRACTION = 0.05
+CALIBRATION_FRACTION = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """Labelled ink.
+
+    Attributes:
+        inks: (N, 28, 28) uint8; 0 is paper, 255 is ink.
+        labels: (N,) int64, 0 to 9.
+    """
+
+    inks: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor) -> Digits:
+        return Digits(self.inks[index], self.labels[index])
+
+    def to(self, device: torch.device) -> Digits:
+        """The same digits on ``device``."""
+        return Digits(self.inks.to(device), self.labels.to(device))
+
+    def digest(self) -> str:
+        """SHA-256 of the pictures and labels: which data this was."""
+        content = hashlib.sha256(self.inks.cpu().numpy().tobytes())
+        content.update(self.labels.to(torch.uint8).cpu().numpy().tobytes())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Train, validation and calibration from MNIST's training part; test is its test part."""
+
+    train: Digits
+    validation: Digits
+    calibration: Digits
+    test: Digits
+
+
+def load_splits(root: Path, *, download: bool = False, seed: int = SPLIT_SEED) -> Splits:
+    """MNIST from ``root`` in TorchVision's layout (``root/MNIST/raw``), split.
+
+    Raises:
+        DataError: the files aren't there and ``download`` is off, or they aren't MNIST's shape.
+    """
+    training = _read(root, train=True, download=download)
+    test = _read(root, train=False, download=download)
+    train, validation, calibration = stratified_split(
+        training.labels, (VALIDATION_FRACTION, CALIBRATION_FRACTION), seed
+    )
+    return Splits(training[train], training[validation], training[calibration], test)
+
+
+def _read(root: Path, *, train: bool, download: bool) -> Digits:
+    try:
+        dataset = MNIST(str(root), train=train, download=download)
+    except (RuntimeError, OSError, ValueError) as error:
+        part = "training" if train else "test"
+        raise DataError(
+            f"MNIST's {part} part can't be read from {root}/MNIST/raw: {error}"
+            + ("" if download else " Pass --download to fetch it, or --data for another folder.")
+        ) from error
+    inks, labels = dataset.data, dataset.targets.long()
+    if inks.ndim != 3 or inks.shape[1:] != (28, 28) or len(inks) != len(labels) or not len(inks):
+        raise DataError(
+            f"{root}/MNIST/raw holds pictures {tuple(inks.shape)} and {len(labels)} labels; "
+            "expected (N, 28, 28) and N"
+        )
+    return Digits(inks, labels)
+
+
+def stratified_split(
+    labels: Tensor, fractions: tuple[float, ...], seed: int
+) -> tuple[Tensor, ...]:
+    """Disjoint indices: what is left first, then a part for each of ``fractions``.
+
+    Each part has, of each digit, its share rounded; what rounding leaves over goes to the digits
+    with the largest remainders, so that the part's size is the rounded share of all of them.
+
+    Args:
+        labels: (N,) int64.
+        fractions: the parts' shares of N; their sum is below 1.
+        seed: which division; the same seed and labels give the same one.
+
+    Returns:
+        ``len(fractions) + 1`` tensors of int64 indices, each sorted, together all of 0 to N-1.
+
+    Raises:
+        DataError: a share is so small that a part would be empty, or they sum to 1 or more.
+    """
+    if not 0 < sum(fractions) < 1:
+        raise DataError(f"the parts' shares {fractions} must sum to more than 0 and less than 1")
+    generator = torch.Generator().manual_seed(seed)
+    digits = labels.unique()
+    shuffled = []
+    for digit in digits:
+        of_digit = (labels == digit).nonzero().squeeze(1)
+        shuffled.append(of_digit[torch.randperm(len(of_digit), generator=generator)])
+    parts = []
+    for fraction in fractions:
+        sizes = _shares(torch.tensor([len(s) for s in shuffled]), fraction, len(labels))
+        if not sizes.sum():
+            raise DataError(f"a share of {fraction} of {len(labels)} pictures is empty")
+        parts.append(
+            torch.cat([s[:n] for s, n in zip(shuffled, sizes.tolist(), strict=True)])
+        )
+        shuffled = [s[n:] for s, n in zip(shuffled, sizes.tolist(), strict=True)]
+    return (torch.cat(shuffled).sort().values, *(part.sort().values for part in parts))
+
+
+def _shares(available: Tensor, fraction: float, total: int) -> Tensor:
+    """How many of each digit: largest-remainder rounding to ``round(fraction * total)``."""
+    wanted = round(fraction * total)
+    exact = available.double() / available.sum() * wanted
+    sizes = exact.floor().long()
+    left = wanted - int(sizes.sum())
+    order = (exact - sizes).argsort(descending=True, stable=True)
+    sizes[order[:left]] += 1
+    return sizes
