@@ -1,0 +1,324 @@
+"""From results to figures; the only user of matplotlib.
+
+Every function takes results that were computed elsewhere and returns a Figure; nothing is drawn
+on a screen and no global state (pyplot, rcParams) is touched. Colours are Okabe and Ito's, which
+stay apart for colour-blind viewers (jfly.uni-koeln.de/color, 2008).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from inkdigits.errors import DataError
+from inkdigits.evaluation import wilson_interval
+from inkdigits.scoring import ReliabilityCurve
+
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure as PNG at 150 dots per inch; folders are made, the file appears whole.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OSError: the folder or the file can't be written.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(unfinished, format="png", dpi=150, facecolor="white")
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return target
+
+
+def reliability_diagram(
+    before: ReliabilityCurve,
+    after: ReliabilityCurve,
+    *,
+    titles: tuple[str, str] = ("Before calibration", "After calibration"),
+) -> Figure:
+    """Accuracy against confidence, before and after, over histograms of the pictures' numbers.
+
+    Points are bins, their bars 95 % Wilson intervals; on the diagonal, confidence is honest.
+
+    Args:
+        before: the curve at temperature 1.
+        after: the curve at the fitted temperature.
+        titles: of the two columns; the ECE is added.
+    """
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    figure.suptitle(f"Does the confidence match the accuracy?   n = {before.n:,}", fontsize=14)
+    axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
+    for column, (curve, title) in enumerate(zip((before, after), titles, strict=True)):
+        top: Axes = axes[0, column]
+        bottom: Axes = axes[1, column]
+        intervals = np.array(
+            [
+                wilson_interval(round(accuracy * count), int(count))
+                for accuracy, count in zip(curve.accuracy, curve.count, strict=True)
+            ]
+        )
+        # Rounding may put an end a hair on the wrong side of the point.
+        errors = np.maximum(np.abs(intervals.T - curve.accuracy), 0)
+        top.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="honest")
+        top.errorbar(
+            curve.confidence,
+            curve.accuracy,
+            yerr=errors,
+            color=BLUE,
+            ecolor=BLUE,
+            marker="o",
+            linewidth=1.2,
+            elinewidth=1,
+            capsize=3,
+            label="bins, 95 % interval",
+        )
+        top.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="auto")
+        top.set_title(f"{title}: ECE {100 * curve.ece:.2f} %")
+        top.grid(alpha=0.3)
+        bottom.bar(
+            curve.lower,
+            curve.count,
+            width=curve.upper - curve.lower,
+            align="edge",
+            color=ORANGE,
+            edgecolor="white",
+        )
+        bottom.set_yscale("log")
+        bottom.set_xlabel("confidence of the digit read")
+        bottom.grid(axis="y", alpha=0.3)
+    axes[0, 0].set_ylabel("share read right")
+    axes[1, 0].set_ylabel("pictures (log)")
+    axes[0, 0].legend(loc="upper left", frameon=False)
+    return figure
+
+
+def confusion_matrix_figure(matrix: npt.NDArray[np.int64]) -> Figure:
+    """The confusion matrix, counts written in; colour shows mistakes only.
+
+    Args:
+        matrix: (10, 10) counts, row = true digit, column = digit read.
+
+    Raises:
+        DataError: another shape, or no pictures.
+    """
+    if matrix.shape != (10, 10) or matrix.sum() == 0:
+        raise DataError(f"a confusion matrix is (10, 10) and not empty; this is {matrix.shape}")
+    n, wrong = int(matrix.sum()), int(matrix.sum() - np.trace(matrix))
+    # Hundreds of hits beside single mistakes: one colour scale for both would hide the mistakes.
+    mistakes = matrix - np.diag(np.diag(matrix))
+    figure = Figure(figsize=(7.5, 7.2), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(2, int(mistakes.max())))
+    darkest = max(2, int(mistakes.max()))
+    for true in range(10):
+        for read in range(10):
+            count = int(matrix[true, read])
+            hit = true == read
+            if count == 0 and not hit:
+                continue
+            dark = not hit and count > 0.6 * darkest
+            axes.text(
+                read,
+                true,
+                f"{count:,}",
+                ha="center",
+                va="center",
+                fontsize=10 if hit else 12,
+                fontweight="normal" if hit else "bold",
+                color="white" if dark else (BLUE if hit else "black"),
+            )
+    axes.set_xticks(range(10))
+    axes.set_yticks(range(10))
+    axes.set_xticks(np.arange(-0.5, 10), minor=True)
+    axes.set_yticks(np.arange(-0.5, 10), minor=True)
+    axes.grid(which="minor", color="0.9")
+    axes.tick_params(which="minor", length=0)
+    axes.set_xlabel("digit read")
+    axes.set_ylabel("true digit")
+    axes.set_title(f"What was read as what: {wrong:,} of {n:,} wrong", fontsize=14)
+    return figure
+
+
+def misread_figure(
+    inks: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    confidence: npt.NDArray[np.float64],
+    max_items: int = 40,
+) -> Figure:
+    """The misread digits as the model saw them, the most confident mistake first.
+
+    Args:
+        inks: (N, 28, 28) uint8, 255 is ink; all pictures, or the misread ones alone.
+        labels: (N,) true digits.
+        predicted: (N,) digits read.
+        confidence: (N,) confidence of the digit read, 0 to 1.
+        max_items: how many to draw at most, at least 1.
+
+    Raises:
+        DataError: shapes that don't belong together, or ``max_items`` below 1.
+    """
+    n = len(inks)
+    if inks.shape != (n, 28, 28) or any(a.shape != (n,) for a in (labels, predicted, confidence)):
+        raise DataError(
+            f"inks must be (N, 28, 28) with N labels, readings and confidences; this is "
+            f"{inks.shape}, {labels.shape}, {predicted.shape}, {confidence.shape}"
+        )
+    if max_items < 1:
+        raise DataError(f"max_items is {max_items}; at least 1 is needed")
+    wrong = np.flatnonzero(labels != predicted)
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:max_items]
+    columns = min(10, max(5, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    figure = Figure(figsize=(1.15 * columns, 1.55 * rows + 0.7), layout="constrained")
+    title = f"Misread: {len(wrong):,} of {n:,}"
+    if len(shown) < len(wrong):
+        title += f", the {len(shown)} most confident"
+    figure.suptitle(title, fontsize=13)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, index in zip(panels, shown, strict=False):
+        panel.imshow(255 - inks[index], cmap="gray", vmin=0, vmax=255)
+        panel.set_title(
+            f"{labels[index]} read as {predicted[index]}\n{100 * confidence[index]:.1f} %",
+            fontsize=9,
+        )
+    return figure
+
+
+def training_history(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Losses, validation accuracy and learning rate, epoch by epoch.
+
+    Args:
+        history: one mapping an epoch, with the keys epoch, train_loss, validation_loss,
+            validation_accuracy (0 to 1) and learning_rate.
+
+    Raises:
+        DataError: no epochs, or a key is missing.
+    """
+    if not history:
+        raise DataError("the training history is empty")
+    keys = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "learning_rate")
+    missing = [key for key in keys if any(key not in row for row in history)]
+    if missing:
+        raise DataError(f"the training history lacks {', '.join(missing)}")
+    epoch, train, validation, accuracy, rate = (
+        np.array([row[key] for row in history], dtype=np.float64) for key in keys
+    )
+    best = int(accuracy.argmax())
+    figure = Figure(figsize=(12, 3.9), layout="constrained")
+    figure.suptitle(
+        f"Training, {len(history)} epochs: best validation accuracy "
+        f"{100 * accuracy[best]:.2f} % in epoch {epoch[best]:g}",
+        fontsize=14,
+    )
+    losses, accuracies, rates = figure.subplots(1, 3)
+    losses.plot(epoch, train, color=BLUE, marker=".", label="training (augmented)")
+    losses.plot(epoch, validation, color=VERMILION, marker=".", label="validation")
+    losses.set_yscale("log")
+    losses.set(title="Loss", ylabel="cross-entropy, nats (log)")
+    losses.legend(frameon=False)
+    accuracies.plot(epoch, 100 * accuracy, color=GREEN, marker=".")
+    accuracies.plot(epoch[best], 100 * accuracy[best], color="black", marker="*", markersize=11)
+    accuracies.set(title="Validation accuracy", ylabel="%")
+    rates.plot(epoch, rate, color=ORANGE, marker=".")
+    rates.set(title="Learning rate")
+    for axes in (losses, accuracies, rates):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def augmentation_preview(
+    originals: npt.NDArray[np.uint8], augmented: npt.NDArray[np.uint8]
+) -> Figure:
+    """A contact sheet: each original at the left, what augmentation made of it beside it.
+
+    Args:
+        originals: (N, 28, 28) uint8, 255 is ink, N at least 1.
+        augmented: (N, K, 28, 28) uint8, K at least 1.
+
+    Raises:
+        DataError: shapes that don't belong together.
+    """
+    n, k = augmented.shape[:2] if augmented.ndim == 4 else (0, 0)
+    if n < 1 or k < 1 or augmented.shape[2:] != (28, 28) or originals.shape != (n, 28, 28):
+        raise DataError(
+            "originals must be (N, 28, 28) and augmented (N, K, 28, 28), neither empty; these are "
+            f"{originals.shape} and {augmented.shape}"
+        )
+    figure = Figure(figsize=(0.85 * (k + 1), 0.85 * n + 0.8), layout="constrained")
+    figure.suptitle(f"Augmentation: {n} digits, {k} variants each", fontsize=13)
+    panels = figure.subplots(n, k + 1, squeeze=False)
+    for row in range(n):
+        for column in range(k + 1):
+            ink = originals[row] if column == 0 else augmented[row, column - 1]
+            panel: Axes = panels[row, column]
+            panel.imshow(255 - ink, cmap="gray", vmin=0, vmax=255)
+            panel.set_xticks([])
+            panel.set_yticks([])
+            for spine in panel.spines.values():
+                spine.set_color(BLUE if column == 0 else "0.85")
+                spine.set_linewidth(2 if column == 0 else 0.8)
+    panels[0, 0].set_title("original", fontsize=10, color=BLUE)
+    return figure
+
+
+def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """How many times faster the contender is than the baseline, task by task.
+
+    Args:
+        rows: mappings with the keys task, baseline, contender (str) and speedup (baseline's time
+            divided by the contender's, above 0); drawn in their order from the top.
+
+    Raises:
+        DataError: no rows, or a speed-up that isn't a finite number above 0.
+    """
+    if not rows:
+        raise DataError("there are no speed-ups to draw")
+    values = np.array([float(row["speedup"]) for row in rows])
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise DataError(f"speed-ups must be finite and above 0; these are {values.tolist()}")
+    times = "\N{MULTIPLICATION SIGN}"
+    figure = Figure(figsize=(9, 0.5 * len(rows) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(
+        range(len(rows)), values, color=[BLUE if value >= 1 else VERMILION for value in values]
+    )
+    axes.bar_label(bars, labels=[f"{value:.3g}{times}" for value in values], padding=4)
+    axes.set_yticks(
+        range(len(rows)),
+        [f"{row['task']}\n{row['contender']} against {row['baseline']}" for row in rows],
+        fontsize=9,
+    )
+    axes.invert_yaxis()
+    axes.axvline(1, color="black", linewidth=1.2)
+    if values.max() > 10 * values.min():
+        axes.set_xscale("log")
+        axes.set_xlim(min(0.8, 0.7 * values.min()), 1.6 * max(1, values.max()))
+    else:
+        axes.set_xlim(0, 1.15 * max(1, values.max()))
+    axes.set_xlabel(f"times as fast (1{times} = as fast as the baseline)")
+    axes.set_title(
+        f"Speed-up in {len(rows)} tasks: faster in {int((values > 1).sum())}", fontsize=13
+    )
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    return figure

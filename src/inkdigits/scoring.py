@@ -1,0 +1,280 @@
+"""How good probabilities are: proper scores, reliability, and intervals on both.
+
+Pure functions of probabilities and labels; nothing here knows where either comes from. NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from inkdigits.errors import ConfigError, DataError
+
+Scheme: TypeAlias = Literal["equal_width", "adaptive"]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Metric: TypeAlias = Callable[[Floats, npt.NDArray[np.int64]], float]
+
+N_DIGITS = 10
+N_BINS = 15
+N_RESAMPLES = 1000
+LEVEL = 0.95
+# Rounding of a float32 softmax stays well below this; a row of logits doesn't.
+_SUM_TOLERANCE = 1e-4
+
+
+def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Mean of -ln(probability of the true digit), in nats; 0 is perfect.
+
+    A probability that underflowed to 0 counts as 2.2e-308 (a loss of 708), so that one picture
+    can't make the mean infinite. Shapes and errors as in ``check_probabilities``.
+    """
+    p, y = check_probabilities(probabilities, labels)
+    likelihood = np.maximum(p[np.arange(len(y)), y], np.finfo(np.float64).tiny)
+    return float(-np.log(likelihood).mean())
+
+
+def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Brier score as a sum over the ten digits, from 0 (perfect) to 2.
+
+    Mean over pictures of sum over digits of (probability - indicator)^2, Brier's own form
+    ("Verification of forecasts expressed in terms of probability", Monthly Weather Review 78,
+    1950, page 1). Libraries that average over the digits report a tenth of it. Shapes and errors
+    as in ``check_probabilities``.
+    """
+    p, y = check_probabilities(probabilities, labels)
+    # sum (p - e)^2 = sum p^2 - 2 p_true + 1, without building the (N, 10) indicators.
+    return float(np.mean((p * p).sum(axis=1) - 2 * p[np.arange(len(y)), y] + 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReliabilityCurve:
+    """Confidence against accuracy, bin by bin; bins that hold no picture are left out.
+
+    Attributes:
+        lower: (M,) float64, the bins' lower edges, excluded.
+        upper: (M,) float64, the bins' upper edges, included.
+        confidence: (M,) float64, mean confidence in each bin.
+        accuracy: (M,) float64, share read right in each bin.
+        count: (M,) int64, pictures in each bin, all above 0.
+    """
+
+    lower: Floats
+    upper: Floats
+    confidence: Floats
+    accuracy: Floats
+    count: npt.NDArray[np.int64]
+
+    @property
+    def n(self) -> int:
+        """How many pictures the curve is drawn from."""
+        return int(self.count.sum())
+
+    @property
+    def ece(self) -> float:
+        """Mean of |accuracy - confidence| over the bins, weighted by their pictures; 0 to 1."""
+        return float(np.sum(self.count * np.abs(self.accuracy - self.confidence)) / self.n)
+
+
+def reliability_curve(
+    probabilities: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    n_bins: int = N_BINS,
+    scheme: Scheme = "equal_width",
+) -> ReliabilityCurve:
+    """Bin the pictures by the confidence of the digit read, and compare with the accuracy.
+
+    Args:
+        probabilities: (N, 10), rows summing to 1.
+        labels: (N,) integers from 0 to 9.
+        n_bins: how many bins, at least 1.
+        scheme: "equal_width" cuts [0, 1] evenly (Naeini, Cooper and Hauskrecht, AAAI 2015; Guo
+            et al. 2017, section 2). "adaptive" gives each bin the same number of pictures
+            (Nixon et al., "Measuring Calibration in Deep Learning", CVPR workshops 2019,
+            section 3); equal confidences share a bin, so that order can't matter.
+
+    Raises:
+        DataError: as ``check_probabilities``.
+        ConfigError: an unknown scheme, or fewer than 1 bin.
+    """
+    p, y = check_probabilities(probabilities, labels)
+    if n_bins < 1:
+        raise ConfigError(f"n_bins is {n_bins}; at least 1 is needed")
+    confidence = p.max(axis=1)
+    if scheme == "equal_width":
+        edges = np.linspace(0, 1, n_bins + 1)
+        edges[-1] = max(1.0, confidence.max())  # a float32 row may round to a little over 1
+    elif scheme == "adaptive":
+        # The k-th upper edge is the confidence of the last of the first k/n_bins pictures.
+        last = -(-len(y) * np.arange(1, n_bins + 1) // n_bins) - 1
+        edges = np.concatenate(([0.0], np.unique(np.sort(confidence)[np.maximum(last, 0)])))
+    else:
+        raise ConfigError(f"scheme is {scheme!r}; it must be 'equal_width' or 'adaptive'")
+    bins = np.searchsorted(edges[1:-1], confidence, side="left")
+    size = len(edges) - 1
+    count = np.bincount(bins, minlength=size)
+    used = count > 0
+    right = np.bincount(bins, weights=p.argmax(axis=1) == y, minlength=size)
+    total = np.bincount(bins, weights=confidence, minlength=size)
+    return ReliabilityCurve(
+        lower=edges[:-1][used],
+        upper=edges[1:][used],
+        confidence=total[used] / count[used],
+        accuracy=right[used] / count[used],
+        count=count[used],
+    )
+
+
+def expected_calibration_error(
+    probabilities: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    n_bins: int = N_BINS,
+    scheme: Scheme = "equal_width",
+) -> float:
+    """ECE of the digit read, from 0 to 1; arguments and errors as in ``reliability_curve``.
+
+    It is biased upwards where bins hold few pictures: a perfectly calibrated reader scores a
+    little over 0 (Nixon et al. 2019, section 3).
+    """
+    return reliability_curve(probabilities, labels, n_bins, scheme).ece
+
+
+def bootstrap_interval(
+    metric: Metric,
+    probabilities: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    n_resamples: int = N_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a metric (Efron and Tibshirani 1993, section 13.3).
+
+    Pictures are drawn with replacement. Resampling adds noise of its own to each bin, so for ECE
+    the interval leans upwards, and may lie above a very small value.
+
+    Args:
+        metric: takes (N, 10) float64 and (N,) int64 and returns a float.
+        probabilities: (N, 10), rows summing to 1.
+        labels: (N,) integers from 0 to 9.
+        n_resamples: how many times to draw, at least 1.
+        level: the share of resamples inside the interval, between 0 and 1.
+        seed: the same seed gives the same interval.
+
+    Returns:
+        The low and the high end, in the metric's own unit.
+
+    Raises:
+        DataError: as ``check_probabilities``.
+        ConfigError: a level outside (0, 1), or no resamples.
+    """
+    p, y = check_probabilities(probabilities, labels)
+    check_level(level)
+    if n_resamples < 1:
+        raise ConfigError(f"n_resamples is {n_resamples}; at least 1 is needed")
+    rng = np.random.default_rng(seed)
+    values = np.empty(n_resamples)
+    for i in range(n_resamples):
+        drawn = rng.integers(len(y), size=len(y))
+        values[i] = metric(p[drawn], y[drawn])
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric's value with the ends of its bootstrap interval, all in the metric's unit."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbabilityScores:
+    """How good probabilities are: NLL (nats), Brier (0 to 2), and both kinds of ECE (0 to 1)."""
+
+    nll: Estimate
+    brier: Estimate
+    ece: Estimate
+    ece_adaptive: Estimate
+
+
+def score_probabilities(
+    probabilities: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> ProbabilityScores:
+    """NLL, Brier and both ECEs (15 bins), each with its bootstrap interval.
+
+    Arguments and errors as in ``bootstrap_interval``.
+    """
+
+    def adaptive(p: Floats, y: npt.NDArray[np.int64]) -> float:
+        return expected_calibration_error(p, y, scheme="adaptive")
+
+    def estimate(metric: Metric) -> Estimate:
+        p, y = check_probabilities(probabilities, labels)
+        return Estimate(metric(p, y), *bootstrap_interval(metric, p, y, n_resamples, level, seed))
+
+    return ProbabilityScores(
+        nll=estimate(nll),
+        brier=estimate(brier),
+        ece=estimate(expected_calibration_error),
+        ece_adaptive=estimate(adaptive),
+    )
+
+
+def check_probabilities(
+    probabilities: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Probabilities as (N, 10) float64 and labels as (N,) int64, or a DataError that says why.
+
+    Raises:
+        DataError: empty; another shape; not finite; negative; rows that don't sum to 1 within
+            1e-4; labels that aren't integers from 0 to 9.
+    """
+    p = check_scores(probabilities, "probabilities")
+    if p.min() < 0:
+        raise DataError(f"probabilities must not be negative; the lowest is {p.min():g}")
+    furthest = float(np.abs(p.sum(axis=1) - 1).max())
+    if furthest > _SUM_TOLERANCE:
+        raise DataError(
+            f"probabilities must sum to 1 within {_SUM_TOLERANCE:g}; a row is {furthest:g} off"
+        )
+    return p, check_labels(labels, len(p))
+
+
+def check_level(level: float) -> None:
+    """Raise a ConfigError unless a confidence level lies strictly between 0 and 1."""
+    if not 0 < level < 1:
+        raise ConfigError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
+
+
+def check_scores(scores: npt.ArrayLike, name: str) -> Floats:
+    """Scores as (N, 10) float64, finite, N at least 1; ``name`` is for the DataError."""
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != N_DIGITS:
+        raise DataError(f"{name} must have the shape (N, {N_DIGITS}); this is {values.shape}")
+    if len(values) == 0:
+        raise DataError(f"{name} are empty: at least one picture is needed")
+    if not np.isfinite(values).all():
+        raise DataError(f"{name} hold a value that isn't finite")
+    return values
+
+
+def check_labels(labels: npt.ArrayLike, n: int) -> npt.NDArray[np.int64]:
+    """Labels as (n,) int64 from 0 to 9; raises DataError."""
+    values = np.asarray(labels)
+    if values.shape != (n,):
+        raise DataError(f"labels must have the shape ({n},), one a picture; this is {values.shape}")
+    if not np.issubdtype(values.dtype, np.integer):
+        raise DataError(f"labels must be integers; these are {values.dtype}")
+    if values.min() < 0 or values.max() >= N_DIGITS:
+        raise DataError(f"labels run from {values.min()} to {values.max()}; the limits are 0 and 9")
+    return values.astype(np.int64)
