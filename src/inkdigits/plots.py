@@ -7,22 +7,28 @@ stay apart for colour-blind viewers (jfly.uni-koeln.de/color, 2008).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from inkdigits.errors import DataError
 from inkdigits.evaluation import wilson_interval
 from inkdigits.scoring import ReliabilityCurve
 
+if TYPE_CHECKING:
+    from inkdigits.architecture import Layer
+
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
@@ -72,8 +78,7 @@ def reliability_diagram(
                 for accuracy, count in zip(curve.accuracy, curve.count, strict=True)
             ]
         )
-        # Rounding may put an end a hair on the wrong side of the point.
-        errors = np.maximum(np.abs(intervals.T - curve.accuracy), 0)
+        errors = np.abs(intervals.T - curve.accuracy)
         top.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="honest")
         top.errorbar(
             curve.confidence,
@@ -82,12 +87,12 @@ def reliability_diagram(
             color=BLUE,
             ecolor=BLUE,
             marker="o",
-            linewidth=1.2,
+            linestyle="none",
             elinewidth=1,
             capsize=3,
             label="bins, 95 % interval",
         )
-        top.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="auto")
+        top.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
         top.set_title(f"{title}: ECE {100 * curve.ece:.2f} %")
         top.grid(alpha=0.3)
         bottom.bar(
@@ -99,11 +104,12 @@ def reliability_diagram(
             edgecolor="white",
         )
         bottom.set_yscale("log")
+        bottom.set_ylim(0.7, 2 * curve.n)
         bottom.set_xlabel("confidence of the digit read")
         bottom.grid(axis="y", alpha=0.3)
     axes[0, 0].set_ylabel("share read right")
     axes[1, 0].set_ylabel("pictures (log)")
-    axes[0, 0].legend(loc="upper left", frameon=False)
+    axes[0, 0].legend(loc="lower right")
     return figure
 
 
@@ -123,8 +129,8 @@ def confusion_matrix_figure(matrix: npt.NDArray[np.int64]) -> Figure:
     mistakes = matrix - np.diag(np.diag(matrix))
     figure = Figure(figsize=(7.5, 7.2), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(2, int(mistakes.max())))
     darkest = max(2, int(mistakes.max()))
+    axes.imshow(np.ma.masked_equal(mistakes, 0), cmap="Oranges", vmin=0, vmax=darkest)
     for true in range(10):
         for read in range(10):
             count = int(matrix[true, read])
@@ -164,7 +170,7 @@ def misread_figure(
     """The misread digits as the model saw them, the most confident mistake first.
 
     Args:
-        inks: (N, 28, 28) uint8, 255 is ink; all pictures, or the misread ones alone.
+        inks: (N, 28, 28) uint8, 255 is ink; every picture of the set, as the title counts them.
         labels: (N,) true digits.
         predicted: (N,) digits read.
         confidence: (N,) confidence of the digit read, 0 to 1.
@@ -191,10 +197,10 @@ def misread_figure(
         title += f", the {len(shown)} most confident"
     figure.suptitle(title, fontsize=13)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels:
+    for panel in panels[len(shown) :]:
         panel.set_axis_off()
     for panel, index in zip(panels, shown, strict=False):
-        panel.imshow(255 - inks[index], cmap="gray", vmin=0, vmax=255)
+        _draw_ink(panel, inks[index], frame="0.8")
         panel.set_title(
             f"{labels[index]} read as {predicted[index]}\n{100 * confidence[index]:.1f} %",
             fontsize=9,
@@ -229,7 +235,7 @@ def training_history(history: Sequence[Mapping[str, float]]) -> Figure:
         fontsize=14,
     )
     losses, accuracies, rates = figure.subplots(1, 3)
-    losses.plot(epoch, train, color=BLUE, marker=".", label="training (augmented)")
+    losses.plot(epoch, train, color=BLUE, marker=".", label="training")
     losses.plot(epoch, validation, color=VERMILION, marker=".", label="validation")
     losses.set_yscale("log")
     losses.set(title="Loss", ylabel="cross-entropy, nats (log)")
@@ -271,14 +277,18 @@ def augmentation_preview(
         for column in range(k + 1):
             ink = originals[row] if column == 0 else augmented[row, column - 1]
             panel: Axes = panels[row, column]
-            panel.imshow(255 - ink, cmap="gray", vmin=0, vmax=255)
-            panel.set_xticks([])
-            panel.set_yticks([])
-            for spine in panel.spines.values():
-                spine.set_color(BLUE if column == 0 else "0.85")
-                spine.set_linewidth(2 if column == 0 else 0.8)
+            _draw_ink(panel, ink, frame=BLUE if column == 0 else "0.8")
     panels[0, 0].set_title("original", fontsize=10, color=BLUE)
     return figure
+
+
+def _draw_ink(axes: Axes, ink: npt.NDArray[np.uint8], frame: str) -> None:
+    """Black ink on white, as on paper, in a thin frame."""
+    axes.imshow(255 - ink, cmap="gray", vmin=0, vmax=255)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(frame)
 
 
 def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -296,13 +306,21 @@ def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
     values = np.array([float(row["speedup"]) for row in rows])
     if not (np.isfinite(values) & (values > 0)).all():
         raise DataError(f"speed-ups must be finite and above 0; these are {values.tolist()}")
-    times = "\N{MULTIPLICATION SIGN}"
     figure = Figure(figsize=(9, 0.5 * len(rows) + 1.5), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(
-        range(len(rows)), values, color=[BLUE if value >= 1 else VERMILION for value in values]
-    )
-    axes.bar_label(bars, labels=[f"{value:.3g}{times}" for value in values], padding=4)
+    # Bars start at 1 where the scale is logarithmic (it has no 0): shorter is slower either way.
+    logarithmic = bool(values.max() > 10 * values.min())
+    start = 1.0 if logarithmic else 0.0
+    colours = [BLUE if value >= 1 else VERMILION for value in values]
+    axes.barh(range(len(rows)), values - start, left=start, color=colours)
+    for row, value in enumerate(values):
+        axes.annotate(
+            f"{value:.3g}{TIMES}",
+            xy=(max(1, value), row),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+        )
     axes.set_yticks(
         range(len(rows)),
         [f"{row['task']}\n{row['contender']} against {row['baseline']}" for row in rows],
@@ -310,15 +328,73 @@ def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
     )
     axes.invert_yaxis()
     axes.axvline(1, color="black", linewidth=1.2)
-    if values.max() > 10 * values.min():
+    if logarithmic:
         axes.set_xscale("log")
-        axes.set_xlim(min(0.8, 0.7 * values.min()), 1.6 * max(1, values.max()))
+        axes.set_xlim(min(0.8, 0.8 * values.min()), 1.8 * max(1, values.max()))
     else:
         axes.set_xlim(0, 1.15 * max(1, values.max()))
-    axes.set_xlabel(f"times as fast (1{times} = as fast as the baseline)")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}{TIMES}")
+    axes.set_xlabel(f"times as fast (1{TIMES} = as fast as the baseline)")
     axes.set_title(
         f"Speed-up in {len(rows)} tasks: faster in {int((values > 1).sum())}", fontsize=13
     )
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     return figure
+
+
+def architecture_diagram() -> Figure:
+    """MNISTClassifier as blocks of feature maps, with the layers between and their parameters.
+
+    Read from a forward pass of the real network (``architecture.trace_layers``); needs torch.
+    """
+    from inkdigits.architecture import trace_layers
+
+    layers = trace_layers()
+    # One block for each shape that a picture takes on; layers that keep the shape join its block.
+    blocks: list[tuple[tuple[int, ...], list[Layer]]] = [((1, 28, 28), [])]
+    for layer in layers:
+        if layer.output_shape != blocks[-1][0]:
+            blocks.append((layer.output_shape, []))
+        blocks[-1][1].append(layer)
+    total = sum(layer.parameters for layer in layers)
+
+    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(f"MNISTClassifier: {total:,} parameters", fontsize=15)
+    axes.set_axis_off()
+    axes.set(xlim=(-0.55, len(blocks) - 0.4), ylim=(-1.1, 1.15))
+    for x, (shape, members) in enumerate(blocks):
+        _draw_block(axes, x, shape)
+        size = f" {TIMES} ".join(str(side) for side in shape)
+        axes.text(x, 1.0, size, ha="center", fontsize=12, fontweight="bold")
+        if x > 0:
+            axes.annotate(
+                "",
+                xy=(x - 0.36, 0.4),
+                xytext=(x - 0.58, 0.4),
+                arrowprops={"arrowstyle": "->", "color": GREY, "linewidth": 1.5},
+            )
+        lines = [_describe(layer) for layer in members] or ["standardised ink"]
+        axes.text(x, -0.3, "\n".join(lines), ha="center", va="top", fontsize=10, linespacing=1.5)
+    return figure
+
+
+def _describe(layer: Layer) -> str:
+    text = layer.kind if layer.name == layer.kind.lower() else f"{layer.name}: {layer.kind}"
+    return f"{text}\n({layer.parameters:,} parameters)" if layer.parameters else text
+
+
+def _draw_block(axes: Axes, x: float, shape: tuple[int, ...]) -> None:
+    """A stack of sheets for feature maps (C, H, W), a bar for a vector; sides to scale by kind."""
+    if len(shape) == 1:
+        height = 0.12 * math.log2(shape[0]) / 2
+        axes.add_patch(Rectangle((x - 0.04, 0.4 - height / 2), 0.08, height, color=ORANGE))
+        return
+    sheets = 1 + math.ceil(math.log2(shape[0]))
+    # The axes are about 13 by 5 inches for 7 by 2.6 units: near enough to square sheets.
+    side = 0.5 * shape[1] / 28
+    for sheet in reversed(range(sheets)):
+        shift = 0.025 * (sheet - (sheets - 1) / 2)
+        corner = (x + shift - side / 2, 0.4 + shift - side / 2)
+        axes.add_patch(Rectangle(corner, side, side, facecolor=BLUE, edgecolor="white"))
