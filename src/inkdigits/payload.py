@@ -1,0 +1,246 @@
+"""From what a client sends to the bytes of its pictures, within limits; knows no statuses.
+
+PayloadError             the request doesn't carry pictures as docs/api.md says
+├── EmptyBodyError           there is no body
+├── IncompleteBodyError      the body ends before its announced length
+├── BodyTooLargeError        the body is over the limit in bytes
+├── UnsupportedTypeError     a Content-Type that isn't taken
+├── InvalidJsonError         the body isn't JSON
+├── MissingFieldError        the picture's field isn't there
+├── WrongShapeError          JSON or a form of another shape
+└── TooManyPicturesError     more pictures than one request may carry
+UnreadableImageError
+├── InvalidBase64Error       the text isn't base64
+└── InvalidDataUrlError      a data URL, but not of a base64 picture
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from typing import IO
+
+from flask import Request
+from PIL import Image
+
+from inkdigits.errors import ImageTooLargeError, InkdigitsError, UnreadableImageError
+
+# RFC 2397: data:[<mediatype>][;<attribute>=<value>]*[;base64],<data>
+_DATA_URL_HEAD = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*)", re.IGNORECASE)
+_URL_SAFE = str.maketrans("-_", "+/")
+_HEADERS_READ = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+class PayloadError(InkdigitsError, ValueError):
+    """The request doesn't carry pictures as it should."""
+
+
+class EmptyBodyError(PayloadError):
+    """There is no body."""
+
+
+class IncompleteBodyError(PayloadError):
+    """The body ends before its announced length: the client went away or fell silent."""
+
+
+class BodyTooLargeError(PayloadError):
+    """The body is over the limit in bytes."""
+
+
+class UnsupportedTypeError(PayloadError):
+    """The body is of a Content-Type that isn't taken."""
+
+
+class InvalidJsonError(PayloadError):
+    """The body isn't JSON."""
+
+
+class MissingFieldError(PayloadError):
+    """The field that would hold the picture isn't there."""
+
+
+class WrongShapeError(PayloadError):
+    """JSON, or a form, of another shape than the one that is taken."""
+
+
+class TooManyPicturesError(PayloadError):
+    """More pictures than one request may carry."""
+
+
+class InvalidBase64Error(UnreadableImageError):
+    """The text isn't base64."""
+
+
+class InvalidDataUrlError(UnreadableImageError):
+    """The text is a data URL, but not one of a base64 picture."""
+
+
+class InMemoryRequest(Request):
+    """A request whose uploads stay in memory; Werkzeug puts larger ones in temporary files."""
+
+    def _get_file_stream(self, *_args: object, **_kwargs: object) -> IO[bytes]:
+        return io.BytesIO()
+
+
+def requested_pictures(request: Request, max_batch: int) -> bytes | list[str]:
+    """Take the picture out of a request, or the texts of a batch of pictures.
+
+    Args:
+        request: JSON, multipart/form-data, or a picture as its whole body.
+        max_batch: most pictures in one request.
+
+    Returns:
+        One encoded picture, not empty; or a batch's 1 to ``max_batch`` texts, to be decoded with
+        ``decode_picture``.
+
+    Raises:
+        PayloadError: one of its subclasses, which the module's docstring lists.
+        UnreadableImageError: the one picture is empty, or isn't base64.
+    """
+    kind = request.mimetype
+    if kind == "multipart/form-data":
+        return _picture_of_form(request)
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return _body(request)
+    if kind == "application/json" or kind.endswith("+json"):
+        return _pictures_of_json(_body(request), max_batch)
+    # One byte is enough to tell an empty request from one of the wrong type.
+    if not request.stream.read(1):
+        raise EmptyBodyError("The request has no body.")
+    raise UnsupportedTypeError(
+        f"Content-Type {kind or '(none)'} isn't taken; send application/json, image/* or "
+        "multipart/form-data."
+    )
+
+
+def _body(request: Request) -> bytes:
+    body: bytes = request.get_data(cache=False)
+    announced, limit = request.content_length, request.max_content_length
+    if announced is not None and len(body) < announced:
+        raise IncompleteBodyError(f"{announced} bytes were announced and {len(body)} came.")
+    # Werkzeug cuts a body of unknown length off at the limit, and doesn't say so.
+    if announced is None and limit is not None and len(body) >= limit:
+        raise BodyTooLargeError(f"The body is over the limit of {limit} bytes.")
+    if not body:
+        raise EmptyBodyError("The request has no body.")
+    return body
+
+
+def _picture_of_form(request: Request) -> bytes:
+    uploads = request.files.getlist("image")
+    if not uploads:
+        raise MissingFieldError('The form has no file in its field "image".')
+    if len(uploads) > 1:
+        raise WrongShapeError('A form carries one "image"; send several as JSON "images".')
+    picture: bytes = uploads[0].read()
+    if not picture:
+        raise UnreadableImageError("The picture is empty.")
+    return picture
+
+
+def _pictures_of_json(body: bytes, max_batch: int) -> bytes | list[str]:
+    try:
+        document = json.loads(body)
+    # JSON nested deeper than Python's stack is as useless as none.
+    except (ValueError, RecursionError):
+        raise InvalidJsonError("The body is not valid JSON.") from None
+    if not isinstance(document, dict):
+        raise WrongShapeError("The JSON must be an object.")
+    if "image" not in document and "images" not in document:
+        raise MissingFieldError('The JSON has neither "image" nor "images".')
+    if "image" in document and "images" in document:
+        raise WrongShapeError('The JSON must have "image" or "images", not both.')
+    if "image" in document:
+        if not isinstance(document["image"], str):
+            raise WrongShapeError('"image" must be a base64 string or a data URL.')
+        return decode_picture(document["image"])
+    texts = document["images"]
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise WrongShapeError('"images" must be a list of base64 strings or data URLs, not empty.')
+    if len(texts) > max_batch:
+        raise TooManyPicturesError(
+            f"The request carries {len(texts)} pictures; the limit is {max_batch}."
+        )
+    return texts
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode base64 strictly (RFC 4648 sections 4 and 5).
+
+    White space and missing padding are taken, and either alphabet; any other character is an
+    error, where Python's default would skip it and decode something else.
+
+    Args:
+        text: the base64 text.
+
+    Returns:
+        The decoded bytes, at least one.
+
+    Raises:
+        InvalidBase64Error: it isn't base64.
+        UnreadableImageError: it is empty.
+    """
+    compact = "".join(text.split()).translate(_URL_SAFE)
+    try:
+        decoded = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except ValueError as error:
+        raise InvalidBase64Error(f"The picture is not valid base64: {error}.") from None
+    if not decoded:
+        raise UnreadableImageError("The picture is empty.")
+    return decoded
+
+
+def decode_picture(text: str) -> bytes:
+    """Decode a picture from base64 text or from a ``data:`` URL (RFC 2397).
+
+    Args:
+        text: base64, or ``data:image/…;base64,…``.
+
+    Returns:
+        The encoded picture's bytes, at least one; not yet known to be a picture.
+
+    Raises:
+        InvalidDataUrlError: a data URL without ``;base64``, without a comma, or whose media type
+            isn't ``image/*``.
+        InvalidBase64Error: it isn't base64.
+        UnreadableImageError: it is empty.
+    """
+    text = text.strip()
+    if text[:5].lower() != "data:":
+        return decode_base64(text)
+    head, comma, data = text.partition(",")
+    match = _DATA_URL_HEAD.fullmatch(head)
+    if match is None or not comma:
+        raise InvalidDataUrlError("The data URL has no comma between its type and its data.")
+    if not match["type"].strip().lower().startswith("image/"):
+        raise InvalidDataUrlError("The data URL's media type is not image/*.")
+    if match["parameters"].rpartition(";")[2].strip().lower() != "base64":
+        raise InvalidDataUrlError("The data URL is not ;base64.")
+    return decode_base64(data)
+
+
+def check_pixels(picture: bytes, max_pixels: int) -> None:
+    """Refuse a picture by the size that its header gives, before anything is decoded.
+
+    Args:
+        picture: the encoded picture.
+        max_pixels: most pixels allowed, width times height.
+
+    Raises:
+        ImageTooLargeError: the picture has more.
+    """
+    try:
+        with Image.open(io.BytesIO(picture), formats=_HEADERS_READ) as image:
+            width, height = image.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageTooLargeError(f"The picture has more than {max_pixels} pixels.") from None
+    except (OSError, ValueError, SyntaxError):
+        # No readable header: the reader, which decodes it, says what is wrong with it.
+        return
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"The picture has {width} by {height} pixels, {width * height} in all; "
+            f"the limit is {max_pixels}."
+        )

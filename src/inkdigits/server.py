@@ -1,0 +1,211 @@
+"""Gunicorn around the application: the one arrangement for ``inkdigits serve`` and for Docker.
+
+The model is loaded in each worker, after the fork: an ONNX Runtime session's threads don't survive
+a fork. The parent process loads it once beforehand and lets it go, so that a model that doesn't
+load is an error at start and not a worker that dies for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, NoReturn, TypeAlias
+
+from flask import Flask
+
+from inkdigits.app import create_app
+from inkdigits.config import Settings
+from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
+from inkdigits.inference import Reader
+from inkdigits.logs import configure_logging, resolve_format
+
+ReaderLoader: TypeAlias = Callable[[Settings], Reader]
+
+# Seconds without a byte of a request before its client counts as gone. Without it four clients
+# with false Content-Lengths would hold a worker's four threads for ever.
+READ_TIMEOUT = 20
+# Seconds an idle connection is kept, longer than the pools of ordinary clients keep it unused.
+KEEPALIVE = 15
+# Seconds without a sign of life from a worker's main loop before it is killed and replaced.
+HEARTBEAT_TIMEOUT = 60
+_WORKER_BOOT_ERROR = 3  # Gunicorn stops as a whole when a worker exits with it.
+
+logger = logging.getLogger(__name__)
+
+
+def load_reader(settings: Settings) -> Reader:
+    """Load the artifact that the settings name, on the CPU.
+
+    Args:
+        settings: ``model_path``; None is the shipped artifact.
+
+    Returns:
+        The reader.
+
+    Raises:
+        ArtifactError: the artifact is missing, damaged or of another version.
+    """
+    import inkdigits
+
+    reader: Reader = inkdigits.load(settings.model_path)
+    return reader
+
+
+def gunicorn_options(settings: Settings) -> dict[str, Any]:
+    """Translate the settings into Gunicorn's.
+
+    Args:
+        settings: what the operator has set.
+
+    Returns:
+        Gunicorn's settings by name.
+    """
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    options: dict[str, Any] = {
+        "bind": [f"{host}:{settings.port}"],
+        "worker_class": "gthread",
+        "workers": settings.worker_count,
+        "threads": settings.threads,
+        "preload_app": False,
+        # On Linux each worker listens for itself and the kernel spreads the connections; on one
+        # shared socket a few kept-alive connections may all end up with one worker. Elsewhere
+        # the option doesn't spread anything.
+        "reuse_port": sys.platform == "linux",
+        "timeout": HEARTBEAT_TIMEOUT,
+        "graceful_timeout": settings.graceful_timeout,
+        "keepalive": KEEPALIVE,
+        "limit_request_line": 4094,
+        "limit_request_fields": 64,
+        "limit_request_field_size": 8190,
+        # The application logs its own line a request.
+        "accesslog": None,
+        "loglevel": "info" if settings.log_level == "debug" else "warning",
+        "control_socket_disable": True,
+        "proc_name": "inkdigits",
+    }
+    if os.access("/dev/shm", os.W_OK):  # noqa: S108  (for Gunicorn's unnamed heartbeat files)
+        # On a disk a heartbeat can block for seconds, and the worker would be killed for it.
+        options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
+    return options
+
+
+def serve(settings: Settings, load: ReaderLoader = load_reader) -> NoReturn:
+    """Serve until SIGTERM or Ctrl-C, then finish the requests in flight.
+
+    Configures the process's logging. Ends with SystemExit, of status 0 after an ordinary stop.
+
+    Args:
+        settings: what the operator has set.
+        load: makes the reader; called once in this process as a check, then in each worker.
+
+    Raises:
+        BackendUnavailableError: Gunicorn doesn't run on this system.
+        ConfigError: the address is in use, or isn't this machine's.
+        InkdigitsError: the model doesn't load.
+    """
+    configure_logging(settings.log_format, settings.log_level)
+    try:
+        from gunicorn.app.base import BaseApplication
+        from gunicorn.glogging import Logger
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"inkdigits serve needs Gunicorn, which runs on Linux and macOS ({error}); "
+            "on Windows use Docker or WSL"
+        ) from error
+    check_address(settings.host, settings.port)
+    model_version = load(settings).model_version
+
+    class PropagatingLogger(Logger):  # type: ignore[misc]
+        """Gunicorn's own lines, in the format of all others."""
+
+        def setup(self, cfg: Any) -> None:
+            super().setup(cfg)
+            self.error_log.handlers.clear()
+            self.error_log.propagate = True
+
+    class Server(BaseApplication):  # type: ignore[misc]
+        def load_config(self) -> None:
+            options = gunicorn_options(settings)
+            options["logger_class"] = PropagatingLogger
+            options["post_worker_init"] = started
+            for name, value in options.items():
+                # Gunicorn before 25.1 has no control socket to disable.
+                if name in self.cfg.settings:
+                    self.cfg.set(name, value)
+
+        def load(self) -> Flask:
+            try:
+                return create_app(settings, load(settings))
+            except InkdigitsError as error:
+                logger.critical("a worker can't load the model: %s", error)
+                sys.exit(_WORKER_BOOT_ERROR)
+
+    def started(worker: Any) -> None:
+        for listener in worker.sockets:
+            bound_reads(listener, READ_TIMEOUT)
+        if worker.age == 1:
+            _announce(settings, model_version)
+
+    Server().run()
+    # run() ends by SystemExit in every case but a RuntimeError, which it has printed.
+    sys.exit(1)
+
+
+def check_address(host: str, port: int) -> None:
+    """Make sure that the address can be listened on, and that nobody else does.
+
+    Gunicorn's workers share the port on purpose, so a second service beside a first one would
+    start, and take some of its requests.
+
+    Args:
+        host: name or address.
+        port: TCP port.
+
+    Raises:
+        ConfigError: in use, not allowed, or not an address of this machine.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} on {host} is in use; stop what uses it or set PORT"
+            ) from None
+        raise ConfigError(f"can't listen on {host}, port {port}: {error}") from None
+
+
+def bound_reads(listener: socket.socket, seconds: int) -> None:
+    """Let a read on any connection that the listener accepts fail after a silence.
+
+    Gunicorn's threaded worker sets no timeout while it reads a request. The option is inherited
+    by accepted connections and holds for headers and bodies alike.
+
+    Args:
+        listener: a listening socket.
+        seconds: length of the silence.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))
+
+
+def _announce(settings: Settings, model_version: str) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    line = (
+        f"Inkdigits {version('inkdigits')} (model {model_version}) on "
+        f"http://{host}:{settings.port} — Ctrl-C stops"
+    )
+    if resolve_format(settings.log_format, sys.stderr) == "text":
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    else:
+        logger.info(line)

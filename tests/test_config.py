@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from inkdigits.config import MIB, VARIABLES, Settings, available_cores
+from inkdigits.errors import ConfigError
+
+OPERATIONS = Path(__file__).parents[1] / "docs" / "operations.md"
+
+
+def test_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_env({}) == Settings()
+    assert Settings.from_env({"PORT": "", "HOME": "/root"}) == Settings()
+
+
+def test_every_variable_reaches_its_setting() -> None:
+    settings = Settings.from_env(
+        {
+            "MODEL_PATH": "models/a.onnx",
+            "PORT": "8080",
+            "INKDIGITS_HOST": "::1",
+            "INKDIGITS_WORKERS": "3",
+            "INKDIGITS_THREADS": "2",
+            "INKDIGITS_MAX_BYTES": "2048",
+            "INKDIGITS_MAX_PIXELS": "1000",
+            "INKDIGITS_MAX_BATCH": "5",
+            "INKDIGITS_LOG_FORMAT": "JSON",
+            "INKDIGITS_LOG_LEVEL": "Warning",
+            "INKDIGITS_GRACEFUL_TIMEOUT": "0",
+        }
+    )
+    assert settings == Settings(
+        model_path=Path("models/a.onnx"),
+        host="::1",
+        port=8080,
+        workers=3,
+        threads=2,
+        max_bytes=2048,
+        max_pixels=1000,
+        max_batch=5,
+        log_format="json",
+        log_level="warning",
+        graceful_timeout=0,
+    )
+
+
+def test_every_setting_has_a_variable() -> None:
+    assert {field for field, _ in VARIABLES.values()} == {
+        field.name for field in dataclasses.fields(Settings)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("PORT", "0", "from 1 to 65535"),
+        ("PORT", "65536", "from 1 to 65535"),
+        ("PORT", "http", "from 1 to 65535"),
+        ("PORT", " 80", "from 1 to 65535"),
+        ("PORT", "8_0", "from 1 to 65535"),
+        ("PORT", "٨٠", "from 1 to 65535"),
+        ("INKDIGITS_WORKERS", "-1", "from 1 to 512"),
+        ("INKDIGITS_THREADS", "2.5", "from 1 to 256"),
+        ("INKDIGITS_MAX_BYTES", "10MB", "from 1024"),
+        ("INKDIGITS_MAX_PIXELS", "89478486", "to 89478485"),
+        ("INKDIGITS_LOG_FORMAT", "xml", "text, json"),
+        ("INKDIGITS_LOG_LEVEL", "loud", "debug, info, warning, error"),
+        ("INKDIGITS_HOST", "http://0.0.0.0", "IP address"),
+    ],
+)
+def test_bad_value_names_the_variable_the_value_and_what_is_allowed(
+    name: str, value: str, allowed: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_env({name: value})
+    message = str(caught.value)
+    assert name in message
+    assert repr(value) in message
+    assert allowed in message
+
+
+def test_unknown_variable_of_ours_is_refused_and_the_known_are_listed() -> None:
+    with pytest.raises(ConfigError, match=r"INKDIGITS_TREADS .*INKDIGITS_THREADS"):
+        Settings.from_env({"INKDIGITS_TREADS": "4"})
+
+
+def test_from_env_reads_the_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "5999")
+    assert Settings.from_env().port == 5999
+
+
+def test_fifty_megapixels_are_over_the_default_and_ten_mebibytes_are_the_body_limit() -> None:
+    assert Settings().max_pixels < 50_000_000
+    assert Settings().max_bytes == 10 * MIB
+
+
+def test_one_worker_a_core_unless_a_number_is_set() -> None:
+    assert Settings().worker_count == available_cores()
+    assert Settings(workers=7).worker_count == 7
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("150000 100000", 1), ("50000 100000", 1)])
+def test_container_quota_limits_the_cores(tmp_path: Path, quota: str, cores: int) -> None:
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert available_cores(tmp_path / "cpu.max") == cores
+
+
+def test_no_quota_leaves_the_cores_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert available_cores(tmp_path / "cpu.max") == available_cores(tmp_path / "missing") >= 1
+
+
+def test_operations_lists_exactly_the_variables_that_there_are() -> None:
+    table = re.findall(r"^\| `([A-Z_]+)` \|", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(table) == sorted(VARIABLES)
