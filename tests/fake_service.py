@@ -1,0 +1,42 @@
+"""Serves a FakeReader with the real Gunicorn: ``python -m fake_service [--delay S] [--fail …]``.
+
+The tests of the server start it as a process of its own; settings come from the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from fakes import FakeReader
+
+from inkdigits import server
+from inkdigits.config import Settings
+from inkdigits.errors import ArtifactNotFoundError, InkdigitsError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--fail", choices=["at start", "in workers"])
+    parser.add_argument("--read-timeout", type=int, default=server.READ_TIMEOUT)
+    options = parser.parse_args()
+    server.READ_TIMEOUT = options.read_timeout
+    parent = os.getpid()
+
+    def load(settings: Settings) -> FakeReader:
+        if options.fail == "at start" or (options.fail and os.getpid() != parent):
+            raise ArtifactNotFoundError("no artifact at models/missing.onnx")
+        reader = FakeReader(delay=options.delay)
+        reader.model_version = f"fake-{os.getpid()}"
+        return reader
+
+    try:
+        server.serve(Settings.from_env(), load)
+    except InkdigitsError as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""The real Gunicorn, as a process of its own on a free port of the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import drawn_digit
+
+from inkdigits.config import Settings
+from inkdigits.errors import ConfigError
+from inkdigits.server import check_address, gunicorn_options
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
+
+# How long a test waits for what must happen; never how fast it must be.
+PATIENCE = 60.0
+
+
+@dataclass
+class Service:
+    """A running service and how to talk to it."""
+
+    process: subprocess.Popen[str]
+    port: int
+    lines: list[str] = field(default_factory=list)
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+
+    def ask(self, method: str = "GET", path: str = "/health", **how: Any) -> tuple[int, Any]:
+        with contextlib.closing(self.connect()) as connection:
+            connection.request(method, path, **how)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def predict(self) -> tuple[int, Any]:
+        return self.ask(
+            "POST", "/predict", body=drawn_digit(), headers={"Content-Type": "image/png"}
+        )
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, "\n".join(self.lines)
+        try:
+            return self.ask(path="/health/ready")[0] == 200
+        except OSError:
+            return False
+
+    def collect(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't happen"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "fake_service", *arguments]
+
+
+def environment(port: int, **settings: str) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("INKDIGITS_")}
+    tests = str(Path(__file__).parent)
+    path = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
+    return {
+        **inherited,
+        "PYTHONPATH": path,
+        "PORT": str(port),
+        "INKDIGITS_WORKERS": "1",
+        **settings,
+    }
+
+
+@contextlib.contextmanager
+def running(*arguments: str, **settings: str) -> Iterator[Service]:
+    port = free_port()
+    process = subprocess.Popen(
+        command(*arguments),
+        env=environment(port, **settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    service = Service(process, port)
+    reading = threading.Thread(target=service.collect)
+    reading.start()
+    try:
+        wait_until(service.is_ready)
+        yield service
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGQUIT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+        reading.join()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def run_to_its_end(port: int, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        env=environment(port, **settings),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_service_reads_a_picture_and_says_where_it_is() -> None:
+    with running(INKDIGITS_LOG_FORMAT="text") as service:
+        status, answer = service.predict()
+        assert (status, answer["prediction"]) == (200, 7)
+        greeting = service.lines[0]
+        assert greeting.startswith("Inkdigits ")
+        assert f"on http://127.0.0.1:{service.port} — Ctrl-C stops" in greeting
+
+
+def test_log_of_the_service_is_one_json_object_a_line() -> None:
+    with running() as service:
+        service.predict()
+        service.process.terminate()
+        assert service.process.wait(PATIENCE) == 0
+    entries = [json.loads(line) for line in service.lines]
+    (request,) = (entry for entry in entries if entry["message"] == "request")
+    assert (request["path"], request["status"], request["decision"]) == ("/predict", 200, "accept")
+
+
+def test_sigterm_lets_the_request_in_flight_finish() -> None:
+    with running("--delay", "1") as service, contextlib.closing(service.connect()) as connection:
+        connection.request("POST", "/predict", drawn_digit(), {"Content-Type": "image/png"})
+        # The health check is answered by another thread after the request was taken up.
+        assert service.ask()[0] == 200
+        service.process.terminate()
+        response = connection.getresponse()
+        assert (response.status, json.loads(response.read())["prediction"]) == (200, 7)
+        assert service.process.wait(PATIENCE) == 0
+
+
+def test_killed_worker_is_replaced_and_the_service_goes_on() -> None:
+    with running() as service:
+        worker = int(service.ask()[1]["model_version"].removeprefix("fake-"))
+        assert worker != service.process.pid
+        os.kill(worker, signal.SIGKILL)
+
+        def replaced() -> bool:
+            return service.is_ready() and service.ask()[1]["model_version"] != f"fake-{worker}"
+
+        wait_until(replaced)
+        assert service.predict()[0] == 200
+
+
+def test_every_worker_gets_kept_alive_connections() -> None:
+    with running(INKDIGITS_WORKERS="2") as service, contextlib.ExitStack() as stack:
+        workers = set()
+
+        def both_answer() -> bool:
+            connection = stack.enter_context(contextlib.closing(service.connect()))
+            connection.request("GET", "/health")
+            workers.add(json.loads(connection.getresponse().read())["model_version"])
+            return len(workers) == 2
+
+        wait_until(both_answer)
+
+
+def test_body_over_the_limit_is_refused_and_the_service_goes_on() -> None:
+    with running(INKDIGITS_MAX_BYTES="100000") as service:
+        headers = {"Content-Type": "image/png"}
+        status, answer = service.ask("POST", "/predict", body=b"\0" * 150_000, headers=headers)
+        assert (status, answer["error"]["code"]) == (413, "body_too_large")
+        pieces = iter([b"\0" * 75_000] * 2)
+        status, answer = service.ask("POST", "/predict", body=pieces, headers=headers)
+        assert (status, answer["error"]["code"]) == (413, "body_too_large")
+        assert service.predict()[0] == 200
+
+
+def test_client_that_announces_more_than_it_sends_does_not_hold_a_thread() -> None:
+    with running("--read-timeout", "1", INKDIGITS_THREADS="1") as service:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as liar:
+            liar.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 1000\r\n\r\nabc"
+            )
+            assert liar.recv(4096).startswith(b"HTTP/1.1 400 ")
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as silent:
+            silent.sendall(b"GET /health HTTP/1.1\r\nHo")
+            assert service.predict()[0] == 200
+
+
+def test_port_in_use_is_an_error_in_one_line() -> None:
+    with socket.socket() as occupant:
+        occupant.bind(("127.0.0.1", 0))
+        occupant.listen()
+        port = occupant.getsockname()[1]
+        result = run_to_its_end(port)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"Error: port {port} on 127.0.0.1 is in use; stop what uses it or set PORT"
+    ]
+
+
+def test_second_service_on_the_port_of_a_first_is_refused() -> None:
+    with running() as service:
+        result = run_to_its_end(service.port)
+        assert result.returncode == 1
+        assert "in use" in result.stderr
+        assert service.predict()[0] == 200
+
+
+def test_model_that_does_not_load_is_an_error_at_start_in_one_line() -> None:
+    result = run_to_its_end(free_port(), "--fail", "at start")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == ["Error: no artifact at models/missing.onnx"]
+
+
+def test_model_that_does_not_load_in_the_workers_stops_the_service() -> None:
+    result = run_to_its_end(free_port(), "--fail", "in workers", INKDIGITS_LOG_FORMAT="text")
+    assert result.returncode == 3
+    assert "a worker can't load the model: no artifact at models/missing.onnx" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_address_of_another_machine_is_an_error_that_names_it() -> None:
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1, port 5000"):
+        check_address("192.0.2.1", 5000)
+
+
+def test_ipv6_address_is_bound_in_brackets() -> None:
+    options = gunicorn_options(Settings(host="::1", port=8080))
+    assert options["bind"] == ["[::1]:8080"]
+
+
+def test_options_follow_the_settings() -> None:
+    options = gunicorn_options(Settings(workers=3, threads=2, graceful_timeout=9))
+    assert (options["workers"], options["threads"], options["graceful_timeout"]) == (3, 2, 9)
+    assert options["preload_app"] is False
