@@ -130,8 +130,9 @@ def accept_threshold(
     fixed-sequence test: the thresholds are few and set beforehand, they are tried from the
     strictest down, and the walk ends at the first that fails. A wrong threshold can pass only if
     the first wrong one in the sequence does, and that has a chance of at most 1 - level, so
-    nothing needs dividing. A threshold that accepts too few pictures to pass even without a
-    mistake is skipped: that depends on the confidences alone, never on which readings are right.
+    nothing needs dividing. The walk starts at the first threshold that accepts enough pictures to
+    pass with one mistake among them (with none, where there are too few for that), lest a single
+    odd label end it; that depends on the confidences alone, never on which readings are right.
     The guarantee is therefore for pictures with such confidences as these; given them, mistakes
     are independent with unequal chances, for which the binomial bound errs on the safe side
     (Hoeffding, Annals of Mathematical Statistics 27, 1956, pages 713 to 721).
@@ -170,13 +171,15 @@ def accept_threshold(
     if not ((values >= 0) & (values <= 1)).all():
         raise DataError("confidence holds a value that isn't a number from 0 to 1")
 
-    fewest = _accepted_needed(0, risk, level)
+    fewest, enough = (_accepted_needed(mistakes, risk, level) for mistakes in (0, 1))
+    if (values >= sequence[-1]).sum() < enough:
+        enough = fewest
     passed: AcceptThreshold | None = None
     for threshold in sequence:
         accepted = values >= threshold
         n_accepted = int(accepted.sum())
         n_wrong = int((accepted & ~right).sum())
-        if n_accepted < fewest:
+        if n_accepted < enough:
             continue
         if clopper_pearson_upper(n_wrong, n_accepted, level) > risk:
             if passed is None:
