@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from inkdigits.errors import ImageError, UnreadableImageError
+from inkdigits.errors import ImageError, ImageTooLargeError, UnreadableImageError
 from inkdigits.inference import Picture, Prediction
 
 
@@ -22,16 +22,22 @@ class FakeReader:
         digit: what it reads.
         delay: seconds that a prediction takes.
         failure: raised by every prediction while it is set.
+        max_pixels: a larger picture is refused.
     """
 
     model_version = "fake-1"
 
     def __init__(
-        self, digit: int = 7, delay: float = 0.0, failure: Exception | None = None
+        self,
+        digit: int = 7,
+        delay: float = 0.0,
+        failure: Exception | None = None,
+        max_pixels: int = 1_000_000,
     ) -> None:
         self.digit = digit
         self.delay = delay
         self.failure = failure
+        self.max_pixels = max_pixels
         self.read: list[bytes] = []
         self._lock = threading.Lock()
 
@@ -44,6 +50,8 @@ class FakeReader:
             self.read.append(encoded)
         try:
             with Image.open(io.BytesIO(encoded)) as image:
+                if image.width * image.height > self.max_pixels:
+                    raise ImageTooLargeError(f"The picture is over {self.max_pixels} pixels.")
                 levels = np.asarray(image.convert("L"))
         except OSError as error:
             raise UnreadableImageError("This is not a picture that can be decoded.") from error

@@ -168,6 +168,14 @@ def test_sigterm_lets_the_request_in_flight_finish() -> None:
         assert service.process.wait(PATIENCE) == 0
 
 
+def test_ctrl_c_stops_a_service_that_is_taking_up_connections() -> None:
+    with running(INKDIGITS_THREADS="8", INKDIGITS_GRACEFUL_TIMEOUT="600") as service:
+        for _ in range(6):
+            service.ask()
+        os.killpg(service.process.pid, signal.SIGINT)
+        assert service.process.wait(PATIENCE) == 0
+
+
 def test_killed_worker_is_replaced_and_the_service_goes_on() -> None:
     with running() as service:
         worker = int(service.ask()[1]["model_version"].removeprefix("fake-"))

@@ -76,8 +76,8 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     """Build the application and try a warm-up prediction.
 
     Args:
-        settings: limits on bytes, pixels and pictures a request.
-        reader: what reads the digits; shared by the threads of the process.
+        settings: limits on bytes and pictures a request.
+        reader: what reads the digits, and limits their pixels; shared by the process's threads.
 
     Returns:
         The WSGI application. Logging is configured by whoever runs it.
@@ -139,11 +139,10 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         readiness.require()
         pictures = payload.requested_pictures(request, settings.max_batch)
         if isinstance(pictures, bytes):
-            payload.check_pixels(pictures, settings.max_pixels)
             prediction = reader.predict(pictures)
             g.outcome = {"decision": prediction.decision}
             return _prediction_body(prediction)
-        results = _read_batch(reader, pictures, settings.max_pixels)
+        results = _read_batch(reader, pictures)
         failures = sum(isinstance(result, ImageError) for result in results)
         g.outcome = {"pictures": len(results), "failed": failures}
         return {
@@ -158,14 +157,13 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     return app
 
 
-def _read_batch(reader: Reader, texts: list[str], max_pixels: int) -> list[Prediction | ImageError]:
+def _read_batch(reader: Reader, texts: list[str]) -> list[Prediction | ImageError]:
     """Read a batch in order; what is wrong with a picture comes back in that picture's place."""
     results: list[Prediction | ImageError | None] = []
     pictures = []
     for text in texts:
         try:
             picture = payload.decode_picture(text)
-            payload.check_pixels(picture, max_pixels)
         except ImageError as error:
             results.append(error)
         else:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import socket
 import struct
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
 from flask import Flask
@@ -22,8 +24,9 @@ from flask import Flask
 from inkdigits.app import create_app
 from inkdigits.config import Settings
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
-from inkdigits.inference import Reader
+from inkdigits.inference import Reader, load
 from inkdigits.logs import configure_logging, resolve_format
+from inkdigits.preprocessing import Limits
 
 ReaderLoader: TypeAlias = Callable[[Settings], Reader]
 
@@ -43,7 +46,7 @@ def load_reader(settings: Settings) -> Reader:
     """Load the artifact that the settings name, on the CPU.
 
     Args:
-        settings: ``model_path``; None is the shipped artifact.
+        settings: ``model_path``, and the limits on pictures.
 
     Returns:
         The reader.
@@ -51,10 +54,10 @@ def load_reader(settings: Settings) -> Reader:
     Raises:
         ArtifactError: the artifact is missing, damaged or of another version.
     """
-    import inkdigits
-
-    reader: Reader = inkdigits.load(settings.model_path)
-    return reader
+    return load(
+        settings.model_path,
+        limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
+    )
 
 
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
@@ -95,14 +98,14 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def serve(settings: Settings, load: ReaderLoader = load_reader) -> NoReturn:
+def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoReturn:
     """Serve until SIGTERM or Ctrl-C, then finish the requests in flight.
 
     Configures the process's logging. Ends with SystemExit, of status 0 after an ordinary stop.
 
     Args:
         settings: what the operator has set.
-        load: makes the reader; called once in this process as a check, then in each worker.
+        make_reader: loads the reader; called once in this process as a check, then in each worker.
 
     Raises:
         BackendUnavailableError: Gunicorn doesn't run on this system.
@@ -119,7 +122,7 @@ def serve(settings: Settings, load: ReaderLoader = load_reader) -> NoReturn:
             "on Windows use Docker or WSL"
         ) from error
     check_address(settings.host, settings.port)
-    model_version = load(settings).model_version
+    model_version = make_reader(settings).model_version
 
     class PropagatingLogger(Logger):  # type: ignore[misc]
         """Gunicorn's own lines, in the format of all others."""
@@ -141,7 +144,7 @@ def serve(settings: Settings, load: ReaderLoader = load_reader) -> NoReturn:
 
         def load(self) -> Flask:
             try:
-                return create_app(settings, load(settings))
+                return create_app(settings, make_reader(settings))
             except InkdigitsError as error:
                 logger.critical("a worker can't load the model: %s", error)
                 sys.exit(_WORKER_BOOT_ERROR)
@@ -149,6 +152,8 @@ def serve(settings: Settings, load: ReaderLoader = load_reader) -> NoReturn:
     def started(worker: Any) -> None:
         for listener in worker.sockets:
             bound_reads(listener, READ_TIMEOUT)
+        for stop in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(stop, _stop_worker)
         if worker.age == 1:
             _announce(settings, model_version)
 
@@ -196,6 +201,13 @@ def bound_reads(listener: socket.socket, seconds: int) -> None:
         seconds: length of the silence.
     """
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))
+
+
+def _stop_worker(_signal: int, _frame: FrameType | None) -> NoReturn:
+    # Gunicorn's own handler shuts the thread pool down, whose lock the interrupted code may hold:
+    # Ctrl-C shortly after a start then hung until the graceful timeout. The pool's threads are
+    # joined at exit anyway.
+    sys.exit(0)
 
 
 def _announce(settings: Settings, model_version: str) -> None:
