@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -112,3 +114,16 @@ def blank_picture() -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (28, 28), 255).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def empty_png(width: int, height: int) -> bytes:
+    """A PNG that says it is of a size, and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 64))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")

@@ -4,19 +4,21 @@ import base64
 import io
 import json
 import logging
-import struct
+import re
 import uuid
-import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import werkzeug.formparser
-from fakes import FakeReader, blank_picture, drawn_digit
+from fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from flask.testing import FlaskClient
 
-from inkdigits.app import create_app
+from inkdigits.app import _ANSWERS, create_app
 from inkdigits.config import Settings
 from inkdigits.errors import ArtifactCorruptError, UnsupportedImageError
+
+API = Path(__file__).parents[1] / "docs" / "api.md"
 
 FIELDS = [
     "prediction",
@@ -56,19 +58,6 @@ def code_of(response: Any) -> tuple[int, str]:
     assert sorted(response.json["error"]) == ["code", "message"]
     assert response.json["error"]["message"]
     return response.status_code, response.json["error"]["code"]
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that says it is of a size, and holds next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 64))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
 
 
 class TestWaysToSendAPicture:
@@ -154,7 +143,7 @@ class TestBatch:
             "!!!",
             as_base64(b"text"),
             "data:text/plain;base64,QQ==",
-            as_base64(png_header(1000, 1001)),
+            as_base64(empty_png(1000, 1001)),
             "",
         ]
         response = client.post("/predict", json={"images": [bad[0], good, *bad[1:], good]})
@@ -329,7 +318,7 @@ class TestLimits:
         assert code_of(response) == (400, "incomplete_body")
 
     def test_picture_of_too_many_pixels(self, client: FlaskClient) -> None:
-        response = client.post("/predict", data=png_header(1000, 1001), content_type="image/png")
+        response = client.post("/predict", data=empty_png(1000, 1001), content_type="image/png")
         assert code_of(response) == (413, "image_too_large")
 
 
@@ -444,3 +433,17 @@ class TestRequestIdsAndLog:
 
     def test_answers_are_not_to_be_cached(self, client: FlaskClient) -> None:
         assert client.get("/health").headers["Cache-Control"] == "no-store"
+
+
+def test_documented_error_codes_are_the_ones_that_there_are() -> None:
+    table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", API.read_text(encoding="utf-8"), re.MULTILINE)
+    mapped = {(str(status), code) for _, status, code in _ANSWERS}
+    from_http = {("404", "not_found"), ("405", "method_not_allowed"), ("500", "internal_error")}
+    assert len(table) == len(set(table))
+    assert set(table) == mapped | from_http
+
+
+def test_documented_answer_has_the_fields_of_the_real_one() -> None:
+    example = re.search(r"```json\n(.*?)```", API.read_text(encoding="utf-8"), re.DOTALL)
+    assert example is not None
+    assert list(json.loads(example[1])) == FIELDS

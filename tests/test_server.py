@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import drawn_digit
+from fakes import drawn_digit, empty_png
 
 from inkdigits.config import Settings
 from inkdigits.errors import ConfigError
@@ -48,9 +49,10 @@ class Service:
             return response.status, json.loads(response.read())
 
     def predict(self) -> tuple[int, Any]:
-        return self.ask(
-            "POST", "/predict", body=drawn_digit(), headers={"Content-Type": "image/png"}
-        )
+        return self.send(drawn_digit())
+
+    def send(self, picture: bytes) -> tuple[int, Any]:
+        return self.ask("POST", "/predict", body=picture, headers={"Content-Type": "image/png"})
 
     def is_ready(self) -> bool:
         assert self.process.poll() is None, "\n".join(self.lines)
@@ -79,8 +81,12 @@ def free_port() -> int:
         return port
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "fake_service", *arguments]
+FAKE = ["-m", "fake_service"]
+REAL = [
+    "-c",
+    "from inkdigits.config import Settings; from inkdigits.server import serve; "
+    "serve(Settings.from_env())",
+]
 
 
 def environment(port: int, **settings: str) -> dict[str, str]:
@@ -97,10 +103,10 @@ def environment(port: int, **settings: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, **settings: str) -> Iterator[Service]:
+def running(*arguments: str, program: Sequence[str] = FAKE, **settings: str) -> Iterator[Service]:
     port = free_port()
     process = subprocess.Popen(
-        command(*arguments),
+        [sys.executable, *program, *arguments],
         env=environment(port, **settings),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -127,9 +133,11 @@ def running(*arguments: str, **settings: str) -> Iterator[Service]:
         process.stderr.close()
 
 
-def run_to_its_end(port: int, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run_to_its_end(
+    port: int, *arguments: str, program: Sequence[str] = FAKE, **settings: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments),
+        [sys.executable, *program, *arguments],
         env=environment(port, **settings),
         capture_output=True,
         text=True,
@@ -273,3 +281,54 @@ def test_options_follow_the_settings() -> None:
     options = gunicorn_options(Settings(workers=3, threads=2, graceful_timeout=9))
     assert (options["workers"], options["threads"], options["graceful_timeout"]) == (3, 2, 9)
     assert options["preload_app"] is False
+
+
+@pytest.fixture(scope="module")
+def untrained_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact with the weights that a new network has: what it reads means nothing."""
+    pytest.importorskip("torch")
+    from inkdigits.decision import DecisionPolicy
+    from inkdigits.export import export
+    from inkdigits.model import MNISTClassifier
+
+    path = tmp_path_factory.mktemp("models") / "untrained.onnx"
+    policy = DecisionPolicy(accept_threshold=0.5, risk=0.01, level=0.95)
+    with warnings.catch_warnings():
+        # PyTorch's exporter calls what its own later releases deprecate.
+        warnings.simplefilter("ignore")
+        path.write_bytes(export(MNISTClassifier().state_dict(), 1.0, policy, {}))
+    return path
+
+
+def test_real_reader_serves_and_outlives_whatever_it_is_sent(untrained_artifact: Path) -> None:
+    truncated = drawn_digit("JPEG", (400, 400))[:-1000]
+    with running(program=REAL, MODEL_PATH=str(untrained_artifact)) as service:
+        status, answer = service.predict()
+        assert status == 200
+        assert answer["prediction"] in range(10)
+        assert sum(answer["probabilities"]) == pytest.approx(1.0)
+        assert service.ask()[1]["model_version"] == answer["model_version"]
+        for picture, status, code in [
+            (b"\x00garbage", 400, "not_an_image"),
+            (b"just text\n", 400, "not_an_image"),
+            (b"", 400, "empty_body"),
+            (truncated, 400, "not_an_image"),
+            (empty_png(10_000, 5_000), 413, "image_too_large"),
+            (empty_png(60_000, 60_000), 413, "image_too_large"),
+        ]:
+            refused, answer = service.send(picture)
+            assert (refused, answer["error"]["code"]) == (status, code)
+        assert service.predict()[0] == 200
+        assert "Traceback" not in "".join(service.lines)
+
+
+def test_real_reader_refuses_an_altered_model_before_any_worker_starts(
+    untrained_artifact: Path, tmp_path: Path
+) -> None:
+    altered = bytearray(untrained_artifact.read_bytes())
+    altered[len(altered) // 2] ^= 1
+    path = tmp_path / "altered.onnx"
+    path.write_bytes(altered)
+    result = run_to_its_end(free_port(), program=REAL, MODEL_PATH=str(path))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("inkdigits.errors.ArtifactCorruptError: ")
