@@ -1,0 +1,7 @@
+"""Inkdigits reads handwritten digits and says how sure it is."""
+
+from inkdigits.inference import DigitReader, Prediction, load
+from inkdigits.preprocessing import Limits, preprocess
+
+__all__ = ["DigitReader", "Limits", "Prediction", "load", "preprocess"]
+__version__ = "0.1.0"

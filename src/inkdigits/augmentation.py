@@ -100,9 +100,7 @@ def _warp(batch: Tensor, config: AugmentationConfig, generator: torch.Generator)
     grid = F.affine_grid(theta, list(batch.shape), align_corners=False)  # (B, H, W, 2)
     # A coarse 6x6 field, interpolated, is smooth at the scale of a stroke and cheap.
     strength = 0.5 * (1.0 + _uniform(n, 1.0, batch, generator)).view(-1, 1, 1, 1)
-    coarse = torch.randn(
-        (n, 2, 6, 6), generator=generator, device=batch.device, dtype=batch.dtype
-    )
+    coarse = torch.randn((n, 2, 6, 6), generator=generator, device=batch.device, dtype=batch.dtype)
     field = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
     grid = grid + (field * strength * (2.0 * config.elastic / width)).permute(0, 2, 3, 1)
     warped = F.grid_sample(batch, grid, mode="bicubic", align_corners=False)

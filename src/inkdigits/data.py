@@ -93,9 +93,7 @@ def _read(root: Path, *, train: bool, download: bool) -> Digits:
     return Digits(inks, labels)
 
 
-def stratified_split(
-    labels: Tensor, fractions: tuple[float, ...], seed: int
-) -> tuple[Tensor, ...]:
+def stratified_split(labels: Tensor, fractions: tuple[float, ...], seed: int) -> tuple[Tensor, ...]:
     """Disjoint indices: what is left first, then a part for each of ``fractions``.
 
     Each part has, of each digit, its share rounded; what rounding leaves over goes to the digits
@@ -125,9 +123,7 @@ def stratified_split(
         sizes = _shares(torch.tensor([len(s) for s in shuffled]), fraction, len(labels))
         if not sizes.sum():
             raise DataError(f"a share of {fraction} of {len(labels)} pictures is empty")
-        parts.append(
-            torch.cat([s[:n] for s, n in zip(shuffled, sizes.tolist(), strict=True)])
-        )
+        parts.append(torch.cat([s[:n] for s, n in zip(shuffled, sizes.tolist(), strict=True)]))
         shuffled = [s[n:] for s, n in zip(shuffled, sizes.tolist(), strict=True)]
     return (torch.cat(shuffled).sort().values, *(part.sort().values for part in parts))
 

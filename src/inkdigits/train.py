@@ -426,7 +426,6 @@ def _run_epoch(
     )
     state.add(figures)
     bar.set_postfix_str(
-        f"validation {100 * figures.validation_accuracy:.2f} %, "
-        f"best epoch {state.best_epoch}"
+        f"validation {100 * figures.validation_accuracy:.2f} %, best epoch {state.best_epoch}"
     )
     return figures

@@ -1,0 +1,118 @@
+"""Trained weights → the artifact that is served, and back. Training side: needs torch and onnx."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from inkdigits.artifact import ArtifactMetadata, seal
+from inkdigits.decision import DecisionPolicy
+from inkdigits.errors import ArtifactCorruptError
+from inkdigits.model import MNISTClassifier
+from inkdigits.preprocessing import PREPROCESSING_VERSION
+
+INPUT_NAME = "ink"
+OUTPUT_NAME = "logits"
+
+
+def export(
+    weights: Mapping[str, Tensor],
+    temperature: float,
+    policy: DecisionPolicy,
+    provenance: Mapping[str, Any],
+) -> bytes:
+    """A sealed artifact.
+
+    Batch normalisation stays a node of its own and every parameter keeps its name in the
+    state_dict, so that PyTorch can load the artifact too; ONNX Runtime folds it when it loads.
+
+    Args:
+        weights: state_dict of MNISTClassifier.
+        temperature: divides the logits; above 0.
+        policy: which readings are accepted.
+        provenance: JSON-able; how it was made.
+    """
+    model = MNISTClassifier()
+    model.load_state_dict(dict(weights))
+    model.eval()
+    program = torch.onnx.export(
+        model,
+        (torch.zeros(2, 1, 28, 28),),
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+        input_names=[INPUT_NAME],
+        output_names=[OUTPUT_NAME],
+        dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    proto = program.model_proto
+    _remove_traces(proto)
+    metadata = ArtifactMetadata(
+        model_version=_version(weights, temperature, policy),
+        architecture=type(model).__name__,
+        temperature=float(temperature),
+        policy=policy,
+        provenance=dict(provenance),
+    )
+    onnx.helper.set_model_props(proto, metadata.to_properties())
+    onnx.checker.check_model(proto)
+    return seal(proto.SerializeToString(deterministic=True))
+
+
+def _remove_traces(proto: onnx.ModelProto) -> None:
+    """The exporter notes source lines of the exporting machine beside every node."""
+    del proto.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    graph = proto.graph
+    for named in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        del named.metadata_props[:]
+        named.doc_string = ""
+
+
+def _version(weights: Mapping[str, Tensor], temperature: float, policy: DecisionPolicy) -> str:
+    """Equal for equal answers: from all that an answer depends on."""
+    content = hashlib.sha256(repr((PREPROCESSING_VERSION, float(temperature), policy)).encode())
+    for name in sorted(weights):
+        content.update(name.encode())
+        content.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return f"mnist-classifier-{content.hexdigest()[:12]}"
+
+
+def load_weights(artifact: bytes) -> dict[str, Tensor]:
+    """The state_dict in an artifact that ``read_artifact`` has checked.
+
+    Raises:
+        ArtifactCorruptError: parameters are missing, unexpected or of another shape; all are
+            named.
+    """
+    proto = onnx.load_model_from_string(artifact)
+    found = {
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        for tensor in proto.graph.initializer
+    }
+    expected = {
+        name: value
+        for name, value in MNISTClassifier().state_dict().items()
+        # Counts batches of training; answers don't depend on it and ONNX has no place for it.
+        if not name.endswith("num_batches_tracked")
+    }
+    wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    wrong += [f"{name} is unexpected" for name in found.keys() - expected.keys()]
+    wrong += [
+        f"{name} is {tuple(found[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    if wrong:
+        raise ArtifactCorruptError(
+            f"the artifact doesn't hold MNISTClassifier's weights: {'; '.join(sorted(wrong))}"
+        )
+    return found

@@ -1,0 +1,376 @@
+"""Any picture → the 28x28 ink that the network was trained on. NumPy and Pillow only.
+
+This is the only way for a picture into the network, for training's reports as for serving, and
+the only home of the constants MEAN and STD. The recipe is MNIST's own (LeCun, Cortes and Burges,
+"The MNIST database of handwritten digits", yann.lecun.com/exdb/mnist): the ink's box is scaled to
+fit 20x20 keeping its aspect ratio, with area averaging, and its centre of mass is put at the
+centre of 28x28. So a digit of MNIST comes out as itself.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from inkdigits.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
+
+# Changes whenever any picture may come out different; an artifact names the one it was made for.
+PREPROCESSING_VERSION = 1
+
+# Mean and standard deviation of MNIST's 60,000 training pictures, ink scaled to 0-1.
+MEAN = 0.1307
+STD = 0.3081
+
+INK_SIZE = 28
+BOX_SIZE = 20
+# Pixels kept around the box, for ink too faint to have been counted into it.
+MARGIN = 2
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+
+# Pictures are averaged down to at most this many pixels a side before the ink is looked for.
+WORKING_SIZE = 1024
+# The faintest ink that is read: difference from the paper, of 255.
+MIN_CONTRAST = 20.0
+# Ink must stand out by this many standard deviations of the border's noise.
+NOISE_FACTOR = 6.0
+# Share of the darkest ink at which the box ends. In a picture near 28x28 a faint edge pixel is a
+# whole row of the digit, so the share is small; in an enlarged one the edge is a ramp, and a
+# quarter of its height is where the original pixel ended (measured in docs/experiments.md).
+EDGE_SHARE_SMALL = 0.10
+EDGE_SHARE_LARGE = 0.25
+LARGE_BOX = 40
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Ink: TypeAlias = npt.NDArray[np.uint8]
+Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
+
+# What Pillow's decoders raise for bytes that are not a sound picture. Decoders are third-party
+# parsers of hostile input, so the list is long; anything else is a defect and is not caught.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    EOFError,
+    AttributeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    MemoryError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is refused before it is decoded.
+
+    Attributes:
+        max_bytes: size of the encoded picture.
+        max_pixels: width times height that the picture's header declares.
+    """
+
+    max_bytes: int = 10 * 1024 * 1024
+    max_pixels: int = 25_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def preprocess(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Ink:
+    """The ink of a picture, as the network takes it.
+
+    Args:
+        picture: a path, an encoded picture (PNG, JPEG, WebP, BMP, GIF or TIFF; the first frame),
+            a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of
+            uint8. Dark ink on light paper or the reverse, opaque or transparent, any size.
+        limits: sizes that are refused.
+
+    Returns:
+        (28, 28) uint8, 0 being paper and 255 the darkest ink; all zeros when there is no ink.
+
+    Raises:
+        UnreadableImageError: not a picture, truncated, empty, or no such file.
+        UnsupportedImageError: a picture or array of a kind that isn't taken.
+        ImageTooLargeError: over a limit; it was not decoded.
+    """
+    return normalise(extract_ink(to_grey(_open(picture, limits))))
+
+
+def standardise(inks: npt.NDArray[np.uint8]) -> FloatArray:
+    """(N, 28, 28) uint8 → (N, 1, 28, 28) float32 with MNIST's mean and deviation removed."""
+    scale = np.float32(1.0 / (255.0 * STD))
+    return (inks[:, np.newaxis].astype(np.float32) - np.float32(255.0 * MEAN)) * scale
+
+
+def _open(picture: Picture, limits: Limits) -> Image.Image:
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture, limits)
+    if isinstance(picture, Image.Image):
+        _check_pixels(picture.size, limits)
+        return _loaded(picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return _decode(bytes(picture), limits)
+    if isinstance(picture, str | os.PathLike):
+        return _decode(_read(Path(picture), limits), limits)
+    raise UnsupportedImageError(
+        f"a picture is a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}"
+    )
+
+
+def _read(path: Path, limits: Limits) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > limits.max_bytes:
+            raise ImageTooLargeError(f"{path} has {size:,} bytes; at most {limits.max_bytes:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _from_array(array: npt.NDArray[np.uint8], limits: Limits) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise UnsupportedImageError(f"an array must be uint8 (0 to 255), not {array.dtype}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
+        raise UnsupportedImageError(
+            f"an array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
+        )
+    _check_pixels((array.shape[1], array.shape[0]), limits)
+    return Image.fromarray(array)
+
+
+def _decode(content: bytes, limits: Limits) -> Image.Image:
+    if not content:
+        raise UnreadableImageError("the picture is empty: 0 bytes")
+    if len(content) > limits.max_bytes:
+        raise ImageTooLargeError(
+            f"the picture has {len(content):,} bytes; at most {limits.max_bytes:,} are taken"
+        )
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError(
+            f"the picture is far over the limit of {limits.max_pixels:,} pixels"
+        ) from error
+    except _DECODER_ERRORS as error:
+        raise UnreadableImageError(
+            f"these {len(content):,} bytes are not a picture that can be read; "
+            f"taken are {', '.join(FORMATS)}"
+        ) from error
+    _check_pixels(image.size, limits)
+    return _loaded(image)
+
+
+def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise ImageTooLargeError(
+            f"the picture has {width} x {height} = {width * height:,} pixels; "
+            f"at most {limits.max_pixels:,} are taken"
+        )
+    if not width * height:
+        raise UnreadableImageError(f"the picture has no pixels: {width} x {height}")
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    """Decoded and turned upright."""
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except _DECODER_ERRORS as error:
+        raise UnreadableImageError(
+            f"the picture is truncated or damaged ({image.format or image.mode}): {error}"
+        ) from error
+
+
+def to_grey(image: Image.Image) -> FloatArray:
+    """Luminance (H, W) float32, 0 black to 255 white, with transparency composited.
+
+    Raises:
+        UnsupportedImageError: samples of more than 16 bits, or not finite.
+    """
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.float32) / np.float32(257.0)
+    if image.mode in ("I", "F"):
+        return _wide_samples(np.asarray(image))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = np.asarray(image.getchannel("A"), dtype=np.float32) / 255.0
+        grey = np.asarray(image.convert("RGB").convert("L"), dtype=np.float32)
+        return _composite(grey, alpha)
+    if image.mode not in ("1", "L", "P", "RGB"):
+        image = image.convert("RGB")
+    return np.asarray(image.convert("L"), dtype=np.float32)
+
+
+def _wide_samples(samples: npt.NDArray[np.generic]) -> FloatArray:
+    values = samples.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all() or low < 0 or high > 65535:
+        raise UnsupportedImageError(
+            f"samples run from {low:g} to {high:g}; taken are 0-1 (float), 0-255 and 0-65535"
+        )
+    if samples.dtype.kind == "f" and high <= 1:
+        values *= 255.0
+    elif high > 255:
+        values /= 257.0
+    return values.astype(np.float32)
+
+
+def _composite(grey: FloatArray, alpha: FloatArray) -> FloatArray:
+    """Put a transparent picture on the paper that makes its ink visible.
+
+    A drawing on transparency is ink of about one colour, so the paper is the opposite of it. A
+    card (a filled shape with ink of its own on it) gets paper of the card's own commonest shade,
+    so that the card's edge isn't read.
+    """
+    visible = alpha > 0.5
+    if not visible.any():
+        visible = alpha > 0
+        if not visible.any():
+            return np.full_like(grey, 255.0)
+    shades = grey[visible]
+    rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
+    box = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+    low, middle, high = np.percentile(shades, [1, 50, 99])
+    is_card = len(shades) >= 0.6 * box and high - low >= 2 * MIN_CONTRAST
+    opposite = 0.0 if middle >= 128 else 255.0
+    paper = np.float32(middle if is_card else opposite)
+    composited: FloatArray = grey * alpha + paper * (1.0 - alpha)
+    return composited
+
+
+def extract_ink(grey: FloatArray) -> FloatArray:
+    """Remove the paper: how far each pixel is from it, towards the ink.
+
+    The paper's shade is the median of the picture's border, which ink rarely covers by half. The
+    ink is whichever side of that shade holds more: a picture's mean says nothing of it, since a
+    thick white digit on black and a thin black one on white can have the same.
+
+    Args:
+        grey: (H, W) float32, 0 to 255.
+
+    Returns:
+        (h, w) float32, h and w at most WORKING_SIZE: positive where there is ink, about 0 on
+        paper (a little below zero too, so that noise averages out); all zeros when nothing
+        stands out.
+    """
+    longest = max(grey.shape)
+    if longest > WORKING_SIZE:
+        factor = -(-longest // WORKING_SIZE)
+        grey = np.asarray(Image.fromarray(grey).reduce(factor))
+    border = _border(grey)
+    paper = float(np.median(border))
+    difference = grey - np.float32(paper)
+    # The median absolute deviation ignores ink that touches the border; 1.4826 makes it a
+    # normal distribution's standard deviation.
+    noise = 1.4826 * float(np.median(np.abs(border - paper)))
+    strongest = float(max(difference.max(), -difference.min()))
+    if strongest < max(MIN_CONTRAST, NOISE_FACTOR * noise):
+        return np.zeros_like(difference)
+    # Squares, so that a wide faint shade doesn't outvote a stroke.
+    squares = np.square(difference)
+    lighter = float(squares[difference > 0].sum())
+    if lighter <= float(squares.sum()) - lighter:
+        difference = -difference
+    floor = NOISE_FACTOR / 2 * noise
+    return np.where(np.abs(difference) < floor, np.float32(0.0), difference)
+
+
+def _border(grey: FloatArray) -> FloatArray:
+    """The outermost pixels, a fiftieth of the shorter side wide, as one row."""
+    width = max(1, min(grey.shape) // 50)
+    if min(grey.shape) <= 2 * width:
+        return grey.ravel()
+    sides = (grey[:width], grey[-width:], grey[width:-width, :width], grey[width:-width, -width:])
+    return np.concatenate([side.ravel() for side in sides])
+
+
+def normalise(difference: FloatArray) -> Ink:
+    """Scale the ink's box to fit 20x20 and put its centre of mass at the centre of 28x28.
+
+    Args:
+        difference: (h, w) float32 as ``extract_ink`` gives it.
+
+    Returns:
+        (28, 28) uint8; all zeros where there is no ink.
+    """
+    box = _ink_box(difference)
+    if box is None:
+        return np.zeros((INK_SIZE, INK_SIZE), dtype=np.uint8)
+    small = np.maximum(_fit(difference, box), np.float32(0.0))
+    peak = float(small.max())
+    total = float(small.sum(dtype=np.float64))
+    if peak <= 0.0:
+        return np.zeros((INK_SIZE, INK_SIZE), dtype=np.uint8)
+    height, width = small.shape
+    row = float(small.sum(axis=1, dtype=np.float64) @ np.arange(height)) / total
+    column = float(small.sum(axis=0, dtype=np.float64) @ np.arange(width)) / total
+    # Whole pixels, as MNIST was made: another resampling would blur the ink. The box stays
+    # inside; the margin may fall outside.
+    top = min(max(round(INK_SIZE / 2 - row), -MARGIN), INK_SIZE - height + MARGIN)
+    left = min(max(round(INK_SIZE / 2 - column), -MARGIN), INK_SIZE - width + MARGIN)
+    # MNIST's darkest pixel is 254 or 255 in all but a few; what is that dark already stays.
+    gain = 1.0 if 250.0 <= peak <= 255.0 else 255.0 / peak
+    padded = np.zeros((INK_SIZE + 2 * MARGIN, INK_SIZE + 2 * MARGIN), dtype=np.uint8)
+    top, left = top + MARGIN, left + MARGIN
+    padded[top : top + height, left : left + width] = np.rint(np.minimum(small * gain, 255.0))
+    return padded[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
+
+
+def _ink_box(difference: FloatArray) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom (exclusive) of the ink in pixels, or None."""
+    peak = float(difference.max())
+    if peak <= 0.0:
+        return None
+    box = _box_above(difference, EDGE_SHARE_SMALL * peak)
+    if max(box[2] - box[0], box[3] - box[1]) > LARGE_BOX:
+        box = _box_above(difference, EDGE_SHARE_LARGE * peak)
+    return box
+
+
+def _box_above(difference: FloatArray, threshold: float) -> tuple[int, int, int, int]:
+    columns = np.flatnonzero(difference.max(axis=0) > threshold)
+    rows = np.flatnonzero(difference.max(axis=1) > threshold)
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _fit(difference: FloatArray, box: tuple[int, int, int, int]) -> FloatArray:
+    """The box's ink, and MARGIN around it, at the scale that makes its longer side BOX_SIZE."""
+    left, top, right, bottom = box
+    scale = BOX_SIZE / max(right - left, bottom - top)
+    # The shorter side's length isn't a whole number of pixels at this scale. Rounding it would
+    # stretch a "1" by up to a sixth, so the source box is rounded instead; the margin holds what
+    # that cuts off.
+    width = max(1, round((right - left) * scale)) + 2 * MARGIN
+    height = max(1, round((bottom - top) * scale)) + 2 * MARGIN
+    centre_x, centre_y = (left + right) / 2, (top + bottom) / 2
+    half_x, half_y = width / scale / 2, height / scale / 2
+    pad = int(np.ceil((MARGIN + 1) / scale)) + 1
+    crop = np.pad(
+        difference[max(0, top - pad) : bottom + pad, max(0, left - pad) : right + pad],
+        pad,
+    )
+    offset_x, offset_y = pad - max(0, left - pad), pad - max(0, top - pad)
+    source = (
+        max(0.0, centre_x - half_x + offset_x),
+        max(0.0, centre_y - half_y + offset_y),
+        min(float(crop.shape[1]), centre_x + half_x + offset_x),
+        min(float(crop.shape[0]), centre_y + half_y + offset_y),
+    )
+    # Area averaging has nothing to average when enlarging; there bicubic keeps strokes smooth.
+    method = Image.Resampling.BOX if scale <= 1.0 else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(crop).resize((width, height), method, box=source))
