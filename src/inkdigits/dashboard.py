@@ -14,11 +14,11 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import sqlalchemy as sa
 
-from inkdigits.database import predictions
 from inkdigits.decision import Decision
 from inkdigits.evaluation import wilson_interval
 from inkdigits.history import Filters, conditions
 from inkdigits.record import NOT_A_DIGIT, QueryError, from_microseconds
+from inkdigits.schema import predictions
 
 MAX_BUCKETS: Final = 10_000
 """The most hours or days in one statistic."""

@@ -1,76 +1,116 @@
-"""The database under the prediction log: its table, its connections, its migrations.
-
-Times are integers, microseconds since 1970 UTC: the same exact order and arithmetic on SQLite
-(which has no time type) as on PostgreSQL, and no time zone to get wrong.
-"""
+"""Connections to the database under the prediction log, and whether it is away."""
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
-import threading
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from inkdigits.errors import ConfigError
-from inkdigits.record import SchemaVersionError
+from inkdigits.record import StoreUnavailableError
+from inkdigits.schema import migrate, predictions
 
 CONNECT_TIMEOUT_S: Final = 3
 STATEMENT_TIMEOUT_S: Final = 10
 BUSY_TIMEOUT_S: Final = 3
-# "inkdigit" in ASCII: the advisory lock that migrations hold on PostgreSQL, a signed 64-bit key.
-_ADVISORY_LOCK: Final = int.from_bytes(b"inkdigit", "big")
-# Alembic's `op` and `context` are global to the process, so two threads can't migrate at once.
-_ALEMBIC = threading.Lock()
 
-metadata = sa.MetaData()
-predictions = sa.Table(
-    "predictions",
-    metadata,
-    sa.Column("id", sa.String(36), primary_key=True),
-    sa.Column("created_us", sa.BigInteger, nullable=False),
-    sa.Column("digit", sa.SmallInteger),
-    sa.Column("confidence", sa.Double, nullable=False),
-    sa.Column("probabilities", sa.JSON, nullable=False),
-    sa.Column("decision", sa.String(16), nullable=False),
-    sa.Column("reason", sa.String(32)),
-    sa.Column("novelty", sa.Double),
-    sa.Column("model_version", sa.String(200), nullable=False),
-    sa.Column("input_kind", sa.String(16), nullable=False),
-    sa.Column("owner", sa.String(128)),
-    sa.Column("ink", sa.LargeBinary, nullable=False),
-    sa.Column("ink_sha256", sa.String(64), nullable=False),
-    # Last of the first schema: SQLite reads a row's columns in order, and this one is large.
-    sa.Column("picture", sa.LargeBinary),
-    sa.Column("true_digit", sa.SmallInteger),
-    sa.Column("feedback_us", sa.BigInteger),
-    sa.Column("feedback_by", sa.String(128)),
-)
-_columns = predictions.c
-_given = _columns.true_digit.is_not(None)
-# Each filter of the history has an index that ends in the order of its pages (created_us, id).
-# The decision's also answers the dashboard's counts over time, without touching the rows.
-sa.Index("ix_predictions_time", _columns.created_us, _columns.id)
-sa.Index("ix_predictions_decision", _columns.decision, _columns.created_us, _columns.id)
-sa.Index("ix_predictions_digit", _columns.digit, _columns.created_us, _columns.id)
-sa.Index("ix_predictions_owner", _columns.owner, _columns.created_us, _columns.id)
-# Only the corrected ones, with all that the dashboard asks about them.
-sa.Index(
-    "ix_predictions_corrected",
-    *(_columns.created_us, _columns.id, _columns.true_digit, _columns.digit),
-    *(_columns.decision, _columns.confidence),
-    sqlite_where=_given,
-    postgresql_where=_given,
-)
+_log = logging.getLogger(__name__)
+
+
+class Database:
+    """An engine that remembers whether its database is away.
+
+    After one failure it is away until `is_back` says otherwise, and a question to a server that is
+    away is refused at once: nobody waits for the same time-out twice.
+
+    Args:
+        url: as for `connect`.
+        on_away: called after each failure.
+    """
+
+    def __init__(self, url: str, on_away: Callable[[], None]) -> None:
+        self.engine = connect(url)
+        self._writing = self.engine.execution_options(writes=True)
+        self._on_away = on_away
+        self._is_remote = self.engine.dialect.name != "sqlite"
+        self._is_migrated = False
+        self._away: str | None = "it has not been reached yet"
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last that was heard of the database is a failure, or nothing yet."""
+        return self._away is not None
+
+    def migrate(self) -> None:
+        """Bring the schema up to date.
+
+        Raises:
+            StoreUnavailableError: the database can't be reached or refuses.
+            SchemaVersionError: it was made by a newer Inkdigits.
+        """
+        with self._watched():
+            migrate(self.engine)
+        self._is_migrated = True
+
+    def is_back(self) -> None:
+        """Say that the database is there, after `migrate` and whatever else had to be done."""
+        if self._away is not None:
+            _log.info("the database is there")
+        self._away = None
+
+    @contextmanager
+    def transaction(self, *, writes: bool = False) -> Iterator[sa.Connection]:
+        """A transaction, committed at the end of the block unless an error leaves it.
+
+        What the database has against the values (DataError, IntegrityError) is passed on, since it
+        would be the same at every repetition.
+
+        Raises:
+            StoreUnavailableError: the database is away, or is found to be.
+        """
+        self.check()
+        with self._watched(), (self._writing if writes else self.engine).begin() as connection:
+            yield connection
+
+    def check(self) -> None:
+        """Raise StoreUnavailableError when it's known without asking the database."""
+        # A local file refuses in an instant, if at all, and may be read while it can't be written.
+        if self._away is not None and (self._is_remote or not self._is_migrated):
+            raise StoreUnavailableError(f"the database is away: {self._away}")
+
+    def insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert predictions, all or none, passing over the ids that are already there."""
+        dialect = postgresql if self._is_remote else sqlite
+        statement = dialect.insert(predictions).on_conflict_do_nothing(index_elements=["id"])
+        with self._watched(), self._writing.begin() as connection:
+            connection.execute(statement, rows)
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, the connections that are its parent's."""
+        self.engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except (exc.DataError, exc.IntegrityError):
+            raise
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            reason = str(error.orig if isinstance(error, exc.DBAPIError) else error).strip()
+            self._away = reason or type(error).__name__
+            self._on_away()
+            raise StoreUnavailableError(f"the database is away: {self._away}") from error
 
 
 def connect(url: str) -> sa.Engine:
@@ -101,6 +141,12 @@ def connect(url: str) -> sa.Engine:
 def _connect_sqlite(url: sa.URL) -> sa.Engine:
     if not url.database or url.database.startswith((":memory:", "file:")):
         raise ConfigError("DATABASE_URL for SQLite names a file: sqlite:///path/to/inkdigits.db")
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder of the database can't be made: {error}") from error
+    if Path(url.database).is_dir():
+        raise ConfigError(f"DATABASE_URL for SQLite names a file, but {url.database} is a folder")
     engine = sa.create_engine(
         url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_timeout=CONNECT_TIMEOUT_S
     )
@@ -153,75 +199,3 @@ def _connect_postgresql(url: sa.URL) -> sa.Engine:
 
     sa.event.listen(engine, "connect", configure)
     return engine
-
-
-def insert(engine: sa.Engine) -> sa.Insert:
-    """An INSERT into the predictions that passes over an id that is already there."""
-    if engine.dialect.name == "postgresql":
-        return postgresql.insert(predictions).on_conflict_do_nothing(index_elements=["id"])
-    return sqlite.insert(predictions).on_conflict_do_nothing(index_elements=["id"])
-
-
-def migrate(engine: sa.Engine, revision: str = "head") -> None:
-    """Bring the schema up to a revision, in one transaction and under a lock between processes.
-
-    The lock is advisory on PostgreSQL, and a file beside the database on SQLite (where the switch
-    to WAL can't wait for other connections by itself).
-
-    Args:
-        engine: from `connect`.
-        revision: the newest when not given.
-
-    Raises:
-        SchemaVersionError: the database is at a revision that this Inkdigits doesn't know.
-        sqlalchemy.exc.DBAPIError: the database can't be reached or refuses.
-    """
-    config = Config()
-    config.set_main_option("script_location", "inkdigits:migrations")
-    scripts = ScriptDirectory.from_config(config)
-    with engine.connect() as connection:
-        at = _revision(connection)
-    known = {script.revision for script in scripts.walk_revisions()}
-    if at is not None and at not in known:
-        raise SchemaVersionError(
-            f"the database's schema is {at}, newer than this Inkdigits ({scripts.get_heads()[0]})"
-        )
-    if revision == "head" and at == scripts.get_current_head():
-        return
-    with _ALEMBIC, _migration_lock(engine):
-        if engine.dialect.name == "sqlite":
-            _switch_to_wal(engine)
-        with engine.execution_options(writes=True).begin() as connection:
-            if engine.dialect.name == "postgresql":
-                # A new index on a long table takes longer than a statement may.
-                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
-
-
-def _revision(connection: sa.Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def _switch_to_wal(engine: sa.Engine) -> None:
-    # The journal mode stays in the file, so once is enough; not in a transaction.
-    connection = engine.raw_connection()
-    try:
-        connection.cursor().execute("PRAGMA journal_mode = WAL").close()
-    finally:
-        connection.close()
-
-
-@contextmanager
-def _migration_lock(engine: sa.Engine) -> Iterator[None]:
-    if engine.dialect.name != "sqlite" or engine.url.database is None:
-        yield
-        return
-    with Path(engine.url.database + ".lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            # Said explicitly: a process forked meanwhile holds the same lock until it is.
-            fcntl.flock(file, fcntl.LOCK_UN)

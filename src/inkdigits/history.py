@@ -10,7 +10,6 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import sqlalchemy as sa
 
-from inkdigits.database import predictions
 from inkdigits.decision import Decision
 from inkdigits.record import (
     NOT_A_DIGIT,
@@ -22,6 +21,7 @@ from inkdigits.record import (
     from_row,
     to_microseconds,
 )
+from inkdigits.schema import predictions
 
 MAX_PAGE: Final = 500
 """The most records on one page."""

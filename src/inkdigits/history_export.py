@@ -23,10 +23,10 @@ from typing import IO, Any, Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from inkdigits.database import predictions
 from inkdigits.errors import BackendUnavailableError
 from inkdigits.history import WITHOUT_PICTURE, Filters, conditions
 from inkdigits.record import QueryError, Record
+from inkdigits.schema import predictions
 
 Format: TypeAlias = Literal["csv", "parquet", "idx"]
 

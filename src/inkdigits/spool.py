@@ -71,7 +71,7 @@ class Spool:
             with self._locked("append.lock"):
                 pass
         except (OSError, SpoolError) as error:
-            raise ConfigError(f"the spool {self.directory} can't be written: {error}") from error
+            raise ConfigError(f"the spool {self.directory} can't be used: {error}") from error
 
     def append(self, payload: bytes) -> None:
         """Keep a payload; it is on the disk when this returns.
@@ -90,12 +90,7 @@ class Spool:
                 )
             descriptor = self._append_frame(self._own_segment(), frame)
         # Outside of the lock, so that the appends of many threads and processes sync together.
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            raise SpoolError(f"the spool {self.directory} can't be synced: {error}") from error
-        finally:
-            os.close(descriptor)
+        self._sync_and_close(descriptor)
 
     def drain(self, write: Callable[[Sequence[bytes]], None], *, wait: bool = True) -> int:
         """Hand all payloads to ``write``, in each segment's order, and then forget them.
@@ -118,25 +113,20 @@ class Spool:
         count = 0
         try:
             with self._locked("flush.lock", wait=wait):
-                with self._locked("append.lock"):
+                with self._locked("append.lock"), self._explained("sealed"):
                     for path in self.directory.glob("*.spool"):
                         path.rename(path.with_suffix(".sealed"))
                 for path in sorted(self.directory.glob("*.sealed")):
                     count += self._drain_segment(path, write)
-        except BlockingIOError:
+        except _HeldByAnotherError:
             return 0
-        except OSError as error:
-            raise SpoolError(f"the spool {self.directory} can't be drained: {error}") from error
         return count
 
     def reject(self, payload: bytes) -> None:
         """Set aside, for a person to look at, a payload that the database refuses for good."""
         with self._locked("append.lock"):
             descriptor = self._append_frame("rejected.frames", _frame(payload))
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._sync_and_close(descriptor)
 
     def size_bytes(self) -> int:
         """What the directory holds, in bytes: what waits, and what was set aside."""
@@ -147,12 +137,13 @@ class Spool:
         return not any(name.endswith((".spool", ".sealed")) for name, _ in self._files())
 
     def _files(self) -> Iterator[tuple[str, int]]:
-        with os.scandir(self.directory) as entries:
-            for entry in entries:
-                try:
-                    yield entry.name, entry.stat().st_size
-                except FileNotFoundError:
-                    continue  # drained since it was listed: it holds nothing any more
+        with self._explained("listed"):
+            entries = list(self.directory.iterdir())
+        for entry in entries:
+            try:
+                yield entry.name, entry.stat().st_size
+            except FileNotFoundError:
+                continue  # drained since it was listed: it holds nothing any more
 
     def _own_segment(self) -> str:
         # A forked process must not go on with its parent's segment: the two could tear a frame in
@@ -167,7 +158,7 @@ class Spool:
     def _append_frame(self, name: str, frame: bytes) -> int:
         """Write a frame whole or not at all; returns the descriptor, for the caller to sync."""
         path = self.directory / name
-        try:
+        with self._explained("written"):
             is_new = not path.exists()
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
@@ -177,34 +168,50 @@ class Spool:
             except BaseException:
                 os.close(descriptor)
                 raise
-        except OSError as error:
-            raise SpoolError(f"the spool {self.directory} can't be written: {error}") from error
         return descriptor
 
+    def _sync_and_close(self, descriptor: int) -> None:
+        try:
+            with self._explained("synced"):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _drain_segment(self, path: Path, write: Callable[[Sequence[bytes]], None]) -> int:
-        payloads, fault = read_frames(path.read_bytes())
+        with self._explained("read"):
+            payloads, fault = read_frames(path.read_bytes())
         for start in range(0, len(payloads), BATCH):
             write(payloads[start : start + BATCH])
-        if fault == "damaged":
-            kept = path.with_suffix(".damaged")
-            _log.error("the spool's segment %s is damaged; it is kept as %s", path.name, kept.name)
-            path.rename(kept)
-        else:
-            if fault == "torn":
-                _log.warning("dropped a torn last frame of the spool's segment %s", path.name)
-            path.unlink()
-        _sync_directory(self.directory)
+        with self._explained("emptied"):
+            if fault == "damaged":
+                kept = path.with_suffix(".damaged")
+                _log.error("a segment of the spool is damaged; it is kept as %s", kept.name)
+                path.rename(kept)
+            else:
+                if fault == "torn":
+                    _log.warning("dropped a torn last frame of the spool's segment %s", path.name)
+                path.unlink()
+            _sync_directory(self.directory)
         return len(payloads)
 
     @contextmanager
-    def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
-        """Hold a lock between threads and processes; BlockingIOError if it's held and not wait."""
+    def _explained(self, done: str) -> Iterator[None]:
+        """Turn what the disk has against it into a SpoolError."""
         try:
-            descriptor = os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
+            yield
         except OSError as error:
-            raise SpoolError(f"the spool {self.directory} can't be locked: {error}") from error
+            raise SpoolError(f"the spool {self.directory} can't be {done}: {error}") from error
+
+    @contextmanager
+    def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        """Hold a lock between threads and processes; _HeldByAnotherError if it's not waited for."""
+        with self._explained("locked"):
+            descriptor = os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                raise _HeldByAnotherError from error
             try:
                 yield
             finally:
@@ -212,6 +219,10 @@ class Spool:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
             os.close(descriptor)
+
+
+class _HeldByAnotherError(Exception):
+    """Another process or thread holds the lock."""
 
 
 def _frame(payload: bytes) -> bytes:

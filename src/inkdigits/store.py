@@ -9,90 +9,39 @@ spools at once until that thread finds the database well.
 from __future__ import annotations
 
 import logging
-import os
-import threading
-import time
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Literal, TypeAlias
+from typing import IO, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 
-from inkdigits import dashboard, database, history, history_export
+from inkdigits import dashboard, history, history_export
 from inkdigits.dashboard import Bucket, Statistics
-from inkdigits.database import predictions
 from inkdigits.errors import ConfigError
 from inkdigits.history import ANYONE, Filters, Owner, Page
 from inkdigits.history_export import Format
+from inkdigits.keeper import Counters, Keeper, Outcome
 from inkdigits.record import (
-    QueryError,
     Record,
-    RecordError,
     RecordNotFoundError,
     SchemaVersionError,
-    SpoolError,
-    SpoolFullError,
-    StoreError,
     StoreUnavailableError,
     check_key,
     check_true_digit,
-    from_bytes,
     from_row,
-    to_bytes,
     to_microseconds,
-    to_row,
 )
+from inkdigits.schema import predictions
 from inkdigits.spool import SPOOL_LIMIT_BYTES, Spool
 
-__all__ = [
-    "ANYONE",
-    "Counters",
-    "Filters",
-    "Outcome",
-    "Page",
-    "QueryError",
-    "Record",
-    "RecordError",
-    "RecordNotFoundError",
-    "SchemaVersionError",
-    "SpoolError",
-    "SpoolFullError",
-    "Statistics",
-    "Store",
-    "StoreError",
-    "StoreUnavailableError",
-]
-
-Outcome: TypeAlias = Literal["stored", "spooled"]
-
-# Seconds between the thread's looks: at a database that is away (doubling from the first to the
-# last), at the spool for what other processes left, and for what has outlived the retention.
-_FIRST_RETRY_S: Final = 0.1
-_LAST_RETRY_S: Final = 5.0
-_LOOK_S: Final = 5.0
-_PURGE_S: Final = 3600.0
 # Rows deleted in one transaction, so that a long purge doesn't keep the writers out.
 _PURGE_ROWS: Final = 2000
 
 _c = predictions.c
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What this process's store has done with records since it was opened."""
-
-    stored: int = 0
-    spooled: int = 0
-    replayed: int = 0
-    rejected: int = 0
-    lost: int = 0
 
 
 class Store:
@@ -104,22 +53,12 @@ class Store:
     """
 
     def __init__(
-        self, engine: sa.Engine, spool: Spool, retention: timedelta | None, *, keep_pictures: bool
+        self, url: str, spool: Spool, retention: timedelta | None, *, keep_pictures: bool
     ) -> None:
-        self._engine = engine
-        self._writing = engine.execution_options(writes=True)
-        self._is_remote = engine.dialect.name != "sqlite"
-        self._spool = spool
+        self._keeper = Keeper(url, spool, self.purge)
+        self._database = self._keeper.database
         self._retention = retention
         self._keep_pictures = keep_pictures
-        self._counters = Counters()
-        self._purged = -float("inf")
-        self._closed = False
-        # Why the database is away; None while it isn't. It is until its schema has been seen.
-        self._away: str | None = "not looked at yet"
-        self._after_fork()
-        reset = weakref.WeakMethod(self._reset_in_child)
-        os.register_at_fork(after_in_child=lambda: (call := reset()) and call())
 
     @classmethod
     def open(
@@ -151,18 +90,9 @@ class Store:
         """
         if retention_days is not None and retention_days < 1:
             raise ConfigError(f"INKDIGITS_RETENTION_DAYS is a day or more; not {retention_days}")
-        engine = database.connect(url)
-        if engine.dialect.name == "sqlite" and engine.url.database:
-            try:
-                Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ConfigError(f"the folder of the database can't be made: {error}") from error
-        store = cls(
-            engine,
-            Spool(spool_dir, spool_limit_bytes),
-            None if retention_days is None else timedelta(days=retention_days),
-            keep_pictures=keep_pictures,
-        )
+        retention = None if retention_days is None else timedelta(days=retention_days)
+        spool = Spool(spool_dir, spool_limit_bytes)
+        store = cls(url, spool, retention, keep_pictures=keep_pictures)
         try:
             store.flush_spool()
         except StoreUnavailableError as error:
@@ -170,7 +100,7 @@ class Store:
         except SchemaVersionError:
             store.close()
             raise
-        store._start()
+        store._keeper.start()
         return store
 
     def record(self, record: Record) -> Outcome:
@@ -184,31 +114,14 @@ class Store:
             SpoolFullError: the database is away and the spool full; the record is kept nowhere.
             SpoolError: the database is away and the spool's disk refuses; likewise.
         """
-        self._start()
         if not self._keep_pictures and record.picture is not None:
             record = replace(record, picture=None)
-        if self._away is None:
-            try:
-                self._insert([record])
-            except StoreUnavailableError as error:
-                _log.warning("the database is away, predictions are spooled: %s", error)
-            else:
-                self._count(stored=1)
-                return "stored"
-        try:
-            self._spool.append(to_bytes(record))
-        except SpoolError:
-            self._count(lost=1)
-            _log.exception("lost the prediction %s: the spool can't take it", record.id)
-            raise
-        self._count(spooled=1)
-        self._wake.set()
-        return "spooled"
+        return self._keeper.record(record)
 
     def get(self, record_id: str, *, owner: Owner = ANYONE) -> Record:
         """The record with its picture; RecordNotFoundError if there is none of this owner's."""
         for _ in self._twice_if_spooled():
-            with self._transaction(self._engine) as connection:
+            with self._database.transaction() as connection:
                 query = sa.select(predictions).where(*_named(record_id, owner))
                 row = connection.execute(query).mappings().one_or_none()
             if row is not None:
@@ -227,7 +140,7 @@ class Store:
             limit: records on the page.
         """
         query = history.page_query(filters or Filters(), cursor, limit)
-        with self._transaction(self._engine) as connection:
+        with self._database.transaction() as connection:
             rows = connection.execute(query).mappings().all()
         return history.page_of(rows, cursor, limit)
 
@@ -263,8 +176,8 @@ class Store:
 
     def delete(self, record_id: str, *, owner: Owner = ANYONE) -> None:
         """Delete a record for good; RecordNotFoundError if there is none of this owner's."""
-        self.flush_spool()
-        with self._transaction(self._writing) as connection:
+        self._settle()
+        with self._database.transaction(writes=True) as connection:
             done = connection.execute(sa.delete(predictions).where(*_named(record_id, owner)))
         if done.rowcount == 0:
             raise RecordNotFoundError(f"there is no prediction {record_id!r}")
@@ -274,9 +187,9 @@ class Store:
 
         What is spooled is written first, so that it can't come back after.
         """
-        self.flush_spool()
+        self._settle()
         filters = Filters(owner=owner)
-        with self._transaction(self._writing) as connection:
+        with self._database.transaction(writes=True) as connection:
             done = connection.execute(sa.delete(predictions).where(*history.conditions(filters)))
         return done.rowcount
 
@@ -295,7 +208,7 @@ class Store:
         filters = Filters(since=since, until=until, owner=owner)
         over_time_query = dashboard.over_time_query(filters, bucket)
         corrected_query = dashboard.corrected_query(filters)
-        with self._transaction(self._engine) as connection:
+        with self._database.transaction() as connection:
             over_time = connection.execute(over_time_query).mappings().all()
             corrected = connection.execute(corrected_query).mappings().all()
         return dashboard.statistics_of(over_time, corrected, bucket)
@@ -326,7 +239,7 @@ class Store:
             StoreUnavailableError: the database is away; nothing is lost from the spool.
             SpoolError: the spool's disk refuses.
         """
-        return self._flush(wait=True)
+        return self._keeper.flush()
 
     def purge(self, now: datetime | None = None) -> int:
         """Delete the records older than the retention; returns how many (0 without one)."""
@@ -337,7 +250,7 @@ class Store:
         statement = sa.delete(predictions).where(_c.id.in_(old.limit(_PURGE_ROWS)))
         total = 0
         while True:
-            with self._transaction(self._writing) as connection:
+            with self._database.transaction(writes=True) as connection:
                 deleted = connection.execute(statement).rowcount
             total += deleted
             if deleted < _PURGE_ROWS:
@@ -345,10 +258,10 @@ class Store:
 
     def healthy(self) -> bool:
         """Whether the database answers now; at once False while it is known to be away."""
-        if self._away is not None:
+        if self._database.is_away:
             return False
         try:
-            with self._transaction(self._engine) as connection:
+            with self._database.transaction() as connection:
                 connection.execute(sa.select(sa.literal(1)))
         except StoreUnavailableError:
             return False
@@ -356,20 +269,15 @@ class Store:
 
     def counters(self) -> Counters:
         """What this process has stored, spooled, replayed, rejected and lost so far."""
-        with self._counting:
-            return replace(self._counters)
+        return self._keeper.counters()
 
     def spooled_bytes(self) -> int:
         """What the spool holds, of all processes, in bytes."""
-        return self._spool.size_bytes()
+        return self._keeper.spool.size_bytes()
 
     def close(self) -> None:
         """Stop the thread and let go of the database; what is spooled waits for the next."""
-        self._closed = True
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._engine.dispose()
+        self._keeper.close()
 
     def __enter__(self) -> Store:
         return self
@@ -384,7 +292,7 @@ class Store:
 
     def _set_feedback(self, record_id: str, values: dict[str, Any], owner: Owner) -> Record:
         for _ in self._twice_if_spooled():
-            with self._transaction(self._writing) as connection:
+            with self._database.transaction(writes=True) as connection:
                 statement = sa.update(predictions).where(*_named(record_id, owner)).values(values)
                 found = connection.execute(statement).rowcount
             if found:
@@ -394,7 +302,7 @@ class Store:
     def _oldest_first(self, filters: Filters) -> Iterator[Record]:
         position: tuple[int, str] | None = None
         while True:
-            with self._transaction(self._engine) as connection:
+            with self._database.transaction() as connection:
                 query = history_export.batch_query(filters, position)
                 rows = connection.execute(query).mappings().all()
             if not rows:
@@ -402,129 +310,19 @@ class Store:
             yield from (from_row(dict(row)) for row in rows)
             position = (rows[-1]["created_us"], rows[-1]["id"])
 
+    def _settle(self) -> bool:
+        """Write what is spooled, if anything is; whether it was."""
+        if self._keeper.spool.is_empty():
+            return False
+        self._database.check()
+        self.flush_spool()
+        return True
+
     def _twice_if_spooled(self) -> Iterator[None]:
         """Once, and if that didn't do, again after a flush of what may hold the record."""
         yield
-        if not self._spool.is_empty():
-            self.flush_spool()
+        if self._settle():
             yield
-
-    @contextmanager
-    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        """A transaction; whatever the database has against it is a StoreUnavailableError.
-
-        Except for what it has against the values, which would be the same at every repetition.
-        """
-        # A local file refuses in an instant, if at all; a server may take its time-out to do so.
-        if self._away is not None and (self._is_remote or self._away == "not looked at yet"):
-            raise StoreUnavailableError(f"the database is away: {self._away}")
-        with self._watched(), engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        try:
-            yield
-        except (exc.DataError, exc.IntegrityError):
-            raise
-        except (exc.DBAPIError, exc.TimeoutError) as error:
-            reason = str(error.orig if isinstance(error, exc.DBAPIError) else error).strip()
-            self._away = reason or type(error).__name__
-            self._wake.set()
-            raise StoreUnavailableError(f"the database is away: {self._away}") from error
-
-    def _insert(self, records: Sequence[Record]) -> None:
-        with self._watched(), self._writing.begin() as connection:
-            connection.execute(database.insert(self._engine), [to_row(r) for r in records])
-
-    def _flush(self, *, wait: bool) -> int:
-        if self._away is not None:
-            with self._watched():
-                database.migrate(self._engine)
-        count = self._spool.drain(self._replay, wait=wait)
-        if self._away is not None:
-            _log.info("the database is there")
-            self._away = None
-        if count:
-            self._count(replayed=count)
-            _log.info("wrote %d spooled predictions", count)
-        return count
-
-    def _replay(self, payloads: Sequence[bytes]) -> None:
-        readable: list[tuple[bytes, Record]] = []
-        for payload in payloads:
-            try:
-                readable.append((payload, from_bytes(payload)))
-            except RecordError as error:
-                self._reject(payload, error)
-        try:
-            self._insert([record for _, record in readable])
-        except (exc.DataError, exc.IntegrityError):
-            for payload, record in readable:
-                try:
-                    self._insert([record])
-                except (exc.DataError, exc.IntegrityError) as error:
-                    self._reject(payload, error)
-
-    def _reject(self, payload: bytes, error: Exception) -> None:
-        self._spool.reject(payload)
-        self._count(rejected=1)
-        _log.error("a spooled prediction can't be written, it is set aside: %s", error)
-
-    def _count(self, **more: int) -> None:
-        with self._counting:
-            for name, n in more.items():
-                setattr(self._counters, name, getattr(self._counters, name) + n)
-
-    def _after_fork(self) -> None:
-        self._wake = threading.Event()
-        self._starting = threading.Lock()
-        self._counting = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def _reset_in_child(self) -> None:
-        # The parent's connections aren't the child's to close, its locks may be held by threads
-        # that the child doesn't have, and its thread isn't there either: `record` starts another.
-        self._engine.dispose(close=False)
-        self._counters = Counters()
-        self._after_fork()
-
-    def _start(self) -> None:
-        if self._thread is not None:
-            return
-        with self._starting:
-            if self._thread is None and not self._closed:
-                thread = threading.Thread(target=self._look_after, name="inkdigits-store")
-                thread.daemon = True
-                thread.start()
-                self._thread = thread
-
-    def _look_after(self) -> None:
-        """The thread: migrates, flushes and purges whenever there is a reason to."""
-        retry = _FIRST_RETRY_S
-        while not self._closed:
-            try:
-                self._flush(wait=False)
-                self._purge_hourly()
-                retry = _FIRST_RETRY_S
-                self._wake.wait(_LOOK_S)
-                self._wake.clear()
-            except (StoreError, exc.SQLAlchemyError) as error:
-                if retry >= _LAST_RETRY_S:
-                    _log.warning("the database is still away: %s", error)
-                self._pause(retry)
-                retry = min(2 * retry, _LAST_RETRY_S)
-
-    def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self._closed and (left := until - time.monotonic()) > 0:
-            self._wake.clear()
-            self._wake.wait(min(left, 0.1))
-
-    def _purge_hourly(self) -> None:
-        if time.monotonic() - self._purged >= _PURGE_S:
-            self.purge()
-            self._purged = time.monotonic()
 
 
 def _named(record_id: str, owner: Owner) -> list[sa.ColumnElement[bool]]:

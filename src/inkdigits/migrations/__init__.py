@@ -1,1 +1,1 @@
-"""The schema's history, run by `inkdigits.database.migrate` with Alembic."""
+"""The schema's history, run by `inkdigits.schema.migrate` with Alembic."""

@@ -1,4 +1,4 @@
-"""How Alembic runs the revisions: on the connection that `inkdigits.database.migrate` hands in.
+"""How Alembic runs the revisions: on the connection that `inkdigits.schema.migrate` hands in.
 
 That connection is inside a transaction that holds the migrations' lock, so a process killed
 half-way leaves the schema as it was.
@@ -6,7 +6,7 @@ half-way leaves the schema as it was.
 
 from alembic import context
 
-from inkdigits.database import metadata
+from inkdigits.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

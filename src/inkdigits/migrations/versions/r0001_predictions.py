@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table, with the order of time."""
+    """Make the table, with an index over time."""
     op.create_table(
         "predictions",
         sa.Column("id", sa.String(36), primary_key=True),
@@ -32,7 +32,7 @@ def upgrade() -> None:
         sa.Column("ink_sha256", sa.String(64), nullable=False),
         sa.Column("picture", sa.LargeBinary),
     )
-    op.create_index("ix_predictions_time", "predictions", ["created_us", "id"])
+    op.create_index("ix_predictions_time", "predictions", ["created_us", "id", "decision"])
 
 
 def downgrade() -> None:
