@@ -6,6 +6,7 @@ The tests of the server start it as a process of its own; settings come from the
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 
@@ -19,14 +20,17 @@ from inkdigits.errors import ArtifactNotFoundError, InkdigitsError
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0)
-    parser.add_argument("--fail", choices=["at start", "in workers"])
+    parser.add_argument("--fail", choices=["at start", "silently", "in workers"])
     parser.add_argument("--read-timeout", type=int, default=server.READ_TIMEOUT)
     options = parser.parse_args()
     server.READ_TIMEOUT = options.read_timeout
-    parent = os.getpid()
 
     def load(settings: Settings) -> FakeReader:
-        if options.fail == "at start" or (options.fail and os.getpid() != parent):
+        if options.fail == "silently":
+            os._exit(9)
+        # The process that tries the model is one of multiprocessing's; a worker isn't.
+        in_worker = multiprocessing.parent_process() is None
+        if options.fail == "at start" or (options.fail and in_worker):
             raise ArtifactNotFoundError("no artifact at models/missing.onnx")
         reader = FakeReader(delay=options.delay)
         reader.model_version = f"fake-{os.getpid()}"

@@ -260,6 +260,13 @@ def test_model_that_does_not_load_is_an_error_at_start_in_one_line() -> None:
     assert result.stderr.splitlines() == ["Error: no artifact at models/missing.onnx"]
 
 
+def test_model_that_ends_the_process_which_loads_it_is_an_error_at_start() -> None:
+    result = run_to_its_end(free_port(), "--fail", "silently")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("ended with exit code 9")
+
+
 def test_model_that_does_not_load_in_the_workers_stops_the_service() -> None:
     result = run_to_its_end(free_port(), "--fail", "in workers", INKDIGITS_LOG_FORMAT="text")
     assert result.returncode == 3
@@ -302,7 +309,8 @@ def untrained_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_real_reader_serves_and_outlives_whatever_it_is_sent(untrained_artifact: Path) -> None:
     truncated = drawn_digit("JPEG", (400, 400))[:-1000]
-    with running(program=REAL, MODEL_PATH=str(untrained_artifact)) as service:
+    settings = {"MODEL_PATH": str(untrained_artifact), "INKDIGITS_WORKERS": "2"}
+    with running(program=REAL, INKDIGITS_GRACEFUL_TIMEOUT="600", **settings) as service:
         status, answer = service.predict()
         assert status == 200
         assert answer["prediction"] in range(10)
@@ -319,7 +327,10 @@ def test_real_reader_serves_and_outlives_whatever_it_is_sent(untrained_artifact:
             refused, answer = service.send(picture)
             assert (refused, answer["error"]["code"]) == (status, code)
         assert service.predict()[0] == 200
-        assert "Traceback" not in "".join(service.lines)
+        # ONNX Runtime loaded before the fork would keep the workers from ending.
+        service.process.terminate()
+        assert service.process.wait(PATIENCE) == 0
+    assert "Traceback" not in "".join(service.lines)
 
 
 def test_real_reader_refuses_an_altered_model_before_any_worker_starts(

@@ -1,14 +1,16 @@
 """Gunicorn around the application: the one arrangement for ``inkdigits serve`` and for Docker.
 
-The model is loaded in each worker, after the fork: an ONNX Runtime session's threads don't survive
-a fork. The parent process loads it once beforehand and lets it go, so that a model that doesn't
-load is an error at start and not a worker that dies for ever.
+The model is loaded in each worker, after the fork: a process that inherits ONNX Runtime from its
+parent waits for ever for the parent's threads when it ends. Before the first worker a process of
+its own loads the model and lets it go, so that a model that doesn't load is an error at start and
+not a worker that dies for ever.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -16,6 +18,7 @@ import struct
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
@@ -105,7 +108,8 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
 
     Args:
         settings: what the operator has set.
-        make_reader: loads the reader; called once in this process as a check, then in each worker.
+        make_reader: loads the reader; called in a process of its own as a check, then in each
+            worker.
 
     Raises:
         BackendUnavailableError: Gunicorn doesn't run on this system.
@@ -122,7 +126,7 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
             "on Windows use Docker or WSL"
         ) from error
     check_address(settings.host, settings.port)
-    model_version = make_reader(settings).model_version
+    model_version = check_model(settings, make_reader)
 
     class PropagatingLogger(Logger):  # type: ignore[misc]
         """Gunicorn's own lines, in the format of all others."""
@@ -188,6 +192,48 @@ def check_address(host: str, port: int) -> None:
                 f"port {port} on {host} is in use; stop what uses it or set PORT"
             ) from None
         raise ConfigError(f"can't listen on {host}, port {port}: {error}") from None
+
+
+def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
+    """Load the model in a process of its own, and let it go.
+
+    Args:
+        settings: what to load it by.
+        make_reader: loads the reader.
+
+    Returns:
+        The model's version.
+
+    Raises:
+        InkdigitsError: it doesn't load.
+        BackendUnavailableError: the process ended without a word, such as for want of memory.
+    """
+    # Forked as the workers will be, so a loader that can't be pickled will do.
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_report_model, args=(sender, settings, make_reader))
+    process.start()
+    sender.close()
+    try:
+        report: str | InkdigitsError = receiver.recv()
+    except EOFError:
+        process.join()
+        raise BackendUnavailableError(
+            f"the process that was to try the model ended with exit code {process.exitcode}"
+        ) from None
+    finally:
+        receiver.close()
+    process.join()
+    if isinstance(report, InkdigitsError):
+        raise report
+    return report
+
+
+def _report_model(sender: Connection, settings: Settings, make_reader: ReaderLoader) -> None:
+    try:
+        sender.send(make_reader(settings).model_version)
+    except InkdigitsError as error:
+        sender.send(error)
 
 
 def bound_reads(listener: socket.socket, seconds: int) -> None:
