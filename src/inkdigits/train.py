@@ -191,6 +191,7 @@ def fit(
     log_dir: Path | None = None,
     progress: bool = False,
     stop_when: Callable[[Epoch], bool] | None = None,
+    validate_every: int | None = None,
 ) -> FitResult:
     """Train MNISTClassifier and return the weights with the lowest validation loss.
 
@@ -204,6 +205,9 @@ def fit(
         log_dir: folder for TensorBoard's event files.
         progress: show a bar with loss, validation accuracy and time left, on standard error.
         stop_when: called with each epoch's figures; true ends the run there.
+        validate_every: steps after which, within an epoch too, ``stop_when`` is called with the
+            figures so far; where it then ends the run, they stand for that epoch, and the
+            checkpoint stays at the epoch before. None validates at the end of epochs only.
 
     Raises:
         TrainingError: fewer pictures than a batch, a loss that is not finite, or a checkpoint
@@ -234,14 +238,16 @@ def fit(
             mininterval=0.5,
         ) as bar:
             while len(state.history) < config.epochs and not stopped:
-                figures = _run_epoch(state, train, validation, config, steps, bar)
+                figures, stopped = _run_epoch(
+                    state, train, validation, config, steps, bar, stop_when, validate_every
+                )
                 if writer:
                     for name, value in asdict(figures).items():
                         if name != "epoch":
                             writer.add_scalar(name, value, figures.epoch)
-                if checkpoint:
+                if checkpoint and not stopped:
                     state.save(checkpoint)
-                stopped = bool(stop_when and stop_when(figures))
+                stopped = stopped or bool(stop_when and stop_when(figures))
     finally:
         if writer:
             writer.close()
@@ -379,7 +385,10 @@ def _run_epoch(
     config: TrainConfig,
     steps: int,
     bar: tqdm[Any],
-) -> Epoch:
+    stop_when: Callable[[Epoch], bool] | None = None,
+    validate_every: int | None = None,
+) -> tuple[Epoch, bool]:
+    """One epoch's figures, and whether ``stop_when`` ended it before its last step."""
     number = len(state.history) + 1
     started = time.perf_counter()
     # One seed an epoch, so that resuming needs no generator's state.
@@ -391,6 +400,7 @@ def _run_epoch(
     dtype = autocast_dtype(state.device)
     state.model.train()
     total = torch.zeros((), device=state.device)
+    stopped = False
     for step, index in enumerate(order.split(config.batch_size), start=1):
         pictures = train.inks[index].unsqueeze(1).float() / 255.0  # (B, 1, 28, 28)
         pictures = augment(pictures, config.augmentation, generator)
@@ -408,7 +418,28 @@ def _run_epoch(
         bar.update()
         if step % 50 == 0:
             bar.set_description(f"epoch {number}/{config.epochs} loss {float(total) / step:.4f}")
-    train_loss = float(total) / steps
+        if stop_when and validate_every and step % validate_every == 0 and step < steps:
+            figures = _figures(state, validation, config, number, float(total) / step, started)
+            stopped = bool(stop_when(figures))
+            if stopped:
+                break
+    if not stopped:
+        figures = _figures(state, validation, config, number, float(total) / steps, started)
+    state.add(figures)
+    bar.set_postfix_str(
+        f"validation {100 * figures.validation_accuracy:.2f} %, best epoch {state.best_epoch}"
+    )
+    return figures, stopped
+
+
+def _figures(
+    state: _State,
+    validation: Digits,
+    config: TrainConfig,
+    number: int,
+    train_loss: float,
+    started: float,
+) -> Epoch:
     if not math.isfinite(train_loss):
         raise TrainingError(
             f"the loss of epoch {number} is {train_loss}; lower the learning rate "
@@ -416,7 +447,7 @@ def _run_epoch(
         )
     answers = logits(state.evaluated, validation.inks)
     labels = validation.labels.cpu()
-    figures = Epoch(
+    return Epoch(
         epoch=number,
         train_loss=train_loss,
         validation_loss=float(F.cross_entropy(answers, labels)),
@@ -424,8 +455,3 @@ def _run_epoch(
         learning_rate=float(state.scheduler.get_last_lr()[0]),
         seconds=time.perf_counter() - started,
     )
-    state.add(figures)
-    bar.set_postfix_str(
-        f"validation {100 * figures.validation_accuracy:.2f} %, best epoch {state.best_epoch}"
-    )
-    return figures
