@@ -414,13 +414,17 @@ def test_a_page_is_read_in_the_order_of_an_index(
 
 @pytest.mark.parametrize("filters", [Filters(), Filters(since=START), Filters(owner="mine")])
 def test_the_dashboard_counts_on_indexes(plan_of: Any, filters: Filters) -> None:
-    over_time = plan_of(dashboard.over_time_query(filters, "day"))
-    corrected = plan_of(dashboard.corrected_query(filters))
-    assert "INDEX ix_predictions_" in over_time[0]
-    assert "INDEX ix_predictions_" in corrected[0]
-    if filters.owner is history.ANYONE:
-        assert "COVERING INDEX" in over_time[0]
-        assert "COVERING INDEX ix_predictions_corrected" in corrected[0]
+    queries = [
+        dashboard.span_query(filters),
+        dashboard.over_time_query(filters, "day", range(3, 9)),
+        dashboard.corrected_query(filters),
+    ]
+    for query in queries:
+        reads = [line for line in plan_of(query) if " predictions" in line]
+        assert reads
+        assert all("INDEX ix_predictions_" in line for line in reads)
+        if filters.owner is history.ANYONE:
+            assert all("USING COVERING INDEX" in line for line in reads)
 
 
 def test_times_are_utc_whatever_zone_they_come_in(store: Store) -> None:

@@ -6,7 +6,6 @@ the log.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +15,7 @@ import sqlalchemy as sa
 
 from inkdigits.decision import Decision
 from inkdigits.evaluation import wilson_interval
-from inkdigits.history import Filters, conditions
+from inkdigits.history import ANYONE, Filters, conditions
 from inkdigits.record import NOT_A_DIGIT, QueryError, from_microseconds
 from inkdigits.schema import predictions
 
@@ -27,6 +26,7 @@ CALIBRATION_BINS: Final = 10
 
 Bucket: TypeAlias = Literal["hour", "day"]
 _BUCKET_US: Final[dict[Bucket, int]] = {"hour": 3_600_000_000, "day": 86_400_000_000}
+_KINDS: Final[tuple[Decision, ...]] = get_args(Decision)
 
 _c = predictions.c
 
@@ -107,17 +107,53 @@ class Statistics:
     missed: int
 
 
-def over_time_query(filters: Filters, bucket: Bucket) -> sa.Select[Any]:
-    """How many of each decision in each bucket of time."""
+def statistics(connection: sa.Connection, filters: Filters, bucket: Bucket) -> Statistics:
+    """Ask for the figures; a bucket that can't be, or too many of them, are a QueryError."""
     if bucket not in _BUCKET_US:
         raise QueryError(f"the bucket is one of {tuple(_BUCKET_US)}; not {bucket!r}")
-    number = (_c.created_us // sa.literal_column(str(_BUCKET_US[bucket]), sa.BigInteger)).label(
-        "number"
+    first_us, last_us = connection.execute(span_query(filters)).one()
+    numbers = _numbers(first_us, last_us, bucket)
+    over_time: Sequence[sa.RowMapping] = ()
+    if numbers:
+        over_time = connection.execute(over_time_query(filters, bucket, numbers)).mappings().all()
+    corrected = connection.execute(corrected_query(filters)).mappings().all()
+    return _statistics_of(_intervals(over_time, numbers, bucket), corrected)
+
+
+def span_query(filters: Filters) -> sa.Select[Any]:
+    """The first and the last time, each from an end of an index."""
+
+    def end(order: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+        query = sa.select(_c.created_us).where(*conditions(filters))
+        return query.order_by(order).limit(1).scalar_subquery()
+
+    return sa.select(end(_c.created_us.asc()), end(_c.created_us.desc()))
+
+
+def over_time_query(filters: Filters, bucket: Bucket, numbers: range) -> sa.Select[Any]:
+    """How many of each decision (``n``) in each bucket of time (its ``number`` since 1970)."""
+    size = sa.literal_column(str(_BUCKET_US[bucket]), sa.BigInteger)
+    if filters.owner is not ANYONE:
+        # One browser's are few: they are found by its index, and sorted into groups.
+        number = (_c.created_us // size).label("number")
+        grouped = sa.select(number, _c.decision, sa.func.count().label("n"))
+        found = grouped.where(*conditions(filters))
+        return found.group_by(sa.literal_column("number"), _c.decision)
+    # All together are many: counting each group along an index is several times as fast as
+    # sorting them into groups (13 ms against 64 ms for 100,000 in SQLite 3.40).
+    buckets = sa.select(sa.literal(numbers[0], sa.BigInteger).label("number")).cte(recursive=True)
+    following = (buckets.c.number + 1).label("number")
+    buckets = buckets.union_all(sa.select(following).where(buckets.c.number < numbers[-1]))
+    kinds = sa.union_all(*(sa.select(sa.literal(k).label("decision")) for k in _KINDS)).subquery()
+    count = sa.select(sa.func.count()).where(
+        _c.decision == kinds.c.decision,
+        _c.created_us >= buckets.c.number * size,
+        _c.created_us < (buckets.c.number + 1) * size,
+        *conditions(filters),
     )
-    return (
-        sa.select(number, _c.decision, sa.func.count().label("n"))
-        .where(*conditions(filters))
-        .group_by(sa.literal_column("number"), _c.decision)
+    n = count.correlate(buckets, kinds).scalar_subquery().label("n")
+    return sa.select(buckets.c.number, kinds.c.decision, n).join_from(
+        buckets, kinds, sa.literal(value=True)
     )
 
 
@@ -138,10 +174,9 @@ def corrected_query(filters: Filters) -> sa.Select[Any]:
     )
 
 
-def statistics_of(
-    over_time: Sequence[sa.RowMapping], corrected: Sequence[sa.RowMapping], bucket: Bucket
+def _statistics_of(
+    over_time: tuple[Interval, ...], corrected: Sequence[sa.RowMapping]
 ) -> Statistics:
-    """The figures of the rows that `over_time_query` and `corrected_query` found."""
     digits = [row for row in corrected if row["true_digit"] >= 0 and row["digit"] is not None]
     no_digits = [row for row in corrected if row["true_digit"] == NOT_A_DIGIT]
     confusion = [[0] * 10 for _ in range(10)]
@@ -152,23 +187,22 @@ def statistics_of(
         for k in range(CALIBRATION_BINS)
     ]
     accuracy = _accuracy(digits)
-    counts: Counter[Decision] = Counter()
-    for row in over_time:
-        counts[row["decision"]] += row["n"]
+    decisions: dict[Decision, int] = {
+        kind: sum(getattr(interval, kind) for interval in over_time) for kind in _KINDS
+    }
     gaps = (
         b.accuracy.total * abs(b.accuracy.value - b.confidence)
         for b in bins
         if b.accuracy.value is not None and b.confidence is not None
     )
-    kinds: tuple[Decision, ...] = get_args(Decision)
     return Statistics(
-        total=counts.total(),
-        decisions={kind: counts[kind] for kind in kinds},
-        over_time=_intervals(over_time, bucket),
+        total=sum(decisions.values()),
+        decisions=decisions,
+        over_time=over_time,
         corrected=sum(row["n"] for row in corrected),
         accuracy=accuracy,
         accuracy_by_decision={
-            kind: _accuracy([row for row in digits if row["decision"] == kind]) for kind in kinds
+            kind: _accuracy([row for row in digits if row["decision"] == kind]) for kind in _KINDS
         },
         calibration=tuple(bins),
         calibration_error=sum(gaps) / accuracy.total if accuracy.total else None,
@@ -192,16 +226,22 @@ def _calibration_bin(k: int, rows: Sequence[sa.RowMapping]) -> CalibrationBin:
     return CalibrationBin(k / CALIBRATION_BINS, (k + 1) / CALIBRATION_BINS, mean, accuracy)
 
 
-def _intervals(rows: Sequence[sa.RowMapping], bucket: Bucket) -> tuple[Interval, ...]:
-    if not rows:
-        return ()
-    counts: dict[tuple[int, str], int] = {(r["number"], r["decision"]): r["n"] for r in rows}
-    first, last = min(counts)[0], max(counts)[0]
+def _numbers(first_us: int | None, last_us: int | None, bucket: Bucket) -> range:
+    if first_us is None or last_us is None:
+        return range(0)
+    first, last = first_us // _BUCKET_US[bucket], last_us // _BUCKET_US[bucket]
     if last - first >= MAX_BUCKETS:
         raise QueryError(
             f"{last - first + 1:,} {bucket}s are over {MAX_BUCKETS:,}; "
             "ask for a shorter time or larger buckets"
         )
+    return range(first, last + 1)
+
+
+def _intervals(
+    rows: Sequence[sa.RowMapping], numbers: range, bucket: Bucket
+) -> tuple[Interval, ...]:
+    counts: dict[tuple[int, str], int] = {(r["number"], r["decision"]): r["n"] for r in rows}
     step = timedelta(microseconds=_BUCKET_US[bucket])
     epoch = from_microseconds(0)
     return tuple(
@@ -211,5 +251,5 @@ def _intervals(rows: Sequence[sa.RowMapping], bucket: Bucket) -> tuple[Interval,
             review=counts.get((number, "review"), 0),
             reject=counts.get((number, "reject"), 0),
         )
-        for number in range(first, last + 1)
+        for number in numbers
     )

@@ -206,12 +206,8 @@ class Store:
         Hours and days are UTC's. More than 10,000 of them are a QueryError.
         """
         filters = Filters(since=since, until=until, owner=owner)
-        over_time_query = dashboard.over_time_query(filters, bucket)
-        corrected_query = dashboard.corrected_query(filters)
         with self._database.transaction() as connection:
-            over_time = connection.execute(over_time_query).mappings().all()
-            corrected = connection.execute(corrected_query).mappings().all()
-        return dashboard.statistics_of(over_time, corrected, bucket)
+            return dashboard.statistics(connection, filters, bucket)
 
     def export(self, form: Format, file: IO[bytes], filters: Filters | None = None) -> int:
         """Write records to a binary file, oldest first; returns how many.
