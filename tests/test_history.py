@@ -6,7 +6,9 @@ import base64
 import csv
 import io
 import random
+import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,6 +28,8 @@ from inkdigits.record import NOT_A_DIGIT, QueryError, Record, to_row
 from inkdigits.store import Store
 
 pytest_plugins = ["databases"]
+
+ZERO = "00000000-0000-0000-0000-000000000000"
 
 
 def a_history() -> list[Record]:
@@ -152,7 +156,7 @@ def test_a_filter_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "cursor",
-    ["", "x", "o.1", "o.x." + "a" * 36, "q.1." + "a" * 36, f"o.{10**30}." + "a" * 36, "o.1.\0"],
+    ["", "x", "o.1", f"o.x.{ZERO}", f"q.1.{ZERO}", f"o.{10**30}.{ZERO}", "o.1." + "\0" * 36],
 )
 def test_a_cursor_that_no_page_gave_is_refused(store: Store, cursor: str) -> None:
     with pytest.raises(QueryError, match="cursor"):
@@ -319,6 +323,27 @@ def test_parquet_without_pyarrow_says_what_to_install(
         store.export("parquet", io.BytesIO())
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet", "idx"])
+def test_an_export_goes_through_a_pipe(
+    store: Store, records: list[Record], tmp_path: Path, form: Any
+) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    whole = io.BytesIO()
+    store.export(form, whole)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
+        assert cat.stdin is not None
+        assert cat.stdout is not None
+        writer = threading.Thread(target=lambda: (store.export(form, cat.stdin), cat.stdin.close()))
+        writer.start()
+        piped = cat.stdout.read()
+        writer.join()
+    if form == "idx":
+        assert np.array_equal(read_idx(io.BytesIO(piped))[0], read_idx(whole)[0])
+    else:
+        assert piped == whole.getvalue()
+
+
 def test_an_unknown_format_is_refused(store: Store) -> None:
     wrong: Any = "xlsx"
     with pytest.raises(QueryError, match="csv, parquet or idx"):
@@ -407,7 +432,7 @@ def plan_of(tmp_path: Path) -> Iterator[Any]:
 def test_a_page_is_read_in_the_order_of_an_index(
     plan_of: Any, filters: Filters, index: str, direction: str | None
 ) -> None:
-    cursor = direction and f"{direction}.1.{'0' * 36}"
+    cursor = direction and f"{direction}.1.{ZERO}"
     (line,) = plan_of(history.page_query(filters, cursor, 50))
     assert f"USING INDEX ix_predictions_{index}" in line
 

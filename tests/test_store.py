@@ -252,7 +252,7 @@ def test_what_is_deleted_is_gone(store: Store) -> None:
 
 
 def test_strange_ids_are_not_found(store: Store) -> None:
-    for strange in ("", "7", "x" * 100, "' OR 1=1 --"):
+    for strange in ("", "7", "x" * 100, "' OR 1=1 --", "\0" * 36, "\ud800", new_id()):
         with pytest.raises(RecordNotFoundError):
             store.get(strange)
 
@@ -565,18 +565,25 @@ def test_a_process_killed_with_sigkill_has_lost_nothing_that_it_recorded(
     assert len(found) - len(promised) in {0, 1}  # one may be kept and not yet written down
 
 
+def connection_of(store: Store) -> object:
+    with store._database.transaction() as connection:
+        return connection.connection.dbapi_connection
+
+
 def test_a_forked_process_records_on_connections_of_its_own(
     database_url: str, tmp_path: Path
 ) -> None:
     ours, theirs = a_record(1), a_record(2)
     with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
         store.record(ours)
+        parents = connection_of(store)
         with warnings.catch_warnings():
             # Python 3.12 warns of forks among threads, which is what is tried here.
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
-            is_well = store.record(theirs) == "stored" and store.get(ours.id) == ours
+            is_own = connection_of(store) is not parents
+            is_well = is_own and store.record(theirs) == "stored" and store.get(ours.id) == ours
             store.close()
             os._exit(0 if is_well else 1)
         assert os.waitpid(child, 0)[1] == 0

@@ -19,6 +19,7 @@ from inkdigits.record import (
     check_key,
     from_microseconds,
     from_row,
+    is_id,
     to_microseconds,
 )
 from inkdigits.schema import predictions
@@ -166,6 +167,6 @@ def _read_cursor(cursor: str) -> tuple[bool, tuple[int, str]]:
         position = to_microseconds(from_microseconds(int(microseconds)))
     except (ValueError, OverflowError) as error:
         raise QueryError("the cursor is not one that a page gave") from error
-    if direction not in {"o", "n"} or not identifier.isascii() or len(identifier) != 36:
+    if direction not in {"o", "n"} or not is_id(identifier):
         raise QueryError("the cursor is not one that a page gave")
     return direction == "n", (position, identifier)

@@ -94,6 +94,14 @@ def from_microseconds(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
 
 
+def is_id(text: str) -> bool:
+    """Whether a text is a UUID in its canonical form, as every record's id is."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except (ValueError, AttributeError, TypeError):
+        return False
+
+
 def check_true_digit(true_digit: int) -> int:
     """Return a label that feedback may give: 0 to 9 or NOT_A_DIGIT; else a RecordError."""
     if isinstance(true_digit, bool) or true_digit not in range(NOT_A_DIGIT, 10):
@@ -173,11 +181,7 @@ class Record:
         self._check()
 
     def _check(self) -> None:
-        try:
-            canonical = str(uuid.UUID(self.id)) == self.id
-        except (ValueError, AttributeError, TypeError):
-            canonical = False
-        if not canonical:
+        if not is_id(self.id):
             raise RecordError(f"the id is a UUID in its canonical form; not {self.id!r}")
         if self.digit is not None and self.digit not in range(10):
             raise RecordError(f"the digit is 0 to 9 or None; not {self.digit!r}")

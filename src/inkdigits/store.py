@@ -27,11 +27,12 @@ from inkdigits.keeper import Counters, Keeper, Outcome
 from inkdigits.record import (
     Record,
     RecordNotFoundError,
-    SchemaVersionError,
+    StoreError,
     StoreUnavailableError,
     check_key,
     check_true_digit,
     from_row,
+    is_id,
     to_microseconds,
 )
 from inkdigits.schema import predictions
@@ -87,6 +88,7 @@ class Store:
         Raises:
             ConfigError: a URL, folder, limit or retention that can't be.
             SchemaVersionError: the database was made by a newer Inkdigits.
+            SpoolError: what is in the spool can't be read.
         """
         if retention_days is not None and retention_days < 1:
             raise ConfigError(f"INKDIGITS_RETENTION_DAYS is a day or more; not {retention_days}")
@@ -97,7 +99,7 @@ class Store:
             store.flush_spool()
         except StoreUnavailableError as error:
             _log.warning("opened without its database, predictions are spooled: %s", error)
-        except SchemaVersionError:
+        except StoreError:
             store.close()
             raise
         store._keeper.start()
@@ -322,4 +324,7 @@ class Store:
 
 
 def _named(record_id: str, owner: Owner) -> list[sa.ColumnElement[bool]]:
+    # Before the database sees it: PostgreSQL takes no text with a zero byte, for one.
+    if not is_id(record_id):
+        raise RecordNotFoundError(f"there is no prediction {record_id!r}")
     return [_c.id == record_id, *history.conditions(Filters(owner=owner))]
