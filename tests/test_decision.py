@@ -136,26 +136,21 @@ def test_settings_that_cannot_be_are_refused(settings, problem):
 
 
 def test_a_reading_is_accepted_from_the_threshold_up():
-    p = np.full(10, 0.1 / 9)
-    p[4] = 0.9
-    assert decision.decide(p, 0.9) == ("accept", None)
-    assert decision.decide(p, 0.91) == ("review", None)
     policy = decision.DecisionPolicy(accept_threshold=0.9, risk=0.002, level=0.95)
     assert policy.decide(0.9) == ("accept", None)
     assert policy.decide(0.8999) == ("review", None)
 
 
-def test_a_float32_certainty_a_hair_over_1_is_accepted():
-    p = np.eye(10, dtype=np.float32)[3] * np.float32(1.0000001)
-    assert decision.decide(p, 1.0) == ("accept", None)
+def test_without_a_threshold_nothing_is_accepted():
+    policy = decision.DecisionPolicy(accept_threshold=None, risk=0.002, level=0.95)
+    assert policy.decide(1.0) == ("review", None)
 
 
-@pytest.mark.parametrize(
-    "p", [np.full(10, np.nan), np.full(9, 0.1), np.eye(10)[3] * 2, np.full(10, -1.0)]
-)
-def test_probabilities_that_cannot_be_are_never_accepted(p):
+@pytest.mark.parametrize("confidence", [float("nan"), -0.1, 1.1])
+def test_a_confidence_that_cannot_be_is_never_accepted(confidence):
+    policy = decision.DecisionPolicy(accept_threshold=0.5, risk=0.002, level=0.95)
     with pytest.raises(DataError):
-        decision.decide(p, 0.5)
+        policy.decide(confidence)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ class DecisionPolicy:
     """Which readings are accepted; travels with the weights in the artifact.
 
     Attributes:
-        accept_threshold: accept where confidence >= this, 0 to 1.
+        accept_threshold: accept where confidence >= this, 0 to 1; None accepts nothing, because
+            no threshold kept the risk.
         risk: the share of wrong readings among the accepted that it was chosen for, 0 to 1.
         level: how sure one was of keeping it, 0 to 1.
 
@@ -58,12 +59,12 @@ class DecisionPolicy:
         ConfigError: a value outside its range.
     """
 
-    accept_threshold: float
+    accept_threshold: float | None
     risk: float
     level: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.accept_threshold <= 1:
+        if self.accept_threshold is not None and not 0 <= self.accept_threshold <= 1:
             raise ConfigError(f"accept_threshold is {self.accept_threshold}; the limits are 0 to 1")
         _check_between_0_and_1("risk", self.risk)
         _check_between_0_and_1("level", self.level)
@@ -80,34 +81,9 @@ class DecisionPolicy:
         """
         if not 0 <= confidence <= 1:
             raise DataError(f"confidence is {confidence}; it must lie between 0 and 1")
-        return ("accept" if confidence >= self.accept_threshold else "review"), None
-
-
-def decide(
-    probabilities: npt.ArrayLike, threshold: float | AcceptThreshold
-) -> tuple[Decision, Reason | None]:
-    """What to do with one picture's calibrated probabilities.
-
-    Args:
-        probabilities: (10,), summing to 1.
-        threshold: accept where the largest probability is at least this.
-
-    Returns:
-        ("accept", None) or ("review", None).
-
-    Raises:
-        DataError: another shape, or a value that isn't a number from 0 to 1.
-        ConfigError: a threshold outside 0 to 1.
-    """
-    values = np.asarray(probabilities, dtype=np.float64)
-    if values.shape != (10,):
-        raise DataError(f"probabilities must have the shape (10,); this is {values.shape}")
-    if isinstance(threshold, AcceptThreshold):
-        threshold = threshold.threshold
-    # A float32 softmax may round to a hair over 1. NaN passes through max() and is refused.
-    confidence = float(values.max())
-    confidence = 1.0 if 1 < confidence < 1 + 1e-6 else confidence
-    return DecisionPolicy(threshold, RISK, LEVEL).decide(confidence)
+        if self.accept_threshold is not None and confidence >= self.accept_threshold:
+            return "accept", None
+        return "review", None
 
 
 def accept_threshold(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -64,6 +65,16 @@ def export(
     )
     onnx.helper.set_model_props(proto, metadata.to_properties())
     onnx.checker.check_model(proto)
+    return seal(proto.SerializeToString(deterministic=True))
+
+
+def with_provenance(artifact: bytes, provenance: Mapping[str, Any]) -> bytes:
+    """The same artifact with another provenance, for what is only known once it can be measured."""
+    proto = onnx.load_model_from_string(artifact)
+    properties = {entry.key: entry.value for entry in proto.metadata_props if entry.key != "sha256"}
+    metadata = replace(ArtifactMetadata.from_properties(properties), provenance=dict(provenance))
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, metadata.to_properties())
     return seal(proto.SerializeToString(deterministic=True))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import pickle
 import sys
 import time
 from collections.abc import Callable
@@ -348,7 +349,7 @@ class _State:
             raise TrainingError(f"there is nothing to resume from: no checkpoint at {path}")
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
-        except (RuntimeError, OSError, ValueError, EOFError) as error:
+        except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
             raise TrainingError(f"the checkpoint {path} can't be read: {error}") from error
         if not isinstance(saved, dict) or "fingerprint" not in saved:
             raise TrainingError(f"{path} isn't a checkpoint of inkdigits train")

@@ -1,0 +1,326 @@
+"""One training run, from data to a verified artifact with its figures; each step by itself too.
+
+A run's folder holds checkpoint.pt (to resume from), mnist_classifier.pt (the weights),
+optimal_temperature.json (temperature and accept threshold), mnist_classifier.onnx (the artifact)
+and run.json (how it was made and what it scores). The test part of the data is read once, by the
+last step, through the artifact as it will be served; nothing is chosen by it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from inkdigits import plots
+from inkdigits.artifact import ARTIFACT_NAME, write_atomically
+from inkdigits.augmentation import augment
+from inkdigits.calibration import CalibrationReport, calibrate, probabilities, reliability_curve
+from inkdigits.data import SPLIT_SEED, Digits, Splits
+from inkdigits.decision import LEVEL, RISK, DecisionPolicy, accept_threshold
+from inkdigits.environment import hardware, versions
+from inkdigits.errors import DataError, TrainingError
+from inkdigits.evaluation import Evaluation, evaluate
+from inkdigits.export import export, with_provenance
+from inkdigits.inference import DigitReader, load
+from inkdigits.model import MNISTClassifier
+from inkdigits.preprocessing import preprocess
+from inkdigits.train import TrainConfig, autocast_dtype, fit, logits
+
+CHECKPOINT_NAME = "checkpoint.pt"
+WEIGHTS_NAME = "mnist_classifier.pt"
+TEMPERATURE_NAME = "optimal_temperature.json"
+RUN_NAME = "run.json"
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where a run writes.
+
+    Attributes:
+        run: weights, temperature, artifact, run.json and the checkpoint.
+        figures: PNG files.
+        logs: TensorBoard's event files.
+    """
+
+    run: Path
+    figures: Path
+    logs: Path
+
+
+def train(
+    splits: Splits,
+    config: TrainConfig,
+    folders: Folders,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    risk: float = RISK,
+    progress: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Fit, calibrate, export, evaluate; write every file of the run.
+
+    Args:
+        splits: the data.
+        config: how to train.
+        folders: where to write.
+        device: where to train.
+        resume: go on from the folder's checkpoint.
+        risk: tolerated share of wrong readings among the accepted.
+        progress: show a bar while fitting.
+        report: told, in a line, what each step found.
+
+    Returns:
+        What run.json holds.
+
+    Raises:
+        InkdigitsError: see ``fit``, ``calibrate`` and ``load``.
+    """
+    started = time.perf_counter()
+    plots.save(preview(splits.train, config), folders.figures / "augmentation_preview.png")
+    plots.save(plots.architecture_diagram(), folders.figures / "model_architecture.png")
+    result = fit(
+        splits.train,
+        splits.validation,
+        config,
+        device,
+        checkpoint=folders.run / CHECKPOINT_NAME,
+        resume=resume,
+        log_dir=folders.logs,
+        progress=progress,
+    )
+    save_weights(result.weights, folders.run / WEIGHTS_NAME)
+    history = [asdict(epoch) for epoch in result.history]
+    plots.save(plots.training_history(history), folders.figures / "training_history.png")
+    best = result.history[result.best_epoch - 1]
+    report(
+        f"trained: epoch {best.epoch} of {len(result.history)} is kept, validation loss "
+        f"{best.validation_loss:.4f}, accuracy {100 * best.validation_accuracy:.2f} % "
+        f"(n = {len(splits.validation):,})"
+    )
+    calibration, policy = calibrate_weights(
+        result.weights, splits.calibration, folders, risk=risk, report=report
+    )
+    provenance = {
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": {
+            "split_seed": SPLIT_SEED,
+            **{
+                name: {"n": len(part), "sha256": part.digest()}
+                for name, part in (
+                    ("train", splits.train),
+                    ("validation", splits.validation),
+                    ("calibration", splits.calibration),
+                    ("test", splits.test),
+                )
+            },
+        },
+        "config": {**asdict(config), "risk": risk},
+        "device": str(device),
+        "autocast": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    unmeasured = export(result.weights, calibration.temperature, policy, provenance)
+    write_atomically(folders.run / ARTIFACT_NAME, unmeasured)
+    reader = load(folders.run / ARTIFACT_NAME)
+    scores, shares = evaluate_reader(reader, splits.test)
+    draw_evaluation(scores, shares, splits.test, folders.figures)
+    report(f"test, as encoded PNGs through the artifact:\n{scores.summary()}")
+    metrics = _without_lists(scores)
+    write_atomically(
+        folders.run / ARTIFACT_NAME, with_provenance(unmeasured, {**provenance, "test": metrics})
+    )
+    run = {
+        "model_version": reader.model_version,
+        **provenance,
+        "training_seconds": sum(epoch.seconds for epoch in result.history),
+        "run_seconds": time.perf_counter() - started,
+        "best_epoch": result.best_epoch,
+        "history": history,
+        "calibration": calibration.to_dict(),
+        "policy": asdict(policy),
+        "test": scores.to_dict(),
+    }
+    _write_json(folders.run / RUN_NAME, run)
+    return run
+
+
+def calibrate_weights(
+    weights: Weights,
+    calibration: Digits,
+    folders: Folders,
+    *,
+    risk: float = RISK,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[CalibrationReport, DecisionPolicy]:
+    """Fit the temperature and the accept threshold; write optimal_temperature.json and a figure.
+
+    When no threshold keeps the risk on these pictures the policy accepts nothing, and ``report``
+    is told why.
+
+    Raises:
+        DataError: too few pictures to fit a temperature, or all are read right.
+    """
+    model = MNISTClassifier()
+    model.load_state_dict(weights)
+    inks = np.stack([preprocess(ink) for ink in calibration.inks.numpy()])
+    answers = logits(model, torch.from_numpy(inks)).numpy()
+    labels = calibration.labels.numpy()
+    result = calibrate(answers, labels)
+    after = probabilities(answers, result.temperature)
+    try:
+        chosen = accept_threshold(after.max(axis=1), after.argmax(axis=1) == labels, risk=risk)
+    except DataError as error:
+        policy = DecisionPolicy(None, risk, LEVEL)
+        report(f"nothing will be accepted without review: {error}")
+    else:
+        policy = DecisionPolicy(chosen.threshold, chosen.risk, chosen.level)
+        report(
+            f"accepted from confidence {chosen.threshold:g}: {100 * chosen.coverage:.2f} % of the "
+            f"calibration pictures, {chosen.n_wrong} of {chosen.n_accepted:,} wrong"
+        )
+    before, scaled = result.before, result.after
+    report(
+        f"calibrated: temperature {result.temperature:.4f}, NLL {before.nll.value:.4f} → "
+        f"{scaled.nll.value:.4f}, ECE {100 * before.ece.value:.2f} → "
+        f"{100 * scaled.ece.value:.2f} % (n = {result.n:,})"
+    )
+    _write_json(
+        folders.run / TEMPERATURE_NAME,
+        {
+            "temperature": result.temperature,
+            "policy": asdict(policy),
+            "calibration": result.to_dict(),
+        },
+    )
+    figure = plots.reliability_diagram(
+        reliability_curve(probabilities(answers, 1.0), labels), reliability_curve(after, labels)
+    )
+    plots.save(figure, folders.figures / "reliability.png")
+    return result, policy
+
+
+def export_run(run: Path) -> bytes:
+    """The artifact of a run's folder, from its weights, temperature and provenance.
+
+    Raises:
+        TrainingError: a file of the run is missing or isn't what it should be.
+    """
+    weights = read_weights(run / WEIGHTS_NAME)
+    saved = _read_json(run / TEMPERATURE_NAME)
+    try:
+        temperature, policy = float(saved["temperature"]), DecisionPolicy(**saved["policy"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{run / TEMPERATURE_NAME} can't be used: {error!r}") from error
+    provenance = _read_json(run / RUN_NAME) if (run / RUN_NAME).is_file() else {}
+    made = ("created_at", "data", "config", "device", "autocast", "hardware", "versions")
+    return export(
+        weights,
+        temperature,
+        policy,
+        {name: provenance[name] for name in made if name in provenance},
+    )
+
+
+def evaluate_reader(
+    reader: DigitReader, digits: Digits
+) -> tuple[Evaluation, npt.NDArray[np.float64]]:
+    """Score a reader on labelled ink as a user would send it: as encoded PNGs.
+
+    Returns:
+        The scores, and the (N, 10) calibrated probabilities behind them.
+    """
+    pictures = [encode_png(ink) for ink in digits.inks.numpy()]
+    shares = np.array([p.probabilities for p in reader.predict_batch(pictures)])
+    return evaluate(shares, digits.labels.numpy()), shares
+
+
+def encode_png(ink: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG file of (H, W) uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(ink).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def draw_evaluation(
+    scores: Evaluation, shares: npt.NDArray[np.float64], digits: Digits, figures: Path
+) -> None:
+    """Write the confusion matrix and the misread digits."""
+    labels = digits.labels.numpy()
+    plots.save(plots.confusion_matrix_figure(scores.confusion), figures / "confusion_matrix.png")
+    plots.save(
+        plots.misread_figure(
+            digits.inks.numpy(), labels, shares.argmax(axis=1), shares.max(axis=1)
+        ),
+        figures / "misread.png",
+    )
+
+
+def preview(digits: Digits, config: TrainConfig, n: int = 8, copies: int = 8) -> plots.Figure:
+    """Contact sheet of augmentation: each row is a digit and what it is changed into."""
+    originals = digits.inks[:n]
+    batch = originals.repeat_interleave(copies, dim=0).unsqueeze(1).float() / 255.0
+    generator = torch.Generator().manual_seed(config.seed)
+    changed = augment(batch, config.augmentation, generator).squeeze(1)
+    changed = (changed * 255.0).round().byte().view(len(originals), copies, 28, 28)
+    return plots.augmentation_preview(originals.numpy(), changed.numpy())
+
+
+def save_weights(weights: Weights, path: Path) -> None:
+    """Write a state_dict that ``torch.load(..., weights_only=True)`` reads."""
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_weights(path: Path) -> Weights:
+    """The state_dict that ``save_weights`` wrote.
+
+    Raises:
+        TrainingError: it is missing, damaged, or not MNISTClassifier's; keys are named.
+    """
+    if not path.is_file():
+        raise TrainingError(f"there are no weights at {path}; run inkdigits train first")
+    try:
+        weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
+        MNISTClassifier().load_state_dict(weights)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, TypeError) as error:
+        raise TrainingError(f"the weights {path} can't be used: {error}") from error
+    return weights
+
+
+def _without_lists(scores: Evaluation) -> dict[str, Any]:
+    kept = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
+    values = scores.to_dict()
+    return {name: values[name] for name in kept}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise TrainingError(f"{path} is missing; run inkdigits train or calibrate first") from error
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} can't be read: {error}") from error
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path} holds no JSON object")
+    return content

@@ -1,0 +1,74 @@
+"""Data that the tests make themselves, and the real MNIST where it is there."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inkdigits.preprocessing import preprocess
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def draw_digits() -> tuple[np.ndarray, np.ndarray]:
+    """1,797 real digits by Turkish writers that come with scikit-learn, as canonical ink."""
+    from sklearn.datasets import load_digits
+
+    bundle = load_digits()
+    inks = [
+        preprocess(np.asarray(Image.fromarray((a * 255 / 16).astype(np.uint8)).resize((80, 80))))
+        for a in bundle.images
+    ]
+    return np.stack(inks), bundle.target.astype(np.uint8)
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Inks (1797, 28, 28) uint8 and labels (1797,) uint8."""
+    return draw_digits()
+
+
+@pytest.fixture(scope="session")
+def small_mnist(digits, tmp_path_factory) -> Path:
+    """A data folder in TorchVision's layout with 1,500 training and 297 test pictures."""
+    inks, labels = digits
+    # Some wrong labels, as every real data set has: a temperature can't be fitted without errors.
+    labels = labels.copy()
+    labels[::40] = (labels[::40] + 1) % 10
+    root = tmp_path_factory.mktemp("data")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, part in (("train", slice(0, 1500)), ("t10k", slice(1500, None))):
+        write_idx(raw / f"{name}-images-idx3-ubyte", inks[part])
+        write_idx(raw / f"{name}-labels-idx1-ubyte", labels[part])
+    return root
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The real MNIST; tests that ask for it are skipped where it isn't there."""
+    candidates = [REPOSITORY / "data", REPOSITORY.parent / "shared" / "data"]
+    if "MNIST_ROOT" in os.environ:
+        candidates.insert(0, Path(os.environ["MNIST_ROOT"]))
+    for root in candidates:
+        if (root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():
+            return root
+    pytest.skip("MNIST isn't in data/ nor at MNIST_ROOT")
+
+
+@pytest.fixture(scope="session")
+def mnist_test(mnist_root) -> tuple[np.ndarray, np.ndarray]:
+    """MNIST's test part: inks (10000, 28, 28) uint8 and labels (10000,)."""
+    raw = mnist_root / "MNIST" / "raw"
+    inks = np.fromfile(raw / "t10k-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 28, 28)
+    return inks, np.fromfile(raw / "t10k-labels-idx1-ubyte", np.uint8)[8:]

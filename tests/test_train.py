@@ -1,0 +1,188 @@
+import dataclasses
+
+import pytest
+import torch
+
+from inkdigits import train
+from inkdigits.augmentation import AugmentationConfig
+from inkdigits.data import load_splits
+from inkdigits.errors import BackendUnavailableError, TrainingError
+from inkdigits.model import MNISTClassifier
+from inkdigits.preprocessing import standardise
+from inkdigits.train import TrainConfig, fit
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(epochs=3, batch_size=90, learning_rate=3e-3, ema_decay=0.9)
+
+
+@pytest.fixture(scope="module")
+def splits(small_mnist):
+    return load_splits(small_mnist)
+
+
+@pytest.fixture(scope="module")
+def result(splits):
+    return fit(splits.train, splits.validation, CONFIG, CPU)
+
+
+def test_model_has_the_specified_layers_and_parameters():
+    model = MNISTClassifier()
+    assert sum(p.numel() for p in model.parameters()) == 1_200_074
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    assert shapes == {
+        "conv1.weight": (32, 1, 3, 3),
+        "conv1.bias": (32,),
+        "bn1.weight": (32,),
+        "bn1.bias": (32,),
+        "conv2.weight": (64, 32, 3, 3),
+        "conv2.bias": (64,),
+        "bn2.weight": (64,),
+        "bn2.bias": (64,),
+        "fc1.weight": (128, 9216),
+        "fc1.bias": (128,),
+        "fc2.weight": (10, 128),
+        "fc2.bias": (10,),
+    }
+    assert (model.dropout1.p, model.dropout2.p) == (0.25, 0.5)
+    assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_pooling_before_relu_answers_like_relu_before_pooling():
+    torch.manual_seed(0)
+    model = MNISTClassifier().eval()
+    x = torch.randn(4, 1, 28, 28)
+    y = model.relu(model.bn1(model.conv1(x)))
+    y = model.pool(model.relu(model.bn2(model.conv2(y)))).flatten(1)
+    assert torch.equal(model(x), model.fc2(model.relu(model.fc1(y))))
+
+
+def test_torch_and_numpy_standardise_alike(splits):
+    inks = splits.test.inks[:20]
+    assert torch.allclose(
+        train.standardise(inks), torch.from_numpy(standardise(inks.numpy())), atol=1e-5
+    )
+
+
+def test_loss_falls_and_digits_are_learned(result):
+    losses = [epoch.train_loss for epoch in result.history]
+    assert losses[-1] < 0.6 * losses[0]
+    assert result.history[-1].validation_accuracy > 0.7
+
+
+def test_weights_are_those_of_the_epoch_with_the_lowest_validation_loss(splits, result):
+    losses = [epoch.validation_loss for epoch in result.history]
+    assert result.best_epoch == losses.index(min(losses)) + 1
+    model = MNISTClassifier()
+    model.load_state_dict(result.weights)
+    answers = train.logits(model, splits.validation.inks)
+    loss = torch.nn.functional.cross_entropy(answers, splits.validation.labels)
+    assert float(loss) == pytest.approx(min(losses), abs=1e-4)
+
+
+def test_resumed_run_ends_with_the_same_weights_bit_for_bit(splits, result, tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+
+    def interrupt(epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            splits.train,
+            splits.validation,
+            CONFIG,
+            CPU,
+            checkpoint=checkpoint,
+            stop_when=interrupt,
+        )
+    resumed = fit(
+        splits.train, splits.validation, CONFIG, CPU, checkpoint=checkpoint, resume=True
+    )
+    assert [e.epoch for e in resumed.history] == [1, 2, 3]
+    assert resumed.best_epoch == result.best_epoch
+    for name, value in result.weights.items():
+        assert torch.equal(resumed.weights[name], value), name
+
+
+def test_resuming_with_another_configuration_is_refused_and_the_difference_named(splits, tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    one = dataclasses.replace(CONFIG, epochs=1)
+    fit(splits.train, splits.validation, one, CPU, checkpoint=checkpoint)
+    other = dataclasses.replace(one, learning_rate=1e-3)
+    with pytest.raises(TrainingError, match=r"config.learning_rate \(0.003 there, 0.001 here\)"):
+        fit(splits.train, splits.validation, other, CPU, checkpoint=checkpoint, resume=True)
+    fewer = splits.train[torch.arange(900)]
+    with pytest.raises(TrainingError, match="train"):
+        fit(fewer, splits.validation, one, CPU, checkpoint=checkpoint, resume=True)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a checkpoint"])
+def test_resuming_from_nothing_or_garbage_is_refused(splits, tmp_path, content):
+    checkpoint = tmp_path / "checkpoint.pt"
+    if content is not None:
+        checkpoint.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt"):
+        fit(splits.train, splits.validation, CONFIG, CPU, checkpoint=checkpoint, resume=True)
+
+
+def test_tensorboard_logs_are_written_and_closed(splits, tmp_path):
+    one = dataclasses.replace(CONFIG, epochs=1)
+    fit(splits.train, splits.validation, one, CPU, log_dir=tmp_path)
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    assert b"validation_accuracy" in events.read_bytes()
+
+
+def test_stop_when_ends_the_run(splits):
+    stopped = fit(splits.train, splits.validation, CONFIG, CPU, stop_when=lambda _: True)
+    assert stopped.stopped_early
+    assert len(stopped.history) == 1
+
+
+def test_without_moving_average_the_weights_themselves_are_kept(splits):
+    plain = dataclasses.replace(CONFIG, epochs=1, ema_decay=0.0)
+    weights = fit(splits.train, splits.validation, plain, CPU).weights
+    MNISTClassifier().load_state_dict(weights)
+
+
+def test_seed_reproduces_a_run_and_another_differs(splits, result):
+    one = dataclasses.replace(CONFIG, epochs=1)
+    first = fit(splits.train, splits.validation, one, CPU).weights["fc2.weight"]
+    again = fit(splits.train, splits.validation, one, CPU).weights["fc2.weight"]
+    other = fit(splits.train, splits.validation, dataclasses.replace(one, seed=1), CPU)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other.weights["fc2.weight"])
+
+
+def test_too_few_pictures_for_a_batch_is_an_error(splits):
+    few = splits.train[torch.arange(20)]
+    with pytest.raises(TrainingError, match="20 training pictures"):
+        fit(few, splits.validation, CONFIG, CPU)
+
+
+def test_loss_that_is_not_finite_is_an_error(splits):
+    wild = dataclasses.replace(
+        CONFIG, epochs=1, learning_rate=10.0, augmentation=AugmentationConfig.none()
+    )
+    broken = dataclasses.replace(splits.train, labels=splits.train.labels)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(TrainingError, match="learning rate"),
+    ):
+        patch.setattr(train, "MEAN", float("nan"))
+        fit(broken, splits.validation, wild, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 0), ("batch_size", 1), ("learning_rate", 0.0), ("warmup", 1.0)]
+)
+def test_setting_out_of_range_is_refused_with_its_limits(name, value):
+    with pytest.raises(TrainingError, match=f"{name} is {value}; it must be between"):
+        TrainConfig(**{name: value})
+
+
+def test_device_that_is_not_here_is_refused_and_what_is_here_named():
+    missing = "mps" if not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(BackendUnavailableError, match="cpu"):
+        train.resolve_device(missing)
+    assert train.resolve_device("cpu") == CPU
+    assert train.resolve_device("auto").type in {"cpu", "cuda", "mps"}
