@@ -319,9 +319,10 @@ def test_each_way_to_write_postgresql_means_psycopg_3(scheme: str) -> None:
     assert engine.url.password == "secret"
 
 
-def test_retention_of_less_than_a_day_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="INKDIGITS_RETENTION_DAYS"):
-        Store.open(f"sqlite:///{tmp_path / 'x'}", spool_dir=tmp_path, retention_days=0)
+@pytest.mark.parametrize("days", [0, -1, 10**12])
+def test_a_retention_that_cannot_be_is_refused(tmp_path: Path, days: int) -> None:
+    with pytest.raises(ConfigError, match="INKDIGITS_RETENTION_DAYS is 1 to 36500"):
+        Store.open(f"sqlite:///{tmp_path / 'x'}", spool_dir=tmp_path, retention_days=days)
 
 
 def test_sqlite_syncs_each_commit_and_lets_readers_in(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ from inkdigits.record import (
 from inkdigits.schema import predictions
 from inkdigits.spool import SPOOL_LIMIT_BYTES, Spool
 
+MAX_RETENTION_DAYS: Final = 36_500
+
 # Rows deleted in one transaction, so that a long purge doesn't keep the writers out.
 _PURGE_ROWS: Final = 2000
 
@@ -80,8 +82,8 @@ class Store:
                 ``postgresql://user:password@host/name``.
             spool_dir: folder for what can't be written yet; one for each database and machine.
             spool_limit_bytes: of everything in that folder.
-            retention_days: records older than this many days (from 1) are deleted, hourly; None
-                keeps them for ever.
+            retention_days: records older than this many days (1 to MAX_RETENTION_DAYS) are
+                deleted, hourly; None keeps them for ever.
             keep_pictures: whether the pictures are kept as they were sent; else `record` leaves
                 them out.
 
@@ -90,8 +92,10 @@ class Store:
             SchemaVersionError: the database was made by a newer Inkdigits.
             SpoolError: what is in the spool can't be read.
         """
-        if retention_days is not None and retention_days < 1:
-            raise ConfigError(f"INKDIGITS_RETENTION_DAYS is a day or more; not {retention_days}")
+        if retention_days is not None and not 1 <= retention_days <= MAX_RETENTION_DAYS:
+            raise ConfigError(
+                f"INKDIGITS_RETENTION_DAYS is 1 to {MAX_RETENTION_DAYS}; not {retention_days}"
+            )
         retention = None if retention_days is None else timedelta(days=retention_days)
         spool = Spool(spool_dir, spool_limit_bytes)
         store = cls(url, spool, retention, keep_pictures=keep_pictures)
