@@ -22,9 +22,9 @@ from databases import START, a_record
 
 from inkdigits import dashboard, history, history_export
 from inkdigits.dashboard import CALIBRATION_BINS, Proportion
-from inkdigits.errors import BackendUnavailableError
+from inkdigits.errors import BackendUnavailableError, QueryError
 from inkdigits.history import Filters
-from inkdigits.record import NOT_A_DIGIT, QueryError, Record, to_row
+from inkdigits.record import NOT_A_DIGIT, Record, to_row
 from inkdigits.store import Store
 
 pytest_plugins = ["databases"]

@@ -19,7 +19,8 @@ from alembic.script import ScriptDirectory
 from databases import a_record, rows_of
 
 from inkdigits import database, schema
-from inkdigits.record import SchemaVersionError, StoreUnavailableError, to_row
+from inkdigits.errors import SchemaVersionError, StoreUnavailableError
+from inkdigits.record import to_row
 from inkdigits.store import Store
 
 pytest_plugins = ["databases"]

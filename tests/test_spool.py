@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from inkdigits import spool as spool_module
-from inkdigits.errors import ConfigError
-from inkdigits.record import SpoolError, SpoolFullError
+from inkdigits.errors import ConfigError, SpoolError, SpoolFullError
 from inkdigits.spool import Spool, read_frames
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -21,22 +21,18 @@ import sqlalchemy as sa
 from databases import START, EmbeddedPostgres, Outage, a_record, rows_of, wait_until
 
 from inkdigits import database, keeper
-from inkdigits.errors import ConfigError
-from inkdigits.history import ANYONE, Filters
-from inkdigits.ids import new_id
-from inkdigits.inference import Prediction
-from inkdigits.record import (
-    MAX_PICTURE_BYTES,
-    NOT_A_DIGIT,
+from inkdigits.errors import (
+    ConfigError,
     QueryError,
-    Record,
     RecordError,
     RecordNotFoundError,
     SpoolFullError,
     StoreUnavailableError,
-    from_bytes,
-    to_bytes,
 )
+from inkdigits.history import ANYONE, Filters
+from inkdigits.ids import new_id
+from inkdigits.inference import Prediction
+from inkdigits.record import MAX_PICTURE_BYTES, NOT_A_DIGIT, Record, from_bytes, to_bytes
 from inkdigits.spool import Spool, read_frames
 from inkdigits.store import Store
 

@@ -14,9 +14,10 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import sqlalchemy as sa
 
 from inkdigits.decision import Decision
+from inkdigits.errors import QueryError
 from inkdigits.evaluation import wilson_interval
 from inkdigits.history import ANYONE, Filters, conditions
-from inkdigits.record import NOT_A_DIGIT, QueryError, from_microseconds
+from inkdigits.record import NOT_A_DIGIT, from_microseconds
 from inkdigits.schema import predictions
 
 MAX_BUCKETS: Final = 10_000

@@ -13,8 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
-from inkdigits.errors import ConfigError
-from inkdigits.record import StoreUnavailableError
+from inkdigits.errors import ConfigError, StoreUnavailableError
 from inkdigits.schema import migrate, predictions
 
 CONNECT_TIMEOUT_S: Final = 3

@@ -12,7 +12,15 @@ InkdigitsError
 │   └── ArtifactVersionError     made for another preprocessing or artifact version
 ├── BackendUnavailableError  the asked-for device or its library isn't here
 ├── DataError                a data set is missing, or isn't what it should be
-└── TrainingError            a training run can't start or go on
+├── TrainingError            a training run can't start or go on
+└── StoreError               the prediction log can't do what was asked
+    ├── RecordError              a record or a feedback has a value that it can't have
+    ├── QueryError               a filter, a cursor or a limit that can't be used
+    ├── RecordNotFoundError      there is no such record, or it belongs to somebody else
+    ├── StoreUnavailableError    the database can't be reached, or refuses; later it may not
+    ├── SchemaVersionError       the database was made by a newer Inkdigits
+    └── SpoolError               the spool can't be written or read
+        └── SpoolFullError           it is at its limit: the record was kept nowhere
 """
 
 
@@ -66,3 +74,35 @@ class DataError(InkdigitsError):
 
 class TrainingError(InkdigitsError):
     """A training run can't start or go on."""
+
+
+class StoreError(InkdigitsError):
+    """The prediction log can't do what was asked."""
+
+
+class RecordError(StoreError, ValueError):
+    """A record or a feedback has a value that it can't have; the message names both."""
+
+
+class QueryError(StoreError, ValueError):
+    """A filter, a cursor or a limit that can't be used; the message names it."""
+
+
+class RecordNotFoundError(StoreError, LookupError):
+    """There is no such record, or it belongs to somebody else."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database can't be reached or refuses; the same call may work later."""
+
+
+class SchemaVersionError(StoreError):
+    """The database was made by a newer Inkdigits than this one."""
+
+
+class SpoolError(StoreError):
+    """The spool can't be written or read."""
+
+
+class SpoolFullError(SpoolError):
+    """The spool is at its limit; the record was kept nowhere."""

@@ -11,11 +11,10 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import sqlalchemy as sa
 
 from inkdigits.decision import Decision
+from inkdigits.errors import QueryError, RecordError
 from inkdigits.record import (
     NOT_A_DIGIT,
-    QueryError,
     Record,
-    RecordError,
     check_key,
     from_microseconds,
     from_row,

@@ -23,9 +23,9 @@ from typing import IO, Any, Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from inkdigits.errors import BackendUnavailableError
+from inkdigits.errors import BackendUnavailableError, QueryError
 from inkdigits.history import WITHOUT_PICTURE, Filters, conditions
-from inkdigits.record import QueryError, Record
+from inkdigits.record import Record
 from inkdigits.schema import predictions
 
 Format: TypeAlias = Literal["csv", "parquet", "idx"]

@@ -14,16 +14,8 @@ from typing import Final, Literal, TypeAlias
 from sqlalchemy import exc
 
 from inkdigits.database import Database
-from inkdigits.record import (
-    Record,
-    RecordError,
-    SpoolError,
-    StoreError,
-    StoreUnavailableError,
-    from_bytes,
-    to_bytes,
-    to_row,
-)
+from inkdigits.errors import RecordError, SpoolError, StoreError, StoreUnavailableError
+from inkdigits.record import Record, from_bytes, to_bytes, to_row
 from inkdigits.spool import Spool
 
 Outcome: TypeAlias = Literal["stored", "spooled"]

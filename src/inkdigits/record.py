@@ -1,16 +1,4 @@
-"""One row of the prediction log: what was read, when, of what, and what it really was.
-
-Errors of the log, a branch of `inkdigits.errors`:
-
-StoreError                   the prediction log can't do what was asked
-├── RecordError                  a record or a feedback has a value that it can't have
-├── QueryError                   a filter, a cursor or a limit that can't be used
-├── RecordNotFoundError          there is no such record, or it belongs to somebody else
-├── StoreUnavailableError        the database can't be reached, or refuses; later it may not
-├── SchemaVersionError           the database was made by a newer Inkdigits
-└── SpoolError                   the spool can't be written or read
-    └── SpoolFullError               it is at its limit: the record was kept nowhere
-"""
+"""One row of the prediction log: what was read, when, of what, and what it really was."""
 
 from __future__ import annotations
 
@@ -31,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.decision import Decision, Reason
-from inkdigits.errors import InkdigitsError
+from inkdigits.errors import RecordError
 from inkdigits.ids import new_id
 from inkdigits.inference import Prediction
 
@@ -48,38 +36,6 @@ _MICROSECOND = timedelta(microseconds=1)
 # What may name an owner or a giver of feedback: no control characters, no quoting, and nothing
 # that a spreadsheet would take for a formula.
 _KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
-
-
-class StoreError(InkdigitsError):
-    """The prediction log can't do what was asked."""
-
-
-class RecordError(StoreError, ValueError):
-    """A record or a feedback has a value that it can't have; the message names both."""
-
-
-class QueryError(StoreError, ValueError):
-    """A filter, a cursor or a limit that can't be used; the message names it."""
-
-
-class RecordNotFoundError(StoreError, LookupError):
-    """There is no such record, or it belongs to somebody else."""
-
-
-class StoreUnavailableError(StoreError):
-    """The database can't be reached or refuses; the same call may work later."""
-
-
-class SchemaVersionError(StoreError):
-    """The database was made by a newer Inkdigits than this one."""
-
-
-class SpoolError(StoreError):
-    """The spool can't be written or read."""
-
-
-class SpoolFullError(SpoolError):
-    """The spool is at its limit; the record was kept nowhere."""
 
 
 def to_microseconds(moment: datetime) -> int:

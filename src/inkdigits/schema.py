@@ -19,7 +19,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from inkdigits.record import SchemaVersionError, StoreUnavailableError
+from inkdigits.errors import SchemaVersionError, StoreUnavailableError
 
 # "inkdigit" in ASCII: the advisory lock that migrations hold on PostgreSQL, a signed 64-bit key.
 _ADVISORY_LOCK: Final = int.from_bytes(b"inkdigit", "big")

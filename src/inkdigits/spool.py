@@ -30,8 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from inkdigits.errors import ConfigError
-from inkdigits.record import SpoolError, SpoolFullError
+from inkdigits.errors import ConfigError, SpoolError, SpoolFullError
 
 SPOOL_LIMIT_BYTES: Final = 64 * 2**20
 """How much waits on disk by default, in bytes: over 100,000 predictions without pictures."""

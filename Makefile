@@ -1,0 +1,54 @@
+# Each target sets up what it needs: "make serve" and "make test" work on a fresh clone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PORT ?= 5000
+DATA ?= data
+
+.PHONY: help serve test lint format train bench clean
+
+help:
+	@echo "make serve   set up, then the page and the API on http://127.0.0.1:$(PORT)"
+	@echo "make test    set up, then lint, types and tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make train   train the shipped model again into saved_models/ (DATA=folder with MNIST)"
+	@echo "make bench   the measurements behind the figures in MODEL_CARD.md and benchmarks/"
+	@echo "make clean   remove the virtual environments and caches"
+
+# Serving has an environment of its own: it needs neither torch nor the tests' tools.
+.venv-serve/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-serve
+	.venv-serve/bin/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+serve: .venv-serve/.installed
+	.venv-serve/bin/inkdigits serve --port $(PORT)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/python -m pytest
+
+train: $(VENV)/.installed
+	$(BIN)/inkdigits train --data $(DATA)
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/inputs.py --data $(DATA)
+	$(BIN)/python benchmarks/footprint.py
+	$(BIN)/inkdigits benchmark
+
+clean:
+	rm -rf $(VENV) .venv-serve .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,237 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from test_preprocessing import encoded, seven
+
+import inkdigits
+from inkdigits import recipe
+from inkdigits.cli import main
+
+COMMANDS = {"serve", "predict", "train", "evaluate", "calibrate", "export", "benchmark"}
+
+
+def run(*arguments, exit_code=0):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    folder = tmp_path / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "seven.png").write_bytes(encoded(seven()))
+    (folder / "deeper" / "blank.jpg").write_bytes(encoded(Image.new("L", (50, 50), 255), "JPEG"))
+    (folder / "notes.txt").write_text("not a picture, and not asked for")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(small_mnist, tmp_path_factory) -> Path:
+    """A run of two epochs, made by the command line."""
+    folder = tmp_path_factory.mktemp("run")
+    run(*train_arguments(small_mnist, folder))
+    return folder
+
+
+def train_arguments(data, folder):
+    return [
+        *("train", "--data", data, "--no-download", "--epochs", 2, "--batch-size", 90),
+        *("--ema-decay", 0.9, "--risk", 0.2, "--device", "cpu", "--out", folder / "models"),
+        *("--figures", folder / "figures", "--logs", folder / "logs", "--json"),
+    ]
+
+
+def test_every_command_is_there_and_explains_itself_and_its_options():
+    assert set(main.commands) >= COMMANDS
+    for name, command in main.commands.items():
+        text = run(name, "--help").output
+        assert command.help, name
+        assert len(text.splitlines()) > 4, name
+
+
+def test_version():
+    assert inkdigits.__version__ in run("--version").output
+
+
+def test_predict_prints_a_table_of_files_and_folders(pictures):
+    lines = run("predict", pictures, pictures / "seven.png").stdout.splitlines()
+    assert lines[0].split() == ["file", "digit", "confidence", "decision"]
+    assert len(lines) == 4
+    assert lines[1].split()[1:2] == ["-"]
+    assert lines[1].endswith("reject (blank)")
+    assert lines[2].split()[1] == "7"
+    assert lines[2] == lines[3]
+
+
+def test_predict_json_is_for_programs(pictures):
+    answer = json.loads(run("predict", "--json", pictures / "seven.png").stdout)
+    (prediction,) = answer["predictions"]
+    assert prediction["prediction"] == 7
+    assert len(prediction["probabilities"]) == 10
+    assert answer["model_version"] == inkdigits.load().model_version
+
+
+def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):
+    result = run(
+        "predict", pictures / "notes.txt", pictures / "nowhere.png", pictures / "seven.png",
+        exit_code=1,
+    )  # fmt: skip
+    assert "notes.txt  " in result.stdout
+    assert "2 of 3 files can't be read" in result.stderr
+    assert " 7 " in result.stdout
+
+
+def test_folder_without_pictures_is_an_error(tmp_path):
+    assert "holds no pictures" in run("predict", tmp_path, exit_code=1).stderr
+
+
+def test_missing_model_is_one_line_and_exit_code_1(pictures, tmp_path):
+    result = run("predict", "--model", tmp_path / "x.onnx", pictures, exit_code=1)
+    assert result.stderr.strip() == f"Error: there is no artifact at {tmp_path / 'x.onnx'}"
+
+
+def test_wrong_call_is_exit_code_2():
+    run("predict", exit_code=2)
+    run("predict", "--device", "tpu", "x.png", exit_code=2)
+    run("nonsense", exit_code=2)
+
+
+def test_training_writes_every_file_that_it_promises(trained):
+    models = {path.name for path in (trained / "models").iterdir()}
+    assert models == {
+        "checkpoint.pt",
+        "mnist_classifier.onnx",
+        "mnist_classifier.pt",
+        "optimal_temperature.json",
+        "run.json",
+    }
+    figures = {path.name for path in (trained / "figures").iterdir()}
+    assert figures == {
+        "augmentation_preview.png",
+        "confusion_matrix.png",
+        "misread.png",
+        "model_architecture.png",
+        "reliability.png",
+        "training_history.png",
+    }
+    for path in (trained / "figures").iterdir():
+        with Image.open(path) as figure:
+            assert min(figure.size) > 200
+    assert list((trained / "logs").glob("events.out.tfevents.*"))
+
+
+def test_run_json_says_how_the_model_was_made_and_what_it_scores(trained):
+    saved = json.loads((trained / "models" / "run.json").read_text())
+    assert saved["data"]["train"]["n"] == 1350
+    assert saved["data"]["test"]["n"] == saved["test"]["n"] == 297
+    assert saved["config"]["epochs"] == 2
+    assert saved["config"]["augmentation"]["rotation"] > 0
+    assert saved["versions"]["torch"]
+    assert saved["hardware"]["cpu"]
+    assert len(saved["history"]) == 2
+    accuracy = saved["test"]["accuracy"]
+    assert 0.5 < accuracy["low"] < accuracy["value"] < accuracy["high"] < 1
+
+
+def test_trained_artifact_is_read_by_predict(trained, pictures):
+    model = trained / "models" / "mnist_classifier.onnx"
+    out = json.loads(run("predict", "--json", "--model", model, pictures / "seven.png").stdout)
+    assert out["model_version"] == inkdigits.load(model).model_version
+
+
+def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):
+    before = (trained / "models" / "mnist_classifier.pt").read_bytes()
+    version = inkdigits.load(trained / "models" / "mnist_classifier.onnx").model_version
+    run(*train_arguments(small_mnist, trained), "--resume")
+    assert (trained / "models" / "mnist_classifier.pt").read_bytes() == before
+    assert inkdigits.load(trained / "models" / "mnist_classifier.onnx").model_version == version
+
+
+def test_resume_without_a_run_is_an_error(small_mnist, tmp_path):
+    result = run(*train_arguments(small_mnist, tmp_path), "--resume", exit_code=1)
+    assert "nothing to resume" in result.stderr
+
+
+def test_calibrate_and_export_renew_the_artifact(trained, small_mnist, tmp_path):
+    models = trained / "models"
+    run(
+        *("calibrate", "--data", small_mnist, "--no-download", "--run", models),
+        *("--figures", tmp_path, "--risk", 0.3),
+    )
+    saved = json.loads((models / "optimal_temperature.json").read_text())
+    assert saved["policy"]["risk"] == 0.3
+    target = tmp_path / "copy.onnx"
+    assert str(target) in run("export", "--run", models, "--to", target).output
+    metadata = inkdigits.load(target).metadata
+    assert metadata.temperature == saved["temperature"]
+    assert metadata.policy.risk == 0.3
+    assert metadata.provenance["config"]["epochs"] == 2
+
+
+def test_risk_that_no_threshold_keeps_accepts_nothing_and_says_so(trained, small_mnist, tmp_path):
+    weights = recipe.read_weights(trained / "models" / "mnist_classifier.pt")
+    said = []
+    from inkdigits.data import load_splits
+
+    _, policy = recipe.calibrate_weights(
+        weights,
+        load_splits(small_mnist).calibration,
+        recipe.Folders(tmp_path, tmp_path, tmp_path),
+        risk=1e-6,
+        report=said.append,
+    )
+    assert policy.accept_threshold is None
+    assert "nothing will be accepted" in said[0]
+
+
+def test_evaluate_prints_what_a_newcomer_can_read(trained, small_mnist, tmp_path):
+    model = trained / "models" / "mnist_classifier.onnx"
+    arguments = [
+        *("evaluate", "--data", small_mnist, "--no-download", "--model", model),
+        *("--figures", tmp_path),
+    ]
+    text = run(*arguments).stdout
+    assert "of 297; 95 % interval" in text
+    assert (tmp_path / "confusion_matrix.png").is_file()
+    scores = json.loads(run(*arguments, "--json").stdout)
+    saved = json.loads((trained / "models" / "run.json").read_text())
+    assert scores["n_correct"] == saved["test"]["n_correct"]
+
+
+@pytest.mark.parametrize("command", ["calibrate", "export"])
+def test_command_that_needs_a_run_names_what_is_missing(command, tmp_path):
+    result = run(command, "--run", tmp_path, exit_code=1)
+    assert "mnist_classifier.pt" in result.stderr
+
+
+def test_evaluate_without_data_says_how_to_get_it(tmp_path):
+    result = run("evaluate", "--data", tmp_path, "--no-download", exit_code=1)
+    assert "--download" in result.stderr
+
+
+def test_without_the_training_side_the_extra_is_named():
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from inkdigits.cli import main\n"
+        "main(['evaluate', '--no-download'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'inkdigits[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_benchmark_compares_and_draws(tmp_path):
+    chart = tmp_path / "speedups.png"
+    out = json.loads(run("benchmark", "--quick", "--json", "--chart", chart).stdout)
+    assert chart.is_file()
+    assert {"rows", "hardware", "versions", "accelerator"} <= out.keys()
