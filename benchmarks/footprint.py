@@ -118,7 +118,9 @@ def main() -> None:
         "hardware": hardware(),
         "versions": versions(),
     }
-    print(f"core install      {size:6.1f} MB (limit {SIZE_LIMIT_MB}); {without_pip:.1f} without pip")
+    print(
+        f"core install      {size:6.1f} MB (limit {SIZE_LIMIT_MB}); {without_pip:.1f} without pip"
+    )
     print(
         f"first answer      {figures['first_answer_s']['median']:6.2f} s median of {len(seconds)} "
         f"starts ({min(seconds):.2f} to {max(seconds):.2f}; limit {START_LIMIT_S:g})"

@@ -449,7 +449,7 @@ def benchmark(
     from inkdigits import plots
     from inkdigits.accelerator import run_benchmark
 
-    sizes = {"sizes": (200,), "batches": (1, 16), "repeats": 2} if quick else {}
+    sizes: dict[str, Any] = {"sizes": (200,), "batches": (1, 16), "repeats": 2} if quick else {}
     result = run_benchmark(
         device=device,
         artifact_path=model_path,

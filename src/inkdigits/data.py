@@ -113,9 +113,8 @@ def stratified_split(labels: Tensor, fractions: tuple[float, ...], seed: int) ->
     if not 0 < sum(fractions) < 1:
         raise DataError(f"the parts' shares {fractions} must sum to more than 0 and less than 1")
     generator = torch.Generator().manual_seed(seed)
-    digits = labels.unique()
     shuffled = []
-    for digit in digits:
+    for digit in labels.bincount().nonzero().flatten().tolist():
         of_digit = (labels == digit).nonzero().squeeze(1)
         shuffled.append(of_digit[torch.randperm(len(of_digit), generator=generator)])
     parts = []

@@ -256,11 +256,13 @@ class DigitReader:
                     raise
                 inks.append(error)
             milliseconds.append((time.perf_counter() - started) * 1000)
-        with_ink = [i for i, ink in enumerate(inks) if isinstance(ink, np.ndarray) and ink.any()]
+        with_ink = {
+            i: ink for i, ink in enumerate(inks) if isinstance(ink, np.ndarray) and ink.any()
+        }
         started = time.perf_counter()
         rows: dict[int, npt.NDArray[np.float64]] = {}
         if with_ink:
-            logits = self._backend.logits(standardise(np.stack([inks[i] for i in with_ink])))
+            logits = self._backend.logits(standardise(np.stack(list(with_ink.values()))))
             rows = dict(
                 zip(with_ink, probabilities(logits, self.metadata.temperature), strict=True)
             )

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from inkdigits import plots
@@ -271,7 +272,7 @@ def draw_evaluation(
     )
 
 
-def preview(digits: Digits, config: TrainConfig, n: int = 8, copies: int = 8) -> plots.Figure:
+def preview(digits: Digits, config: TrainConfig, n: int = 8, copies: int = 8) -> Figure:
     """Contact sheet of augmentation: each row is a digit and what it is changed into."""
     originals = digits.inks[:n]
     batch = originals.repeat_interleave(copies, dim=0).unsqueeze(1).float() / 255.0

@@ -176,7 +176,9 @@ def logits(model: nn.Module, inks: Tensor, batch_size: int = 500) -> Tensor:
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    parts = [model(standardise(part.to(device))).float().cpu() for part in inks.split(batch_size)]
+    parts = [
+        model(standardise(part.to(device))).float().cpu() for part in torch.split(inks, batch_size)
+    ]
     model.train(was_training)
     return torch.cat(parts)
 
@@ -268,7 +270,8 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
 
     def update(average: Any, current: Any, n_averaged: Tensor | int) -> None:
         n = float(n_averaged)
-        get_ema_multi_avg_fn(min(decay, (1.0 + n) / (10.0 + n)))(average, current, n_averaged)
+        rate = min(decay, (1.0 + n) / (10.0 + n))
+        get_ema_multi_avg_fn(rate)(average, current, n_averaged)  # type: ignore[no-untyped-call]
 
     return update
 
@@ -282,7 +285,7 @@ class _State:
         self.device = device
         self.fingerprint = fingerprint
         # channels_last is the layout that convolutions on CPUs and tensor cores work in.
-        self.model = MNISTClassifier().to(device, memory_format=torch.channels_last)
+        self.model = MNISTClassifier().to(memory_format=torch.channels_last).to(device)
         self.average = (
             AveragedModel(
                 self.model, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True
@@ -402,7 +405,7 @@ def _run_epoch(
     state.model.train()
     total = torch.zeros((), device=state.device)
     stopped = False
-    for step, index in enumerate(order.split(config.batch_size), start=1):
+    for step, index in enumerate(torch.split(order, config.batch_size), start=1):
         pictures = train.inks[index].unsqueeze(1).float() / 255.0  # (B, 1, 28, 28)
         pictures = augment(pictures, config.augmentation, generator)
         pictures = ((pictures - MEAN) / STD).contiguous(memory_format=torch.channels_last)
@@ -410,7 +413,7 @@ def _run_epoch(
             output = state.model(pictures)
         loss = F.cross_entropy(output.float(), train.labels[index])
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         state.scheduler.step()
         if state.average is not None:
