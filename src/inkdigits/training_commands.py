@@ -1,0 +1,309 @@
+"""The commands of the training side: train, evaluate, calibrate, export, benchmark.
+
+They import torch and its kin when they run, so that the other commands start without.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+from inkdigits.errors import BackendUnavailableError
+from inkdigits.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRAINING_PACKAGES = frozenset(
+    {"matplotlib", "onnx", "onnxscript", "sklearn", "tensorboard", "torch", "torchvision", "tqdm"}
+)
+
+DATA_OPTION = click.option(
+    "--data",
+    "data_root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    help="Folder that holds MNIST/raw, or is to hold it.",
+)
+DOWNLOAD_OPTION = click.option(
+    "--download/--no-download",
+    default=True,
+    show_default=True,
+    help="Fetch MNIST (about 12 MB) if it isn't in the data folder.",
+)
+RUN_OPTION = click.option(
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("saved_models"),
+    show_default=True,
+    help="Folder of the training run.",
+)
+FIGURES_OPTION = click.option(
+    "--figures",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("outputs/figures"),
+    show_default=True,
+    help="Folder for the figures, as PNG files.",
+)
+RISK_OPTION = click.option(
+    "--risk",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.002,
+    show_default=True,
+    help="Tolerated share of wrong readings among the accepted.",
+)
+
+
+def trains(command: Callable[P, R]) -> Callable[P, R]:
+    """Say which extra is missing where the training side isn't installed."""
+
+    @wraps(command)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] not in TRAINING_PACKAGES:
+                raise
+            raise BackendUnavailableError(
+                f"this command needs {error.name}, which the training side brings: "
+                "pip install 'inkdigits[train]'"
+            ) from error
+
+    return checked
+
+
+@click.command()
+@DATA_OPTION
+@DOWNLOAD_OPTION
+@click.option(
+    "--out",
+    "run_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("saved_models"),
+    show_default=True,
+    help="Folder for the weights, the artifact and run.json.",
+)
+@FIGURES_OPTION
+@click.option(
+    "--logs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("outputs/logs"),
+    show_default=True,
+    help="Folder for TensorBoard's event files.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=2), default=128, show_default=True)
+@click.option(
+    "--learning-rate",
+    type=float,
+    default=2e-3,
+    show_default=True,
+    help="Peak of the one-cycle schedule.",
+)
+@click.option(
+    "--ema-decay",
+    type=click.FloatRange(0, 0.999999),
+    default=0.999,
+    show_default=True,
+    help="Decay a step of the moving average of the weights; 0 keeps none.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="auto is the first present of cuda, mps, cpu.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder.")
+@RISK_OPTION
+@JSON_OPTION
+@trains
+def train(
+    data_root: Path,
+    run_folder: Path,
+    figures: Path,
+    logs: Path,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    ema_decay: float,
+    seed: int,
+    device: Any,
+    risk: float,
+    *,
+    download: bool,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train, calibrate, export and evaluate a model on MNIST.
+
+    Writes mnist_classifier.onnx, which "inkdigits serve --model" takes, with the weights, the
+    temperature and run.json beside it. Ctrl-C loses the epoch under way; --resume goes on.
+    """
+    from inkdigits.data import load_splits
+    from inkdigits.recipe import Folders
+    from inkdigits.recipe import train as run_recipe
+    from inkdigits.train import TrainConfig, resolve_device
+
+    config = TrainConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        ema_decay=ema_decay,
+        seed=seed,
+    )
+    splits = load_splits(data_root, download=download)
+    on = resolve_device(device)
+    say(f"training on {on}: {len(splits.train):,} pictures, {epochs} epochs")
+    try:
+        run = run_recipe(
+            splits,
+            config,
+            Folders(run_folder, figures, logs),
+            device=on,
+            resume=resume,
+            risk=risk,
+            progress=not as_json,
+            report=say,
+        )
+    except KeyboardInterrupt:
+        say(f"interrupted; the same command with --resume goes on from {run_folder}")
+        sys.exit(130)
+    say(f"wrote {run_folder} and {figures}")
+    if as_json:
+        click.echo(json.dumps(run))
+
+
+@click.command()
+@DATA_OPTION
+@DOWNLOAD_OPTION
+@MODEL_OPTION
+@READER_DEVICE_OPTION
+@FIGURES_OPTION
+@JSON_OPTION
+@trains
+def evaluate(
+    data_root: Path,
+    model_path: Path | None,
+    device: Any,
+    figures: Path,
+    *,
+    download: bool,
+    as_json: bool,
+) -> None:
+    """Score an artifact on MNIST's 10,000 test pictures, sent as PNG files."""
+    from inkdigits.data import load_splits
+    from inkdigits.inference import load
+    from inkdigits.recipe import draw_evaluation, evaluate_reader
+
+    reader = load(model_path, device=device)
+    splits = load_splits(data_root, download=download)
+    scores, shares = evaluate_reader(reader, splits.test)
+    draw_evaluation(scores, shares, splits.test, figures)
+    if as_json:
+        click.echo(json.dumps({"model_version": reader.model_version, **scores.to_dict()}))
+        return
+    click.echo(f"{reader.model_version} on {scores.n:,} test pictures\n")
+    click.echo(scores.summary())
+    click.echo(f"\n{scores.report}\n\nfigures are in {figures}")
+
+
+@click.command()
+@DATA_OPTION
+@DOWNLOAD_OPTION
+@RUN_OPTION
+@FIGURES_OPTION
+@RISK_OPTION
+@JSON_OPTION
+@trains
+def calibrate(
+    data_root: Path,
+    run_folder: Path,
+    figures: Path,
+    risk: float,
+    *,
+    download: bool,
+    as_json: bool,
+) -> None:
+    """Fit a run's temperature and accept threshold again; "inkdigits export" then applies them."""
+    from inkdigits.data import load_splits
+    from inkdigits.recipe import WEIGHTS_NAME, Folders, calibrate_weights, read_weights
+
+    weights = read_weights(run_folder / WEIGHTS_NAME)
+    splits = load_splits(data_root, download=download)
+    folders = Folders(run_folder, figures, figures)
+    result, _ = calibrate_weights(weights, splits.calibration, folders, risk=risk, report=say)
+    if as_json:
+        click.echo(json.dumps(result.to_dict()))
+
+
+@click.command()
+@RUN_OPTION
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: mnist_classifier.onnx in the run's folder]",
+)
+@trains
+def export(run_folder: Path, target: Path | None) -> None:
+    """Write a run's weights, temperature and threshold as the artifact that is served."""
+    from inkdigits.artifact import ARTIFACT_NAME, write_atomically
+    from inkdigits.inference import load
+    from inkdigits.recipe import export_run
+
+    target = target or run_folder / ARTIFACT_NAME
+    write_atomically(target, export_run(run_folder))
+    click.echo(f"wrote {target}: {load(target).model_version}")
+
+
+@click.command()
+@MODEL_OPTION
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Accelerator to compare with the CPU; auto is the best present.",
+)
+@click.option(
+    "--chart",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("outputs/figures/speedups.png"),
+    show_default=True,
+    help="File for the chart of speed-ups.",
+)
+@click.option("--quick", is_flag=True, help="Small sizes, to see that it works.")
+@JSON_OPTION
+@trains
+def benchmark(
+    model_path: Path | None, device: Any, chart: Path, *, quick: bool, as_json: bool
+) -> None:
+    """Compare CPU, accelerator and ONNX Runtime on matrix products, inference and training."""
+    from inkdigits import plots
+    from inkdigits.accelerator import run_benchmark
+
+    sizes: dict[str, Any] = {"sizes": (200,), "batches": (1, 16), "repeats": 2} if quick else {}
+    result = run_benchmark(
+        device=device,
+        artifact_path=model_path,
+        progress=None if as_json else say,
+        **sizes,
+    )
+    plots.save(plots.speedup_chart(result.speedups()), chart)
+    if as_json:
+        click.echo(json.dumps(result.to_dict()))
+    else:
+        click.echo(result.table())
+        click.echo(f"\nthe chart is in {chart}")
