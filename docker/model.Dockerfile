@@ -18,7 +18,8 @@ LABEL org.opencontainers.image.title="Inkdigits model service" \
 ENV PATH=/opt/inkdigits/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONFAULTHANDLER=1
+    PYTHONFAULTHANDLER=1 \
+    INKDIGITS_PAGE=off
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin inkdigits
 COPY --from=builder /opt/inkdigits /opt/inkdigits
 USER 10001:10001

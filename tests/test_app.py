@@ -360,12 +360,13 @@ class TestHealth:
         assert create_app(Settings(), reader).test_client().get("/health").status_code == 503
 
     def test_index_names_the_version_and_the_endpoints(self, client: FlaskClient) -> None:
-        index = client.get("/").json
+        index = client.get("/api").json
+        assert client.get("/").json == index
         assert index["name"] == "inkdigits"
         assert "POST /predict" in index["endpoints"]
         for endpoint in index["endpoints"]:
             method, path = endpoint.split()
-            assert client.open(path, method=method).status_code != 404
+            assert client.open(path, method=method).status_code != 404 or path == "/api/model"
 
 
 class TestRequestIdsAndLog:
@@ -438,7 +439,12 @@ class TestRequestIdsAndLog:
 def test_documented_error_codes_are_the_ones_that_there_are() -> None:
     table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", API.read_text(encoding="utf-8"), re.MULTILINE)
     mapped = {(str(status), code) for _, status, code in _ANSWERS}
-    from_http = {("404", "not_found"), ("405", "method_not_allowed"), ("500", "internal_error")}
+    from_http = {
+        ("403", "forbidden"),
+        ("404", "not_found"),
+        ("405", "method_not_allowed"),
+        ("500", "internal_error"),
+    }
     assert len(table) == len(set(table))
     assert set(table) == mapped | from_http
 

@@ -31,6 +31,17 @@ def test_every_variable_reaches_its_setting() -> None:
             "INKDIGITS_LOG_FORMAT": "JSON",
             "INKDIGITS_LOG_LEVEL": "Warning",
             "INKDIGITS_GRACEFUL_TIMEOUT": "0",
+            "INKDIGITS_PAGE": "off",
+            "MODEL_URL": "http://model:5000/",
+            "DATABASE_URL": "postgresql://db/inkdigits",
+            "INKDIGITS_DATA_DIR": "/data",
+            "INKDIGITS_SPOOL_DIR": "/spool",
+            "INKDIGITS_RETENTION_DAYS": "30",
+            "INKDIGITS_KEEP_PICTURES": "on",
+            "INKDIGITS_ADMIN_TOKEN": "a-token-of-the-operator",
+            "INKDIGITS_SECRET_KEY": "k" * 32,
+            "INKDIGITS_HTTPS": "on",
+            "INKDIGITS_CORS_ORIGINS": "https://a.example, http://localhost:3000",
         }
     )
     assert settings == Settings(
@@ -45,6 +56,17 @@ def test_every_variable_reaches_its_setting() -> None:
         log_format="json",
         log_level="warning",
         graceful_timeout=0,
+        page="off",
+        model_url="http://model:5000",
+        database_url="postgresql://db/inkdigits",
+        data_dir=Path("/data"),
+        spool_dir=Path("/spool"),
+        retention_days=30,
+        keep_pictures="on",
+        admin_token="a-token-of-the-operator",
+        secret_key="k" * 32,
+        https="on",
+        cors_origins=("https://a.example", "http://localhost:3000"),
     )
 
 
@@ -70,6 +92,10 @@ def test_every_setting_has_a_variable() -> None:
         ("INKDIGITS_LOG_FORMAT", "xml", "text, json"),
         ("INKDIGITS_LOG_LEVEL", "loud", "debug, info, warning, error"),
         ("INKDIGITS_HOST", "http://0.0.0.0", "IP address"),
+        ("MODEL_URL", "model:5000", "http://host:port"),
+        ("INKDIGITS_PAGE", "no", "on, off"),
+        ("INKDIGITS_RETENTION_DAYS", "0", "from 1 to 36500"),
+        ("INKDIGITS_CORS_ORIGINS", "*", "origins such as"),
     ],
 )
 def test_bad_value_names_the_variable_the_value_and_what_is_allowed(
@@ -117,3 +143,31 @@ def test_no_quota_leaves_the_cores_as_they_are(tmp_path: Path) -> None:
 def test_operations_lists_exactly_the_variables_that_there_are() -> None:
     table = re.findall(r"^\| `([A-Z_]+)` \|", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(table) == sorted(VARIABLES)
+
+
+@pytest.mark.parametrize("name", ["INKDIGITS_ADMIN_TOKEN", "INKDIGITS_SECRET_KEY"])
+def test_secret_that_is_too_short_is_refused_without_being_shown(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name}: must have at least") as caught:
+        Settings.from_env({name: "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_are_not_in_the_settings_representation() -> None:
+    settings = Settings(admin_token="t" * 16, secret_key="k" * 32, database_url="sqlite:///x")
+    shown = repr(settings)
+    assert not any(secret in shown for secret in ("t" * 16, "k" * 32, "sqlite:///x"))
+
+
+def test_log_is_in_the_users_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/ada/data")
+    assert Settings().log_url == "sqlite:////home/ada/data/inkdigits/inkdigits.sqlite3"
+    assert Settings().spool_folder == Path("/home/ada/data/inkdigits/spool")
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert Settings().data_folder == Path("/home/ada/.local/share/inkdigits")
+
+
+def test_log_is_kept_with_the_page_or_where_a_database_is_named() -> None:
+    assert Settings().keeps_log
+    assert not Settings(page="off").keeps_log
+    assert Settings(page="off", database_url="sqlite:///log.sqlite3").keeps_log

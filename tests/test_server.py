@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -89,6 +90,10 @@ REAL = [
 ]
 
 
+# One for all services of a run of the tests, which keep nothing that another would mind.
+DATA = tempfile.TemporaryDirectory(prefix="inkdigits-")
+
+
 def environment(port: int, **settings: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("INKDIGITS_")}
     tests = str(Path(__file__).parent)
@@ -98,6 +103,7 @@ def environment(port: int, **settings: str) -> dict[str, str]:
         "PYTHONPATH": path,
         "PORT": str(port),
         "INKDIGITS_WORKERS": "1",
+        "INKDIGITS_DATA_DIR": DATA.name,
         **settings,
     }
 
@@ -258,6 +264,13 @@ def test_model_that_does_not_load_is_an_error_at_start_in_one_line() -> None:
     result = run_to_its_end(free_port(), "--fail", "at start")
     assert result.returncode == 1
     assert result.stderr.splitlines() == ["Error: no artifact at models/missing.onnx"]
+
+
+def test_prediction_log_that_cannot_be_opened_is_an_error_at_start_in_one_line() -> None:
+    result = run_to_its_end(free_port(), DATABASE_URL="mysql://db/inkdigits")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: DATABASE_URL begins with 'mysql'")
 
 
 def test_model_that_ends_the_process_which_loads_it_is_an_error_at_start() -> None:

@@ -8,27 +8,46 @@ from __future__ import annotations
 import logging
 import re
 import time
+from dataclasses import asdict
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any
 
-from flask import Flask, Response, g, jsonify, request
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    g,
+    jsonify,
+    make_response,
+    render_template,
+    request,
+)
 from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from inkdigits import payload
+from inkdigits.answer import elapsed_ms, error_body, keep, prediction_body
+from inkdigits.artifact import ArtifactMetadata
 from inkdigits.config import Settings
 from inkdigits.errors import (
+    BackendUnavailableError,
     ImageError,
     ImageTooLargeError,
     InkdigitsError,
+    QueryError,
+    RecordError,
+    RecordNotFoundError,
+    StoreUnavailableError,
     UnsupportedImageError,
 )
 from inkdigits.ids import new_id
 from inkdigits.inference import Prediction, Reader
 from inkdigits.logs import fields
 from inkdigits.readiness import NotReadyError, Readiness
+from inkdigits.remote import ModelUnavailableError, RemoteReader
+from inkdigits.store import Store
+from inkdigits.web import security, session, views
 
 _MAX_FORM_PARTS = 16
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -36,6 +55,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Error → status and code; the first class that fits, so a subclass comes before its base.
 _ANSWERS: tuple[tuple[type[InkdigitsError], int, str], ...] = (
     (NotReadyError, 503, "not_ready"),
+    (ModelUnavailableError, 503, "model_unavailable"),
+    (StoreUnavailableError, 503, "history_unavailable"),
+    (RecordNotFoundError, 404, "not_found"),
+    (QueryError, 400, "invalid_query"),
+    (RecordError, 422, "wrong_value"),
+    (BackendUnavailableError, 501, "not_installed"),
     (payload.EmptyBodyError, 400, "empty_body"),
     (payload.IncompleteBodyError, 400, "incomplete_body"),
     (payload.BodyTooLargeError, 413, "body_too_large"),
@@ -72,35 +97,54 @@ class _Application(Flask):
         logger.error("unhandled", exc_info=exc_info, extra=fields(request_id=g.request_id))
 
 
-def create_app(settings: Settings, reader: Reader) -> Flask:
+def create_app(settings: Settings, reader: Reader, store: Store | None = None) -> Flask:
     """Build the application and try a warm-up prediction.
 
     Args:
-        settings: limits on bytes and pictures a request.
+        settings: limits on bytes and pictures a request, and what the page needs.
         reader: what reads the digits, and limits their pixels; shared by the process's threads.
+        store: the log that keeps the predictions; None keeps none, and there is no page then.
 
     Returns:
         The WSGI application. Logging is configured by whoever runs it.
+
+    Raises:
+        ConfigError: the page's cookies have no key, and none can be kept.
     """
-    app = _Application(__name__, static_folder=None)
+    app = _Application(__name__, static_folder=None, template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_bytes
     app.config["MAX_FORM_PARTS"] = _MAX_FORM_PARTS
     # An answer for the client and a traceback in the log, in tests as in service.
     app.config["PROPAGATE_EXCEPTIONS"] = False
-    readiness = Readiness(reader)
+    # A model service may come and go; a model in this process, once it has read, stays.
+    is_remote = isinstance(reader, RemoteReader)
+    check = reader.check if isinstance(reader, RemoteReader) else Readiness(reader).require
     try:
-        readiness.require()
-    except NotReadyError as error:
+        check()
+    except (NotReadyError, ModelUnavailableError) as error:
         logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
     package_version = version("inkdigits")
 
-    app.before_request(_begin)
-    app.after_request(_finish)
+    @app.before_request
+    def begin() -> ResponseReturnValue | None:
+        _begin()
+        if security.is_foreign(request, settings):
+            return _refuse(403, "forbidden", "This came from a page of another origin.")
+        return None
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        security.secure(response, request, settings)
+        return _finish(response)
+
     app.register_error_handler(InkdigitsError, _answer_error)
     app.register_error_handler(HTTPException, _answer_http_error)
+    if store is not None and settings.page == "on":
+        session.configure(app, settings)
+        app.register_blueprint(views.blueprint(settings, reader, store))
 
-    @app.get("/")
+    @app.get("/api")
     def index() -> ResponseReturnValue:
         return {
             "name": "inkdigits",
@@ -108,21 +152,38 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
             "model_version": reader.model_version,
             "endpoints": {
                 "POST /predict": "read a picture of a handwritten digit",
+                "GET /api/model": "what the model says of itself",
                 "GET /health": "whether pictures can be read, and by which model",
                 "GET /health/live": "whether the process answers",
                 "GET /health/ready": "whether to send it requests",
             },
         }
 
+    @app.get("/")
+    def root() -> ResponseReturnValue:
+        # Programs that don't care, such as curl, get the index; browsers ask for HTML.
+        is_page = store is not None and settings.page == "on" and _wants_html()
+        response = app.make_response(views.draw_page() if is_page else index())
+        response.headers.add("Vary", "Accept")
+        return response
+
+    @app.get("/api/model")
+    def model() -> ResponseReturnValue:
+        metadata: ArtifactMetadata | None = getattr(reader, "metadata", None)
+        if metadata is None:
+            return _refuse(404, "not_found", "This model says nothing of itself.")
+        return asdict(metadata)
+
     @app.get("/health")
     def health() -> ResponseReturnValue:
-        versions = {"model_version": reader.model_version, "version": package_version}
         try:
-            readiness.require()
-        except NotReadyError as error:
+            check()
+        except (NotReadyError, ModelUnavailableError) as error:
             status, g.error_code = _answer_to(error)
-            body = {"status": "unhealthy", "model_loaded": False, **versions}
-            return {**body, **_error_body(g.error_code, str(error))}, status
+            body = {"status": "unhealthy", "model_loaded": False}
+            versions = {"model_version": reader.model_version, "version": package_version}
+            return {**body, **versions, **error_body(g.error_code, str(error))}, status
+        versions = {"model_version": reader.model_version, "version": package_version}
         return {"status": "healthy", "model_loaded": True, **versions}
 
     @app.get("/health/live")
@@ -131,67 +192,66 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
 
     @app.get("/health/ready")
     def ready() -> ResponseReturnValue:
-        readiness.require()
+        check()
         return {"status": "ready"}
 
     @app.post("/predict")
     def predict() -> ResponseReturnValue:
-        readiness.require()
+        if not is_remote:
+            check()
+        with_ink = payload.flag(request, "ink", default=False)
+        to_keep = payload.flag(request, "record", default=True)
         pictures = payload.requested_pictures(request, settings.max_batch)
+        log = store if to_keep else None
         if isinstance(pictures, bytes):
             prediction = reader.predict(pictures)
             g.outcome = {"decision": prediction.decision}
-            return _prediction_body(prediction)
+            return _answer(log, prediction, pictures, with_ink=with_ink)
         results = _read_batch(reader, pictures)
-        failures = sum(isinstance(result, ImageError) for result in results)
+        failures = sum(isinstance(result, ImageError) for _, result in results)
         g.outcome = {"pictures": len(results), "failed": failures}
         return {
             "predictions": [
-                _error_body(_answer_to(result)[1], str(result))
+                error_body(_answer_to(result)[1], str(result))
                 if isinstance(result, ImageError)
-                else _prediction_body(result)
-                for result in results
+                else _answer(log, result, picture, with_ink=with_ink)
+                for picture, result in results
             ]
         }
 
     return app
 
 
-def _read_batch(reader: Reader, texts: list[str]) -> list[Prediction | ImageError]:
+def _answer(
+    log: Store | None, prediction: Prediction, picture: bytes | None, *, with_ink: bool
+) -> dict[str, object]:
+    prediction_id = new_id()
+    if log is not None:
+        keep(log, prediction, prediction_id, kind="api", owner=None, picture=picture)
+    return prediction_body(prediction, prediction_id, with_ink=with_ink)
+
+
+def _read_batch(
+    reader: Reader, texts: list[str]
+) -> list[tuple[bytes | None, Prediction | ImageError]]:
     """Read a batch in order; what is wrong with a picture comes back in that picture's place."""
-    results: list[Prediction | ImageError | None] = []
-    pictures = []
+    decoded: list[bytes | ImageError] = []
     for text in texts:
         try:
-            picture = payload.decode_picture(text)
+            decoded.append(payload.decode_picture(text))
         except ImageError as error:
-            results.append(error)
-        else:
-            results.append(None)
-            pictures.append(picture)
+            decoded.append(error)
+    pictures = [picture for picture in decoded if isinstance(picture, bytes)]
     read = iter(reader.predict_batch(pictures, on_error="return") if pictures else ())
-    return [next(read) if result is None else result for result in results]
+    return [
+        (picture, next(read)) if isinstance(picture, bytes) else (None, picture)
+        for picture in decoded
+    ]
 
 
-def _prediction_body(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "prediction": prediction.digit,
-        "confidence": prediction.confidence,
-        "probabilities": list(prediction.probabilities),
-        "decision": prediction.decision,
-        "reason": prediction.reason,
-        "novelty": prediction.novelty,
-        "model_version": prediction.model_version,
-        "id": new_id(),
-        "preprocessing_time_ms": round(prediction.preprocessing_ms, 3),
-        "inference_time_ms": round(prediction.inference_ms, 3),
-        "total_time_ms": _elapsed_ms(),
-    }
-
-
-def _elapsed_ms() -> float:
-    began: float = g.began
-    return round((time.perf_counter() - began) * 1000, 3)
+def _wants_html() -> bool:
+    accepted = request.accept_mimetypes
+    return accepted.best_match(["application/json", "text/html"]) == "text/html"
 
 
 def _begin() -> None:
@@ -202,10 +262,15 @@ def _begin() -> None:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
-    response.headers["Cache-Control"] = "no-store"
+    if request.endpoint != "web.static":
+        response.headers["Cache-Control"] = "no-store"
+    elif "v" in request.args:
+        # The version in the link changes with the file.
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     response.headers["X-Content-Type-Options"] = "nosniff"
     level = logging.ERROR if response.status_code >= 500 else logging.INFO
-    if request.path.startswith("/health") and response.status_code == 200:
+    is_probe = request.path.startswith("/health") and response.status_code == 200
+    if is_probe or request.endpoint == "web.static":
         # A probe every few seconds would drown the requests that people made.
         level = logging.DEBUG
     # The digit stays out: a sequence of pictures may be somebody's account number.
@@ -214,7 +279,7 @@ def _finish(response: Response) -> Response:
         method=request.method,
         path=request.path,
         status=response.status_code,
-        duration_ms=_elapsed_ms(),
+        duration_ms=elapsed_ms(),
         bytes_in=request.content_length,
         error=g.get("error_code"),
         **g.get("outcome", {}),
@@ -223,13 +288,12 @@ def _finish(response: Response) -> Response:
     return response
 
 
-def _error_body(code: str, message: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": message}}
-
-
 def _refuse(status: int, code: str, message: str) -> Response:
     g.error_code = code
-    response = jsonify(_error_body(code, message))
+    is_api = request.path.startswith(("/predict", "/api", "/health"))
+    if "web" in current_app.blueprints and not is_api and _wants_html():
+        return make_response(render_template("error.html", status=status, message=message), status)
+    response = jsonify(error_body(code, message))
     response.status_code = status
     return response
 

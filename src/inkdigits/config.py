@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -13,6 +13,7 @@ from inkdigits.errors import ConfigError
 
 LogFormat: TypeAlias = Literal["text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+Switch: TypeAlias = Literal["on", "off"]
 
 MIB = 1024 * 1024
 # Pillow itself warns above this and refuses above twice as much, so more can't be asked for.
@@ -59,6 +60,18 @@ class Settings:
         log_format: None is text on a terminal and JSON elsewhere.
         log_level: least severe level that is logged.
         graceful_timeout: seconds that requests in flight get to finish when the service stops.
+        page: whether the page is served; without it predictions are kept only if there is a
+            ``database_url``.
+        model_url: the model service that reads, ``http://host:port``; None reads here.
+        database_url: of the prediction log; None is SQLite in the data directory.
+        data_dir: for the log, its spool and the key; None is the user's data directory.
+        spool_dir: for predictions that wait for the database; None is in the data directory.
+        retention_days: predictions older than this are deleted; None keeps them.
+        keep_pictures: whether pictures are kept as they were sent, beside their 28x28 ink.
+        admin_token: opens everybody's history; None opens only each browser's own.
+        secret_key: signs the session cookies; None makes one and keeps it in the data directory.
+        https: whether browsers reach the page over HTTPS, and cookies are for that only.
+        cors_origins: other origins whose pages may call the API.
     """
 
     model_path: Path | None = None
@@ -72,6 +85,42 @@ class Settings:
     log_format: LogFormat | None = None
     log_level: LogLevel = "info"
     graceful_timeout: int = 30
+    page: Switch = "on"
+    model_url: str | None = None
+    database_url: str | None = field(default=None, repr=False)
+    data_dir: Path | None = None
+    spool_dir: Path | None = None
+    retention_days: int | None = None
+    keep_pictures: Switch = "off"
+    admin_token: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    https: Switch = "off"
+    cors_origins: tuple[str, ...] = ()
+
+    @property
+    def data_folder(self) -> Path:
+        """``data_dir``, or ``inkdigits`` in the XDG Base Directory Specification's data home."""
+        if self.data_dir is not None:
+            return self.data_dir
+        home = os.environ.get("XDG_DATA_HOME", "")
+        # The specification has a relative path ignored.
+        base = Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "share"
+        return base / "inkdigits"
+
+    @property
+    def log_url(self) -> str:
+        """URL of the prediction log's database."""
+        return self.database_url or f"sqlite:///{self.data_folder / 'inkdigits.sqlite3'}"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where predictions wait for the database."""
+        return self.spool_dir or self.data_folder / "spool"
+
+    @property
+    def keeps_log(self) -> bool:
+        """Whether predictions are kept."""
+        return self.page == "on" or self.database_url is not None
 
     @property
     def worker_count(self) -> int:
@@ -100,13 +149,15 @@ class Settings:
             known = ", ".join(sorted(VARIABLES))
             raise ConfigError(f"{unknown[0]} is not a setting; the settings are {known}")
         values: dict[str, Any] = {}
-        for name, (field, parse) in VARIABLES.items():
+        for name, (setting, parse) in VARIABLES.items():
             text = environ.get(name, "")
             if text:
                 try:
-                    values[field] = parse(text)
+                    values[setting] = parse(text)
                 except ConfigError as error:
-                    raise ConfigError(f"{name}={text!r}: {error}") from None
+                    # The message goes to terminals and logs, where a secret has no place.
+                    shown = name if name in SECRETS else f"{name}={text!r}"
+                    raise ConfigError(f"{shown}: {error}") from None
         return cls(**values)
 
 
@@ -135,6 +186,30 @@ def _host(text: str) -> str:
     return text
 
 
+def _model_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:_\[\]-]+/?", text):
+        raise ConfigError("must be http://host:port, without a path")
+    return text.rstrip("/")
+
+
+def _secret(least: int) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if len(text) < least:
+            raise ConfigError(f"must have at least {least} characters")
+        return text
+
+    return parse
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(","))
+    for origin in origins:
+        # "*" would let any page on the network read what is drawn, so there is no such thing.
+        if not re.fullmatch(r"https?://[A-Za-z0-9.:_\[\]-]+", origin):
+            raise ConfigError("must be origins such as https://example.org, between commas")
+    return origins
+
+
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "MODEL_PATH": ("model_path", Path),
     "PORT": ("port", _integer(1, 65535)),
@@ -147,5 +222,19 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "INKDIGITS_LOG_FORMAT": ("log_format", _one_of(*get_args(LogFormat))),
     "INKDIGITS_LOG_LEVEL": ("log_level", _one_of(*get_args(LogLevel))),
     "INKDIGITS_GRACEFUL_TIMEOUT": ("graceful_timeout", _integer(0, 3600)),
+    "INKDIGITS_PAGE": ("page", _one_of(*get_args(Switch))),
+    "MODEL_URL": ("model_url", _model_url),
+    "DATABASE_URL": ("database_url", str),
+    "INKDIGITS_DATA_DIR": ("data_dir", Path),
+    "INKDIGITS_SPOOL_DIR": ("spool_dir", Path),
+    "INKDIGITS_RETENTION_DAYS": ("retention_days", _integer(1, 36_500)),
+    "INKDIGITS_KEEP_PICTURES": ("keep_pictures", _one_of(*get_args(Switch))),
+    "INKDIGITS_ADMIN_TOKEN": ("admin_token", _secret(16)),
+    "INKDIGITS_SECRET_KEY": ("secret_key", _secret(32)),
+    "INKDIGITS_HTTPS": ("https", _one_of(*get_args(Switch))),
+    "INKDIGITS_CORS_ORIGINS": ("cors_origins", _origins),
 }
 """Environment variable → (field of Settings, its parser); docs/operations.md lists each."""
+
+SECRETS = frozenset({"DATABASE_URL", "INKDIGITS_ADMIN_TOKEN", "INKDIGITS_SECRET_KEY"})
+"""The variables whose values are never shown."""

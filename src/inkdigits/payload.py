@@ -113,6 +113,25 @@ def requested_pictures(request: Request, max_batch: int) -> bytes | list[str]:
     )
 
 
+def flag(request: Request, name: str, *, default: bool) -> bool:
+    """Take a yes or no from a request's query.
+
+    Args:
+        request: with ``?name=true`` or ``?name=false``, or without.
+        name: of the parameter.
+        default: if it isn't there.
+
+    Raises:
+        WrongShapeError: it is anything else.
+    """
+    value = request.args.get(name)
+    if value is None:
+        return default
+    if value not in {"true", "false"}:
+        raise WrongShapeError(f'"{name}" in the query must be true or false.')
+    return value == "true"
+
+
 def _body(request: Request) -> bytes:
     body: bytes = request.get_data(cache=False)
     announced, limit = request.content_length, request.max_content_length

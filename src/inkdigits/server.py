@@ -30,6 +30,9 @@ from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsErro
 from inkdigits.inference import Reader, load
 from inkdigits.logs import configure_logging, resolve_format
 from inkdigits.preprocessing import Limits
+from inkdigits.remote import RemoteReader
+from inkdigits.store import Store
+from inkdigits.web.session import session_key
 
 ReaderLoader: TypeAlias = Callable[[Settings], Reader]
 
@@ -46,20 +49,44 @@ logger = logging.getLogger(__name__)
 
 
 def load_reader(settings: Settings) -> Reader:
-    """Load the artifact that the settings name, on the CPU.
+    """Load the artifact that the settings name, on the CPU, or reach for the model service.
 
     Args:
-        settings: ``model_path``, and the limits on pictures.
+        settings: ``model_url``; or ``model_path``, and the limits on pictures.
 
     Returns:
-        The reader.
+        The reader. A model service need not be there yet.
 
     Raises:
         ArtifactError: the artifact is missing, damaged or of another version.
     """
+    if settings.model_url is not None:
+        return RemoteReader(settings.model_url)
     return load(
         settings.model_path,
         limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
+    )
+
+
+def open_store(settings: Settings) -> Store | None:
+    """Open the prediction log, unless none is kept.
+
+    Args:
+        settings: where the log is, and for how long it keeps what.
+
+    Returns:
+        The log, whose database may be away; None if the settings want none.
+
+    Raises:
+        InkdigitsError: a URL, folder or schema that can't be used.
+    """
+    if not settings.keeps_log:
+        return None
+    return Store.open(
+        settings.log_url,
+        spool_dir=settings.spool_folder,
+        retention_days=settings.retention_days,
+        keep_pictures=settings.keep_pictures == "on",
     )
 
 
@@ -114,7 +141,7 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
     Raises:
         BackendUnavailableError: Gunicorn doesn't run on this system.
         ConfigError: the address is in use, or isn't this machine's.
-        InkdigitsError: the model doesn't load.
+        InkdigitsError: the model doesn't load, or the prediction log can't be used.
     """
     configure_logging(settings.log_format, settings.log_level)
     try:
@@ -148,9 +175,14 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
 
         def load(self) -> Flask:
             try:
-                return create_app(settings, make_reader(settings))
+                reader = make_reader(settings)
             except InkdigitsError as error:
                 logger.critical("a worker can't load the model: %s", error)
+                sys.exit(_WORKER_BOOT_ERROR)
+            try:
+                return create_app(settings, reader, open_store(settings))
+            except InkdigitsError as error:
+                logger.critical("a worker can't open the prediction log: %s", error)
                 sys.exit(_WORKER_BOOT_ERROR)
 
     def started(worker: Any) -> None:
@@ -195,7 +227,9 @@ def check_address(host: str, port: int) -> None:
 
 
 def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
-    """Load the model in a process of its own, and let it go.
+    """Load the model and open the log in a process of its own, and let them go.
+
+    The log's schema is brought up to date here, before several workers would want to.
 
     Args:
         settings: what to load it by.
@@ -205,7 +239,7 @@ def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
         The model's version.
 
     Raises:
-        InkdigitsError: it doesn't load.
+        InkdigitsError: the model doesn't load, or the log can't be used.
         BackendUnavailableError: the process ended without a word, such as for want of memory.
     """
     # Forked as the workers will be, so a loader that can't be pickled will do.
@@ -231,7 +265,13 @@ def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
 
 def _report_model(sender: Connection, settings: Settings, make_reader: ReaderLoader) -> None:
     try:
-        sender.send(make_reader(settings).model_version)
+        model_version = make_reader(settings).model_version
+        store = open_store(settings)
+        if store is not None:
+            store.close()
+        if settings.page == "on":
+            session_key(settings)
+        sender.send(model_version)
     except InkdigitsError as error:
         sender.send(error)
 
