@@ -7,7 +7,7 @@ comes from the generator that is passed in, so that a seed reproduces a batch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
@@ -41,7 +41,11 @@ class AugmentationConfig:
     @classmethod
     def none(cls) -> AugmentationConfig:
         """Leaves every picture as it is."""
-        return cls(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return cls().scaled(0.0)
+
+    def scaled(self, strength: float) -> AugmentationConfig:
+        """Every change times ``strength``; 0 changes nothing."""
+        return AugmentationConfig(**{name: strength * v for name, v in asdict(self).items()})
 
 
 def augment(batch: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:

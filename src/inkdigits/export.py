@@ -17,6 +17,7 @@ from inkdigits.decision import DecisionPolicy
 from inkdigits.errors import ArtifactCorruptError
 from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import PREPROCESSING_VERSION
+from inkdigits.train import weights_digest
 
 INPUT_NAME = "ink"
 OUTPUT_NAME = "logits"
@@ -91,9 +92,7 @@ def _remove_traces(proto: onnx.ModelProto) -> None:
 def _version(weights: Mapping[str, Tensor], temperature: float, policy: DecisionPolicy) -> str:
     """Equal for equal answers: from all that an answer depends on."""
     content = hashlib.sha256(repr((PREPROCESSING_VERSION, float(temperature), policy)).encode())
-    for name in sorted(weights):
-        content.update(name.encode())
-        content.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    content.update(weights_digest(weights).encode())
     return f"mnist-classifier-{content.hexdigest()[:12]}"
 
 

@@ -37,7 +37,7 @@ from inkdigits.export import export, with_provenance
 from inkdigits.inference import DigitReader, load
 from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import preprocess
-from inkdigits.train import TrainConfig, autocast_dtype, fit, logits
+from inkdigits.train import TrainConfig, autocast_dtype, fit, logits, weights_digest
 
 CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "mnist_classifier.pt"
@@ -68,6 +68,7 @@ def train(
     folders: Folders,
     *,
     device: torch.device,
+    initial: Path | None = None,
     resume: bool = False,
     risk: float = RISK,
     progress: bool = False,
@@ -80,6 +81,7 @@ def train(
         config: how to train.
         folders: where to write.
         device: where to train.
+        initial: weights (``mnist_classifier.pt`` of another run) to start from.
         resume: go on from the folder's checkpoint.
         risk: tolerated share of wrong readings among the accepted.
         progress: show a bar while fitting.
@@ -92,6 +94,7 @@ def train(
         InkdigitsError: see ``fit``, ``calibrate`` and ``load``.
     """
     started = time.perf_counter()
+    first_weights = read_weights(initial) if initial else None
     plots.save(preview(splits.train, config), folders.figures / "augmentation_preview.png")
     plots.save(plots.architecture_diagram(), folders.figures / "model_architecture.png")
     result = fit(
@@ -99,6 +102,7 @@ def train(
         splits.validation,
         config,
         device,
+        initial=first_weights,
         checkpoint=folders.run / CHECKPOINT_NAME,
         resume=resume,
         log_dir=folders.logs,
@@ -131,6 +135,7 @@ def train(
             },
         },
         "config": {**asdict(config), "risk": risk},
+        "started_from": _origin(initial),
         "device": str(device),
         "autocast": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
         "hardware": hardware(),
@@ -229,7 +234,16 @@ def export_run(run: Path) -> bytes:
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{run / TEMPERATURE_NAME} can't be used: {error!r}") from error
     provenance = _read_json(run / RUN_NAME) if (run / RUN_NAME).is_file() else {}
-    made = ("created_at", "data", "config", "device", "autocast", "hardware", "versions")
+    made = (
+        "created_at",
+        "data",
+        "config",
+        "started_from",
+        "device",
+        "autocast",
+        "hardware",
+        "versions",
+    )
     return export(
         weights,
         temperature,
@@ -303,6 +317,19 @@ def read_weights(path: Path) -> Weights:
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, TypeError) as error:
         raise TrainingError(f"the weights {path} can't be used: {error}") from error
     return weights
+
+
+def _origin(initial: Path | None) -> dict[str, Any] | None:
+    """Where the first weights came from: their digest, and how their own run made them."""
+    if initial is None:
+        return None
+    origin: dict[str, Any] = {"sha256": weights_digest(read_weights(initial))}
+    run = initial.parent / RUN_NAME
+    if run.is_file():
+        earlier = _read_json(run)
+        kept = ("config", "started_from", "best_epoch", "training_seconds", "history")
+        origin |= {name: earlier[name] for name in kept if name in earlier}
+    return origin
 
 
 def _without_lists(scores: Evaluation) -> dict[str, Any]:

@@ -9,11 +9,12 @@ devices, floating-point sums are taken in another order and weights differ sligh
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import math
 import pickle
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -189,6 +190,7 @@ def fit(
     config: TrainConfig,
     device: torch.device,
     *,
+    initial: Mapping[str, Tensor] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     log_dir: Path | None = None,
@@ -203,6 +205,7 @@ def fit(
         validation: what chooses the epoch.
         config: how.
         device: where; see ``resolve_device``.
+        initial: state_dict to start from; None starts from random weights.
         checkpoint: file that holds the state after each epoch, for ``resume``.
         resume: go on from ``checkpoint``; only the epoch that was under way is lost.
         log_dir: folder for TensorBoard's event files.
@@ -223,7 +226,8 @@ def fit(
         )
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    state = _State(config, steps, device, _fingerprint(config, train, validation))
+    fingerprint = _fingerprint(config, train, validation, initial)
+    state = _State(config, steps, device, fingerprint, initial)
     if resume:
         if checkpoint is None:
             raise TrainingError("there is nothing to resume from: no checkpoint was named")
@@ -257,11 +261,26 @@ def fit(
     return FitResult(state.best_weights, state.best_epoch, state.history, stopped)
 
 
-def _fingerprint(config: TrainConfig, train: Digits, validation: Digits) -> dict[str, Any]:
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state_dict's names and values."""
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        content.update(name.encode())
+        content.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+def _fingerprint(
+    config: TrainConfig,
+    train: Digits,
+    validation: Digits,
+    initial: Mapping[str, Tensor] | None,
+) -> dict[str, Any]:
     return {
         "config": asdict(config),
         "train": train.digest(),
         "validation": validation.digest(),
+        "initial": weights_digest(initial) if initial else None,
     }
 
 
@@ -280,12 +299,20 @@ class _State:
     """All that changes while training, and its way to disk and back."""
 
     def __init__(
-        self, config: TrainConfig, steps: int, device: torch.device, fingerprint: dict[str, Any]
+        self,
+        config: TrainConfig,
+        steps: int,
+        device: torch.device,
+        fingerprint: dict[str, Any],
+        initial: Mapping[str, Tensor] | None,
     ) -> None:
         self.device = device
         self.fingerprint = fingerprint
         # channels_last is the layout that convolutions on CPUs and tensor cores work in.
-        self.model = MNISTClassifier().to(memory_format=torch.channels_last).to(device)
+        self.model = MNISTClassifier()
+        if initial is not None:
+            self.model.load_state_dict(dict(initial))
+        self.model = self.model.to(memory_format=torch.channels_last).to(device)
         self.average = (
             AveragedModel(
                 self.model, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True

@@ -117,6 +117,20 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
     show_default=True,
     help="Decay a step of the moving average of the weights; 0 keeps none.",
 )
+@click.option(
+    "--augmentation",
+    "strength",
+    type=click.FloatRange(0, 3),
+    default=1.0,
+    show_default=True,
+    help="Factor on how far pictures are changed; 0 leaves them.",
+)
+@click.option(
+    "--init",
+    "initial",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Weights to start from, mnist_classifier.pt of an earlier run.  [default: random]",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--device",
@@ -138,6 +152,8 @@ def train(
     batch_size: int,
     learning_rate: float,
     ema_decay: float,
+    strength: float,
+    initial: Path | None,
     seed: int,
     device: Any,
     risk: float,
@@ -151,6 +167,7 @@ def train(
     Writes mnist_classifier.onnx, which "inkdigits serve --model" takes, with the weights, the
     temperature and run.json beside it. Ctrl-C loses the epoch under way; --resume goes on.
     """
+    from inkdigits.augmentation import AugmentationConfig
     from inkdigits.data import load_splits
     from inkdigits.recipe import Folders
     from inkdigits.recipe import train as run_recipe
@@ -161,6 +178,7 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         ema_decay=ema_decay,
+        augmentation=AugmentationConfig().scaled(strength),
         seed=seed,
     )
     splits = load_splits(data_root, download=download)
@@ -172,6 +190,7 @@ def train(
             config,
             Folders(run_folder, figures, logs),
             device=on,
+            initial=initial,
             resume=resume,
             risk=risk,
             progress=not as_json,
