@@ -70,7 +70,7 @@ def serve(
     threads: int | None,
     model_path: Path | None,
 ) -> None:
-    """Serve the HTTP API until Ctrl-C.
+    """Serve the page and the HTTP API until Ctrl-C.
 
     Options go before environment variables; docs/operations.md lists all settings.
     """
@@ -88,7 +88,7 @@ def serve(
     serve_forever(replace(Settings.from_env(), **given))
 
 
-@main.command()
+@main.command(short_help="Read the digit in each picture.")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
 @MODEL_OPTION
 @READER_DEVICE_OPTION

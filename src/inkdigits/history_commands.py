@@ -35,7 +35,7 @@ def open_log() -> Store:
     return store
 
 
-@click.group()
+@click.group(short_help="Look after the prediction log.")
 def history() -> None:
     """Look after the prediction log: export, purge, delete, flush."""
 

@@ -82,7 +82,7 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
     return checked
 
 
-@click.command()
+@click.command(short_help="Train, calibrate, export and evaluate a model.")
 @DATA_OPTION
 @DOWNLOAD_OPTION
 @click.option(
@@ -204,7 +204,7 @@ def train(
         click.echo(json.dumps(run))
 
 
-@click.command()
+@click.command(short_help="Score an artifact on the test pictures.")
 @DATA_OPTION
 @DOWNLOAD_OPTION
 @MODEL_OPTION
@@ -238,7 +238,7 @@ def evaluate(
     click.echo(f"\n{scores.report}\n\nfigures are in {figures}")
 
 
-@click.command()
+@click.command(short_help="Fit temperature and threshold again.")
 @DATA_OPTION
 @DOWNLOAD_OPTION
 @RUN_OPTION
@@ -267,7 +267,7 @@ def calibrate(
         click.echo(json.dumps(result.to_dict()))
 
 
-@click.command()
+@click.command(short_help="Write a run as the artifact to serve.")
 @RUN_OPTION
 @click.option(
     "--to",
@@ -287,7 +287,7 @@ def export(run_folder: Path, target: Path | None) -> None:
     click.echo(f"wrote {target}: {load(target).model_version}")
 
 
-@click.command()
+@click.command(short_help="Compare CPU, accelerator and ONNX Runtime.")
 @MODEL_OPTION
 @click.option(
     "--device",
