@@ -97,6 +97,10 @@ class RemoteReader:
             {name: json.dumps(value) for name, value in answer.items()}
         )
 
+    def close(self) -> None:
+        """Close the connections that are kept; the next question opens another."""
+        self._pool.clear()
+
     def check(self) -> None:
         """Ask whether the service can read pictures; ModelUnavailableError if it can't."""
         self._note_version(self._answer("GET", "/health"))

@@ -158,7 +158,7 @@ function show(answer) {
     bar.classList.toggle("top", k === digit);
   });
   $("right").disabled = digit === null;
-  $("question").textContent = digit === null ? "What is it?" : `Is it a ${digit}?`;
+  $("question").textContent = digit === null ? "What is it?" : `Is it ${article(digit)} ${digit}?`;
   askAgain();
 }
 
@@ -171,6 +171,8 @@ function speak(answer) {
 
 // Rounded down: 100.0 % is for what is certain, and nothing read from a picture is.
 const percent = (share) => `${(Math.floor(share * 1000) / 10).toFixed(1)} %`;
+
+const article = (digit) => (digit === 8 ? "an" : "a");
 
 function askAgain() {
   $("ask").hidden = false;
@@ -194,7 +196,7 @@ async function say(what) {
     $("labels").hidden = true;
     $("thanks").textContent = answer.was_right
       ? "Thank you, noted as right."
-      : `Thank you, noted: ${label < 0 ? "not a digit" : `it is a ${label}`}.`;
+      : `Thank you, noted: ${label < 0 ? "not a digit" : `it is ${article(label)} ${label}`}.`;
   } catch (error) {
     failed(error);
   }
