@@ -44,13 +44,14 @@ def fast_config(seed: int) -> TrainConfig:
     from inkdigits.train import TrainConfig
 
     return TrainConfig(
-        epochs=3,
+        epochs=2,
         batch_size=64,
         learning_rate=2e-3,
         warmup=0.1,
         weight_decay=0.0,
         ema_decay=0.98,
         augmentation=AugmentationConfig.none(),
+        dropout=0.0,
         seed=seed,
     )
 

@@ -135,6 +135,38 @@ def test_stop_when_ends_the_run(splits):
     assert len(stopped.history) == 1
 
 
+def test_stop_when_can_end_a_run_within_an_epoch(splits):
+    seen = []
+
+    def second(figures):
+        seen.append(figures)
+        return len(seen) == 2
+
+    ended = fit(splits.train, splits.validation, CONFIG, CPU, validate_every=1, stop_when=second)
+    assert ended.stopped_early
+    assert len(seen) == 2
+    assert len(ended.history) == 1
+
+
+def test_dropout_can_be_set_and_changes_the_run(splits):
+    one = dataclasses.replace(CONFIG, epochs=1)
+    own = fit(splits.train, splits.validation, one, CPU)
+    same = dataclasses.replace(one, dropout=None)
+    none = fit(splits.train, splits.validation, dataclasses.replace(one, dropout=0.0), CPU)
+    assert none.history[0].train_loss < own.history[0].train_loss
+    again = fit(splits.train, splits.validation, same, CPU)
+    assert again.history[0].train_loss == own.history[0].train_loss
+
+
+def test_run_can_start_from_earlier_weights(splits, result):
+    one = dataclasses.replace(CONFIG, epochs=1, learning_rate=1e-4)
+    further = fit(splits.train, splits.validation, one, CPU, initial=result.weights)
+    assert further.history[0].train_loss < result.history[0].train_loss
+    first = torch.zeros_like(result.weights["fc2.bias"])
+    other = {**result.weights, "fc2.bias": first}
+    assert train.weights_digest(other) != train.weights_digest(result.weights)
+
+
 def test_without_moving_average_the_weights_themselves_are_kept(splits):
     plain = dataclasses.replace(CONFIG, epochs=1, ema_decay=0.0)
     weights = fit(splits.train, splits.validation, plain, CPU).weights

@@ -50,6 +50,8 @@ class TrainConfig:
         ema_decay: a step's decay of the exponential moving average of the weights, which is what
             is validated and kept; 0 keeps the weights themselves.
         augmentation: how pictures are changed.
+        dropout: probability of both dropout layers; None leaves the network's own (0.25 and 0.5).
+            0 learns faster in the first epochs and ends lower.
         seed: of everything random in the run.
     """
 
@@ -60,6 +62,7 @@ class TrainConfig:
     weight_decay: float = 0.02
     ema_decay: float = 0.999
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    dropout: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,6 +73,7 @@ class TrainConfig:
             "warmup": (self.warmup, 0.001, 0.999),
             "weight_decay": (self.weight_decay, 0.0, 10.0),
             "ema_decay": (self.ema_decay, 0.0, 0.999999),
+            "dropout": (0.0 if self.dropout is None else self.dropout, 0.0, 0.99),
         }
         for name, (value, low, high) in limits.items():
             if not low <= value <= high:
@@ -312,6 +316,8 @@ class _State:
         self.model = MNISTClassifier()
         if initial is not None:
             self.model.load_state_dict(dict(initial))
+        if config.dropout is not None:
+            self.model.dropout1.p = self.model.dropout2.p = config.dropout
         self.model = self.model.to(memory_format=torch.channels_last).to(device)
         self.average = (
             AveragedModel(
@@ -434,7 +440,8 @@ def _run_epoch(
     stopped = False
     for step, index in enumerate(torch.split(order, config.batch_size), start=1):
         pictures = train.inks[index].unsqueeze(1).float() / 255.0  # (B, 1, 28, 28)
-        pictures = augment(pictures, config.augmentation, generator)
+        if config.augmentation != AugmentationConfig.none():
+            pictures = augment(pictures, config.augmentation, generator)
         pictures = ((pictures - MEAN) / STD).contiguous(memory_format=torch.channels_last)
         with torch.autocast(state.device.type, dtype=dtype, enabled=dtype is not None):
             output = state.model(pictures)
