@@ -156,8 +156,7 @@ def test_service_reads_a_picture_and_says_where_it_is() -> None:
     with running(INKDIGITS_LOG_FORMAT="text") as service:
         status, answer = service.predict()
         assert (status, answer["prediction"]) == (200, 7)
-        greeting = service.lines[0]
-        assert greeting.startswith("Inkdigits ")
+        (greeting,) = (line for line in service.lines if line.startswith("Inkdigits "))
         assert f"on http://127.0.0.1:{service.port} — Ctrl-C stops" in greeting
 
 

@@ -83,4 +83,6 @@ def configure_logging(
     root.setLevel(level.upper())
     # Pillow describes every chunk of every file at DEBUG, which would be a picture in the log.
     logging.getLogger("PIL").setLevel(logging.INFO)
+    # Alembic introduces itself at INFO whenever the log's schema is looked at.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.captureWarnings(True)
