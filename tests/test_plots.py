@@ -119,13 +119,15 @@ def history():
 def test_the_training_history_shows_losses_accuracy_and_learning_rate():
     figure = plots.training_history(history())
     assert figure.get_suptitle() == (
-        "Training, 3 epochs: best validation accuracy 99.00 % in epoch 2"
+        "Training, 3 epochs: epoch 3 is kept, with the lowest validation loss "
+        "and an accuracy of 98.50 %"
     )
     losses, accuracy, rate = figure.axes
-    train, validation = losses.lines
+    train, validation, kept = losses.lines
+    assert list(kept.get_xdata()) == [3]
     np.testing.assert_allclose(train.get_ydata(), [0.3, 0.15, 0.1])
     np.testing.assert_allclose(validation.get_ydata(), [0.1, 0.05, 0.1 / 3])
-    assert [line.get_label() for line in losses.lines] == ["training", "validation"]
+    assert [line.get_label() for line in (train, validation)] == ["training", "validation"]
     np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [97, 99, 98.5])
     np.testing.assert_allclose(rate.lines[0].get_ydata(), [0.001, 0.002, 0.003])
     assert list(rate.lines[0].get_xdata()) == [1, 2, 3]

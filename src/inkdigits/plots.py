@@ -209,7 +209,7 @@ def misread_figure(
 
 
 def training_history(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Losses, validation accuracy and learning rate, epoch by epoch.
+    """Losses, validation accuracy and learning rate, epoch by epoch; a star at the kept one.
 
     Args:
         history: one mapping an epoch, with the keys epoch, train_loss, validation_loss,
@@ -227,21 +227,22 @@ def training_history(history: Sequence[Mapping[str, float]]) -> Figure:
     epoch, train, validation, accuracy, rate = (
         np.array([row[key] for row in history], dtype=np.float64) for key in keys
     )
-    best = int(accuracy.argmax())
+    kept = int(validation.argmin())  # as train.fit chooses
     figure = Figure(figsize=(12, 3.9), layout="constrained")
     figure.suptitle(
-        f"Training, {len(history)} epochs: best validation accuracy "
-        f"{100 * accuracy[best]:.2f} % in epoch {epoch[best]:g}",
+        f"Training, {len(history)} epochs: epoch {epoch[kept]:g} is kept, with the lowest "
+        f"validation loss and an accuracy of {100 * accuracy[kept]:.2f} %",
         fontsize=14,
     )
     losses, accuracies, rates = figure.subplots(1, 3)
     losses.plot(epoch, train, color=BLUE, marker=".", label="training")
     losses.plot(epoch, validation, color=VERMILION, marker=".", label="validation")
+    losses.plot(epoch[kept], validation[kept], color="black", marker="*", markersize=11)
     losses.set_yscale("log")
     losses.set(title="Loss", ylabel="cross-entropy, nats (log)")
     losses.legend(frameon=False)
     accuracies.plot(epoch, 100 * accuracy, color=GREEN, marker=".")
-    accuracies.plot(epoch[best], 100 * accuracy[best], color="black", marker="*", markersize=11)
+    accuracies.plot(epoch[kept], 100 * accuracy[kept], color="black", marker="*", markersize=11)
     accuracies.set(title="Validation accuracy", ylabel="%")
     rates.plot(epoch, rate, color=ORANGE, marker=".")
     rates.set(title="Learning rate")
