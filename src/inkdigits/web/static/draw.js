@@ -229,16 +229,18 @@ function back() {
 
 async function take(file) {
   if (!file) return;
-  let image;
+  let image, copy;
   try {
     image = await createImageBitmap(file);
+    // In memory: Chromium refuses to send a file from disk with keepalive, as if nobody answered.
+    copy = new Blob([await file.arrayBuffer()], { type: file.type });
   } catch {
     $("problem").textContent = `${file.name || "This"} isn’t a picture that can be shown.`;
     return;
   }
   keep(); // what was on the pad before
   begin("uploaded");
-  upload = file;
+  upload = copy;
   pad.show(image);
   changed(false);
 }
