@@ -62,12 +62,20 @@ def main() -> None:
     type=click.IntRange(1, 256),
     help="Threads a worker.  [default: 4; env: INKDIGITS_THREADS]",
 )
+@click.option(
+    "--page/--no-page",
+    "page",
+    default=None,
+    help="Serve the page beside the API.  [default: on; env: INKDIGITS_PAGE]",
+)
 @MODEL_OPTION
 def serve(
     host: str | None,
     port: int | None,
     workers: int | None,
     threads: int | None,
+    *,
+    page: bool | None,
     model_path: Path | None,
 ) -> None:
     """Serve the page and the HTTP API until Ctrl-C.
@@ -82,6 +90,7 @@ def serve(
         "port": port,
         "workers": workers,
         "threads": threads,
+        "page": None if page is None else "on" if page else "off",
         "model_path": model_path,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
