@@ -69,7 +69,7 @@ def test_python_example_runs_and_prints_what_it_says(capsys, monkeypatch):
     for example in examples:
         exec(compile(example, "README.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
-    promised = re.findall(r"#> (.*)", "\n".join(examples))
+    promised = re.findall(r"# prints: (.*)", "\n".join(examples))
     assert promised
     assert printed == promised
 
