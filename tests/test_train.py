@@ -151,11 +151,11 @@ def test_stop_when_can_end_a_run_within_an_epoch(splits):
 def test_dropout_can_be_set_and_changes_the_run(splits):
     one = dataclasses.replace(CONFIG, epochs=1)
     own = fit(splits.train, splits.validation, one, CPU)
-    same = dataclasses.replace(one, dropout=None)
     none = fit(splits.train, splits.validation, dataclasses.replace(one, dropout=0.0), CPU)
-    assert none.history[0].train_loss < own.history[0].train_loss
-    again = fit(splits.train, splits.validation, same, CPU)
-    assert again.history[0].train_loss == own.history[0].train_loss
+    specified = MNISTClassifier()
+    assert (specified.dropout1.p, specified.dropout2.p) == (0.25, 0.5)
+    assert none.history[0].train_loss != own.history[0].train_loss
+    assert not torch.equal(none.weights["fc2.weight"], own.weights["fc2.weight"])
 
 
 def test_run_can_start_from_earlier_weights(splits, result):
