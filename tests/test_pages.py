@@ -15,7 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from inkdigits.app import create_app
-from inkdigits.artifact import ArtifactMetadata
+from inkdigits.artifact import ArtifactMetadata, shipped_version
 from inkdigits.config import Settings
 from inkdigits.decision import DecisionPolicy
 from inkdigits.errors import ConfigError, SpoolFullError, StoreUnavailableError
@@ -504,7 +504,26 @@ class TestDashboardAndModel:
         assert "99.40 %" in page
         assert "9,940 of 10,000; 95 % interval 99.23 to 99.53 %" in page
         assert "Temperature 1.250" in page
+        assert "/model/" not in page  # the plots are of the shipped model, and this is another
         assert browser.client.get("/api/model").json["policy"]["accept_threshold"] == 0.9
+
+    def test_model_page_shows_the_shipped_models_plots(
+        self, browser: Browser, reader: FakeReader
+    ) -> None:
+        reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
+            model_version=shipped_version(),
+            architecture="MNISTClassifier",
+            temperature=1.25,
+            policy=DecisionPolicy(0.9, 0.002, 0.95),
+        )
+        reader.model_version = shipped_version()  # type: ignore[misc]
+        plots = re.findall(r'<img src="([^"]+)" alt="[^"]+"', browser.see("/model"))
+        assert len(plots) == 4
+        for plot in plots:
+            answer = browser.client.get(plot.replace("&amp;", "&"))
+            assert answer.status_code == 200
+            assert answer.mimetype == "image/png"
+            answer.close()
 
     def test_model_without_a_threshold_or_provenance_is_shown_too(
         self, browser: Browser, reader: FakeReader

@@ -112,6 +112,12 @@ def shipped_artifact() -> Path:
     return Path(str(files("inkdigits") / "weights" / ARTIFACT_NAME))
 
 
+def shipped_version() -> str:
+    """Model version of the artifact that comes with the package, from the run.json beside it."""
+    run = json.loads(shipped_artifact().with_name("run.json").read_text(encoding="utf-8"))
+    return str(run["model_version"])
+
+
 def seal(model: bytes) -> bytes:
     """An ONNX model with its SHA-256 appended as a metadata entry."""
     return model + _SEAL_HEAD + hashlib.sha256(model).hexdigest().encode()

@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from inkdigits import payload
 from inkdigits.answer import ink_url, keep, prediction_body
-from inkdigits.artifact import ArtifactMetadata
+from inkdigits.artifact import ArtifactMetadata, shipped_version
 from inkdigits.config import Settings
 from inkdigits.dashboard import Bucket
 from inkdigits.errors import (
@@ -47,6 +47,14 @@ WORDS: Final = {
     "blank": "Nothing drawn yet",
 }
 """A decision, or the reason of a rejection, in words."""
+
+FIGURES: Final = {
+    "reliability": "Share read right against confidence, before and after calibration",
+    "confusion_matrix": "What was read as what on the test pictures",
+    "misread": "The test pictures that are read wrong, with what they were read as",
+    "training_history": "Losses, validation accuracy and learning rate of the last training stage",
+}
+"""Plots of the shipped model, in static/model, and what they show."""
 
 _SPANS: Final[dict[str, tuple[str, timedelta | None, Bucket]]] = {
     "day": ("24 hours", timedelta(hours=23), "hour"),
@@ -202,7 +210,11 @@ def blueprint(settings: Settings, reader: Reader, store: Store) -> Blueprint:
             metadata = getattr(reader, "metadata", None)
         except (ModelUnavailableError, ArtifactError):
             return render_template("away.html", what="The model"), 503
-        return render_template("model.html", metadata=metadata, version=reader.model_version)
+        # The figures are of the shipped model; another one has its own in its run's folder.
+        figures = FIGURES if reader.model_version == shipped_version() else {}
+        return render_template(
+            "model.html", metadata=metadata, version=reader.model_version, figures=figures
+        )
 
     @web.route("/sign-in", methods=["GET", "POST"])
     def sign_in() -> ResponseReturnValue:
@@ -260,6 +272,6 @@ def _back_to_history() -> ResponseReturnValue:
 def _digest_of_static() -> str:
     """Changes with the static files, so that browsers may keep them for good."""
     digest = hashlib.sha256()
-    for path in sorted(_STATIC.iterdir()):
+    for path in sorted(path for path in _STATIC.rglob("*") if path.is_file()):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
