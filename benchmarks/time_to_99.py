@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from inkdigits.data import Splits
-    from inkdigits.train import Epoch, TrainConfig
+    from inkdigits.training_state import Epoch, TrainConfig
 
 RECIPES = ("ours", "reference")
 # The last epoch of the classic example; a reference that isn't there by then has not got there.
@@ -41,7 +41,7 @@ REFERENCE_BATCH = 64
 def fast_config(seed: int) -> TrainConfig:
     """What is meant to reach 99 % soon, not to end up highest."""
     from inkdigits.augmentation import AugmentationConfig
-    from inkdigits.train import TrainConfig
+    from inkdigits.training_state import TrainConfig
 
     return TrainConfig(
         epochs=2,

@@ -12,7 +12,16 @@ import inkdigits
 from inkdigits import recipe
 from inkdigits.cli import main
 
-COMMANDS = {"serve", "predict", "train", "evaluate", "calibrate", "export", "benchmark"}
+COMMANDS = {
+    "serve",
+    "predict",
+    "train",
+    "train-teacher",
+    "evaluate",
+    "calibrate",
+    "export",
+    "benchmark",
+}
 
 
 def run(*arguments, exit_code=0):
@@ -143,6 +152,24 @@ def test_trained_artifact_is_read_by_predict(trained, pictures):
     model = trained / "models" / "mnist_classifier.onnx"
     out = json.loads(run("predict", "--json", "--model", model, pictures / "seven.png").stdout)
     assert out["model_version"] == inkdigits.load(model).model_version
+
+
+def test_train_learns_from_a_teacher_that_train_teacher_wrote(small_mnist, tmp_path):
+    teacher = tmp_path / "teacher"
+    arguments = ("--data", small_mnist, "--no-download", "--epochs", 1, "--batch-size", 90)
+    run("train-teacher", *arguments, "--out", teacher)
+    told = json.loads((teacher / "teacher.json").read_text())
+    assert told["config"]["network"] == "TeacherNet"
+    run(*train_arguments(small_mnist, tmp_path), "--teacher", teacher / "teacher.pt")
+    trained = json.loads((tmp_path / "models" / "run.json").read_text())
+    assert trained["config"]["distillation"] == 0.9
+    assert [t["history"] for t in trained["teachers"]] == [told["history"]]
+
+
+def test_teacher_that_is_no_teacher_is_an_error(trained, small_mnist, tmp_path):
+    wrong = trained / "mnist_classifier.pt"
+    result = run(*train_arguments(small_mnist, tmp_path), "--teacher", wrong, exit_code=1)
+    assert "mnist_classifier.pt can't be used" in result.stderr
 
 
 def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):

@@ -8,7 +8,9 @@ from inkdigits.data import load_splits
 from inkdigits.errors import BackendUnavailableError, TrainingError
 from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import standardise
-from inkdigits.train import TrainConfig, fit
+from inkdigits.teacher import TeacherNet
+from inkdigits.train import fit
+from inkdigits.training_state import TrainConfig, weights_digest
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(epochs=3, batch_size=90, learning_rate=3e-3, ema_decay=0.9)
@@ -164,7 +166,48 @@ def test_run_can_start_from_earlier_weights(splits, result):
     assert further.history[0].train_loss < result.history[0].train_loss
     first = torch.zeros_like(result.weights["fc2.bias"])
     other = {**result.weights, "fc2.bias": first}
-    assert train.weights_digest(other) != train.weights_digest(result.weights)
+    assert weights_digest(other) != weights_digest(result.weights)
+
+
+def test_teachers_pull_the_answers_towards_their_own(splits, result):
+    """Taught by a network that knows only threes, nearly everything is read as a three."""
+    teacher = MNISTClassifier()
+    torch.nn.init.zeros_(teacher.fc2.weight)
+    with torch.no_grad():
+        teacher.fc2.bias.copy_(10.0 * torch.eye(10)[3])
+    taught = dataclasses.replace(CONFIG, distillation=1.0)
+    weights = fit(splits.train, splits.validation, taught, CPU, teachers=[teacher]).weights
+    student = MNISTClassifier()
+    student.load_state_dict(weights)
+    read = train.logits(student, splits.validation.inks).argmax(1)
+    assert (read == 3).float().mean() > 0.9
+
+
+def test_distance_from_the_teachers_is_zero_where_the_answers_agree():
+    config = dataclasses.replace(CONFIG, distillation=1.0)
+    output = torch.tensor([[4.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
+    labels = torch.tensor([0, 1])
+    same = train._loss(output, labels, [output + 7.0], config)
+    other = train._loss(output, labels, [-output], config)
+    assert float(same) == pytest.approx(0.0, abs=1e-6)
+    softness = config.distillation_temperature
+    p, q = (-output / softness).softmax(1), (output / softness).softmax(1)
+    by_hand = softness**2 * (p * (p / q).log()).sum(1).mean()
+    assert float(other) == pytest.approx(float(by_hand), rel=1e-5)
+
+
+def test_share_without_teachers_and_teachers_without_a_share_are_refused(splits):
+    with pytest.raises(TrainingError, match=r"0\.5 with 0 teachers"):
+        fit(splits.train, splits.validation, dataclasses.replace(CONFIG, distillation=0.5), CPU)
+    with pytest.raises(TrainingError, match=r"0\.0 with 1 teachers"):
+        fit(splits.train, splits.validation, CONFIG, CPU, teachers=[MNISTClassifier()])
+
+
+def test_teacher_network_trains_in_the_same_way(splits):
+    config = dataclasses.replace(CONFIG, network="TeacherNet", epochs=2, dropout=0.1)
+    fitted = fit(splits.train, splits.validation, config, CPU)
+    assert fitted.history[1].train_loss < fitted.history[0].train_loss
+    TeacherNet().load_state_dict(fitted.weights)
 
 
 def test_without_moving_average_the_weights_themselves_are_kept(splits):
@@ -200,6 +243,11 @@ def test_loss_that_is_not_finite_is_an_error(splits, monkeypatch):
 def test_setting_out_of_range_is_refused_with_its_limits(name, value):
     with pytest.raises(TrainingError, match=f"{name} is {value}; it must be between"):
         TrainConfig(**{name: value})
+
+
+def test_unknown_network_is_refused():
+    with pytest.raises(TrainingError, match="none of MNISTClassifier, TeacherNet"):
+        TrainConfig(network="AlexNet")
 
 
 def test_device_that_is_not_here_is_refused_and_what_is_here_named():

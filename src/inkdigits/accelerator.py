@@ -82,8 +82,8 @@ def run_benchmark(
         rows += _training_step(accelerator, repeats)
     if autocast_dtype(torch.device("cpu")) is None:
         notes.append(
-            "Training in bfloat16 on the CPU is left out: this CPU has no bfloat16 arithmetic "
-            "(AVX-512 BF16), so that PyTorch emulates it, many times slower than float32."
+            "Training in bfloat16 on the CPU is left out: this CPU has no matrix units for it "
+            "(AMX), without which it is slower than float32."
         )
     return BenchmarkResult(
         rows=tuple(rows),

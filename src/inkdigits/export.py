@@ -17,7 +17,7 @@ from inkdigits.decision import DecisionPolicy
 from inkdigits.errors import ArtifactCorruptError
 from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import PREPROCESSING_VERSION
-from inkdigits.train import weights_digest
+from inkdigits.training_state import weights_digest
 
 INPUT_NAME = "ink"
 OUTPUT_NAME = "logits"

@@ -12,7 +12,7 @@ import io
 import json
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
 from inkdigits import plots
 from inkdigits.artifact import ARTIFACT_NAME, write_atomically
@@ -37,12 +38,16 @@ from inkdigits.export import export, with_provenance
 from inkdigits.inference import DigitReader, load
 from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import preprocess
-from inkdigits.train import TrainConfig, autocast_dtype, fit, logits, weights_digest
+from inkdigits.teacher import TeacherNet
+from inkdigits.train import autocast_dtype, fit, logits
+from inkdigits.training_state import TrainConfig, weights_digest
 
 CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "mnist_classifier.pt"
 TEMPERATURE_NAME = "optimal_temperature.json"
 RUN_NAME = "run.json"
+TEACHER_NAME = "teacher.pt"
+TEACHER_RUN_NAME = "teacher.json"
 
 Weights = dict[str, torch.Tensor]
 
@@ -69,6 +74,7 @@ def train(
     *,
     device: torch.device,
     initial: Path | None = None,
+    teachers: Sequence[Path] = (),
     resume: bool = False,
     risk: float = RISK,
     progress: bool = False,
@@ -82,6 +88,7 @@ def train(
         folders: where to write.
         device: where to train.
         initial: weights (``mnist_classifier.pt`` of another run) to start from.
+        teachers: weights of teachers (``teacher.pt`` of ``train_teacher``) to learn from.
         resume: go on from the folder's checkpoint.
         risk: tolerated share of wrong readings among the accepted.
         progress: show a bar while fitting.
@@ -103,6 +110,7 @@ def train(
         config,
         device,
         initial=first_weights,
+        teachers=[_teacher(path) for path in teachers],
         checkpoint=folders.run / CHECKPOINT_NAME,
         resume=resume,
         log_dir=folders.logs,
@@ -136,6 +144,7 @@ def train(
         },
         "config": {**asdict(config), "risk": risk},
         "started_from": _origin(initial),
+        "teachers": [_taught_by(path) for path in teachers],
         "device": str(device),
         "autocast": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
         "hardware": hardware(),
@@ -163,6 +172,65 @@ def train(
         "test": scores.to_dict(),
     }
     _write_json(folders.run / RUN_NAME, run)
+    return run
+
+
+def train_teacher(
+    splits: Splits,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    device: torch.device,
+    logs: Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Fit a TeacherNet; write its weights and teacher.json into ``folder``.
+
+    Args:
+        splits: the data; its test part isn't read.
+        config: how to train; ``network`` is TeacherNet.
+        folder: where to write.
+        device: where to train.
+        logs: folder for TensorBoard's event files.
+        resume: go on from the folder's checkpoint.
+        progress: show a bar while fitting.
+        report: told, in a line, what was found.
+
+    Returns:
+        What teacher.json holds.
+
+    Raises:
+        TrainingError: see ``fit``.
+    """
+    result = fit(
+        splits.train,
+        splits.validation,
+        config,
+        device,
+        checkpoint=folder / CHECKPOINT_NAME,
+        resume=resume,
+        log_dir=logs,
+        progress=progress,
+    )
+    save_weights(result.weights, folder / TEACHER_NAME)
+    best = result.history[result.best_epoch - 1]
+    report(
+        f"trained: epoch {best.epoch} of {len(result.history)} is kept, validation loss "
+        f"{best.validation_loss:.4f}, accuracy {100 * best.validation_accuracy:.2f} % "
+        f"(n = {len(splits.validation):,})"
+    )
+    run = {
+        "config": asdict(config),
+        "device": str(device),
+        "hardware": hardware(),
+        "versions": versions(),
+        "training_seconds": sum(epoch.seconds for epoch in result.history),
+        "best_epoch": result.best_epoch,
+        "history": [asdict(epoch) for epoch in result.history],
+    }
+    _write_json(folder / TEACHER_RUN_NAME, run)
     return run
 
 
@@ -239,6 +307,7 @@ def export_run(run: Path) -> bytes:
         "data",
         "config",
         "started_from",
+        "teachers",
         "device",
         "autocast",
         "hardware",
@@ -309,14 +378,32 @@ def read_weights(path: Path) -> Weights:
     Raises:
         TrainingError: it is missing, damaged, or not MNISTClassifier's; keys are named.
     """
+    return _read_into(MNISTClassifier(), path)
+
+
+def _read_into(network: nn.Module, path: Path) -> Weights:
     if not path.is_file():
-        raise TrainingError(f"there are no weights at {path}; run inkdigits train first")
+        raise TrainingError(f"there are no weights at {path}; train them first")
     try:
         weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
-        MNISTClassifier().load_state_dict(weights)
+        network.load_state_dict(weights)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, TypeError) as error:
         raise TrainingError(f"the weights {path} can't be used: {error}") from error
     return weights
+
+
+def _teacher(path: Path) -> TeacherNet:
+    teacher = TeacherNet()
+    _read_into(teacher, path)
+    return teacher
+
+
+def _taught_by(path: Path) -> dict[str, Any]:
+    """What run.json says of a teacher: its weights' digest, and how they were made."""
+    about: dict[str, Any] = {"sha256": weights_digest(_teacher(path).state_dict())}
+    if (path.parent / TEACHER_RUN_NAME).is_file():
+        about |= _read_json(path.parent / TEACHER_RUN_NAME)
+    return about
 
 
 def _origin(initial: Path | None) -> dict[str, Any] | None:

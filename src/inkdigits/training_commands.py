@@ -55,6 +55,17 @@ FIGURES_OPTION = click.option(
     show_default=True,
     help="Folder for the figures, as PNG files.",
 )
+SEED_OPTION = click.option("--seed", type=int, default=0, show_default=True)
+TRAINING_DEVICE_OPTION = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="auto is the first present of cuda, mps, cpu.",
+)
+RESUME_OPTION = click.option(
+    "--resume", is_flag=True, help="Go on with the interrupted run in the folder."
+)
 RISK_OPTION = click.option(
     "--risk",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -131,15 +142,28 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Weights to start from, mnist_classifier.pt of an earlier run.  [default: random]",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="auto is the first present of cuda, mps, cpu.",
+    "--teacher",
+    "teachers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="Weights that train-teacher wrote, to learn from beside the labels; may be repeated.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder.")
+@click.option(
+    "--distillation",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.9,
+    show_default=True,
+    help="Share of the loss that is the distance from the teachers' answers.",
+)
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 0.99),
+    help="Of every dropout layer.  [default: the network's own, 0.25 and 0.5]",
+)
+@SEED_OPTION
+@TRAINING_DEVICE_OPTION
+@RESUME_OPTION
 @RISK_OPTION
 @JSON_OPTION
 @trains
@@ -154,6 +178,9 @@ def train(
     ema_decay: float,
     strength: float,
     initial: Path | None,
+    teachers: tuple[Path, ...],
+    distillation: float,
+    dropout: float | None,
     seed: int,
     device: Any,
     risk: float,
@@ -171,7 +198,8 @@ def train(
     from inkdigits.data import load_splits
     from inkdigits.recipe import Folders
     from inkdigits.recipe import train as run_recipe
-    from inkdigits.train import TrainConfig, resolve_device
+    from inkdigits.train import resolve_device
+    from inkdigits.training_state import TrainConfig
 
     config = TrainConfig(
         epochs=epochs,
@@ -179,6 +207,8 @@ def train(
         learning_rate=learning_rate,
         ema_decay=ema_decay,
         augmentation=AugmentationConfig().scaled(strength),
+        dropout=dropout,
+        distillation=distillation if teachers else 0.0,
         seed=seed,
     )
     splits = load_splits(data_root, download=download)
@@ -191,6 +221,7 @@ def train(
             Folders(run_folder, figures, logs),
             device=on,
             initial=initial,
+            teachers=teachers,
             resume=resume,
             risk=risk,
             progress=not as_json,
@@ -200,6 +231,76 @@ def train(
         say(f"interrupted; the same command with --resume goes on from {run_folder}")
         sys.exit(130)
     say(f"wrote {run_folder} and {figures}")
+    if as_json:
+        click.echo(json.dumps(run))
+
+
+@click.command("train-teacher", short_help="Train a larger network for train to learn from.")
+@DATA_OPTION
+@DOWNLOAD_OPTION
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("saved_models/teacher"),
+    show_default=True,
+    help="Folder for teacher.pt and teacher.json.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=12, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=2), default=128, show_default=True)
+@click.option(
+    "--learning-rate",
+    type=float,
+    default=3e-3,
+    show_default=True,
+    help="Peak of the one-cycle schedule.",
+)
+@SEED_OPTION
+@TRAINING_DEVICE_OPTION
+@RESUME_OPTION
+@JSON_OPTION
+@trains
+def train_teacher(
+    data_root: Path,
+    folder: Path,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    device: Any,
+    *,
+    download: bool,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train a larger network on MNIST, for "inkdigits train --teacher" to learn from.
+
+    It is never served: it takes several times the time of the one that is.
+    """
+    from inkdigits.data import load_splits
+    from inkdigits.recipe import train_teacher as run_recipe
+    from inkdigits.train import resolve_device
+    from inkdigits.training_state import TrainConfig
+
+    config = TrainConfig(
+        network="TeacherNet",
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        ema_decay=0.998,
+        seed=seed,
+    )
+    splits = load_splits(data_root, download=download)
+    on = resolve_device(device)
+    say(f"training a teacher on {on}: {len(splits.train):,} pictures, {epochs} epochs")
+    try:
+        run = run_recipe(
+            splits, config, folder, device=on, resume=resume, progress=not as_json, report=say
+        )
+    except KeyboardInterrupt:
+        say(f"interrupted; the same command with --resume goes on from {folder}")
+        sys.exit(130)
+    say(f"wrote {folder}")
     if as_json:
         click.echo(json.dumps(run))
 
