@@ -167,7 +167,7 @@ def test_train_learns_from_a_teacher_that_train_teacher_wrote(small_mnist, tmp_p
 
 
 def test_teacher_that_is_no_teacher_is_an_error(trained, small_mnist, tmp_path):
-    wrong = trained / "mnist_classifier.pt"
+    wrong = trained / "models" / "mnist_classifier.pt"
     result = run(*train_arguments(small_mnist, tmp_path), "--teacher", wrong, exit_code=1)
     assert "mnist_classifier.pt can't be used" in result.stderr
 
