@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 from test_preprocessing import encoded, seven
@@ -166,10 +167,11 @@ def test_train_learns_from_a_teacher_that_train_teacher_wrote(small_mnist, tmp_p
     assert [t["history"] for t in trained["teachers"]] == [told["history"]]
 
 
-def test_teacher_that_is_no_teacher_is_an_error(trained, small_mnist, tmp_path):
-    wrong = trained / "models" / "mnist_classifier.pt"
+def test_teacher_that_is_no_network_is_an_error(small_mnist, tmp_path):
+    wrong = tmp_path / "wrong.pt"
+    torch.save({"weight": torch.zeros(3)}, wrong)
     result = run(*train_arguments(small_mnist, tmp_path), "--teacher", wrong, exit_code=1)
-    assert "mnist_classifier.pt can't be used" in result.stderr
+    assert "wrong.pt belong to none of MNISTClassifier, TeacherNet" in result.stderr
 
 
 def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):

@@ -38,9 +38,8 @@ from inkdigits.export import export, with_provenance
 from inkdigits.inference import DigitReader, load
 from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import preprocess
-from inkdigits.teacher import TeacherNet
 from inkdigits.train import autocast_dtype, fit, logits
-from inkdigits.training_state import TrainConfig, weights_digest
+from inkdigits.training_state import NETWORKS, TrainConfig, weights_digest
 
 CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "mnist_classifier.pt"
@@ -88,7 +87,8 @@ def train(
         folders: where to write.
         device: where to train.
         initial: weights (``mnist_classifier.pt`` of another run) to start from.
-        teachers: weights of teachers (``teacher.pt`` of ``train_teacher``) to learn from.
+        teachers: weights to learn from: ``teacher.pt`` of ``train_teacher``, or
+            ``mnist_classifier.pt`` of another run.
         resume: go on from the folder's checkpoint.
         risk: tolerated share of wrong readings among the accepted.
         progress: show a bar while fitting.
@@ -144,7 +144,7 @@ def train(
         },
         "config": {**asdict(config), "risk": risk},
         "started_from": _origin(initial),
-        "teachers": [_taught_by(path) for path in teachers],
+        "teachers": [_made_by(path) for path in teachers],
         "device": str(device),
         "autocast": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
         "hardware": hardware(),
@@ -382,40 +382,47 @@ def read_weights(path: Path) -> Weights:
 
 
 def _read_into(network: nn.Module, path: Path) -> Weights:
-    if not path.is_file():
-        raise TrainingError(f"there are no weights at {path}; train them first")
+    weights = _read_state(path)
     try:
-        weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(weights)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, TypeError) as error:
+    except (RuntimeError, TypeError) as error:
         raise TrainingError(f"the weights {path} can't be used: {error}") from error
     return weights
 
 
-def _teacher(path: Path) -> TeacherNet:
-    teacher = TeacherNet()
-    _read_into(teacher, path)
-    return teacher
+def _read_state(path: Path) -> Weights:
+    if not path.is_file():
+        raise TrainingError(f"there are no weights at {path}; train them first")
+    try:
+        weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        raise TrainingError(f"the weights {path} can't be used: {error}") from error
+    return weights
 
 
-def _taught_by(path: Path) -> dict[str, Any]:
-    """What run.json says of a teacher: its weights' digest, and how they were made."""
-    about: dict[str, Any] = {"sha256": weights_digest(_teacher(path).state_dict())}
-    if (path.parent / TEACHER_RUN_NAME).is_file():
-        about |= _read_json(path.parent / TEACHER_RUN_NAME)
-    return about
+def _teacher(path: Path) -> nn.Module:
+    """The network, of either kind, whose weights are at ``path``."""
+    names = _read_state(path).keys()
+    for network in (kind() for kind in NETWORKS.values()):
+        if names == network.state_dict().keys():
+            _read_into(network, path)
+            return network
+    raise TrainingError(f"the weights {path} belong to none of {', '.join(NETWORKS)}")
 
 
 def _origin(initial: Path | None) -> dict[str, Any] | None:
-    """Where the first weights came from: their digest, and how their own run made them."""
-    if initial is None:
-        return None
-    origin: dict[str, Any] = {"sha256": weights_digest(read_weights(initial))}
-    run = initial.parent / RUN_NAME
-    if run.is_file():
-        earlier = _read_json(run)
-        kept = ("config", "started_from", "best_epoch", "training_seconds", "history")
-        origin |= {name: earlier[name] for name in kept if name in earlier}
+    """Where the first weights came from; None where they were random."""
+    return None if initial is None else _made_by(initial)
+
+
+def _made_by(path: Path) -> dict[str, Any]:
+    """What run.json says of other weights: their digest, and how their own run made them."""
+    origin: dict[str, Any] = {"sha256": weights_digest(_read_state(path))}
+    for run in (path.parent / RUN_NAME, path.parent / TEACHER_RUN_NAME):
+        if run.is_file():
+            earlier = _read_json(run)
+            kept = ("config", "started_from", "best_epoch", "training_seconds", "history")
+            origin |= {name: earlier[name] for name in kept if name in earlier}
     return origin
 
 

@@ -147,7 +147,7 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
     "teachers",
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
-    help="Weights that train-teacher wrote, to learn from beside the labels; may be repeated.",
+    help="Weights of train-teacher or train, to learn from beside the labels; may be repeated.",
 )
 @click.option(
     "--distillation",
