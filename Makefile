@@ -43,13 +43,8 @@ test: lint
 
 train: $(VENV)/.installed
 	$(BIN)/inkdigits train --data $(DATA) --out saved_models/first
-	$(BIN)/inkdigits train --data $(DATA) --out saved_models/second \
-	  --init saved_models/first/mnist_classifier.pt \
+	$(BIN)/inkdigits train --data $(DATA) --init saved_models/first/mnist_classifier.pt \
 	  --augmentation 0.6 --epochs 24 --learning-rate 0.001
-	$(BIN)/inkdigits train-teacher --data $(DATA) --out saved_models/teacher
-	$(BIN)/inkdigits train --data $(DATA) --init saved_models/second/mnist_classifier.pt \
-	  --teacher saved_models/second/mnist_classifier.pt --teacher saved_models/teacher/teacher.pt \
-	  --augmentation 0.8 --dropout 0.1 --epochs 20 --learning-rate 0.001
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA)
