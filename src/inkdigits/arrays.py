@@ -11,6 +11,7 @@ import gzip
 import math
 import re
 import struct
+import tokenize
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ import numpy.typing as npt
 from inkdigits.errors import DataError
 from inkdigits.preprocessing import Limits
 
+# What NumPy raises for a header that isn't sound; it parses it as Python's own literals.
+_NPY_ERRORS: Final = (
+    *(OSError, EOFError, ValueError, TypeError, OverflowError),
+    *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
+)
 # What gzip raises for bytes that are not sound.
 _GZIP_ERRORS: Final = (EOFError, OSError, zlib.error)
 
@@ -75,7 +81,7 @@ def npy_file(path: Path, limits: Limits) -> ArrayFile:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except _NPY_ERRORS as error:
         raise DataError(f"{path} can't be read as a NumPy array: {error}") from error
     if not isinstance(array, np.memmap):
         raise DataError(f"{path} is not a NumPy array in a file of its own")
@@ -146,6 +152,9 @@ def packed_idx_rows(
                 first += whole
                 if whole < min(count, total - first + whole):
                     raise DataError(f"{path} ends after {first:,} of {total:,} pictures")
+            # Reading past the end is what compares gzip's checksum.
+            if file.read(1):
+                raise DataError(f"{path} holds more than the {total:,} pictures of its header")
     except _GZIP_ERRORS as error:
         raise DataError(f"{path} can't be unpacked after picture {first:,}: {error}") from error
 

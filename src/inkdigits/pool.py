@@ -23,10 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+from inkdigits.chunks import Chunk, as_text
 from inkdigits.errors import BulkError, ImageError, InkdigitsError
 from inkdigits.preprocessing import Limits, Picture
 from inkdigits.results import COLUMNS, Columns
-from inkdigits.sources import Chunk, as_text
 from inkdigits.unfinished import ChunkDone, write_part
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Pool:
         how, task, at = worker.end(), worker.task, worker.at
         assert task is not None  # noqa: S101 - it was busy
         if task.one_by_one:
-            if at is None:
+            if at is None or at in task.fatal:
                 raise BulkError(f"the process that read chunk {task.number} {how}, twice")
             task = replace(task, fatal=task.fatal | {at: f"the process that read it {how}"})
         new = _Worker(self._work)
@@ -251,23 +251,25 @@ def read_chunk(reader: Reader, task: Task, connection: Connection | None = None)
     answers: list[Prediction | ImageError] = []
     batch: list[Picture] = []
     size = 0
-    for i, picture in enumerate(task.chunk.pictures()):
-        if isinstance(picture, ImageError) or i in task.fatal:
-            answers += _answers(reader, batch)
+    names = task.chunk.names()
+    pictures = task.chunk.pictures()
+    for i in range(len(names)):
+        if task.one_by_one and connection is not None:
+            connection.send(i)
+        picture: Picture | ImageError = next(pictures)
+        if i in task.fatal:
+            picture = ImageError(task.fatal[i])
+        if isinstance(picture, ImageError):
+            answers += [*_answers(reader, batch), picture]
             batch, size = [], 0
-            answers.append(
-                picture if isinstance(picture, ImageError) else ImageError(task.fatal[i])
-            )
             continue
         batch.append(picture)
         size += len(picture) if isinstance(picture, bytes) else 0
-        if task.one_by_one and connection is not None:
-            connection.send(i)
         if task.one_by_one or len(batch) == BATCH_PICTURES or size >= BATCH_BYTES:
             answers += _answers(reader, batch)
             batch, size = [], 0
     answers += _answers(reader, batch)
-    return _columns(task.chunk.names(), answers, reader.model_version)
+    return _columns(names, answers, reader.model_version)
 
 
 def _answers(reader: Reader, batch: Sequence[Picture]) -> list[Prediction | ImageError]:

@@ -1,137 +1,27 @@
-"""Where many pictures come from: folders, archives and arrays, as chunks that a worker reads.
+"""Where many pictures come from: folders, archives and arrays, cut into chunks.
 
-A chunk says where its pictures are instead of holding them, so that decoding and unpacking are the
-workers' work and what waits for them is small. Only what can't be read from the middle, whatever
-is compressed as a whole with gzip, is read here and carried by its chunks. The same source gives
-the same chunks each time; that is what lets a run be resumed.
+The same source gives the same chunks each time; that is what lets a run be resumed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Final, TypeVar
 
 from inkdigits import arrays, folders
 from inkdigits.archives import PICTURE_SUFFIXES, Extent, Member, TarMembers, zip_members
-from inkdigits.arrays import ArrayFile
+from inkdigits.chunks import Chunk, Files, Found, Members, Rows
 from inkdigits.errors import DataError, ImageError, UnreadableImageError
-from inkdigits.preprocessing import DEFAULT_LIMITS, Limits, Picture
+from inkdigits.preprocessing import DEFAULT_LIMITS, Limits
 
 CHUNK_PICTURES: Final = 512
 # A chunk ends earlier where its pictures have this many bytes, as far as that is known unread.
 CHUNK_BYTES: Final = 16 * 2**20
 
 Where = TypeVar("Where")
-Found: TypeAlias = "tuple[str, Where | ImageError]"
-"""A picture's name, and where it is or why it can't be had."""
-
-
-class Chunk(Protocol):
-    """Consecutive pictures of one source. Sent to a worker, which reads them."""
-
-    def key(self) -> str:
-        """Tells this chunk from others, and from itself after the source has changed."""
-
-    def names(self) -> list[str]:
-        """What each picture is called in the results."""
-
-    def pictures(self) -> Iterator[Picture | ImageError]:
-        """The pictures, read as they are asked for; an error in the place of what can't be had."""
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """A chunk of encoded pictures, each a file; ``found`` has their names and paths."""
-
-    found: tuple[Found[Path], ...]
-
-    def key(self) -> str:
-        """See ``Chunk``."""
-        return _digest(self.found)
-
-    def names(self) -> list[str]:
-        """See ``Chunk``."""
-        return [as_text(name) for name, _ in self.found]
-
-    def pictures(self) -> Iterator[Picture | ImageError]:
-        """See ``Chunk``."""
-        for _, where in self.found:
-            yield where
-
-
-@dataclass(frozen=True, slots=True)
-class Members:
-    """A chunk of encoded pictures in an archive.
-
-    Attributes:
-        archive: the archive's file.
-        found: their names, and where they lie in the archive, or themselves.
-    """
-
-    archive: Path
-    found: tuple[Found[Extent | bytes], ...]
-
-    def key(self) -> str:
-        """See ``Chunk``."""
-        return _digest(self.found)
-
-    def names(self) -> list[str]:
-        """See ``Chunk``."""
-        return [as_text(name) for name, _ in self.found]
-
-    def pictures(self) -> Iterator[Picture | ImageError]:
-        """See ``Chunk``."""
-        with self.archive.open("rb") as file:
-            for _, where in self.found:
-                try:
-                    yield where.read(file) if isinstance(where, Extent) else where
-                except ImageError as error:
-                    yield error
-                except OSError as error:
-                    yield UnreadableImageError(f"the archive can't be read: {error.strerror}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """A chunk of an array's pictures.
-
-    Attributes:
-        source: the array's name.
-        first: number of its first picture.
-        count: how many.
-        content: (count, H, W) uint8, or the file that holds them among others.
-    """
-
-    source: str
-    first: int
-    count: int
-    content: ArrayFile | npt.NDArray[np.uint8]
-
-    def key(self) -> str:
-        """See ``Chunk``."""
-        return f"{self.source}#{self.first}+{self.count}"
-
-    def names(self) -> list[str]:
-        """See ``Chunk``."""
-        source = as_text(self.source)
-        return [f"{source}#{i}" for i in range(self.first, self.first + self.count)]
-
-    def pictures(self) -> Iterator[Picture | ImageError]:
-        """See ``Chunk``."""
-        if isinstance(self.content, ArrayFile):
-            yield from self.content.rows(self.first, self.count)
-        else:
-            yield from self.content
 
 
 class Source:
@@ -199,11 +89,6 @@ def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list
         else:
             sources.append(Singles(path))
     return sources
-
-
-def as_text(name: str) -> str:
-    """A name that UTF-8 can hold; bytes in it that aren't text become backslash escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Singles(Source):
@@ -376,11 +261,3 @@ def _bytes_of(where: object) -> int:
 def _without_pictures(source: str) -> tuple[str, ImageError]:
     suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
     return source, UnreadableImageError(f"{source} holds no pictures ({suffixes})")
-
-
-def _digest(found: Iterable[tuple[str, object]]) -> str:
-    digest = hashlib.sha256()
-    for name, where in found:
-        what = zlib.crc32(where) if isinstance(where, bytes) else repr(where)
-        digest.update(json.dumps([name, what]).encode())
-    return digest.hexdigest()
