@@ -7,8 +7,9 @@ Exit codes: 0 done; 1 something could not be done, with one line on standard err
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,11 @@ import click
 
 from inkdigits import history_commands, training_commands
 from inkdigits.errors import ImageError, InkdigitsError
-from inkdigits.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION
+from inkdigits.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION, say
 
 if TYPE_CHECKING:
     from inkdigits.inference import Prediction
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 FILES_AT_A_TIME = 64
 
 
@@ -98,16 +98,49 @@ def serve(
 
 
 @main.command(short_help="Read the digit in each picture.")
-@click.argument("paths", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="SOURCE…", type=click.Path(path_type=Path)
+)
 @MODEL_OPTION
 @READER_DEVICE_OPTION
 @JSON_OPTION
-def predict(paths: Sequence[Path], model_path: Path | None, device: Any, *, as_json: bool) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a row a picture to this file (.parquet, .csv or .jsonl), on all cores.",
+)
+@click.option("--resume", is_flag=True, help="With --out: go on with an unfinished run.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 512),
+    help="With --out: processes that read.  [default: one a core]",
+)
+def predict(
+    paths: Sequence[Path],
+    model_path: Path | None,
+    device: Any,
+    *,
+    as_json: bool,
+    out: Path | None,
+    resume: bool,
+    workers: int | None,
+) -> None:
     """Read the digit in each picture; a folder stands for the pictures in it.
 
     Pictures may be PNG, JPEG, WebP, BMP, GIF or TIFF, of any size. A line that says "review" is
     a reading that isn't sure enough to be used unseen. Exit code 1 if any file can't be read.
+
+    With --out, for very many: a SOURCE may also be an archive (.zip, .tar, .tar.gz), a NumPy
+    array (.npy) or IDX (MNIST's own files, .gz too). What can't be read gets a row with its error.
+    After Ctrl-C or a crash, the same command with --resume goes on.
     """
+    if out is not None:
+        if device is not None:
+            raise click.UsageError("--out reads on the CPU: leave --device out")
+        _predict_to_file(paths, out, model_path, workers, as_json=as_json, resume=resume)
+        return
+    if resume or workers is not None:
+        raise click.UsageError("--resume and --workers go with --out")
     from inkdigits.inference import load
 
     files = list(_expand(paths))
@@ -137,7 +170,52 @@ def predict(paths: Sequence[Path], model_path: Path | None, device: Any, *, as_j
         raise click.ClickException(f"{failed} of {len(files)} files can't be read")
 
 
+def _predict_to_file(
+    paths: Sequence[Path],
+    out: Path,
+    model_path: Path | None,
+    workers: int | None,
+    *,
+    as_json: bool,
+    resume: bool,
+) -> None:
+    from inkdigits.bulk import predict_to_file
+    from inkdigits.progress import ProgressLine, printable
+
+    line = ProgressLine(sys.stderr, quiet=as_json)
+    try:
+        summary = predict_to_file(
+            paths,
+            out,
+            model_path=model_path,
+            workers=workers,
+            resume=resume,
+            progress=line.show if line.on else None,
+        )
+    except KeyboardInterrupt:
+        line.end()
+        say("interrupted; the same command with --resume goes on")
+        sys.exit(130)
+    finally:
+        line.end()
+    if as_json:
+        click.echo(json.dumps({"out": str(out), **asdict(summary)}))
+    else:
+        rate = summary.pictures / summary.seconds
+        click.echo(f"{summary.pictures:,} pictures in {out} ({rate:,.0f}/s)")
+    if summary.failed:
+        for source, error in summary.failures:
+            say(printable(f"{source}: {error}"))
+        if summary.failed > len(summary.failures):
+            say(f"and {summary.failed - len(summary.failures):,} more: see the column error")
+        raise click.ClickException(
+            f"{summary.failed:,} of {summary.pictures:,} pictures can't be read"
+        )
+
+
 def _expand(paths: Sequence[Path]) -> Iterator[Path]:
+    from inkdigits.archives import PICTURE_SUFFIXES
+
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)

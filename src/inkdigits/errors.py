@@ -13,6 +13,7 @@ InkdigitsError
 ├── BackendUnavailableError  the asked-for device or its library isn't here
 ├── DataError                a data set is missing, or isn't what it should be
 ├── TrainingError            a training run can't start or go on
+├── BulkError                a bulk reading can't start or go on
 └── StoreError               the prediction log can't do what was asked
     ├── RecordError              a record or a feedback has a value that it can't have
     ├── QueryError               a filter, a cursor or a limit that can't be used
@@ -74,6 +75,10 @@ class DataError(InkdigitsError):
 
 class TrainingError(InkdigitsError):
     """A training run can't start or go on."""
+
+
+class BulkError(InkdigitsError):
+    """A bulk reading can't start or go on."""
 
 
 class StoreError(InkdigitsError):

@@ -1,0 +1,221 @@
+"""How fast `inkdigits predict --out` reads, against decoding alone, and the memory it takes.
+
+Rate: the same encoded pictures, in a TAR archive, are (a) read by `inkdigits predict --out` and (b)
+only decoded by Pillow (`Image.open`, `load`), in as many processes, from the same archive, by the
+same chunks. They take turns. Their start isn't counted: the rate is that at which a long run's
+pictures beyond a short run's take the seconds beyond the short run's.
+
+Memory: the peak of the parent's and the workers' resident sets together, sampled every 20 ms, for
+an array of few rows and of many. Each sample counts private and shared pages alike, so libraries
+that the processes share count once for each.
+
+    python benchmarks/bulk.py --data data [--json benchmarks/bulk.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from inkdigits.archives import Extent
+from inkdigits.chunks import Chunk, Members
+from inkdigits.config import available_cores
+from inkdigits.data import load_splits
+from inkdigits.environment import hardware, versions
+from inkdigits.sources import open_sources
+
+NEEDED_SHARE = 0.8  # of the rate of decoding alone
+# Many rows may take this much more than few, in MB: what an allocator keeps varies by that much.
+ALLOWED_GROWTH = 16
+
+FORMS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "28x28 PNG, grey": lambda ink: ink,
+    "280x280 PNG, grey": lambda ink: ink.resize((280, 280), Image.Resampling.BICUBIC),
+    "280x280 PNG, RGBA": lambda ink: transparent(ink.resize((280, 280), Image.Resampling.BICUBIC)),
+}
+
+
+def transparent(ink: Image.Image) -> Image.Image:
+    black = Image.new("L", ink.size, 0)
+    return Image.merge("RGBA", (black, black, black, ink))
+
+
+def write_archive(path: Path, form: str, inks: np.ndarray, number: int) -> None:
+    """``number`` pictures; each of ``inks`` comes again as often as is needed."""
+    encoded = []
+    for ink in inks[:number]:
+        buffer = io.BytesIO()
+        FORMS[form](Image.fromarray(ink)).save(buffer, "PNG")
+        encoded.append(buffer.getvalue())
+    with tarfile.open(path, "w") as archive:
+        for i in range(number):
+            content = encoded[i % len(encoded)]
+            member = tarfile.TarInfo(f"{i:08}.png")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def write_array(path: Path, inks: np.ndarray, number: int) -> None:
+    """``number`` pictures as (N, 28, 28), written by a mapping and never held."""
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, (number, 28, 28))
+    for start in range(0, number, len(inks)):
+        array[start : start + len(inks)] = inks[: number - start]
+    array.flush()
+
+
+def decode(chunk: Chunk) -> int:
+    """Decode a chunk's pictures and do nothing with them; returns how many."""
+    assert isinstance(chunk, Members)
+    with chunk.archive.open("rb") as file:
+        for _, where in chunk.found:
+            assert isinstance(where, Extent)
+            Image.open(io.BytesIO(where.read(file))).load()
+    return len(chunk.found)
+
+
+def decode_all(path: Path, workers: int) -> None:
+    """What a run without a reader would be: the same chunks, in as many processes."""
+    (source,) = open_sources([path])
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        print(sum(pool.imap_unordered(decode, source.chunks())), "decoded")
+
+
+def timed(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def rates(folder: Path, form: str, inks: np.ndarray, options: Any) -> dict[str, Any]:
+    """Pictures a second of both, medians over the rounds."""
+    archives = {}
+    for number in (options.short, options.long):
+        archives[number] = folder / f"{number}.tar"
+        write_archive(archives[number], form, inks, number)
+    workers = str(options.workers)
+    commands: dict[str, Callable[[Path], list[str]]] = {
+        "predict": lambda path: [
+            *(sys.executable, "-m", "inkdigits", "predict", str(path)),
+            *("--out", str(folder / "out.csv"), "--workers", workers),
+        ],
+        "decoding alone": lambda path: [
+            *(sys.executable, __file__, "--decode", str(path), "--workers", workers)
+        ],
+    }
+    found: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(options.rounds):
+        for name, command in commands.items():
+            short, long = (timed(command(archives[n])) for n in (options.short, options.long))
+            found[name].append((options.long - options.short) / (long - short))
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    return {
+        "form": form,
+        "pictures_per_second": medians,
+        "all": found,
+        "share": medians["predict"] / medians["decoding alone"],
+    }
+
+
+def resident(pid: int) -> Iterator[int]:
+    """Bytes resident of a process and all below it."""
+    try:
+        yield int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield from resident(int(child))
+    except (FileNotFoundError, ProcessLookupError):
+        return  # it has just ended
+
+
+def memory(folder: Path, inks: np.ndarray, number: int, workers: int) -> dict[str, Any]:
+    """Peak memory of a run over an array, in MB, and how long it took."""
+    path = folder / f"{number}.npy"
+    write_array(path, inks, number)
+    out = folder / "out.parquet"
+    command = [sys.executable, "-m", "inkdigits", "predict", str(path)]
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, "--out", str(out), "--workers", str(workers)], stdout=subprocess.DEVNULL
+    )
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, sum(resident(process.pid)))
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"predict ended with exit code {process.returncode}")
+    seconds = time.perf_counter() - began
+    path.unlink()
+    return {
+        "rows": number,
+        "peak_mb": round(peak / 1e6, 1),
+        "seconds": round(seconds, 1),
+        "result_mb": round(out.stat().st_size / 1e6, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--workers", type=int, default=available_cores())
+    parser.add_argument("--short", type=int, default=2000, help="pictures of the short run")
+    parser.add_argument("--long", type=int, default=30_000, help="pictures of the long run")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--few", type=int, default=10_000, help="rows of the small array")
+    parser.add_argument("--many", type=int, default=1_000_000, help="rows of the large array")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--decode", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.decode:
+        decode_all(options.decode, options.workers)
+        return
+
+    inks = load_splits(options.data).validation.inks.numpy()
+    result: dict[str, Any] = {
+        "workers": options.workers,
+        "pictures": [options.short, options.long],
+        "rounds": options.rounds,
+        "rates": [],
+        "memory": [],
+    }
+    print(f"{'pictures a second':<20} {'predict':>9} {'decoding':>9}  share")
+    for form in FORMS:
+        with tempfile.TemporaryDirectory() as folder:
+            row = rates(Path(folder), form, inks, options)
+        result["rates"].append(row)
+        read, decoded = row["pictures_per_second"].values()
+        print(f"{form:<20} {read:>9,.0f} {decoded:>9,.0f}  {row['share']:.0%}", flush=True)
+    print(f"\n{'rows':>10}  peak MB  seconds")
+    for number in (options.few, options.many):
+        with tempfile.TemporaryDirectory() as folder:
+            row = memory(Path(folder), inks, number, options.workers)
+        result["memory"].append(row)
+        print(f"{number:>10,}  {row['peak_mb']:>7.1f}  {row['seconds']:>7.1f}", flush=True)
+    growth = result["memory"][1]["peak_mb"] - result["memory"][0]["peak_mb"]
+    worst = min(row["share"] for row in result["rates"])
+    print(f"\nlowest share {worst:.0%}, needed {NEEDED_SHARE:.0%}; ", end="")
+    print(f"memory {growth:+.1f} MB, allowed {ALLOWED_GROWTH:+}")
+    if options.json:
+        result |= {"hardware": hardware(), "versions": versions()}
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    if worst < NEEDED_SHARE or growth > ALLOWED_GROWTH:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
