@@ -29,7 +29,7 @@ from inkdigits.metrics import CONTENT_TYPE, Metrics
 from inkdigits.readiness import NotReadyError, Readiness
 from inkdigits.remote import ModelUnavailableError, RemoteReader
 from inkdigits.store import Store
-from inkdigits.web import security, session, views
+from inkdigits.web import docs, security, session, views
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -113,6 +113,7 @@ def create_app(
             metrics.end_request()
 
     refusals.install(app)
+    app.register_blueprint(docs.blueprint(settings, package_version))
     if store is not None and settings.page == "on":
         session.configure(app, settings)
         app.register_blueprint(views.blueprint(settings, reader, store, metrics))
@@ -130,6 +131,8 @@ def create_app(
                 "GET /health/live": "whether the process answers",
                 "GET /health/ready": "whether to send it requests",
                 "GET /metrics": "what it counts and times, for Prometheus",
+                "GET /openapi.json": "all of it, as OpenAPI 3.1",
+                "GET /docs": "the same as a page",
             },
         }
 

@@ -51,9 +51,11 @@ ANSWERS: Final[tuple[tuple[type[InkdigitsError], int, str], ...]] = (
 """Error → status and code; the first class that fits, so a subclass comes before its base."""
 
 HTTP_CODES: Final = {
+    "bad_request": 400,
     "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "requested_range_not_satisfiable": 416,
     "internal_error": 500,
 }
 """Codes of the errors that Flask finds by itself, and of ours that no exception stands for."""
