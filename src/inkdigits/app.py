@@ -17,7 +17,7 @@ from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
 
-from inkdigits import payload, refusals
+from inkdigits import open_inference, payload, refusals
 from inkdigits.answer import elapsed_ms, error_body, keep, prediction_body
 from inkdigits.artifact import ArtifactMetadata
 from inkdigits.config import Settings
@@ -32,6 +32,7 @@ from inkdigits.store import Store
 from inkdigits.web import docs, security, session, views
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PROBES = ("/health", "/metrics", "/v2/health")
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,9 @@ def create_app(
             metrics.end_request()
 
     refusals.install(app)
+    app.register_blueprint(
+        open_inference.blueprint(settings, reader, metrics, check, package_version)
+    )
     app.register_blueprint(docs.blueprint(settings, package_version))
     if store is not None and settings.page == "on":
         session.configure(app, settings)
@@ -130,6 +134,7 @@ def create_app(
                 "GET /health": "whether pictures can be read, and by which model",
                 "GET /health/live": "whether the process answers",
                 "GET /health/ready": "whether to send it requests",
+                "GET /v2": "the same by the Open Inference Protocol",
                 "GET /metrics": "what it counts and times, for Prometheus",
                 "GET /openapi.json": "all of it, as OpenAPI 3.1",
                 "GET /docs": "the same as a page",
@@ -265,7 +270,7 @@ def _finish(response: Response) -> Response:
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     response.headers["X-Content-Type-Options"] = "nosniff"
     level = logging.ERROR if response.status_code >= 500 else logging.INFO
-    is_probe = request.path.startswith(("/health", "/metrics")) and response.status_code == 200
+    is_probe = request.path.startswith(_PROBES) and response.status_code == 200
     if is_probe or request.endpoint == "web.static":
         # A probe every few seconds would drown the requests that people made.
         level = logging.DEBUG

@@ -82,6 +82,50 @@ def _changing(summary: str, *codes: str) -> Operation:
     )
 
 
+def _open_inference() -> dict[tuple[str, str], Operation]:
+    def get(summary: str, answer: Json, *codes: str) -> Operation:
+        return Operation(
+            summary=summary,
+            tag="inference",
+            answers={200: _json("As the protocol has it.", answer)},
+            codes=codes,
+            has_plain_errors=True,
+        )
+
+    infer = Operation(
+        summary="Run a model on one input tensor, JSON or binary",
+        tag="inference",
+        answers={
+            200: (
+                "The outputs of at most {max_batch} pictures; binary tensors follow the JSON.",
+                {"application/json": ref("InferenceAnswer"), "application/octet-stream": _BINARY},
+            )
+        },
+        codes=(
+            *("empty_body", "incomplete_body", "body_too_large", "too_many_pictures"),
+            *("invalid_tensor", "invalid_encoding", "unsupported_encoding", "unknown_model"),
+            *(*_PICTURE_CODES, "forbidden"),
+        ),
+        body={"application/json": ref("InferenceRequest"), "application/octet-stream": _BINARY},
+        has_plain_errors=True,
+    )
+    found: dict[tuple[str, str], Operation] = {
+        ("GET", "/v2"): get("The server, by the Open Inference Protocol v2", _FREE),
+        ("GET", "/v2/health/live"): get("Whether the process answers", _FREE),
+        ("GET", "/v2/health/ready"): get(
+            "Whether to send it requests", _FREE, "not_ready", "model_unavailable"
+        ),
+    }
+    for path in ("/v2/models/<name>", "/v2/models/<name>/versions/<model_version>"):
+        found["GET", path] = get("A model's inputs and outputs", _FREE, "unknown_model")
+        found["GET", path + "/ready"] = get(
+            *("Whether the model can be asked", _FREE),
+            *("unknown_model", "not_ready", "model_unavailable"),
+        )
+        found["POST", path + "/infer"] = infer
+    return found
+
+
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/predict"): Operation(
         summary="Read a picture of a handwritten digit, or a batch of them",
@@ -119,6 +163,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         answers={200: _json("Do.", ref("Status"))},
         codes=("not_ready", "model_unavailable"),
     ),
+    **_open_inference(),
     ("GET", "/metrics"): Operation(
         summary="What the service counts and times, for Prometheus",
         tag="health",

@@ -7,7 +7,7 @@ from typing import Final
 from flask import Flask, Response, current_app, g, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
-from inkdigits import payload
+from inkdigits import payload, tensors
 from inkdigits.answer import error_body
 from inkdigits.errors import (
     BackendUnavailableError,
@@ -20,6 +20,7 @@ from inkdigits.errors import (
     StoreUnavailableError,
     UnsupportedImageError,
 )
+from inkdigits.open_inference import UnknownModelError
 from inkdigits.readiness import NotReadyError
 from inkdigits.remote import ModelUnavailableError
 
@@ -31,6 +32,11 @@ ANSWERS: Final[tuple[tuple[type[InkdigitsError], int, str], ...]] = (
     (ModelUnavailableError, 503, "model_unavailable"),
     (StoreUnavailableError, 503, "history_unavailable"),
     (RecordNotFoundError, 404, "not_found"),
+    (UnknownModelError, 404, "unknown_model"),
+    (tensors.TensorError, 400, "invalid_tensor"),
+    (tensors.BodyEncodingError, 400, "invalid_encoding"),
+    (tensors.DecompressedTooLargeError, 413, "body_too_large"),
+    (tensors.UnknownEncodingError, 415, "unsupported_encoding"),
     (QueryError, 400, "invalid_query"),
     (RecordError, 422, "wrong_value"),
     (BackendUnavailableError, 501, "not_installed"),
@@ -89,10 +95,14 @@ def answer_to(error: InkdigitsError) -> tuple[int, str]:
 def refuse(status: int, code: str, message: str) -> Response:
     """An error's answer: a page for browsers where there are pages, else JSON."""
     g.error_code = code
-    is_api = request.path.startswith(("/predict", "/api", "/health", "/metrics"))
+    is_api = request.path.startswith(("/predict", "/api", "/health", "/metrics", "/v2"))
     if "web" in current_app.blueprints and not is_api and wants_html():
         return make_response(render_template("error.html", status=status, message=message), status)
-    response = jsonify(error_body(code, message))
+    if request.path.partition("/")[2].partition("/")[0] == "v2":
+        # As the Open Inference Protocol has it.
+        response = jsonify({"error": message})
+    else:
+        response = jsonify(error_body(code, message))
     response.status_code = status
     return response
 

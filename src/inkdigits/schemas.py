@@ -104,6 +104,59 @@ def schemas(settings: Settings) -> Json:
                 }
             },
         },
+        "InferenceError": {
+            "type": "object",
+            "required": ["error"],
+            "properties": {"error": text},
+        },
+        "InferenceRequest": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {
+                "id": text,
+                "parameters": {"type": "object"},
+                "inputs": {
+                    "type": "array",
+                    "items": ref("Tensor"),
+                    "minItems": 1,
+                    "maxItems": 1,
+                },
+                "outputs": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {"name": text, "parameters": {"type": "object"}},
+                    },
+                },
+            },
+        },
+        "InferenceAnswer": {
+            "type": "object",
+            "required": ["model_name", "model_version", "outputs"],
+            "properties": {
+                "id": text,
+                "model_name": text,
+                "model_version": text,
+                "outputs": {"type": "array", "items": ref("Tensor")},
+            },
+        },
+        "Tensor": {
+            "type": "object",
+            "required": ["name", "datatype", "shape"],
+            "properties": {
+                "name": text,
+                "datatype": {"enum": ["FP32", "INT32", "BYTES"]},
+                "shape": {
+                    "type": "array",
+                    "items": {"type": "integer", "minimum": 1},
+                    "minItems": 1,
+                    "maxItems": 4,
+                },
+                "parameters": {"type": "object"},
+                "data": {"type": "array"},
+            },
+        },
         "Health": {
             "type": "object",
             "required": ["status", "model_loaded", "model_version", "version"],
