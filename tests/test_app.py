@@ -14,9 +14,10 @@ import werkzeug.formparser
 from fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from flask.testing import FlaskClient
 
-from inkdigits.app import _ANSWERS, create_app
+from inkdigits.app import create_app
 from inkdigits.config import Settings
 from inkdigits.errors import ArtifactCorruptError, UnsupportedImageError
+from inkdigits.refusals import ANSWERS, HTTP_CODES
 
 API = Path(__file__).parents[1] / "docs" / "api.md"
 
@@ -438,13 +439,8 @@ class TestRequestIdsAndLog:
 
 def test_documented_error_codes_are_the_ones_that_there_are() -> None:
     table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", API.read_text(encoding="utf-8"), re.MULTILINE)
-    mapped = {(str(status), code) for _, status, code in _ANSWERS}
-    from_http = {
-        ("403", "forbidden"),
-        ("404", "not_found"),
-        ("405", "method_not_allowed"),
-        ("500", "internal_error"),
-    }
+    mapped = {(str(status), code) for _, status, code in ANSWERS}
+    from_http = {(str(status), code) for code, status in HTTP_CODES.items()}
     assert len(table) == len(set(table))
     assert set(table) == mapped | from_http
 

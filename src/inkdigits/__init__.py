@@ -1,7 +1,8 @@
 """Inkdigits reads handwritten digits and says how sure it is."""
 
+from inkdigits.client import Client
 from inkdigits.inference import DigitReader, Prediction, load
 from inkdigits.preprocessing import Limits, preprocess
 
-__all__ = ["DigitReader", "Limits", "Prediction", "load", "preprocess"]
+__all__ = ["Client", "DigitReader", "Limits", "Prediction", "load", "preprocess"]
 __version__ = "0.1.0"

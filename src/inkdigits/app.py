@@ -1,6 +1,7 @@
-"""The HTTP interface: a Flask application around a reader; the only place that assigns statuses.
+"""The HTTP interface: a Flask application around a reader.
 
-``docs/api.md`` is its contract. Nothing here writes a picture anywhere.
+``docs/api.md`` is its contract; ``refusals`` has the statuses of its errors. Nothing here writes a
+picture anywhere.
 """
 
 from __future__ import annotations
@@ -12,69 +13,26 @@ from dataclasses import asdict
 from importlib.metadata import version
 from types import TracebackType
 
-from flask import (
-    Flask,
-    Response,
-    current_app,
-    g,
-    jsonify,
-    make_response,
-    render_template,
-    request,
-)
+from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
-from inkdigits import payload
+from inkdigits import open_inference, payload, refusals
 from inkdigits.answer import elapsed_ms, error_body, keep, prediction_body
 from inkdigits.artifact import ArtifactMetadata
 from inkdigits.config import Settings
-from inkdigits.errors import (
-    BackendUnavailableError,
-    ImageError,
-    ImageTooLargeError,
-    InkdigitsError,
-    QueryError,
-    RecordError,
-    RecordNotFoundError,
-    StoreUnavailableError,
-    UnsupportedImageError,
-)
+from inkdigits.errors import ImageError
 from inkdigits.ids import new_id
 from inkdigits.inference import Prediction, Reader
 from inkdigits.logs import fields
+from inkdigits.metrics import CONTENT_TYPE, Metrics
 from inkdigits.readiness import NotReadyError, Readiness
 from inkdigits.remote import ModelUnavailableError, RemoteReader
 from inkdigits.store import Store
-from inkdigits.web import security, session, views
+from inkdigits.web import docs, security, session, views
 
-_MAX_FORM_PARTS = 16
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-# Error → status and code; the first class that fits, so a subclass comes before its base.
-_ANSWERS: tuple[tuple[type[InkdigitsError], int, str], ...] = (
-    (NotReadyError, 503, "not_ready"),
-    (ModelUnavailableError, 503, "model_unavailable"),
-    (StoreUnavailableError, 503, "history_unavailable"),
-    (RecordNotFoundError, 404, "not_found"),
-    (QueryError, 400, "invalid_query"),
-    (RecordError, 422, "wrong_value"),
-    (BackendUnavailableError, 501, "not_installed"),
-    (payload.EmptyBodyError, 400, "empty_body"),
-    (payload.IncompleteBodyError, 400, "incomplete_body"),
-    (payload.BodyTooLargeError, 413, "body_too_large"),
-    (payload.UnsupportedTypeError, 415, "unsupported_media_type"),
-    (payload.InvalidJsonError, 400, "invalid_json"),
-    (payload.MissingFieldError, 400, "missing_field"),
-    (payload.WrongShapeError, 422, "wrong_shape"),
-    (payload.TooManyPicturesError, 413, "too_many_pictures"),
-    (payload.InvalidBase64Error, 400, "invalid_base64"),
-    (payload.InvalidDataUrlError, 400, "invalid_data_url"),
-    (ImageTooLargeError, 413, "image_too_large"),
-    (UnsupportedImageError, 415, "unsupported_image"),
-    (ImageError, 400, "not_an_image"),
-)
+_PROBES = ("/health", "/metrics", "/v2/health")
 
 logger = logging.getLogger(__name__)
 
@@ -97,13 +55,19 @@ class _Application(Flask):
         logger.error("unhandled", exc_info=exc_info, extra=fields(request_id=g.request_id))
 
 
-def create_app(settings: Settings, reader: Reader, store: Store | None = None) -> Flask:
+def create_app(
+    settings: Settings,
+    reader: Reader,
+    store: Store | None = None,
+    metrics: Metrics | None = None,
+) -> Flask:
     """Build the application and try a warm-up prediction.
 
     Args:
         settings: limits on bytes and pictures a request, and what the page needs.
         reader: what reads the digits, and limits their pixels; shared by the process's threads.
         store: the log that keeps the predictions; None keeps none, and there is no page then.
+        metrics: the service's figures; None counts those of this process alone.
 
     Returns:
         The WSGI application. Logging is configured by whoever runs it.
@@ -114,7 +78,7 @@ def create_app(settings: Settings, reader: Reader, store: Store | None = None) -
     app = _Application(__name__, static_folder=None, template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_bytes
-    app.config["MAX_FORM_PARTS"] = _MAX_FORM_PARTS
+    app.config["MAX_FORM_PARTS"] = refusals.MAX_FORM_PARTS
     # An answer for the client and a traceback in the log, in tests as in service.
     app.config["PROPAGATE_EXCEPTIONS"] = False
     # A model service may come and go; a model in this process, once it has read, stays.
@@ -125,24 +89,38 @@ def create_app(settings: Settings, reader: Reader, store: Store | None = None) -
     except (NotReadyError, ModelUnavailableError) as error:
         logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
     package_version = version("inkdigits")
+    metrics = Metrics() if metrics is None else metrics
+    metrics.show_model(reader.model_version)
 
     @app.before_request
     def begin() -> ResponseReturnValue | None:
         _begin()
+        g.is_counted = True
+        metrics.begin_request()
         if security.is_foreign(request, settings):
-            return _refuse(403, "forbidden", "This came from a page of another origin.")
+            return refusals.refuse(403, "forbidden", "This came from a page of another origin.")
         return None
 
     @app.after_request
     def finish(response: Response) -> Response:
         security.secure(response, request, settings)
+        _count(metrics, response)
         return _finish(response)
 
-    app.register_error_handler(InkdigitsError, _answer_error)
-    app.register_error_handler(HTTPException, _answer_http_error)
+    @app.teardown_request
+    def end(_error: BaseException | None) -> None:
+        # Teardown may run for a request that never began.
+        if g.pop("is_counted", False):
+            metrics.end_request()
+
+    refusals.install(app)
+    app.register_blueprint(
+        open_inference.blueprint(settings, reader, metrics, check, package_version)
+    )
+    app.register_blueprint(docs.blueprint(settings, package_version))
     if store is not None and settings.page == "on":
         session.configure(app, settings)
-        app.register_blueprint(views.blueprint(settings, reader, store))
+        app.register_blueprint(views.blueprint(settings, reader, store, metrics))
 
     @app.get("/api")
     def index() -> ResponseReturnValue:
@@ -156,13 +134,17 @@ def create_app(settings: Settings, reader: Reader, store: Store | None = None) -
                 "GET /health": "whether pictures can be read, and by which model",
                 "GET /health/live": "whether the process answers",
                 "GET /health/ready": "whether to send it requests",
+                "GET /v2": "the same by the Open Inference Protocol",
+                "GET /metrics": "what it counts and times, for Prometheus",
+                "GET /openapi.json": "all of it, as OpenAPI 3.1",
+                "GET /docs": "the same as a page",
             },
         }
 
     @app.get("/")
     def root() -> ResponseReturnValue:
         # Programs that don't care, such as curl, get the index; browsers ask for HTML.
-        is_page = store is not None and settings.page == "on" and _wants_html()
+        is_page = store is not None and settings.page == "on" and refusals.wants_html()
         response = app.make_response(views.draw_page() if is_page else index())
         response.headers.add("Vary", "Accept")
         return response
@@ -171,7 +153,7 @@ def create_app(settings: Settings, reader: Reader, store: Store | None = None) -
     def model() -> ResponseReturnValue:
         metadata: ArtifactMetadata | None = getattr(reader, "metadata", None)
         if metadata is None:
-            return _refuse(404, "not_found", "This model says nothing of itself.")
+            return refusals.refuse(404, "not_found", "This model says nothing of itself.")
         return asdict(metadata)
 
     @app.get("/health")
@@ -179,7 +161,7 @@ def create_app(settings: Settings, reader: Reader, store: Store | None = None) -
         try:
             check()
         except (NotReadyError, ModelUnavailableError) as error:
-            status, g.error_code = _answer_to(error)
+            status, g.error_code = refusals.answer_to(error)
             body = {"status": "unhealthy", "model_loaded": False}
             versions = {"model_version": reader.model_version, "version": package_version}
             return {**body, **versions, **error_body(g.error_code, str(error))}, status
@@ -195,6 +177,10 @@ def create_app(settings: Settings, reader: Reader, store: Store | None = None) -
         check()
         return {"status": "ready"}
 
+    @app.get("/metrics")
+    def figures() -> ResponseReturnValue:
+        return Response(metrics.render(), content_type=CONTENT_TYPE)
+
     @app.post("/predict")
     def predict() -> ResponseReturnValue:
         if not is_remote:
@@ -205,14 +191,20 @@ def create_app(settings: Settings, reader: Reader, store: Store | None = None) -
         log = store if to_keep else None
         if isinstance(pictures, bytes):
             prediction = reader.predict(pictures)
+            metrics.count_prediction(prediction)
             g.outcome = {"decision": prediction.decision}
             return _answer(log, prediction, pictures, with_ink=with_ink)
         results = _read_batch(reader, pictures)
-        failures = sum(isinstance(result, ImageError) for _, result in results)
-        g.outcome = {"pictures": len(results), "failed": failures}
+        failures = [result for _, result in results if isinstance(result, ImageError)]
+        g.outcome = {"pictures": len(results), "failed": len(failures)}
+        for failure in failures:
+            metrics.count_error(refusals.answer_to(failure)[1])
+        for _, result in results:
+            if not isinstance(result, ImageError):
+                metrics.count_prediction(result)
         return {
             "predictions": [
-                error_body(_answer_to(result)[1], str(result))
+                error_body(refusals.answer_to(result)[1], str(result))
                 if isinstance(result, ImageError)
                 else _answer(log, result, picture, with_ink=with_ink)
                 for picture, result in results
@@ -249,15 +241,24 @@ def _read_batch(
     ]
 
 
-def _wants_html() -> bool:
-    accepted = request.accept_mimetypes
-    return accepted.best_match(["application/json", "text/html"]) == "text/html"
-
-
 def _begin() -> None:
     g.began = time.perf_counter()
     sent = request.headers.get("X-Request-ID", "")
     g.request_id = sent if _REQUEST_ID.fullmatch(sent) else new_id()
+
+
+def _count(metrics: Metrics, response: Response) -> None:
+    rule = request.url_rule
+    # Strangers choose paths and methods; each would be a figure of its own for ever.
+    is_known = rule is not None and request.method in (rule.methods or ())
+    metrics.count_request(
+        request.method if is_known else "other",
+        "none" if rule is None else rule.rule,
+        response.status_code,
+        seconds=elapsed_ms() / 1000,
+    )
+    if "error_code" in g:
+        metrics.count_error(g.error_code)
 
 
 def _finish(response: Response) -> Response:
@@ -269,7 +270,7 @@ def _finish(response: Response) -> Response:
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     response.headers["X-Content-Type-Options"] = "nosniff"
     level = logging.ERROR if response.status_code >= 500 else logging.INFO
-    is_probe = request.path.startswith("/health") and response.status_code == 200
+    is_probe = request.path.startswith(_PROBES) and response.status_code == 200
     if is_probe or request.endpoint == "web.static":
         # A probe every few seconds would drown the requests that people made.
         level = logging.DEBUG
@@ -285,50 +286,4 @@ def _finish(response: Response) -> Response:
         **g.get("outcome", {}),
     )
     logger.log(level, "request", extra=outcome)
-    return response
-
-
-def _refuse(status: int, code: str, message: str) -> Response:
-    g.error_code = code
-    is_api = request.path.startswith(("/predict", "/api", "/health"))
-    if "web" in current_app.blueprints and not is_api and _wants_html():
-        return make_response(render_template("error.html", status=status, message=message), status)
-    response = jsonify(error_body(code, message))
-    response.status_code = status
-    return response
-
-
-def _answer_to(error: InkdigitsError) -> tuple[int, str]:
-    for kind, status, code in _ANSWERS:
-        if isinstance(error, kind):
-            return status, code
-    # Not the client's doing: it goes the way of any unhandled exception.
-    raise error
-
-
-def _answer_error(error: InkdigitsError) -> Response:
-    status, code = _answer_to(error)
-    response = _refuse(status, code, str(error))
-    if status == 503:
-        response.headers["Retry-After"] = "1"
-    return response
-
-
-def _answer_http_error(error: HTTPException) -> Response:
-    code = error.name.lower().replace(" ", "_")
-    message = error.description or error.name
-    if isinstance(error, RequestEntityTooLarge):
-        code = "body_too_large"
-        message = (
-            f"The request is over the limit of {request.max_content_length} bytes, "
-            f"or its form over that of {_MAX_FORM_PARTS} parts."
-        )
-    elif isinstance(error, InternalServerError):
-        code = "internal_error"
-        message = f"Something went wrong here; the log has it under request id {g.request_id}."
-    response = _refuse(error.code or 500, code, message)
-    for name, value in error.get_headers():
-        # Allow of a 405 and its like are kept; the type of the body is ours.
-        if name.lower() != "content-type":
-            response.headers[name] = value
     return response

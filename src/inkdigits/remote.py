@@ -117,7 +117,7 @@ class RemoteReader:
             ModelUnavailableError: the service can't be reached or can't answer.
         """
         headers = {"Content-Type": "application/octet-stream"}
-        answer = self._answer("POST", "/predict" + _QUERY, _encoded(picture), headers)
+        answer = self._answer("POST", "/predict" + _QUERY, encoded(picture), headers)
         return self._prediction(answer)
 
     @overload
@@ -146,7 +146,7 @@ class RemoteReader:
         """
         if not pictures:
             return []
-        texts = [base64.b64encode(_encoded(picture)).decode("ascii") for picture in pictures]
+        texts = [base64.b64encode(encoded(picture)).decode("ascii") for picture in pictures]
         body = json.dumps({"images": texts}).encode()
         answer = self._answer(
             "POST", "/predict" + _QUERY, body, {"Content-Type": "application/json"}
@@ -156,7 +156,7 @@ class RemoteReader:
             if "error" not in one:
                 answers.append(self._prediction(one))
                 continue
-            error = _refusal(one["error"]) or UnreadableImageError(one["error"]["message"])
+            error = refusal(one["error"]) or UnreadableImageError(one["error"]["message"])
             if on_error == "raise":
                 raise error
             answers.append(error)
@@ -179,9 +179,9 @@ class RemoteReader:
         if response.status == 200 and isinstance(answer, dict):
             return answer
         error_of = answer.get("error") if isinstance(answer, dict) else None
-        refusal = _refusal(error_of) if isinstance(error_of, dict) else None
-        if refusal is not None and response.status < 500:
-            raise refusal
+        refused = refusal(error_of) if isinstance(error_of, dict) else None
+        if refused is not None and response.status < 500:
+            raise refused
         raise ModelUnavailableError(f"The model service can't answer (status {response.status}).")
 
     def _prediction(self, answer: Mapping[str, Any]) -> Prediction:
@@ -210,12 +210,18 @@ class RemoteReader:
         self._model_version = str(answer.get("model_version", UNKNOWN_VERSION))
 
 
-def _refusal(error: Mapping[str, Any]) -> ImageError | None:
+def refusal(error: Mapping[str, Any]) -> ImageError | None:
+    """The error that a service's error stands for, if it is about the picture."""
     kind = _REFUSALS.get(str(error.get("code")))
     return None if kind is None else kind(str(error.get("message")))
 
 
-def _encoded(picture: Picture) -> bytes:
+def encoded(picture: Picture) -> bytes:
+    """A picture as it is sent: bytes and files as they are, images and arrays as PNG.
+
+    Raises:
+        UnreadableImageError: the file can't be read.
+    """
     if isinstance(picture, bytes):
         return picture
     if isinstance(picture, str | os.PathLike):

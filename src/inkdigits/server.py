@@ -29,6 +29,7 @@ from inkdigits.config import Settings
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
 from inkdigits.inference import Reader, load
 from inkdigits.logs import configure_logging, resolve_format
+from inkdigits.metrics import Metrics, forget_process, shared_folder
 from inkdigits.preprocessing import Limits
 from inkdigits.remote import RemoteReader
 from inkdigits.store import Store
@@ -168,6 +169,7 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
             options = gunicorn_options(settings)
             options["logger_class"] = PropagatingLogger
             options["post_worker_init"] = started
+            options["child_exit"] = ended
             for name, value in options.items():
                 # Gunicorn before 25.1 has no control socket to disable.
                 if name in self.cfg.settings:
@@ -180,7 +182,7 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
                 logger.critical("a worker can't load the model: %s", error)
                 sys.exit(_WORKER_BOOT_ERROR)
             try:
-                return create_app(settings, reader, open_store(settings))
+                return create_app(settings, reader, open_store(settings), Metrics(folder))
             except InkdigitsError as error:
                 logger.critical("a worker can't open the prediction log: %s", error)
                 sys.exit(_WORKER_BOOT_ERROR)
@@ -193,7 +195,11 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
         if worker.age == 1:
             _announce(settings, model_version)
 
-    Server().run()
+    def ended(_server: Any, worker: Any) -> None:
+        forget_process(folder, worker.pid)
+
+    with shared_folder() as folder:
+        Server().run()
     # run() ends by SystemExit in every case but a RuntimeError, which it has printed.
     sys.exit(1)
 

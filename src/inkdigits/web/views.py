@@ -28,6 +28,7 @@ from inkdigits.history_export import Format
 from inkdigits.ids import new_id
 from inkdigits.inference import Reader
 from inkdigits.logs import fields
+from inkdigits.metrics import Metrics
 from inkdigits.record import NOT_A_DIGIT, InputKind
 from inkdigits.remote import ModelUnavailableError
 from inkdigits.store import Store
@@ -78,13 +79,14 @@ def draw_page() -> str:
     return render_template("draw.html")
 
 
-def blueprint(settings: Settings, reader: Reader, store: Store) -> Blueprint:
+def blueprint(settings: Settings, reader: Reader, store: Store, metrics: Metrics) -> Blueprint:
     """The page's routes.
 
     Args:
         settings: the operator's token.
         reader: what reads the digits.
         store: the log.
+        metrics: where the drawings that are kept are counted.
     """
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
     operator = Operator(settings.admin_token)
@@ -121,6 +123,7 @@ def blueprint(settings: Settings, reader: Reader, store: Store) -> Blueprint:
         if not isinstance(picture, bytes):
             raise payload.WrongShapeError("One picture at a time is kept here.")
         prediction, owner, prediction_id = reader.predict(picture), browser(), new_id()
+        metrics.count_prediction(prediction)
         kept = keep(store, prediction, prediction_id, kind=kind, owner=owner, picture=picture)
         replaced = request.args.get("replaces")
         if kept == "stored" and replaced:

@@ -1,0 +1,188 @@
+"""What the service counts and times, for Prometheus; right under several worker processes.
+
+Each worker writes its figures to memory-mapped files in one folder, and whoever is asked adds them
+up (the multiprocess mode of prometheus_client). A worker that dies leaves its counts behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from inkdigits.inference import Prediction
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Of the text format (prometheus.io/docs/instrumenting/exposition_formats)."""
+
+# prometheus_client decides by it, once and for all, when it is first imported.
+_FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+_SECONDS: Final = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
+    *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+_CONFIDENCES: Final = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
+
+
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A folder for the figures of a server's processes, removed at the end.
+
+    To be entered before any process of the server makes its ``Metrics``.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="inkdigits-metrics-"))
+    before = os.environ.get(_FOLDER_VARIABLE)
+    os.environ[_FOLDER_VARIABLE] = str(folder)
+    maker = os.getpid()
+    try:
+        yield folder
+    finally:
+        # A forked worker leaves through here too.
+        if os.getpid() == maker:
+            shutil.rmtree(folder, ignore_errors=True)
+            if before is None:
+                del os.environ[_FOLDER_VARIABLE]
+            else:
+                os.environ[_FOLDER_VARIABLE] = before
+
+
+def forget_process(folder: Path, pid: int) -> None:
+    """Take a process that has ended out of the figures of those that live; its counts stay.
+
+    Args:
+        folder: of ``shared_folder``.
+        pid: of the process.
+    """
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+    for path in folder.glob(f"*_{pid}.db"):
+        # Killed between making the file and giving it its size: it could never be read.
+        if path.stat().st_size == 0:
+            path.unlink()
+
+
+class Metrics:
+    """The service's figures. Safe for threads; one for each process and application.
+
+    Args:
+        folder: of ``shared_folder``, to add up the figures of several processes; None keeps them
+            in this process.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self._folder = folder
+        self._registry = CollectorRegistry()
+        own = self._registry
+        self._requests = Counter(
+            "inkdigits_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=own,
+        )
+        self._in_flight = Gauge(
+            "inkdigits_requests_in_flight",
+            "Requests being answered now.",
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        self._stages = Histogram(
+            "inkdigits_stage_duration_seconds",
+            "Seconds of a stage: preprocessing and inference of a picture, total of a request.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=own,
+        )
+        self._errors = Counter(
+            "inkdigits_errors",
+            "Requests, and pictures of a batch, that got an error, by its code.",
+            ["code"],
+            registry=own,
+        )
+        self._decisions = Counter(
+            "inkdigits_decisions", "Pictures read, by decision.", ["decision"], registry=own
+        )
+        self._rejects = Counter(
+            "inkdigits_rejects", "Pictures rejected, by reason.", ["reason"], registry=own
+        )
+        self._confidence = Histogram(
+            "inkdigits_confidence",
+            "Calibrated confidence of the pictures read that have ink.",
+            buckets=_CONFIDENCES,
+            registry=own,
+        )
+        self._model = Gauge(
+            "inkdigits_model_info",
+            "1 for the model that answers.",
+            ["model_version", "version"],
+            multiprocess_mode="livemax",
+            registry=own,
+        )
+        self._model_version: str | None = None
+
+    def begin_request(self) -> None:
+        """Count a request among those in flight."""
+        self._in_flight.inc()
+
+    def end_request(self) -> None:
+        """Count it no more."""
+        self._in_flight.dec()
+
+    def count_request(self, method: str, route: str, status: int, *, seconds: float) -> None:
+        """Count an answer.
+
+        Args:
+            method: one that the route takes, or "other".
+            route: the rule of the path, never the path itself: strangers choose paths.
+            status: of the answer.
+            seconds: from the request's headers to the answer.
+        """
+        self._requests.labels(method, route, str(status)).inc()
+        if method == "POST":
+            # Pages and probes would drown what people wait for.
+            self._stages.labels("total").observe(seconds)
+
+    def count_error(self, code: str) -> None:
+        """Count a refused request, or a refused picture of a batch."""
+        self._errors.labels(code).inc()
+
+    def count_prediction(self, prediction: Prediction) -> None:
+        """Count a picture that was read."""
+        self._stages.labels("preprocessing").observe(prediction.preprocessing_ms / 1000)
+        self._decisions.labels(prediction.decision).inc()
+        if prediction.reason is not None:
+            self._rejects.labels(prediction.reason).inc()
+        if prediction.digit is not None:
+            self._stages.labels("inference").observe(prediction.inference_ms / 1000)
+            self._confidence.observe(prediction.confidence)
+        self.show_model(prediction.model_version)
+
+    def show_model(self, model_version: str) -> None:
+        """Say which model answers."""
+        former = self._model_version
+        if model_version == former:
+            return
+        package_version = version("inkdigits")
+        if former is not None:
+            self._model.labels(former, package_version).set(0)
+        self._model.labels(model_version, package_version).set(1)
+        self._model_version = model_version
+
+    def render(self) -> bytes:
+        """The figures of all processes in Prometheus's text format."""
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        if self._folder is None:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
