@@ -49,8 +49,8 @@ def fast_config(seed: int) -> TrainConfig:
         learning_rate=2e-3,
         warmup=0.1,
         weight_decay=0.0,
-        ema_decay=0.98,
-        augmentation=AugmentationConfig.none(),
+        ema_decay=0.99,
+        augmentation=AugmentationConfig().scaled(0.3),
         dropout=0.0,
         seed=seed,
     )
