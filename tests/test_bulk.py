@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from deadly import DeadlyChunk
 from fakes import FakeReader
 from test_preprocessing import encoded, seven
 
@@ -90,12 +91,16 @@ def test_run_that_was_ended_in_the_middle_goes_on_and_gives_the_same_file(
         [sys.executable, "-m", "inkdigits", "predict", array, "--out", out, "--workers", "2"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     parts = tmp_path / "out.csv.parts"
     while len(list(parts.glob("0*.json"))) < 2:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.001)
-    process.send_signal(end)
+    if end == signal.SIGINT:
+        os.killpg(process.pid, end)  # as a terminal does: the processes that read get it too
+    else:
+        process.send_signal(end)
     assert process.wait(60) == code
     said = process.stderr.read().decode()
     process.stderr.close()
@@ -176,34 +181,26 @@ def test_json_is_for_programs_and_more_failures_than_are_named_are_counted(tmp_p
     assert rows[0]["source"] == str(bad)
 
 
-class Deadly(os.PathLike):
-    """A picture that ends the process that reads it, as a defect in a decoder would."""
-
-    def __fspath__(self):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class DeadlyChunk:
-    def key(self):
-        return "deadly"
-
-    def names(self):
-        return list("abc")
-
-    def pictures(self):
-        yield from (PICTURE, Deadly(), PICTURE)
-
-
 def test_picture_that_ends_a_process_is_an_error_in_its_row(tmp_path):
     work = Work(tmp_path, None, inkdigits.Limits())
     with Pool(1, work) as pool:
-        (done,) = pool.read(iter([Task(0, DeadlyChunk())]))
+        (done,) = pool.read(iter([Task(0, DeadlyChunk(PICTURE))]))
     assert (done.pictures, done.failed) == (3, 1)
     text = (tmp_path / "00000000.json").read_bytes().partition(b"\n")[2]
     columns = json.loads(text)["columns"]
     assert columns["digit"] == [7, None, 7]
     assert columns["error"][1] == "the process that read it was ended by signal 9"
     assert columns["error"][0] is None
+
+
+def test_ctrl_c_that_reaches_the_processes_too_is_left_to_the_parent(array, tmp_path):
+    (source,) = open_sources([array])
+    with Pool(1, Work(tmp_path, None, inkdigits.Limits())) as pool:
+        (worker,) = pool._workers
+        os.kill(worker.process.pid, signal.SIGINT)
+        (done,) = pool.read(iter([Task(0, next(source.chunks()))]))
+        assert done.pictures == CHUNK_PICTURES
+        assert pool._workers == [worker]
 
 
 def test_missing_model_is_told_of_by_the_processes(array, tmp_path):

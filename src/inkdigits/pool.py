@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
@@ -181,7 +182,14 @@ class _Worker:
         self.at: int | None = None
         self.connection, theirs = _CONTEXT.Pipe()
         self.process = _CONTEXT.Process(target=run_worker, args=(theirs, work), daemon=True)
-        self.process.start()
+        # Ctrl-C reaches all processes of a terminal, and the parent ends the others. It stays
+        # blocked in them from their first instruction on; the tracker's start would unblock it.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def give(self, task: Task) -> None:
@@ -213,8 +221,6 @@ def run_worker(connection: Connection, work: Work) -> None:
     """
     from inkdigits.inference import load
 
-    # Ctrl-C reaches all processes of a terminal; the parent ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         reader = load(work.model_path, threads=1, limits=work.limits)
