@@ -41,6 +41,13 @@ def test_every_variable_reaches_its_setting() -> None:
             "INKDIGITS_ADMIN_TOKEN": "a-token-of-the-operator",
             "INKDIGITS_SECRET_KEY": "k" * 32,
             "INKDIGITS_HTTPS": "on",
+            "INKDIGITS_API_KEYS": f"ada:{'a' * 64}, bob:{'b' * 64}",
+            "INKDIGITS_API_KEYS_FILE": "/keys",
+            "INKDIGITS_MODEL_KEY": "m" * 16,
+            "INKDIGITS_RATE_LIMIT": "60",
+            "INKDIGITS_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+            "INKDIGITS_TLS_CERT": "/cert.pem",
+            "INKDIGITS_TLS_KEY": "/key.pem",
             "INKDIGITS_CORS_ORIGINS": "https://a.example, http://localhost:3000",
         }
     )
@@ -66,6 +73,13 @@ def test_every_variable_reaches_its_setting() -> None:
         admin_token="a-token-of-the-operator",
         secret_key="k" * 32,
         https="on",
+        api_keys=(("ada", "a" * 64), ("bob", "b" * 64)),
+        api_keys_file=Path("/keys"),
+        model_key="m" * 16,
+        rate_limit=60,
+        trusted_proxies=("10.0.0.0/8", "::1/128"),
+        tls_cert=Path("/cert.pem"),
+        tls_key=Path("/key.pem"),
         cors_origins=("https://a.example", "http://localhost:3000"),
     )
 
@@ -96,6 +110,9 @@ def test_every_setting_has_a_variable() -> None:
         ("INKDIGITS_PAGE", "no", "on, off"),
         ("INKDIGITS_RETENTION_DAYS", "0", "from 1 to 36500"),
         ("INKDIGITS_CORS_ORIGINS", "*", "origins such as"),
+        ("INKDIGITS_RATE_LIMIT", "0", "from 1 to 1000000"),
+        ("INKDIGITS_TRUSTED_PROXIES", "10.0.0.1/8", "networks such as"),
+        ("INKDIGITS_TRUSTED_PROXIES", "*", "networks such as"),
     ],
 )
 def test_bad_value_names_the_variable_the_value_and_what_is_allowed(
@@ -150,6 +167,28 @@ def test_secret_that_is_too_short_is_refused_without_being_shown(name: str) -> N
     with pytest.raises(ConfigError, match=rf"^{name}: must have at least") as caught:
         Settings.from_env({name: "hunter2"})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["ada", "ada:", f"ada:{'A' * 64}", f":{'a' * 64}", f"a b:{'a' * 64}", "ada:hunter2"]
+)
+def test_api_key_of_another_form_is_refused_without_being_shown(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^INKDIGITS_API_KEYS: key 2 isn't name:sha256"
+    ) as caught:
+        Settings.from_env({"INKDIGITS_API_KEYS": f"bob:{'b' * 64},{text}"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        *[(host, True) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")],
+        *[(host, False) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org")],
+    ],
+)
+def test_local_is_what_only_this_machine_reaches(host: str, local: bool) -> None:
+    assert Settings(host=host).is_local is local
 
 
 def test_secrets_are_not_in_the_settings_representation() -> None:

@@ -6,8 +6,11 @@ import contextlib
 import http.client
 import json
 import os
+import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -22,9 +25,10 @@ from typing import Any
 import pytest
 from fakes import drawn_digit, empty_png
 
+from inkdigits.access import digest_of
 from inkdigits.config import Settings
 from inkdigits.errors import ConfigError
-from inkdigits.server import check_address, gunicorn_options
+from inkdigits.server import check_address, check_certificate, gunicorn_options
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
 
@@ -39,8 +43,13 @@ class Service:
     process: subprocess.Popen[str]
     port: int
     lines: list[str] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     def connect(self) -> http.client.HTTPConnection:
+        if self.tls is not None:
+            return http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=PATIENCE, context=self.tls
+            )
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def ask(self, method: str = "GET", path: str = "/health", **how: Any) -> tuple[int, Any]:
@@ -109,7 +118,12 @@ def environment(port: int, **settings: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, program: Sequence[str] = FAKE, **settings: str) -> Iterator[Service]:
+def running(
+    *arguments: str,
+    program: Sequence[str] = FAKE,
+    tls: ssl.SSLContext | None = None,
+    **settings: str,
+) -> Iterator[Service]:
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, *program, *arguments],
@@ -120,7 +134,7 @@ def running(*arguments: str, program: Sequence[str] = FAKE, **settings: str) -> 
         text=True,
         start_new_session=True,
     )
-    service = Service(process, port)
+    service = Service(process, port, tls=tls)
     reading = threading.Thread(target=service.collect)
     reading.start()
     try:
@@ -300,6 +314,73 @@ def test_options_follow_the_settings() -> None:
     options = gunicorn_options(Settings(workers=3, threads=2, graceful_timeout=9))
     assert (options["workers"], options["threads"], options["graceful_timeout"]) == (3, 2, 9)
     assert options["preload_app"] is False
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A certificate for 127.0.0.1 that signs itself, and its key, as settings."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", folder / "key.pem", "-out", folder / "cert.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return {
+        "INKDIGITS_TLS_CERT": str(folder / "cert.pem"),
+        "INKDIGITS_TLS_KEY": str(folder / "key.pem"),
+    }
+
+
+def test_certificate_makes_it_speak_https(certificate: dict[str, str]) -> None:
+    trusting = ssl.create_default_context(cafile=certificate["INKDIGITS_TLS_CERT"])
+    settings = {"INKDIGITS_LOG_FORMAT": "text", "INKDIGITS_THREADS": "1", **certificate}
+    with running("--read-timeout", "1", tls=trusting, **settings) as service:
+        status, answer = service.predict()
+        assert (status, answer["prediction"]) == (200, 7)
+        with contextlib.closing(service.connect()) as connection:
+            connection.request("GET", "/health")
+            assert connection.getresponse().headers["Strict-Transport-Security"]
+        # One who doesn't speak it, and one who says nothing, take nothing from the others.
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as plain:
+            plain.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert service.predict()[0] == 200
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE):
+            assert service.predict()[0] == 200
+        assert any(f"https://127.0.0.1:{service.port}" in line for line in service.lines)
+
+
+def test_certificate_that_cannot_be_used_is_an_error_at_start(
+    certificate: dict[str, str], tmp_path: Path
+) -> None:
+    key = certificate["INKDIGITS_TLS_KEY"]
+    with pytest.raises(ConfigError, match="needed together"):
+        check_certificate(Settings(tls_key=Path(key)))
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "none.pem"))):
+        check_certificate(Settings(tls_cert=tmp_path / "none.pem", tls_key=Path(key)))
+    result = run_to_its_end(free_port(), **{**certificate, "INKDIGITS_TLS_CERT": key})
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: the certificate ")
+
+
+def test_service_that_others_reach_says_that_it_asks_for_no_key(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"ada:{digest_of('a-key')}\n")
+    with running(INKDIGITS_HOST="0.0.0.0") as service:
+        assert any("asks for no API key" in line for line in service.lines)
+    with running(INKDIGITS_HOST="0.0.0.0", INKDIGITS_API_KEYS_FILE=str(keys)) as service:
+        assert not any("asks for no API key" in line for line in service.lines)
+        assert service.predict()[0] == 401
+    keys.write_text("")
+    result = run_to_its_end(free_port(), INKDIGITS_API_KEYS_FILE=str(keys))
+    assert result.stderr.splitlines() == [f"Error: the API keys' file {keys} has no key"]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
 
 from inkdigits import open_inference, payload, refusals
+from inkdigits.access import Gate
 from inkdigits.answer import elapsed_ms, error_body, keep, prediction_body
 from inkdigits.artifact import ArtifactMetadata
 from inkdigits.config import Settings
@@ -73,7 +74,8 @@ def create_app(
         The WSGI application. Logging is configured by whoever runs it.
 
     Raises:
-        ConfigError: the page's cookies have no key, and none can be kept.
+        ConfigError: the page's cookies have no key, and none can be kept; or the API keys can't
+            be used.
     """
     app = _Application(__name__, static_folder=None, template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
@@ -91,6 +93,7 @@ def create_app(
     package_version = version("inkdigits")
     metrics = Metrics() if metrics is None else metrics
     metrics.show_model(reader.model_version)
+    gate = Gate(settings, session.Operator(settings.admin_token).bears_token)
 
     @app.before_request
     def begin() -> ResponseReturnValue | None:
@@ -99,6 +102,7 @@ def create_app(
         metrics.begin_request()
         if security.is_foreign(request, settings):
             return refusals.refuse(403, "forbidden", "This came from a page of another origin.")
+        gate.admit(request)
         return None
 
     @app.after_request

@@ -68,6 +68,16 @@ def main() -> None:
     default=None,
     help="Serve the page beside the API.  [default: on; env: INKDIGITS_PAGE]",
 )
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Certificate chain in PEM, to speak HTTPS.  [env: INKDIGITS_TLS_CERT]",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The certificate's private key in PEM.  [env: INKDIGITS_TLS_KEY]",
+)
 @MODEL_OPTION
 def serve(
     host: str | None,
@@ -76,6 +86,8 @@ def serve(
     threads: int | None,
     *,
     page: bool | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     model_path: Path | None,
 ) -> None:
     """Serve the page and the HTTP API until Ctrl-C.
@@ -91,10 +103,28 @@ def serve(
         "workers": workers,
         "threads": threads,
         "page": None if page is None else "on" if page else "off",
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
         "model_path": model_path,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     serve_forever(replace(Settings.from_env(), **given))
+
+
+@main.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Make an API key: the key for its user, and the line for the service's file of keys.
+
+    The service keeps the line only, from which nobody can find the key again.
+    """
+    from inkdigits.access import digest_of, new_key
+    from inkdigits.config import parse_api_keys
+
+    made = new_key()
+    line = f"{name}:{digest_of(made)}"
+    parse_api_keys(line)
+    click.echo(f"key   {made}\nline  {line}")
 
 
 @main.command(short_help="Read the digit in each picture.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -72,6 +73,14 @@ class Settings:
         secret_key: signs the session cookies; None makes one and keeps it in the data directory.
         https: whether browsers reach the page over HTTPS, and cookies are for that only.
         cors_origins: other origins whose pages may call the API.
+        api_keys: name and SHA-256 of each API key; with any, requests need one.
+        api_keys_file: more of them, one ``name:sha256`` a line.
+        model_key: the API key that the model service asks for.
+        rate_limit: requests a minute of one key, or without one of one address, in each worker;
+            None doesn't limit them.
+        trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is believed.
+        tls_cert: certificate chain in PEM; with ``tls_key`` the service speaks HTTPS itself.
+        tls_key: its private key in PEM.
     """
 
     model_path: Path | None = None
@@ -96,6 +105,13 @@ class Settings:
     secret_key: str | None = field(default=None, repr=False)
     https: Switch = "off"
     cors_origins: tuple[str, ...] = ()
+    api_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    api_keys_file: Path | None = None
+    model_key: str | None = field(default=None, repr=False)
+    rate_limit: int | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     @property
     def data_folder(self) -> Path:
@@ -121,6 +137,21 @@ class Settings:
     def keeps_log(self) -> bool:
         """Whether predictions are kept."""
         return self.page == "on" or self.database_url is not None
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests need an API key."""
+        return bool(self.api_keys) or self.api_keys_file is not None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the service."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     @property
     def worker_count(self) -> int:
@@ -210,6 +241,38 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def parse_api_keys(text: str) -> tuple[tuple[str, str], ...]:
+    """Names and SHA-256 digests of API keys.
+
+    Args:
+        text: ``name:sha256``, several between commas.
+
+    Raises:
+        ConfigError: one is of another form; the message has its name only.
+    """
+    keys: list[tuple[str, str]] = []
+    for part in text.split(","):
+        name, _, digest = part.strip().partition(":")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) or not re.fullmatch(
+            r"[0-9a-f]{64}", digest
+        ):
+            raise ConfigError(
+                f"key {len(keys) + 1} isn't name:sha256, of up to 64 letters, digits, '.', '_' or "
+                "'-' and 64 lower-case hexadecimal digits; 'inkdigits key NAME' makes one"
+            )
+        keys.append((name, digest))
+    return tuple(keys)
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_network(part.strip())) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"must be addresses or networks such as 10.0.0.0/8, between commas ({error})"
+        ) from None
+
+
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "MODEL_PATH": ("model_path", Path),
     "PORT": ("port", _integer(1, 65535)),
@@ -233,8 +296,23 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "INKDIGITS_SECRET_KEY": ("secret_key", _secret(32)),
     "INKDIGITS_HTTPS": ("https", _one_of(*get_args(Switch))),
     "INKDIGITS_CORS_ORIGINS": ("cors_origins", _origins),
+    "INKDIGITS_API_KEYS": ("api_keys", parse_api_keys),
+    "INKDIGITS_API_KEYS_FILE": ("api_keys_file", Path),
+    "INKDIGITS_MODEL_KEY": ("model_key", _secret(16)),
+    "INKDIGITS_RATE_LIMIT": ("rate_limit", _integer(1, 1_000_000)),
+    "INKDIGITS_TRUSTED_PROXIES": ("trusted_proxies", _networks),
+    "INKDIGITS_TLS_CERT": ("tls_cert", Path),
+    "INKDIGITS_TLS_KEY": ("tls_key", Path),
 }
 """Environment variable → (field of Settings, its parser); docs/operations.md lists each."""
 
-SECRETS = frozenset({"DATABASE_URL", "INKDIGITS_ADMIN_TOKEN", "INKDIGITS_SECRET_KEY"})
+SECRETS = frozenset(
+    {
+        "DATABASE_URL",
+        "INKDIGITS_ADMIN_TOKEN",
+        "INKDIGITS_API_KEYS",
+        "INKDIGITS_MODEL_KEY",
+        "INKDIGITS_SECRET_KEY",
+    }
+)
 """The variables whose values are never shown."""

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from flask import Flask
 
+from inkdigits.access import OPEN_PATHS
 from inkdigits.config import Settings
 from inkdigits.operations import OPERATIONS, Operation
 from inkdigits.refusals import ANSWERS, HTTP_CODES, MAX_FORM_PARTS
@@ -23,6 +24,12 @@ Json: TypeAlias = dict[str, Any]
 _AUTOMATIC: Final = frozenset({"HEAD", "OPTIONS"})
 # What any route may answer.
 _EVERYWHERE: Final = ("internal_error", "method_not_allowed")
+_ACCESS: Final = ("key_required", "too_many_requests")
+_KEYS: Final[Json] = {
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
+}
 
 
 class UndescribedRouteError(LookupError):
@@ -72,7 +79,9 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
             "max_form_parts": MAX_FORM_PARTS,
         },
         "paths": paths,
-        "components": {"schemas": schemas(settings)},
+        # An empty choice means that no key is needed.
+        "security": [{scheme: []} for scheme in _KEYS] if settings.has_keys else [{}],
+        "components": {"schemas": schemas(settings), "securitySchemes": _KEYS},
     }
 
 
@@ -97,7 +106,8 @@ def _operation(operation: Operation, rule: str, settings: Settings) -> Json:
     answers: Json = {
         str(status): _answer(what, settings) for status, what in operation.answers.items()
     }
-    for status, codes in _by_status((*operation.codes, *_EVERYWHERE)).items():
+    access = () if rule in OPEN_PATHS else _ACCESS
+    for status, codes in _by_status((*operation.codes, *access, *_EVERYWHERE)).items():
         refusal = _refusal(operation, codes)
         if str(status) in answers:
             # A page that says what went wrong, or a health check that says more than an error.
@@ -109,8 +119,8 @@ def _operation(operation: Operation, rule: str, settings: Settings) -> Json:
             }
         else:
             answers[str(status)] = refusal
-        if status == 503:
-            answers["503"].setdefault("headers", {})["Retry-After"] = {
+        if status in (429, 503):
+            answers[str(status)].setdefault("headers", {})["Retry-After"] = {
                 "schema": {"type": "integer", "minimum": 1},
                 "description": "seconds",
             }
@@ -127,6 +137,8 @@ def _operation(operation: Operation, rule: str, settings: Settings) -> Json:
         "tags": [operation.tag],
         "responses": answers,
     }
+    if not access:
+        described["security"] = [{}]
     if parameters:
         described["parameters"] = parameters
     if operation.body:

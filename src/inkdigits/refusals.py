@@ -8,6 +8,7 @@ from flask import Flask, Response, current_app, g, jsonify, make_response, rende
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from inkdigits import payload, tensors
+from inkdigits.access import KeyRequiredError, TooManyRequestsError
 from inkdigits.answer import error_body
 from inkdigits.errors import (
     BackendUnavailableError,
@@ -28,6 +29,8 @@ MAX_FORM_PARTS: Final = 16
 """Parts that a form may have."""
 
 ANSWERS: Final[tuple[tuple[type[InkdigitsError], int, str], ...]] = (
+    (KeyRequiredError, 401, "key_required"),
+    (TooManyRequestsError, 429, "too_many_requests"),
     (NotReadyError, 503, "not_ready"),
     (ModelUnavailableError, 503, "model_unavailable"),
     (StoreUnavailableError, 503, "history_unavailable"),
@@ -112,6 +115,12 @@ def _answer_error(error: InkdigitsError) -> Response:
     response = refuse(status, code, str(error))
     if status == 503:
         response.headers["Retry-After"] = "1"
+    elif isinstance(error, TooManyRequestsError):
+        response.headers["Retry-After"] = str(error.retry_after)
+    elif status == 401:
+        # A browser asks its user for Basic's password; a program has no user to ask.
+        scheme = 'Basic realm="inkdigits", charset="UTF-8"' if wants_html() else "Bearer"
+        response.headers["WWW-Authenticate"] = scheme
     return response
 
 

@@ -60,10 +60,12 @@ class RemoteReader:
     Args:
         url: of the service, ``http://host:port``. Nothing is asked of it yet.
         connections: kept open for reuse, at most; more are made when more threads ask at once.
+        key: the API key that the service asks for.
     """
 
-    def __init__(self, url: str, connections: int = 16) -> None:
+    def __init__(self, url: str, connections: int = 16, key: str | None = None) -> None:
         self._url = url.rstrip("/")
+        self._key = {} if key is None else {"X-API-Key": key}
         self._model_version = UNKNOWN_VERSION
         self._pool = urllib3.PoolManager(
             maxsize=connections,
@@ -170,7 +172,9 @@ class RemoteReader:
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         try:
-            response = self._pool.request(method, self._url + path, body=body, headers=headers)
+            response = self._pool.request(
+                method, self._url + path, body=body, headers={**self._key, **(headers or {})}
+            )
             answer = json.loads(response.data)
         except urllib3.exceptions.HTTPError as error:
             raise ModelUnavailableError("The model service can't be reached.") from error

@@ -14,9 +14,11 @@ import multiprocessing
 import os
 import signal
 import socket
+import ssl
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -24,6 +26,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from flask import Flask
 
+from inkdigits.access import load_keys
 from inkdigits.app import create_app
 from inkdigits.config import Settings
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
@@ -62,7 +65,7 @@ def load_reader(settings: Settings) -> Reader:
         ArtifactError: the artifact is missing, damaged or of another version.
     """
     if settings.model_url is not None:
-        return RemoteReader(settings.model_url)
+        return RemoteReader(settings.model_url, key=settings.model_key)
     return load(
         settings.model_path,
         limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
@@ -120,9 +123,13 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         # The application logs its own line a request.
         "accesslog": None,
         "loglevel": "info" if settings.log_level == "debug" else "warning",
+        # X-Forwarded-For is read by the application, from the proxies that it is told to trust.
+        "forwarded_allow_ips": "",
         "control_socket_disable": True,
         "proc_name": "inkdigits",
     }
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        options |= {"certfile": str(settings.tls_cert), "keyfile": str(settings.tls_key)}
     if os.access("/dev/shm", os.W_OK):  # noqa: S108  (for Gunicorn's unnamed heartbeat files)
         # On a disk a heartbeat can block for seconds, and the worker would be killed for it.
         options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
@@ -141,7 +148,8 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
 
     Raises:
         BackendUnavailableError: Gunicorn doesn't run on this system.
-        ConfigError: the address is in use, or isn't this machine's.
+        ConfigError: the address is in use, or isn't this machine's; or the certificate or the API
+            keys can't be used.
         InkdigitsError: the model doesn't load, or the prediction log can't be used.
     """
     configure_logging(settings.log_format, settings.log_level)
@@ -153,6 +161,10 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
             f"inkdigits serve needs Gunicorn, which runs on Linux and macOS ({error}); "
             "on Windows use Docker or WSL"
         ) from error
+    check_certificate(settings)
+    if settings.tls_cert is not None:
+        settings = replace(settings, https="on")
+    load_keys(settings)
     check_address(settings.host, settings.port)
     model_version = check_model(settings, make_reader)
 
@@ -184,7 +196,7 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
             try:
                 return create_app(settings, reader, open_store(settings), Metrics(folder))
             except InkdigitsError as error:
-                logger.critical("a worker can't open the prediction log: %s", error)
+                logger.critical("a worker can't start: %s", error)
                 sys.exit(_WORKER_BOOT_ERROR)
 
     def started(worker: Any) -> None:
@@ -230,6 +242,30 @@ def check_address(host: str, port: int) -> None:
                 f"port {port} on {host} is in use; stop what uses it or set PORT"
             ) from None
         raise ConfigError(f"can't listen on {host}, port {port}: {error}") from None
+
+
+def check_certificate(settings: Settings) -> None:
+    """Make sure that the certificate and its key belong together, if there are any.
+
+    Raises:
+        ConfigError: one is missing, can't be read, or isn't the other's.
+    """
+    if settings.tls_cert is None and settings.tls_key is None:
+        return
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise ConfigError("INKDIGITS_TLS_CERT and INKDIGITS_TLS_KEY are needed together")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            settings.tls_cert,
+            settings.tls_key,
+            # Asked for a passphrase, OpenSSL would wait for a terminal.
+            password="",
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the certificate {settings.tls_cert} with the key {settings.tls_key} can't be used: "
+            f"{error}"
+        ) from None
 
 
 def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
@@ -304,10 +340,17 @@ def _stop_worker(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 def _announce(settings: Settings, model_version: str) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    scheme = "http" if settings.tls_cert is None else "https"
     line = (
         f"Inkdigits {version('inkdigits')} (model {model_version}) on "
-        f"http://{host}:{settings.port} — Ctrl-C stops"
+        f"{scheme}://{host}:{settings.port} — Ctrl-C stops"
     )
+    if not (settings.is_local or settings.has_keys):
+        logger.warning(
+            "whoever reaches %s may use the service: it asks for no API key "
+            "(INKDIGITS_API_KEYS_FILE)",
+            settings.host,
+        )
     if resolve_format(settings.log_format, sys.stderr) == "text":
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

@@ -68,5 +68,7 @@ def secure(response: Response, request: Request, settings: Settings) -> None:
         response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
         if request.method == "OPTIONS":
             response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-            response.headers["Access-Control-Allow-Headers"] = "Content-Type, X-Request-ID"
+            response.headers["Access-Control-Allow-Headers"] = (
+                "Content-Type, X-Request-ID, Authorization, X-API-Key"
+            )
             response.headers["Access-Control-Max-Age"] = "600"

@@ -264,7 +264,12 @@ def _label(text: str) -> int:
 
 
 def _is_script() -> bool:
-    return request.headers.get("X-CSRF-Token") is not None or "Authorization" in request.headers
+    return request.headers.get("X-CSRF-Token") is not None or _is_bearer()
+
+
+def _is_bearer() -> bool:
+    # Browsers send Basic, by themselves, where the service asks for API keys.
+    return request.authorization is not None and request.authorization.type == "bearer"
 
 
 def _back_to_history() -> ResponseReturnValue:
