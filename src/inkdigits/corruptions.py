@@ -133,7 +133,7 @@ def _motion_blur(x: Floats, setting: tuple[int, float], rng: Rng) -> Floats:
 
 
 def _shear(x: Floats, angle: float, rng: Rng) -> Floats:
-    """Slant by that angle (radians), either way; strokes keep their length, so it grows taller."""
+    """Slant by that angle (radians), either way, and stretch the height by 1 / cos of it."""
     return _either_way(
         x, rng, lambda sign: ((1.0, -math.sin(sign * angle)), (0.0, math.cos(angle)))
     )
