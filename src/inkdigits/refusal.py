@@ -1,0 +1,74 @@
+"""How well a score tells digits from what isn't one. Pure: no files, no model. NumPy only.
+
+A score is higher for what is more surely a digit; digits are the positives.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from inkdigits.errors import ConfigError, DataError
+
+Floats = npt.NDArray[np.float64]
+
+TRUE_POSITIVE_RATE = 0.95
+
+
+def auroc(digits: npt.ArrayLike, others: npt.ArrayLike) -> float:
+    """The chance that a digit scores higher than something else; ties count half.
+
+    That is the area under the ROC curve (J. A. Hanley and B. J. McNeil, "The meaning and use of
+    the area under a receiver operating characteristic (ROC) curve", Radiology 143, 1982, pages 29
+    to 36).
+
+    Args:
+        digits: (N,) scores of digits, N at least 1; infinite ones are allowed.
+        others: (M,) scores of what isn't a digit, M at least 1.
+
+    Returns:
+        0 to 1; 0.5 tells nothing apart.
+
+    Raises:
+        DataError: no scores, another shape, or a score that isn't a number.
+    """
+    positive, negative = _check_scores(digits, "digits"), _check_scores(others, "others")
+    ordered = np.sort(negative)
+    below = np.searchsorted(ordered, positive, side="left")
+    up_to = np.searchsorted(ordered, positive, side="right")
+    return float((below + up_to).mean() / (2 * len(negative)))
+
+
+def fpr_at_tpr(
+    digits: npt.ArrayLike, others: npt.ArrayLike, tpr: float = TRUE_POSITIVE_RATE
+) -> float:
+    """The share of others that pass where the strictest threshold lets ``tpr`` of the digits pass.
+
+    Args:
+        digits: (N,) scores of digits, N at least 1; infinite ones are allowed.
+        others: (M,) scores of what isn't a digit, M at least 1.
+        tpr: share of digits that must pass, above 0 and up to 1.
+
+    Returns:
+        0 to 1; 0 is best.
+
+    Raises:
+        DataError: no scores, another shape, or a score that isn't a number.
+        ConfigError: a ``tpr`` that can't be.
+    """
+    positive, negative = _check_scores(digits, "digits"), _check_scores(others, "others")
+    if not 0 < tpr <= 1:
+        raise ConfigError(f"tpr is {tpr}; it must lie above 0 and up to 1")
+    # The fewest digits that make up the share; a hair less lest rounding ask for one more.
+    needed = max(1, int(np.ceil(tpr * len(positive) - 1e-9)))
+    threshold = np.sort(positive)[len(positive) - needed]
+    return float((negative >= threshold).mean())
+
+
+def _check_scores(scores: npt.ArrayLike, name: str) -> Floats:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise DataError(f"scores of {name} must be (N,) with N at least 1; this is {values.shape}")
+    if np.isnan(values).any():
+        raise DataError(f"scores of {name} hold a value that isn't a number")
+    return values

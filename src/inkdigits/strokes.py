@@ -1,0 +1,306 @@
+"""Digits as pen strokes on a canvas, in several countries' manners; training side.
+
+A style is a few strokes in a box 1 wide and 1 high, y down. Each digit drawn moves the points a
+little, bends, slants, turns and stretches the whole, and picks its pen. Nothing here comes from
+anybody's handwriting.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from inkdigits.errors import DataError
+
+CANVAS = 280
+Points = tuple[tuple[float, float], ...]
+# A stroke is pieces that go on where the last one ended: two points are a straight line, more
+# are a smooth curve through them.
+Stroke = tuple[Points, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """One way to write a digit: its strokes, and how wide it is for its height."""
+
+    strokes: tuple[Stroke, ...]
+    width: float = 0.68
+
+
+_OVAL: Points = (
+    *((0.55, 0.0), (0.2, 0.14), (0.04, 0.5), (0.18, 0.88), (0.5, 1.0)),
+    *((0.83, 0.86), (0.96, 0.48), (0.8, 0.12), (0.5, 0.01)),
+)
+_BELLY: Points = ((0.2, 0.44), (0.58, 0.36), (0.9, 0.64), (0.62, 0.98), (0.08, 0.92))
+_LOWER_3: Points = ((0.4, 0.46), (0.88, 0.66), (0.6, 0.98), (0.08, 0.9))
+_RING_9: Points = ((0.86, 0.24), (0.55, 0.0), (0.14, 0.22), (0.42, 0.52), (0.86, 0.24))
+
+STYLES: dict[int, dict[str, Style]] = {
+    0: {
+        "oval": Style(((_OVAL,),)),
+        "narrow": Style(((_OVAL,),), 0.5),
+        "open at the top": Style(((_OVAL[:-1],),)),
+    },
+    1: {
+        "bar": Style(((((0.5, 0.0), (0.5, 1.0)),),), 0.3),
+        "flag": Style(((((0.15, 0.3), (0.6, 0.0)), ((0.6, 0.0), (0.6, 1.0))),), 0.45),
+        "flag and base": Style(
+            (
+                (((0.12, 0.28), (0.52, 0.0)), ((0.52, 0.0), (0.52, 1.0))),
+                (((0.12, 1.0), (0.92, 1.0)),),
+            ),
+            0.5,
+        ),
+        "long flag": Style(((((0.0, 0.5), (0.8, 0.0)), ((0.8, 0.0), (0.8, 1.0))),), 0.48),
+    },
+    2: {
+        "straight base": Style(
+            (
+                (
+                    ((0.08, 0.26), (0.3, 0.02), (0.72, 0.05), (0.82, 0.34), (0.45, 0.7), (0.05, 1)),
+                    ((0.05, 1.0), (0.95, 1.0)),
+                ),
+            )
+        ),
+        "loop": Style(
+            (
+                (
+                    (
+                        *((0.1, 0.2), (0.4, 0.0), (0.8, 0.2), (0.6, 0.6), (0.25, 0.94)),
+                        *((0.05, 0.9), (0.2, 0.76), (0.5, 0.9), (0.95, 0.96)),
+                    ),
+                ),
+            )
+        ),
+    },
+    3: {
+        "round": Style(
+            ((((0.1, 0.12), (0.5, 0.0), (0.8, 0.2), (0.66, 0.4), (0.4, 0.46)), _LOWER_3),)
+        ),
+        "flat top": Style(
+            ((((0.1, 0.0), (0.85, 0.0)), ((0.85, 0.0), (0.4, 0.42)), ((0.4, 0.42), *_LOWER_3[1:])),)
+        ),
+    },
+    4: {
+        "open": Style(
+            (
+                (((0.2, 0.0), (0.1, 0.58)), ((0.1, 0.58), (0.95, 0.58))),
+                (((0.72, 0.08), (0.7, 1.0)),),
+            )
+        ),
+        "closed": Style(
+            (
+                (((0.68, 0.0), (0.03, 0.66)), ((0.03, 0.66), (0.97, 0.66))),
+                (((0.68, 0.0), (0.68, 1.0)),),
+            )
+        ),
+        "short stem": Style(
+            (
+                (((0.5, 0.0), (0.05, 0.62)), ((0.05, 0.62), (0.97, 0.62))),
+                (((0.66, 0.36), (0.62, 1.0)),),
+            )
+        ),
+    },
+    5: {
+        "one stroke": Style(((((0.88, 0.0), (0.26, 0.0)), ((0.26, 0.0), (0.2, 0.44)), _BELLY),)),
+        "bar apart": Style(((((0.24, 0.03), (0.2, 0.44)), _BELLY), (((0.28, 0.02), (0.92, 0.0)),))),
+        "flowing": Style(
+            (
+                (
+                    (
+                        *((0.88, 0.04), (0.4, 0.06), (0.22, 0.34), (0.6, 0.44)),
+                        *((0.86, 0.7), (0.5, 0.98), (0.08, 0.9)),
+                    ),
+                ),
+            )
+        ),
+    },
+    6: {
+        "curved": Style(
+            (
+                (
+                    (
+                        *((0.78, 0.02), (0.34, 0.26), (0.1, 0.68), (0.42, 1.0)),
+                        *((0.86, 0.76), (0.52, 0.5), (0.14, 0.72)),
+                    ),
+                ),
+            )
+        ),
+        "straight": Style(
+            (
+                (
+                    ((0.6, 0.0), (0.16, 0.6)),
+                    ((0.16, 0.6), (0.2, 0.92), (0.6, 0.98), (0.84, 0.7), (0.5, 0.54), (0.15, 0.72)),
+                ),
+            )
+        ),
+    },
+    7: {
+        "plain": Style(((((0.06, 0.02), (0.92, 0.0)), ((0.92, 0.0), (0.38, 1.0))),)),
+        "bar": Style(
+            (
+                (((0.06, 0.02), (0.92, 0.0)), ((0.92, 0.0), (0.38, 1.0))),
+                (((0.3, 0.52), (0.9, 0.48)),),
+            )
+        ),
+        "hook": Style(
+            (
+                (
+                    ((0.08, 0.16), (0.1, 0.0)),
+                    ((0.1, 0.0), (0.92, 0.0)),
+                    ((0.92, 0.0), (0.6, 0.4), (0.45, 1.0)),
+                ),
+            )
+        ),
+        "hook and bar": Style(
+            (
+                (
+                    ((0.08, 0.18), (0.1, 0.02)),
+                    ((0.1, 0.02), (0.92, 0.0)),
+                    ((0.92, 0.0), (0.55, 0.5), (0.4, 1.0)),
+                ),
+                (((0.28, 0.5), (0.86, 0.52)),),
+            )
+        ),
+    },
+    8: {
+        "from the middle": Style(
+            (
+                (
+                    (
+                        *((0.5, 0.47), (0.18, 0.24), (0.5, 0.0), (0.82, 0.24), (0.5, 0.47)),
+                        *((0.1, 0.74), (0.5, 1.0), (0.9, 0.74), (0.5, 0.47)),
+                    ),
+                ),
+            )
+        ),
+        "crossing": Style(
+            (
+                (
+                    (
+                        *((0.8, 0.14), (0.48, 0.0), (0.2, 0.22), (0.5, 0.46), (0.86, 0.76)),
+                        *((0.5, 1.0), (0.14, 0.76), (0.48, 0.48), (0.8, 0.22), (0.76, 0.08)),
+                    ),
+                ),
+            )
+        ),
+        "two rings": Style(
+            (
+                (((0.5, 0.46), (0.2, 0.24), (0.5, 0.0), (0.8, 0.24), (0.5, 0.46)),),
+                (((0.5, 0.46), (0.1, 0.74), (0.5, 1.0), (0.9, 0.74), (0.5, 0.46)),),
+            )
+        ),
+    },
+    9: {
+        "straight stem": Style(((_RING_9, ((0.86, 0.24), (0.78, 1.0))),)),
+        "curled": Style(((_RING_9, ((0.86, 0.24), (0.84, 0.7), (0.52, 1.0), (0.12, 0.9))),)),
+    },
+}
+
+
+def draw_digits(
+    n: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Pictures of a canvas with one digit: black ink on white, anywhere on it, not too small.
+
+    Args:
+        n: how many; the digits take turns, the styles are drawn.
+        rng: the only source of randomness.
+
+    Returns:
+        (n, 280, 280) uint8 pictures and (n,) int64 digits.
+
+    Raises:
+        DataError: n below 1.
+    """
+    if n < 1:
+        raise DataError(f"n is {n}; at least 1 is needed")
+    labels = np.arange(n, dtype=np.int64) % 10
+    pictures = np.empty((n, CANVAS, CANVAS), dtype=np.uint8)
+    for picture, digit in zip(pictures, labels.tolist(), strict=True):
+        styles = list(STYLES[digit].values())
+        picture[:] = _draw(styles[rng.integers(len(styles))], rng)
+    return pictures, labels
+
+
+def _draw(style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    height = rng.uniform(90, 220)
+    width = height * style.width * rng.uniform(0.8, 1.25)
+    pen = max(5.0, height * rng.uniform(0.04, 0.12))
+    angle, slant = math.radians(rng.uniform(-12, 12)), rng.uniform(-0.15, 0.4)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    shape = turn @ np.array([[width, -slant * height], [0.0, height]])
+    bend = rng.normal(0, 0.03, (2, 2))
+    lines = []
+    for stroke in style.strokes:
+        pieces: list[npt.NDArray[np.float64]] = []
+        for piece in stroke:
+            points = np.array(piece) + rng.normal(0, 0.028, (len(piece), 2))
+            if pieces:
+                points[0] = pieces[-1][-1]
+            pieces.append(spline(points))
+        line = np.concatenate(pieces)
+        # A bow along each axis: a hand's straight lines aren't.
+        line = line + np.sin(math.pi * line[:, ::-1]) * bend[0] + bend[1] * line**2
+        lines.append((line - 0.5) @ shape.T)
+    everything = np.concatenate(lines)
+    low, high = everything.min(axis=0) - pen, everything.max(axis=0) + pen
+    corner = np.maximum(CANVAS - (high - low), 0) * rng.random(2)
+    return draw_lines([line - low + corner for line in lines], (CANVAS, CANVAS), pen)
+
+
+def spline(points: npt.NDArray[np.float64], per_piece: int = 12) -> npt.NDArray[np.float64]:
+    """A smooth line through points; it closes smoothly where the ends nearly meet.
+
+    E. Catmull and R. Rom, "A class of local interpolating splines", in Computer Aided Geometric
+    Design, 1974, pages 317 to 326.
+
+    Args:
+        points: (K, 2), K at least 2.
+        per_piece: steps between neighbouring points.
+
+    Returns:
+        ((K - 1) * per_piece + 1, 2), through every point.
+    """
+    closed = len(points) > 3 and bool(np.hypot(*(points[0] - points[-1])) < 0.08)
+    before = points[-2] if closed else 2 * points[0] - points[1]
+    after = points[1] if closed else 2 * points[-1] - points[-2]
+    p = np.concatenate([[before], points, [after]])
+    t = np.linspace(0, 1, per_piece, endpoint=False)[:, None, None]
+    p0, p1, p2, p3 = p[:-3], p[1:-2], p[2:-1], p[3:]
+    curve = 0.5 * (
+        2 * p1
+        + (p2 - p0) * t
+        + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
+        + (3 * p1 - p0 - 3 * p2 + p3) * t**3
+    )
+    return np.concatenate([curve.transpose(1, 0, 2).reshape(-1, 2), points[-1:]])
+
+
+def draw_lines(
+    lines: list[npt.NDArray[np.float64]], size: tuple[int, int], pen: float
+) -> npt.NDArray[np.uint8]:
+    """Lines drawn with a round pen, black on white, edges smooth.
+
+    Args:
+        lines: each (K, 2), x and y in pixels.
+        size: width and height of the picture in pixels.
+        pen: its diameter in pixels.
+
+    Returns:
+        (height, width) uint8.
+    """
+    # Twice as large, then averaged down: Pillow's lines have hard edges.
+    image = Image.new("L", (2 * size[0], 2 * size[1]), 255)
+    draw = ImageDraw.Draw(image)
+    for line in lines:
+        points = [(2 * x, 2 * y) for x, y in line.tolist()]
+        draw.line(points, fill=0, width=max(1, round(2 * pen)))
+        # A disc at every point rounds the ends and fills the joints, faster than joint="curve".
+        for x, y in points:
+            draw.ellipse((x - pen, y - pen, x + pen, y + pen), fill=0)
+    return np.asarray(image.reduce(2))
