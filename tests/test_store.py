@@ -405,6 +405,20 @@ def test_after_one_time_out_nobody_waits_for_the_next(outage: Outage, tmp_path: 
         del store._database.insert
 
 
+def test_an_older_success_does_not_undo_a_newer_failure(outage: Outage, tmp_path: Path) -> None:
+    """The thread that looks after the database may finish after another found it away."""
+    with Store.open(outage.url, spool_dir=tmp_path / "spool") as store:
+        wait_until(store.healthy)
+        database = store._database
+        before = database.failures
+        database.failures += 1
+        database._away = "found just now"
+        database.is_back(before)
+        assert database.is_away
+        database.is_back(database.failures)
+        assert not database.is_away
+
+
 @pytest.mark.usefixtures("short_timeouts")
 def test_feedback_finds_a_record_that_is_still_spooled(outage: Outage, tmp_path: Path) -> None:
     record, other = a_record(3), a_record(4)

@@ -41,6 +41,7 @@ class Database:
         self._is_remote = self.engine.dialect.name != "sqlite"
         self._is_migrated = False
         self._away: str | None = "it has not been reached yet"
+        self.failures = 0  # how often it was found to be away
 
     @property
     def is_away(self) -> bool:
@@ -48,7 +49,7 @@ class Database:
         return self._away is not None
 
     def migrate(self) -> None:
-        """Bring the schema up to date.
+        """Bring the schema up to date, and try that it can be written to.
 
         Raises:
             StoreUnavailableError: the database can't be reached or refuses.
@@ -56,10 +57,20 @@ class Database:
         """
         with self._watched():
             migrate(self.engine)
+            # A locked SQLite file can still be read, so that the schema alone proves little.
+            with self._writing.begin():
+                pass
         self._is_migrated = True
 
-    def is_back(self) -> None:
-        """Say that the database is there, after `migrate` and whatever else had to be done."""
+    def is_back(self, failures: int) -> None:
+        """Say that the database is there, after `migrate` and whatever else had to be done.
+
+        Args:
+            failures: how many there were before that began. Another thread's since then is newer
+                than what is said here, and counts.
+        """
+        if self.failures != failures:
+            return
         if self._away is not None:
             _log.info("the database is there")
         self._away = None
@@ -107,6 +118,7 @@ class Database:
             raise
         except (exc.DBAPIError, exc.TimeoutError) as error:
             reason = str(error.orig if isinstance(error, exc.DBAPIError) else error).strip()
+            self.failures += 1
             self._away = reason or type(error).__name__
             self._on_away()
             raise StoreUnavailableError(f"the database is away: {self._away}") from error

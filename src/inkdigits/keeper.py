@@ -92,11 +92,12 @@ class Keeper:
 
     def flush(self, *, wait: bool = True) -> int:
         """Write what is spooled; `Store.flush_spool` says more. Not wait: leave it to another."""
+        failures = self.database.failures
         if self.database.is_away:
             self.database.migrate()
         count = self.spool.drain(self._replay, wait=wait)
         # Only now: as long as the spool can't be written, nobody else need try and wait.
-        self.database.is_back()
+        self.database.is_back(failures)
         if count:
             self._count(replayed=count)
             _log.info("took up %d spooled predictions", count)
