@@ -27,7 +27,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from inkdigits import payload
-from inkdigits.answer import elapsed_ms, error_body, keep, prediction_body
+from inkdigits.answer import elapsed_ms, error_body, explanation_body, keep, prediction_body
 from inkdigits.artifact import ArtifactMetadata
 from inkdigits.config import Settings
 from inkdigits.errors import (
@@ -68,6 +68,7 @@ _ANSWERS: tuple[tuple[type[InkdigitsError], int, str], ...] = (
     (payload.InvalidJsonError, 400, "invalid_json"),
     (payload.MissingFieldError, 400, "missing_field"),
     (payload.WrongShapeError, 422, "wrong_shape"),
+    (payload.InvalidRiskError, 422, "invalid_risk"),
     (payload.TooManyPicturesError, 413, "too_many_pictures"),
     (payload.InvalidBase64Error, 400, "invalid_base64"),
     (payload.InvalidDataUrlError, 400, "invalid_data_url"),
@@ -201,13 +202,19 @@ def create_app(settings: Settings, reader: Reader, store: Store | None = None) -
             check()
         with_ink = payload.flag(request, "ink", default=False)
         to_keep = payload.flag(request, "record", default=True)
-        pictures = payload.requested_pictures(request, settings.max_batch)
+        wish = payload.requested(request, settings.max_batch)
         log = store if to_keep else None
-        if isinstance(pictures, bytes):
-            prediction = reader.predict(pictures)
+        if isinstance(wish.pictures, bytes):
+            why: dict[str, object] = {}
+            if wish.explain:
+                explanation = reader.explain(wish.pictures, risk=wish.risk)
+                prediction = explanation.prediction
+                why = {"explanation": explanation_body(explanation)}
+            else:
+                prediction = reader.predict(wish.pictures, risk=wish.risk)
             g.outcome = {"decision": prediction.decision}
-            return _answer(log, prediction, pictures, with_ink=with_ink)
-        results = _read_batch(reader, pictures)
+            return {**_answer(log, prediction, wish.pictures, with_ink=with_ink), **why}
+        results = _read_batch(reader, wish.pictures, wish.risk)
         failures = sum(isinstance(result, ImageError) for _, result in results)
         g.outcome = {"pictures": len(results), "failed": failures}
         return {
@@ -232,7 +239,7 @@ def _answer(
 
 
 def _read_batch(
-    reader: Reader, texts: list[str]
+    reader: Reader, texts: list[str], risk: float | None
 ) -> list[tuple[bytes | None, Prediction | ImageError]]:
     """Read a batch in order; what is wrong with a picture comes back in that picture's place."""
     decoded: list[bytes | ImageError] = []
@@ -242,7 +249,7 @@ def _read_batch(
         except ImageError as error:
             decoded.append(error)
     pictures = [picture for picture in decoded if isinstance(picture, bytes)]
-    read = iter(reader.predict_batch(pictures, on_error="return") if pictures else ())
+    read = iter(reader.predict_batch(pictures, on_error="return", risk=risk) if pictures else ())
     return [
         (picture, next(read)) if isinstance(picture, bytes) else (None, picture)
         for picture in decoded

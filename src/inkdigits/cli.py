@@ -10,16 +10,24 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+from PIL import Image
 
 from inkdigits import history_commands, training_commands
 from inkdigits.errors import ImageError, InkdigitsError
-from inkdigits.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION
+from inkdigits.options import (
+    ASKED_RISK_OPTION,
+    JSON_OPTION,
+    MODEL_OPTION,
+    READER_DEVICE_OPTION,
+    say,
+)
 
 if TYPE_CHECKING:
-    from inkdigits.inference import Prediction
+    from inkdigits.decision import AcceptThreshold
+    from inkdigits.inference import DigitReader, Prediction
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 FILES_AT_A_TIME = 64
@@ -69,6 +77,7 @@ def main() -> None:
     help="Serve the page beside the API.  [default: on; env: INKDIGITS_PAGE]",
 )
 @MODEL_OPTION
+@ASKED_RISK_OPTION
 def serve(
     host: str | None,
     port: int | None,
@@ -77,6 +86,7 @@ def serve(
     *,
     page: bool | None,
     model_path: Path | None,
+    risk: float | None,
 ) -> None:
     """Serve the page and the HTTP API until Ctrl-C.
 
@@ -92,6 +102,7 @@ def serve(
         "threads": threads,
         "page": None if page is None else "on" if page else "off",
         "model_path": model_path,
+        "risk": risk,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     serve_forever(replace(Settings.from_env(), **given))
@@ -101,40 +112,120 @@ def serve(
 @click.argument("paths", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
 @MODEL_OPTION
 @READER_DEVICE_OPTION
+@ASKED_RISK_OPTION
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Name the runner-up, and write the ink and a map of what spoke for the digit.",
+)
+@click.option(
+    "--explain-to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the pictures of --explain.  [default: beside each file]",
+)
 @JSON_OPTION
-def predict(paths: Sequence[Path], model_path: Path | None, device: Any, *, as_json: bool) -> None:
+def predict(
+    paths: Sequence[Path],
+    model_path: Path | None,
+    device: Any,
+    risk: float | None,
+    folder: Path | None,
+    *,
+    explain: bool,
+    as_json: bool,
+) -> None:
     """Read the digit in each picture; a folder stands for the pictures in it.
 
     Pictures may be PNG, JPEG, WebP, BMP, GIF or TIFF, of any size. A line that says "review" is
     a reading that isn't sure enough to be used unseen. Exit code 1 if any file can't be read.
+
+    With --explain NAME.png gets NAME.ink.png, the 28×28 ink, and NAME.saliency.png, in which
+    orange spoke for the digit and blue against.
     """
     from inkdigits.inference import load
 
+    if folder is not None and not explain:
+        raise click.UsageError("--explain-to needs --explain")
     files = list(_expand(paths))
-    reader = load(model_path, device=device)
+    reader = load(model_path, device=device, risk=risk)
+    if risk is not None:
+        say(_costs(reader.metadata.policy.choice(risk), risk))
     failed = 0
     rows: list[dict[str, Any]] = []
     width = max(len(str(path)) for path in files)
     if not as_json:
         click.echo(f"{'file':<{width}}  digit  confidence  decision")
-    for start in range(0, len(files), FILES_AT_A_TIME):
-        some = files[start : start + FILES_AT_A_TIME]
-        for path, answer in zip(some, reader.predict_batch(some, on_error="return"), strict=True):
-            if isinstance(answer, ImageError):
-                failed += 1
-                row: dict[str, Any] = {"file": str(path), "error": str(answer)}
-                line = f"{path!s:<{width}}  error: {answer}"
-            else:
-                row = {"file": str(path), **_as_json(answer)}
-                line = f"{path!s:<{width}}  {_as_line(answer)}"
-            if as_json:
-                rows.append(row)
-            else:
-                click.echo(line)
+    for path, answer in _read(reader, files, folder, explain=explain):
+        if isinstance(answer, ImageError):
+            failed += 1
+            row: dict[str, Any] = {"file": str(path), "error": str(answer)}
+            line = f"{path!s:<{width}}  error: {answer}"
+        else:
+            prediction, why, words = answer
+            row = {"file": str(path), **_as_json(prediction), **why}
+            line = f"{path!s:<{width}}  {_as_line(prediction)}{words}"
+        if as_json:
+            rows.append(row)
+        else:
+            click.echo(line)
     if as_json:
         click.echo(json.dumps({"model_version": reader.model_version, "predictions": rows}))
     if failed:
         raise click.ClickException(f"{failed} of {len(files)} files can't be read")
+
+
+Read: TypeAlias = "tuple[Prediction, dict[str, Any], str]"
+"""A prediction, with its explanation for a program and for a person, empty where none is."""
+
+
+def _read(
+    reader: DigitReader, files: Sequence[Path], folder: Path | None, *, explain: bool
+) -> Iterator[tuple[Path, Read | ImageError]]:
+    if explain:
+        for path in files:
+            try:
+                yield path, _explained(reader, path, folder or path.parent)
+            except ImageError as error:
+                yield path, error
+        return
+    for start in range(0, len(files), FILES_AT_A_TIME):
+        some = files[start : start + FILES_AT_A_TIME]
+        for path, answer in zip(some, reader.predict_batch(some, on_error="return"), strict=True):
+            yield path, answer if isinstance(answer, ImageError) else (answer, {}, "")
+
+
+def _explained(reader: DigitReader, path: Path, folder: Path) -> Read:
+    """Explain a reading, and write its two pictures into ``folder``."""
+    explanation = reader.explain(path)
+    prediction, second = explanation.prediction, explanation.runner_up
+    ink, saliency = folder / f"{path.stem}.ink.png", folder / f"{path.stem}.saliency.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(prediction.ink).save(ink)
+        saliency.write_bytes(explanation.overlay)
+    except OSError as error:
+        raise click.ClickException(f"can't write into {folder}: {error.strerror}") from error
+    why = {
+        "runner_up": second,
+        "runner_up_probability": explanation.runner_up_probability,
+        "ink_png": str(ink),
+        "saliency_png": str(saliency),
+    }
+    if second is None:
+        return prediction, why, ""
+    share = f"{100 * explanation.runner_up_probability:.2f} %"
+    return prediction, why, f"; runner-up {second} ({share})"
+
+
+def _costs(choice: AcceptThreshold | None, risk: float) -> str:
+    """What a stated risk costs, in a line."""
+    if choice is None or choice.threshold is None:
+        return f"risk {risk:g}: this model can't keep it, so nothing is accepted"
+    return (
+        f"risk {risk:g}: accepted from confidence {choice.threshold:g} up, which was "
+        f"{100 * choice.coverage:.2f} % of {choice.n:,} calibration digits"
+    )
 
 
 def _expand(paths: Sequence[Path]) -> Iterator[Path]:
