@@ -7,18 +7,17 @@ Exit codes: 0 done; 1 something could not be done, with one line on standard err
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
-from PIL import Image
 
 from inkdigits import history_commands, training_commands
 from inkdigits.errors import ImageError, InkdigitsError
 from inkdigits.options import (
-    ASKED_RISK_OPTION,
     JSON_OPTION,
     MODEL_OPTION,
     READER_DEVICE_OPTION,
@@ -76,8 +75,13 @@ def main() -> None:
     default=None,
     help="Serve the page beside the API.  [default: on; env: INKDIGITS_PAGE]",
 )
+@click.option(
+    "--risk",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Tolerated share of wrong readings among the accepted, for requests that state none.  "
+    "[default: the model's own; env: INKDIGITS_RISK]",
+)
 @MODEL_OPTION
-@ASKED_RISK_OPTION
 def serve(
     host: str | None,
     port: int | None,
@@ -85,8 +89,8 @@ def serve(
     threads: int | None,
     *,
     page: bool | None,
-    model_path: Path | None,
     risk: float | None,
+    model_path: Path | None,
 ) -> None:
     """Serve the page and the HTTP API until Ctrl-C.
 
@@ -112,7 +116,11 @@ def serve(
 @click.argument("paths", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
 @MODEL_OPTION
 @READER_DEVICE_OPTION
-@ASKED_RISK_OPTION
+@click.option(
+    "--risk",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Tolerated share of wrong readings among the accepted.  [default: the model's own]",
+)
 @click.option(
     "--explain",
     is_flag=True,
@@ -122,7 +130,9 @@ def serve(
     "--explain-to",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the pictures of --explain.  [default: beside each file]",
+    default=Path("outputs/explanations"),
+    show_default=True,
+    help="Folder for the pictures of --explain.",
 )
 @JSON_OPTION
 def predict(
@@ -130,7 +140,7 @@ def predict(
     model_path: Path | None,
     device: Any,
     risk: float | None,
-    folder: Path | None,
+    folder: Path,
     *,
     explain: bool,
     as_json: bool,
@@ -140,13 +150,11 @@ def predict(
     Pictures may be PNG, JPEG, WebP, BMP, GIF or TIFF, of any size. A line that says "review" is
     a reading that isn't sure enough to be used unseen. Exit code 1 if any file can't be read.
 
-    With --explain NAME.png gets NAME.ink.png, the 28×28 ink, and NAME.saliency.png, in which
-    orange spoke for the digit and blue against.
+    --explain writes NAME.ink.png, what the model saw, and NAME.saliency.png, in which orange
+    spoke for the digit and blue against.
     """
     from inkdigits.inference import load
 
-    if folder is not None and not explain:
-        raise click.UsageError("--explain-to needs --explain")
     files = list(_expand(paths))
     reader = load(model_path, device=device, risk=risk)
     if risk is not None:
@@ -156,7 +164,8 @@ def predict(
     width = max(len(str(path)) for path in files)
     if not as_json:
         click.echo(f"{'file':<{width}}  digit  confidence  decision")
-    for path, answer in _read(reader, files, folder, explain=explain):
+    explain_to = folder if explain else None
+    for path, answer in _read(reader, files, explain_to):
         if isinstance(answer, ImageError):
             failed += 1
             row: dict[str, Any] = {"file": str(path), "error": str(answer)}
@@ -180,12 +189,15 @@ Read: TypeAlias = "tuple[Prediction, dict[str, Any], str]"
 
 
 def _read(
-    reader: DigitReader, files: Sequence[Path], folder: Path | None, *, explain: bool
+    reader: DigitReader, files: Sequence[Path], explain_to: Path | None
 ) -> Iterator[tuple[Path, Read | ImageError]]:
-    if explain:
+    if explain_to is not None:
+        named: Counter[str] = Counter()
         for path in files:
+            named[path.stem] += 1
+            number = f"-{named[path.stem]}" if named[path.stem] > 1 else ""
             try:
-                yield path, _explained(reader, path, folder or path.parent)
+                yield path, _explained(reader, path, explain_to / f"{path.stem}{number}")
             except ImageError as error:
                 yield path, error
         return
@@ -195,17 +207,20 @@ def _read(
             yield path, answer if isinstance(answer, ImageError) else (answer, {}, "")
 
 
-def _explained(reader: DigitReader, path: Path, folder: Path) -> Read:
-    """Explain a reading, and write its two pictures into ``folder``."""
+def _explained(reader: DigitReader, path: Path, target: Path) -> Read:
+    """Explain a reading, and write its two pictures beside ``target``, which names them."""
+    from PIL import Image
+
     explanation = reader.explain(path)
     prediction, second = explanation.prediction, explanation.runner_up
-    ink, saliency = folder / f"{path.stem}.ink.png", folder / f"{path.stem}.saliency.png"
+    ink = target.with_name(f"{target.name}.ink.png")
+    saliency = target.with_name(f"{target.name}.saliency.png")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(prediction.ink).save(ink)
         saliency.write_bytes(explanation.overlay)
     except OSError as error:
-        raise click.ClickException(f"can't write into {folder}: {error.strerror}") from error
+        raise click.ClickException(f"can't write into {target.parent}: {error.strerror}") from error
     why = {
         "runner_up": second,
         "runner_up_probability": explanation.runner_up_probability,
@@ -249,7 +264,14 @@ def _as_json(prediction: Prediction) -> dict[str, Any]:
         "decision": prediction.decision,
         "reason": prediction.reason,
         "novelty": prediction.novelty,
+        **_stated(prediction),
     }
+
+
+def _stated(prediction: Prediction) -> dict[str, float | None]:
+    if prediction.risk is None:
+        return {}
+    return {"risk": prediction.risk, "coverage": prediction.coverage}
 
 
 def _as_line(prediction: Prediction) -> str:

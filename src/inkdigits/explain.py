@@ -1,4 +1,4 @@
-"""Why a digit was read: what hiding parts of the ink does to its probability; the runner-up.
+"""Why a digit was read: what hiding parts of the ink does to its odds, and the runner-up.
 
 Occlusion: a patch of paper slides over the ink, and the network reads each variant (Zeiler and
 Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2). It needs
@@ -27,7 +27,7 @@ PATCH = 5
 STRIDE = 2
 # Side of a pixel of ink in the overlay, in pixels.
 SCALE = 10
-# Nats that get the full colour: hiding such a part makes the digit e times less likely or more.
+# Nats that always get the full colour; where none has as much, the map is pale.
 _FULL_COLOUR = 1.0
 _FOR = np.array([214, 69, 0], np.float32)
 _AGAINST = np.array([0, 92, 190], np.float32)
@@ -50,9 +50,9 @@ class Explanation:
 
     Attributes:
         prediction: the reading.
-        saliency: (28, 28) float32, in nats: how much less likely, in logarithms, the digit is
-            when the ink around a pixel is hidden; negative where it is then more likely. Zeros
-            where nothing was read.
+        saliency: (28, 28) float32, in nats: by how much the logarithm of the digit's odds falls
+            when the ink around a pixel is hidden; negative where it rises. Zeros where nothing
+            was read.
         runner_up: the second likeliest digit; None where nothing was read.
         runner_up_probability: its calibrated probability, 0 to 1; 0.0 where nothing was read.
         overlay: PNG file, 280x280 RGB: dark ink on white paper, orange where it speaks for the
@@ -106,14 +106,14 @@ def occlusion(
     Args:
         read: ink (N, 28, 28) uint8 to probabilities (N, 10).
         ink: (28, 28) uint8.
-        digit: 0 to 9, whose probability is watched.
+        digit: 0 to 9, whose odds are watched: near certainty its probability hardly moves.
         patch: side of the square of paper, in pixels.
         stride: from one place of it to the next, in pixels, at most ``patch``.
 
     Returns:
-        (28, 28) float32, in nats: log probability of the digit with the ink as it is, less that
-        with a patch over it, averaged over the patches that hide the pixel. 0 where no patch
-        hides any ink.
+        (28, 28) float32, in nats: log odds of the digit with the ink as it is, less those with a
+        patch over it, averaged over the patches that hide the pixel. 0 where no patch hides any
+        ink.
     """
     height, width = ink.shape
     # From outside the edge, so that what is at the edge is hidden as often as the rest.
@@ -127,7 +127,9 @@ def occlusion(
     variants = np.repeat(ink[None], len(places) + 1, axis=0)
     for variant, place in zip(variants[1:], places, strict=True):
         variant[place] = 0
-    logs = np.log(np.maximum(read(variants)[:, digit], _LEAST))
+    shares = np.maximum(read(variants), _LEAST)
+    # The others' sum rather than 1 less the digit's share, which would round to 0.
+    logs = np.log(shares[:, digit]) - np.log(np.delete(shares, digit, axis=1).sum(axis=1))
     total = np.zeros(ink.shape)
     times = np.zeros(ink.shape)
     for place, drop in zip(places, logs[0] - logs[1:], strict=True):

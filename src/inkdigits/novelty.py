@@ -158,7 +158,7 @@ class NoveltyScorer:
             with np.load(content, allow_pickle=False) as archive:
                 parameters = {name: archive[name].astype(np.float32) for name in archive.files}
             return cls(method, parameters)  # type: ignore[arg-type]  # checked when made
-        except (ValueError, binascii.Error, zipfile.BadZipFile, OSError, TypeError) as error:
+        except (ValueError, binascii.Error, zipfile.BadZipFile, OSError, EOFError) as error:
             raise ArtifactCorruptError(
                 f"the artifact's novelty parameters can't be used: {error}"
             ) from error
