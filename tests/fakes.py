@@ -14,7 +14,11 @@ import numpy as np
 from PIL import Image
 
 from inkdigits.errors import ImageError, ImageTooLargeError, UnreadableImageError
+from inkdigits.explain import Explanation, overlay
 from inkdigits.inference import Picture, Prediction
+
+STRICTEST_RISK = 0.002
+"""A FakeReader accepts nothing at a risk below it."""
 
 
 class FakeReader:
@@ -43,7 +47,7 @@ class FakeReader:
         self.read: list[bytes] = []
         self._lock = threading.Lock()
 
-    def predict(self, picture: Picture) -> Prediction:
+    def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
         if self.failure is not None:
             raise self.failure
         time.sleep(self.delay)
@@ -58,6 +62,7 @@ class FakeReader:
         except OSError as error:
             raise UnreadableImageError("This is not a picture that can be decoded.") from error
         blank = bool(levels.min() == levels.max())
+        strict = risk is not None and risk < STRICTEST_RISK
         probabilities = [0.1] * 10 if blank else [0.01] * 10
         if not blank:
             probabilities[self.digit] = 0.91
@@ -65,22 +70,32 @@ class FakeReader:
             digit=None if blank else self.digit,
             confidence=0.0 if blank else 0.91,
             probabilities=tuple(probabilities),
-            decision="reject" if blank else "accept",
+            decision="reject" if blank else "review" if strict else "accept",
             reason="blank" if blank else None,
             novelty=None if blank else -3.1,
             ink=np.zeros((28, 28), np.uint8),
             model_version=self.model_version,
             preprocessing_ms=0.25,
             inference_ms=0.5,
+            risk=risk,
+            coverage=None if risk is None else 0.0 if strict else 0.99,
         )
 
+    def explain(self, picture: Picture, *, risk: float | None = None) -> Explanation:
+        prediction = self.predict(picture, risk=risk)
+        saliency = np.linspace(-1, 1, 784, dtype=np.float32).reshape(28, 28)
+        picture = overlay(prediction.ink, saliency)
+        if prediction.digit is None:
+            return Explanation(prediction, saliency * 0, None, 0.0, picture)
+        return Explanation(prediction, saliency, (self.digit + 1) % 10, 0.01, picture)
+
     def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: str = "raise"
+        self, pictures: Sequence[Picture], *, on_error: str = "raise", risk: float | None = None
     ) -> list[Prediction | ImageError]:
         answers: list[Prediction | ImageError] = []
         for picture in pictures:
             try:
-                answers.append(self.predict(picture))
+                answers.append(self.predict(picture, risk=risk))
             except ImageError as error:
                 if on_error == "raise":
                     raise

@@ -13,12 +13,14 @@ import pytest
 import werkzeug.formparser
 from fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from flask.testing import FlaskClient
+from PIL import Image
 
 from inkdigits.app import create_app
 from inkdigits.config import Settings
 from inkdigits.errors import ArtifactCorruptError, UnsupportedImageError
 from inkdigits.refusals import ANSWERS, HTTP_CODES
 
+PNG = "image/png"
 API = Path(__file__).parents[1] / "docs" / "api.md"
 
 FIELDS = [
@@ -125,6 +127,114 @@ class TestWaysToSendAPicture:
         body = json.dumps({"image": as_base64(drawn_digit())})
         for kind in ("application/json; charset=utf-8", "application/vnd.api+json"):
             assert client.post("/predict", data=body, content_type=kind).status_code == 200
+
+
+class TestRisk:
+    def test_no_risk_no_mention_of_one(self, client: FlaskClient) -> None:
+        assert list(client.post("/predict", data=drawn_digit(), content_type=PNG).json) == FIELDS
+
+    def test_risk_in_json_and_in_the_query_come_back_with_their_coverage(
+        self, client: FlaskClient
+    ) -> None:
+        answers = [
+            client.post("/predict", json={"image": as_base64(drawn_digit()), "risk": 0.01}),
+            client.post("/predict?risk=0.01", data=drawn_digit(), content_type=PNG),
+            client.post("/predict?risk=0.01", data={"image": (io.BytesIO(drawn_digit()), "a.png")}),
+        ]
+        for answer in answers:
+            assert answer.status_code == 200
+            assert list(answer.json) == [*FIELDS, "risk", "coverage"]
+            assert (answer.json["risk"], answer.json["coverage"]) == (0.01, 0.99)
+            assert answer.json["decision"] == "accept"
+
+    def test_risk_that_cannot_be_kept_accepts_nothing_and_says_so(
+        self, client: FlaskClient
+    ) -> None:
+        answer = client.post("/predict", json={"image": as_base64(drawn_digit()), "risk": 1e-4})
+        assert (answer.json["decision"], answer.json["coverage"]) == ("review", 0.0)
+
+    def test_risk_holds_for_every_picture_of_a_batch(self, client: FlaskClient) -> None:
+        texts = [as_base64(drawn_digit())] * 2
+        answer = client.post("/predict", json={"images": texts, "risk": 1e-4})
+        assert [p["decision"] for p in answer.json["predictions"]] == ["review"] * 2
+        assert [p["risk"] for p in answer.json["predictions"]] == [1e-4] * 2
+
+    def test_json_goes_before_the_query(self, client: FlaskClient) -> None:
+        body = {"image": as_base64(drawn_digit()), "risk": 0.01}
+        assert client.post("/predict?risk=0.5", json=body).json["risk"] == 0.01
+
+    @pytest.mark.parametrize("risk", [0, 1, -0.1, 1.5, True, "0.01", None, [], float("nan")])
+    def test_risk_that_cannot_be_is_refused_with_its_limits(
+        self, client: FlaskClient, risk: object
+    ) -> None:
+        body = json.dumps({"image": as_base64(drawn_digit()), "risk": risk})
+        response = client.post("/predict", data=body, content_type="application/json")
+        assert code_of(response) == (422, "invalid_risk")
+        assert "above 0 and below 1" in response.json["error"]["message"]
+
+    @pytest.mark.parametrize("risk", ["0", "1", "", "nan", "inf", "much"])
+    def test_risk_in_the_query_that_cannot_be_is_refused(
+        self, client: FlaskClient, risk: str
+    ) -> None:
+        response = client.post(f"/predict?risk={risk}", data=drawn_digit(), content_type=PNG)
+        assert code_of(response) == (422, "invalid_risk")
+
+
+class TestExplanation:
+    @pytest.mark.parametrize("way", ["json", "query"])
+    def test_explanation_has_the_runner_up_and_two_pictures(
+        self, client: FlaskClient, way: str
+    ) -> None:
+        if way == "json":
+            body = {"image": as_base64(drawn_digit()), "explain": True}
+            answer = client.post("/predict", json=body).json
+        else:
+            answer = client.post("/predict?explain=true", data=drawn_digit(), content_type=PNG).json
+        assert list(answer) == [*FIELDS, "explanation"]
+        why = answer["explanation"]
+        assert list(why) == [
+            "runner_up",
+            "runner_up_probability",
+            "ink_png",
+            "saliency_png",
+            "saliency",
+        ]
+        assert (why["runner_up"], why["runner_up_probability"]) == (8, 0.01)
+        sizes = []
+        for name in ("ink_png", "saliency_png"):
+            with Image.open(io.BytesIO(base64.b64decode(why[name], validate=True))) as image:
+                sizes.append((image.format, image.size))
+        assert sizes == [("PNG", (28, 28)), ("PNG", (280, 280))]
+        assert [len(row) for row in why["saliency"]] == [28] * 28
+
+    def test_explanation_and_risk_go_together(self, client: FlaskClient) -> None:
+        body = {"image": as_base64(drawn_digit()), "explain": True, "risk": 1e-4}
+        answer = client.post("/predict", json=body).json
+        assert list(answer) == [*FIELDS, "risk", "coverage", "explanation"]
+        assert answer["decision"] == "review"
+
+    def test_blank_picture_has_no_runner_up(self, client: FlaskClient) -> None:
+        body = {"image": as_base64(blank_picture()), "explain": True}
+        assert client.post("/predict", json=body).json["explanation"]["runner_up"] is None
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"image": as_base64(drawn_digit()), "explain": "yes"},
+            {"image": as_base64(drawn_digit()), "explain": 1},
+            {"images": [as_base64(drawn_digit())], "explain": True},
+        ],
+    )
+    def test_explain_of_another_shape_is_refused(
+        self, client: FlaskClient, body: dict[str, object]
+    ) -> None:
+        response = client.post("/predict", json=body)
+        assert code_of(response) == (422, "wrong_shape")
+        assert "explain" in response.json["error"]["message"]
+
+    def test_picture_that_cannot_be_read_is_not_explained(self, client: FlaskClient) -> None:
+        response = client.post("/predict?explain=true", data=b"text", content_type=PNG)
+        assert code_of(response) == (400, "not_an_image")
 
 
 class TestBatch:

@@ -8,7 +8,8 @@ import torch
 import inkdigits
 from inkdigits import artifact
 from inkdigits.artifact import ArtifactMetadata, read_artifact, seal, shipped_artifact
-from inkdigits.decision import DecisionPolicy
+from inkdigits.backends import OnnxBackend
+from inkdigits.decision import AcceptThreshold, DecisionPolicy
 from inkdigits.errors import (
     ArtifactCorruptError,
     ArtifactError,
@@ -17,6 +18,7 @@ from inkdigits.errors import (
 )
 from inkdigits.export import export, load_weights, with_provenance
 from inkdigits.model import MNISTClassifier
+from inkdigits.novelty import NoveltyScorer
 
 POLICY = DecisionPolicy(0.9, 0.002, 0.95)
 
@@ -52,6 +54,8 @@ def test_sealed_file_is_plain_onnx_that_carries_everything(content):
     assert metadata.labels == tuple(range(10))
     assert metadata.provenance == {"seed": 7}
     assert metadata.architecture == "MNISTClassifier"
+    assert metadata.novelty_method == "energy"
+    assert [output.name for output in session.get_outputs()] == ["logits", "features"]
     assert len(properties["sha256"]) == 64
 
 
@@ -76,8 +80,38 @@ def test_version_changes_with_whatever_changes_an_answer(weights, content):
     first = version(content)
     assert version(with_provenance(content, {"other": 1})) == first
     assert version(export(weights, 1.6, POLICY, {})) != first
+    scorer = NoveltyScorer("nearest", {"references": np.eye(128, dtype=np.float32)})
+    assert version(export(weights, 1.5, POLICY, {}, scorer)) != first
     other = {**weights, "fc2.bias": weights["fc2.bias"] + 1e-3}
     assert version(export(other, 1.5, POLICY, {})) != first
+
+
+def test_scorer_comes_back_and_survives_a_new_provenance(weights, tmp_path):
+    scorer = NoveltyScorer("nearest", {"references": np.eye(128, dtype=np.float32)})
+    target = tmp_path / "scored.onnx"
+    content = export(weights, 1.5, POLICY, {}, scorer)
+    for n, written in enumerate((content, with_provenance(content, {"test": {"n": 3}}))):
+        target.write_bytes(written)
+        backend = OnnxBackend(read_artifact(target), threads=1)
+        assert backend.metadata.novelty_method == "nearest", n
+        assert np.array_equal(backend.scorer.parameters["references"], np.eye(128))
+
+
+def test_policy_with_choices_comes_back_whole():
+    choices = (
+        AcceptThreshold(None, 0.001, 0.95, 0.0, 10, 0, 0),
+        AcceptThreshold(0.9, 0.01, 0.95, 0.5, 10, 5, 0),
+    )
+    policy = DecisionPolicy(0.9, 0.01, 0.95, choices, 0.25)
+    metadata = ArtifactMetadata("v", "MNISTClassifier", 1.5, policy, "nearest")
+    assert ArtifactMetadata.from_properties(metadata.to_properties()) == metadata
+
+
+def test_artifact_of_the_first_version_is_refused_by_its_version():
+    old = properties(artifact_version=1)
+    del old["novelty_method"]
+    with pytest.raises(ArtifactVersionError, match=r"version 1; .* version 2\. Export it again"):
+        ArtifactMetadata.from_properties(old)
 
 
 def test_provenance_is_replaced_and_the_seal_renewed(content, tmp_path):
@@ -141,6 +175,8 @@ def properties(**changes) -> dict[str, str]:
         ({"temperature": None}, ArtifactCorruptError, "temperature"),
         ({"labels": [1, 0]}, ArtifactCorruptError, "labels"),
         ({"policy": {"accept_threshold": 7}}, ArtifactCorruptError, "metadata"),
+        ({"policy": None}, ArtifactCorruptError, "metadata"),
+        ({"policy": {"choices": [{"risk": 0.1}]}}, ArtifactCorruptError, "metadata"),
     ],
 )
 def test_metadata_that_does_not_fit_is_refused(changes, error, problem):
@@ -180,5 +216,5 @@ def test_shipped_artifact_is_sound_and_says_what_it_scores():
     assert test["accuracy"]["low"] < test["accuracy"]["value"] < test["accuracy"]["high"]
     run = json.loads((shipped_artifact().parent / "run.json").read_text())
     assert run["model_version"] == reader.model_version
-    assert run["policy"]["accept_threshold"] == reader.metadata.policy.accept_threshold
+    assert DecisionPolicy.from_dict(run["policy"]) == reader.metadata.policy
     assert np.isclose(run["test"]["accuracy"]["value"], test["accuracy"]["value"])

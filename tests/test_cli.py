@@ -87,6 +87,49 @@ def test_predict_json_is_for_programs(pictures):
     assert answer["model_version"] == inkdigits.load().model_version
 
 
+def test_predict_at_a_stated_risk_says_what_it_costs(pictures):
+    seven_png = pictures / "seven.png"
+    loose = run("predict", "--risk", 0.01, seven_png)
+    assert "calibration digits" in loose.stderr
+    assert loose.stdout.splitlines()[1].endswith("accept")
+    impossible = run("predict", "--risk", 1e-9, seven_png)
+    assert "can't keep it, so nothing is accepted" in impossible.stderr
+    assert impossible.stdout.splitlines()[1].endswith("review")
+    row = json.loads(run("predict", "--json", "--risk", 0.01, seven_png).stdout)["predictions"][0]
+    assert row["risk"] == 0.01
+    assert row["coverage"] == inkdigits.load().metadata.policy.choice(0.01).coverage
+    run("predict", "--risk", 1, seven_png, exit_code=2)
+
+
+def test_predict_explains_by_a_runner_up_and_two_pictures(pictures, tmp_path):
+    folder = tmp_path / "why" / "deeper"
+    more = pictures / "deeper" / "seven.png"
+    more.write_bytes((pictures / "seven.png").read_bytes())
+    result = run("predict", "--explain", "--explain-to", folder, pictures)
+    blank, first, second = result.stdout.splitlines()[1:]
+    assert "runner-up" not in blank
+    assert "; runner-up " in first
+    assert "; runner-up " in second
+    assert {path.name for path in folder.iterdir()} == {
+        *("blank.ink.png", "blank.saliency.png", "seven.ink.png", "seven.saliency.png"),
+        *("seven-2.ink.png", "seven-2.saliency.png"),
+    }
+    with Image.open(folder / "seven.ink.png") as ink:
+        assert (ink.size, ink.mode) == ((28, 28), "L")
+    row = json.loads(run("predict", "--json", "--explain", "--explain-to", folder, more).stdout)[
+        "predictions"
+    ][0]
+    explanation = inkdigits.load().explain(more)
+    assert row["runner_up"] == explanation.runner_up
+    assert Path(row["saliency_png"]).read_bytes() == explanation.overlay
+
+
+def test_predict_that_cannot_write_its_explanation_says_where(pictures, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = run("predict", "--explain", "--explain-to", tmp_path / "file", pictures, exit_code=1)
+    assert f"can't write into {tmp_path / 'file'}" in result.stderr
+
+
 def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):
     result = run(
         "predict", pictures / "notes.txt", pictures / "nowhere.png", pictures / "seven.png",
@@ -118,6 +161,7 @@ def test_training_writes_every_file_that_it_promises(trained):
         "checkpoint.pt",
         "mnist_classifier.onnx",
         "mnist_classifier.pt",
+        "novelty.json",
         "optimal_temperature.json",
         "run.json",
     }
@@ -200,6 +244,10 @@ def test_calibrate_and_export_renew_the_artifact(trained, small_mnist, tmp_path)
     metadata = inkdigits.load(target).metadata
     assert metadata.temperature == saved["temperature"]
     assert metadata.policy.risk == 0.3
+    assert metadata.policy.choice(0.3).threshold == metadata.policy.accept_threshold
+    assert metadata.novelty_method == "nearest"
+    # 75 calibration pictures can't tell the strangest 0.3 % of digits.
+    assert metadata.policy.novelty_threshold is None
     assert metadata.provenance["config"]["epochs"] == 2
 
 
@@ -208,14 +256,17 @@ def test_risk_that_no_threshold_keeps_accepts_nothing_and_says_so(trained, small
     said = []
     from inkdigits.data import load_splits
 
-    _, policy = recipe.calibrate_weights(
+    splits = load_splits(small_mnist)
+    _, policy, _ = recipe.calibrate_weights(
         weights,
-        load_splits(small_mnist).calibration,
+        splits.calibration,
         recipe.Folders(tmp_path, tmp_path, tmp_path),
+        reference=splits.train,
         risk=1e-6,
         report=said.append,
     )
     assert policy.accept_threshold is None
+    assert (policy.choices[0].risk, policy.choices[0].threshold) == (1e-6, None)
     assert "nothing will be accepted" in said[0]
 
 

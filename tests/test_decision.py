@@ -153,6 +153,83 @@ def test_a_confidence_that_cannot_be_is_never_accepted(confidence):
         policy.decide(confidence)
 
 
+def test_choices_say_what_each_risk_costs_in_rising_order():
+    confidence, correct = calibration_set([(0.9995, 2900, 0), (0.95, 100, 6), (0.6, 100, 40)])
+    choices = decision.accept_choices(confidence, correct, risks=(0.01, 0.0005, 0.002, 0.01))
+    assert [c.risk for c in choices] == [0.0005, 0.002, 0.01]
+    strictest, middle, loosest = choices
+    assert (strictest.threshold, strictest.coverage, strictest.n_accepted) == (None, 0.0, 0)
+    assert strictest.n == 3100
+    assert middle == decision.accept_threshold(confidence, correct, risk=0.002)
+    assert (loosest.threshold, loosest.n_accepted, loosest.n_wrong) == (0.7, 3000, 6)
+
+
+def test_choices_refuse_evidence_that_cannot_be():
+    with pytest.raises(DataError, match="same shape"):
+        decision.accept_choices([0.9, 0.8], np.array([True]))
+
+
+CHOICES = (
+    decision.AcceptThreshold(None, 0.001, 0.95, 0.0, 3000, 0, 0),
+    decision.AcceptThreshold(0.9, 0.002, 0.95, 0.99, 3000, 2970, 1),
+    decision.AcceptThreshold(0.5, 0.01, 0.95, 0.997, 3000, 2991, 10),
+)
+
+
+@pytest.mark.parametrize(
+    ("risk", "chosen", "decided"),
+    [
+        (0.0001, None, "review"),
+        (0.001, CHOICES[0], "review"),
+        (0.0019, CHOICES[0], "review"),
+        (0.002, CHOICES[1], "review"),
+        (0.009, CHOICES[1], "review"),
+        (0.01, CHOICES[2], "accept"),
+        (0.5, CHOICES[2], "accept"),
+    ],
+)
+def test_stated_risk_takes_the_next_stricter_choice(risk, chosen, decided):
+    policy = decision.DecisionPolicy(0.5, 0.01, 0.95, CHOICES)
+    assert policy.choice(risk) == chosen
+    assert policy.decide(0.8, risk=risk) == (decided, None)
+
+
+def test_strange_ink_is_rejected_however_sure_the_reading():
+    policy = decision.DecisionPolicy(0.9, 0.002, 0.95, CHOICES, novelty_threshold=0.25)
+    assert policy.decide(1.0, novelty=0.2501) == ("reject", "not_a_digit")
+    assert policy.decide(1.0, novelty=0.2501, risk=0.01) == ("reject", "not_a_digit")
+    assert policy.decide(1.0, novelty=0.25) == ("accept", None)
+    assert policy.decide(1.0) == ("accept", None)
+
+
+def test_ink_in_which_no_digit_is_likelier_than_not_is_unreadable():
+    policy = decision.DecisionPolicy(0.9, 0.002, 0.95, novelty_threshold=0.25)
+    assert policy.decide(0.4999, novelty=0.1) == ("reject", "unreadable")
+    assert policy.decide(0.5, novelty=0.1) == ("review", None)
+    assert policy.decide(0.2, novelty=0.3) == ("reject", "not_a_digit")
+
+
+def test_novelty_that_is_not_a_number_is_never_accepted():
+    policy = decision.DecisionPolicy(0.9, 0.002, 0.95, novelty_threshold=0.25)
+    with pytest.raises(DataError, match="novelty"):
+        policy.decide(1.0, novelty=float("nan"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"choices": CHOICES[::-1]},
+        {"choices": (CHOICES[1], CHOICES[1])},
+        {"novelty_threshold": float("inf")},
+        {"rejected_share": 0.0},
+        {"unreadable_below": 1.5},
+    ],
+)
+def test_a_policy_whose_further_values_are_out_of_range_is_refused(settings):
+    with pytest.raises(ConfigError):
+        decision.DecisionPolicy(0.9, 0.002, 0.95, **settings)
+
+
 @pytest.mark.parametrize(
     "settings",
     [(-0.1, 0.002, 0.95), (1.1, 0.002, 0.95), (0.9, 0.0, 0.95), (0.9, 0.002, 95.0)],

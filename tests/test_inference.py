@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import inkdigits
 from inkdigits.errors import (
     ArtifactCorruptError,
     BackendUnavailableError,
+    ConfigError,
     ImageError,
     ImageTooLargeError,
 )
 from inkdigits.inference import BATCH_SIZE, DigitReader
+from inkdigits.novelty import NoveltyScorer, auroc
 
 
 @pytest.fixture(scope="module")
@@ -124,20 +127,99 @@ def test_mnist_is_read_as_well_as_the_model_card_says(reader, mnist_test):
 
 def test_model_that_answers_in_another_shape_is_refused_at_start(reader):
     class Wrong:
-        def logits(self, batch):
-            return np.zeros((len(batch), 11), np.float32)
+        def answer(self, batch):
+            return np.zeros((len(batch), 11), np.float32), np.ones((len(batch), 128), np.float32)
 
     with pytest.raises(ArtifactCorruptError, match=r"\(2, 11\)"):
-        DigitReader(Wrong(), reader.metadata)
+        DigitReader(Wrong(), reader.metadata, NoveltyScorer())
 
 
 def test_model_that_answers_nan_is_refused_at_start(reader):
     class Broken:
-        def logits(self, batch):
-            return np.full((len(batch), 10), np.nan, np.float32)
+        def answer(self, batch):
+            logits = np.full((len(batch), 10), np.nan, np.float32)
+            return logits, np.ones((len(batch), 128), np.float32)
 
     with pytest.raises(ArtifactCorruptError, match="not finite"):
-        DigitReader(Broken(), reader.metadata)
+        DigitReader(Broken(), reader.metadata, NoveltyScorer())
+
+
+def test_scorer_of_other_features_is_refused_at_start(reader):
+    class Narrow:
+        def answer(self, batch):
+            return np.zeros((len(batch), 10), np.float32), np.ones((len(batch), 5), np.float32)
+
+    scorer = NoveltyScorer("nearest", {"references": np.eye(7, dtype=np.float32)})
+    with pytest.raises(ArtifactCorruptError, match=r"fitted to \(N, 7\)"):
+        DigitReader(Narrow(), reader.metadata, scorer)
+
+
+def deciding(reader, policy):
+    """A reader with the same network and another policy."""
+    return DigitReader(reader._backend, replace(reader.metadata, policy=policy), reader._scorer)
+
+
+def test_what_is_stranger_than_the_threshold_is_rejected_but_still_read(reader):
+    novelty = reader.predict(seven()).novelty
+    policy = replace(reader.metadata.policy, novelty_threshold=novelty - 1e-6)
+    prediction = deciding(reader, policy).predict(seven())
+    assert (prediction.decision, prediction.reason) == ("reject", "not_a_digit")
+    assert (prediction.digit, prediction.novelty) == (7, novelty)
+    policy = replace(policy, novelty_threshold=novelty)
+    assert deciding(reader, policy).predict(seven()).decision == "accept"
+
+
+def test_noise_is_stranger_than_most_digits(reader, digits):
+    noise = np.zeros((50, 28, 28), np.uint8)
+    noise[:, 4:24, 4:24] = np.random.default_rng(0).integers(0, 256, (50, 20, 20))
+    strange = [p.novelty for p in reader.predict_batch(list(noise))]
+    known = [p.novelty for p in reader.predict_batch(list(digits[0][:200]))]
+    assert auroc(known, strange) > 0.7
+
+
+def test_blank_picture_has_no_novelty(reader):
+    assert reader.predict(Image.new("L", (28, 28), 255)).novelty is None
+
+
+def test_onnx_runtime_and_pytorch_agree_on_novelty(reader, torch_reader, digits):
+    pictures = list(digits[0][:300])
+    onnx = np.array([p.novelty for p in reader.predict_batch(pictures)])
+    torch = np.array([p.novelty for p in torch_reader.predict_batch(pictures)])
+    assert np.abs(onnx - torch).max() < 1e-3
+
+
+def test_stated_risk_decides_and_comes_back_with_its_coverage(reader):
+    own = reader.predict(seven())
+    assert (own.decision, own.risk, own.coverage) == ("accept", None, None)
+    stated = reader.predict(seven(), risk=0.03)
+    choice = reader.metadata.policy.choice(0.03)
+    assert choice.risk == 0.02
+    assert (stated.decision, stated.risk, stated.coverage) == ("accept", 0.03, choice.coverage)
+    impossible = reader.predict(seven(), risk=1e-9)
+    assert (impossible.decision, impossible.reason) == ("review", None)
+    assert (impossible.risk, impossible.coverage) == (1e-9, 0.0)
+
+
+def test_risk_given_to_load_holds_until_another_is_stated():
+    strict = inkdigits.load(risk=1e-9)
+    assert [p.decision for p in strict.predict_batch([seven()] * 2)] == ["review"] * 2
+    assert strict.predict(seven(), risk=0.05).decision == "accept"
+
+
+@pytest.mark.parametrize("risk", [0.0, 1.0, -0.1, float("nan")])
+def test_risk_that_cannot_be_is_refused(reader, risk):
+    with pytest.raises(ConfigError, match="risk"):
+        reader.predict(seven(), risk=risk)
+    with pytest.raises(ConfigError, match="risk"):
+        inkdigits.load(risk=risk)
+
+
+@pytest.mark.mnist
+def test_no_more_clean_digits_are_rejected_than_the_policy_tolerates(reader, mnist_test):
+    predictions = reader.predict_batch(list(mnist_test[0]))
+    rejected = sum(p.reason == "not_a_digit" for p in predictions)
+    # Chosen on 3,000 digits, the share itself varies from draw to draw: 0.3 % by some 0.1 points.
+    assert rejected / len(predictions) <= reader.metadata.policy.rejected_share + 0.002
 
 
 def test_device_that_is_not_here_is_an_error():

@@ -64,6 +64,36 @@ def test_remote_reading_is_the_local_one(reader: RemoteReader, model: FakeReader
     assert (there.preprocessing_ms, there.inference_ms) == (0.25, 0.5)
 
 
+def test_risk_goes_along_and_comes_back(reader: RemoteReader, model: FakeReader) -> None:
+    assert reader.predict(drawn_digit()).risk is None
+    asked = reader.predict(drawn_digit(), risk=1e-4)
+    assert (asked.decision, asked.risk, asked.coverage) == ("review", 1e-4, 0.0)
+    (in_batch,) = reader.predict_batch([drawn_digit()], risk=0.01)
+    assert (in_batch.decision, in_batch.risk, in_batch.coverage) == ("accept", 0.01, 0.99)
+    with served(model) as url:
+        strict = RemoteReader(url, risk=1e-4)
+        assert strict.predict(drawn_digit()).decision == "review"
+        assert strict.predict(drawn_digit(), risk=0.01).decision == "accept"
+        strict.close()
+
+
+def test_remote_explanation_is_the_local_one(reader: RemoteReader, model: FakeReader) -> None:
+    here, there = model.explain(drawn_digit()), reader.explain(drawn_digit(), risk=0.01)
+    assert there.prediction.risk == 0.01
+    assert (there.runner_up, there.runner_up_probability) == (8, 0.01)
+    assert there.overlay == here.overlay
+    assert there.saliency.dtype == np.float32
+    assert np.allclose(there.saliency, here.saliency, atol=1e-6)
+
+
+def test_service_that_explains_nothing_is_of_another_version(
+    reader: RemoteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inkdigits.app.explanation_body", lambda _: {"runner_up": 1})
+    with pytest.raises(ModelUnavailableError, match="another shape"):
+        reader.explain(drawn_digit())
+
+
 def test_encoded_picture_goes_as_it_is(reader: RemoteReader, model: FakeReader) -> None:
     picture = drawn_digit("JPEG")
     reader.predict(picture)

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 
 from inkdigits.artifact import read_artifact
+from inkdigits.backends import OnnxBackend, TorchBackend
 from inkdigits.environment import accelerator_name, hardware, versions
 from inkdigits.errors import ConfigError, InkdigitsError
-from inkdigits.inference import OnnxBackend, TorchBackend
 from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import INK_SIZE, standardise
 from inkdigits.timing import BASELINE, BenchmarkResult, Row, race, rows_of

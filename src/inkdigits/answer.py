@@ -14,6 +14,7 @@ from flask import g
 from PIL import Image
 
 from inkdigits.errors import StoreError
+from inkdigits.explain import Explanation
 from inkdigits.inference import Prediction
 from inkdigits.keeper import Outcome
 from inkdigits.logs import fields
@@ -34,9 +35,13 @@ def ink_url(ink: npt.NDArray[np.uint8]) -> str:
     Returns:
         ``data:image/png;base64,…`` of a grey PNG with the same values.
     """
+    return "data:image/png;base64," + _base64_png(ink)
+
+
+def _base64_png(ink: npt.NDArray[np.uint8]) -> str:
     encoded = io.BytesIO()
     Image.fromarray(ink).save(encoded, "PNG")
-    return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
+    return base64.b64encode(encoded.getvalue()).decode("ascii")
 
 
 def elapsed_ms() -> float:
@@ -68,7 +73,21 @@ def prediction_body(
         "inference_time_ms": round(prediction.inference_ms, 3),
         "total_time_ms": elapsed_ms(),
     }
+    if prediction.risk is not None:
+        body |= {"risk": prediction.risk, "coverage": prediction.coverage}
     return {**body, "ink": ink_url(prediction.ink)} if with_ink else body
+
+
+def explanation_body(explanation: Explanation) -> dict[str, Any]:
+    """The JSON of an explanation, as ``docs/api.md`` has it."""
+    return {
+        "runner_up": explanation.runner_up,
+        "runner_up_probability": explanation.runner_up_probability,
+        "ink_png": _base64_png(explanation.prediction.ink),
+        "saliency_png": base64.b64encode(explanation.overlay).decode("ascii"),
+        # float32 has some 7 digits, and nobody acts on the last of them.
+        "saliency": [[round(value, 6) for value in row] for row in explanation.saliency.tolist()],
+    }
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:

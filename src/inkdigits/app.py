@@ -19,7 +19,7 @@ from flask.typing import ResponseReturnValue
 
 from inkdigits import open_inference, payload, refusals
 from inkdigits.access import Gate
-from inkdigits.answer import elapsed_ms, error_body, keep, prediction_body
+from inkdigits.answer import elapsed_ms, error_body, explanation_body, keep, prediction_body
 from inkdigits.artifact import ArtifactMetadata
 from inkdigits.config import Settings
 from inkdigits.errors import ImageError
@@ -191,14 +191,20 @@ def create_app(
             check()
         with_ink = payload.flag(request, "ink", default=False)
         to_keep = payload.flag(request, "record", default=True)
-        pictures = payload.requested_pictures(request, settings.max_batch)
+        wish = payload.requested(request, settings.max_batch)
         log = store if to_keep else None
-        if isinstance(pictures, bytes):
-            prediction = reader.predict(pictures)
+        if isinstance(wish.pictures, bytes):
+            why: dict[str, object] = {}
+            if wish.explain:
+                explanation = reader.explain(wish.pictures, risk=wish.risk)
+                prediction = explanation.prediction
+                why = {"explanation": explanation_body(explanation)}
+            else:
+                prediction = reader.predict(wish.pictures, risk=wish.risk)
             metrics.count_prediction(prediction)
             g.outcome = {"decision": prediction.decision}
-            return _answer(log, prediction, pictures, with_ink=with_ink)
-        results = _read_batch(reader, pictures)
+            return {**_answer(log, prediction, wish.pictures, with_ink=with_ink), **why}
+        results = _read_batch(reader, wish.pictures, wish.risk)
         failures = [result for _, result in results if isinstance(result, ImageError)]
         g.outcome = {"pictures": len(results), "failed": len(failures)}
         for failure in failures:
@@ -228,7 +234,7 @@ def _answer(
 
 
 def _read_batch(
-    reader: Reader, texts: list[str]
+    reader: Reader, texts: list[str], risk: float | None
 ) -> list[tuple[bytes | None, Prediction | ImageError]]:
     """Read a batch in order; what is wrong with a picture comes back in that picture's place."""
     decoded: list[bytes | ImageError] = []
@@ -238,7 +244,7 @@ def _read_batch(
         except ImageError as error:
             decoded.append(error)
     pictures = [picture for picture in decoded if isinstance(picture, bytes)]
-    read = iter(reader.predict_batch(pictures, on_error="return") if pictures else ())
+    read = iter(reader.predict_batch(pictures, on_error="return", risk=risk) if pictures else ())
     return [
         (picture, next(read)) if isinstance(picture, bytes) else (None, picture)
         for picture in decoded

@@ -1,4 +1,4 @@
-"""The artifact: weights, preprocessing version, temperature, threshold and provenance in one file.
+"""The artifact: weights, preprocessing, temperature, policy, novelty and provenance in one file.
 
 It is an ONNX model with all of that as metadata, closed by a seal: its last bytes are one more
 metadata entry, the SHA-256 of every byte before them. Protocol Buffers read a repeated field in
@@ -24,10 +24,13 @@ from inkdigits.errors import (
     ArtifactVersionError,
     ConfigError,
 )
+from inkdigits.novelty import Method
 from inkdigits.preprocessing import MEAN, PREPROCESSING_VERSION, STD
 
-ARTIFACT_VERSION = 1
+ARTIFACT_VERSION = 2
 ARTIFACT_NAME = "mnist_classifier.onnx"
+NOVELTY_PROPERTY = "novelty_parameters"
+"""The metadata entry beside those of ArtifactMetadata, with what novelty was fitted to."""
 # Tag of ModelProto.metadata_props (field 14) and the length of the entry {"sha256": 64 digits}.
 _SEAL_HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"
 _SEAL_LENGTH = len(_SEAL_HEAD) + 64
@@ -41,7 +44,8 @@ class ArtifactMetadata:
         model_version: changes whenever answers may.
         architecture: the class that its weights belong to.
         temperature: divides the logits; above 0.
-        policy: which readings are accepted.
+        policy: which readings are accepted and which rejected.
+        novelty_method: how novelty is scored; what it was fitted to is beside this metadata.
         preprocessing_version: of preprocessing.py; another one is refused.
         mean, std: of standardising; another pair is refused.
         labels: what index i of the logits means.
@@ -52,6 +56,7 @@ class ArtifactMetadata:
     architecture: str
     temperature: float
     policy: DecisionPolicy
+    novelty_method: Method = "energy"
     preprocessing_version: int = PREPROCESSING_VERSION
     mean: float = MEAN
     std: float = STD
@@ -71,25 +76,27 @@ class ArtifactMetadata:
             ArtifactVersionError: made for another version of the artifact or preprocessing.
             ArtifactCorruptError: a field is missing or can't be.
         """
+        # An artifact of another version has other fields; its version says more than their names.
+        found = properties.get("artifact_version")
+        if found is not None and found != str(ARTIFACT_VERSION):
+            raise ArtifactVersionError(
+                f"the artifact is of version {found}; this Inkdigits reads version "
+                f"{ARTIFACT_VERSION}. Export it again from its run, or train it again."
+            )
         missing = [f.name for f in fields(cls) if f.name not in properties]
         if missing:
             raise ArtifactCorruptError(f"the artifact's metadata lacks {', '.join(missing)}")
         try:
             values = {f.name: json.loads(properties[f.name]) for f in fields(cls)}
-            values["policy"] = DecisionPolicy(**values["policy"])
+            values["policy"] = DecisionPolicy.from_dict(values["policy"])
             values["labels"] = tuple(values["labels"])
             metadata = cls(**values)
-        except (json.JSONDecodeError, TypeError, ConfigError) as error:
+        except (json.JSONDecodeError, TypeError, AttributeError, ConfigError) as error:
             raise ArtifactCorruptError(f"the artifact's metadata can't be used: {error}") from error
         metadata._check()
         return metadata
 
     def _check(self) -> None:
-        if self.artifact_version != ARTIFACT_VERSION:
-            raise ArtifactVersionError(
-                f"the artifact is of version {self.artifact_version}; "
-                f"this Inkdigits reads version {ARTIFACT_VERSION}"
-            )
         made_for = (self.preprocessing_version, self.mean, self.std)
         here = (PREPROCESSING_VERSION, MEAN, STD)
         if made_for != here:

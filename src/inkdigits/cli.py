@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -20,7 +21,8 @@ from inkdigits.errors import ImageError, InkdigitsError
 from inkdigits.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION, say
 
 if TYPE_CHECKING:
-    from inkdigits.inference import Prediction
+    from inkdigits.decision import AcceptThreshold
+    from inkdigits.inference import DigitReader, Prediction
 
 FILES_AT_A_TIME = 64
 
@@ -78,6 +80,12 @@ def main() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="The certificate's private key in PEM.  [env: INKDIGITS_TLS_KEY]",
 )
+@click.option(
+    "--risk",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Tolerated share of wrong readings among the accepted, for requests that state none.  "
+    "[default: the model's own; env: INKDIGITS_RISK]",
+)
 @MODEL_OPTION
 def serve(
     host: str | None,
@@ -88,6 +96,7 @@ def serve(
     page: bool | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    risk: float | None,
     model_path: Path | None,
 ) -> None:
     """Serve the page and the HTTP API until Ctrl-C.
@@ -106,6 +115,7 @@ def serve(
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "model_path": model_path,
+        "risk": risk,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     serve_forever(replace(Settings.from_env(), **given))
@@ -133,6 +143,24 @@ def key(name: str) -> None:
 )
 @MODEL_OPTION
 @READER_DEVICE_OPTION
+@click.option(
+    "--risk",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Tolerated share of wrong readings among the accepted.  [default: the model's own]",
+)
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Name the runner-up, and write the ink and a map of what spoke for the digit.",
+)
+@click.option(
+    "--explain-to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("outputs/explanations"),
+    show_default=True,
+    help="Folder for the pictures of --explain.",
+)
 @JSON_OPTION
 @click.option(
     "--out",
@@ -149,7 +177,10 @@ def predict(
     paths: Sequence[Path],
     model_path: Path | None,
     device: Any,
+    risk: float | None,
+    folder: Path,
     *,
+    explain: bool,
     as_json: bool,
     out: Path | None,
     resume: bool,
@@ -160,6 +191,9 @@ def predict(
     Pictures may be PNG, JPEG, WebP, BMP, GIF or TIFF, of any size. A line that says "review" is
     a reading that isn't sure enough to be used unseen. Exit code 1 if any file can't be read.
 
+    --explain writes NAME.ink.png, what the model saw, and NAME.saliency.png, in which orange
+    spoke for the digit and blue against.
+
     With --out, for very many: a SOURCE may also be an archive (.zip, .tar, .tar.gz), a NumPy
     array (.npy) or IDX (MNIST's own files, .gz too). What can't be read gets a row with its error.
     After Ctrl-C or a crash, the same command with --resume goes on.
@@ -167,6 +201,8 @@ def predict(
     if out is not None:
         if device is not None:
             raise click.UsageError("--out reads on the CPU: leave --device out")
+        if risk is not None or explain:
+            raise click.UsageError("--risk and --explain don't go with --out")
         _predict_to_file(paths, out, model_path, workers, as_json=as_json, resume=resume)
         return
     if resume or workers is not None:
@@ -174,26 +210,28 @@ def predict(
     from inkdigits.inference import load
 
     files = list(_expand(paths))
-    reader = load(model_path, device=device)
+    reader = load(model_path, device=device, risk=risk)
+    if risk is not None:
+        say(_costs(reader.metadata.policy.choice(risk), risk))
     failed = 0
     rows: list[dict[str, Any]] = []
     width = max(len(str(path)) for path in files)
     if not as_json:
         click.echo(f"{'file':<{width}}  digit  confidence  decision")
-    for start in range(0, len(files), FILES_AT_A_TIME):
-        some = files[start : start + FILES_AT_A_TIME]
-        for path, answer in zip(some, reader.predict_batch(some, on_error="return"), strict=True):
-            if isinstance(answer, ImageError):
-                failed += 1
-                row: dict[str, Any] = {"file": str(path), "error": str(answer)}
-                line = f"{path!s:<{width}}  error: {answer}"
-            else:
-                row = {"file": str(path), **_as_json(answer)}
-                line = f"{path!s:<{width}}  {_as_line(answer)}"
-            if as_json:
-                rows.append(row)
-            else:
-                click.echo(line)
+    explain_to = folder if explain else None
+    for path, answer in _read(reader, files, explain_to):
+        if isinstance(answer, ImageError):
+            failed += 1
+            row: dict[str, Any] = {"file": str(path), "error": str(answer)}
+            line = f"{path!s:<{width}}  error: {answer}"
+        else:
+            prediction, why, words = answer
+            row = {"file": str(path), **_as_json(prediction), **why}
+            line = f"{path!s:<{width}}  {_as_line(prediction)}{words}"
+        if as_json:
+            rows.append(row)
+        else:
+            click.echo(line)
     if as_json:
         click.echo(json.dumps({"model_version": reader.model_version, "predictions": rows}))
     if failed:
@@ -243,6 +281,65 @@ def _predict_to_file(
         )
 
 
+Read: TypeAlias = "tuple[Prediction, dict[str, Any], str]"
+"""A prediction, with its explanation for a program and for a person, empty where none is."""
+
+
+def _read(
+    reader: DigitReader, files: Sequence[Path], explain_to: Path | None
+) -> Iterator[tuple[Path, Read | ImageError]]:
+    if explain_to is not None:
+        named: Counter[str] = Counter()
+        for path in files:
+            named[path.stem] += 1
+            number = f"-{named[path.stem]}" if named[path.stem] > 1 else ""
+            try:
+                yield path, _explained(reader, path, explain_to / f"{path.stem}{number}")
+            except ImageError as error:
+                yield path, error
+        return
+    for start in range(0, len(files), FILES_AT_A_TIME):
+        some = files[start : start + FILES_AT_A_TIME]
+        for path, answer in zip(some, reader.predict_batch(some, on_error="return"), strict=True):
+            yield path, answer if isinstance(answer, ImageError) else (answer, {}, "")
+
+
+def _explained(reader: DigitReader, path: Path, target: Path) -> Read:
+    """Explain a reading, and write its two pictures beside ``target``, which names them."""
+    from PIL import Image
+
+    explanation = reader.explain(path)
+    prediction, second = explanation.prediction, explanation.runner_up
+    ink = target.with_name(f"{target.name}.ink.png")
+    saliency = target.with_name(f"{target.name}.saliency.png")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(prediction.ink).save(ink)
+        saliency.write_bytes(explanation.overlay)
+    except OSError as error:
+        raise click.ClickException(f"can't write into {target.parent}: {error.strerror}") from error
+    why = {
+        "runner_up": second,
+        "runner_up_probability": explanation.runner_up_probability,
+        "ink_png": str(ink),
+        "saliency_png": str(saliency),
+    }
+    if second is None:
+        return prediction, why, ""
+    share = f"{100 * explanation.runner_up_probability:.2f} %"
+    return prediction, why, f"; runner-up {second} ({share})"
+
+
+def _costs(choice: AcceptThreshold | None, risk: float) -> str:
+    """What a stated risk costs, in a line."""
+    if choice is None or choice.threshold is None:
+        return f"risk {risk:g}: this model can't keep it, so nothing is accepted"
+    return (
+        f"risk {risk:g}: accepted from confidence {choice.threshold:g} up, which was "
+        f"{100 * choice.coverage:.2f} % of {choice.n:,} calibration digits"
+    )
+
+
 def _expand(paths: Sequence[Path]) -> Iterator[Path]:
     from inkdigits.archives import PICTURE_SUFFIXES
 
@@ -266,7 +363,14 @@ def _as_json(prediction: Prediction) -> dict[str, Any]:
         "decision": prediction.decision,
         "reason": prediction.reason,
         "novelty": prediction.novelty,
+        **_stated(prediction),
     }
+
+
+def _stated(prediction: Prediction) -> dict[str, float | None]:
+    if prediction.risk is None:
+        return {}
+    return {"risk": prediction.risk, "coverage": prediction.coverage}
 
 
 def _as_line(prediction: Prediction) -> str:

@@ -58,6 +58,8 @@ class Settings:
         max_bytes: largest request body, in bytes.
         max_pixels: largest picture, in pixels (width times height); larger ones are not decoded.
         max_batch: most pictures in one request.
+        risk: tolerated share of wrong readings among the accepted, where a request states none;
+            None is the model's own.
         log_format: None is text on a terminal and JSON elsewhere.
         log_level: least severe level that is logged.
         graceful_timeout: seconds that requests in flight get to finish when the service stops.
@@ -91,6 +93,7 @@ class Settings:
     max_bytes: int = 10 * MIB
     max_pixels: int = 25_000_000
     max_batch: int = 64
+    risk: float | None = None
     log_format: LogFormat | None = None
     log_level: LogLevel = "info"
     graceful_timeout: int = 30
@@ -202,6 +205,13 @@ def _integer(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+def _share(text: str) -> float:
+    # float() alone would take "1e-3 ", "nan" and "0_1".
+    if not re.fullmatch(r"[0-9]{0,2}\.[0-9]{1,12}", text) or not 0 < float(text) < 1:
+        raise ConfigError("must be a number above 0 and below 1, such as 0.01")
+    return float(text)
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.lower() not in choices:
@@ -282,6 +292,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "INKDIGITS_MAX_BYTES": ("max_bytes", _integer(1024, 1024 * MIB)),
     "INKDIGITS_MAX_PIXELS": ("max_pixels", _integer(784, PILLOW_MAX_PIXELS)),
     "INKDIGITS_MAX_BATCH": ("max_batch", _integer(1, 4096)),
+    "INKDIGITS_RISK": ("risk", _share),
     "INKDIGITS_LOG_FORMAT": ("log_format", _one_of(*get_args(LogFormat))),
     "INKDIGITS_LOG_LEVEL": ("log_level", _one_of(*get_args(LogLevel))),
     "INKDIGITS_GRACEFUL_TIMEOUT": ("graceful_timeout", _integer(0, 3600)),

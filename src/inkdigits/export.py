@@ -12,15 +12,26 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from inkdigits.artifact import ArtifactMetadata, seal
+from inkdigits.artifact import NOVELTY_PROPERTY, ArtifactMetadata, seal
 from inkdigits.decision import DecisionPolicy
 from inkdigits.errors import ArtifactCorruptError
 from inkdigits.model import MNISTClassifier
+from inkdigits.novelty import NoveltyScorer
 from inkdigits.preprocessing import PREPROCESSING_VERSION
 from inkdigits.training_state import weights_digest
 
 INPUT_NAME = "ink"
-OUTPUT_NAME = "logits"
+OUTPUT_NAMES = ("logits", "features")
+# Needs no fitting, so it is there for every network.
+ENERGY = NoveltyScorer("energy")
+
+
+class _Served(MNISTClassifier):
+    """The network with both of its answers, under the same names of parameters."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        features = self.features(x)
+        return self.fc2(features), features
 
 
 def export(
@@ -28,6 +39,7 @@ def export(
     temperature: float,
     policy: DecisionPolicy,
     provenance: Mapping[str, Any],
+    scorer: NoveltyScorer = ENERGY,
 ) -> bytes:
     """A sealed artifact.
 
@@ -37,10 +49,11 @@ def export(
     Args:
         weights: state_dict of MNISTClassifier.
         temperature: divides the logits; above 0.
-        policy: which readings are accepted.
+        policy: which readings are accepted and which rejected.
         provenance: JSON-able; how it was made.
+        scorer: of novelty, fitted to these weights' features.
     """
-    model = MNISTClassifier()
+    model = _Served()
     model.load_state_dict(dict(weights))
     model.eval()
     program = torch.onnx.export(
@@ -50,7 +63,7 @@ def export(
         optimize=False,
         verbose=False,
         input_names=[INPUT_NAME],
-        output_names=[OUTPUT_NAME],
+        output_names=list(OUTPUT_NAMES),
         dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
     )
     if program is None:
@@ -58,13 +71,15 @@ def export(
     proto = program.model_proto
     _remove_traces(proto)
     metadata = ArtifactMetadata(
-        model_version=_version(weights, temperature, policy),
-        architecture=type(model).__name__,
+        model_version=_version(weights, temperature, policy, scorer),
+        architecture=MNISTClassifier.__name__,
         temperature=float(temperature),
         policy=policy,
+        novelty_method=scorer.method,
         provenance=dict(provenance),
     )
-    onnx.helper.set_model_props(proto, metadata.to_properties())
+    properties = {**metadata.to_properties(), NOVELTY_PROPERTY: scorer.to_text()}
+    onnx.helper.set_model_props(proto, properties)
     onnx.checker.check_model(proto)
     return seal(proto.SerializeToString(deterministic=True))
 
@@ -75,7 +90,7 @@ def with_provenance(artifact: bytes, provenance: Mapping[str, Any]) -> bytes:
     properties = {entry.key: entry.value for entry in proto.metadata_props if entry.key != "sha256"}
     metadata = replace(ArtifactMetadata.from_properties(properties), provenance=dict(provenance))
     del proto.metadata_props[:]
-    onnx.helper.set_model_props(proto, metadata.to_properties())
+    onnx.helper.set_model_props(proto, {**properties, **metadata.to_properties()})
     return seal(proto.SerializeToString(deterministic=True))
 
 
@@ -89,10 +104,18 @@ def _remove_traces(proto: onnx.ModelProto) -> None:
         named.doc_string = ""
 
 
-def _version(weights: Mapping[str, Tensor], temperature: float, policy: DecisionPolicy) -> str:
+def _version(
+    weights: Mapping[str, Tensor],
+    temperature: float,
+    policy: DecisionPolicy,
+    scorer: NoveltyScorer,
+) -> str:
     """Equal for equal answers: from all that an answer depends on."""
     content = hashlib.sha256(repr((PREPROCESSING_VERSION, float(temperature), policy)).encode())
     content.update(weights_digest(weights).encode())
+    content.update(scorer.method.encode())
+    for name, value in sorted(scorer.parameters.items()):
+        content.update(name.encode() + value.astype("<f4").tobytes())
     return f"mnist-classifier-{content.hexdigest()[:12]}"
 
 

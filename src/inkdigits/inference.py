@@ -6,15 +6,18 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, overload
+from typing import Literal, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from inkdigits.artifact import ArtifactMetadata, read_artifact
+from inkdigits.backends import Backend, Device, FloatArray, OnnxBackend, TorchBackend
 from inkdigits.calibration import probabilities
 from inkdigits.decision import Decision, Reason
-from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError, ImageError
+from inkdigits.errors import ArtifactCorruptError, DataError, ImageError
+from inkdigits.explain import Explanation, explain
+from inkdigits.novelty import NoveltyScorer
 from inkdigits.preprocessing import (
     DEFAULT_LIMITS,
     INK_SIZE,
@@ -24,13 +27,7 @@ from inkdigits.preprocessing import (
     standardise,
 )
 
-if TYPE_CHECKING:
-    import onnxruntime
-
 __all__ = ["Device", "DigitReader", "Picture", "Prediction", "Reader", "load"]
-
-Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 # Pictures that go through the network together: more gains nothing on a CPU and takes memory
 # (about 150 kB of activations a picture).
@@ -49,11 +46,15 @@ class Prediction:
             ``digit`` is None.
         decision: what to do with it: accept it, let somebody review it, or reject it.
         reason: why it was rejected; None unless ``decision`` is "reject".
-        novelty: how unlike any digit the ink is, higher is stranger; None where not computed.
+        novelty: how unlike any digit the ink is, higher is stranger; None without ink.
         ink: (28, 28) uint8, what the model saw: 0 is paper, 255 is ink.
         model_version: which artifact answered.
         preprocessing_ms: milliseconds from the encoded picture to the ink.
         inference_ms: milliseconds from the ink to the probabilities (a batch's mean).
+        risk: the stated share of wrong readings among the accepted, as it was asked for; None
+            where none was, and the artifact's own counts.
+        coverage: share of calibration digits that are accepted at that risk, 0 to 1; 0 where the
+            risk can't be kept and nothing is accepted. None without ``risk``.
     """
 
     digit: int | None
@@ -66,6 +67,8 @@ class Prediction:
     model_version: str
     preprocessing_ms: float
     inference_ms: float
+    risk: float | None = None
+    coverage: float | None = None
 
 
 class Reader(Protocol):
@@ -75,103 +78,28 @@ class Reader(Protocol):
     def model_version(self) -> str:
         """Names the artifact that answers."""
 
-    def predict(self, picture: Picture) -> Prediction:
+    def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
         """Read one picture; raises an ImageError if it can't be decoded."""
 
-    @overload
-    def predict_batch(self, pictures: Sequence[Picture]) -> list[Prediction]: ...
+    def explain(self, picture: Picture, *, risk: float | None = None) -> Explanation:
+        """Read one picture and show what the reading rests on."""
+
     @overload
     def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: Literal["raise"]
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["raise"] = "raise",
+        risk: float | None = None,
     ) -> list[Prediction]: ...
     @overload
     def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: Literal["return"]
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["return"],
+        risk: float | None = None,
     ) -> list[Prediction | ImageError]: ...
-
-
-class Backend(Protocol):
-    """What computes logits: (N, 1, 28, 28) float32 standardised ink → (N, 10) float32."""
-
-    def logits(self, batch: FloatArray) -> FloatArray:
-        """Logits of a batch."""
-
-
-class OnnxBackend:
-    """ONNX Runtime on the CPU."""
-
-    def __init__(self, artifact: bytes, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Spinning threads would burn the cores that the other workers need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
-                artifact, options, providers=["CPUExecutionProvider"]
-            )
-        # ONNX Runtime's own exceptions have RuntimeError and ValueError as bases, or none at all
-        # but Exception in some releases; its public module of them is this one.
-        except _onnxruntime_errors() as error:
-            raise ArtifactCorruptError(f"ONNX Runtime can't load the artifact: {error}") from error
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
-
-    @property
-    def metadata(self) -> ArtifactMetadata:
-        """What the artifact says of itself."""
-        return ArtifactMetadata.from_properties(self._session.get_modelmeta().custom_metadata_map)
-
-    def logits(self, batch: FloatArray) -> FloatArray:
-        """Logits of a batch."""
-        result: FloatArray = self._session.run([self._output], {self._input: batch})[0]
-        return result
-
-
-def _onnxruntime_errors() -> tuple[type[BaseException], ...]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return (
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.NotImplemented,
-        state.RuntimeException,
-    )
-
-
-class TorchBackend:
-    """PyTorch on a CPU, an NVIDIA GPU (cuda) or an Apple GPU (mps); needs the ``train`` extra."""
-
-    def __init__(self, artifact: bytes, device: Device) -> None:
-        try:
-            import torch
-
-            from inkdigits.export import load_weights
-            from inkdigits.model import MNISTClassifier
-            from inkdigits.train import resolve_device
-        except ModuleNotFoundError as error:
-            raise BackendUnavailableError(
-                f"device {device!r} runs on PyTorch, and {error.name} isn't installed: "
-                "pip install 'inkdigits[train]'"
-            ) from error
-        self._torch = torch
-        self._device = resolve_device(device)
-        model = MNISTClassifier()
-        # Only the counter of training batches is absent; load_weights has compared the rest.
-        model.load_state_dict(load_weights(artifact), strict=False)
-        self._model = model.to(self._device).eval()
-
-    def logits(self, batch: FloatArray) -> FloatArray:
-        """Logits of a batch."""
-        with self._torch.inference_mode():
-            result = self._model(self._torch.from_numpy(batch).to(self._device))
-        answer: FloatArray = result.float().cpu().numpy()
-        return answer
 
 
 class DigitReader:
@@ -181,11 +109,20 @@ class DigitReader:
     """
 
     def __init__(
-        self, backend: Backend, metadata: ArtifactMetadata, limits: Limits = DEFAULT_LIMITS
+        self,
+        backend: Backend,
+        metadata: ArtifactMetadata,
+        scorer: NoveltyScorer,
+        limits: Limits = DEFAULT_LIMITS,
+        risk: float | None = None,
     ) -> None:
         self._backend = backend
+        self._scorer = scorer
         self._limits = limits
+        self._risk = risk
         self.metadata = metadata
+        if risk is not None:
+            metadata.policy.choice(risk)
         self._warm_up()
 
     @property
@@ -195,37 +132,98 @@ class DigitReader:
 
     def _warm_up(self) -> None:
         """Answer once, so that a model which can't is found at start and not by a user."""
-        answer = self._backend.logits(np.zeros((2, 1, INK_SIZE, INK_SIZE), dtype=np.float32))
-        if answer.shape != (2, 10) or not np.isfinite(answer).all():
+        logits, features = self.answer(np.zeros((2, INK_SIZE, INK_SIZE), dtype=np.uint8))
+        if logits.shape != (2, 10) or not np.isfinite(logits).all():
             raise ArtifactCorruptError(
-                f"the model answers a blank batch with shape {answer.shape} instead of (2, 10), "
+                f"the model answers a blank batch with shape {logits.shape} instead of (2, 10), "
                 "or with values that are not finite"
             )
+        try:
+            novelty = self._scorer.score(logits, features)
+        except DataError as error:
+            raise ArtifactCorruptError(f"the artifact can't score novelty: {error}") from error
+        if not np.isfinite(novelty).all():
+            raise ArtifactCorruptError("the novelty of a blank batch is not finite")
 
-    def predict(self, picture: Picture) -> Prediction:
+    def answer(self, inks: npt.NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
+        """The network's own answers to ink that is prepared already.
+
+        Args:
+            inks: (N, 28, 28) uint8, N at least 1, as ``preprocessing.preprocess`` makes it.
+
+        Returns:
+            Logits (N, 10) and features (N, 128), float32.
+        """
+        parts = [
+            self._backend.answer(standardise(inks[start : start + BATCH_SIZE]))
+            for start in range(0, len(inks), BATCH_SIZE)
+        ]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def logits(self, batch: FloatArray) -> FloatArray:
+        """Logits (N, 10) float32 for standardised ink (N, 1, 28, 28) float32, N at least 1."""
+        parts = [
+            self._backend.answer(batch[start : start + BATCH_SIZE])[0]
+            for start in range(0, len(batch), BATCH_SIZE)
+        ]
+        return np.concatenate(parts)
+
+    def probabilities(self, inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """Calibrated probabilities (N, 10) for ink (N, 28, 28) that is prepared already."""
+        return probabilities(self.answer(inks)[0], self.metadata.temperature)
+
+    def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
         """Read one picture.
 
         Args:
             picture: see ``preprocessing.preprocess``.
+            risk: tolerated share of wrong readings among the accepted, between 0 and 1; None is
+                what ``load`` was given, or else the artifact's own. Of the risks in the
+                artifact's policy the loosest that is no looser applies; if even the strictest is
+                looser, or can't be kept, nothing is accepted.
 
         Raises:
             ImageError: the picture can't be read or is over a limit.
+            ConfigError: a risk outside (0, 1).
         """
-        return self.predict_batch([picture])[0]
+        return self.predict_batch([picture], risk=risk)[0]
+
+    def explain(self, picture: Picture, *, risk: float | None = None) -> Explanation:
+        """Read one picture and show what the reading rests on; see ``explain.explain``.
+
+        Args:
+            picture: see ``preprocessing.preprocess``.
+            risk: as for ``predict``.
+
+        Raises:
+            ImageError: the picture can't be read or is over a limit.
+            ConfigError: a risk outside (0, 1).
+        """
+        return explain(self, picture, risk=risk)
 
     @overload
-    def predict_batch(self, pictures: Sequence[Picture]) -> list[Prediction]: ...
-    @overload
     def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: Literal["raise"]
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["raise"] = "raise",
+        risk: float | None = None,
     ) -> list[Prediction]: ...
     @overload
     def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: Literal["return"]
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["return"],
+        risk: float | None = None,
     ) -> list[Prediction | ImageError]: ...
 
     def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: Literal["raise", "return"] = "raise"
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        risk: float | None = None,
     ) -> list[Prediction] | list[Prediction | ImageError]:
         """Read many pictures; answers are in the same order.
 
@@ -233,17 +231,30 @@ class DigitReader:
             pictures: see ``preprocessing.preprocess``.
             on_error: "raise" stops at the first picture that can't be read; "return" puts its
                 error in its place and goes on.
+            risk: as for ``predict``.
 
         Raises:
             ImageError: with "raise", of the first picture that can't be read.
+            ConfigError: a risk outside (0, 1).
         """
+        terms = self._terms(self._risk if risk is None else risk)
         answers: list[Prediction | ImageError] = []
         for start in range(0, len(pictures), BATCH_SIZE):
-            answers += self._read(pictures[start : start + BATCH_SIZE], on_error)
+            answers += self._read(pictures[start : start + BATCH_SIZE], on_error, terms)
         return answers
 
+    def _terms(self, risk: float | None) -> tuple[float | None, float | None]:
+        """The stated risk and the coverage that it leaves."""
+        if risk is None:
+            return None, None
+        choice = self.metadata.policy.choice(risk)
+        return risk, 0.0 if choice is None else choice.coverage
+
     def _read(
-        self, pictures: Sequence[Picture], on_error: Literal["raise", "return"]
+        self,
+        pictures: Sequence[Picture],
+        on_error: Literal["raise", "return"],
+        terms: tuple[float | None, float | None],
     ) -> list[Prediction | ImageError]:
         inks: list[npt.NDArray[np.uint8] | ImageError] = []
         milliseconds: list[float] = []
@@ -260,47 +271,55 @@ class DigitReader:
             i: ink for i, ink in enumerate(inks) if isinstance(ink, np.ndarray) and ink.any()
         }
         started = time.perf_counter()
-        rows: dict[int, npt.NDArray[np.float64]] = {}
+        rows: dict[int, tuple[npt.NDArray[np.float64], float]] = {}
         if with_ink:
-            logits = self._backend.logits(standardise(np.stack(list(with_ink.values()))))
-            rows = dict(
-                zip(with_ink, probabilities(logits, self.metadata.temperature), strict=True)
-            )
+            logits, features = self.answer(np.stack(list(with_ink.values())))
+            shares = probabilities(logits, self.metadata.temperature)
+            novelty = self._scorer.score(logits, features).tolist()
+            rows = dict(zip(with_ink, zip(shares, novelty, strict=True), strict=True))
         inference_ms = (time.perf_counter() - started) * 1000 / max(1, len(with_ink))
         return [
             ink
             if isinstance(ink, ImageError)
-            else self._prediction(ink, rows.get(i), milliseconds[i], inference_ms)
+            else self._prediction(ink, rows.get(i), milliseconds[i], inference_ms, terms)
             for i, ink in enumerate(inks)
         ]
 
     def _prediction(
         self,
         ink: npt.NDArray[np.uint8],
-        row: npt.NDArray[np.float64] | None,
+        row: tuple[npt.NDArray[np.float64], float] | None,
         preprocessing_ms: float,
         inference_ms: float,
+        terms: tuple[float | None, float | None],
     ) -> Prediction:
         decision: Decision
         reason: Reason | None
+        digit: int | None
+        novelty: float | None
+        # What the picture alone shows comes first, then what the network finds in it.
         if row is None:
-            digit, confidence, shares = None, 0.0, UNIFORM
+            digit, confidence, shares, novelty = None, 0.0, UNIFORM, None
             decision, reason, inference_ms = "reject", "blank", 0.0
         else:
-            digit, confidence = int(row.argmax()), float(row.max())
-            shares = tuple(row.tolist())
-            decision, reason = self.metadata.policy.decide(confidence)
+            digit, confidence = int(row[0].argmax()), float(row[0].max())
+            shares, novelty = tuple(row[0].tolist()), row[1]
+            decision, reason = self.metadata.policy.decide(
+                confidence, novelty=novelty, risk=terms[0]
+            )
         return Prediction(
             digit=digit,
             confidence=confidence,
             probabilities=shares,
             decision=decision,
             reason=reason,
-            novelty=None,
+            novelty=novelty,
             ink=ink,
             model_version=self.model_version,
             preprocessing_ms=preprocessing_ms,
             inference_ms=inference_ms,
+            risk=terms[0],
+            coverage=terms[1],
         )
 
 
@@ -310,6 +329,7 @@ def load(
     device: Device | None = None,
     threads: int = 1,
     limits: Limits = DEFAULT_LIMITS,
+    risk: float | None = None,
 ) -> DigitReader:
     """A reader with the artifact at ``path``, verified and warmed up.
 
@@ -320,13 +340,15 @@ def load(
             which the ``train`` extra installs.
         threads: ONNX Runtime's, for one batch.
         limits: sizes of pictures that are refused.
+        risk: what ``predict`` goes by where it isn't given one; None is the artifact's own.
 
     Raises:
         ArtifactError: the artifact is missing, truncated, altered or of another version.
+        ConfigError: a risk outside (0, 1).
         BackendUnavailableError: the device or its library isn't here.
     """
     artifact = read_artifact(path)
     onnx_backend = OnnxBackend(artifact, threads)
     metadata = onnx_backend.metadata
     backend: Backend = onnx_backend if device is None else TorchBackend(artifact, device)
-    return DigitReader(backend, metadata, limits)
+    return DigitReader(backend, metadata, onnx_backend.scorer, limits, risk)

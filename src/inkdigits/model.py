@@ -33,11 +33,15 @@ class MNISTClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, 10) for a batch of standardised ink (B, 1, 28, 28)."""
+        logits: Tensor = self.fc2(self.dropout2(self.features(x)))
+        return logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """What ``fc2`` sees, before dropout: (B, 128), from 0 up; novelty is scored on it."""
         x = self.relu(self.bn1(self.conv1(x)))  # (B, 32, 26, 26)
         x = self.bn2(self.conv2(x))  # (B, 64, 24, 24)
         # Maximum and ReLU commute; pooling first leaves a quarter as much to rectify.
         x = self.dropout1(self.relu(self.pool(x)))  # (B, 64, 12, 12)
         x = torch.flatten(x, 1)  # (B, 9216)
-        x = self.dropout2(self.relu(self.fc1(x)))  # (B, 128)
-        logits: Tensor = self.fc2(x)
-        return logits
+        found: Tensor = self.relu(self.fc1(x))  # (B, 128)
+        return found

@@ -20,7 +20,7 @@ from inkdigits import payload
 from inkdigits.calibration import probabilities
 from inkdigits.config import Settings
 from inkdigits.errors import InkdigitsError
-from inkdigits.inference import BATCH_SIZE, DigitReader, Reader
+from inkdigits.inference import DigitReader, Reader
 from inkdigits.metrics import Metrics
 from inkdigits.tensors import (
     Output,
@@ -74,12 +74,7 @@ class InkModel:
     def infer(self, values: Values) -> Outputs:
         """Run the network on (N, 1, 28, 28) float32."""
         assert isinstance(values, np.ndarray)  # noqa: S101  (as read_input gives FP32)
-        logits = np.concatenate(
-            [
-                self.reader._backend.logits(values[start : start + BATCH_SIZE])
-                for start in range(0, len(values), BATCH_SIZE)
-            ]
-        )
+        logits = self.reader.logits(values)
         shares = probabilities(logits, self.reader.metadata.temperature).astype(np.float32)
         arrays = zip(self.outputs, (logits, shares), strict=True)
         return {s.name: Output(s, array.shape, array) for s, array in arrays}
@@ -184,7 +179,7 @@ def blueprint(
         found = named(name, model_version)
         check()
         encoding = request.headers.get("Content-Encoding", "")
-        body = decompress(payload._body(request), encoding, settings.max_bytes)
+        body = decompress(payload.body(request), encoding, settings.max_bytes)
         document, binary = split(body, request.headers.get(HEADER_LENGTH))
         request_id = document.get("id")
         if not (request_id is None or isinstance(request_id, str)):

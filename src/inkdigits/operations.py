@@ -37,12 +37,13 @@ class Operation:
 
 _FREE: Final[Json] = {"type": "object"}
 _BINARY: Final[Json] = {"type": "string", "contentMediaType": "application/octet-stream"}
+_SHARE: Final[Json] = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
 _BOOLEAN: Final[Json] = {"type": "boolean"}
 _STRING: Final[Json] = {"type": "string"}
 
 _BODY_CODES: Final = (
     *("empty_body", "incomplete_body", "body_too_large", "unsupported_media_type"),
-    *("invalid_json", "missing_field", "wrong_shape", "too_many_pictures"),
+    *("invalid_json", "missing_field", "wrong_shape", "invalid_risk", "too_many_pictures"),
 )
 _PICTURE_CODES: Final = (
     *("invalid_base64", "invalid_data_url", "image_too_large", "unsupported_image"),
@@ -140,6 +141,8 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         query={
             "ink": (_BOOLEAN, "add the 28 x 28 picture that the model saw"),
             "record": (_BOOLEAN, "keep the reading in the prediction log"),
+            "risk": (_SHARE, "tolerated share of wrong readings among the accepted"),
+            "explain": (_BOOLEAN, "add what the reading of a single picture rests on"),
         },
         body=_READING_BODY,
     ),

@@ -8,6 +8,7 @@ PayloadError             the request doesn't carry pictures as docs/api.md says
 ├── InvalidJsonError         the body isn't JSON
 ├── MissingFieldError        the picture's field isn't there
 ├── WrongShapeError          JSON or a form of another shape
+├── InvalidRiskError         a risk that can't be
 └── TooManyPicturesError     more pictures than one request may carry
 UnreadableImageError
 ├── InvalidBase64Error       the text isn't base64
@@ -20,7 +21,8 @@ import base64
 import io
 import json
 import re
-from typing import IO
+from dataclasses import dataclass, replace
+from typing import IO, Any
 
 from flask import Request
 
@@ -28,6 +30,7 @@ from inkdigits.errors import InkdigitsError, UnreadableImageError
 
 # RFC 2397: data:[<mediatype>][;<attribute>=<value>]*[;base64],<data>
 _DATA_URL_HEAD = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*)", re.IGNORECASE)
+_RISK_LIMITS = 'The "risk" must be a number above 0 and below 1, such as 0.01.'
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
@@ -63,6 +66,10 @@ class WrongShapeError(PayloadError):
     """JSON, or a form, of another shape than the one that is taken."""
 
 
+class InvalidRiskError(PayloadError):
+    """The stated risk isn't a share between 0 and 1."""
+
+
 class TooManyPicturesError(PayloadError):
     """More pictures than one request may carry."""
 
@@ -82,28 +89,43 @@ class InMemoryRequest(Request):
         return io.BytesIO()
 
 
-def requested_pictures(request: Request, max_batch: int) -> bytes | list[str]:
-    """Take the picture out of a request, or the texts of a batch of pictures.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request asks for.
+
+    Attributes:
+        pictures: one encoded picture, not empty; or a batch's texts, at least one, to be decoded
+            with ``decode_picture``.
+        risk: tolerated share of wrong readings among the accepted, between 0 and 1; None where
+            none is stated.
+        explain: whether to say what the reading of one picture rests on.
+    """
+
+    pictures: bytes | list[str]
+    risk: float | None = None
+    explain: bool = False
+
+
+def requested(request: Request, max_batch: int) -> Wish:
+    """Take the pictures out of a request, and what it wants of them.
 
     Args:
-        request: JSON, multipart/form-data, or a picture as its whole body.
+        request: JSON, multipart/form-data, or a picture as its whole body. ``risk`` and
+            ``explain`` are in the query, or in the JSON, which goes first.
         max_batch: most pictures in one request.
-
-    Returns:
-        One encoded picture, not empty; or a batch's 1 to ``max_batch`` texts, to be decoded with
-        ``decode_picture``.
 
     Raises:
         PayloadError: one of its subclasses, which the module's docstring lists.
         UnreadableImageError: the one picture is empty, or isn't base64.
     """
     kind = request.mimetype
+    wish = Wish(b"", _risk_of_query(request), flag(request, "explain", default=False))
     if kind == "multipart/form-data":
-        return _picture_of_form(request)
+        return replace(wish, pictures=_picture_of_form(request))
     if kind.startswith("image/") or kind == "application/octet-stream":
-        return _body(request)
+        return replace(wish, pictures=body(request))
     if kind == "application/json" or kind.endswith("+json"):
-        return _pictures_of_json(_body(request), max_batch)
+        return _wish_of_json(body(request), max_batch, wish)
     # One byte is enough to tell an empty request from one of the wrong type.
     if not request.stream.read(1):
         raise EmptyBodyError("The request has no body.")
@@ -132,17 +154,24 @@ def flag(request: Request, name: str, *, default: bool) -> bool:
     return value == "true"
 
 
-def _body(request: Request) -> bytes:
-    body: bytes = request.get_data(cache=False)
+def body(request: Request) -> bytes:
+    """The request's whole body.
+
+    Raises:
+        EmptyBodyError: there is none.
+        IncompleteBodyError: it ends before its announced length.
+        BodyTooLargeError: it is over the limit.
+    """
+    content: bytes = request.get_data(cache=False)
     announced, limit = request.content_length, request.max_content_length
-    if announced is not None and len(body) < announced:
-        raise IncompleteBodyError(f"{announced} bytes were announced and {len(body)} came.")
+    if announced is not None and len(content) < announced:
+        raise IncompleteBodyError(f"{announced} bytes were announced and {len(content)} came.")
     # Werkzeug cuts a body of unknown length off at the limit, and doesn't say so.
-    if announced is None and limit is not None and len(body) >= limit:
+    if announced is None and limit is not None and len(content) >= limit:
         raise BodyTooLargeError(f"The body is over the limit of {limit} bytes.")
-    if not body:
+    if not content:
         raise EmptyBodyError("The request has no body.")
-    return body
+    return content
 
 
 def _picture_of_form(request: Request) -> bytes:
@@ -157,7 +186,23 @@ def _picture_of_form(request: Request) -> bytes:
     return picture
 
 
-def _pictures_of_json(body: bytes, max_batch: int) -> bytes | list[str]:
+def _risk_of_query(request: Request) -> float | None:
+    text = request.args.get("risk")
+    if text is None:
+        return None
+    try:
+        return _checked_risk(float(text))
+    except ValueError:
+        raise InvalidRiskError(_RISK_LIMITS) from None
+
+
+def _checked_risk(risk: float) -> float:
+    if not 0 < risk < 1:
+        raise InvalidRiskError(_RISK_LIMITS)
+    return risk
+
+
+def _wish_of_json(body: bytes, max_batch: int, default: Wish) -> Wish:
     try:
         document = json.loads(body)
     # JSON nested deeper than Python's stack is as useless as none.
@@ -169,6 +214,19 @@ def _pictures_of_json(body: bytes, max_batch: int) -> bytes | list[str]:
         raise MissingFieldError('The JSON has neither "image" nor "images".')
     if "image" in document and "images" in document:
         raise WrongShapeError('The JSON must have "image" or "images", not both.')
+    risk, explain = document.get("risk", default.risk), document.get("explain", default.explain)
+    if "risk" in document:
+        if isinstance(risk, bool) or not isinstance(risk, int | float):
+            raise InvalidRiskError(_RISK_LIMITS)
+        risk = _checked_risk(risk)
+    if not isinstance(explain, bool):
+        raise WrongShapeError('"explain" must be true or false.')
+    if explain and "images" in document:
+        raise WrongShapeError('"explain" is for one "image", not for "images".')
+    return Wish(_pictures_of_json(document, max_batch), risk, explain)
+
+
+def _pictures_of_json(document: dict[str, Any], max_batch: int) -> bytes | list[str]:
     if "image" in document:
         if not isinstance(document["image"], str):
             raise WrongShapeError('"image" must be a base64 string or a data URL.')

@@ -1,9 +1,10 @@
 """One training run, from data to a verified artifact with its figures; each step by itself too.
 
 A run's folder holds checkpoint.pt (to resume from), mnist_classifier.pt (the weights),
-optimal_temperature.json (temperature and accept threshold), mnist_classifier.onnx (the artifact)
-and run.json (how it was made and what it scores). The test part of the data is read once, by the
-last step, through the artifact as it will be served; nothing is chosen by it.
+optimal_temperature.json (temperature and policy), novelty.json (what scores novelty),
+mnist_classifier.onnx (the artifact) and run.json (how it was made and what it scores).
+The test part of the data is read once, by the last step, through the artifact as it will be
+served; nothing is chosen by it.
 """
 
 from __future__ import annotations
@@ -30,13 +31,29 @@ from inkdigits.artifact import ARTIFACT_NAME, write_atomically
 from inkdigits.augmentation import augment
 from inkdigits.calibration import CalibrationReport, calibrate, probabilities, reliability_curve
 from inkdigits.data import SPLIT_SEED, Digits, Splits
-from inkdigits.decision import LEVEL, RISK, DecisionPolicy, accept_threshold
+from inkdigits.decision import (
+    LEVEL,
+    RISK,
+    RISKS,
+    DecisionPolicy,
+    NoThresholdError,
+    accept_choices,
+    accept_threshold,
+)
 from inkdigits.environment import hardware, versions
-from inkdigits.errors import DataError, TrainingError
+from inkdigits.errors import ArtifactCorruptError, TrainingError
 from inkdigits.evaluation import Evaluation, evaluate
 from inkdigits.export import export, with_provenance
 from inkdigits.inference import DigitReader, load
 from inkdigits.model import MNISTClassifier
+from inkdigits.novelty import (
+    REFERENCES,
+    REJECTED_SHARE,
+    NoveltyScorer,
+    reject_threshold,
+    stratified_sample,
+)
+from inkdigits.novelty import fit as fit_novelty
 from inkdigits.preprocessing import preprocess
 from inkdigits.train import autocast_dtype, fit, logits
 from inkdigits.training_state import NETWORKS, TrainConfig, weights_digest
@@ -44,6 +61,7 @@ from inkdigits.training_state import NETWORKS, TrainConfig, weights_digest
 CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "mnist_classifier.pt"
 TEMPERATURE_NAME = "optimal_temperature.json"
+NOVELTY_NAME = "novelty.json"
 RUN_NAME = "run.json"
 TEACHER_NAME = "teacher.pt"
 TEACHER_RUN_NAME = "teacher.json"
@@ -125,8 +143,13 @@ def train(
         f"{best.validation_loss:.4f}, accuracy {100 * best.validation_accuracy:.2f} % "
         f"(n = {len(splits.validation):,})"
     )
-    calibration, policy = calibrate_weights(
-        result.weights, splits.calibration, folders, risk=risk, report=report
+    calibration, policy, scorer = calibrate_weights(
+        result.weights,
+        splits.calibration,
+        folders,
+        reference=splits.train,
+        risk=risk,
+        report=report,
     )
     provenance = {
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,7 +173,7 @@ def train(
         "hardware": hardware(),
         "versions": versions(),
     }
-    unmeasured = export(result.weights, calibration.temperature, policy, provenance)
+    unmeasured = export(result.weights, calibration.temperature, policy, provenance, scorer)
     write_atomically(folders.run / ARTIFACT_NAME, unmeasured)
     reader = load(folders.run / ARTIFACT_NAME)
     scores, shares = evaluate_reader(reader, splits.test)
@@ -239,41 +262,64 @@ def calibrate_weights(
     calibration: Digits,
     folders: Folders,
     *,
+    reference: Digits,
     risk: float = RISK,
     report: Callable[[str], None] = lambda _: None,
-) -> tuple[CalibrationReport, DecisionPolicy]:
-    """Fit the temperature and the accept threshold; write optimal_temperature.json and a figure.
+) -> tuple[CalibrationReport, DecisionPolicy, NoveltyScorer]:
+    """Fit temperature, novelty and policy; write them to the run's folder, and a figure.
 
-    When no threshold keeps the risk on these pictures the policy accepts nothing, and ``report``
-    is told why.
+    What is rejected as no digit counts as not accepted, so the risks hold for what is accepted in
+    the end. When no threshold keeps the risk on these pictures the policy accepts nothing, and
+    ``report`` is told why.
+
+    Args:
+        weights: state_dict of MNISTClassifier.
+        calibration: digits that trained nothing and chose nothing.
+        folders: where to write.
+        reference: digits that trained the weights, to fit the novelty to.
+        risk: tolerated share of wrong readings among the accepted.
+        report: told, in a line, what each step found.
 
     Raises:
         DataError: too few pictures to fit a temperature, or all are read right.
     """
     model = MNISTClassifier()
     model.load_state_dict(weights)
-    inks = np.stack([preprocess(ink) for ink in calibration.inks.numpy()])
-    answers = logits(model, torch.from_numpy(inks)).numpy()
+    some = reference[torch.from_numpy(stratified_sample(reference.labels.numpy(), REFERENCES))]
+    scorer = fit_novelty(_answers(model, some)[1], some.labels.numpy())
+    answers, features = _answers(model, calibration)
     labels = calibration.labels.numpy()
     result = calibrate(answers, labels)
     after = probabilities(answers, result.temperature)
+    novelty = scorer.score(answers, features)
+    limit = reject_threshold(novelty)
+    confidence = after.max(axis=1)
+    if limit is not None:
+        confidence = np.where(novelty > limit, 0.0, confidence)
+    right = after.argmax(axis=1) == labels
+    choices = accept_choices(confidence, right, risks=(*RISKS, risk))
     try:
-        chosen = accept_threshold(after.max(axis=1), after.argmax(axis=1) == labels, risk=risk)
-    except DataError as error:
-        policy = DecisionPolicy(None, risk, LEVEL)
+        chosen = accept_threshold(confidence, right, risk=risk)
+    except NoThresholdError as error:
+        threshold = None
         report(f"nothing will be accepted without review: {error}")
     else:
-        policy = DecisionPolicy(chosen.threshold, chosen.risk, chosen.level)
+        threshold = chosen.threshold
         report(
-            f"accepted from confidence {chosen.threshold:g}: {100 * chosen.coverage:.2f} % of the "
+            f"accepted from confidence {threshold:g}: {100 * chosen.coverage:.2f} % of the "
             f"calibration pictures, {chosen.n_wrong} of {chosen.n_accepted:,} wrong"
         )
+    policy = DecisionPolicy(threshold, risk, LEVEL, choices, limit, REJECTED_SHARE)
     before, scaled = result.before, result.after
     report(
         f"calibrated: temperature {result.temperature:.4f}, NLL {before.nll.value:.4f} → "
         f"{scaled.nll.value:.4f}, ECE {100 * before.ece.value:.2f} → "
         f"{100 * scaled.ece.value:.2f} % (n = {result.n:,})"
     )
+    if limit is None:
+        report(f"no picture will be rejected as no digit: {result.n:,} digits are too few to tell")
+    else:
+        report(f"rejected as no digit from novelty ({scorer.method}) {limit:.4f} up")
     _write_json(
         folders.run / TEMPERATURE_NAME,
         {
@@ -282,11 +328,35 @@ def calibrate_weights(
             "calibration": result.to_dict(),
         },
     )
+    _write_json(
+        folders.run / NOVELTY_NAME, {"method": scorer.method, "parameters": scorer.to_text()}
+    )
     figure = plots.reliability_diagram(
         reliability_curve(probabilities(answers, 1.0), labels), reliability_curve(after, labels)
     )
     plots.save(figure, folders.figures / "reliability.png")
-    return result, policy
+    return result, policy, scorer
+
+
+def _answers(
+    model: MNISTClassifier, digits: Digits
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits (N, 10) and features (N, 128) of digits, prepared as a user's would be."""
+    inks = np.stack([preprocess(ink) for ink in digits.inks.numpy()])
+    features = logits(_Features(model), torch.from_numpy(inks))
+    with torch.inference_mode():
+        return model.fc2(features).numpy(), features.numpy()
+
+
+class _Features(nn.Module):
+    """A network whose answer is what its last layer sees."""
+
+    def __init__(self, network: MNISTClassifier) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network.features(x)
 
 
 def export_run(run: Path) -> bytes:
@@ -298,9 +368,15 @@ def export_run(run: Path) -> bytes:
     weights = read_weights(run / WEIGHTS_NAME)
     saved = _read_json(run / TEMPERATURE_NAME)
     try:
-        temperature, policy = float(saved["temperature"]), DecisionPolicy(**saved["policy"])
-    except (KeyError, TypeError, ValueError) as error:
+        temperature = float(saved["temperature"])
+        policy = DecisionPolicy.from_dict(saved["policy"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TrainingError(f"{run / TEMPERATURE_NAME} can't be used: {error!r}") from error
+    novelty = _read_json(run / NOVELTY_NAME)
+    try:
+        scorer = NoveltyScorer.from_text(novelty["method"], novelty["parameters"])
+    except (KeyError, ArtifactCorruptError) as error:
+        raise TrainingError(f"{run / NOVELTY_NAME} can't be used: {error!r}") from error
     provenance = _read_json(run / RUN_NAME) if (run / RUN_NAME).is_file() else {}
     made = (
         "created_at",
@@ -318,6 +394,7 @@ def export_run(run: Path) -> bytes:
         temperature,
         policy,
         {name: provenance[name] for name in made if name in provenance},
+        scorer,
     )
 
 

@@ -50,6 +50,7 @@ ANSWERS: Final[tuple[tuple[type[InkdigitsError], int, str], ...]] = (
     (payload.InvalidJsonError, 400, "invalid_json"),
     (payload.MissingFieldError, 400, "missing_field"),
     (payload.WrongShapeError, 422, "wrong_shape"),
+    (payload.InvalidRiskError, 422, "invalid_risk"),
     (payload.TooManyPicturesError, 413, "too_many_pictures"),
     (payload.InvalidBase64Error, 400, "invalid_base64"),
     (payload.InvalidDataUrlError, 400, "invalid_data_url"),

@@ -25,6 +25,7 @@ from inkdigits.errors import (
     UnreadableImageError,
     UnsupportedImageError,
 )
+from inkdigits.explain import Explanation
 from inkdigits.inference import Picture, Prediction
 
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -39,7 +40,7 @@ CONNECT_RETRIES: Final = 2
 UNKNOWN_VERSION: Final = "unknown"
 """The model's version until the model service has said it."""
 
-_QUERY: Final = "?" + urlencode({"ink": "true", "record": "false"})
+_OTHER_SHAPE: Final = "The model service's answer is of another shape; is it of the same version?"
 _REFUSALS: Final[Mapping[str, type[ImageError]]] = {
     "not_an_image": UnreadableImageError,
     "empty_body": UnreadableImageError,
@@ -61,11 +62,19 @@ class RemoteReader:
         url: of the service, ``http://host:port``. Nothing is asked of it yet.
         connections: kept open for reuse, at most; more are made when more threads ask at once.
         key: the API key that the service asks for.
+        risk: what ``predict`` goes by where it isn't given one; None is the service's own.
     """
 
-    def __init__(self, url: str, connections: int = 16, key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        connections: int = 16,
+        key: str | None = None,
+        risk: float | None = None,
+    ) -> None:
         self._url = url.rstrip("/")
         self._key = {} if key is None else {"X-API-Key": key}
+        self._risk = risk
         self._model_version = UNKNOWN_VERSION
         self._pool = urllib3.PoolManager(
             maxsize=connections,
@@ -107,40 +116,87 @@ class RemoteReader:
         """Ask whether the service can read pictures; ModelUnavailableError if it can't."""
         self._note_version(self._answer("GET", "/health"))
 
-    def predict(self, picture: Picture) -> Prediction:
+    def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
         """Read one picture.
 
         Args:
             picture: encoded bytes go as they are, a path's file likewise; an array or an image
                 is sent as PNG.
+            risk: tolerated share of wrong readings among the accepted, between 0 and 1; None is
+                what this reader was made with, or else the service's own.
 
         Raises:
             ImageError: the picture can't be read or is over a limit of the service.
             ModelUnavailableError: the service can't be reached or can't answer.
         """
+        return self._prediction(self._read(picture, risk))
+
+    def explain(self, picture: Picture, *, risk: float | None = None) -> Explanation:
+        """Read one picture and have the service say what the reading rests on.
+
+        Args:
+            picture: as for ``predict``.
+            risk: as for ``predict``.
+
+        Raises:
+            ImageError: the picture can't be read or is over a limit of the service.
+            ModelUnavailableError: the service can't be reached or can't answer.
+        """
+        answer = self._read(picture, risk, explain="true")
+        prediction = self._prediction(answer)
+        try:
+            why = answer["explanation"]
+            return Explanation(
+                prediction=prediction,
+                saliency=np.array(why["saliency"], np.float32).reshape(prediction.ink.shape),
+                runner_up=why["runner_up"],
+                runner_up_probability=why["runner_up_probability"],
+                overlay=base64.b64decode(why["saliency_png"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelUnavailableError(_OTHER_SHAPE) from error
+
+    def _read(self, picture: Picture, risk: float | None, **options: str) -> dict[str, Any]:
         headers = {"Content-Type": "application/octet-stream"}
-        answer = self._answer("POST", "/predict" + _QUERY, encoded(picture), headers)
-        return self._prediction(answer)
+        return self._answer(
+            "POST", "/predict" + self._query(risk, **options), encoded(picture), headers
+        )
+
+    def _query(self, risk: float | None, **options: str) -> str:
+        stated = self._risk if risk is None else risk
+        values = {"ink": "true", "record": "false", **options}
+        return "?" + urlencode(values if stated is None else {**values, "risk": repr(stated)})
 
     @overload
-    def predict_batch(self, pictures: Sequence[Picture]) -> list[Prediction]: ...
-    @overload
     def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: Literal["raise"]
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["raise"] = "raise",
+        risk: float | None = None,
     ) -> list[Prediction]: ...
     @overload
     def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: Literal["return"]
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["return"],
+        risk: float | None = None,
     ) -> list[Prediction | ImageError]: ...
 
     def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: Literal["raise", "return"] = "raise"
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        risk: float | None = None,
     ) -> list[Prediction] | list[Prediction | ImageError]:
         """Read many pictures in one request; answers are in the same order.
 
         Args:
             pictures: as for ``predict``.
             on_error: "raise" raises the first picture's error; "return" puts it in its place.
+            risk: as for ``predict``.
 
         Raises:
             ImageError: with "raise", of the first picture that can't be read.
@@ -151,7 +207,7 @@ class RemoteReader:
         texts = [base64.b64encode(encoded(picture)).decode("ascii") for picture in pictures]
         body = json.dumps({"images": texts}).encode()
         answer = self._answer(
-            "POST", "/predict" + _QUERY, body, {"Content-Type": "application/json"}
+            "POST", "/predict" + self._query(risk), body, {"Content-Type": "application/json"}
         )
         answers: list[Prediction | ImageError] = []
         for one in answer["predictions"]:
@@ -204,11 +260,11 @@ class RemoteReader:
                 model_version=answer["model_version"],
                 preprocessing_ms=answer["preprocessing_time_ms"],
                 inference_ms=answer["inference_time_ms"],
+                risk=answer.get("risk"),
+                coverage=answer.get("coverage"),
             )
         except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
-            raise ModelUnavailableError(
-                "The model service's answer is of another shape; is it of the same version?"
-            ) from error
+            raise ModelUnavailableError(_OTHER_SHAPE) from error
 
     def _note_version(self, answer: Mapping[str, Any]) -> None:
         self._model_version = str(answer.get("model_version", UNKNOWN_VERSION))

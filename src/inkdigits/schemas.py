@@ -23,6 +23,12 @@ def schemas(settings: Settings) -> Json:
     """
     share = {"type": "number", "minimum": 0, "maximum": 1}
     milliseconds = {"type": "number", "minimum": 0}
+    risk = {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": 1,
+        "description": "Tolerated share of wrong readings among the accepted.",
+    }
     text = {"type": "string"}
     picture = {
         "type": "string",
@@ -33,7 +39,11 @@ def schemas(settings: Settings) -> Json:
         "Picture": {
             "type": "object",
             "required": ["image"],
-            "properties": {"image": picture},
+            "properties": {
+                "image": picture,
+                "risk": risk,
+                "explain": {"type": "boolean", "description": "Add what the reading rests on."},
+            },
         },
         "Pictures": {
             "type": "object",
@@ -44,7 +54,8 @@ def schemas(settings: Settings) -> Json:
                     "items": picture,
                     "minItems": 1,
                     "maxItems": settings.max_batch,
-                }
+                },
+                "risk": risk,
             },
         },
         "Form": {
@@ -76,9 +87,39 @@ def schemas(settings: Settings) -> Json:
                 "preprocessing_time_ms": milliseconds,
                 "inference_time_ms": milliseconds,
                 "total_time_ms": milliseconds,
+                "risk": {**risk, "description": "Where one was stated: the risk."},
+                "coverage": {
+                    **share,
+                    "description": "Where a risk was stated: share of calibration digits that "
+                    "are accepted at it; 0 where it can't be kept.",
+                },
+                "explanation": ref("Explanation"),
                 "ink": {
                     "type": "string",
                     "description": "Where asked for: what the model saw, 28 x 28, as a data URL.",
+                },
+            },
+        },
+        "Explanation": {
+            "type": "object",
+            "required": [
+                *("runner_up", "runner_up_probability", "ink_png", "saliency_png", "saliency")
+            ],
+            "properties": {
+                "runner_up": {"type": ["integer", "null"], "minimum": 0, "maximum": 9},
+                "runner_up_probability": share,
+                "ink_png": {"type": "string", "contentEncoding": "base64"},
+                "saliency_png": {"type": "string", "contentEncoding": "base64"},
+                "saliency": {
+                    "type": "array",
+                    "items": {
+                        "type": "array",
+                        "items": {"type": "number"},
+                        "minItems": 28,
+                        "maxItems": 28,
+                    },
+                    "minItems": 28,
+                    "maxItems": 28,
                 },
             },
         },

@@ -56,7 +56,7 @@ def load_reader(settings: Settings) -> Reader:
     """Load the artifact that the settings name, on the CPU, or reach for the model service.
 
     Args:
-        settings: ``model_url``; or ``model_path``, and the limits on pictures.
+        settings: ``risk``, and ``model_url``; or ``model_path`` and the limits on pictures.
 
     Returns:
         The reader. A model service need not be there yet.
@@ -65,10 +65,11 @@ def load_reader(settings: Settings) -> Reader:
         ArtifactError: the artifact is missing, damaged or of another version.
     """
     if settings.model_url is not None:
-        return RemoteReader(settings.model_url, key=settings.model_key)
+        return RemoteReader(settings.model_url, key=settings.model_key, risk=settings.risk)
     return load(
         settings.model_path,
         limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
+        risk=settings.risk,
     )
 
 

@@ -356,14 +356,16 @@ def calibrate(
     download: bool,
     as_json: bool,
 ) -> None:
-    """Fit a run's temperature and accept threshold again; "inkdigits export" then applies them."""
+    """Fit a run's temperature, thresholds and novelty again; "inkdigits export" applies them."""
     from inkdigits.data import load_splits
     from inkdigits.recipe import WEIGHTS_NAME, Folders, calibrate_weights, read_weights
 
     weights = read_weights(run_folder / WEIGHTS_NAME)
     splits = load_splits(data_root, download=download)
     folders = Folders(run_folder, figures, figures)
-    result, _ = calibrate_weights(weights, splits.calibration, folders, risk=risk, report=say)
+    result, _, _ = calibrate_weights(
+        weights, splits.calibration, folders, reference=splits.train, risk=risk, report=say
+    )
     if as_json:
         click.echo(json.dumps(result.to_dict()))
 

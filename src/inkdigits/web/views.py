@@ -119,7 +119,7 @@ def blueprint(settings: Settings, reader: Reader, store: Store, metrics: Metrics
     def record() -> ResponseReturnValue:
         """Read a finished drawing and keep it, in place of the one it was drawn on from."""
         kind = _kind(request.args.get("kind", "drawn"))
-        picture = payload.requested_pictures(request, 1)
+        picture = payload.requested(request, 1).pictures
         if not isinstance(picture, bytes):
             raise payload.WrongShapeError("One picture at a time is kept here.")
         prediction, owner, prediction_id = reader.predict(picture), browser(), new_id()

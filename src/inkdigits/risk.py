@@ -1,0 +1,250 @@
+"""Accept thresholds that keep a stated risk, from pictures whose labels are known. NumPy only.
+
+DataError
+└── NoThresholdError         no threshold keeps the risk on these pictures
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from inkdigits.errors import ConfigError, DataError
+
+RISK = 0.002
+LEVEL = 0.95
+# What a user may choose from without new evidence.
+RISKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+# Strictest first, fixed before any picture is seen. It starts where a calibrated reader of MNIST
+# still accepts most pictures: a stricter start would accept few, and one odd label ends the walk.
+THRESHOLDS = (0.999, 0.998, 0.996, 0.99, 0.98, 0.96, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+
+
+class NoThresholdError(DataError):
+    """No threshold of the sequence keeps the risk on these pictures; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptThreshold:
+    """A confidence from which readings are accepted, and the evidence for it.
+
+    Attributes:
+        threshold: accept where confidence >= threshold; None where none keeps the risk, and
+            nothing is accepted.
+        risk: the highest tolerated share of wrong readings among the accepted, 0 to 1.
+        level: how sure one is that the risk is kept, 0 to 1.
+        coverage: share of the calibration pictures that the threshold accepts, 0 to 1.
+        n: calibration pictures.
+        n_accepted: those that the threshold accepts.
+        n_wrong: those accepted and read wrong.
+    """
+
+    threshold: float | None
+    risk: float
+    level: float
+    coverage: float
+    n: int
+    n_accepted: int
+    n_wrong: int
+
+
+def accept_threshold(
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    *,
+    risk: float = RISK,
+    level: float = LEVEL,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> AcceptThreshold:
+    """The lowest threshold whose accepted readings are wrong no more often than ``risk``.
+
+    A threshold passes if the one-sided Clopper-Pearson upper bound, at ``level``, on the error
+    rate of the calibration pictures that it accepts is at most ``risk``. That is selective
+    classification with a guaranteed risk (Geifman and El-Yaniv, "Selective Classification for
+    Deep Neural Networks", NeurIPS 2017, section 3 and lemma 3.1).
+
+    Trying many thresholds on the same pictures and keeping the best would void the guarantee;
+    Geifman and El-Yaniv pay for it by dividing 1 - level among their searches. Here it is a
+    fixed-sequence test: the thresholds are few and set beforehand, they are tried from the
+    strictest down, and the walk ends at the first that fails. A wrong threshold can pass only if
+    the first wrong one in the sequence does, and that has a chance of at most 1 - level, so
+    nothing needs dividing. The walk starts at the first threshold that accepts enough pictures to
+    pass with one mistake among them (with none, where there are too few for that), lest a single
+    odd label end it; that depends on the confidences alone, never on which readings are right.
+    The guarantee is therefore for pictures with such confidences as these; given them, mistakes
+    are independent with unequal chances, for which the binomial bound errs on the safe side
+    (Hoeffding, Annals of Mathematical Statistics 27, 1956, pages 713 to 721).
+
+    Args:
+        confidence: (N,) calibrated confidences, 0 to 1.
+        correct: (N,) bool, whether each reading is right.
+        risk: tolerated share of wrong readings among the accepted, between 0 and 1.
+        level: how sure to be, between 0 and 1.
+        thresholds: the sequence, strictly falling, each from 0 to 1.
+
+    Raises:
+        NoThresholdError: no threshold passes, with how many pictures it would take.
+        DataError: shapes or values that can't be.
+        ConfigError: a risk, level or sequence that can't be.
+    """
+    check_share("risk", risk)
+    check_share("level", level)
+    sequence = np.asarray(thresholds, dtype=np.float64)
+    if (
+        sequence.ndim != 1
+        or sequence.size == 0
+        or not ((sequence >= 0) & (sequence <= 1)).all()
+        or (np.diff(sequence) >= 0).any()
+    ):
+        raise ConfigError(f"thresholds must fall strictly within 0 to 1; these are {thresholds}")
+    values = np.asarray(confidence, dtype=np.float64)
+    right = np.asarray(correct)
+    if values.ndim != 1 or values.size == 0 or right.shape != values.shape:
+        raise DataError(
+            "confidence and correct must be of the same shape (N,) with N at least 1; "
+            f"they are {values.shape} and {right.shape}"
+        )
+    if right.dtype != np.bool_:
+        raise DataError(f"correct must be bool; it is {right.dtype}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise DataError("confidence holds a value that isn't a number from 0 to 1")
+
+    fewest, enough = (_accepted_needed(mistakes, risk, level) for mistakes in (0, 1))
+    if (values >= sequence[-1]).sum() < enough:
+        enough = fewest
+    passed: AcceptThreshold | None = None
+    for threshold in sequence:
+        accepted = values >= threshold
+        n_accepted = int(accepted.sum())
+        n_wrong = int((accepted & ~right).sum())
+        if n_accepted < enough:
+            continue
+        if clopper_pearson_upper(n_wrong, n_accepted, level) > risk:
+            if passed is None:
+                raise NoThresholdError(
+                    f"no threshold keeps the risk of {risk:.2%} at level {level:g}: at "
+                    f"{threshold:g}, {n_wrong} of {n_accepted:,} accepted pictures are wrong, and "
+                    f"{n_wrong} wrong would need at least "
+                    f"{_accepted_needed(n_wrong, risk, level):,} accepted pictures"
+                )
+            break
+        passed = AcceptThreshold(
+            threshold=float(threshold),
+            risk=risk,
+            level=level,
+            coverage=n_accepted / values.size,
+            n=values.size,
+            n_accepted=n_accepted,
+            n_wrong=n_wrong,
+        )
+    if passed is None:
+        raise NoThresholdError(
+            f"no threshold keeps the risk of {risk:.2%} at level {level:g}: at least {fewest:,} "
+            f"accepted pictures would be needed, none of them wrong, and the lowest threshold "
+            f"{sequence[-1]:g} accepts {n_accepted:,} of {values.size:,}"
+        )
+    return passed
+
+
+def accept_choices(
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    *,
+    risks: Sequence[float] = RISKS,
+    level: float = LEVEL,
+) -> tuple[AcceptThreshold, ...]:
+    """What each of several risks costs: one ``accept_threshold`` a risk, in rising order.
+
+    Each is kept with the chance ``level`` by itself. Whoever wants to be as sure of all of them
+    at once has to divide 1 - level by their number.
+
+    Args:
+        confidence: (N,) calibrated confidences, 0 to 1.
+        correct: (N,) bool, whether each reading is right.
+        risks: at least one, each between 0 and 1.
+        level: how sure to be of each, between 0 and 1.
+
+    Raises:
+        DataError: shapes or values that can't be. A risk that no threshold keeps isn't an error:
+            its threshold is None.
+        ConfigError: a risk or level that can't be.
+    """
+    choices = []
+    for risk in sorted(set(risks)):
+        try:
+            choice = accept_threshold(confidence, correct, risk=risk, level=level)
+        except NoThresholdError:
+            choice = AcceptThreshold(None, risk, level, 0.0, np.size(correct), 0, 0)
+        choices.append(choice)
+    return tuple(choices)
+
+
+def clopper_pearson_upper(n_wrong: int, n: int, level: float = LEVEL) -> float:
+    """One-sided upper confidence bound on an error rate, exact for the binomial.
+
+    The rate p at which seeing ``n_wrong`` or fewer mistakes in ``n`` has the chance 1 - level
+    (Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
+    binomial", Biometrika 26, 1934). Found by halving on the binomial distribution function.
+
+    Args:
+        n_wrong: mistakes, from 0 to n.
+        n: trials, at least 1.
+        level: between 0 and 1.
+
+    Returns:
+        The bound, above 0 and up to 1.
+
+    Raises:
+        DataError: counts that can't be.
+        ConfigError: a level outside (0, 1).
+    """
+    check_share("level", level)
+    if not 0 <= n_wrong <= n or n < 1:
+        raise DataError(f"{n_wrong} wrong of {n}: 0 <= wrong <= n and n >= 1 are needed")
+    if n_wrong == n:
+        return 1.0
+    target = math.log1p(-level)
+    low, high = 0.0, 1.0
+    while True:
+        middle = (low + high) / 2
+        if middle in (low, high):  # neighbouring floats: as exact as it gets
+            return high
+        if _log_binomial_cdf(n_wrong, n, middle) > target:
+            low = middle
+        else:
+            high = middle
+
+
+def _log_binomial_cdf(k: int, n: int, p: float) -> float:
+    """Natural log of P(X <= k) for X of Binomial(n, p), 0 <= k < n and 0 < p < 1."""
+    i = np.arange(k, dtype=np.float64)
+    # ln of the terms C(n, i) p^i (1-p)^(n-i), each from the one before it.
+    steps = np.log(n - i) - np.log(i + 1) + math.log(p) - math.log1p(-p)
+    terms = n * math.log1p(-p) + np.concatenate(([0.0], np.cumsum(steps)))
+    largest = float(terms.max())
+    return largest + math.log(float(np.exp(terms - largest).sum()))
+
+
+def _accepted_needed(n_wrong: int, risk: float, level: float) -> int:
+    """The fewest accepted pictures with which ``n_wrong`` mistakes still keep the risk."""
+    target = math.log1p(-level)
+    low, high = n_wrong, n_wrong + 1  # low never suffices: with every picture wrong the bound is 1
+    while _log_binomial_cdf(n_wrong, high, risk) > target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _log_binomial_cdf(n_wrong, middle, risk) > target:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def check_share(name: str, value: float) -> None:
+    """ConfigError unless the value lies strictly between 0 and 1; ``name`` is its name."""
+    if not 0 < value < 1:
+        raise ConfigError(f"{name} is {value}; it must lie strictly between 0 and 1")

@@ -1,0 +1,123 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_preprocessing import seven
+
+import inkdigits
+from inkdigits.errors import ConfigError, UnreadableImageError
+from inkdigits.explain import SCALE, occlusion, overlay
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return inkdigits.load()
+
+
+def read_upper_half(inks):
+    """Digit 3 with the share of ink in the upper half, digit 4 with the rest."""
+    upper = inks[:, :14].sum(axis=(1, 2), dtype=float)
+    lower = inks[:, 14:].sum(axis=(1, 2), dtype=float)
+    shares = np.zeros((len(inks), 10))
+    shares[:, 3] = (upper + 1) / (upper + lower + 2)
+    shares[:, 4] = 1 - shares[:, 3]
+    return shares
+
+
+@pytest.fixture
+def bars():
+    ink = np.zeros((28, 28), np.uint8)
+    ink[4:9, 8:20] = 255
+    ink[19:24, 8:20] = 255
+    return ink
+
+
+def test_hiding_what_speaks_for_a_digit_costs_it_and_what_speaks_against_helps(bars):
+    saliency = occlusion(read_upper_half, bars, 3)
+    assert saliency.shape == (28, 28)
+    assert saliency.dtype == np.float32
+    assert saliency[4:9, 8:20].min() > 0
+    assert saliency[19:24, 8:20].max() < 0
+    assert occlusion(read_upper_half, bars, 4)[4:9, 8:20].max() < 0
+
+
+def test_far_from_the_ink_nothing_counts(bars):
+    saliency = occlusion(read_upper_half, bars, 3)
+    assert not saliency[:, :3].any()
+    assert not saliency[:, 25:].any()
+
+
+def test_value_is_the_mean_loss_of_the_patches_over_a_pixel():
+    ink = np.zeros((28, 28), np.uint8)
+    ink[0, 0] = ink[27, 27] = 255
+    saliency = occlusion(read_upper_half, ink, 3)
+    # Hidden by patches that cover nothing else, so each costs the same.
+    # The odds are 256 to 256, 1 to 256 without the upper pixel and 256 to 1 without the lower.
+    assert saliency[0, 0] == pytest.approx(np.log(256), rel=1e-6)
+    assert saliency[27, 27] == pytest.approx(-np.log(256), rel=1e-6)
+
+
+def test_explanation_belongs_to_the_reading(reader):
+    explanation = reader.explain(seven())
+    plain = reader.predict(seven())
+    assert explanation.prediction.probabilities == plain.probabilities
+    assert explanation.prediction.digit == 7
+    others = [p for digit, p in enumerate(plain.probabilities) if digit != 7]
+    assert explanation.runner_up_probability == max(others)
+    assert plain.probabilities[explanation.runner_up] == max(others)
+    assert explanation.saliency.max() > 0
+    # What was hidden last can't matter where there is no ink for a patch to hide.
+    assert not explanation.saliency[~near(plain.ink)].any()
+
+
+def near(ink, reach=4):
+    """Where a patch can hide some ink and the pixel."""
+    grown = np.zeros_like(ink, dtype=bool)
+    for y, x in np.argwhere(ink):
+        grown[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
+    return grown
+
+
+def test_pytorch_explains_alike(reader):
+    pytest.importorskip("torch")
+    other = inkdigits.load(device="cpu").explain(seven())
+    assert np.abs(other.saliency - reader.explain(seven()).saliency).max() < 1e-3
+
+
+def test_overlay_is_a_picture_ten_times_the_ink(reader):
+    explanation = reader.explain(seven())
+    with Image.open(io.BytesIO(explanation.overlay)) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", (28 * SCALE, 28 * SCALE))
+        pixels = np.asarray(image)[::SCALE, ::SCALE].astype(int)
+    place = np.unravel_index(explanation.saliency.argmax(), (28, 28))
+    red, _, blue = pixels[place]
+    assert red > blue
+
+
+def test_overlay_has_white_paper_dark_ink_orange_for_and_blue_against():
+    ink = np.zeros((28, 28), np.uint8)
+    ink[0, 0] = 255
+    saliency = np.zeros((28, 28), np.float32)
+    saliency[1, 1], saliency[2, 2] = 3, -3
+    with Image.open(io.BytesIO(overlay(ink, saliency))) as image:
+        pixels = np.asarray(image)[::SCALE, ::SCALE].astype(int)
+    assert pixels[9, 9].tolist() == [255, 255, 255]
+    assert pixels[0, 0].max() < 60
+    assert pixels[1, 1, 0] > pixels[1, 1, 2] + 100
+    assert pixels[2, 2, 2] > pixels[2, 2, 0] + 100
+
+
+def test_blank_picture_has_nothing_to_explain(reader):
+    explanation = reader.explain(Image.new("L", (50, 50), 255))
+    assert explanation.prediction.reason == "blank"
+    assert (explanation.runner_up, explanation.runner_up_probability) == (None, 0.0)
+    assert not explanation.saliency.any()
+
+
+def test_risk_and_errors_are_those_of_a_reading(reader):
+    assert reader.explain(seven(), risk=1e-9).prediction.decision == "review"
+    with pytest.raises(ConfigError, match="risk"):
+        reader.explain(seven(), risk=2)
+    with pytest.raises(UnreadableImageError):
+        reader.explain(b"not a picture")
