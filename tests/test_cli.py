@@ -126,8 +126,9 @@ def test_predict_explains_by_a_runner_up_and_two_pictures(pictures, tmp_path):
 
 def test_predict_that_cannot_write_its_explanation_says_where(pictures, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    result = run("predict", "--explain", "--explain-to", tmp_path / "file", pictures, exit_code=1)
-    assert f"can't write into {tmp_path / 'file'}" in result.stderr
+    folder = tmp_path / "file" / "deeper"
+    result = run("predict", "--explain", "--explain-to", folder, pictures, exit_code=1)
+    assert f"can't write into {folder}" in result.stderr
 
 
 def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):

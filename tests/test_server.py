@@ -28,7 +28,8 @@ from fakes import drawn_digit, empty_png
 from inkdigits.access import digest_of
 from inkdigits.config import Settings
 from inkdigits.errors import ConfigError
-from inkdigits.server import check_address, check_certificate, gunicorn_options
+from inkdigits.readiness import warm_up_picture
+from inkdigits.server import check_address, check_certificate, gunicorn_options, load_reader
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
 
@@ -314,6 +315,12 @@ def test_options_follow_the_settings() -> None:
     options = gunicorn_options(Settings(workers=3, threads=2, graceful_timeout=9))
     assert (options["workers"], options["threads"], options["graceful_timeout"]) == (3, 2, 9)
     assert options["preload_app"] is False
+
+
+def test_risk_of_the_settings_holds_where_a_request_states_none() -> None:
+    reader = load_reader(Settings(risk=1e-9))
+    assert reader.predict(warm_up_picture()).risk == 1e-9
+    assert reader.predict(warm_up_picture(), risk=0.05).risk == 0.05
 
 
 @pytest.fixture(scope="module")
