@@ -48,6 +48,7 @@ train: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA)
+	$(BIN)/python benchmarks/robustness.py --data $(DATA)
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/inkdigits benchmark
 

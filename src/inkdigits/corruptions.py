@@ -8,9 +8,9 @@ figures below are those of the MNIST-C repository (github.com/google-research/mn
 Canny edges have one setting there: it is severity 3 here, and the others are ours.
 
 It is an implementation from the description, not the published files: random draws differ, and so
-do libraries' roundings. One difference is known: the published glass blur smooths along columns
-only (its library took a grey picture's rows for colour channels); this one smooths both ways, as
-described, which is harder.
+do libraries' roundings. One difference is known: by its code, the published glass blur smooths
+along columns only (the library took a grey picture's rows for colour channels); this one smooths
+both ways, as described, which is harder.
 """
 
 from __future__ import annotations

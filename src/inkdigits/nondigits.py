@@ -72,7 +72,7 @@ def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None)
         sources: fonts for "letter" and "symbol", digits for "two_digits" and "part_of_digit".
 
     Returns:
-        n pictures (H, W) uint8, 28 to 400 pixels a side.
+        n pictures (H, W) uint8, about 15 to 450 pixels a side.
 
     Raises:
         ConfigError: an unknown kind.

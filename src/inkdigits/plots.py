@@ -1,4 +1,4 @@
-"""From results to figures; the only user of matplotlib.
+"""From results to figures; with robustness_plots the only drawer with matplotlib.
 
 Every function takes results that were computed elsewhere and returns a Figure; nothing is drawn
 on a screen and no global state (pyplot, rcParams) is touched. Colours are Okabe and Ito's, which

@@ -35,7 +35,7 @@ Labels = npt.NDArray[np.int64]
 
 PER_FAMILY = 1000
 SEED = 20261124
-# Pictures that are encoded and read at once: an enlarged one takes 80 kB.
+# Pictures that are made, encoded and read at once: a large one takes 160 kB.
 CHUNK = 500
 
 
@@ -204,14 +204,20 @@ def measure_robustness(
             answers += _read(reader, changed)
         repeated = np.tile(truth, len(levels))
         sets.append(score_digits(family, "corruption", levels, answers, repeated))
-    for name, pictures, their_labels in _other_digits(per_family, seed):
-        report(f"{name}: {len(pictures):,} digits")
-        sets.append(score_digits(name, "other", (), _read(reader, pictures), their_labels))
+    report(f"pen strokes: {per_family:,} digits")
+    answers, drawn = _read_strokes(reader, per_family, _rng(seed, "strokes"))
+    sets.append(score_digits("pen strokes", "other", (), answers, drawn))
+    if importlib.util.find_spec("sklearn") is not None:
+        pictures, written = _scikit_learn_digits(per_family, _rng(seed, "scikit-learn"))
+        report(f"scikit-learn's digits: {len(pictures):,} digits")
+        answers = _read(reader, pictures)
+        sets.append(score_digits("scikit-learn's digits", "other", (), answers, written))
     kinds: dict[str, list[Prediction]] = {}
     for kind in KINDS:
         report(f"{kind}: {per_family:,} pictures to refuse")
-        made = make_non_digits(kind, per_family, _rng(seed, kind), sources)
-        kinds[kind] = _read(reader, made)
+        rng, kinds[kind] = _rng(seed, kind), []
+        for size in _chunks(per_family):
+            kinds[kind] += _read(reader, make_non_digits(kind, size, rng, sources))
     score, refusals = score_refusals(clean_answers, kinds)
     return RobustnessReport(reader.model_version, score, tuple(sets), refusals)
 
@@ -304,24 +310,35 @@ def _png(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def _other_digits(n: int, seed: int) -> list[tuple[str, Sequence[Picture] | Picture, Labels]]:
-    """Digits that don't come from MNIST: pen strokes, and scikit-learn's where it is installed."""
-    sets: list[tuple[str, Sequence[Picture] | Picture, Labels]] = [
-        ("pen strokes", *draw_digits(n, _rng(seed, "strokes")))
-    ]
-    if importlib.util.find_spec("sklearn") is not None:
-        from sklearn.datasets import load_digits
+def _read_strokes(
+    reader: Reader, n: int, rng: np.random.Generator
+) -> tuple[list[Prediction], Labels]:
+    answers: list[Prediction] = []
+    labels = []
+    for size in _chunks(n):
+        pictures, drawn = draw_digits(size, rng)
+        answers += _read(reader, pictures)
+        labels.append(drawn)
+    return answers, np.concatenate(labels)
 
-        # 8x8 in 17 shades by 43 Turkish writers, ten times enlarged. They are in the order they
-        # were written in, so a part of them is drawn.
-        bundle = load_digits()
-        chosen = _rng(seed, "scikit-learn").permutation(len(bundle.target))[:n]
-        grey = np.rint(bundle.images[chosen] * (255 / 16)).astype(np.uint8)
-        enlarged = [
-            np.asarray(Image.fromarray(g).resize((80, 80), Image.Resampling.BICUBIC)) for g in grey
-        ]
-        sets.append(("scikit-learn's digits", enlarged, bundle.target[chosen].astype(np.int64)))
-    return sets
+
+def _scikit_learn_digits(n: int, rng: np.random.Generator) -> tuple[list[Picture], Labels]:
+    """At most n of 1,797 digits by Turkish writers, 8x8 in 17 shades, ten times enlarged."""
+    from sklearn.datasets import load_digits
+
+    bundle = load_digits()
+    # They are in the order of their writers, so that the first n would be of a few hands.
+    chosen = rng.permutation(len(bundle.target))[:n]
+    grey = np.rint(bundle.images[chosen] * (255 / 16)).astype(np.uint8)
+    enlarged = [
+        np.asarray(Image.fromarray(g).resize((80, 80), Image.Resampling.BICUBIC)) for g in grey
+    ]
+    return enlarged, bundle.target[chosen].astype(np.int64)
+
+
+def _chunks(n: int) -> list[int]:
+    """Sizes of parts of n pictures, so that never more are held in memory."""
+    return [min(CHUNK, n - start) for start in range(0, n, CHUNK)]
 
 
 def _rng(seed: int, name: str) -> np.random.Generator:

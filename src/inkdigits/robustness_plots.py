@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from inkdigits.errors import DataError
-from inkdigits.plots import BLUE, GREEN, GREY, ORANGE, VERMILION
+from inkdigits.plots import BLUE, GREEN, ORANGE, VERMILION
 from inkdigits.robustness import RobustnessReport
 
 COLOURS = {"clean": GREEN, "corruption": BLUE, "other": ORANGE}
@@ -22,7 +22,7 @@ COLOURS = {"clean": GREEN, "corruption": BLUE, "other": ORANGE}
 def robustness_figure(report: RobustnessReport) -> Figure:
     """Accuracy and coverage of each set of digits; what became of each kind of non-digit.
 
-    Bars of accuracy have 95 % Wilson intervals; the figures of non-digits are shares that were
+    Accuracy has its 95 % Wilson interval. The figures of non-digits are shares that were
     rejected, left to review and accepted, with the AUROC beside each.
     """
     figure = Figure(figsize=(13, 7.5), layout="constrained")
@@ -37,15 +37,22 @@ def robustness_figure(report: RobustnessReport) -> Figure:
         np.array([(s.accuracy.low, s.accuracy.high) for s in report.digits]).T - accuracy
     )
     colours = [COLOURS[s.group] for s in report.digits]
-    left.barh(rows, 100 * accuracy, xerr=100 * errors, color=colours, ecolor=GREY, capsize=2)
-    left.set_yticks(rows, [f"{s.name} (n = {s.n:,})" for s in report.digits])
-    left.set(title="Read right", xlabel="% (axis cut)")
-    low = 100 * float((accuracy - errors[0]).min())
-    left.set_xlim(max(0.0, np.floor(low / 5) * 5 - 5), 100)
+    for row, colour in enumerate(colours):
+        left.errorbar(
+            100 * accuracy[row],
+            row,
+            xerr=100 * errors[:, row : row + 1],
+            color=colour,
+            marker="o",
+            capsize=3,
+        )
+    left.set_yticks(rows, [f"{s.name.replace('_', ' ')} (n = {s.n:,})" for s in report.digits])
+    left.set(title="Read right", xlabel="%, with 95 % interval", ylim=(-0.6, len(rows) - 0.4))
     left.invert_yaxis()
     middle.barh(rows, [100 * s.coverage for s in report.digits], color=colours)
     middle.set_yticks(rows, ["" for _ in rows])
-    middle.set(title="Accepted", xlabel="% ; beside it, wrong of accepted", xlim=(0, 125))
+    middle.set(title="Accepted, and wrong among them", xlabel="%", xlim=(0, 150))
+    middle.set(xticks=range(0, 101, 25), ylim=(-0.6, len(rows) - 0.4))
     for row, scores in enumerate(report.digits):
         text = f"{scores.n_wrong_accepted:,} wrong"
         middle.text(100 * scores.coverage + 2, row, text, va="center", fontsize=8)

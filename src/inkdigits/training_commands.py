@@ -19,6 +19,9 @@ from inkdigits.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION, s
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from inkdigits.data import Digits
+    from inkdigits.inference import DigitReader
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -311,6 +314,23 @@ def train_teacher(
 @MODEL_OPTION
 @READER_DEVICE_OPTION
 @FIGURES_OPTION
+@click.option(
+    "--robustness",
+    is_flag=True,
+    help="Score corrupted digits, other hands and what isn't a digit instead.",
+)
+@click.option(
+    "--per-family",
+    type=click.IntRange(min=1),
+    help="With --robustness: pictures of each family.  [default: 1000]",
+)
+@click.option(
+    "--severity",
+    "severities",
+    type=click.IntRange(1, 5),
+    multiple=True,
+    help="With --robustness: of the corruptions, can be repeated.  [default: MNIST-C's]",
+)
 @JSON_OPTION
 @trains
 def evaluate(
@@ -318,8 +338,11 @@ def evaluate(
     model_path: Path | None,
     device: Any,
     figures: Path,
+    per_family: int | None,
+    severities: tuple[int, ...],
     *,
     download: bool,
+    robustness: bool,
     as_json: bool,
 ) -> None:
     """Score an artifact on MNIST's 10,000 test pictures, sent as PNG files."""
@@ -327,8 +350,13 @@ def evaluate(
     from inkdigits.inference import load
     from inkdigits.recipe import draw_evaluation, evaluate_reader
 
+    if not robustness and (per_family is not None or severities):
+        raise click.UsageError("--per-family and --severity go with --robustness")
     reader = load(model_path, device=device)
     splits = load_splits(data_root, download=download)
+    if robustness:
+        _evaluate_robustness(reader, splits.test, per_family, severities, figures, as_json=as_json)
+        return
     scores, shares = evaluate_reader(reader, splits.test)
     draw_evaluation(scores, shares, splits.test, figures)
     if as_json:
@@ -337,6 +365,34 @@ def evaluate(
     click.echo(f"{reader.model_version} on {scores.n:,} test pictures\n")
     click.echo(scores.summary())
     click.echo(f"\n{scores.report}\n\nfigures are in {figures}")
+
+
+def _evaluate_robustness(
+    reader: DigitReader,
+    digits: Digits,
+    per_family: int | None,
+    severities: tuple[int, ...],
+    figures: Path,
+    *,
+    as_json: bool,
+) -> None:
+    from inkdigits.plots import save
+    from inkdigits.robustness import PER_FAMILY, measure_robustness
+    from inkdigits.robustness_plots import robustness_figure
+
+    result = measure_robustness(
+        reader,
+        digits.inks.numpy(),
+        digits.labels.numpy(),
+        per_family=per_family or PER_FAMILY,
+        severities=severities or None,
+        report=say,
+    )
+    chart = save(robustness_figure(result), figures / "robustness.png")
+    if as_json:
+        click.echo(json.dumps(result.to_dict()))
+        return
+    click.echo(f"{reader.model_version}\n\n{result.table()}\n\nthe figure is {chart}")
 
 
 @click.command(short_help="Fit temperature and threshold again.")
