@@ -18,7 +18,7 @@ from inkdigits.artifact import read_artifact
 from inkdigits.backends import OnnxBackend, TorchBackend
 from inkdigits.environment import accelerator_name, hardware, versions
 from inkdigits.errors import ConfigError, InkdigitsError
-from inkdigits.model import MNISTClassifier
+from inkdigits.model import DigitNet
 from inkdigits.preprocessing import INK_SIZE, standardise
 from inkdigits.timing import BASELINE, BenchmarkResult, Row, race, rows_of
 from inkdigits.train import DeviceName, autocast_dtype, keep_freed_memory, resolve_device
@@ -183,7 +183,7 @@ def _training_step(accelerator: torch.device | None, repeats: int) -> list[Row]:
 
 def _trainer(device: torch.device, dtype: torch.dtype | None) -> Callable[[], torch.Tensor]:
     torch.manual_seed(0)
-    model = MNISTClassifier().to(device).to(memory_format=torch.channels_last).train()
+    model = DigitNet().to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=device.type in ("cpu", "cuda"))
     pictures = torch.randn(TRAINING_BATCH, 1, INK_SIZE, INK_SIZE).to(device)
     labels = torch.randint(0, 10, (TRAINING_BATCH,)).to(device)

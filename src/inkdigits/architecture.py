@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from inkdigits.model import NetworkName
+
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
@@ -19,7 +21,7 @@ class Layer:
     """One call of one layer.
 
     Attributes:
-        name: the attribute's name in MNISTClassifier; "flatten" for the reshaping between.
+        name: the attribute's name in the network; "flatten" for the reshaping between.
         kind: the layer's class with its main setting, for example "Dropout 0.5".
         output_shape: of one picture, without the batch dimension.
         parameters: trainable numbers in it; 0 if it has none, or at its second call.
@@ -31,22 +33,22 @@ class Layer:
     parameters: int
 
 
-def trace_layers() -> list[Layer]:
-    """Every layer that MNISTClassifier calls for one picture, in order.
+def trace_layers(network: NetworkName) -> list[Layer]:
+    """Every layer that the network calls for one picture, in order.
 
     The network is built on torch's meta device: shapes without numbers, which takes no memory and
     leaves the random generator alone. It runs in training mode, so that dropout counts as called.
     """
     import torch
 
-    from inkdigits.model import MNISTClassifier
+    from inkdigits.model import build_network
 
     layers: list[Layer] = []
     counted: set[str] = set()
     current = torch.zeros(1, 1, 28, 28, device="meta").shape
 
     with torch.device("meta"):
-        model = MNISTClassifier()
+        model = build_network(network)
     names = {module: name for name, module in model.named_modules()}
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

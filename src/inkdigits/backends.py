@@ -89,8 +89,7 @@ class TorchBackend:
         try:
             import torch
 
-            from inkdigits.export import load_weights
-            from inkdigits.model import MNISTClassifier
+            from inkdigits.export import load_network
             from inkdigits.train import resolve_device
         except ModuleNotFoundError as error:
             raise BackendUnavailableError(
@@ -99,10 +98,7 @@ class TorchBackend:
             ) from error
         self._torch = torch
         self._device = resolve_device(device)
-        model = MNISTClassifier()
-        # Only the counter of training batches is absent; load_weights has compared the rest.
-        model.load_state_dict(load_weights(artifact), strict=False)
-        self._model = model.to(self._device).eval()
+        self._model = load_network(artifact).to(self._device)
 
     def answer(self, batch: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Logits (N, 10) and features (N, 128) of a batch, float32."""

@@ -1,4 +1,4 @@
-"""The command line: serve, predict, train, train-teacher, evaluate, calibrate, export, benchmark.
+"""The command line: serve, predict, train, evaluate, calibrate, export, benchmark.
 
 Exit codes: 0 done; 1 something could not be done, with one line on standard error that says what;
 2 the command was called wrongly; 130 interrupted.
@@ -383,7 +383,6 @@ def _as_line(prediction: Prediction) -> str:
 
 for command in (
     training_commands.train,
-    training_commands.train_teacher,
     training_commands.evaluate,
     training_commands.calibrate,
     training_commands.export,

@@ -10,12 +10,12 @@ from typing import Any
 import onnx
 import torch
 from onnx import numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from inkdigits.artifact import NOVELTY_PROPERTY, ArtifactMetadata, seal
 from inkdigits.decision import DecisionPolicy
-from inkdigits.errors import ArtifactCorruptError
-from inkdigits.model import MNISTClassifier
+from inkdigits.errors import ArtifactCorruptError, ConfigError
+from inkdigits.model import NETWORKS, Network, build_network
 from inkdigits.novelty import NoveltyScorer
 from inkdigits.preprocessing import PREPROCESSING_VERSION
 from inkdigits.training_state import weights_digest
@@ -26,12 +26,16 @@ OUTPUT_NAMES = ("logits", "features")
 ENERGY = NoveltyScorer("energy")
 
 
-class _Served(MNISTClassifier):
-    """The network with both of its answers, under the same names of parameters."""
+class _Served(nn.Module):
+    """A network with both of its answers."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        features = self.features(x)
-        return self.fc2(features), features
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.network.features(x)
+        return self.network.fc2(features), features
 
 
 def export(
@@ -41,23 +45,24 @@ def export(
     provenance: Mapping[str, Any],
     scorer: NoveltyScorer = ENERGY,
 ) -> bytes:
-    """A sealed artifact.
+    """A sealed artifact of whichever network the weights belong to.
 
     Batch normalisation stays a node of its own and every parameter keeps its name in the
     state_dict, so that PyTorch can load the artifact too; ONNX Runtime folds it when it loads.
 
     Args:
-        weights: state_dict of MNISTClassifier.
+        weights: state_dict of one of ``model.NETWORKS``.
         temperature: divides the logits; above 0.
         policy: which readings are accepted and which rejected.
         provenance: JSON-able; how it was made.
         scorer: of novelty, fitted to these weights' features.
+
+    Raises:
+        RuntimeError: the weights are no network's; keys are named.
     """
-    model = _Served()
-    model.load_state_dict(dict(weights))
-    model.eval()
+    network = network_of(weights)
     program = torch.onnx.export(
-        model,
+        _Served(network).eval(),
         (torch.zeros(2, 1, 28, 28),),
         dynamo=True,
         optimize=False,
@@ -70,9 +75,10 @@ def export(
         raise RuntimeError("torch.onnx.export returned no program")
     proto = program.model_proto
     _remove_traces(proto)
+    _rename_initializers(proto)
     metadata = ArtifactMetadata(
         model_version=_version(weights, temperature, policy, scorer),
-        architecture=MNISTClassifier.__name__,
+        architecture=type(network).__name__,
         temperature=float(temperature),
         policy=policy,
         novelty_method=scorer.method,
@@ -104,6 +110,30 @@ def _remove_traces(proto: onnx.ModelProto) -> None:
         named.doc_string = ""
 
 
+def _rename_initializers(proto: onnx.ModelProto) -> None:
+    """Take the wrapper's prefix off, so that parameters have their names in the state_dict."""
+    prefix = "network."
+    for tensor in proto.graph.initializer:
+        tensor.name = tensor.name.removeprefix(prefix)
+    for node in proto.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = name.removeprefix(prefix)
+    for value in proto.graph.value_info:
+        value.name = value.name.removeprefix(prefix)
+
+
+def network_of(weights: Mapping[str, Tensor]) -> Network:
+    """The network that a state_dict belongs to, with those weights, in evaluation mode.
+
+    Raises:
+        RuntimeError: it is no network's; the keys that are missing or unexpected are named.
+    """
+    fitting = [n for n in NETWORKS if build_network(n).state_dict().keys() == weights.keys()]
+    network = build_network(fitting[0] if fitting else next(iter(NETWORKS)))
+    network.load_state_dict(dict(weights))
+    return network.eval()
+
+
 def _version(
     weights: Mapping[str, Tensor],
     temperature: float,
@@ -119,21 +149,43 @@ def _version(
     return f"mnist-classifier-{content.hexdigest()[:12]}"
 
 
+def load_network(artifact: bytes) -> Network:
+    """The network of an artifact that ``read_artifact`` has checked, in evaluation mode.
+
+    Raises:
+        ArtifactCorruptError: as ``load_weights``.
+    """
+    weights, network = _read(artifact)
+    # Only the counters of training batches are absent; the rest has been compared.
+    network.load_state_dict(weights, strict=False)
+    return network.eval()
+
+
 def load_weights(artifact: bytes) -> dict[str, Tensor]:
     """The state_dict in an artifact that ``read_artifact`` has checked.
 
     Raises:
         ArtifactCorruptError: parameters are missing, unexpected or of another shape; all are
-            named.
+            named; or it is of a network that isn't known.
     """
+    return _read(artifact)[0]
+
+
+def _read(artifact: bytes) -> tuple[dict[str, Tensor], Network]:
     proto = onnx.load_model_from_string(artifact)
+    properties = {entry.key: entry.value for entry in proto.metadata_props}
+    architecture = ArtifactMetadata.from_properties(properties).architecture
+    try:
+        network = build_network(architecture)
+    except ConfigError as error:
+        raise ArtifactCorruptError(f"the artifact's {error}") from error
     found = {
         tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
         for tensor in proto.graph.initializer
     }
     expected = {
         name: value
-        for name, value in MNISTClassifier().state_dict().items()
+        for name, value in network.state_dict().items()
         # Counts batches of training; answers don't depend on it and ONNX has no place for it.
         if not name.endswith("num_batches_tracked")
     }
@@ -146,6 +198,6 @@ def load_weights(artifact: bytes) -> dict[str, Tensor]:
     ]
     if wrong:
         raise ArtifactCorruptError(
-            f"the artifact doesn't hold MNISTClassifier's weights: {'; '.join(sorted(wrong))}"
+            f"the artifact doesn't hold {architecture}'s weights: {'; '.join(sorted(wrong))}"
         )
-    return found
+    return found, network

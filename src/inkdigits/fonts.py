@@ -29,7 +29,16 @@ PARTS: tuple[Part, ...] = ("train", "validation", "held_back")
 TRAIN_SHARE, VALIDATION_SHARE = 0.6, 0.2
 SALT = "0"
 # Their letters are symbols, or boxes with the character's number.
-SYMBOL_FONTS = ("cmex", "cmsy", "last resort", "symbol", "dingbats", "wingdings", "webdings")
+SYMBOL_FONTS = (
+    "cmex",
+    "cmsy",
+    "stmary",
+    "last resort",
+    "symbol",
+    "dingbats",
+    "wingdings",
+    "webdings",
+)
 
 
 @dataclass(frozen=True, slots=True)

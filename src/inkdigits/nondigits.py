@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.fonts import Font
+from inkdigits.printed import Mask, as_bytes, on_paper, print_character
 from inkdigits.strokes import draw_lines, spline
 
 Rng = np.random.Generator
 Picture = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.floating]  # (H, W), 0 is paper, 1 is ink
 
 # Characters that are a digit in shape, in print or as people write them, once they are scaled to
 # one size; by the digit that each can be taken for.
@@ -86,23 +86,6 @@ def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None)
     return [_MAKERS[kind](rng, given) for _ in range(n)]
 
 
-def _on_paper(ink: Mask, rng: Rng) -> Picture:
-    """The mask as ink on paper, either being the darker, with a little noise sometimes."""
-    dark, light = rng.uniform(0, 80), rng.uniform(190, 255)
-    if rng.random() < 0.5:  # a clean canvas
-        dark, light = 0.0, 255.0
-    paper, pen = (light, dark) if rng.random() < 0.7 else (dark, light)
-    picture = paper + (pen - paper) * ink
-    if rng.random() < 0.4:
-        picture = picture + rng.normal(0, rng.uniform(0.5, 4), ink.shape)
-    return _bytes(picture)
-
-
-def _bytes(values: npt.NDArray[np.floating]) -> Picture:
-    whole: Picture = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return whole
-
-
 def _size(rng: Rng) -> tuple[int, int]:
     """Height and width as users' pictures have them: often square, small ones as often as large."""
     height = int(28 * (400 / 28) ** rng.random())
@@ -128,7 +111,7 @@ def _blank(rng: Rng, _: Sources) -> Picture:
     if look == 2:
         picture += _ramp(shape, rng) * rng.uniform(10, 90)
         picture += rng.normal(0, rng.uniform(0, 3), shape)
-    return _bytes(picture)
+    return as_bytes(picture)
 
 
 def _scribble(rng: Rng, _: Sources) -> Picture:
@@ -153,7 +136,7 @@ def _scribble(rng: Rng, _: Sources) -> Picture:
     # A random shape may be so thin that the scribble is a line, and a line is a 1.
     if np.linalg.cond(turned) > 2.5:
         turned = np.eye(2)
-    return _on_paper(_drawn([line @ turned for line in lines], rng), rng)
+    return on_paper(_drawn([line @ turned for line in lines], rng), rng)
 
 
 def _drawn(lines: list[npt.NDArray[np.float64]], rng: Rng) -> Mask:
@@ -173,13 +156,13 @@ def _noise(rng: Rng, _: Sources) -> Picture:
     shape = _size(rng)
     look = rng.integers(3)
     if look == 0:
-        return _bytes(rng.normal(rng.uniform(60, 200), rng.uniform(25, 90), shape))
+        return as_bytes(rng.normal(rng.uniform(60, 200), rng.uniform(25, 90), shape))
     if look == 1:
-        return _on_paper((rng.random(shape) < rng.uniform(0.03, 0.5)).astype(np.float32), rng)
+        return on_paper((rng.random(shape) < rng.uniform(0.03, 0.5)).astype(np.float32), rng)
     cells = int(rng.integers(4, 16))
     coarse = Image.fromarray(rng.normal(0, 1, (cells, cells)).astype(np.float32))
     cloud = np.asarray(coarse.resize(shape[::-1], Image.Resampling.BICUBIC))
-    return _bytes(rng.uniform(90, 165) + rng.uniform(30, 70) * cloud)
+    return as_bytes(rng.uniform(90, 165) + rng.uniform(30, 70) * cloud)
 
 
 def _texture(rng: Rng, _: Sources) -> Picture:
@@ -205,40 +188,15 @@ def _texture(rng: Rng, _: Sources) -> Picture:
         ink = np.sin(phase * np.hypot(u, v) + shift[0]) > rng.uniform(-0.3, 0.6)
     else:
         ink = across + along > rng.uniform(0.6, 1.4)
-    return _on_paper(ink.astype(np.float32), rng)
+    return on_paper(ink.astype(np.float32), rng)
 
 
 def _letter(rng: Rng, sources: Sources) -> Picture:
-    return _character(LETTERS, sources.fonts, 1, rng)
+    return on_paper(print_character(LETTERS, sources.fonts, 1, rng)[0], rng)
 
 
 def _symbol(rng: Rng, sources: Sources) -> Picture:
-    return _character(SYMBOLS, sources.fonts, FEWEST_SYMBOLS, rng)
-
-
-def _character(alphabet: str, fonts: Sequence[Font], fewest: int, rng: Rng) -> Picture:
-    """A character of the alphabet from a font; families are as likely, however many styles."""
-    choices: dict[str, list[tuple[Font, list[str]]]] = {}
-    for font in fonts:
-        drawable = [c for c in alphabet if c in font.characters]
-        if len(drawable) >= fewest:
-            choices.setdefault(font.family, []).append((font, drawable))
-    if not choices:
-        raise DataError(
-            f"none of the {len(fonts)} fonts has {fewest} or more of the characters {alphabet}"
-        )
-    styles = list(choices.values())[rng.integers(len(choices))]
-    font, drawable = styles[rng.integers(len(styles))]
-    character = drawable[rng.integers(len(drawable))]
-    size = int(rng.integers(24, 180))
-    face = ImageFont.truetype(str(font.path), size)
-    left, top, right, bottom = (round(v) for v in face.getbbox(character))
-    margin = int(size * rng.uniform(0.1, 0.5)) + 2
-    image = Image.new("L", (right - left + 2 * margin, bottom - top + 2 * margin), 0)
-    draw = ImageDraw.Draw(image)
-    draw.text((margin - left, margin - top), character, fill=255, font=face)
-    turned = image.rotate(rng.uniform(-12, 12), Image.Resampling.BICUBIC)
-    return _on_paper(np.asarray(turned, dtype=np.float32) / 255, rng)
+    return on_paper(print_character(SYMBOLS, sources.fonts, FEWEST_SYMBOLS, rng)[0], rng)
 
 
 def _two_digits(rng: Rng, sources: Sources) -> Picture:
@@ -252,7 +210,7 @@ def _two_digits(rng: Rng, sources: Sources) -> Picture:
         top = 4 + int(rng.integers(height - ink.shape[0] + 1))
         canvas[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
         left += ink.shape[1] + gap
-    return _on_paper(_enlarged(canvas, rng), rng)
+    return on_paper(_enlarged(canvas, rng), rng)
 
 
 def _part_of_digit(rng: Rng, sources: Sources) -> Picture:
@@ -265,7 +223,7 @@ def _part_of_digit(rng: Rng, sources: Sources) -> Picture:
         left = digit[part] if axis == 0 else digit[:, part]
         # A 1 cut short is a 1, and of some digits a half is one stroke.
         if min(_trimmed(left).shape) >= 7 and int(left.sum()) < 0.75 * int(digit.sum()):
-            return _on_paper(_enlarged(np.pad(left, 5), rng), rng)
+            return on_paper(_enlarged(np.pad(left, 5), rng), rng)
     raise DataError("in 50 digits there was none of which a half is more than a stroke")
 
 

@@ -26,6 +26,7 @@ from inkdigits.scoring import ReliabilityCurve
 
 if TYPE_CHECKING:
     from inkdigits.architecture import Layer
+    from inkdigits.model import NetworkName
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -283,6 +284,31 @@ def augmentation_preview(
     return figure
 
 
+def contact_sheet(inks: npt.NDArray[np.uint8], title: str, columns: int = 24) -> Figure:
+    """Many inks side by side.
+
+    Args:
+        inks: (N, 28, 28) uint8, 255 is ink, N at least 1.
+        title: what they are.
+        columns: how many in a row.
+
+    Raises:
+        DataError: another shape, or none.
+    """
+    if inks.ndim != 3 or inks.shape[1:] != (28, 28) or not len(inks):
+        raise DataError(f"inks must be (N, 28, 28) with N at least 1; this is {inks.shape}")
+    rows = -(-len(inks) // columns)
+    cells = np.zeros((rows * columns, 30, 30), dtype=np.uint8)
+    cells[: len(inks), 1:-1, 1:-1] = inks
+    sheet = cells.reshape(rows, columns, 30, 30).swapaxes(1, 2).reshape(rows * 30, columns * 30)
+    figure = Figure(figsize=(0.5 * columns, 0.5 * rows + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=13)
+    axes = figure.subplots()
+    axes.imshow(255 - sheet, cmap="gray", vmin=0, vmax=255)
+    axes.set_axis_off()
+    return figure
+
+
 def _draw_ink(axes: Axes, ink: npt.NDArray[np.uint8], frame: str) -> None:
     """Black ink on white, as on paper, in a thin frame."""
     axes.imshow(255 - ink, cmap="gray", vmin=0, vmax=255)
@@ -344,14 +370,14 @@ def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def architecture_diagram() -> Figure:
-    """MNISTClassifier as blocks of feature maps, with the layers between and their parameters.
+def architecture_diagram(network: NetworkName) -> Figure:
+    """A network as blocks of feature maps, with the layers between and their parameters.
 
     Read from a forward pass of the real network (``architecture.trace_layers``); needs torch.
     """
     from inkdigits.architecture import trace_layers
 
-    layers = trace_layers()
+    layers = trace_layers(network)
     # One block for each shape that a picture takes on; layers that keep the shape join its block.
     blocks: list[tuple[tuple[int, ...], list[Layer]]] = [((1, 28, 28), [])]
     for layer in layers:
@@ -362,7 +388,7 @@ def architecture_diagram() -> Figure:
 
     figure = Figure(figsize=(13, 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(f"MNISTClassifier: {total:,} parameters", fontsize=15)
+    axes.set_title(f"{network}: {total:,} parameters", fontsize=15)
     axes.set_axis_off()
     axes.set(xlim=(-0.55, len(blocks) - 0.4), ylim=(-1.1, 1.15))
     for x, (shape, members) in enumerate(blocks):

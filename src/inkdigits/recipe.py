@@ -13,6 +13,7 @@ import io
 import json
 import pickle
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,12 +26,13 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
+from tqdm import tqdm
 
 from inkdigits import plots
 from inkdigits.artifact import ARTIFACT_NAME, write_atomically
 from inkdigits.augmentation import augment
 from inkdigits.calibration import CalibrationReport, calibrate, probabilities, reliability_curve
-from inkdigits.data import SPLIT_SEED, Digits, Splits
+from inkdigits.data import NO_DIGIT, SPLIT_SEED, Digits, Splits
 from inkdigits.decision import (
     LEVEL,
     RISK,
@@ -43,9 +45,9 @@ from inkdigits.decision import (
 from inkdigits.environment import hardware, versions
 from inkdigits.errors import ArtifactCorruptError, TrainingError
 from inkdigits.evaluation import Evaluation, evaluate
-from inkdigits.export import export, with_provenance
+from inkdigits.export import export, network_of, with_provenance
 from inkdigits.inference import DigitReader, load
-from inkdigits.model import MNISTClassifier
+from inkdigits.model import Network, NetworkName
 from inkdigits.novelty import (
     REFERENCES,
     REJECTED_SHARE,
@@ -54,17 +56,17 @@ from inkdigits.novelty import (
     stratified_sample,
 )
 from inkdigits.novelty import fit as fit_novelty
-from inkdigits.preprocessing import preprocess
+from inkdigits.preprocessing import PREPROCESSING_VERSION, preprocess
+from inkdigits.synthesis import SynthesisConfig, synthesise
 from inkdigits.train import autocast_dtype, fit, logits
-from inkdigits.training_state import NETWORKS, TrainConfig, weights_digest
+from inkdigits.training_state import TrainConfig, weights_digest
 
 CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "mnist_classifier.pt"
 TEMPERATURE_NAME = "optimal_temperature.json"
 NOVELTY_NAME = "novelty.json"
 RUN_NAME = "run.json"
-TEACHER_NAME = "teacher.pt"
-TEACHER_RUN_NAME = "teacher.json"
+SYNTHETIC_NAME = "synthetic.npz"
 
 Weights = dict[str, torch.Tensor]
 
@@ -90,6 +92,7 @@ def train(
     folders: Folders,
     *,
     device: torch.device,
+    synthesis: SynthesisConfig | None = None,
     initial: Path | None = None,
     teachers: Sequence[Path] = (),
     resume: bool = False,
@@ -97,16 +100,17 @@ def train(
     progress: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Fit, calibrate, export, evaluate; write every file of the run.
+    """Synthesise, fit, calibrate, export, evaluate; write every file of the run.
 
     Args:
         splits: the data.
         config: how to train.
         folders: where to write.
         device: where to train.
+        synthesis: what to make beside the digits, where ``config`` gives that a share of each
+            batch.
         initial: weights (``mnist_classifier.pt`` of another run) to start from.
-        teachers: weights to learn from: ``teacher.pt`` of ``train_teacher``, or
-            ``mnist_classifier.pt`` of another run.
+        teachers: weights to learn from, ``mnist_classifier.pt`` of other runs.
         resume: go on from the folder's checkpoint.
         risk: tolerated share of wrong readings among the accepted.
         progress: show a bar while fitting.
@@ -119,16 +123,23 @@ def train(
         InkdigitsError: see ``fit``, ``calibrate`` and ``load``.
     """
     started = time.perf_counter()
-    first_weights = read_weights(initial) if initial else None
+    first_weights = read_weights(initial, config.network) if initial else None
     plots.save(preview(splits.train, config), folders.figures / "augmentation_preview.png")
-    plots.save(plots.architecture_diagram(), folders.figures / "model_architecture.png")
+    diagram = plots.architecture_diagram(config.network)
+    plots.save(diagram, folders.figures / "model_architecture.png")
+    made = None
+    if synthesis is not None:
+        made = _synthesised(splits.train, synthesis, folders.run / SYNTHETIC_NAME, progress, report)
+        sheet = plots.contact_sheet(made.inks[:240].numpy(), "Synthesised, as the network sees it")
+        plots.save(sheet, folders.figures / "synthetic_preview.png")
     result = fit(
         splits.train,
         splits.validation,
         config,
         device,
+        synthetic=made,
         initial=first_weights,
-        teachers=[_teacher(path) for path in teachers],
+        teachers=[network_of(read_weights(path)) for path in teachers],
         checkpoint=folders.run / CHECKPOINT_NAME,
         resume=resume,
         log_dir=folders.logs,
@@ -166,6 +177,7 @@ def train(
             },
         },
         "config": {**asdict(config), "risk": risk},
+        "synthesis": None if synthesis is None else asdict(synthesis),
         "started_from": _origin(initial),
         "teachers": [_made_by(path) for path in teachers],
         "device": str(device),
@@ -198,63 +210,36 @@ def train(
     return run
 
 
-def train_teacher(
-    splits: Splits,
-    config: TrainConfig,
-    folder: Path,
-    *,
-    device: torch.device,
-    logs: Path | None = None,
-    resume: bool = False,
-    progress: bool = False,
-    report: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Fit a TeacherNet; write its weights and teacher.json into ``folder``.
+def _synthesised(
+    digits: Digits,
+    config: SynthesisConfig,
+    path: Path,
+    progress: bool,
+    report: Callable[[str], None],
+) -> Digits:
+    """What ``synthesise`` makes, or made for an earlier start of the same run."""
+    key = json.dumps([asdict(config), digits.digest(), PREPROCESSING_VERSION])
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                if str(saved["key"]) == key:
+                    inks, labels = saved["inks"], saved["labels"]
+                    return Digits(torch.from_numpy(inks), torch.from_numpy(labels))
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise TrainingError(f"{path} can't be read: {error}; delete it") from error
+    with tqdm(disable=not progress, unit="part", desc="synthesising", dynamic_ncols=True) as bar:
 
-    Args:
-        splits: the data; its test part isn't read.
-        config: how to train; ``network`` is TeacherNet.
-        folder: where to write.
-        device: where to train.
-        logs: folder for TensorBoard's event files.
-        resume: go on from the folder's checkpoint.
-        progress: show a bar while fitting.
-        report: told, in a line, what was found.
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-    Returns:
-        What teacher.json holds.
-
-    Raises:
-        TrainingError: see ``fit``.
-    """
-    result = fit(
-        splits.train,
-        splits.validation,
-        config,
-        device,
-        checkpoint=folder / CHECKPOINT_NAME,
-        resume=resume,
-        log_dir=logs,
-        progress=progress,
-    )
-    save_weights(result.weights, folder / TEACHER_NAME)
-    best = result.history[result.best_epoch - 1]
-    report(
-        f"trained: epoch {best.epoch} of {len(result.history)} is kept, validation loss "
-        f"{best.validation_loss:.4f}, accuracy {100 * best.validation_accuracy:.2f} % "
-        f"(n = {len(splits.validation):,})"
-    )
-    run = {
-        "config": asdict(config),
-        "device": str(device),
-        "hardware": hardware(),
-        "versions": versions(),
-        "training_seconds": sum(epoch.seconds for epoch in result.history),
-        "best_epoch": result.best_epoch,
-        "history": [asdict(epoch) for epoch in result.history],
-    }
-    _write_json(folder / TEACHER_RUN_NAME, run)
-    return run
+        made = synthesise(digits, config, report=show)
+    buffer = io.BytesIO()
+    np.savez(buffer, key=np.array(key), inks=made.inks.numpy(), labels=made.labels.numpy())
+    write_atomically(path, buffer.getvalue())
+    others = int((made.labels == NO_DIGIT).sum())
+    report(f"synthesised {len(made) - others:,} digits and {others:,} pictures without one")
+    return made
 
 
 def calibrate_weights(
@@ -273,7 +258,7 @@ def calibrate_weights(
     ``report`` is told why.
 
     Args:
-        weights: state_dict of MNISTClassifier.
+        weights: state_dict of a network.
         calibration: digits that trained nothing and chose nothing.
         folders: where to write.
         reference: digits that trained the weights, to fit the novelty to.
@@ -283,8 +268,7 @@ def calibrate_weights(
     Raises:
         DataError: too few pictures to fit a temperature, or all are read right.
     """
-    model = MNISTClassifier()
-    model.load_state_dict(weights)
+    model = network_of(weights)
     some = reference[torch.from_numpy(stratified_sample(reference.labels.numpy(), REFERENCES))]
     scorer = fit_novelty(_answers(model, some)[1], some.labels.numpy())
     answers, features = _answers(model, calibration)
@@ -339,7 +323,7 @@ def calibrate_weights(
 
 
 def _answers(
-    model: MNISTClassifier, digits: Digits
+    model: Network, digits: Digits
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits (N, 10) and features (N, 128) of digits, prepared as a user's would be."""
     inks = np.stack([preprocess(ink) for ink in digits.inks.numpy()])
@@ -351,7 +335,7 @@ def _answers(
 class _Features(nn.Module):
     """A network whose answer is what its last layer sees."""
 
-    def __init__(self, network: MNISTClassifier) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
@@ -382,6 +366,7 @@ def export_run(run: Path) -> bytes:
         "created_at",
         "data",
         "config",
+        "synthesis",
         "started_from",
         "teachers",
         "device",
@@ -449,21 +434,23 @@ def save_weights(weights: Weights, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path, network: NetworkName | None = None) -> Weights:
     """The state_dict that ``save_weights`` wrote.
 
+    Args:
+        path: the file.
+        network: whose they must be; None is any of ``model.NETWORKS``.
+
     Raises:
-        TrainingError: it is missing, damaged, or not MNISTClassifier's; keys are named.
+        TrainingError: missing, damaged, or no such network's; keys are named.
     """
-    return _read_into(MNISTClassifier(), path)
-
-
-def _read_into(network: nn.Module, path: Path) -> Weights:
     weights = _read_state(path)
     try:
-        network.load_state_dict(weights)
-    except (RuntimeError, TypeError) as error:
+        found = network_of(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise TrainingError(f"the weights {path} can't be used: {error}") from error
+    if network is not None and type(found).__name__ != network:
+        raise TrainingError(f"the weights {path} are {type(found).__name__}'s, not {network}'s")
     return weights
 
 
@@ -477,16 +464,6 @@ def _read_state(path: Path) -> Weights:
     return weights
 
 
-def _teacher(path: Path) -> nn.Module:
-    """The network, of either kind, whose weights are at ``path``."""
-    names = _read_state(path).keys()
-    for network in (kind() for kind in NETWORKS.values()):
-        if names == network.state_dict().keys():
-            _read_into(network, path)
-            return network
-    raise TrainingError(f"the weights {path} belong to none of {', '.join(NETWORKS)}")
-
-
 def _origin(initial: Path | None) -> dict[str, Any] | None:
     """Where the first weights came from; None where they were random."""
     return None if initial is None else _made_by(initial)
@@ -495,11 +472,11 @@ def _origin(initial: Path | None) -> dict[str, Any] | None:
 def _made_by(path: Path) -> dict[str, Any]:
     """What run.json says of other weights: their digest, and how their own run made them."""
     origin: dict[str, Any] = {"sha256": weights_digest(_read_state(path))}
-    for run in (path.parent / RUN_NAME, path.parent / TEACHER_RUN_NAME):
-        if run.is_file():
-            earlier = _read_json(run)
-            kept = ("config", "started_from", "best_epoch", "training_seconds", "history")
-            origin |= {name: earlier[name] for name in kept if name in earlier}
+    run = path.parent / RUN_NAME
+    if run.is_file():
+        earlier = _read_json(run)
+        kept = ("config", "synthesis", "started_from", "best_epoch", "training_seconds", "history")
+        origin |= {name: earlier[name] for name in kept if name in earlier}
     return origin
 
 

@@ -12,8 +12,9 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,8 +25,9 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from inkdigits.augmentation import AugmentationConfig, augment
-from inkdigits.data import Digits
+from inkdigits.data import NO_DIGIT, Digits
 from inkdigits.errors import BackendUnavailableError, TrainingError
+from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import MEAN, STD
 from inkdigits.training_state import Epoch, TrainConfig, TrainingState, weights_digest
 
@@ -75,15 +77,35 @@ def resolve_device(name: DeviceName = "auto") -> torch.device:
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
     """The type to multiply in, or None for float32.
 
-    bfloat16 needs no loss scaling. On a CPU it is used only where there are matrix units for it
-    (AMX): with AVX-512 BF16 alone an epoch took 1.3 times as long as in float32, and without
-    either 7 to 8 times, since it is emulated (docs/experiments.md).
+    bfloat16 needs no loss scaling. Among CPUs that have instructions for it, some are more than
+    twice as fast with it and some are slower (docs/experiments.md), so it is tried.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
-    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+    if device.type == "cpu" and _faster_in_bfloat16():
         return torch.bfloat16
     return None
+
+
+@cache
+def _faster_in_bfloat16() -> bool:
+    """Whether this CPU trains at least 1.2 times as fast in bfloat16; takes about a second."""
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return False
+    with torch.random.fork_rng(devices=[]):
+        model = MNISTClassifier().to(memory_format=torch.channels_last)
+        batch = torch.zeros(128, 1, 28, 28).contiguous(memory_format=torch.channels_last)
+
+        def seconds(*, reduced: bool) -> float:
+            started = time.perf_counter()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
+                output = model(batch)
+            torch.autograd.backward(output.float().sum())
+            return time.perf_counter() - started
+
+        # The first of each makes the kernels.
+        times = [(seconds(reduced=False), seconds(reduced=True)) for _ in range(5)][1:]
+    return min(t[0] for t in times) >= 1.2 * min(t[1] for t in times)
 
 
 def keep_freed_memory() -> None:
@@ -135,6 +157,7 @@ def fit(
     config: TrainConfig,
     device: torch.device,
     *,
+    synthetic: Digits | None = None,
     initial: Mapping[str, Tensor] | None = None,
     teachers: Sequence[nn.Module] = (),
     checkpoint: Path | None = None,
@@ -151,6 +174,8 @@ def fit(
         validation: what chooses the epoch.
         config: how.
         device: where; see ``resolve_device``.
+        synthetic: what ``synthesis.synthesise`` made, where ``config`` gives it a share of each
+            batch.
         initial: state_dict to start from; None starts from random weights.
         teachers: networks whose mean answer is learned beside the labels, by the share
             ``config.distillation``; empty where that is 0.
@@ -164,15 +189,16 @@ def fit(
             checkpoint stays at the epoch before. None validates at the end of epochs only.
 
     Raises:
-        TrainingError: fewer pictures than a batch, a loss that is not finite, teachers without a
-            share in the loss or a share without teachers, or a checkpoint that is missing,
-            unreadable, or of another configuration or data.
+        TrainingError: fewer pictures than a batch, none for a share of it, a loss that is not
+            finite, teachers without a share in the loss or a share without teachers, or a
+            checkpoint that is missing, unreadable, or of another configuration or data.
     """
-    steps = len(train) // config.batch_size
+    steps = len(train) // config.mixture[0]
     if not steps:
         raise TrainingError(
-            f"{len(train)} training pictures don't fill one batch of {config.batch_size}"
+            f"{len(train)} training pictures don't fill one batch of {config.mixture[0]}"
         )
+    sources = _Sources(train, synthetic, config)
     if bool(teachers) != bool(config.distillation):
         raise TrainingError(
             f"distillation is {config.distillation} with {len(teachers)} teachers; either there "
@@ -180,13 +206,13 @@ def fit(
         )
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    fingerprint = _fingerprint(config, train, validation, initial, teachers)
+    fingerprint = _fingerprint(config, train, validation, synthetic, initial, teachers)
     state = TrainingState(config, steps, device, fingerprint, initial)
     if resume:
         if checkpoint is None:
             raise TrainingError("there is nothing to resume from: no checkpoint was named")
         state.load(checkpoint)
-    train, validation = train.to(device), validation.to(device)
+    sources, validation = sources.to(device), validation.to(device)
     for teacher in teachers:
         teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     writer = SummaryWriter(str(log_dir), purge_step=len(state.history) + 1) if log_dir else None
@@ -202,7 +228,7 @@ def fit(
         ) as bar:
             while len(state.history) < config.epochs and not stopped:
                 figures, stopped = _run_epoch(
-                    state, train, validation, teachers, steps, bar, stop_when, validate_every
+                    state, sources, validation, teachers, steps, bar, stop_when, validate_every
                 )
                 if writer:
                     for name, value in asdict(figures).items():
@@ -221,6 +247,7 @@ def _fingerprint(
     config: TrainConfig,
     train: Digits,
     validation: Digits,
+    synthetic: Digits | None,
     initial: Mapping[str, Tensor] | None,
     teachers: Sequence[nn.Module],
 ) -> dict[str, Any]:
@@ -228,14 +255,63 @@ def _fingerprint(
         "config": asdict(config),
         "train": train.digest(),
         "validation": validation.digest(),
+        "synthetic": synthetic.digest() if synthetic else None,
         "initial": weights_digest(initial) if initial else None,
         "teachers": [weights_digest(teacher.state_dict()) for teacher in teachers],
     }
 
 
+class _Sources:
+    """What batches are drawn from: the training split, synthetic digits, and others."""
+
+    def __init__(self, train: Digits, synthetic: Digits | None, config: TrainConfig) -> None:
+        self.config = config
+        self.parts = [train]
+        none = Digits(train.inks[:0], train.labels[:0])
+        given = none if synthetic is None else synthetic
+        without_digit = given.labels == NO_DIGIT
+        wanted = zip(config.mixture[1:], (~without_digit, without_digit), strict=True)
+        for (size, chosen), name in zip(wanted, ("digits", "pictures without one"), strict=True):
+            part = given[chosen.nonzero().squeeze(1)]
+            if size and not len(part):
+                raise TrainingError(f"{size} synthetic {name} a batch are wanted; there are none")
+            self.parts.append(part)
+
+    def to(self, device: torch.device) -> _Sources:
+        self.parts = [part.to(device) for part in self.parts]
+        return self
+
+    def batches(
+        self, steps: int, seed: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented pictures (B, 1, 28, 28) in 0 to 1 and labels (B,), for one epoch."""
+        orders = []
+        shuffle = torch.Generator().manual_seed(seed)
+        for part, size in zip(self.parts, self.config.mixture, strict=True):
+            drawn = [torch.zeros(0, dtype=torch.int64)]
+            while sum(map(len, drawn)) < steps * size:
+                drawn.append(torch.randperm(len(part), generator=shuffle))
+            orders.append(torch.cat(drawn)[: steps * size].to(device).view(steps, size))
+        generator = torch.Generator(device).manual_seed(seed)
+        full = self.config.augmentation
+        strengths = (full, full.scaled(0.5), full)
+        for step in range(steps):
+            pictures, labels = [], []
+            for part, order, strength in zip(self.parts, orders, strengths, strict=True):
+                index = order[step]
+                if not len(index):
+                    continue
+                inks = part.inks[index].unsqueeze(1).float() / 255.0
+                if full != AugmentationConfig.none():
+                    inks = augment(inks, strength, generator)
+                pictures.append(inks)
+                labels.append(part.labels[index])
+            yield torch.cat(pictures), torch.cat(labels)
+
+
 def _run_epoch(
     state: TrainingState,
-    train: Digits,
+    sources: _Sources,
     validation: Digits,
     teachers: Sequence[nn.Module],
     steps: int,
@@ -250,25 +326,19 @@ def _run_epoch(
     # One seed an epoch, so that resuming needs no generator's state.
     seed = config.seed * 1_000_003 + number
     torch.manual_seed(seed)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    order = order[: steps * config.batch_size].to(state.device)
-    generator = torch.Generator(state.device).manual_seed(seed)
     dtype = autocast_dtype(state.device)
     state.model.train()
     answering = [torch.inference_mode()(teacher) for teacher in teachers]
     total = torch.zeros((), device=state.device)
     stopped = False
-    for step, index in enumerate(torch.split(order, config.batch_size), start=1):
-        pictures = train.inks[index].unsqueeze(1).float() / 255.0  # (B, 1, 28, 28)
-        if config.augmentation != AugmentationConfig.none():
-            pictures = augment(pictures, config.augmentation, generator)
+    for step, (pictures, labels) in enumerate(sources.batches(steps, seed, state.device), start=1):
         pictures = ((pictures - MEAN) / STD).contiguous(memory_format=torch.channels_last)
         with torch.autocast(state.device.type, dtype=dtype, enabled=dtype is not None):
             output = state.model(pictures)
             lessons = [teach(pictures) for teach in answering]
-        loss = _loss(output.float(), train.labels[index], lessons, config)
+        loss = _loss(output.float(), labels, lessons, config)
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         state.optimizer.step()
         state.scheduler.step()
         if state.average is not None:
@@ -294,17 +364,27 @@ def _run_epoch(
 def _loss(output: Tensor, labels: Tensor, lessons: Sequence[Tensor], config: TrainConfig) -> Tensor:
     """Mean loss in nats: against the labels, and against the teachers' mean answer.
 
+    Where batches hold pictures without a digit, an eleventh logit that is always 0 stands for
+    those, in the cross-entropy only. So the log of the summed exponentials of the ten becomes the
+    log odds of a digit against none, and minus that, the energy, tells digits from the rest (Liu,
+    Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020, train it with
+    hinges for the same end); the softmax of the ten remains what a digit is, if it is one.
+
     The second part is Hinton, Vinyals and Dean's ("Distilling the Knowledge in a Neural Network",
     arXiv:1503.02531, section 2), both sides softened by the same temperature and the gradient
     scaled back by its square.
 
     Args:
         output: (B, 10) float32 logits.
-        labels: (B,) int64.
+        labels: (B,) int64, NO_DIGIT where there is none.
         lessons: each teacher's (B, 10) logits.
         config: the share and the temperature.
     """
-    loss = F.cross_entropy(output, labels)
+    if config.mixture[2]:
+        targets = torch.where(labels == NO_DIGIT, output.shape[1], labels)
+        loss = F.cross_entropy(F.pad(output, (0, 1)), targets)
+    else:
+        loss = F.cross_entropy(output, labels)
     if not lessons:
         return loss
     softness = config.distillation_temperature

@@ -115,8 +115,30 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
     show_default=True,
     help="Folder for TensorBoard's event files.",
 )
+@click.option(
+    "--network",
+    type=click.Choice(["DigitNet", "MNISTClassifier"]),
+    default="DigitNet",
+    show_default=True,
+    help="What is trained; DigitNet is what is shipped.",
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=2), default=128, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=8),
+    default=256,
+    show_default=True,
+    help="Pictures a step, synthetic ones included.",
+)
+@click.option(
+    "--synthetic",
+    type=click.IntRange(min=0),
+    default=120_000,
+    show_default=True,
+    help="Pictures to make beside MNIST: half of them digits on paper, corrupted, in low "
+    "resolution or drawn, half without a digit; together half of each batch. 0 trains on clean "
+    "digits only, and nothing can then be refused as no digit.",
+)
 @click.option(
     "--learning-rate",
     type=float,
@@ -150,7 +172,7 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
     "teachers",
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
-    help="Weights of train-teacher or train, to learn from beside the labels; may be repeated.",
+    help="Weights of other runs, to learn from beside the labels; may be repeated.",
 )
 @click.option(
     "--distillation",
@@ -162,7 +184,7 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
 @click.option(
     "--dropout",
     type=click.FloatRange(0, 0.99),
-    help="Of every dropout layer.  [default: the network's own, 0.25 and 0.5]",
+    help="Of every dropout layer.  [default: the network's own]",
 )
 @SEED_OPTION
 @TRAINING_DEVICE_OPTION
@@ -175,8 +197,10 @@ def train(
     run_folder: Path,
     figures: Path,
     logs: Path,
+    network: Any,
     epochs: int,
     batch_size: int,
+    synthetic: int,
     learning_rate: float,
     ema_decay: float,
     strength: float,
@@ -201,12 +225,16 @@ def train(
     from inkdigits.data import load_splits
     from inkdigits.recipe import Folders
     from inkdigits.recipe import train as run_recipe
+    from inkdigits.synthesis import SynthesisConfig
     from inkdigits.train import resolve_device
     from inkdigits.training_state import TrainConfig
 
     config = TrainConfig(
+        network=network,
         epochs=epochs,
         batch_size=batch_size,
+        synthetic=0.25 if synthetic else 0.0,
+        others=0.25 if synthetic else 0.0,
         learning_rate=learning_rate,
         ema_decay=ema_decay,
         augmentation=AugmentationConfig().scaled(strength),
@@ -223,6 +251,9 @@ def train(
             config,
             Folders(run_folder, figures, logs),
             device=on,
+            synthesis=SynthesisConfig(digits=synthetic // 2, others=synthetic // 2, seed=seed)
+            if synthetic
+            else None,
             initial=initial,
             teachers=teachers,
             resume=resume,
@@ -234,76 +265,6 @@ def train(
         say(f"interrupted; the same command with --resume goes on from {run_folder}")
         sys.exit(130)
     say(f"wrote {run_folder} and {figures}")
-    if as_json:
-        click.echo(json.dumps(run))
-
-
-@click.command("train-teacher", short_help="Train a larger network for train to learn from.")
-@DATA_OPTION
-@DOWNLOAD_OPTION
-@click.option(
-    "--out",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("saved_models/teacher"),
-    show_default=True,
-    help="Folder for teacher.pt and teacher.json.",
-)
-@click.option("--epochs", type=click.IntRange(min=1), default=12, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=2), default=128, show_default=True)
-@click.option(
-    "--learning-rate",
-    type=float,
-    default=3e-3,
-    show_default=True,
-    help="Peak of the one-cycle schedule.",
-)
-@SEED_OPTION
-@TRAINING_DEVICE_OPTION
-@RESUME_OPTION
-@JSON_OPTION
-@trains
-def train_teacher(
-    data_root: Path,
-    folder: Path,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    device: Any,
-    *,
-    download: bool,
-    resume: bool,
-    as_json: bool,
-) -> None:
-    """Train a larger network on MNIST, for "inkdigits train --teacher" to learn from.
-
-    It is never served: it takes several times the time of the one that is.
-    """
-    from inkdigits.data import load_splits
-    from inkdigits.recipe import train_teacher as run_recipe
-    from inkdigits.train import resolve_device
-    from inkdigits.training_state import TrainConfig
-
-    config = TrainConfig(
-        network="TeacherNet",
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        ema_decay=0.998,
-        seed=seed,
-    )
-    splits = load_splits(data_root, download=download)
-    on = resolve_device(device)
-    say(f"training a teacher on {on}: {len(splits.train):,} pictures, {epochs} epochs")
-    try:
-        run = run_recipe(
-            splits, config, folder, device=on, resume=resume, progress=not as_json, report=say
-        )
-    except KeyboardInterrupt:
-        say(f"interrupted; the same command with --resume goes on from {folder}")
-        sys.exit(130)
-    say(f"wrote {folder}")
     if as_json:
         click.echo(json.dumps(run))
 

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inkdigits.augmentation import AugmentationConfig
 from inkdigits.errors import TrainingError
-from inkdigits.model import MNISTClassifier
-from inkdigits.teacher import TeacherNet
-
-NetworkName: TypeAlias = Literal["MNISTClassifier", "TeacherNet"]
-NETWORKS: dict[NetworkName, type[MNISTClassifier] | type[TeacherNet]] = {
-    "MNISTClassifier": MNISTClassifier,
-    "TeacherNet": TeacherNet,
-}
+from inkdigits.model import NETWORKS, NetworkName
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +27,18 @@ class TrainConfig:
     Attributes:
         epochs: passes over the training split.
         batch_size: pictures a step; the last, incomplete batch of an epoch is left out.
+        synthetic: share of a batch that are digits from ``synthesis``, 0 to 0.9.
+        others: share of a batch that are pictures without a digit, 0 to 0.9.
         learning_rate: the peak of the one-cycle schedule (Smith and Topin, "Super-convergence",
             arXiv:1708.07120), reached after ``warmup`` of the steps and annealed to almost zero.
         warmup: share of the steps in which the learning rate rises.
         weight_decay: AdamW's, on weight matrices and kernels, not on biases and normalisation.
         ema_decay: a step's decay of the exponential moving average of the weights, which is what
             is validated and kept; 0 keeps the weights themselves.
-        augmentation: how pictures are changed.
-        dropout: probability of every dropout layer; None leaves the network's own (0.25 and 0.5
-            in MNISTClassifier). 0 learns faster in the first epochs and, without teachers, ends
-            lower.
+        augmentation: how the training split's pictures are changed; those from ``synthesis`` are
+            changed half as far, for some of them are changed a lot already.
+        dropout: probability of every dropout layer; None leaves the network's own. 0 learns
+            faster in the first epochs and, without teachers, ends lower.
         network: which network is trained.
         distillation: share of the loss that is the distance from the teachers' answers, 0 to 1;
             the rest is cross-entropy with the labels.
@@ -53,13 +48,15 @@ class TrainConfig:
 
     epochs: int = 40
     batch_size: int = 128
+    synthetic: float = 0.0
+    others: float = 0.0
     learning_rate: float = 2e-3
     warmup: float = 0.15
     weight_decay: float = 0.02
     ema_decay: float = 0.999
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     dropout: float | None = None
-    network: NetworkName = "MNISTClassifier"
+    network: NetworkName = "DigitNet"
     distillation: float = 0.0
     distillation_temperature: float = 2.0
     seed: int = 0
@@ -68,6 +65,9 @@ class TrainConfig:
         limits = {
             "epochs": (self.epochs, 1, 100_000),
             "batch_size": (self.batch_size, 2, 65_536),
+            "synthetic": (self.synthetic, 0.0, 0.9),
+            "others": (self.others, 0.0, 0.9),
+            "synthetic and others together": (self.synthetic + self.others, 0.0, 0.9),
             "learning_rate": (self.learning_rate, 1e-8, 10.0),
             "warmup": (self.warmup, 0.001, 0.999),
             "weight_decay": (self.weight_decay, 0.0, 10.0),
@@ -81,6 +81,13 @@ class TrainConfig:
                 raise TrainingError(f"{name} is {value}; it must be between {low} and {high}")
         if self.network not in NETWORKS:
             raise TrainingError(f"network {self.network!r} is none of {', '.join(NETWORKS)}")
+
+    @property
+    def mixture(self) -> tuple[int, int, int]:
+        """Pictures in a batch: of the training split, digits from ``synthesis``, others."""
+        synthetic = round(self.synthetic * self.batch_size)
+        others = round(self.others * self.batch_size)
+        return self.batch_size - synthetic - others, synthetic, others
 
 
 @dataclass(frozen=True, slots=True)
