@@ -17,7 +17,6 @@ COMMANDS = {
     "serve",
     "predict",
     "train",
-    "train-teacher",
     "evaluate",
     "calibrate",
     "export",
@@ -49,9 +48,10 @@ def trained(small_mnist, tmp_path_factory) -> Path:
     return folder
 
 
-def train_arguments(data, folder):
+def train_arguments(data, folder, synthetic=240):
     return [
         *("train", "--data", data, "--no-download", "--epochs", 2, "--batch-size", 90),
+        *("--synthetic", synthetic),
         *("--ema-decay", 0.9, "--risk", 0.2, "--device", "cpu", "--out", folder / "models"),
         *("--figures", folder / "figures", "--logs", folder / "logs", "--json"),
     ]
@@ -165,6 +165,7 @@ def test_training_writes_every_file_that_it_promises(trained):
         "novelty.json",
         "optimal_temperature.json",
         "run.json",
+        "synthetic.npz",
     }
     figures = {path.name for path in (trained / "figures").iterdir()}
     assert figures == {
@@ -173,6 +174,7 @@ def test_training_writes_every_file_that_it_promises(trained):
         "misread.png",
         "model_architecture.png",
         "reliability.png",
+        "synthetic_preview.png",
         "training_history.png",
     }
     for path in (trained / "figures").iterdir():
@@ -183,7 +185,7 @@ def test_training_writes_every_file_that_it_promises(trained):
 
 def test_run_json_says_how_the_model_was_made_and_what_it_scores(trained):
     saved = json.loads((trained / "models" / "run.json").read_text())
-    assert saved["data"]["train"]["n"] == 1350
+    assert saved["data"]["train"]["n"] == 1250
     assert saved["data"]["test"]["n"] == saved["test"]["n"] == 297
     assert saved["config"]["epochs"] == 2
     assert saved["config"]["augmentation"]["rotation"] > 0
@@ -200,23 +202,22 @@ def test_trained_artifact_is_read_by_predict(trained, pictures):
     assert out["model_version"] == inkdigits.load(model).model_version
 
 
-def test_train_learns_from_a_teacher_that_train_teacher_wrote(small_mnist, tmp_path):
-    teacher = tmp_path / "teacher"
-    arguments = ("--data", small_mnist, "--no-download", "--epochs", 1, "--batch-size", 90)
-    run("train-teacher", *arguments, "--out", teacher)
-    told = json.loads((teacher / "teacher.json").read_text())
-    assert told["config"]["network"] == "TeacherNet"
-    run(*train_arguments(small_mnist, tmp_path), "--teacher", teacher / "teacher.pt")
-    trained = json.loads((tmp_path / "models" / "run.json").read_text())
-    assert trained["config"]["distillation"] == 0.9
-    assert [t["history"] for t in trained["teachers"]] == [told["history"]]
+def test_train_learns_from_the_weights_of_another_run(trained, small_mnist, tmp_path):
+    teacher = trained / "models" / "mnist_classifier.pt"
+    arguments = train_arguments(small_mnist, tmp_path, synthetic=0)
+    run(*arguments, "--network", "MNISTClassifier", "--teacher", teacher)
+    saved = json.loads((tmp_path / "models" / "run.json").read_text())
+    assert saved["config"]["distillation"] == 0.9
+    assert saved["config"]["network"] == "MNISTClassifier"
+    told = json.loads((trained / "models" / "run.json").read_text())
+    assert [t["history"] for t in saved["teachers"]] == [told["history"]]
 
 
 def test_teacher_that_is_no_network_is_an_error(small_mnist, tmp_path):
     wrong = tmp_path / "wrong.pt"
     torch.save({"weight": torch.zeros(3)}, wrong)
-    result = run(*train_arguments(small_mnist, tmp_path), "--teacher", wrong, exit_code=1)
-    assert "wrong.pt belong to none of MNISTClassifier, TeacherNet" in result.stderr
+    result = run(*train_arguments(small_mnist, tmp_path, 0), "--teacher", wrong, exit_code=1)
+    assert "wrong.pt can't be used" in result.stderr
 
 
 def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):
@@ -228,7 +229,7 @@ def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):
 
 
 def test_resume_without_a_run_is_an_error(small_mnist, tmp_path):
-    result = run(*train_arguments(small_mnist, tmp_path), "--resume", exit_code=1)
+    result = run(*train_arguments(small_mnist, tmp_path, 0), "--resume", exit_code=1)
     assert "nothing to resume" in result.stderr
 
 
@@ -247,7 +248,7 @@ def test_calibrate_and_export_renew_the_artifact(trained, small_mnist, tmp_path)
     assert metadata.policy.risk == 0.3
     assert metadata.policy.choice(0.3).threshold == metadata.policy.accept_threshold
     assert metadata.novelty_method == "nearest"
-    # 75 calibration pictures can't tell the strangest 0.3 % of digits.
+    # 175 calibration pictures can't tell the strangest 0.3 % of digits.
     assert metadata.policy.novelty_threshold is None
     assert metadata.provenance["config"]["epochs"] == 2
 

@@ -7,7 +7,7 @@ from inkdigits.errors import DataError
 
 def test_split_is_stratified_disjoint_and_complete(small_mnist):
     splits = data.load_splits(small_mnist)
-    assert [len(splits.train), len(splits.validation), len(splits.calibration)] == [1350, 75, 75]
+    assert [len(splits.train), len(splits.validation), len(splits.calibration)] == [1250, 75, 175]
     assert len(splits.test) == 297
     labels = torch.cat([splits.train.labels, splits.validation.labels, splits.calibration.labels])
     shares = labels.bincount() / len(labels)
@@ -34,7 +34,7 @@ def test_same_seed_splits_alike_and_another_differently():
 def test_mnist_is_split_into_54000_3000_3000_and_10000(mnist_root):
     splits = data.load_splits(mnist_root)
     sizes = [len(p) for p in (splits.train, splits.validation, splits.calibration, splits.test)]
-    assert sizes == [54_000, 3_000, 3_000, 10_000]
+    assert sizes == [50_000, 3_000, 7_000, 10_000]
     mean = float(splits.train.inks.float().mean()) / 255
     assert mean == pytest.approx(0.1307, abs=1e-3)
 

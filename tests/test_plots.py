@@ -196,17 +196,24 @@ def test_no_speed_ups_make_no_chart():
         plots.speedup_chart([])
 
 
-def test_the_architecture_diagram_shows_every_layer_of_the_real_network():
+@pytest.mark.parametrize(
+    ("network", "shapes"),
+    [
+        ("MNISTClassifier", ("1 28 28", "32 26 26", "64 24 24", "64 12 12", "9216", "128", "10")),
+        ("DigitNet", ("1 28 28", "32 28 28", "64 14 14", "96 7 7", "4704", "128", "10")),
+    ],
+)
+def test_the_architecture_diagram_shows_every_layer_of_the_real_network(network, shapes):
     from torch import nn
 
-    from inkdigits.model import MNISTClassifier
+    from inkdigits.model import build_network
 
-    model = MNISTClassifier()
-    (axes,) = plots.architecture_diagram().axes
+    model = build_network(network)
+    (axes,) = plots.architecture_diagram(network).axes
     total = sum(p.numel() for p in model.parameters())
-    assert axes.get_title() == f"MNISTClassifier: {total:,} parameters"
+    assert axes.get_title() == f"{network}: {total:,} parameters"
     written = texts(axes)
-    for shape in ("1 28 28", "32 26 26", "64 24 24", "64 12 12", "9216", "128", "10"):
+    for shape in shapes:
         assert shape.replace(" ", f" {TIMES} ") in written
     everything = "\n".join(written)
     for name, layer in model.named_children():
@@ -220,7 +227,7 @@ def test_the_architecture_diagram_shows_every_layer_of_the_real_network():
 def test_the_traced_layers_hold_every_parameter_once():
     from inkdigits.model import MNISTClassifier
 
-    layers = trace_layers()
+    layers = trace_layers("MNISTClassifier")
     total = sum(p.numel() for p in MNISTClassifier().parameters())
     assert sum(layer.parameters for layer in layers) == total
     flat = next(layer for layer in layers if layer.name == "flatten")
@@ -239,7 +246,7 @@ def test_tracing_leaves_the_random_generator_alone():
     import torch
 
     before = torch.get_rng_state()
-    trace_layers()
+    trace_layers("DigitNet")
     assert torch.equal(torch.get_rng_state(), before)
 
 

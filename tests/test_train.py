@@ -4,16 +4,17 @@ import pytest
 import torch
 
 from inkdigits import train
-from inkdigits.data import load_splits
+from inkdigits.data import NO_DIGIT, Digits, load_splits
 from inkdigits.errors import BackendUnavailableError, TrainingError
-from inkdigits.model import MNISTClassifier
+from inkdigits.model import DigitNet, MNISTClassifier
 from inkdigits.preprocessing import standardise
-from inkdigits.teacher import TeacherNet
 from inkdigits.train import fit
 from inkdigits.training_state import TrainConfig, weights_digest
 
 CPU = torch.device("cpu")
-CONFIG = TrainConfig(epochs=3, batch_size=90, learning_rate=3e-3, ema_decay=0.9)
+CONFIG = TrainConfig(
+    network="MNISTClassifier", epochs=3, batch_size=90, learning_rate=3e-3, ema_decay=0.9
+)
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +204,52 @@ def test_share_without_teachers_and_teachers_without_a_share_are_refused(splits)
         fit(splits.train, splits.validation, CONFIG, CPU, teachers=[MNISTClassifier()])
 
 
-def test_teacher_network_trains_in_the_same_way(splits):
-    config = dataclasses.replace(CONFIG, network="TeacherNet", epochs=2, dropout=0.1)
+def test_digitnet_is_small_enough_and_trains_in_the_same_way(splits):
+    model = DigitNet()
+    assert sum(p.numel() for p in model.parameters()) == 881_194
+    assert model.features(torch.zeros(2, 1, 28, 28)).shape == (2, 128)
+    config = dataclasses.replace(CONFIG, network="DigitNet", epochs=2, dropout=0.1)
     fitted = fit(splits.train, splits.validation, config, CPU)
     assert fitted.history[1].train_loss < fitted.history[0].train_loss
-    TeacherNet().load_state_dict(fitted.weights)
+    DigitNet().load_state_dict(fitted.weights)
+
+
+def noise(n):
+    generator = torch.Generator().manual_seed(5)
+    inks = torch.randint(0, 256, (n, 28, 28), generator=generator, dtype=torch.uint8)
+    return Digits(inks, torch.full((n,), NO_DIGIT))
+
+
+def test_pictures_without_a_digit_get_a_high_energy_and_digits_a_low_one(splits):
+    some = splits.train[torch.arange(200)]
+    mixed = Digits(
+        torch.cat([some.inks, noise(200).inks]), torch.cat([some.labels, noise(200).labels])
+    )
+    config = dataclasses.replace(CONFIG, synthetic=0.2, others=0.3, epochs=6)
+    assert config.mixture == (45, 18, 27)
+    weights = fit(splits.train, splits.validation, config, CPU, synthetic=mixed).weights
+    model = MNISTClassifier()
+    model.load_state_dict(weights)
+    digits = train.logits(model, splits.validation.inks).logsumexp(1)
+    others = train.logits(model, noise(60).inks).logsumexp(1)
+    assert digits.median() > 1 > -1 > others.median()
+
+
+def test_eleventh_logit_is_zero_and_counts_only_where_there_are_others():
+    output, labels = torch.tensor([[2.0, -1.0], [0.5, 0.0]]), torch.tensor([0, NO_DIGIT])
+    config = dataclasses.replace(CONFIG, others=0.5)
+    by_hand = -torch.stack(
+        [output[0, 0] - output[0].exp().sum().add(1).log(), -output[1].exp().sum().add(1).log()]
+    ).mean()
+    assert float(train._loss(output, labels, [], config)) == pytest.approx(float(by_hand))
+    plain = train._loss(output[:1], labels[:1], [], CONFIG)
+    assert float(plain) == pytest.approx(float(output[0].exp().sum().log() - output[0, 0]))
+
+
+def test_share_of_synthetic_pictures_without_any_is_refused(splits):
+    config = dataclasses.replace(CONFIG, others=0.5)
+    with pytest.raises(TrainingError, match="synthetic pictures without one a batch are wanted"):
+        fit(splits.train, splits.validation, config, CPU)
 
 
 def test_without_moving_average_the_weights_themselves_are_kept(splits):
@@ -246,7 +288,7 @@ def test_setting_out_of_range_is_refused_with_its_limits(name, value):
 
 
 def test_unknown_network_is_refused():
-    with pytest.raises(TrainingError, match="none of MNISTClassifier, TeacherNet"):
+    with pytest.raises(TrainingError, match="none of DigitNet, MNISTClassifier"):
         TrainConfig(network="AlexNet")
 
 

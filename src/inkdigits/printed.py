@@ -61,9 +61,17 @@ def print_character(
         raise DataError(
             f"none of the {len(fonts)} fonts has {fewest} or more of the characters {alphabet}"
         )
-    styles = choices[rng.integers(len(choices))]
-    font, drawable = styles[rng.integers(len(styles))]
-    character = drawable[rng.integers(len(drawable))]
+    for _ in range(50):
+        styles = choices[rng.integers(len(choices))]
+        font, drawable = styles[rng.integers(len(styles))]
+        character = drawable[rng.integers(len(drawable))]
+        mask = _drawn(character, font, rng)
+        if mask.any():  # some fonts list characters that they draw as nothing
+            return mask, character
+    raise DataError(f"in 50 tries none of the {len(fonts)} fonts drew anything of {alphabet}")
+
+
+def _drawn(character: str, font: Font, rng: Rng) -> Mask:
     size = int(rng.integers(24, 180))
     face = ImageFont.truetype(str(font.path), size)
     left, top, right, bottom = (round(v) for v in face.getbbox(character))
@@ -72,7 +80,7 @@ def print_character(
     draw = ImageDraw.Draw(image)
     draw.text((margin - left, margin - top), character, fill=255, font=face)
     turned = image.rotate(rng.uniform(-12, 12), Image.Resampling.BICUBIC)
-    return np.asarray(turned, dtype=np.float32) / 255, character
+    return np.asarray(turned, dtype=np.float32) / 255
 
 
 @cache
