@@ -1,8 +1,8 @@
 """Digits as a camera sees them on real paper, made from 28x28 inks; training side.
 
-A photograph is paper (shade, grain, printed lines) with a stroke on it (width, darkness, the gaps
-of a pencil or of chalk), lit (gradient, vignetting, a shadow's edge), with dirt, and then taken
-(blur, noise, resolution, JPEG). Shades multiply, as light on a surface does. No figure is fitted to
+A photograph is paper (shade, grain, printed lines) with a stroke on it (width, darkness, gaps as of
+a pencil or chalk), lit (gradient, vignetting, a shadow's edge), with dirt, and then taken (blur,
+noise, resolution, JPEG). Shades multiply, as light on a surface does. No figure here is fitted to
 anything: they cover what phones give, and the pictures were looked at.
 """
 

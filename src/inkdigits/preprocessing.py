@@ -21,7 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from inkdigits.blobs import written
 from inkdigits.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
+from inkdigits.paper import filled, find_paper, slope, two_shades
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
 PREPROCESSING_VERSION = 1
@@ -48,6 +50,19 @@ NOISE_FACTOR = 6.0
 EDGE_SHARE_SMALL = 0.10
 EDGE_SHARE_LARGE = 0.25
 LARGE_BOX = 40
+
+# Up to this many pixels a side nothing is taken out: dirt can't be told from strokes.
+SMALL_PICTURE = 40
+# Paper of one shade: the border's noise, and how much of it may be how far from its median.
+PLAIN_NOISE = 1.0
+PLAIN_SPREAD = 8.0
+PLAIN_EXCEPTIONS = 0.02
+# The smallest side on which a gradient of light can be told from a stroke, and what share of the
+# border's noise may be left once it's removed.
+LEAST_SLOPE = 20
+EVENED = 0.7
+# Pieces of ink are judged at this many pixels a side.
+JUDGED_SIZE = 128
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Ink: TypeAlias = npt.NDArray[np.uint8]
@@ -274,20 +289,81 @@ def extract_ink(grey: FloatArray) -> FloatArray:
         grey = np.asarray(Image.fromarray(grey).reduce(factor))
     border = _border(grey)
     paper = float(np.median(border))
-    difference = grey - np.float32(paper)
     # The median absolute deviation ignores ink that touches the border; 1.4826 makes it a
     # normal distribution's standard deviation.
     noise = 1.4826 * float(np.median(np.abs(border - paper)))
-    strongest = float(max(difference.max(), -difference.min()))
+    large = longest > SMALL_PICTURE
+    difference = grey - np.float32(paper)
+    if not _is_plain(border, paper, noise) if large else noise > PLAIN_NOISE:
+        shades = filled(grey) if large else two_shades(grey)
+        if shades is not None:
+            paper, sign, noise = shades
+            return _standing_out((grey - np.float32(paper)) * np.float32(sign), noise, signed=True)
+        if large:
+            return _from_uneven_paper(grey)
+        if min(grey.shape) >= LEAST_SLOPE:
+            level = grey - slope(grey)
+            left = 1.4826 * float(np.median(np.abs(_border(level))))
+            if left < EVENED * noise:
+                difference, noise = level, left
+    return _standing_out(difference, noise, signed=False)
+
+
+def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatArray:
+    """The difference from paper turned so that ink is positive; zeros where nothing is ink.
+
+    Args:
+        difference: (h, w) float32.
+        noise: the paper's deviation.
+        signed: whether ink is positive already.
+    """
+    strongest = float(max(difference.max(), 0.0 if signed else -difference.min()))
     if strongest < max(MIN_CONTRAST, NOISE_FACTOR * noise):
         return np.zeros_like(difference)
-    # Squares, so that a wide faint shade doesn't outvote a stroke.
-    squares = np.square(difference)
-    lighter = float(squares[difference > 0].sum())
-    if lighter <= float(squares.sum()) - lighter:
-        difference = -difference
+    if not signed:
+        # Squares, so that a wide faint shade doesn't outvote a stroke.
+        squares = np.square(difference)
+        lighter = float(squares[difference > 0].sum())
+        if lighter <= float(squares.sum()) - lighter:
+            difference = -difference
     floor = NOISE_FACTOR / 2 * noise
     return np.where(np.abs(difference) < floor, np.float32(0.0), difference)
+
+
+def _is_plain(border: FloatArray, paper: float, noise: float) -> bool:
+    """Whether the paper is one shade all around, as in a drawing on a screen."""
+    if noise > PLAIN_NOISE:
+        return False
+    return float(np.mean(np.abs(border - paper) > PLAIN_SPREAD)) <= PLAIN_EXCEPTIONS
+
+
+def _from_uneven_paper(grey: FloatArray) -> FloatArray:
+    """The part of the picture that holds ink, with the paper's shade removed place by place."""
+    height, width = grey.shape
+    found = find_paper(grey)
+    grid_height, grid_width = found.shade.shape
+    scale = min(1.0, JUDGED_SIZE / max(grey.shape))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
+    kept = written(found.standing_out(small))
+    if kept is None:
+        return np.zeros_like(grey)
+    rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
+    part = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    left, top, right, bottom = (
+        round(float(at) * full / reduced)
+        for at, full, reduced in zip(part, (width, height) * 2, (size[0], size[1]) * 2, strict=True)
+    )
+    box = (
+        left / width * grid_width,
+        top / height * grid_height,
+        right / width * grid_width,
+        bottom / height * grid_height,
+    )
+    mask = Image.fromarray(kept[part[1] : part[3], part[0] : part[2]].astype(np.float32))
+    soft = np.asarray(mask.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
+    lifted: FloatArray = found.ink(grey[top:bottom, left:right], box) * soft
+    return lifted
 
 
 def _border(grey: FloatArray) -> FloatArray:

@@ -1,0 +1,378 @@
+"""Which connected pieces of ink are the digit, and which are dirt, frames and printed lines.
+
+Works on a reduced picture of ink (positive where there is ink, about 0 on paper). Pieces are judged
+by their ink, their distance and their shape, never by their number alone: a faint stroke of a digit
+comes apart, a 5's bar stands by itself, and two digits must both stay so that they can be refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Numbers: TypeAlias = npt.NDArray[np.int64]
+
+# A piece with this share of the main piece's ink is kept wherever it is: a second digit.
+OWN_SHARE = 0.3
+# A smaller one belongs to the digit when it's near: (least share of the ink, greatest gap as a
+# share of the digit's longer side).
+NEAR = ((0.12, 0.5), (0.03, 0.2), (0.01, 0.1))
+
+# The least contrast of ink on uneven paper, the noise it must stand out of, and its least area.
+LEAST_CONTRAST = 12.0
+NOISE_FACTOR = 5.0
+LEAST_AREA = 6
+# The steepest step between two pixels of a piece of ink, as a share of its darkest.
+SHARPNESS = 0.12
+
+# Slopes of printed lines that are looked for, in pixels across per pixel along.
+SLOPES = np.tan(np.radians(np.arange(-9.0, 9.1, 0.75)))
+# A printed line is seen on at least this share of its way across the picture...
+LINE_SHARE = 0.6
+# ... and of each third of it, and in this share of it at both ends.
+LINE_SHARE_OF_THIRDS = 0.4
+LINE_END = 0.025
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    """Connected pieces, each array with one value a piece; pixels joined by a corner are joined.
+
+    Attributes:
+        number: (H, W) the piece of each pixel, -1 where there is none.
+        area: pixels.
+        ink: the sum of the ink.
+        peak: the darkest pixel's ink.
+        left, top, right, bottom: its box, the last two exclusive.
+    """
+
+    number: Numbers
+    area: Numbers
+    ink: npt.NDArray[np.float64]
+    peak: Floats
+    left: Numbers
+    top: Numbers
+    right: Numbers
+    bottom: Numbers
+
+    def __len__(self) -> int:
+        return len(self.area)
+
+
+def find_blobs(mask: Mask, ink: Floats) -> Blobs:
+    """Label the pieces of a mask, by runs along rows that touch those of the next row.
+
+    Args:
+        mask: (H, W).
+        ink: (H, W) float32, what to add up.
+    """
+    height, width = mask.shape
+    stride = width + 2
+    padded = np.zeros((height, stride), dtype=np.int8)
+    padded[:, 1:-1] = mask
+    edges = np.flatnonzero(np.diff(padded.ravel()))
+    starts, ends = edges[::2] + 1, edges[1::2] + 1
+    if not len(starts):
+        none = np.zeros(0, dtype=np.int64)
+        return Blobs(
+            np.full(mask.shape, -1), none, none.astype(np.float64), none.astype(np.float32),
+            none, none, none, none,
+        )  # fmt: skip
+    first = np.searchsorted(ends, starts + (stride - 1), side="right")
+    last = np.searchsorted(starts, ends + (stride + 1), side="left")
+    touched = np.maximum(last - first, 0)
+    upper = np.repeat(np.arange(len(starts)), touched)
+    lower = np.arange(len(upper)) + np.repeat(first - (np.cumsum(touched) - touched), touched)
+    names = np.arange(len(starts))
+    while True:
+        least = np.minimum(names[upper], names[lower])
+        if np.array_equal(names[upper], least) and np.array_equal(names[lower], least):
+            break
+        np.minimum.at(names, upper, least)
+        np.minimum.at(names, lower, least)
+        names = names[names]
+    kept, of_run = np.unique(names, return_inverse=True)
+    n = len(kept)
+    values = np.zeros((height, stride), dtype=np.float32)
+    values[:, 1:-1] = ink
+    flat = values.ravel()
+    total = np.concatenate([[0.0], np.cumsum(flat, dtype=np.float64)])
+    bounds = np.stack([starts, ends], axis=1).ravel()
+    peak = np.zeros(n, dtype=np.float32)
+    np.maximum.at(peak, of_run, np.maximum.reduceat(flat, bounds)[::2])
+    rows = starts // stride
+    box = [np.full(n, stride * height) for _ in range(2)] + [np.zeros(n, np.int64) for _ in "rb"]
+    np.minimum.at(box[0], of_run, starts % stride - 1)
+    np.minimum.at(box[1], of_run, rows)
+    np.maximum.at(box[2], of_run, (ends - 1) % stride)
+    np.maximum.at(box[3], of_run, rows + 1)
+    steps = np.zeros(height * stride + 1, dtype=np.int64)
+    steps[starts] += of_run + 1
+    steps[ends] -= of_run + 1
+    number = np.cumsum(steps[:-1]).reshape(height, stride)[:, 1:-1] - 1
+    return Blobs(
+        number=number,
+        area=np.bincount(of_run, ends - starts, n).astype(np.int64),
+        ink=np.bincount(of_run, total[ends] - total[starts], n),
+        peak=peak,
+        left=box[0],
+        top=box[1],
+        right=box[2],
+        bottom=box[3],
+    )
+
+
+def written(ink: Floats) -> Mask | None:
+    """Where the digit is, in a picture of ink on paper that isn't plain.
+
+    Args:
+        ink: (H, W) float32: contrast with the paper, 0 to 255; noise about 0.
+
+    Returns:
+        (H, W), the digit's pixels and those around them; None when nothing is written.
+    """
+    ink, noise = _calmed(ink)
+    least = max(LEAST_CONTRAST, NOISE_FACTOR * noise)
+    clean = erase_lines(ink, max(0.5 * LEAST_CONTRAST, 0.5 * NOISE_FACTOR * noise))
+    for _ in range(3):
+        strong = _strongest(clean)
+        if strong < least:
+            return None
+        # The paper's edge is often darker than any ink, and would set the bar too high.
+        certain = find_blobs(clean > max(least, 0.4 * strong), clean)
+        edges = _edges_of_paper(certain, *clean.shape)
+        if not edges.any():
+            break
+        clean = np.where(np.append(edges, False)[certain.number], np.float32(0.0), clean)
+    blobs = find_blobs(clean > max(0.5 * least, 0.22 * strong), clean)
+    sure = (blobs.peak >= max(least, 0.4 * strong)) & (blobs.area >= LEAST_AREA)
+    kept = digit_pieces(blobs, sure & _sharp(blobs, clean))
+    if not kept.any():
+        return None
+    return _grown(_grown(np.append(kept, False)[blobs.number]))
+
+
+def _calmed(ink: Floats) -> tuple[Floats, float]:
+    """The ink, smoothed where it's noisy, and the deviation of what noise is left."""
+    noise = _noise(ink)
+    if noise > 0.06 * _strongest(ink):
+        for _ in range(2):
+            padded = np.pad(ink, ((1, 1), (0, 0)), mode="edge")
+            ink = (0.25 * (padded[:-2] + padded[2:]) + 0.5 * padded[1:-1]).T
+        noise = _noise(ink)
+    return ink, noise
+
+
+def _noise(ink: Floats) -> float:
+    """Deviation of paper, from the side of the median on which there is no ink."""
+    low, middle = np.percentile(ink, [16, 50])
+    return float(middle - low)
+
+
+def _strongest(ink: Floats) -> float:
+    """The ink that a 400th of the picture exceeds, so that no single pixel sets it."""
+    place = ink.size - max(4, ink.size // 400)
+    return float(np.partition(ink.ravel(), place)[place])
+
+
+def _sharp(blobs: Blobs, ink: Floats) -> Mask:
+    """Pieces that have an edge somewhere, as pens make them and light on paper doesn't."""
+    steps = np.zeros_like(ink)
+    steps[:, 1:] = np.abs(np.diff(ink, axis=1))
+    steps[1:] = np.maximum(steps[1:], np.abs(np.diff(ink, axis=0)))
+    steep = (blobs.number >= 0) & (steps > SHARPNESS * np.append(blobs.peak, 0.0)[blobs.number])
+    sharp: Mask = np.bincount(blobs.number[steep], minlength=len(blobs)) > 0
+    return sharp
+
+
+def _grown(mask: Mask) -> Mask:
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    wider = grown.copy()
+    wider[:, 1:] |= grown[:, :-1]
+    wider[:, :-1] |= grown[:, 1:]
+    return wider
+
+
+def digit_pieces(blobs: Blobs, certain: Mask) -> Mask:
+    """(n,) which pieces are the digit, or the digits.
+
+    Args:
+        blobs: n pieces.
+        certain: (n,) those that are ink for certain; at least one.
+    """
+    height, width = blobs.number.shape
+    candidates = certain & ~_edges_of_paper(blobs, height, width)
+    if not candidates.any():
+        return candidates
+    candidates &= ~_frames(blobs, candidates)
+    main = int(np.argmax(np.where(candidates, blobs.ink, -1.0)))
+    kept = candidates & (blobs.ink >= OWN_SHARE * blobs.ink[main])
+    kept[main] = True
+    for _ in range(2):  # a bar beside a piece that is only near by way of another
+        left, top = blobs.left[kept].min(), blobs.top[kept].min()
+        right, bottom = blobs.right[kept].max(), blobs.bottom[kept].max()
+        side = max(
+            int((blobs.right - blobs.left)[kept].max()), int((blobs.bottom - blobs.top)[kept].max())
+        )
+        beside = np.maximum(np.maximum(left - blobs.right, blobs.left - right), 0)
+        above = np.maximum(np.maximum(top - blobs.bottom, blobs.top - bottom), 0)
+        gap = np.hypot(beside, above)
+        for share, reach in NEAR:
+            kept |= candidates & (blobs.ink >= share * blobs.ink[main]) & (gap <= reach * side)
+    return kept
+
+
+def _edges_of_paper(blobs: Blobs, height: int, width: int) -> Mask:
+    """Pieces along the picture's border: a table beside the paper, a shadow, a printed line."""
+    n = len(blobs)
+    number = blobs.number
+    along, contact, sides = np.zeros(n), np.zeros(n), np.zeros(n)
+    for side in (number[0], number[-1], number[:, 0], number[:, -1]):
+        on = side[side >= 0]
+        if len(on):
+            pixels = np.bincount(on, minlength=n)
+            along = np.maximum(along, pixels / len(side))
+            contact += pixels
+            sides += pixels > 0
+    band_y, band_x = 0.08 * height, 0.08 * width
+    in_band = (
+        (blobs.bottom <= band_y)
+        | (blobs.top >= height - band_y)
+        | (blobs.right <= band_x)
+        | (blobs.left >= width - band_x)
+    )
+    # A stroke that leaves the picture does so across its own width; a wedge of shadow along it.
+    wedge = contact > 0.7 * np.sqrt(blobs.area)
+    edges: Mask = (along > 0.3) | (contact > 0) & (in_band | wedge) | (sides >= 2)
+    return edges
+
+
+def _frames(blobs: Blobs, candidates: Mask) -> Mask:
+    """Pieces that lie along the sides of their own box, with another piece of size inside."""
+    frames = np.zeros(len(blobs), dtype=bool)
+    if candidates.sum() < 2:
+        return frames
+    sizes_x, sizes_y = blobs.right - blobs.left, blobs.bottom - blobs.top
+    for i in np.flatnonzero(candidates & (sizes_x >= 12) & (sizes_y >= 12)):
+        if blobs.area[i] > 0.35 * sizes_x[i] * sizes_y[i]:
+            continue
+        inside = (
+            candidates
+            & (blobs.left > blobs.left[i])
+            & (blobs.top > blobs.top[i])
+            & (blobs.right < blobs.right[i])
+            & (blobs.bottom < blobs.bottom[i])
+            & (blobs.ink > 0.15 * blobs.ink[i])
+            & (sizes_y > 0.25 * sizes_y[i])
+        )
+        if not inside.any():
+            continue
+        own = blobs.number[blobs.top[i] : blobs.bottom[i], blobs.left[i] : blobs.right[i]] == i
+        near_y, near_x = 2 + int(0.06 * sizes_y[i]), 2 + int(0.06 * sizes_x[i])
+        if own[near_y:-near_y, near_x:-near_x].sum() < 0.2 * blobs.area[i]:
+            frames[i] = True
+    return frames
+
+
+def erase_lines(ink: Floats, threshold: float) -> Floats:
+    """Take out thin straight lines that run across the whole picture, but not what crosses them.
+
+    Args:
+        ink: (H, W) float32.
+        threshold: what counts as ink at all.
+
+    Returns:
+        (H, W) float32, a copy where there was a line; the same array otherwise.
+    """
+    result = ink
+    for turned in (False, True):
+        view = result.T if turned else result
+        lines = _lines(view > threshold)
+        if lines:
+            changed = view.copy()
+            for row, slope in lines:
+                _erase(changed, view, row, slope, threshold)
+            result = changed.T if turned else changed
+    return result
+
+
+def _lines(mask: Mask) -> list[tuple[float, float]]:
+    """Row at the left side, and slope, of each line that runs from left to right."""
+    height, width = mask.shape
+    # Solid areas are no lines: a line's pixel has paper close above and below.
+    thin = mask.copy()
+    reach = max(3, round(0.03 * height))
+    below, above = np.zeros_like(mask), np.zeros_like(mask)
+    below[:-reach] = mask[reach:]
+    above[reach:] = mask[:-reach]
+    thin &= ~(below & above)
+    rows, columns = np.nonzero(thin)
+    if len(rows) < LINE_SHARE * width:
+        return []
+    margin = int(np.ceil(SLOPES[-1] * width)) + 1
+    bins = height + 2 * margin + 1
+    offsets = np.rint(rows - SLOPES[:, np.newaxis] * columns).astype(np.int64) + margin
+    keys = offsets + (np.arange(len(SLOPES)) * bins)[:, np.newaxis]
+    thirds = np.minimum(3 * columns // width, 2)
+    counts = np.stack(
+        [
+            np.bincount(keys[:, thirds == third].ravel(), minlength=bins * len(SLOPES))
+            for third in range(3)
+        ]
+    ).reshape(3, len(SLOPES), bins)
+    # A line may jump between two neighbouring offsets by rounding.
+    pairs = counts.copy()
+    pairs[..., :-1] += counts[..., 1:]
+    share = pairs.sum(axis=0) / width
+    good = (share >= LINE_SHARE) & (pairs.min(axis=0) >= LINE_SHARE_OF_THIRDS * width / 3)
+    end = max(2, round(LINE_END * width))
+    for at_end in (columns < end, columns >= width - end):
+        hits = np.bincount(keys[:, at_end].ravel(), minlength=bins * len(SLOPES))
+        hits = hits.reshape(share.shape)
+        hits[:, :-1] += hits[:, 1:].copy()
+        good &= hits > 0
+    lines: list[tuple[float, float]] = []
+    while good.any() and len(lines) < 40:
+        slope, at = np.unravel_index(int(np.argmax(np.where(good, share, 0))), share.shape)
+        lines.append((float(at - margin) + 0.5, float(SLOPES[slope])))
+        # What the same line gives at neighbouring slopes and rows.
+        middle = lines[-1][0] + lines[-1][1] * width / 2
+        others = np.arange(bins) - margin + SLOPES[:, np.newaxis] * width / 2
+        good &= np.abs(others - middle) > 3
+    return lines
+
+
+def _erase(changed: Floats, ink: Floats, row: float, slope: float, threshold: float) -> None:
+    height, width = ink.shape
+    columns = np.arange(width)
+    middle = row + slope * columns
+    steps = np.arange(-5, 6)
+    places = np.rint(middle + steps[:, np.newaxis]).astype(np.int64)
+    inside = (places >= 0) & (places < height)
+    band = np.where(inside, ink[np.clip(places, 0, height - 1), columns], 0)
+    core = band[4:7].max(axis=0)
+    level = float(np.median(core))
+    dark = (band > max(threshold, 0.35 * level)).mean(axis=1)
+    # The line's own thickness: rows of the band that are mostly ink.
+    thick = dark >= 0.5 * dark[4:7].max()
+    up, down = 5, 5
+    while up > 1 and thick[up - 1]:
+        up -= 1
+    while down < 9 and thick[down + 1]:
+        down += 1
+    up, down = max(up - 1, 1), min(down + 1, 9)
+    crossed = (band[up - 1] > 0.6 * level) | (band[down + 1] > 0.6 * level)
+    crossed |= core > 1.7 * level + threshold
+    wide = crossed.copy()
+    wide[1:] |= crossed[:-1]
+    wide[:-1] |= crossed[1:]
+    for step in range(up, down + 1):
+        there = inside[step] & ~wide
+        changed[places[step][there], columns[there]] = 0

@@ -1,0 +1,236 @@
+"""The paper under the ink: its shade at each place, which side of it is ink, and its noise.
+
+On a reduced copy of 32 pixels a side the shade is a rank of each neighbourhood, wide enough that no
+stroke covers it; then the ink that this finds is left out, and the shade is what paper there is
+nearby. Ranks keep the edge of a shadow where a mean would smear it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+GRID = 32
+# The neighbourhood, in pixels of the grid, and the share of it that is paper at the least.
+WINDOW = 13
+PAPER_SHARE = 0.3
+# How much of a picture's variance its two shades explain; a gradient's is 0.75.
+TWO_SHADES = 0.78
+# Of the picture's longer side; a marker's stroke is a third of its digit at most.
+WIDEST_STROKE = 0.34
+# Darker paper is taken for this dark when light is evened out, so that noise isn't blown up.
+DARKEST = 24.0
+GREATEST_GAIN = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """The paper of one picture.
+
+    Attributes:
+        shade: (h, w) float32, at most GRID a side: the paper's grey at each place.
+        gain: (h, w) float32: 1 where light is brightest, more where it's darker.
+        sign: 1 for light ink on dark paper, -1 for dark ink.
+    """
+
+    shade: Floats
+    gain: Floats
+    sign: float
+
+    def ink(self, grey: Floats, box: tuple[float, float, float, float]) -> Floats:
+        """How far each pixel is from the paper, towards the ink, in even light.
+
+        Args:
+            grey: (H, W) float32, a part of the picture at any scale.
+            box: left, top, right, bottom of that part, in pixels of ``shade``.
+        """
+        size = (grey.shape[1], grey.shape[0])
+        shade, gain = (
+            np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR, box=box))
+            for values in (self.shade, self.gain)
+        )
+        ink: Floats = (grey - shade) * gain * np.float32(self.sign)
+        return ink
+
+    def standing_out(self, grey: Floats) -> Floats:
+        """The whole picture's ``ink``, but nothing that isn't narrower than a stroke can be.
+
+        The shade is coarse, and leaves a line at the edge of a shadow; such an edge has no
+        narrow top, and the opening by a square (the least, then the greatest of each
+        neighbourhood) takes it away with whatever is wider than the square.
+        """
+        height, width = self.shade.shape
+        ink = self.ink(grey, (0, 0, width, height))
+        towards = grey * np.float32(self.sign)
+        square = max(3, round(WIDEST_STROKE * max(grey.shape)))
+        top = towards - _extreme(_extreme(towards, square, np.minimum), square, np.maximum)
+        size = (grey.shape[1], grey.shape[0])
+        top *= np.asarray(Image.fromarray(self.gain).resize(size, Image.Resampling.BILINEAR))
+        return np.minimum(ink, top - np.median(top))
+
+
+def find_paper(grey: Floats) -> Paper:
+    """The paper of a picture of any size.
+
+    Args:
+        grey: (H, W) float32, 0 to 255.
+    """
+    scale = min(1.0, GRID / max(grey.shape))
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    grid = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
+    sign = _sign(grid)
+    towards = grid * np.float32(sign)
+    shade = _ranked(towards, PAPER_SHARE)
+    for _ in range(2):
+        rest = towards - shade
+        spread = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
+        inked = rest > max(4.0, 2.5 * spread)
+        shade = _filled(towards, ~_grown(inked))
+    shade *= np.float32(sign)
+    bright = float(np.percentile(shade, 90))
+    gain = np.clip(max(bright, DARKEST) / np.maximum(shade, DARKEST), 1.0, GREATEST_GAIN)
+    return Paper(shade=shade, gain=gain.astype(np.float32), sign=sign)
+
+
+def two_shades(grey: Floats) -> tuple[float, float, float] | None:
+    """Paper and ink of a picture that is filled by its digit, so that the border has both.
+
+    Args:
+        grey: (H, W) float32, 0 to 255.
+
+    Returns:
+        The paper's shade, 1 where ink is the lighter or else -1, and the paper's noise; None
+        where the picture isn't of two shades.
+    """
+    low, high = float(grey.min()), float(grey.max())
+    middle = (low + high) / 2
+    for _ in range(6):
+        lighter = grey > middle
+        share = float(lighter.mean())
+        if not 0.0 < share < 1.0:
+            return None
+        total = float(grey.mean())
+        above = float(grey[lighter].mean())
+        below = (total - share * above) / (1 - share)
+        middle = (above + below) / 2
+    lighter = grey > middle
+    if share * (1 - share) * (above - below) ** 2 < TWO_SHADES * float(grey.var()):
+        return None
+    sides = (lighter[0], lighter[-1], lighter[:, 0], lighter[:, -1])
+    border = float(np.mean(np.concatenate(sides)))
+    corners = float(np.mean([side[end] for side in sides[:2] for end in (0, -1)]))
+    light_paper = border + 2 * corners > 1.5
+    shades = grey[lighter == light_paper]
+    paper = float(np.median(shades))
+    noise = 1.4826 * float(np.median(np.abs(shades - paper)))
+    return paper, -1.0 if light_paper else 1.0, noise
+
+
+def filled(grey: Floats) -> tuple[float, float, float] | None:
+    """As ``two_shades``, for a large picture that a drawn digit fills; None for other pictures.
+
+    Flat paper, ink enough to be no printed line, and ink that touches the border in more than
+    one place: a shadow's border is in one piece.
+    """
+    scale = min(1.0, 64 / max(grey.shape))
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
+    shades = two_shades(small)
+    if shades is None or shades[2] > 1.5:
+        return None
+    inked = np.abs(small - shades[0]) > 0.5 * float(np.abs(small - shades[0]).max())
+    if float(inked.mean()) < 0.12:
+        return None
+    around = np.concatenate([inked[0], inked[1:, -1], inked[-1, -2::-1], inked[-2:0:-1, 0]])
+    pieces = int(np.sum(around & ~np.roll(around, 1)))
+    return shades if 2 <= pieces <= 8 else None
+
+
+def slope(grey: Floats) -> Floats:
+    """(H, W) the surface of second order through most of a small picture, and of its border."""
+    basis = _basis(*grey.shape)
+    values = grey.ravel().astype(np.float64)
+    weights = np.ones(grey.shape)
+    weights[1:-1, 1:-1] = 0.25
+    outer = weights.ravel()
+    weights = outer
+    for _ in range(5):
+        weighted = basis * weights
+        surface = np.linalg.lstsq(weighted @ basis.T, weighted @ values, rcond=None)[0] @ basis
+        away = np.abs(values - surface)
+        weights = outer * (away <= max(1.0, 2.0 * 1.4826 * float(np.median(away))))
+    return surface.reshape(grey.shape).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _basis(height: int, width: int) -> npt.NDArray[np.float64]:
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y]).reshape(6, -1)
+
+
+def _extreme(values: Floats, reach: int, of: np.ufunc) -> Floats:
+    """The least or greatest of each square neighbourhood, by windows that double in width."""
+    for _ in range(2):
+        half = reach // 2
+        padded = np.pad(values, ((half, reach - half - 1), (0, 0)), mode="edge")
+        width = 1
+        while width < reach:
+            step = min(width, reach - width)
+            padded = of(padded[:-step], padded[step:])
+            width += step
+        values = padded.T
+    return values
+
+
+def _sign(grid: Floats) -> float:
+    """Which side of the local median holds more: 1 when it's the lighter one."""
+    rest = grid - _ranked(grid, 0.5)
+    squares = np.square(rest)
+    lighter = float(squares[rest > 0].sum())
+    return 1.0 if lighter > float(squares.sum()) - lighter else -1.0
+
+
+def _ranked(grid: Floats, share: float) -> Floats:
+    window = min(WINDOW, 2 * ((min(grid.shape) - 1) // 2) + 1)
+    rank = int(share * (window * window - 1))
+    return np.asarray(Image.fromarray(grid).filter(ImageFilter.RankFilter(window, rank)))
+
+
+def _grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The mask and its neighbours in the four directions."""
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown
+
+
+def _filled(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    """Known values lightly smoothed; elsewhere what is known nearby, from farther if need be."""
+    weights = known.astype(np.float32)
+    if not known.any():
+        return np.full_like(values, np.median(values))
+    weighted = values * weights
+    result = np.full_like(values, weighted.sum() / weights.sum())
+    for reach in (8.0, 3.0, 0.8):
+        rows, columns = _smoother(len(values), reach), _smoother(values.shape[1], reach)
+        near = rows @ weights @ columns
+        total = rows @ weighted @ columns
+        result = (total + np.float32(0.05) * result) / (near + np.float32(0.05))
+    return result
+
+
+@lru_cache(maxsize=256)
+def _smoother(n: int, reach: float) -> Floats:
+    """(n, n) weights of a normal distribution, symmetric, whole rows adding up to 1."""
+    away = np.arange(n)[:, np.newaxis] - np.arange(n)
+    weights = np.exp(-0.5 * np.square(away / reach)) / (reach * np.sqrt(2 * np.pi))
+    return weights.astype(np.float32)
