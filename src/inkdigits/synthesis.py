@@ -70,7 +70,7 @@ class SynthesisConfig:
         ("letter", 0.33),
         ("symbol", 0.10),
         ("two_digits", 0.13),
-        ("part_of_digit", 0.04),
+        ("part_of_digit", 0.02),
     )
     degraded_others: float = 0.25
     fonts: Part = "train"
