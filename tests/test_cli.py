@@ -237,7 +237,7 @@ def test_calibrate_and_export_renew_the_artifact(trained, small_mnist, tmp_path)
     models = trained / "models"
     run(
         *("calibrate", "--data", small_mnist, "--no-download", "--run", models),
-        *("--figures", tmp_path, "--risk", 0.3),
+        *("--figures", tmp_path, "--risk", 0.3, "--synthetic", 60),
     )
     saved = json.loads((models / "optimal_temperature.json").read_text())
     assert saved["policy"]["risk"] == 0.3
@@ -247,7 +247,7 @@ def test_calibrate_and_export_renew_the_artifact(trained, small_mnist, tmp_path)
     assert metadata.temperature == saved["temperature"]
     assert metadata.policy.risk == 0.3
     assert metadata.policy.choice(0.3).threshold == metadata.policy.accept_threshold
-    assert metadata.novelty_method == "nearest"
+    assert metadata.novelty_method == "energy"
     # 175 calibration pictures can't tell the strangest 0.3 % of digits.
     assert metadata.policy.novelty_threshold is None
     assert metadata.provenance["config"]["epochs"] == 2
@@ -258,15 +258,15 @@ def test_risk_that_no_threshold_keeps_accepts_nothing_and_says_so(trained, small
     said = []
     from inkdigits.data import load_splits
 
-    splits = load_splits(small_mnist)
-    _, policy, _ = recipe.calibrate_weights(
+    folders = recipe.Folders(tmp_path, tmp_path, tmp_path)
+    policy = recipe.calibrate_weights(
         weights,
-        splits.calibration,
-        recipe.Folders(tmp_path, tmp_path, tmp_path),
-        reference=splits.train,
+        load_splits(small_mnist),
+        folders,
+        synthetic=None,
         risk=1e-6,
         report=said.append,
-    )
+    ).policy
     assert policy.accept_threshold is None
     assert (policy.choices[0].risk, policy.choices[0].threshold) == (1e-6, None)
     assert "nothing will be accepted" in said[0]

@@ -162,13 +162,20 @@ class CalibrationReport:
 
 
 def calibrate(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, *, n_resamples: int = N_RESAMPLES, seed: int = 0
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    also: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
 ) -> CalibrationReport:
     """Fit the temperature and measure the probabilities before and after it.
 
     Args:
         logits: (N, 10), finite, of pictures that neither trained the network nor chose it.
         labels: (N,) integers from 0 to 9.
+        also: logits (M, 10) and labels (M,) of other pictures that the temperature is fitted to
+            beside these, each picture counting the same; they aren't scored.
         n_resamples: bootstrap resamples behind each interval.
         seed: of the bootstrap.
 
@@ -176,7 +183,13 @@ def calibrate(
         DataError: as ``fit_temperature``; or the temperature changed a reading, which only
             logits too close for float64 can do.
     """
-    temperature = fit_temperature(logits, labels)
+    if also is None:
+        temperature = fit_temperature(logits, labels)
+    else:
+        temperature = fit_temperature(
+            np.concatenate([np.asarray(logits), np.asarray(also[0])]),
+            np.concatenate([np.asarray(labels), np.asarray(also[1])]),
+        )
     before, after = probabilities(logits, 1.0), probabilities(logits, temperature)
     y = check_labels(labels, len(before))
     if not np.array_equal(before.argmax(axis=1), after.argmax(axis=1)):

@@ -25,40 +25,25 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import nn
 from tqdm import tqdm
 
 from inkdigits import plots
 from inkdigits.artifact import ARTIFACT_NAME, write_atomically
 from inkdigits.augmentation import augment
-from inkdigits.calibration import CalibrationReport, calibrate, probabilities, reliability_curve
+from inkdigits.calibration import probabilities, reliability_curve
 from inkdigits.data import NO_DIGIT, SPLIT_SEED, Digits, Splits
-from inkdigits.decision import (
-    LEVEL,
-    RISK,
-    RISKS,
-    DecisionPolicy,
-    NoThresholdError,
-    accept_choices,
-    accept_threshold,
-)
+from inkdigits.decision import RISK, DecisionPolicy
 from inkdigits.environment import hardware, versions
 from inkdigits.errors import ArtifactCorruptError, TrainingError
 from inkdigits.evaluation import Evaluation, evaluate
 from inkdigits.export import export, network_of, with_provenance
 from inkdigits.inference import DigitReader, load
-from inkdigits.model import Network, NetworkName
-from inkdigits.novelty import (
-    REFERENCES,
-    REJECTED_SHARE,
-    NoveltyScorer,
-    reject_threshold,
-    stratified_sample,
-)
-from inkdigits.novelty import fit as fit_novelty
-from inkdigits.preprocessing import PREPROCESSING_VERSION, preprocess
+from inkdigits.model import NetworkName
+from inkdigits.novelty import NoveltyScorer
+from inkdigits.operating_point import OperatingPoint, describe, find_operating_point
+from inkdigits.preprocessing import PREPROCESSING_VERSION
 from inkdigits.synthesis import SynthesisConfig, synthesise
-from inkdigits.train import autocast_dtype, fit, logits
+from inkdigits.train import autocast_dtype, fit
 from inkdigits.training_state import TrainConfig, weights_digest
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -67,6 +52,8 @@ TEMPERATURE_NAME = "optimal_temperature.json"
 NOVELTY_NAME = "novelty.json"
 RUN_NAME = "run.json"
 SYNTHETIC_NAME = "synthetic.npz"
+# Of what is synthesised from the calibration digits: another than any run's own by default.
+CALIBRATION_SEED = 1_000_001
 
 Weights = dict[str, torch.Tensor]
 
@@ -154,11 +141,11 @@ def train(
         f"{best.validation_loss:.4f}, accuracy {100 * best.validation_accuracy:.2f} % "
         f"(n = {len(splits.validation):,})"
     )
-    calibration, policy, scorer = calibrate_weights(
+    point = calibrate_weights(
         result.weights,
-        splits.calibration,
+        splits,
         folders,
-        reference=splits.train,
+        synthetic=None if synthesis is None else len(splits.calibration),
         risk=risk,
         report=report,
     )
@@ -185,7 +172,7 @@ def train(
         "hardware": hardware(),
         "versions": versions(),
     }
-    unmeasured = export(result.weights, calibration.temperature, policy, provenance, scorer)
+    unmeasured = export(result.weights, point.temperature, point.policy, provenance, point.scorer)
     write_atomically(folders.run / ARTIFACT_NAME, unmeasured)
     reader = load(folders.run / ARTIFACT_NAME)
     scores, shares = evaluate_reader(reader, splits.test)
@@ -202,8 +189,8 @@ def train(
         "run_seconds": time.perf_counter() - started,
         "best_epoch": result.best_epoch,
         "history": history,
-        "calibration": calibration.to_dict(),
-        "policy": asdict(policy),
+        **describe(point),
+        "policy": asdict(point.policy),
         "test": scores.to_dict(),
     }
     _write_json(folders.run / RUN_NAME, run)
@@ -244,103 +231,56 @@ def _synthesised(
 
 def calibrate_weights(
     weights: Weights,
-    calibration: Digits,
+    splits: Splits,
     folders: Folders,
     *,
-    reference: Digits,
+    synthetic: int | None,
     risk: float = RISK,
     report: Callable[[str], None] = lambda _: None,
-) -> tuple[CalibrationReport, DecisionPolicy, NoveltyScorer]:
-    """Fit temperature, novelty and policy; write them to the run's folder, and a figure.
-
-    What is rejected as no digit counts as not accepted, so the risks hold for what is accepted in
-    the end. When no threshold keeps the risk on these pictures the policy accepts nothing, and
-    ``report`` is told why.
+) -> OperatingPoint:
+    """Find the operating point; write it to the run's folder, and a figure.
 
     Args:
         weights: state_dict of a network.
-        calibration: digits that trained nothing and chose nothing.
+        splits: the data; calibration and train are read.
         folders: where to write.
-        reference: digits that trained the weights, to fit the novelty to.
+        synthetic: digits, and as many pictures without one, to synthesise from the calibration
+            digits; None makes none, and everything is fitted to clean digits.
         risk: tolerated share of wrong readings among the accepted.
         report: told, in a line, what each step found.
 
     Raises:
         DataError: too few pictures to fit a temperature, or all are read right.
     """
-    model = network_of(weights)
-    some = reference[torch.from_numpy(stratified_sample(reference.labels.numpy(), REFERENCES))]
-    scorer = fit_novelty(_answers(model, some)[1], some.labels.numpy())
-    answers, features = _answers(model, calibration)
-    labels = calibration.labels.numpy()
-    result = calibrate(answers, labels)
-    after = probabilities(answers, result.temperature)
-    novelty = scorer.score(answers, features)
-    limit = reject_threshold(novelty)
-    confidence = after.max(axis=1)
-    if limit is not None:
-        confidence = np.where(novelty > limit, 0.0, confidence)
-    right = after.argmax(axis=1) == labels
-    choices = accept_choices(confidence, right, risks=(*RISKS, risk))
-    try:
-        chosen = accept_threshold(confidence, right, risk=risk)
-    except NoThresholdError as error:
-        threshold = None
-        report(f"nothing will be accepted without review: {error}")
-    else:
-        threshold = chosen.threshold
-        report(
-            f"accepted from confidence {threshold:g}: {100 * chosen.coverage:.2f} % of the "
-            f"calibration pictures, {chosen.n_wrong} of {chosen.n_accepted:,} wrong"
+    made = None
+    if synthetic is not None:
+        composition = SynthesisConfig(
+            digits=synthetic, others=synthetic, fonts="validation", seed=CALIBRATION_SEED
         )
-    policy = DecisionPolicy(threshold, risk, LEVEL, choices, limit, REJECTED_SHARE)
-    before, scaled = result.before, result.after
-    report(
-        f"calibrated: temperature {result.temperature:.4f}, NLL {before.nll.value:.4f} → "
-        f"{scaled.nll.value:.4f}, ECE {100 * before.ece.value:.2f} → "
-        f"{100 * scaled.ece.value:.2f} % (n = {result.n:,})"
+        made = synthesise(splits.calibration, composition)
+    point = find_operating_point(
+        weights,
+        splits.calibration,
+        reference=splits.train,
+        synthetic=made,
+        risk=risk,
+        report=report,
     )
-    if limit is None:
-        report(f"no picture will be rejected as no digit: {result.n:,} digits are too few to tell")
-    else:
-        report(f"rejected as no digit from novelty ({scorer.method}) {limit:.4f} up")
     _write_json(
         folders.run / TEMPERATURE_NAME,
-        {
-            "temperature": result.temperature,
-            "policy": asdict(policy),
-            "calibration": result.to_dict(),
-        },
+        {"temperature": point.temperature, "policy": asdict(point.policy), **describe(point)},
     )
     _write_json(
-        folders.run / NOVELTY_NAME, {"method": scorer.method, "parameters": scorer.to_text()}
+        folders.run / NOVELTY_NAME,
+        {"method": point.scorer.method, "parameters": point.scorer.to_text()},
     )
+    labels = splits.calibration.labels.numpy()
     figure = plots.reliability_diagram(
-        reliability_curve(probabilities(answers, 1.0), labels), reliability_curve(after, labels)
+        reliability_curve(probabilities(point.answers, 1.0), labels),
+        reliability_curve(probabilities(point.answers, point.temperature), labels),
     )
     plots.save(figure, folders.figures / "reliability.png")
-    return result, policy, scorer
-
-
-def _answers(
-    model: Network, digits: Digits
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Logits (N, 10) and features (N, 128) of digits, prepared as a user's would be."""
-    inks = np.stack([preprocess(ink) for ink in digits.inks.numpy()])
-    features = logits(_Features(model), torch.from_numpy(inks))
-    with torch.inference_mode():
-        return model.fc2(features).numpy(), features.numpy()
-
-
-class _Features(nn.Module):
-    """A network whose answer is what its last layer sees."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.network.features(x)
+    return point
 
 
 def export_run(run: Path) -> bytes:

@@ -362,6 +362,13 @@ def _evaluate_robustness(
 @RUN_OPTION
 @FIGURES_OPTION
 @RISK_OPTION
+@click.option(
+    "--synthetic",
+    type=click.IntRange(min=0),
+    default=7_000,
+    show_default=True,
+    help="Digits to make from the calibration digits, for a temperature that fits both.",
+)
 @JSON_OPTION
 @trains
 def calibrate(
@@ -369,6 +376,7 @@ def calibrate(
     run_folder: Path,
     figures: Path,
     risk: float,
+    synthetic: int,
     *,
     download: bool,
     as_json: bool,
@@ -380,11 +388,11 @@ def calibrate(
     weights = read_weights(run_folder / WEIGHTS_NAME)
     splits = load_splits(data_root, download=download)
     folders = Folders(run_folder, figures, figures)
-    result, _, _ = calibrate_weights(
-        weights, splits.calibration, folders, reference=splits.train, risk=risk, report=say
+    point = calibrate_weights(
+        weights, splits, folders, synthetic=synthetic or None, risk=risk, report=say
     )
     if as_json:
-        click.echo(json.dumps(result.to_dict()))
+        click.echo(json.dumps(point.calibration.to_dict()))
 
 
 @click.command(short_help="Write a run as the artifact to serve.")

@@ -1,0 +1,211 @@
+"""Weights → the point at which they are operated: temperature, novelty, thresholds.
+
+All three are fitted to digits that trained nothing and chose nothing. The temperature is fitted to
+clean digits and to as many synthesised ones (photographed, corrupted, drawn, printed), so that
+confidence means the same on both; the thresholds to clean ones, for whose like they are stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from inkdigits.calibration import CalibrationReport, calibrate, probabilities
+from inkdigits.data import NO_DIGIT, Digits
+from inkdigits.decision import (
+    LEVEL,
+    RISK,
+    RISKS,
+    DecisionPolicy,
+    NoThresholdError,
+    accept_choices,
+    accept_threshold,
+)
+from inkdigits.export import network_of
+from inkdigits.model import Network
+from inkdigits.novelty import (
+    REFERENCES,
+    REJECTED_SHARE,
+    NoveltyScorer,
+    auroc,
+    reject_threshold,
+    stratified_sample,
+)
+from inkdigits.novelty import fit as fit_novelty
+from inkdigits.preprocessing import preprocess
+from inkdigits.scoring import ProbabilityScores, score_probabilities
+from inkdigits.train import logits
+
+Weights = dict[str, torch.Tensor]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OperatingPoint:
+    """What ``find_operating_point`` fitted, and how it was.
+
+    Attributes:
+        calibration: the temperature and what it does to clean digits.
+        hard: scores of the synthesised digits at that temperature; None where there were none.
+        policy: thresholds.
+        scorer: of novelty.
+        refusal_auroc: the chance that a synthesised picture without a digit is stranger than a
+            clean digit, 0 to 1; None where there were none.
+        answers: (N, 10) float32, logits of the clean calibration digits.
+        confidences: (N,) float64, their calibrated confidences.
+    """
+
+    calibration: CalibrationReport
+    hard: ProbabilityScores | None
+    policy: DecisionPolicy
+    scorer: NoveltyScorer
+    refusal_auroc: float | None
+    answers: Floats
+    confidences: npt.NDArray[np.float64]
+
+    @property
+    def temperature(self) -> float:
+        """What divides the logits."""
+        return self.calibration.temperature
+
+
+def find_operating_point(
+    weights: Weights,
+    clean: Digits,
+    *,
+    reference: Digits,
+    synthetic: Digits | None = None,
+    risk: float = RISK,
+    report: Callable[[str], None] = lambda _: None,
+) -> OperatingPoint:
+    """Fit temperature, novelty and policy.
+
+    What is rejected as no digit counts as not accepted, so the risks hold for what is accepted in
+    the end. When no threshold keeps the risk on these pictures the policy accepts nothing, and
+    ``report`` is told why.
+
+    Args:
+        weights: state_dict of a network.
+        clean: digits that trained nothing and chose nothing.
+        reference: digits that trained the weights, to fit the novelty to.
+        synthetic: pictures made from ``clean`` by ``synthesis.synthesise``, with a digit or
+            without; None fits everything to ``clean``.
+        risk: tolerated share of wrong readings among the accepted.
+        report: told, in a line, what each step found.
+
+    Raises:
+        DataError: too few pictures to fit a temperature, or all are read right.
+    """
+    model = network_of(weights)
+    some = reference[torch.from_numpy(stratified_sample(reference.labels.numpy(), REFERENCES))]
+    scorer = fit_novelty(answer(model, some.inks)[1], some.labels.numpy())
+    # As a user's would be: a digit of MNIST comes out as itself, but for a few pixels.
+    prepared = torch.from_numpy(np.stack([preprocess(ink) for ink in clean.inks.numpy()]))
+    answers, features = answer(model, prepared)
+    labels = clean.labels.numpy()
+    hard_answers, hard_labels = answers[:0], labels[:0]
+    refusal = None
+    novelty = scorer.score(answers, features)
+    if synthetic is not None:
+        with_digit = synthetic.labels != NO_DIGIT
+        hard = synthetic[with_digit.nonzero().squeeze(1)]
+        hard_answers, hard_labels = answer(model, hard.inks)[0], hard.labels.numpy()
+        others = synthetic[(~with_digit).nonzero().squeeze(1)]
+        if len(others):
+            refusal = auroc(novelty, scorer.score(*answer(model, others.inks)))
+            report(
+                f"told from digits by {scorer.method}: AUROC {refusal:.4f} (n = {len(others):,})"
+            )
+    result = calibrate(answers, labels, also=(hard_answers, hard_labels))
+    after = probabilities(answers, result.temperature)
+    confidence = after.max(axis=1)
+    limit = reject_threshold(novelty)
+    policy = _policy(confidence, after.argmax(axis=1) == labels, novelty, limit, risk, report)
+    hard_scores = None
+    if len(hard_labels):
+        hard_scores = score_probabilities(
+            probabilities(hard_answers, result.temperature), hard_labels
+        )
+    _tell(result, hard_scores, len(hard_labels), policy, scorer, report)
+    return OperatingPoint(result, hard_scores, policy, scorer, refusal, answers, confidence)
+
+
+def _policy(
+    confidence: npt.NDArray[np.float64],
+    right: npt.NDArray[np.bool_],
+    novelty: npt.NDArray[np.float64],
+    limit: float | None,
+    risk: float,
+    report: Callable[[str], None],
+) -> DecisionPolicy:
+    if limit is not None:
+        confidence = np.where(novelty > limit, 0.0, confidence)
+    choices = accept_choices(confidence, right, risks=(*RISKS, risk))
+    try:
+        chosen = accept_threshold(confidence, right, risk=risk)
+    except NoThresholdError as error:
+        report(f"nothing will be accepted without review: {error}")
+        return DecisionPolicy(None, risk, LEVEL, choices, limit, REJECTED_SHARE)
+    report(
+        f"accepted from confidence {chosen.threshold:g}: {100 * chosen.coverage:.2f} % of the "
+        f"calibration pictures, {chosen.n_wrong} of {chosen.n_accepted:,} wrong"
+    )
+    return DecisionPolicy(chosen.threshold, risk, LEVEL, choices, limit, REJECTED_SHARE)
+
+
+def _tell(
+    result: CalibrationReport,
+    hard: ProbabilityScores | None,
+    n_hard: int,
+    policy: DecisionPolicy,
+    scorer: NoveltyScorer,
+    report: Callable[[str], None],
+) -> None:
+    before, scaled = result.before, result.after
+    report(
+        f"calibrated: temperature {result.temperature:.4f}, NLL {before.nll.value:.4f} → "
+        f"{scaled.nll.value:.4f}, ECE {100 * before.ece.value:.2f} → "
+        f"{100 * scaled.ece.value:.2f} % (n = {result.n:,})"
+    )
+    if hard is not None:
+        report(
+            f"on synthesised digits: NLL {hard.nll.value:.4f}, ECE {100 * hard.ece.value:.2f} % "
+            f"(n = {n_hard:,})"
+        )
+    if policy.novelty_threshold is None:
+        report(f"no picture will be rejected as no digit: {result.n:,} digits are too few to tell")
+    else:
+        report(f"rejected as no digit above {scorer.method} {policy.novelty_threshold:.4f}")
+
+
+def answer(model: Network, inks: torch.Tensor) -> tuple[Floats, Floats]:
+    """Logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28) uint8."""
+    features = logits(_Features(model), inks)
+    with torch.inference_mode():
+        return model.fc2(features).numpy(), features.numpy()
+
+
+class _Features(nn.Module):
+    """A network whose answer is what its last layer sees."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network.features(x)
+
+
+def describe(point: OperatingPoint) -> dict[str, Any]:
+    """What optimal_temperature.json and run.json keep of it, beside the policy."""
+    return {
+        "calibration": point.calibration.to_dict(),
+        "calibration_on_synthetic": None if point.hard is None else asdict(point.hard),
+        "refusal_auroc_on_synthetic": point.refusal_auroc,
+    }
