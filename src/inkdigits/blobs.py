@@ -22,6 +22,10 @@ OWN_SHARE = 0.3
 # A smaller one belongs to the digit when it's near: (least share of the ink, greatest gap as a
 # share of the digit's longer side).
 NEAR = ((0.12, 0.5), (0.03, 0.2), (0.01, 0.1))
+# On plain paper a stroke has at least this width and height, of the digit's longer side; and what
+# is this faint beside the digit's darkest moves nothing.
+SPECK_SIZE = 0.055
+FAINT_SHARE = 0.25
 
 # The least contrast of ink on uneven paper, the noise it must stand out of, and its least area.
 LEAST_CONTRAST = 12.0
@@ -157,6 +161,27 @@ def written(ink: Floats) -> Mask | None:
     return _grown(_grown(np.append(kept, False)[blobs.number]))
 
 
+def specks(ink: Floats) -> Mask | None:
+    """Where dirt and frames are, in a picture of ink on plain paper.
+
+    Args:
+        ink: (H, W) float32, about 0 on paper.
+
+    Returns:
+        (H, W), dirt and the pixels around it; None when there is none.
+    """
+    blobs = find_blobs(ink > 0.1 * float(ink.max()), ink)
+    if len(blobs) < 2:
+        return None
+    kept = _judged(blobs, np.ones(len(blobs), dtype=bool), plain=True)
+    if kept.all():
+        return None
+    dropped = np.append(~kept, False)[blobs.number]
+    near_digit = _grown(np.append(kept, False)[blobs.number])
+    dirt: Mask = _grown(_grown(dropped)) & ~near_digit
+    return dirt
+
+
 def _calmed(ink: Floats) -> tuple[Floats, float]:
     """The ink, smoothed where it's noisy, and the deviation of what noise is left."""
     noise = _noise(ink)
@@ -211,7 +236,11 @@ def digit_pieces(blobs: Blobs, certain: Mask) -> Mask:
     candidates = certain & ~_edges_of_paper(blobs, height, width)
     if not candidates.any():
         return candidates
-    candidates &= ~_frames(blobs, candidates)
+    return _judged(blobs, candidates, plain=False)
+
+
+def _judged(blobs: Blobs, candidates: Mask, plain: bool) -> Mask:
+    candidates = candidates & ~_frames(blobs, candidates)
     main = int(np.argmax(np.where(candidates, blobs.ink, -1.0)))
     kept = candidates & (blobs.ink >= OWN_SHARE * blobs.ink[main])
     kept[main] = True
@@ -224,6 +253,10 @@ def digit_pieces(blobs: Blobs, certain: Mask) -> Mask:
         beside = np.maximum(np.maximum(left - blobs.right, blobs.left - right), 0)
         above = np.maximum(np.maximum(top - blobs.bottom, blobs.top - bottom), 0)
         gap = np.hypot(beside, above)
+        if plain:
+            large = np.sqrt(blobs.area) >= SPECK_SIZE * side
+            faint = blobs.peak <= FAINT_SHARE * blobs.peak[main]
+            kept |= candidates & (large | faint) & (gap <= NEAR[0][1] * side)
         for share, reach in NEAR:
             kept |= candidates & (blobs.ink >= share * blobs.ink[main]) & (gap <= reach * side)
     return kept

@@ -136,7 +136,7 @@ def two_shades(grey: Floats) -> tuple[float, float, float] | None:
 def filled(grey: Floats) -> tuple[float, float, float] | None:
     """As ``two_shades``, for a large picture that a drawn digit fills; None for other pictures.
 
-    Flat paper, ink enough to be no printed line, and ink that touches the border in more than
+    Flat paper, ink enough to be no printed line, and ink that touches each side, in more than
     one place: a shadow's border is in one piece.
     """
     scale = min(1.0, 64 / max(grey.shape))
@@ -146,7 +146,8 @@ def filled(grey: Floats) -> tuple[float, float, float] | None:
     if shades is None or shades[2] > 1.5:
         return None
     inked = np.abs(small - shades[0]) > 0.5 * float(np.abs(small - shades[0]).max())
-    if float(inked.mean()) < 0.12:
+    touched = inked[0].any() and inked[-1].any() and inked[:, 0].any() and inked[:, -1].any()
+    if not touched or float(inked.mean()) < 0.15:
         return None
     around = np.concatenate([inked[0], inked[1:, -1], inked[-1, -2::-1], inked[-2:0:-1, 0]])
     pieces = int(np.sum(around & ~np.roll(around, 1)))
