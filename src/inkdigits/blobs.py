@@ -84,7 +84,7 @@ def find_blobs(mask: Mask, ink: Floats) -> Blobs:
     if not len(starts):
         none = np.zeros(0, dtype=np.int64)
         return Blobs(
-            np.full(mask.shape, -1), none, none.astype(np.float64), none.astype(np.float32),
+            np.full(mask.shape, -1), none, np.zeros(0), np.zeros(0, dtype=np.float32),
             none, none, none, none,
         )  # fmt: skip
     first = np.searchsorted(ends, starts + (stride - 1), side="right")
@@ -324,16 +324,31 @@ def erase_lines(ink: Floats, threshold: float) -> Floats:
     Returns:
         (H, W) float32, a copy where there was a line; the same array otherwise.
     """
-    result = ink
-    for turned in (False, True):
-        view = result.T if turned else result
-        lines = _lines(view > threshold)
-        if lines:
-            changed = view.copy()
-            for row, slope in lines:
-                _erase(changed, view, row, slope, threshold)
-            result = changed.T if turned else changed
+    mask = ink > threshold
+    across, down = _lines(mask), _lines(mask.T)
+    if not across and not down:
+        return ink
+    result = ink.copy()
+    for lines, others, turned in ((across, down, False), (down, across, True)):
+        # What crosses a line is a stroke, unless it's another line.
+        strokes = ink.copy()
+        for row, slope in others:
+            _band(strokes.T if not turned else strokes, row, slope, 2)
+        for row, slope in lines:
+            if turned:
+                _erase(result.T, ink.T, strokes.T, row, slope, threshold)
+            else:
+                _erase(result, ink, strokes, row, slope, threshold)
     return result
+
+
+def _band(ink: Floats, row: float, slope: float, reach: int) -> None:
+    """Empty the pixels of a line and ``reach`` to both sides of it, in place."""
+    columns = np.arange(ink.shape[1])
+    places = np.rint(row + slope * columns).astype(np.int64)
+    for step in range(-reach, reach + 1):
+        there = (places + step >= 0) & (places + step < len(ink))
+        ink[places[there] + step, columns[there]] = 0
 
 
 def _lines(mask: Mask) -> list[tuple[float, float]]:
@@ -382,7 +397,9 @@ def _lines(mask: Mask) -> list[tuple[float, float]]:
     return lines
 
 
-def _erase(changed: Floats, ink: Floats, row: float, slope: float, threshold: float) -> None:
+def _erase(
+    changed: Floats, ink: Floats, strokes: Floats, row: float, slope: float, threshold: float
+) -> None:
     height, width = ink.shape
     columns = np.arange(width)
     middle = row + slope * columns
@@ -401,7 +418,8 @@ def _erase(changed: Floats, ink: Floats, row: float, slope: float, threshold: fl
     while down < 9 and thick[down + 1]:
         down += 1
     up, down = max(up - 1, 1), min(down + 1, 9)
-    crossed = (band[up - 1] > 0.6 * level) | (band[down + 1] > 0.6 * level)
+    beside = np.where(inside, strokes[np.clip(places, 0, height - 1), columns], 0)
+    crossed = (beside[up - 1] > 0.6 * level) | (beside[down + 1] > 0.6 * level)
     crossed |= core > 1.7 * level + threshold
     wide = crossed.copy()
     wide[1:] |= crossed[:-1]

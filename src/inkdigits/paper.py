@@ -28,6 +28,8 @@ WIDEST_STROKE = 0.34
 # Darker paper is taken for this dark when light is evened out, so that noise isn't blown up.
 DARKEST = 24.0
 GREATEST_GAIN = 3.0
+# Of the change of the paper's shade from one place to the next, what isn't taken for ink.
+DOUBT = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,19 @@ class Paper:
         """
         height, width = self.shade.shape
         ink = self.ink(grey, (0, 0, width, height))
+        size = (grey.shape[1], grey.shape[0])
+        ink -= np.asarray(Image.fromarray(self._doubt()).resize(size, Image.Resampling.BILINEAR))
         towards = grey * np.float32(self.sign)
         square = max(3, round(WIDEST_STROKE * max(grey.shape)))
         top = towards - _extreme(_extreme(towards, square, np.minimum), square, np.maximum)
-        size = (grey.shape[1], grey.shape[0])
         top *= np.asarray(Image.fromarray(self.gain).resize(size, Image.Resampling.BILINEAR))
         return np.minimum(ink, top - np.median(top))
+
+    def _doubt(self) -> Floats:
+        """How wrong the shade may be: as it changes nearby."""
+        change = _extreme(self.shade, 3, np.maximum) - _extreme(self.shade, 3, np.minimum)
+        doubt: Floats = np.float32(DOUBT) * change * self.gain
+        return doubt
 
 
 def find_paper(grey: Floats) -> Paper:
