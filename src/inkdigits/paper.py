@@ -155,8 +155,9 @@ def filled(grey: Floats) -> tuple[float, float, float] | None:
     if shades is None or shades[2] > 1.5:
         return None
     inked = np.abs(small - shades[0]) > 0.5 * float(np.abs(small - shades[0]).max())
-    touched = inked[0].any() and inked[-1].any() and inked[:, 0].any() and inked[:, -1].any()
-    if not touched or float(inked.mean()) < 0.15:
+    upright = inked[0].any() and inked[-1].any()
+    across = inked[:, 0].any() and inked[:, -1].any()
+    if not (upright or across) or float(inked.mean()) < 0.15:
         return None
     around = np.concatenate([inked[0], inked[1:, -1], inked[-1, -2::-1], inked[-2:0:-1, 0]])
     pieces = int(np.sum(around & ~np.roll(around, 1)))
