@@ -23,6 +23,8 @@ WINDOW = 13
 PAPER_SHARE = 0.3
 # How much of a picture's variance its two shades explain; a gradient's is 0.75.
 TWO_SHADES = 0.78
+# The noise of paper that a digit fills, as a share of what lies between the lightest and darkest.
+FLAT = 0.05
 # Of the picture's longer side; a marker's stroke is a third of its digit at most.
 WIDEST_STROKE = 0.34
 # Darker paper is taken for this dark when light is evened out, so that noise isn't blown up.
@@ -132,11 +134,14 @@ def two_shades(grey: Floats) -> tuple[float, float, float] | None:
     lighter = grey > middle
     if share * (1 - share) * (above - below) ** 2 < TWO_SHADES * float(grey.var()):
         return None
-    sides = (lighter[0], lighter[-1], lighter[:, 0], lighter[:, -1])
-    border = float(np.mean(np.concatenate(sides)))
+    sides = [lighter[0], lighter[-1], lighter[:, 0], lighter[:, -1]]
+    around = np.concatenate(sides)
     corners = float(np.mean([side[end] for side in sides[:2] for end in (0, -1)]))
-    light_paper = border + 2 * corners > 1.5
-    shades = grey[lighter == light_paper]
+    light_paper = float(around.mean()) + 2 * corners > 1.5
+    # Beside a stroke paper is half ink, so the border says more.
+    shades = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])[around == light_paper]
+    if 5 * len(shades) < len(around):
+        shades = grey[lighter == light_paper]
     paper = float(np.median(shades))
     noise = 1.4826 * float(np.median(np.abs(shades - paper)))
     return paper, -1.0 if light_paper else 1.0, noise
@@ -152,7 +157,7 @@ def filled(grey: Floats) -> tuple[float, float, float] | None:
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
     shades = two_shades(small)
-    if shades is None or shades[2] > 1.5:
+    if shades is None or shades[2] > FLAT * float(np.ptp(small)):
         return None
     inked = np.abs(small - shades[0]) > 0.5 * float(np.abs(small - shades[0]).max())
     upright = inked[0].any() and inked[-1].any()
