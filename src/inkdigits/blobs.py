@@ -13,6 +13,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from inkdigits.paper import extreme
+
 Floats: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Numbers: TypeAlias = npt.NDArray[np.int64]
@@ -33,6 +35,12 @@ NOISE_FACTOR = 5.0
 LEAST_AREA = 6
 # The steepest step between two pixels of a piece of ink, as a share of its darkest.
 SHARPNESS = 0.12
+# Around a stroke the picture falls towards paper by this share of the ink, but for so much of the
+# way around.
+LEAST_FALL = 0.4
+LEVEL_SHARE = 0.3
+# Noisier ink than this share of the darkest is smoothed.
+SMOOTHED_NOISE = 0.06
 
 # Slopes of printed lines that are looked for, in pixels across per pixel along.
 SLOPES = np.tan(np.radians(np.arange(-9.0, 9.1, 0.75)))
@@ -41,6 +49,8 @@ LINE_SHARE = 0.6
 # ... and of each third of it, and in this share of it at both ends.
 LINE_SHARE_OF_THIRDS = 0.4
 LINE_END = 0.025
+# More pixels of the reduced picture than this are a stroke.
+THICKEST_LINE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +131,8 @@ def find_blobs(mask: Mask, ink: Floats) -> Blobs:
     number = np.cumsum(steps[:-1]).reshape(height, stride)[:, 1:-1] - 1
     return Blobs(
         number=number,
-        area=np.bincount(of_run, ends - starts, n).astype(np.int64),
-        ink=np.bincount(of_run, total[ends] - total[starts], n),
+        area=np.bincount(of_run, (ends - starts).astype(np.float64), n).astype(np.int64),
+        ink=np.bincount(of_run, total[ends] - total[starts], n).astype(np.float64),
         peak=peak,
         left=box[0],
         top=box[1],
@@ -131,16 +141,20 @@ def find_blobs(mask: Mask, ink: Floats) -> Blobs:
     )
 
 
-def written(ink: Floats) -> Mask | None:
+def written(ink: Floats, relief: Floats) -> Mask | None:
     """Where the digit is, in a picture of ink on paper that isn't plain.
 
     Args:
         ink: (H, W) float32: contrast with the paper, 0 to 255; noise about 0.
+        relief: (H, W) float32: the picture with its paper; more is more like ink.
 
     Returns:
         (H, W), the digit's pixels and those around them; None when nothing is written.
     """
-    ink, noise = _calmed(ink)
+    noise = _noise(ink)
+    if noise > SMOOTHED_NOISE * _strongest(ink):
+        ink, relief = _smoothed(ink), _smoothed(relief)
+        noise = _noise(ink)
     least = max(LEAST_CONTRAST, NOISE_FACTOR * noise)
     clean = erase_lines(ink, max(0.5 * LEAST_CONTRAST, 0.5 * NOISE_FACTOR * noise))
     for _ in range(3):
@@ -155,42 +169,46 @@ def written(ink: Floats) -> Mask | None:
         clean = np.where(np.append(edges, False)[certain.number], np.float32(0.0), clean)
     blobs = find_blobs(clean > max(0.5 * least, 0.22 * strong), clean)
     sure = (blobs.peak >= max(least, 0.4 * strong)) & (blobs.area >= LEAST_AREA)
-    kept = digit_pieces(blobs, sure & _sharp(blobs, clean))
+    sure &= _sharp(blobs, clean)
+    if not sure.any():
+        return None
+    kept = digit_pieces(blobs, sure & _two_sided(blobs, clean, relief))
     if not kept.any():
         return None
     return _grown(_grown(np.append(kept, False)[blobs.number]))
 
 
-def specks(ink: Floats) -> Mask | None:
+def specks(ink: Floats, lined: bool) -> Mask | None:
     """Where dirt and frames are, in a picture of ink on plain paper.
 
     Args:
         ink: (H, W) float32, about 0 on paper.
+        lined: whether to look for printed lines.
 
     Returns:
         (H, W), dirt and the pixels around it; None when there is none.
     """
-    blobs = find_blobs(ink > 0.1 * float(ink.max()), ink)
-    if len(blobs) < 2:
+    threshold = 0.1 * float(ink.max())
+    without = erase_lines(ink, threshold) if lined else ink
+    blobs = find_blobs(without > threshold, without)
+    kept = np.ones(len(blobs), dtype=bool)
+    if without is not ink:
+        # Where lines cross, bits of them are left.
+        kept &= _two_sided(blobs, without, ink)
+    if kept.any():
+        kept = _judged(blobs, kept, plain=True)
+    if kept.all() and without is ink:
         return None
-    kept = _judged(blobs, np.ones(len(blobs), dtype=bool), plain=True)
-    if kept.all():
-        return None
-    dropped = np.append(~kept, False)[blobs.number]
-    near_digit = _grown(np.append(kept, False)[blobs.number])
-    dirt: Mask = _grown(_grown(dropped)) & ~near_digit
+    digit = np.append(kept, False)[blobs.number]
+    dirt: Mask = _grown(_grown((ink > threshold) & ~digit)) & ~(_grown(digit) & (without > 0))
     return dirt
 
 
-def _calmed(ink: Floats) -> tuple[Floats, float]:
-    """The ink, smoothed where it's noisy, and the deviation of what noise is left."""
-    noise = _noise(ink)
-    if noise > 0.06 * _strongest(ink):
-        for _ in range(2):
-            padded = np.pad(ink, ((1, 1), (0, 0)), mode="edge")
-            ink = (0.25 * (padded[:-2] + padded[2:]) + 0.5 * padded[1:-1]).T
-        noise = _noise(ink)
-    return ink, noise
+def _smoothed(values: Floats) -> Floats:
+    for _ in range(2):
+        padded = np.pad(values, ((1, 1), (0, 0)), mode="edge")
+        values = (0.25 * (padded[:-2] + padded[2:]) + 0.5 * padded[1:-1]).T
+    return values
 
 
 def _noise(ink: Floats) -> float:
@@ -213,6 +231,22 @@ def _sharp(blobs: Blobs, ink: Floats) -> Mask:
     steep = (blobs.number >= 0) & (steps > SHARPNESS * np.append(blobs.peak, 0.0)[blobs.number])
     sharp: Mask = np.bincount(blobs.number[steep], minlength=len(blobs)) > 0
     return sharp
+
+
+def _two_sided(blobs: Blobs, ink: Floats, relief: Floats) -> Mask:
+    """Pieces with paper all around; what is left of a shadow's edge has it on one side."""
+    mask = blobs.number >= 0
+    nearest = extreme(blobs.number.astype(np.float32), 7, np.maximum)
+    around = (nearest >= 0) & ~_grown(mask)
+    piece = nearest[around].astype(np.int64)
+    nothing = np.float32(-1e6)
+    top = extreme(np.where(mask, relief, nothing), 7, np.maximum)[around]
+    height = extreme(np.where(mask, ink, nothing), 7, np.maximum)[around]
+    level = top - relief[around] < LEAST_FALL * height
+    n = len(blobs)
+    share = np.bincount(piece[level], minlength=n) / np.maximum(np.bincount(piece, minlength=n), 1)
+    two_sided: Mask = share <= LEVEL_SHARE
+    return two_sided
 
 
 def _grown(mask: Mask) -> Mask:
@@ -417,6 +451,8 @@ def _erase(
         up -= 1
     while down < 9 and thick[down + 1]:
         down += 1
+    if down - up >= THICKEST_LINE:
+        return
     up, down = max(up - 1, 1), min(down + 1, 9)
     beside = np.where(inside, strokes[np.clip(places, 0, height - 1), columns], 0)
     crossed = (beside[up - 1] > 0.6 * level) | (beside[down + 1] > 0.6 * level)

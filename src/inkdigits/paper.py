@@ -63,26 +63,31 @@ class Paper:
         ink: Floats = (grey - shade) * gain * np.float32(self.sign)
         return ink
 
-    def standing_out(self, grey: Floats) -> Floats:
+    def standing_out(self, grey: Floats) -> tuple[Floats, Floats]:
         """The whole picture's ``ink``, but nothing that isn't narrower than a stroke can be.
 
         The shade is coarse, and leaves a line at the edge of a shadow; such an edge has no
         narrow top, and the opening by a square (the least, then the greatest of each
         neighbourhood) takes it away with whatever is wider than the square.
+
+        Returns:
+            That ink, and the picture as it is but turned so that ink is positive and with
+            contrasts as in even light; both (H, W) float32.
         """
         height, width = self.shade.shape
-        ink = self.ink(grey, (0, 0, width, height))
         size = (grey.shape[1], grey.shape[0])
+        ink = self.ink(grey, (0, 0, width, height))
         ink -= np.asarray(Image.fromarray(self._doubt()).resize(size, Image.Resampling.BILINEAR))
         towards = grey * np.float32(self.sign)
         square = max(3, round(WIDEST_STROKE * max(grey.shape)))
-        top = towards - _extreme(_extreme(towards, square, np.minimum), square, np.maximum)
-        top *= np.asarray(Image.fromarray(self.gain).resize(size, Image.Resampling.BILINEAR))
-        return np.minimum(ink, top - np.median(top))
+        top = towards - extreme(extreme(towards, square, np.minimum), square, np.maximum)
+        gain = np.asarray(Image.fromarray(self.gain).resize(size, Image.Resampling.BILINEAR))
+        top *= gain
+        return np.minimum(ink, top - np.median(top)), towards * gain
 
     def _doubt(self) -> Floats:
         """How wrong the shade may be: as it changes nearby."""
-        change = _extreme(self.shade, 3, np.maximum) - _extreme(self.shade, 3, np.minimum)
+        change = extreme(self.shade, 3, np.maximum) - extreme(self.shade, 3, np.minimum)
         doubt: Floats = np.float32(DOUBT) * change * self.gain
         return doubt
 
@@ -173,16 +178,17 @@ def slope(grey: Floats) -> Floats:
     """(H, W) the surface of second order through most of a small picture, and of its border."""
     basis = _basis(*grey.shape)
     values = grey.ravel().astype(np.float64)
-    weights = np.ones(grey.shape)
-    weights[1:-1, 1:-1] = 0.25
-    outer = weights.ravel()
+    first = np.ones(grey.shape)
+    first[1:-1, 1:-1] = 0.25
+    outer: npt.NDArray[np.float64] = first.ravel()
     weights = outer
     for _ in range(5):
         weighted = basis * weights
         surface = np.linalg.lstsq(weighted @ basis.T, weighted @ values, rcond=None)[0] @ basis
         away = np.abs(values - surface)
         weights = outer * (away <= max(1.0, 2.0 * 1.4826 * float(np.median(away))))
-    return surface.reshape(grey.shape).astype(np.float32)
+    whole: Floats = surface.reshape(grey.shape).astype(np.float32)
+    return whole
 
 
 @lru_cache(maxsize=64)
@@ -191,7 +197,7 @@ def _basis(height: int, width: int) -> npt.NDArray[np.float64]:
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y]).reshape(6, -1)
 
 
-def _extreme(values: Floats, reach: int, of: np.ufunc) -> Floats:
+def extreme(values: Floats, reach: int, of: np.ufunc) -> Floats:
     """The least or greatest of each square neighbourhood, by windows that double in width."""
     for _ in range(2):
         half = reach // 2
@@ -235,12 +241,12 @@ def _filled(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     if not known.any():
         return np.full_like(values, np.median(values))
     weighted = values * weights
-    result = np.full_like(values, weighted.sum() / weights.sum())
+    result: Floats = np.full_like(values, weighted.sum() / weights.sum())
     for reach in (8.0, 3.0, 0.8):
         rows, columns = _smoother(len(values), reach), _smoother(values.shape[1], reach)
         near = rows @ weights @ columns
         total = rows @ weighted @ columns
-        result = (total + np.float32(0.05) * result) / (near + np.float32(0.05))
+        result = ((total + 0.05 * result) / (near + 0.05)).astype(np.float32)
     return result
 
 
@@ -249,4 +255,5 @@ def _smoother(n: int, reach: float) -> Floats:
     """(n, n) weights of a normal distribution, symmetric, whole rows adding up to 1."""
     away = np.arange(n)[:, np.newaxis] - np.arange(n)
     weights = np.exp(-0.5 * np.square(away / reach)) / (reach * np.sqrt(2 * np.pi))
-    return weights.astype(np.float32)
+    whole: Floats = weights.astype(np.float32)
+    return whole

@@ -345,7 +345,7 @@ def _from_uneven_paper(grey: FloatArray) -> FloatArray:
     scale = min(1.0, JUDGED_SIZE / max(grey.shape))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
-    kept = written(found.standing_out(small))
+    kept = written(*found.standing_out(small))
     if kept is None:
         return np.zeros_like(grey)
     rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
@@ -415,13 +415,15 @@ def _without_dirt(difference: FloatArray) -> FloatArray:
     if max(difference.shape) <= SMALL_PICTURE or peak <= 0.0:
         return difference
     inked = [profile > EDGE_SHARE_SMALL * peak for profile in profiles]
-    if not (any(map(_has_gap, inked)) or _has_frame(difference, inked, peak)):
+    # A printed line runs from one side of the picture to the other.
+    lined = any(one[0] and one[-1] for one in inked)
+    if not (lined or any(map(_has_gap, inked)) or _has_frame(difference, inked, peak)):
         return difference
     height, width = difference.shape
     scale = min(1.0, JUDGED_SIZE / max(difference.shape))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(Image.fromarray(difference).resize(size, Image.Resampling.BOX))
-    dirt = specks(small)
+    dirt = specks(small, lined)
     if dirt is None:
         return difference
     mask = Image.fromarray(dirt).resize((width, height), Image.Resampling.NEAREST)
