@@ -13,6 +13,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from inkdigits.paper import extreme
+
 Floats: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Numbers: TypeAlias = npt.NDArray[np.int64]
@@ -22,6 +24,10 @@ OWN_SHARE = 0.3
 # A smaller one belongs to the digit when it's near: (least share of the ink, greatest gap as a
 # share of the digit's longer side).
 NEAR = ((0.12, 0.5), (0.03, 0.2), (0.01, 0.1))
+# On plain paper a stroke has at least this width and height, of the digit's longer side; and what
+# is this faint beside the digit's darkest moves nothing.
+SPECK_SIZE = 0.055
+FAINT_SHARE = 0.25
 
 # The least contrast of ink on uneven paper, the noise it must stand out of, and its least area.
 LEAST_CONTRAST = 12.0
@@ -29,6 +35,12 @@ NOISE_FACTOR = 5.0
 LEAST_AREA = 6
 # The steepest step between two pixels of a piece of ink, as a share of its darkest.
 SHARPNESS = 0.12
+# Around a stroke the picture falls towards paper by this share of the ink, but for so much of the
+# way around.
+LEAST_FALL = 0.4
+LEVEL_SHARE = 0.3
+# Noisier ink than this share of the darkest is smoothed.
+SMOOTHED_NOISE = 0.06
 
 # Slopes of printed lines that are looked for, in pixels across per pixel along.
 SLOPES = np.tan(np.radians(np.arange(-9.0, 9.1, 0.75)))
@@ -37,6 +49,8 @@ LINE_SHARE = 0.6
 # ... and of each third of it, and in this share of it at both ends.
 LINE_SHARE_OF_THIRDS = 0.4
 LINE_END = 0.025
+# More pixels of the reduced picture than this are a stroke.
+THICKEST_LINE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +94,7 @@ def find_blobs(mask: Mask, ink: Floats) -> Blobs:
     if not len(starts):
         none = np.zeros(0, dtype=np.int64)
         return Blobs(
-            np.full(mask.shape, -1), none, none.astype(np.float64), none.astype(np.float32),
+            np.full(mask.shape, -1), none, np.zeros(0), np.zeros(0, dtype=np.float32),
             none, none, none, none,
         )  # fmt: skip
     first = np.searchsorted(ends, starts + (stride - 1), side="right")
@@ -117,8 +131,8 @@ def find_blobs(mask: Mask, ink: Floats) -> Blobs:
     number = np.cumsum(steps[:-1]).reshape(height, stride)[:, 1:-1] - 1
     return Blobs(
         number=number,
-        area=np.bincount(of_run, ends - starts, n).astype(np.int64),
-        ink=np.bincount(of_run, total[ends] - total[starts], n),
+        area=np.bincount(of_run, (ends - starts).astype(np.float64), n).astype(np.int64),
+        ink=np.bincount(of_run, total[ends] - total[starts], n).astype(np.float64),
         peak=peak,
         left=box[0],
         top=box[1],
@@ -127,16 +141,20 @@ def find_blobs(mask: Mask, ink: Floats) -> Blobs:
     )
 
 
-def written(ink: Floats) -> Mask | None:
+def written(ink: Floats, relief: Floats) -> Mask | None:
     """Where the digit is, in a picture of ink on paper that isn't plain.
 
     Args:
         ink: (H, W) float32: contrast with the paper, 0 to 255; noise about 0.
+        relief: (H, W) float32: the picture with its paper; more is more like ink.
 
     Returns:
         (H, W), the digit's pixels and those around them; None when nothing is written.
     """
-    ink, noise = _calmed(ink)
+    noise = _noise(ink)
+    if noise > SMOOTHED_NOISE * _strongest(ink):
+        ink, relief = _smoothed(ink), _smoothed(relief)
+        noise = _noise(ink)
     least = max(LEAST_CONTRAST, NOISE_FACTOR * noise)
     clean = erase_lines(ink, max(0.5 * LEAST_CONTRAST, 0.5 * NOISE_FACTOR * noise))
     for _ in range(3):
@@ -151,21 +169,46 @@ def written(ink: Floats) -> Mask | None:
         clean = np.where(np.append(edges, False)[certain.number], np.float32(0.0), clean)
     blobs = find_blobs(clean > max(0.5 * least, 0.22 * strong), clean)
     sure = (blobs.peak >= max(least, 0.4 * strong)) & (blobs.area >= LEAST_AREA)
-    kept = digit_pieces(blobs, sure & _sharp(blobs, clean))
+    sure &= _sharp(blobs, clean)
+    if not sure.any():
+        return None
+    kept = digit_pieces(blobs, sure & _two_sided(blobs, clean, relief))
     if not kept.any():
         return None
     return _grown(_grown(np.append(kept, False)[blobs.number]))
 
 
-def _calmed(ink: Floats) -> tuple[Floats, float]:
-    """The ink, smoothed where it's noisy, and the deviation of what noise is left."""
-    noise = _noise(ink)
-    if noise > 0.06 * _strongest(ink):
-        for _ in range(2):
-            padded = np.pad(ink, ((1, 1), (0, 0)), mode="edge")
-            ink = (0.25 * (padded[:-2] + padded[2:]) + 0.5 * padded[1:-1]).T
-        noise = _noise(ink)
-    return ink, noise
+def specks(ink: Floats, lined: bool) -> Mask | None:
+    """Where dirt and frames are, in a picture of ink on plain paper.
+
+    Args:
+        ink: (H, W) float32, about 0 on paper.
+        lined: whether to look for printed lines.
+
+    Returns:
+        (H, W), dirt and the pixels around it; None when there is none.
+    """
+    threshold = 0.1 * float(ink.max())
+    without = erase_lines(ink, threshold) if lined else ink
+    blobs = find_blobs(without > threshold, without)
+    kept = np.ones(len(blobs), dtype=bool)
+    if without is not ink:
+        # Where lines cross, bits of them are left.
+        kept &= _two_sided(blobs, without, ink)
+    if kept.any():
+        kept = _judged(blobs, kept, plain=True)
+    if kept.all() and without is ink:
+        return None
+    digit = np.append(kept, False)[blobs.number]
+    dirt: Mask = _grown(_grown((ink > threshold) & ~digit)) & ~(_grown(digit) & (without > 0))
+    return dirt
+
+
+def _smoothed(values: Floats) -> Floats:
+    for _ in range(2):
+        padded = np.pad(values, ((1, 1), (0, 0)), mode="edge")
+        values = (0.25 * (padded[:-2] + padded[2:]) + 0.5 * padded[1:-1]).T
+    return values
 
 
 def _noise(ink: Floats) -> float:
@@ -190,6 +233,22 @@ def _sharp(blobs: Blobs, ink: Floats) -> Mask:
     return sharp
 
 
+def _two_sided(blobs: Blobs, ink: Floats, relief: Floats) -> Mask:
+    """Pieces with paper all around; what is left of a shadow's edge has it on one side."""
+    mask = blobs.number >= 0
+    nearest = extreme(blobs.number.astype(np.float32), 7, np.maximum)
+    around = (nearest >= 0) & ~_grown(mask)
+    piece = nearest[around].astype(np.int64)
+    nothing = np.float32(-1e6)
+    top = extreme(np.where(mask, relief, nothing), 7, np.maximum)[around]
+    height = extreme(np.where(mask, ink, nothing), 7, np.maximum)[around]
+    level = top - relief[around] < LEAST_FALL * height
+    n = len(blobs)
+    share = np.bincount(piece[level], minlength=n) / np.maximum(np.bincount(piece, minlength=n), 1)
+    two_sided: Mask = share <= LEVEL_SHARE
+    return two_sided
+
+
 def _grown(mask: Mask) -> Mask:
     grown = mask.copy()
     grown[1:] |= mask[:-1]
@@ -211,7 +270,11 @@ def digit_pieces(blobs: Blobs, certain: Mask) -> Mask:
     candidates = certain & ~_edges_of_paper(blobs, height, width)
     if not candidates.any():
         return candidates
-    candidates &= ~_frames(blobs, candidates)
+    return _judged(blobs, candidates, plain=False)
+
+
+def _judged(blobs: Blobs, candidates: Mask, plain: bool) -> Mask:
+    candidates = candidates & ~_frames(blobs, candidates)
     main = int(np.argmax(np.where(candidates, blobs.ink, -1.0)))
     kept = candidates & (blobs.ink >= OWN_SHARE * blobs.ink[main])
     kept[main] = True
@@ -224,6 +287,10 @@ def digit_pieces(blobs: Blobs, certain: Mask) -> Mask:
         beside = np.maximum(np.maximum(left - blobs.right, blobs.left - right), 0)
         above = np.maximum(np.maximum(top - blobs.bottom, blobs.top - bottom), 0)
         gap = np.hypot(beside, above)
+        if plain:
+            large = np.sqrt(blobs.area) >= SPECK_SIZE * side
+            faint = blobs.peak <= FAINT_SHARE * blobs.peak[main]
+            kept |= candidates & (large | faint) & (gap <= NEAR[0][1] * side)
         for share, reach in NEAR:
             kept |= candidates & (blobs.ink >= share * blobs.ink[main]) & (gap <= reach * side)
     return kept
@@ -291,16 +358,31 @@ def erase_lines(ink: Floats, threshold: float) -> Floats:
     Returns:
         (H, W) float32, a copy where there was a line; the same array otherwise.
     """
-    result = ink
-    for turned in (False, True):
-        view = result.T if turned else result
-        lines = _lines(view > threshold)
-        if lines:
-            changed = view.copy()
-            for row, slope in lines:
-                _erase(changed, view, row, slope, threshold)
-            result = changed.T if turned else changed
+    mask = ink > threshold
+    across, down = _lines(mask), _lines(mask.T)
+    if not across and not down:
+        return ink
+    result = ink.copy()
+    for lines, others, turned in ((across, down, False), (down, across, True)):
+        # What crosses a line is a stroke, unless it's another line.
+        strokes = ink.copy()
+        for row, slope in others:
+            _band(strokes.T if not turned else strokes, row, slope, 2)
+        for row, slope in lines:
+            if turned:
+                _erase(result.T, ink.T, strokes.T, row, slope, threshold)
+            else:
+                _erase(result, ink, strokes, row, slope, threshold)
     return result
+
+
+def _band(ink: Floats, row: float, slope: float, reach: int) -> None:
+    """Empty the pixels of a line and ``reach`` to both sides of it, in place."""
+    columns = np.arange(ink.shape[1])
+    places = np.rint(row + slope * columns).astype(np.int64)
+    for step in range(-reach, reach + 1):
+        there = (places + step >= 0) & (places + step < len(ink))
+        ink[places[there] + step, columns[there]] = 0
 
 
 def _lines(mask: Mask) -> list[tuple[float, float]]:
@@ -349,7 +431,9 @@ def _lines(mask: Mask) -> list[tuple[float, float]]:
     return lines
 
 
-def _erase(changed: Floats, ink: Floats, row: float, slope: float, threshold: float) -> None:
+def _erase(
+    changed: Floats, ink: Floats, strokes: Floats, row: float, slope: float, threshold: float
+) -> None:
     height, width = ink.shape
     columns = np.arange(width)
     middle = row + slope * columns
@@ -367,8 +451,11 @@ def _erase(changed: Floats, ink: Floats, row: float, slope: float, threshold: fl
         up -= 1
     while down < 9 and thick[down + 1]:
         down += 1
+    if down - up >= THICKEST_LINE:
+        return
     up, down = max(up - 1, 1), min(down + 1, 9)
-    crossed = (band[up - 1] > 0.6 * level) | (band[down + 1] > 0.6 * level)
+    beside = np.where(inside, strokes[np.clip(places, 0, height - 1), columns], 0)
+    crossed = (beside[up - 1] > 0.6 * level) | (beside[down + 1] > 0.6 * level)
     crossed |= core > 1.7 * level + threshold
     wide = crossed.copy()
     wide[1:] |= crossed[:-1]

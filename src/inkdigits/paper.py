@@ -23,11 +23,15 @@ WINDOW = 13
 PAPER_SHARE = 0.3
 # How much of a picture's variance its two shades explain; a gradient's is 0.75.
 TWO_SHADES = 0.78
+# The noise of paper that a digit fills, as a share of what lies between the lightest and darkest.
+FLAT = 0.05
 # Of the picture's longer side; a marker's stroke is a third of its digit at most.
 WIDEST_STROKE = 0.34
 # Darker paper is taken for this dark when light is evened out, so that noise isn't blown up.
 DARKEST = 24.0
 GREATEST_GAIN = 3.0
+# Of the change of the paper's shade from one place to the next, what isn't taken for ink.
+DOUBT = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +63,33 @@ class Paper:
         ink: Floats = (grey - shade) * gain * np.float32(self.sign)
         return ink
 
-    def standing_out(self, grey: Floats) -> Floats:
+    def standing_out(self, grey: Floats) -> tuple[Floats, Floats]:
         """The whole picture's ``ink``, but nothing that isn't narrower than a stroke can be.
 
         The shade is coarse, and leaves a line at the edge of a shadow; such an edge has no
         narrow top, and the opening by a square (the least, then the greatest of each
         neighbourhood) takes it away with whatever is wider than the square.
+
+        Returns:
+            That ink, and the picture as it is but turned so that ink is positive and with
+            contrasts as in even light; both (H, W) float32.
         """
         height, width = self.shade.shape
+        size = (grey.shape[1], grey.shape[0])
         ink = self.ink(grey, (0, 0, width, height))
+        ink -= np.asarray(Image.fromarray(self._doubt()).resize(size, Image.Resampling.BILINEAR))
         towards = grey * np.float32(self.sign)
         square = max(3, round(WIDEST_STROKE * max(grey.shape)))
-        top = towards - _extreme(_extreme(towards, square, np.minimum), square, np.maximum)
-        size = (grey.shape[1], grey.shape[0])
-        top *= np.asarray(Image.fromarray(self.gain).resize(size, Image.Resampling.BILINEAR))
-        return np.minimum(ink, top - np.median(top))
+        top = towards - extreme(extreme(towards, square, np.minimum), square, np.maximum)
+        gain = np.asarray(Image.fromarray(self.gain).resize(size, Image.Resampling.BILINEAR))
+        top *= gain
+        return np.minimum(ink, top - np.median(top)), towards * gain
+
+    def _doubt(self) -> Floats:
+        """How wrong the shade may be: as it changes nearby."""
+        change = extreme(self.shade, 3, np.maximum) - extreme(self.shade, 3, np.minimum)
+        doubt: Floats = np.float32(DOUBT) * change * self.gain
+        return doubt
 
 
 def find_paper(grey: Floats) -> Paper:
@@ -123,11 +139,14 @@ def two_shades(grey: Floats) -> tuple[float, float, float] | None:
     lighter = grey > middle
     if share * (1 - share) * (above - below) ** 2 < TWO_SHADES * float(grey.var()):
         return None
-    sides = (lighter[0], lighter[-1], lighter[:, 0], lighter[:, -1])
-    border = float(np.mean(np.concatenate(sides)))
+    sides = [lighter[0], lighter[-1], lighter[:, 0], lighter[:, -1]]
+    around = np.concatenate(sides)
     corners = float(np.mean([side[end] for side in sides[:2] for end in (0, -1)]))
-    light_paper = border + 2 * corners > 1.5
-    shades = grey[lighter == light_paper]
+    light_paper = float(around.mean()) + 2 * corners > 1.5
+    # Beside a stroke paper is half ink, so the border says more.
+    shades = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])[around == light_paper]
+    if 5 * len(shades) < len(around):
+        shades = grey[lighter == light_paper]
     paper = float(np.median(shades))
     noise = 1.4826 * float(np.median(np.abs(shades - paper)))
     return paper, -1.0 if light_paper else 1.0, noise
@@ -136,17 +155,19 @@ def two_shades(grey: Floats) -> tuple[float, float, float] | None:
 def filled(grey: Floats) -> tuple[float, float, float] | None:
     """As ``two_shades``, for a large picture that a drawn digit fills; None for other pictures.
 
-    Flat paper, ink enough to be no printed line, and ink that touches the border in more than
+    Flat paper, ink enough to be no printed line, and ink that touches each side, in more than
     one place: a shadow's border is in one piece.
     """
     scale = min(1.0, 64 / max(grey.shape))
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
     shades = two_shades(small)
-    if shades is None or shades[2] > 1.5:
+    if shades is None or shades[2] > FLAT * float(np.ptp(small)):
         return None
     inked = np.abs(small - shades[0]) > 0.5 * float(np.abs(small - shades[0]).max())
-    if float(inked.mean()) < 0.12:
+    upright = inked[0].any() and inked[-1].any()
+    across = inked[:, 0].any() and inked[:, -1].any()
+    if not (upright or across) or float(inked.mean()) < 0.15:
         return None
     around = np.concatenate([inked[0], inked[1:, -1], inked[-1, -2::-1], inked[-2:0:-1, 0]])
     pieces = int(np.sum(around & ~np.roll(around, 1)))
@@ -157,16 +178,17 @@ def slope(grey: Floats) -> Floats:
     """(H, W) the surface of second order through most of a small picture, and of its border."""
     basis = _basis(*grey.shape)
     values = grey.ravel().astype(np.float64)
-    weights = np.ones(grey.shape)
-    weights[1:-1, 1:-1] = 0.25
-    outer = weights.ravel()
+    first = np.ones(grey.shape)
+    first[1:-1, 1:-1] = 0.25
+    outer: npt.NDArray[np.float64] = first.ravel()
     weights = outer
     for _ in range(5):
         weighted = basis * weights
         surface = np.linalg.lstsq(weighted @ basis.T, weighted @ values, rcond=None)[0] @ basis
         away = np.abs(values - surface)
         weights = outer * (away <= max(1.0, 2.0 * 1.4826 * float(np.median(away))))
-    return surface.reshape(grey.shape).astype(np.float32)
+    whole: Floats = surface.reshape(grey.shape).astype(np.float32)
+    return whole
 
 
 @lru_cache(maxsize=64)
@@ -175,7 +197,7 @@ def _basis(height: int, width: int) -> npt.NDArray[np.float64]:
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y]).reshape(6, -1)
 
 
-def _extreme(values: Floats, reach: int, of: np.ufunc) -> Floats:
+def extreme(values: Floats, reach: int, of: np.ufunc) -> Floats:
     """The least or greatest of each square neighbourhood, by windows that double in width."""
     for _ in range(2):
         half = reach // 2
@@ -219,12 +241,12 @@ def _filled(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     if not known.any():
         return np.full_like(values, np.median(values))
     weighted = values * weights
-    result = np.full_like(values, weighted.sum() / weights.sum())
+    result: Floats = np.full_like(values, weighted.sum() / weights.sum())
     for reach in (8.0, 3.0, 0.8):
         rows, columns = _smoother(len(values), reach), _smoother(values.shape[1], reach)
         near = rows @ weights @ columns
         total = rows @ weighted @ columns
-        result = (total + np.float32(0.05) * result) / (near + np.float32(0.05))
+        result = ((total + 0.05 * result) / (near + 0.05)).astype(np.float32)
     return result
 
 
@@ -233,4 +255,5 @@ def _smoother(n: int, reach: float) -> Floats:
     """(n, n) weights of a normal distribution, symmetric, whole rows adding up to 1."""
     away = np.arange(n)[:, np.newaxis] - np.arange(n)
     weights = np.exp(-0.5 * np.square(away / reach)) / (reach * np.sqrt(2 * np.pi))
-    return weights.astype(np.float32)
+    whole: Floats = weights.astype(np.float32)
+    return whole

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from inkdigits.blobs import written
+from inkdigits.blobs import specks, written
 from inkdigits.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
 from inkdigits.paper import filled, find_paper, slope, two_shades
 
@@ -345,7 +345,7 @@ def _from_uneven_paper(grey: FloatArray) -> FloatArray:
     scale = min(1.0, JUDGED_SIZE / max(grey.shape))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
-    kept = written(found.standing_out(small))
+    kept = written(*found.standing_out(small))
     if kept is None:
         return np.zeros_like(grey)
     rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
@@ -384,6 +384,7 @@ def normalise(difference: FloatArray) -> Ink:
     Returns:
         (28, 28) uint8; all zeros where there is no ink.
     """
+    difference = _without_dirt(difference)
     box = _ink_box(difference)
     if box is None:
         return np.zeros((INK_SIZE, INK_SIZE), dtype=np.uint8)
@@ -405,6 +406,43 @@ def normalise(difference: FloatArray) -> Ink:
     top, left = top + MARGIN, left + MARGIN
     padded[top : top + height, left : left + width] = np.rint(np.minimum(small * gain, 255.0))
     return padded[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
+
+
+def _without_dirt(difference: FloatArray) -> FloatArray:
+    """The ink without specks and frames, which are looked for only where there may be some."""
+    profiles = difference.max(axis=0), difference.max(axis=1)
+    peak = float(profiles[0].max())
+    if max(difference.shape) <= SMALL_PICTURE or peak <= 0.0:
+        return difference
+    inked = [profile > EDGE_SHARE_SMALL * peak for profile in profiles]
+    # A printed line runs from one side of the picture to the other.
+    lined = any(one[0] and one[-1] for one in inked)
+    if not (lined or any(map(_has_gap, inked)) or _has_frame(difference, inked, peak)):
+        return difference
+    height, width = difference.shape
+    scale = min(1.0, JUDGED_SIZE / max(difference.shape))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(Image.fromarray(difference).resize(size, Image.Resampling.BOX))
+    dirt = specks(small, lined)
+    if dirt is None:
+        return difference
+    mask = Image.fromarray(dirt).resize((width, height), Image.Resampling.NEAREST)
+    return np.where(np.asarray(mask), np.float32(0.0), difference)
+
+
+def _has_gap(inked: npt.NDArray[np.bool_]) -> bool:
+    """Whether ink begins more than once along a side."""
+    return int(np.count_nonzero(inked[1:] > inked[:-1])) + int(inked[0]) > 1
+
+
+def _has_frame(difference: FloatArray, inked: list[npt.NDArray[np.bool_]], peak: float) -> bool:
+    """Whether most of an edge of the ink's box is ink."""
+    (left, right), (top, bottom) = (
+        (int(np.argmax(one)), len(one) - int(np.argmax(one[::-1]))) for one in inked
+    )
+    box = difference[top:bottom, left:right]
+    edges = (box[1:2], box[-2:-1], box[:, 1:2], box[:, -2:-1])
+    return any(edge.size and float((edge > 0.3 * peak).mean()) > 0.8 for edge in edges)
 
 
 def _ink_box(difference: FloatArray) -> tuple[int, int, int, int] | None:
