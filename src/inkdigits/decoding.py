@@ -18,11 +18,13 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from inkdigits.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
+from inkdigits.png import read_plain
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 # A filled shape on transparency whose shades differ by this much, of 255, has ink of its own on it.
 CARD_CONTRAST = 40.0
 
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
 
@@ -63,10 +65,16 @@ DEFAULT_LIMITS = Limits()
 
 def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
     """Luminance (H, W) float32 of a picture, 0 black to 255 white; raises as ``preprocess``."""
+    if isinstance(picture, str | os.PathLike):
+        picture = _read(Path(picture), limits)
+    if isinstance(picture, bytes) and len(picture) <= limits.max_bytes:
+        plain = read_plain(picture, limits.max_pixels)
+        if plain is not None:
+            return _composite(*plain)
     return to_grey(_open(picture, limits))
 
 
-def _open(picture: Picture, limits: Limits) -> Image.Image:
+def _open(picture: bytes | Image.Image | npt.NDArray[np.uint8], limits: Limits) -> Image.Image:
     if isinstance(picture, np.ndarray):
         return _from_array(picture, limits)
     if isinstance(picture, Image.Image):
@@ -74,8 +82,6 @@ def _open(picture: Picture, limits: Limits) -> Image.Image:
         return _loaded(picture)
     if isinstance(picture, bytes | bytearray | memoryview):
         return _decode(bytes(picture), limits)
-    if isinstance(picture, str | os.PathLike):
-        return _decode(_read(Path(picture), limits), limits)
     raise UnsupportedImageError(
         f"a picture is a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}"
     )
@@ -160,9 +166,9 @@ def to_grey(image: Image.Image) -> FloatArray:
         return _wide_samples(np.asarray(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"), dtype=np.float32) / 255.0
-        grey = np.asarray(image.convert("RGB").convert("L"), dtype=np.float32)
-        return _composite(grey, alpha)
+        return _composite(
+            np.asarray(image.convert("RGB").convert("L")), np.asarray(image.getchannel("A"))
+        )
     if image.mode not in ("1", "L", "P", "RGB"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L"), dtype=np.float32)
@@ -182,24 +188,57 @@ def _wide_samples(samples: npt.NDArray[np.generic]) -> FloatArray:
     return values.astype(np.float32)
 
 
-def _composite(grey: FloatArray, alpha: FloatArray) -> FloatArray:
+def _composite(shade: Bytes | int, alpha: Bytes | int) -> FloatArray:
     """Put a transparent picture on the paper that makes its ink visible.
 
     A drawing on transparency is ink of about one colour, so the paper is the opposite of it. A
     card (a filled shape with ink of its own on it) gets paper of the card's own commonest shade,
     so that the card's edge isn't read.
+
+    Args:
+        shade: (H, W) uint8, or an int where it is the same everywhere; not both are ints.
+        alpha: likewise.
     """
-    visible = alpha > 0.5
+    if isinstance(alpha, int):
+        alpha = np.full_like(shade, alpha)
+    if alpha.min() == 255:
+        return np.full(alpha.shape, shade, dtype=np.float32)
+    paper = _paper_behind(shade, alpha)
+    if paper is None:
+        return np.full(alpha.shape, 255.0, dtype=np.float32)
+    share = alpha.astype(np.float32)
+    share /= 255.0
+    composited = np.multiply(shade, share, dtype=np.float32)
+    np.subtract(1.0, share, out=share)
+    share *= np.float32(paper)
+    composited += share
+    return composited
+
+
+def _paper_behind(shade: Bytes | int, alpha: Bytes) -> float | None:
+    """The paper's shade, or None where nothing is visible."""
+    visible = alpha >= 128
     if not visible.any():
         visible = alpha > 0
         if not visible.any():
-            return np.full_like(grey, 255.0)
-    shades = grey[visible]
+            return None
+    if isinstance(shade, int):
+        return 0.0 if shade >= 128 else 255.0
+    counts = np.cumsum(np.bincount(shade[visible], minlength=256))
+    middle = _quantile(counts, 0.5)
     rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
     box = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
-    low, middle, high = np.percentile(shades, [1, 50, 99])
-    is_card = len(shades) >= 0.6 * box and high - low >= CARD_CONTRAST
+    is_card = (
+        counts[-1] >= 0.6 * box
+        and _quantile(counts, 0.99) - _quantile(counts, 0.01) >= CARD_CONTRAST
+    )
     opposite = 0.0 if middle >= 128 else 255.0
-    paper = np.float32(middle if is_card else opposite)
-    composited: FloatArray = grey * alpha + paper * (1.0 - alpha)
-    return composited
+    return middle if is_card else opposite
+
+
+def _quantile(counts: npt.NDArray[np.int64], share: float) -> float:
+    """Of shades whose cumulative counts (256,) are given; between two of them by their distance."""
+    position = share * (int(counts[-1]) - 1)
+    below = int(position)
+    low, high = np.searchsorted(counts, (below, min(below + 1, int(counts[-1]) - 1)), "right")
+    return float(low + (high - low) * (position - below))
