@@ -115,9 +115,10 @@ def _shade_and_opacity(
     columns = np.flatnonzero(changes.any(axis=1))
     if not len(columns):
         return None
-    first, last = int(columns[0]) + 1, int(columns[-1]) + 1
+    # And the next, for the filter "up" needs no residual there to find back to the paper.
+    narrow = slice(int(columns[0]) + 1, min(int(columns[-1]) + 3, width))
     varies = changes.any(axis=0).tolist()
-    found = _read_columns(residuals, filters, varies, slice(first, last + 1))
+    found = _read_columns(residuals, filters, varies, narrow)
     return found or _read_columns(residuals, filters, [True] * channels, slice(1, width))
 
 
