@@ -10,13 +10,14 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 
 from inkdigits import preprocessing
+from inkdigits.decoding import Limits
 from inkdigits.errors import (
     ImageError,
     ImageTooLargeError,
     UnreadableImageError,
     UnsupportedImageError,
 )
-from inkdigits.preprocessing import Limits, preprocess
+from inkdigits.preprocessing import preprocess
 
 
 def seven(size: int = 200, width: int = 16) -> Image.Image:

@@ -13,13 +13,14 @@ from PIL import Image
 from test_preprocessing import encoded, seven
 
 from inkdigits import arrays, folders, sources
+from inkdigits.decoding import Limits
 from inkdigits.errors import (
     DataError,
     ImageTooLargeError,
     UnreadableImageError,
     UnsupportedImageError,
 )
-from inkdigits.preprocessing import Limits, preprocess
+from inkdigits.preprocessing import preprocess
 from inkdigits.sources import open_sources
 
 PICTURE = encoded(seven(40, 4))

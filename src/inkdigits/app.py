@@ -6,12 +6,14 @@ picture anywhere.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
 from dataclasses import asdict
 from importlib.metadata import version
 from types import TracebackType
+from typing import Any
 
 from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
@@ -41,6 +43,13 @@ logger = logging.getLogger(__name__)
 class _JSONProvider(DefaultJSONProvider):
     # The order of docs/api.md, the digit first.
     sort_keys = False
+    # Flask would make one for each answer.
+    _encoder = json.JSONEncoder(separators=(",", ":"), default=DefaultJSONProvider.default)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """Serialise an answer."""
+        text = self._encoder.encode(self._prepare_response_obj(args, kwargs))
+        return Response(text + "\n", mimetype="application/json")
 
 
 class _Application(Flask):
@@ -105,9 +114,12 @@ def create_app(
         gate.admit(request)
         return None
 
+    app.wsgi_app = security.with_headers(app.wsgi_app, settings)  # type: ignore[assignment, method-assign]
+
     @app.after_request
     def finish(response: Response) -> Response:
-        security.secure(response, request, settings)
+        if settings.cors_origins:
+            security.allow_origins(response, request, settings)
         _count(metrics, response)
         return _finish(response)
 
@@ -253,7 +265,7 @@ def _read_batch(
 
 def _begin() -> None:
     g.began = time.perf_counter()
-    sent = request.headers.get("X-Request-ID", "")
+    sent = request.environ.get("HTTP_X_REQUEST_ID", "")
     g.request_id = sent if _REQUEST_ID.fullmatch(sent) else new_id()
 
 
@@ -273,12 +285,9 @@ def _count(metrics: Metrics, response: Response) -> None:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
-    if request.endpoint != "web.static":
-        response.headers["Cache-Control"] = "no-store"
-    elif "v" in request.args:
+    if request.endpoint == "web.static" and "v" in request.args:
         # The version in the link changes with the file.
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     level = logging.ERROR if response.status_code >= 500 else logging.INFO
     is_probe = request.path.startswith(_PROBES) and response.status_code == 200
     if is_probe or request.endpoint == "web.static":

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
+from inkdigits.decoding import Limits
 from inkdigits.errors import (
     DataError,
     ImageError,
@@ -26,7 +27,6 @@ from inkdigits.errors import (
     UnreadableImageError,
     UnsupportedImageError,
 )
-from inkdigits.preprocessing import Limits
 
 PICTURE_SUFFIXES: Final = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

@@ -21,8 +21,8 @@ from typing import IO, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from inkdigits.decoding import Limits
 from inkdigits.errors import DataError
-from inkdigits.preprocessing import Limits
 
 # What NumPy raises for a header that isn't sound; it parses it as Python's own literals.
 _NPY_ERRORS: Final = (

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inkdigits.config import available_cores
+from inkdigits.decoding import DEFAULT_LIMITS, Limits
 from inkdigits.pool import Pool, Task, Work
-from inkdigits.preprocessing import DEFAULT_LIMITS, Limits
 from inkdigits.results import check_available, form_of
 from inkdigits.sources import CHUNK_BYTES, CHUNK_PICTURES, Source, open_sources
 from inkdigits.unfinished import FAILURES_KEPT, ChunkDone, Unfinished

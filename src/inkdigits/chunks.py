@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from inkdigits.archives import Extent
 from inkdigits.arrays import ArrayFile
+from inkdigits.decoding import Picture
 from inkdigits.errors import ImageError, UnreadableImageError
-from inkdigits.preprocessing import Picture
 
 Where = TypeVar("Where")
 Found: TypeAlias = "tuple[str, Where | ImageError]"

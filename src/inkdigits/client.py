@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from inkdigits.decision import Decision, Reason
+from inkdigits.decoding import Picture
 from inkdigits.errors import BackendUnavailableError, ImageError, InkdigitsError
-from inkdigits.preprocessing import Picture
 from inkdigits.remote import encoded, refusal
 
 if TYPE_CHECKING:

@@ -15,17 +15,11 @@ from inkdigits.artifact import ArtifactMetadata, read_artifact
 from inkdigits.backends import Backend, Device, FloatArray, OnnxBackend, TorchBackend
 from inkdigits.calibration import probabilities
 from inkdigits.decision import Decision, Reason
+from inkdigits.decoding import DEFAULT_LIMITS, Limits, Picture
 from inkdigits.errors import ArtifactCorruptError, DataError, ImageError
 from inkdigits.explain import Explanation, explain
 from inkdigits.novelty import NoveltyScorer
-from inkdigits.preprocessing import (
-    DEFAULT_LIMITS,
-    INK_SIZE,
-    Limits,
-    Picture,
-    preprocess,
-    standardise,
-)
+from inkdigits.preprocessing import INK_SIZE, preprocess, standardise
 
 __all__ = ["Device", "DigitReader", "Picture", "Prediction", "Reader", "load"]
 

@@ -12,6 +12,8 @@ from typing import Any, TextIO
 from inkdigits.config import LogFormat, LogLevel
 
 _PLAIN = re.compile(r"[A-Za-z0-9._/:@+,-]+")
+# json.dumps would make one for each line.
+_ENCODER = json.JSONEncoder(default=str)
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
@@ -38,7 +40,7 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _ENCODER.encode(line)
 
 
 class TextFormatter(logging.Formatter):

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -127,6 +128,12 @@ class Metrics:
             registry=own,
         )
         self._model_version: str | None = None
+        # Finding the figure of some labels takes longer than counting.
+        self._request_of = cache(self._requests.labels)
+        self._stage_of = cache(self._stages.labels)
+        self._error_of = cache(self._errors.labels)
+        self._decision_of = cache(self._decisions.labels)
+        self._reject_of = cache(self._rejects.labels)
 
     def begin_request(self) -> None:
         """Count a request among those in flight."""
@@ -145,23 +152,23 @@ class Metrics:
             status: of the answer.
             seconds: from the request's headers to the answer.
         """
-        self._requests.labels(method, route, str(status)).inc()
+        self._request_of(method, route, str(status)).inc()
         if method == "POST":
             # Pages and probes would drown what people wait for.
-            self._stages.labels("total").observe(seconds)
+            self._stage_of("total").observe(seconds)
 
     def count_error(self, code: str) -> None:
         """Count a refused request, or a refused picture of a batch."""
-        self._errors.labels(code).inc()
+        self._error_of(code).inc()
 
     def count_prediction(self, prediction: Prediction) -> None:
         """Count a picture that was read."""
-        self._stages.labels("preprocessing").observe(prediction.preprocessing_ms / 1000)
-        self._decisions.labels(prediction.decision).inc()
+        self._stage_of("preprocessing").observe(prediction.preprocessing_ms / 1000)
+        self._decision_of(prediction.decision).inc()
         if prediction.reason is not None:
-            self._rejects.labels(prediction.reason).inc()
+            self._reject_of(prediction.reason).inc()
         if prediction.digit is not None:
-            self._stages.labels("inference").observe(prediction.inference_ms / 1000)
+            self._stage_of("inference").observe(prediction.inference_ms / 1000)
             self._confidence.observe(prediction.confidence)
         self.show_model(prediction.model_version)
 

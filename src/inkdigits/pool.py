@@ -25,8 +25,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from inkdigits.chunks import Chunk, as_text
+from inkdigits.decoding import Limits, Picture
 from inkdigits.errors import BulkError, ImageError, InkdigitsError
-from inkdigits.preprocessing import Limits, Picture
 from inkdigits.results import COLUMNS, Columns
 from inkdigits.unfinished import ChunkDone, write_part
 

@@ -9,20 +9,14 @@ centre of 28x28. So a digit of MNIST comes out as itself.
 
 from __future__ import annotations
 
-import io
-import os
-import struct
-import zlib
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from inkdigits.blobs import specks, written
-from inkdigits.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
+from inkdigits.decoding import DEFAULT_LIMITS, FloatArray, Limits, Picture, read_grey
 from inkdigits.paper import filled, find_paper, slope, two_shades
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
@@ -36,7 +30,6 @@ INK_SIZE = 28
 BOX_SIZE = 20
 # Pixels kept around the box, for ink too faint to have been counted into it.
 MARGIN = 2
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 
 # Pictures are averaged down to at most this many pixels a side before the ink is looked for.
 WORKING_SIZE = 1024
@@ -64,43 +57,7 @@ EVENED = 0.7
 # Pieces of ink are judged at this many pixels a side.
 JUDGED_SIZE = 128
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 Ink: TypeAlias = npt.NDArray[np.uint8]
-Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
-
-# What Pillow's decoders raise for bytes that are not a sound picture. Decoders are third-party
-# parsers of hostile input, so the list is long; anything else is a defect and is not caught.
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    EOFError,
-    AttributeError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    MemoryError,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is refused before it is decoded.
-
-    Attributes:
-        max_bytes: size of the encoded picture.
-        max_pixels: width times height that the picture's header declares.
-    """
-
-    max_bytes: int = 10 * 1024 * 1024
-    max_pixels: int = 25_000_000
-
-
-DEFAULT_LIMITS = Limits()
 
 
 def preprocess(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Ink:
@@ -120,152 +77,13 @@ def preprocess(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Ink:
         UnsupportedImageError: a picture or array of a kind that isn't taken.
         ImageTooLargeError: over a limit; it was not decoded.
     """
-    return normalise(extract_ink(to_grey(_open(picture, limits))))
+    return normalise(extract_ink(read_grey(picture, limits)))
 
 
 def standardise(inks: npt.NDArray[np.uint8]) -> FloatArray:
     """(N, 28, 28) uint8 → (N, 1, 28, 28) float32 with MNIST's mean and deviation removed."""
     scale = np.float32(1.0 / (255.0 * STD))
     return (inks[:, np.newaxis].astype(np.float32) - np.float32(255.0 * MEAN)) * scale
-
-
-def _open(picture: Picture, limits: Limits) -> Image.Image:
-    if isinstance(picture, np.ndarray):
-        return _from_array(picture, limits)
-    if isinstance(picture, Image.Image):
-        _check_pixels(picture.size, limits)
-        return _loaded(picture)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return _decode(bytes(picture), limits)
-    if isinstance(picture, str | os.PathLike):
-        return _decode(_read(Path(picture), limits), limits)
-    raise UnsupportedImageError(
-        f"a picture is a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}"
-    )
-
-
-def _read(path: Path, limits: Limits) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > limits.max_bytes:
-            raise ImageTooLargeError(f"{path} has {size:,} bytes; at most {limits.max_bytes:,}")
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(f"{path} can't be read: {error.strerror}") from error
-
-
-def _from_array(array: npt.NDArray[np.uint8], limits: Limits) -> Image.Image:
-    if array.dtype != np.uint8:
-        raise UnsupportedImageError(f"an array must be uint8 (0 to 255), not {array.dtype}")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
-        raise UnsupportedImageError(
-            f"an array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
-        )
-    _check_pixels((array.shape[1], array.shape[0]), limits)
-    return Image.fromarray(array)
-
-
-def _decode(content: bytes, limits: Limits) -> Image.Image:
-    if not content:
-        raise UnreadableImageError("the picture is empty: 0 bytes")
-    if len(content) > limits.max_bytes:
-        raise ImageTooLargeError(
-            f"the picture has {len(content):,} bytes; at most {limits.max_bytes:,} are taken"
-        )
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLargeError(
-            f"the picture is far over the limit of {limits.max_pixels:,} pixels"
-        ) from error
-    except _DECODER_ERRORS as error:
-        raise UnreadableImageError(
-            f"these {len(content):,} bytes are not a picture that can be read; "
-            f"taken are {', '.join(FORMATS)}"
-        ) from error
-    _check_pixels(image.size, limits)
-    return _loaded(image)
-
-
-def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
-    width, height = size
-    if width * height > limits.max_pixels:
-        raise ImageTooLargeError(
-            f"the picture has {width} x {height} = {width * height:,} pixels; "
-            f"at most {limits.max_pixels:,} are taken"
-        )
-    if not width * height:
-        raise UnreadableImageError(f"the picture has no pixels: {width} x {height}")
-
-
-def _loaded(image: Image.Image) -> Image.Image:
-    """Decoded and turned upright."""
-    try:
-        image.load()
-        return ImageOps.exif_transpose(image)
-    except _DECODER_ERRORS as error:
-        raise UnreadableImageError(
-            f"the picture is truncated or damaged ({image.format or image.mode}): {error}"
-        ) from error
-
-
-def to_grey(image: Image.Image) -> FloatArray:
-    """Luminance (H, W) float32, 0 black to 255 white, with transparency composited.
-
-    Raises:
-        UnsupportedImageError: samples of more than 16 bits, or not finite.
-    """
-    if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.float32) / np.float32(257.0)
-    if image.mode in ("I", "F"):
-        return _wide_samples(np.asarray(image))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"), dtype=np.float32) / 255.0
-        grey = np.asarray(image.convert("RGB").convert("L"), dtype=np.float32)
-        return _composite(grey, alpha)
-    if image.mode not in ("1", "L", "P", "RGB"):
-        image = image.convert("RGB")
-    return np.asarray(image.convert("L"), dtype=np.float32)
-
-
-def _wide_samples(samples: npt.NDArray[np.generic]) -> FloatArray:
-    values = samples.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all() or low < 0 or high > 65535:
-        raise UnsupportedImageError(
-            f"samples run from {low:g} to {high:g}; taken are 0-1 (float), 0-255 and 0-65535"
-        )
-    if samples.dtype.kind == "f" and high <= 1:
-        values *= 255.0
-    elif high > 255:
-        values /= 257.0
-    return values.astype(np.float32)
-
-
-def _composite(grey: FloatArray, alpha: FloatArray) -> FloatArray:
-    """Put a transparent picture on the paper that makes its ink visible.
-
-    A drawing on transparency is ink of about one colour, so the paper is the opposite of it. A
-    card (a filled shape with ink of its own on it) gets paper of the card's own commonest shade,
-    so that the card's edge isn't read.
-    """
-    visible = alpha > 0.5
-    if not visible.any():
-        visible = alpha > 0
-        if not visible.any():
-            return np.full_like(grey, 255.0)
-    shades = grey[visible]
-    rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
-    box = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
-    low, middle, high = np.percentile(shades, [1, 50, 99])
-    is_card = len(shades) >= 0.6 * box and high - low >= 2 * MIN_CONTRAST
-    opposite = 0.0 if middle >= 128 else 255.0
-    paper = np.float32(middle if is_card else opposite)
-    composited: FloatArray = grey * alpha + paper * (1.0 - alpha)
-    return composited
 
 
 def extract_ink(grey: FloatArray) -> FloatArray:

@@ -29,11 +29,11 @@ from flask import Flask
 from inkdigits.access import load_keys
 from inkdigits.app import create_app
 from inkdigits.config import Settings
+from inkdigits.decoding import Limits
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
 from inkdigits.inference import Reader, load
 from inkdigits.logs import configure_logging, resolve_format
 from inkdigits.metrics import Metrics, forget_process, shared_folder
-from inkdigits.preprocessing import Limits
 from inkdigits.remote import RemoteReader
 from inkdigits.store import Store
 from inkdigits.web.session import session_key

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 from inkdigits import arrays, folders
 from inkdigits.archives import PICTURE_SUFFIXES, Extent, Member, TarMembers, zip_members
 from inkdigits.chunks import Chunk, Files, Found, Members, Rows
+from inkdigits.decoding import DEFAULT_LIMITS, Limits
 from inkdigits.errors import DataError, ImageError, UnreadableImageError
-from inkdigits.preprocessing import DEFAULT_LIMITS, Limits
 
 CHUNK_PICTURES: Final = 512
 # A chunk ends earlier where its pictures have this many bytes, as far as that is known unread.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Request, Response
 
 from inkdigits.config import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -29,6 +33,8 @@ _HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
 }
 
 
@@ -40,26 +46,52 @@ def is_foreign(request: Request, settings: Settings) -> bool:
     """
     if request.method in SAFE_METHODS or is_allowed_origin(request, settings):
         return False
-    site = request.headers.get("Sec-Fetch-Site")
+    site = request.environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return site not in {"same-origin", "none"}
-    origin = request.headers.get("Origin")
+    origin = request.environ.get("HTTP_ORIGIN")
     return origin is not None and origin.partition("://")[2] != request.host
 
 
 def is_allowed_origin(request: Request, settings: Settings) -> bool:
     """Whether the request comes from a page of an origin in ``INKDIGITS_CORS_ORIGINS``."""
-    return request.headers.get("Origin") in settings.cors_origins
+    return request.environ.get("HTTP_ORIGIN") in settings.cors_origins
 
 
-def secure(response: Response, request: Request, settings: Settings) -> None:
-    """Add the headers; those for other origins only to the API's answers."""
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
+def with_headers(application: WSGIApplication, settings: Settings) -> WSGIApplication:
+    """Have an application's answers bring the headers that are the same on all of them.
+
+    As WSGI, for that costs a fiftieth of setting each of them on the response.
+
+    Args:
+        application: whose answers may have some of them already, which then stay.
+        settings: whether browsers come over HTTPS, and from which origins.
+    """
+    headers = dict(_HEADERS)
     if settings.https == "on":
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    if not settings.cors_origins:
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    names = frozenset(headers)
+
+    def secured(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, sent: list[tuple[str, str]], *error: Any) -> Any:
+            own = names.intersection([name for name, _ in sent])
+            return start_response(
+                status,
+                sent + [item for item in headers.items() if item[0] not in own],
+                *error,
+            )
+
+        return application(environ, start)
+
+    return secured
+
+
+def allow_origins(response: Response, request: Request, settings: Settings) -> None:
+    """Let pages of ``INKDIGITS_CORS_ORIGINS`` read the API's answers, and no others."""
     is_api = request.path == "/predict" or request.path.startswith(("/api", "/health"))
-    if not settings.cors_origins or not is_api:
+    if not is_api:
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         return
     response.headers.add("Vary", "Origin")

@@ -1,0 +1,202 @@
+"""Plain PNGs → shade and opacity, in a fraction of Pillow's time; the same values, or None.
+
+Plain is what browsers and drawing programs write: 8 bits a sample, not interlaced, no palette and
+nothing that changes how the pixels are meant. Whatever isn't plain, or isn't sound, is left to
+Pillow, which then reads it or says what is wrong with it. The time is saved in three ways: a
+faster inflate; columns without a digit in them are never unfiltered; and of channels that are the
+same only one is. Unfiltering itself is Pillow's, for its loops are in C: it is given a deflate
+stream that holds the rows as they are (RFC 1951, section 3.2.4).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from zlib_ng import zlib_ng
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+# Some 12 bytes are held for each pixel; a larger picture isn't a browser's drawing.
+MOST_PIXELS: Final = 4_000_000
+
+# The signature; of IHDR its length, type, width, height, depth, colour type, compression, filter
+# and interlace methods, and its CRC (W3C "PNG specification", third edition, section 11.2.1).
+_HEAD: Final = struct.Struct(">8sI4sIIBBBBBI")
+_CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}
+_MODES: Final = {1: "L", 3: "RGB"}
+# Chunks that say nothing of the pixels' values, with their only length. Pillow reads the first
+# four and skips the last; other chunks may hold an orientation, a transparent colour or an error.
+_HARMLESS: Final = {b"sRGB": 1, b"gAMA": 4, b"pHYs": 9, b"cHRM": 32, b"tIME": 7}
+_NONE, _SUB, _PAETH = 0, 1, 4
+_LONGEST_STORED = 0xFFFF
+_InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub's mistake
+
+
+def read_plain(content: bytes, max_pixels: int) -> tuple[Bytes | int, Bytes | int] | None:
+    """Shade and opacity of a plain PNG.
+
+    Args:
+        content: an encoded picture.
+        max_pixels: width times height that is read here.
+
+    Returns:
+        Luminance and alpha, (H, W) uint8 each, as Pillow has them after converting to "L" and
+        "A"; a channel that is the same everywhere is one int, but never both of them are. None
+        for anything that isn't plain and sound, and for a picture of one colour.
+    """
+    if len(content) < _HEAD.size:
+        return None
+    head = _HEAD.unpack_from(content)
+    width, height, depth, kind = head[3:7]
+    channels = _CHANNELS.get(kind)
+    if (
+        head[:3] != (SIGNATURE, 13, b"IHDR")
+        or depth != 8
+        or head[7:10] != (0, 0, 0)
+        or channels is None
+        or not 0 < width * height <= min(max_pixels, MOST_PIXELS)
+        or head[10] != zlib_ng.crc32(content[12:29])
+    ):
+        return None
+    compressed = _image_data(content)
+    if compressed is None:
+        return None
+    # Bounded: what would inflate to more than the header's pixels isn't inflated any further.
+    size = height * (1 + width * channels)
+    inflater = zlib_ng.decompressobj()
+    try:
+        inflated = inflater.decompress(compressed, size + 1)
+    except _InflateError:
+        return None
+    if len(inflated) != size or not inflater.eof:
+        return None
+    rows = np.frombuffer(inflated, np.uint8).reshape(height, 1 + width * channels)
+    filters = rows[:, 0].copy()
+    if filters.max() > _PAETH:
+        return None
+    return _shade_and_opacity(rows[:, 1:], filters, channels)
+
+
+def _image_data(content: bytes) -> bytes | None:
+    """The IDAT chunks of a PNG that has only harmless ones beside them."""
+    position = _HEAD.size
+    parts: list[bytes] = []
+    while position + 12 <= len(content):
+        length = int.from_bytes(content[position : position + 4])
+        kind = content[position + 4 : position + 8]
+        end = position + 8 + length
+        if kind == b"IDAT":
+            # Their CRC isn't looked at, nor is it by Pillow: the stream has a checksum of its own.
+            parts.append(content[position + 8 : end])
+        elif kind == b"IEND" and parts:
+            return b"".join(parts)
+        elif (
+            parts
+            or length != _HARMLESS.get(kind)
+            or content[end : end + 4] != zlib_ng.crc32(content[position + 4 : end]).to_bytes(4)
+        ):
+            return None
+        position = end + 4
+    return None
+
+
+def _shade_and_opacity(
+    residuals: Bytes, filters: Bytes, channels: int
+) -> tuple[Bytes | int, Bytes | int] | None:
+    """Of filtered rows (H, W * C) and their filters (H,)."""
+    width = residuals.shape[1] // channels
+    # Where a column has no residual but 0, the filters may have foretold all of it.
+    changes = np.bitwise_or.reduce(residuals, axis=0).reshape(width, channels)[1:]
+    columns = np.flatnonzero(changes.any(axis=1))
+    if not len(columns):
+        return None
+    # And the next, for the filter "up" needs no residual there to find back to the paper.
+    narrow = slice(int(columns[0]) + 1, min(int(columns[-1]) + 3, width))
+    varies = changes.any(axis=0).tolist()
+    found = _read_columns(residuals, filters, varies, narrow)
+    return found or _read_columns(residuals, filters, [True] * channels, slice(1, width))
+
+
+def _read_columns(
+    residuals: Bytes, filters: Bytes, varies: list[bool], columns: slice
+) -> tuple[Bytes | int, Bytes | int] | None:
+    """Column 0 and these; None where the others aren't as column 0 is."""
+    channels = len(varies)
+    width = residuals.shape[1] // channels
+    narrow = np.empty(
+        (len(residuals), (1 + columns.stop - columns.start) * channels), dtype=np.uint8
+    )
+    narrow[:, :channels] = residuals[:, :channels]
+    narrow[:, channels:] = residuals[:, columns.start * channels : columns.stop * channels]
+    pixels = narrow.reshape(len(narrow), -1, channels)
+    has_alpha = channels % 2 == 0
+    colours = channels - has_alpha
+    parts = [slice(0, 1 if colours == 3 and _is_grey(pixels) else colours)]
+    if has_alpha:
+        parts.append(slice(colours, channels))
+    found: list[Bytes | int] = []
+    for part in parts:
+        kept = pixels[:, :, part] if any(varies[part]) else pixels[:, :1, part]
+        image = _unfilter(kept, filters)
+        values = np.asarray(image)
+        is_whole = kept.shape[1] == width
+        if not is_whole and not _is_foretold(values, filters, reaches_end=columns.stop == width):
+            return None
+        shades = values if values.ndim == 2 else np.asarray(image.convert("L"))
+        if shades.shape[1] == 1:
+            found.append(int(shades[0, 0]))
+        elif is_whole:
+            found.append(shades)
+        else:
+            whole = np.full((len(shades), width), shades[0, 0])
+            whole[:, columns] = shades[:, 1:]
+            found.append(whole)
+    return found[0], found[1] if has_alpha else 255
+
+
+def _is_grey(residuals: Bytes) -> bool:
+    """Whether red, green and blue are the same, which is so where their residuals are."""
+    if residuals.shape[2] == 4:
+        words = residuals.view("<u4")
+        return not ((words ^ (words >> 8)) & 0xFFFF).any()
+    green = residuals[:, :, 1]
+    return bool((residuals[:, :, 0] == green).all() and (residuals[:, :, 2] == green).all())
+
+
+def _is_foretold(values: Bytes, filters: Bytes, *, reaches_end: bool) -> bool:
+    """Whether residuals of 0 between column 0 and the next, and after the last, mean column 0.
+
+    They do where all to the left and above is of one value. Above the first row, and for the
+    filter "none", that is 0.
+    """
+    paper = values[0, 0]
+    return bool(
+        (not paper.any() or (filters[0] in (_SUB, _PAETH) and filters.all()))
+        and (values[:, 0] == paper).all()
+        and (reaches_end or (values[:, -1] == paper).all())
+    )
+
+
+def _unfilter(residuals: Bytes, filters: Bytes) -> Image.Image:
+    height, width, channels = residuals.shape
+    rows = np.empty((height, 1 + width * channels), np.uint8)
+    rows[:, 0] = filters
+    rows[:, 1:].reshape(residuals.shape)[...] = residuals
+    mode = _MODES[channels]
+    return Image.frombytes(mode, (width, height), _stored(rows.tobytes()), "zip", mode, 0)
+
+
+def _stored(content: bytes) -> bytes:
+    """Content as a zlib stream (RFC 1950) that doesn't compress it."""
+    parts = [b"\x78\x01"]
+    for start in range(0, len(content), _LONGEST_STORED):
+        block = content[start : start + _LONGEST_STORED]
+        is_last = start + len(block) == len(content)
+        parts += [struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block]
+    parts.append(zlib_ng.adler32(content).to_bytes(4))
+    return b"".join(parts)
