@@ -22,8 +22,13 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--fail", choices=["at start", "silently", "in workers"])
     parser.add_argument("--read-timeout", type=int, default=server.READ_TIMEOUT)
+    parser.add_argument("--connections", type=int, default=1000)
     options = parser.parse_args()
     server.READ_TIMEOUT = options.read_timeout
+    ordinary = server.gunicorn_options
+    server.gunicorn_options = lambda settings: {
+        **ordinary(settings), "worker_connections": options.connections
+    }  # fmt: skip
 
     def load(settings: Settings) -> FakeReader:
         if options.fail == "silently":

@@ -94,9 +94,16 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=own,
         )
+        self._waiting = Gauge(
+            "inkdigits_requests_waiting",
+            "Requests that wait for a thread.",
+            multiprocess_mode="livesum",
+            registry=own,
+        )
         self._stages = Histogram(
             "inkdigits_stage_duration_seconds",
-            "Seconds of a stage: preprocessing and inference of a picture, total of a request.",
+            "Seconds of a stage: queue, receiving and total of a request, preprocessing and "
+            "inference of a picture.",
             ["stage"],
             buckets=_SECONDS,
             registry=own,
@@ -128,6 +135,14 @@ class Metrics:
         )
         self._model_version: str | None = None
 
+    def begin_wait(self) -> None:
+        """Count a request among those that wait for a thread."""
+        self._waiting.inc()
+
+    def end_wait(self) -> None:
+        """Count it no more."""
+        self._waiting.dec()
+
     def begin_request(self) -> None:
         """Count a request among those in flight."""
         self._in_flight.inc()
@@ -136,19 +151,27 @@ class Metrics:
         """Count it no more."""
         self._in_flight.dec()
 
-    def count_request(self, method: str, route: str, status: int, *, seconds: float) -> None:
+    def count_request(
+        self, method: str, route: str, status: int, *, waited: float, seconds: float
+    ) -> None:
         """Count an answer.
 
         Args:
             method: one that the route takes, or "other".
             route: the rule of the path, never the path itself: strangers choose paths.
             status: of the answer.
+            waited: seconds that the request waited for a thread.
             seconds: from the request's headers to the answer.
         """
         self._requests.labels(method, route, str(status)).inc()
         if method == "POST":
             # Pages and probes would drown what people wait for.
+            self._stages.labels("queue").observe(waited)
             self._stages.labels("total").observe(seconds)
+
+    def count_arrival(self, seconds: float) -> None:
+        """Count the pictures of a request that are here: seconds since its headers were."""
+        self._stages.labels("receiving").observe(seconds)
 
     def count_error(self, code: str) -> None:
         """Count a refused request, or a refused picture of a batch."""
