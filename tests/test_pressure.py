@@ -184,12 +184,14 @@ def test_request_whose_time_is_up_in_the_queue_is_answered_and_not_read() -> Non
 
 
 def test_request_whose_client_goes_away_in_the_queue_is_not_read() -> None:
-    with running("--delay", "2", INKDIGITS_THREADS="1") as service:
-        with asking(service, 1) as asked:
-            wait_until(lambda: value(fetch(service), "inkdigits_requests_in_flight") >= 1)
-            with socket.create_connection(("127.0.0.1", service.port)) as impatient:
-                impatient.sendall(PREDICT)
-        assert asked[0].result()[0] == 200
+    with (
+        running("--delay", "2", INKDIGITS_THREADS="1") as service,
+        contextlib.ExitStack() as stack,
+    ):
+        patient = connected(service, stack, PREDICT)
+        with socket.create_connection(("127.0.0.1", service.port)) as impatient:
+            impatient.sendall(PREDICT)
+        assert answer_on(patient)[0] == b"HTTP/1.1 200 OK"
         wait_until(lambda: errors(service, "client_gone") == 1)
         assert read(service) == 1
 
