@@ -155,7 +155,7 @@ def asking(service: Service, times: int) -> Iterator[list[Future[tuple[int, Any]
 
 def test_full_queue_refuses_and_lets_in_again_when_there_is_room() -> None:
     limits = {"INKDIGITS_THREADS": "1", "INKDIGITS_QUEUE": "2"}
-    with running("--delay", "2", **limits) as service:
+    with running("--delay", "4", **limits) as service:
         with asking(service, 8) as asked:
             # Answered although no thread is free: whoever watches must not go blind.
             wait_until(lambda: waiting(service) == 2)
@@ -169,7 +169,7 @@ def test_full_queue_refuses_and_lets_in_again_when_there_is_room() -> None:
         } == {"too_busy"}  # fmt: skip
         assert errors(service, "too_busy") == statuses.count(429)
         assert service.predict()[0] == 200
-        assert waiting(service) == 0
+        wait_until(lambda: waiting(service) == 0)
 
 
 def test_request_whose_time_is_up_in_the_queue_is_answered_and_not_read() -> None:

@@ -100,13 +100,18 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=own,
         )
-        self._stages = Histogram(
+        stages = Histogram(
             "inkdigits_stage_duration_seconds",
             "Seconds of a stage: queue, receiving and total of a request, preprocessing and "
             "inference of a picture.",
             ["stage"],
             buckets=_SECONDS,
             registry=own,
+        )
+        self._queue, self._receiving, self._total, self._preprocessing, self._inference = (
+            # Looked up once: a lookup costs as much as an observation.
+            stages.labels(stage)
+            for stage in ("queue", "receiving", "total", "preprocessing", "inference")
         )
         self._errors = Counter(
             "inkdigits_errors",
@@ -135,13 +140,9 @@ class Metrics:
         )
         self._model_version: str | None = None
 
-    def begin_wait(self) -> None:
-        """Count a request among those that wait for a thread."""
-        self._waiting.inc()
-
-    def end_wait(self) -> None:
-        """Count it no more."""
-        self._waiting.dec()
+    def show_waiting(self, number: int) -> None:
+        """Say how many requests wait for a thread of this process."""
+        self._waiting.set(number)
 
     def begin_request(self) -> None:
         """Count a request among those in flight."""
@@ -166,12 +167,12 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         if method == "POST":
             # Pages and probes would drown what people wait for.
-            self._stages.labels("queue").observe(waited)
-            self._stages.labels("total").observe(seconds)
+            self._queue.observe(waited)
+            self._total.observe(seconds)
 
     def count_arrival(self, seconds: float) -> None:
         """Count the pictures of a request that are here: seconds since its headers were."""
-        self._stages.labels("receiving").observe(seconds)
+        self._receiving.observe(seconds)
 
     def count_error(self, code: str) -> None:
         """Count a refused request, or a refused picture of a batch."""
@@ -179,12 +180,12 @@ class Metrics:
 
     def count_prediction(self, prediction: Prediction) -> None:
         """Count a picture that was read."""
-        self._stages.labels("preprocessing").observe(prediction.preprocessing_ms / 1000)
+        self._preprocessing.observe(prediction.preprocessing_ms / 1000)
         self._decisions.labels(prediction.decision).inc()
         if prediction.reason is not None:
             self._rejects.labels(prediction.reason).inc()
         if prediction.digit is not None:
-            self._stages.labels("inference").observe(prediction.inference_ms / 1000)
+            self._inference.observe(prediction.inference_ms / 1000)
             self._confidence.observe(prediction.confidence)
         self.show_model(prediction.model_version)
 

@@ -152,7 +152,6 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         turn = conn.turn = Turn(time.perf_counter(), is_refused=self._engaged >= self._most)
         if not turn.is_refused:
             self._engaged += 1
-            self._metrics.begin_wait()
             future = self.tpool.submit(self.handle, conn)
         elif self._refusing < _MAX_REFUSING:
             self._refusing += 1
@@ -170,11 +169,9 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         """Serve a request; in a thread of its own."""
         turn: Turn = conn.turn
         turn.started = time.perf_counter()
-        if not turn.is_refused:
-            self._metrics.end_wait()
-            if turn.waited > _LOOK_AFTER_S and is_gone(conn.sock):
-                self._metrics.count_error("client_gone")
-                return False
+        if turn.waited > _LOOK_AFTER_S and is_gone(conn.sock):
+            self._metrics.count_error("client_gone")
+            return False
         set_turn(turn)
         try:
             return super().handle(conn)
@@ -200,6 +197,9 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         now = time.monotonic()
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP_S
+            # Once a second: whoever asks for the figures does so less often.
+            waiting = sum(t.started is None and not t.is_refused for t in self._turns.values())
+            self._metrics.show_waiting(waiting)
             self._cut_slow()
             for sock in [one for one, (end, _) in self._lingering.items() if end <= now]:
                 self._end_linger(sock)
