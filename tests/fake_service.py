@@ -9,6 +9,7 @@ import argparse
 import multiprocessing
 import os
 import sys
+from pathlib import Path
 
 from fakes import FakeReader
 
@@ -22,8 +23,14 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--fail", choices=["at start", "silently", "in workers"])
     parser.add_argument("--read-timeout", type=int, default=server.READ_TIMEOUT)
+    parser.add_argument("--fail-if", type=Path, help="workers can't load while this file is there")
+    parser.add_argument("--connections", type=int, default=1000)
     options = parser.parse_args()
     server.READ_TIMEOUT = options.read_timeout
+    ordinary = server.gunicorn_options
+    server.gunicorn_options = lambda settings: {
+        **ordinary(settings), "worker_connections": options.connections
+    }  # fmt: skip
 
     def load(settings: Settings) -> FakeReader:
         if options.fail == "silently":
@@ -32,6 +39,8 @@ def main() -> None:
         in_worker = multiprocessing.parent_process() is None
         if options.fail == "at start" or (options.fail and in_worker):
             raise ArtifactNotFoundError("no artifact at models/missing.onnx")
+        if in_worker and options.fail_if is not None and options.fail_if.exists():
+            raise ArtifactNotFoundError("it was there a moment ago")
         reader = FakeReader(delay=options.delay)
         reader.model_version = f"fake-{os.getpid()}"
         return reader

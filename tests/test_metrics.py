@@ -232,7 +232,7 @@ def known() -> dict[str, set[str]]:
 def expressions() -> dict[str, str]:
     dashboard = json.loads((FOLDER / "grafana.json").read_text(encoding="utf-8"))
     found = {
-        f"panel {panel['title']}": target["expr"]
+        f"panel {panel['title']} {target['refId']}": target["expr"]
         for panel in dashboard["panels"]
         for target in panel["targets"]
     }

@@ -28,8 +28,9 @@ from fakes import drawn_digit, empty_png
 from inkdigits.access import digest_of
 from inkdigits.config import Settings
 from inkdigits.errors import ConfigError
+from inkdigits.preflight import bind_sockets, check_certificate
 from inkdigits.readiness import warm_up_picture
-from inkdigits.server import check_address, check_certificate, gunicorn_options, load_reader
+from inkdigits.server import gunicorn_options, load_reader
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
 
@@ -303,7 +304,7 @@ def test_model_that_does_not_load_in_the_workers_stops_the_service() -> None:
 
 def test_address_of_another_machine_is_an_error_that_names_it() -> None:
     with pytest.raises(ConfigError, match=r"192\.0\.2\.1, port 5000"):
-        check_address("192.0.2.1", 5000)
+        bind_sockets("192.0.2.1", 5000, 2)
 
 
 def test_ipv6_address_is_bound_in_brackets() -> None:

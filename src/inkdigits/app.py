@@ -29,6 +29,7 @@ from inkdigits.ids import new_id
 from inkdigits.inference import Prediction, Reader
 from inkdigits.logs import fields
 from inkdigits.metrics import CONTENT_TYPE, Metrics
+from inkdigits.pressure import Pressure
 from inkdigits.readiness import NotReadyError, Readiness
 from inkdigits.remote import ModelUnavailableError, RemoteReader
 from inkdigits.store import Store
@@ -103,12 +104,19 @@ def create_app(
     metrics = Metrics() if metrics is None else metrics
     metrics.show_model(reader.model_version)
     gate = Gate(settings, session.Operator(settings.admin_token).bears_token)
+    pressure = Pressure(settings.deadline)
+
+    def proceed() -> None:
+        # Once the pictures are here, and before they are read.
+        metrics.count_arrival(elapsed_ms() / 1000)
+        pressure.proceed(g.began, request.environ.get("gunicorn.socket"))
 
     @app.before_request
     def begin() -> ResponseReturnValue | None:
         _begin()
         g.is_counted = True
         metrics.begin_request()
+        g.waited = pressure.admit(request.path)
         if security.is_foreign(request, settings):
             return refusals.refuse(403, "forbidden", "This came from a page of another origin.")
         gate.admit(request)
@@ -131,12 +139,12 @@ def create_app(
 
     refusals.install(app)
     app.register_blueprint(
-        open_inference.blueprint(settings, reader, metrics, check, package_version)
+        open_inference.blueprint(settings, reader, metrics, check, proceed, package_version)
     )
     app.register_blueprint(docs.blueprint(settings, package_version))
     if store is not None and settings.page == "on":
         session.configure(app, settings)
-        app.register_blueprint(views.blueprint(settings, reader, store, metrics))
+        app.register_blueprint(views.blueprint(settings, reader, store, metrics, proceed))
 
     @app.get("/api")
     def index() -> ResponseReturnValue:
@@ -204,6 +212,7 @@ def create_app(
         with_ink = payload.flag(request, "ink", default=False)
         to_keep = payload.flag(request, "record", default=True)
         wish = payload.requested(request, settings.max_batch)
+        proceed()
         log = store if to_keep else None
         if isinstance(wish.pictures, bytes):
             why: dict[str, object] = {}
@@ -277,6 +286,7 @@ def _count(metrics: Metrics, response: Response) -> None:
         request.method if is_known else "other",
         "none" if rule is None else rule.rule,
         response.status_code,
+        waited=g.get("waited", 0.0),
         seconds=elapsed_ms() / 1000,
     )
     if "error_code" in g:

@@ -60,6 +60,9 @@ class Settings:
         max_batch: most pictures in one request.
         risk: tolerated share of wrong readings among the accepted, where a request states none;
             None is the model's own.
+        queue: requests that may wait in a worker while its threads are busy; more are refused.
+        deadline: seconds from a request's arrival within which its reading must begin.
+        watch: whether a changed ``model_path`` is taken up without being told by SIGHUP.
         log_format: None is text on a terminal and JSON elsewhere.
         log_level: least severe level that is logged.
         graceful_timeout: seconds that requests in flight get to finish when the service stops.
@@ -94,6 +97,9 @@ class Settings:
     max_pixels: int = 25_000_000
     max_batch: int = 64
     risk: float | None = None
+    queue: int = 256
+    deadline: int = 30
+    watch: Switch = "off"
     log_format: LogFormat | None = None
     log_level: LogLevel = "info"
     graceful_timeout: int = 30
@@ -293,6 +299,9 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "INKDIGITS_MAX_PIXELS": ("max_pixels", _integer(784, PILLOW_MAX_PIXELS)),
     "INKDIGITS_MAX_BATCH": ("max_batch", _integer(1, 4096)),
     "INKDIGITS_RISK": ("risk", _share),
+    "INKDIGITS_QUEUE": ("queue", _integer(0, 4096)),
+    "INKDIGITS_DEADLINE": ("deadline", _integer(1, 3600)),
+    "INKDIGITS_WATCH": ("watch", _one_of(*get_args(Switch))),
     "INKDIGITS_LOG_FORMAT": ("log_format", _one_of(*get_args(LogFormat))),
     "INKDIGITS_LOG_LEVEL": ("log_level", _one_of(*get_args(LogLevel))),
     "INKDIGITS_GRACEFUL_TIMEOUT": ("graceful_timeout", _integer(0, 3600)),

@@ -27,7 +27,7 @@ def open_log() -> Store:
         InkdigitsError: a setting, URL, folder or schema that can't be used, or no log is kept.
     """
     from inkdigits.config import Settings
-    from inkdigits.server import open_store
+    from inkdigits.preflight import open_store
 
     store = open_store(Settings.from_env())
     if store is None:

@@ -95,12 +95,24 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=own,
         )
-        self._stages = Histogram(
+        self._waiting = Gauge(
+            "inkdigits_requests_waiting",
+            "Requests that wait for a thread.",
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        stages = Histogram(
             "inkdigits_stage_duration_seconds",
-            "Seconds of a stage: preprocessing and inference of a picture, total of a request.",
+            "Seconds of a stage: queue, receiving and total of a request, preprocessing and "
+            "inference of a picture.",
             ["stage"],
             buckets=_SECONDS,
             registry=own,
+        )
+        self._queue, self._receiving, self._total, self._preprocessing, self._inference = (
+            # Looked up once: a lookup costs as much as an observation.
+            stages.labels(stage)
+            for stage in ("queue", "receiving", "total", "preprocessing", "inference")
         )
         self._errors = Counter(
             "inkdigits_errors",
@@ -130,10 +142,13 @@ class Metrics:
         self._model_version: str | None = None
         # Finding the figure of some labels takes longer than counting.
         self._request_of = cache(self._requests.labels)
-        self._stage_of = cache(self._stages.labels)
         self._error_of = cache(self._errors.labels)
         self._decision_of = cache(self._decisions.labels)
         self._reject_of = cache(self._rejects.labels)
+
+    def show_waiting(self, number: int) -> None:
+        """Say how many requests wait for a thread of this process."""
+        self._waiting.set(number)
 
     def begin_request(self) -> None:
         """Count a request among those in flight."""
@@ -143,19 +158,27 @@ class Metrics:
         """Count it no more."""
         self._in_flight.dec()
 
-    def count_request(self, method: str, route: str, status: int, *, seconds: float) -> None:
+    def count_request(
+        self, method: str, route: str, status: int, *, waited: float, seconds: float
+    ) -> None:
         """Count an answer.
 
         Args:
             method: one that the route takes, or "other".
             route: the rule of the path, never the path itself: strangers choose paths.
             status: of the answer.
+            waited: seconds that the request waited for a thread.
             seconds: from the request's headers to the answer.
         """
         self._request_of(method, route, str(status)).inc()
         if method == "POST":
             # Pages and probes would drown what people wait for.
-            self._stage_of("total").observe(seconds)
+            self._queue.observe(waited)
+            self._total.observe(seconds)
+
+    def count_arrival(self, seconds: float) -> None:
+        """Count the pictures of a request that are here: seconds since its headers were."""
+        self._receiving.observe(seconds)
 
     def count_error(self, code: str) -> None:
         """Count a refused request, or a refused picture of a batch."""
@@ -163,12 +186,12 @@ class Metrics:
 
     def count_prediction(self, prediction: Prediction) -> None:
         """Count a picture that was read."""
-        self._stage_of("preprocessing").observe(prediction.preprocessing_ms / 1000)
+        self._preprocessing.observe(prediction.preprocessing_ms / 1000)
         self._decision_of(prediction.decision).inc()
         if prediction.reason is not None:
             self._reject_of(prediction.reason).inc()
         if prediction.digit is not None:
-            self._stage_of("inference").observe(prediction.inference_ms / 1000)
+            self._inference.observe(prediction.inference_ms / 1000)
             self._confidence.observe(prediction.confidence)
         self.show_model(prediction.model_version)
 

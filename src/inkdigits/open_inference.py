@@ -116,7 +116,12 @@ class PictureModel:
 
 
 def blueprint(
-    settings: Settings, reader: Reader, metrics: Metrics, check: Check, version: str
+    settings: Settings,
+    reader: Reader,
+    metrics: Metrics,
+    check: Check,
+    proceed: Check,
+    version: str,
 ) -> Blueprint:
     """The protocol's routes.
 
@@ -125,6 +130,7 @@ def blueprint(
         reader: what reads the digits.
         metrics: where the pictures are counted.
         check: raises unless pictures can be read.
+        proceed: raises unless a request that is here should still be answered.
         version: of the package.
     """
     protocol = Blueprint("open_inference", __name__, url_prefix=PREFIX)
@@ -190,6 +196,7 @@ def blueprint(
             raise payload.TooManyPicturesError(
                 f"The request carries {len(values)} pictures; the limit is {settings.max_batch}."
             )
+        proceed()
         answer: dict[str, Any] = {"model_name": name, "model_version": reader.model_version}
         if request_id is not None:
             answer["id"] = request_id

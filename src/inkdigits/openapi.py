@@ -16,6 +16,7 @@ from flask import Flask
 from inkdigits.access import OPEN_PATHS
 from inkdigits.config import Settings
 from inkdigits.operations import OPERATIONS, Operation
+from inkdigits.pressure import SPARED_PATHS
 from inkdigits.refusals import ANSWERS, HTTP_CODES, MAX_FORM_PARTS
 from inkdigits.schemas import schemas
 
@@ -25,6 +26,7 @@ _AUTOMATIC: Final = frozenset({"HEAD", "OPTIONS"})
 # What any route may answer.
 _EVERYWHERE: Final = ("internal_error", "method_not_allowed")
 _ACCESS: Final = ("key_required", "too_many_requests")
+_PRESSURE: Final = ("too_busy", "deadline_exceeded")
 _KEYS: Final[Json] = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -107,7 +109,8 @@ def _operation(operation: Operation, rule: str, settings: Settings) -> Json:
         str(status): _answer(what, settings) for status, what in operation.answers.items()
     }
     access = () if rule in OPEN_PATHS else _ACCESS
-    for status, codes in _by_status((*operation.codes, *access, *_EVERYWHERE)).items():
+    pressure = () if rule in SPARED_PATHS else _PRESSURE
+    for status, codes in _by_status((*operation.codes, *access, *pressure, *_EVERYWHERE)).items():
         refusal = _refusal(operation, codes)
         if str(status) in answers:
             # A page that says what went wrong, or a health check that says more than an error.

@@ -47,7 +47,7 @@ _BODY_CODES: Final = (
 )
 _PICTURE_CODES: Final = (
     *("invalid_base64", "invalid_data_url", "image_too_large", "unsupported_image"),
-    *("not_an_image", "not_ready", "model_unavailable"),
+    *("not_an_image", "not_ready", "model_unavailable", "client_gone"),
 )
 _READING_CODES: Final = (*_BODY_CODES, *_PICTURE_CODES, "forbidden")
 _READING_BODY: Final[Mapping[str, Json]] = {

@@ -22,6 +22,7 @@ from inkdigits.errors import (
     UnsupportedImageError,
 )
 from inkdigits.open_inference import UnknownModelError
+from inkdigits.pressure import ClientGoneError, DeadlineError, TooBusyError
 from inkdigits.readiness import NotReadyError
 from inkdigits.remote import ModelUnavailableError
 
@@ -31,6 +32,10 @@ MAX_FORM_PARTS: Final = 16
 ANSWERS: Final[tuple[tuple[type[InkdigitsError], int, str], ...]] = (
     (KeyRequiredError, 401, "key_required"),
     (TooManyRequestsError, 429, "too_many_requests"),
+    (TooBusyError, 429, "too_busy"),
+    (DeadlineError, 503, "deadline_exceeded"),
+    # nginx's status for it; nobody gets the answer, but the log and the figures have it.
+    (ClientGoneError, 499, "client_gone"),
     (NotReadyError, 503, "not_ready"),
     (ModelUnavailableError, 503, "model_unavailable"),
     (StoreUnavailableError, 503, "history_unavailable"),
@@ -114,7 +119,7 @@ def refuse(status: int, code: str, message: str) -> Response:
 def _answer_error(error: InkdigitsError) -> Response:
     status, code = answer_to(error)
     response = refuse(status, code, str(error))
-    if status == 503:
+    if status == 503 or isinstance(error, TooBusyError):
         response.headers["Retry-After"] = "1"
     elif isinstance(error, TooManyRequestsError):
         response.headers["Retry-After"] = str(error.retry_after)

@@ -2,43 +2,37 @@
 
 The model is loaded in each worker, after the fork: a process that inherits ONNX Runtime from its
 parent waits for ever for the parent's threads when it ends. Before the first worker a process of
-its own loads the model and lets it go, so that a model that doesn't load is an error at start and
-not a worker that dies for ever.
+its own loads the model and lets it go (``preflight``), so that a model that doesn't load is an
+error at start and not a worker that dies for ever.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import multiprocessing
 import os
 import signal
 import socket
-import ssl
 import struct
 import sys
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
-from multiprocessing.connection import Connection
+from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 from flask import Flask
 
-from inkdigits.access import load_keys
 from inkdigits.app import create_app
+from inkdigits.artifact import shipped_artifact
 from inkdigits.config import Settings
 from inkdigits.decoding import Limits
-from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
+from inkdigits.errors import BackendUnavailableError, InkdigitsError
 from inkdigits.inference import Reader, load
 from inkdigits.logs import configure_logging, resolve_format
 from inkdigits.metrics import Metrics, forget_process, shared_folder
+from inkdigits.preflight import ReaderLoader, bind_sockets, check_certificate, open_store
 from inkdigits.remote import RemoteReader
-from inkdigits.store import Store
-from inkdigits.web.session import session_key
-
-ReaderLoader: TypeAlias = Callable[[Settings], Reader]
 
 # Seconds without a byte of a request before its client counts as gone. Without it four clients
 # with false Content-Lengths would hold a worker's four threads for ever.
@@ -47,6 +41,8 @@ READ_TIMEOUT = 20
 KEEPALIVE = 15
 # Seconds without a sign of life from a worker's main loop before it is killed and replaced.
 HEARTBEAT_TIMEOUT = 60
+# Connections that the kernel accepts for a worker which hasn't come to them yet.
+BACKLOG = 2048
 _WORKER_BOOT_ERROR = 3  # Gunicorn stops as a whole when a worker exits with it.
 
 logger = logging.getLogger(__name__)
@@ -73,28 +69,6 @@ def load_reader(settings: Settings) -> Reader:
     )
 
 
-def open_store(settings: Settings) -> Store | None:
-    """Open the prediction log, unless none is kept.
-
-    Args:
-        settings: where the log is, and for how long it keeps what.
-
-    Returns:
-        The log, whose database may be away; None if the settings want none.
-
-    Raises:
-        InkdigitsError: a URL, folder or schema that can't be used.
-    """
-    if not settings.keeps_log:
-        return None
-    return Store.open(
-        settings.log_url,
-        spool_dir=settings.spool_folder,
-        retention_days=settings.retention_days,
-        keep_pictures=settings.keep_pictures == "on",
-    )
-
-
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
     """Translate the settings into Gunicorn's.
 
@@ -111,10 +85,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "workers": settings.worker_count,
         "threads": settings.threads,
         "preload_app": False,
-        # On Linux each worker listens for itself and the kernel spreads the connections; on one
-        # shared socket a few kept-alive connections may all end up with one worker. Elsewhere
-        # the option doesn't spread anything.
-        "reuse_port": sys.platform == "linux",
+        "backlog": BACKLOG,
         "timeout": HEARTBEAT_TIMEOUT,
         "graceful_timeout": settings.graceful_timeout,
         "keepalive": KEEPALIVE,
@@ -162,12 +133,14 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
             f"inkdigits serve needs Gunicorn, which runs on Linux and macOS ({error}); "
             "on Windows use Docker or WSL"
         ) from error
-    check_certificate(settings)
+    from inkdigits.reload import ReloadingArbiter, Served, Watch, as_binds
+    from inkdigits.worker import BoundedWorker
+
     if settings.tls_cert is not None:
         settings = replace(settings, https="on")
-    load_keys(settings)
-    check_address(settings.host, settings.port)
-    model_version = check_model(settings, make_reader)
+    check_certificate(settings)
+    sockets = bind_sockets(settings.host, settings.port, settings.worker_count)
+    is_watched = settings.watch == "on" and settings.model_url is None
 
     class PropagatingLogger(Logger):  # type: ignore[misc]
         """Gunicorn's own lines, in the format of all others."""
@@ -178,158 +151,90 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
             self.error_log.propagate = True
 
     class Server(BaseApplication):  # type: ignore[misc]
+        """What the parent and its workers go by."""
+
+        def __init__(self, served: Served, folder: Path) -> None:
+            self.served = served
+            self.folder = folder
+            self.watch = Watch(settings.model_path or shipped_artifact()) if is_watched else None
+            self._binds = as_binds(sockets)
+            super().__init__()
+
+        @property
+        def settings(self) -> Settings:
+            return self.served.settings
+
         def load_config(self) -> None:
-            options = gunicorn_options(settings)
-            options["logger_class"] = PropagatingLogger
-            options["post_worker_init"] = started
-            options["child_exit"] = ended
+            options = gunicorn_options(settings) | {
+                "bind": self._binds,
+                "worker_class": BoundedWorker,
+                "logger_class": PropagatingLogger,
+                "pre_fork": ReloadingArbiter.place,
+                "post_fork": ReloadingArbiter.settle_in,
+                "post_worker_init": started,
+                "child_exit": ended,
+            }
             for name, value in options.items():
-                # Gunicorn before 25.1 has no control socket to disable.
-                if name in self.cfg.settings:
-                    self.cfg.set(name, value)
+                self.cfg.set(name, value)
 
         def load(self) -> Flask:
             try:
-                reader = make_reader(settings)
+                reader = make_reader(self.settings)
             except InkdigitsError as error:
                 logger.critical("a worker can't load the model: %s", error)
                 sys.exit(_WORKER_BOOT_ERROR)
             try:
-                return create_app(settings, reader, open_store(settings), Metrics(folder))
+                self.metrics = Metrics(self.folder)
+                return create_app(self.settings, reader, open_store(self.settings), self.metrics)
             except InkdigitsError as error:
                 logger.critical("a worker can't start: %s", error)
                 sys.exit(_WORKER_BOOT_ERROR)
 
+        def is_ready(self, worker: Any) -> bool:
+            return self._sign_of(worker).exists()
+
+        def _sign_of(self, worker: Any) -> Path:
+            return self.folder / f"ready-{worker.pid}"
+
     def started(worker: Any) -> None:
-        for listener in worker.sockets:
-            bound_reads(listener, READ_TIMEOUT)
+        # A terminal that closes, or "pkill -HUP", tells all processes; only the parent is meant.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for stop in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(stop, _stop_worker)
+        worker.app._sign_of(worker).touch()
         if worker.age == 1:
-            _announce(settings, model_version)
+            _announce(settings, worker.app.served.model_version)
 
-    def ended(_server: Any, worker: Any) -> None:
-        forget_process(folder, worker.pid)
+    def ended(arbiter: Any, worker: Any) -> None:
+        arbiter.app._sign_of(worker).unlink(missing_ok=True)
+        forget_process(arbiter.app.folder, worker.pid)
 
-    with shared_folder() as folder:
-        Server().run()
-    # run() ends by SystemExit in every case but a RuntimeError, which it has printed.
+    with shared_folder() as folder, ExitStack() as stack:
+        for one in sockets:
+            stack.callback(one.close)
+            bound_silence(one, READ_TIMEOUT)
+        served = Served(settings, folder, make_reader)
+        try:
+            ReloadingArbiter(Server(served, folder)).run()
+        except RuntimeError as error:
+            logger.critical("the server ended: %s", error)
+    # run() ends by SystemExit in every other case.
     sys.exit(1)
 
 
-def check_address(host: str, port: int) -> None:
-    """Make sure that the address can be listened on, and that nobody else does.
+def bound_silence(listener: socket.socket, seconds: int) -> None:
+    """Let a read or write on any connection that the listener accepts fail after a standstill.
 
-    Gunicorn's workers share the port on purpose, so a second service beside a first one would
-    start, and take some of its requests.
-
-    Args:
-        host: name or address.
-        port: TCP port.
-
-    Raises:
-        ConfigError: in use, not allowed, or not an address of this machine.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} on {host} is in use; stop what uses it or set PORT"
-            ) from None
-        raise ConfigError(f"can't listen on {host}, port {port}: {error}") from None
-
-
-def check_certificate(settings: Settings) -> None:
-    """Make sure that the certificate and its key belong together, if there are any.
-
-    Raises:
-        ConfigError: one is missing, can't be read, or isn't the other's.
-    """
-    if settings.tls_cert is None and settings.tls_key is None:
-        return
-    if settings.tls_cert is None or settings.tls_key is None:
-        raise ConfigError("INKDIGITS_TLS_CERT and INKDIGITS_TLS_KEY are needed together")
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-            settings.tls_cert,
-            settings.tls_key,
-            # Asked for a passphrase, OpenSSL would wait for a terminal.
-            password="",
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the certificate {settings.tls_cert} with the key {settings.tls_key} can't be used: "
-            f"{error}"
-        ) from None
-
-
-def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
-    """Load the model and open the log in a process of its own, and let them go.
-
-    The log's schema is brought up to date here, before several workers would want to.
-
-    Args:
-        settings: what to load it by.
-        make_reader: loads the reader.
-
-    Returns:
-        The model's version.
-
-    Raises:
-        InkdigitsError: the model doesn't load, or the log can't be used.
-        BackendUnavailableError: the process ended without a word, such as for want of memory.
-    """
-    # Forked as the workers will be, so a loader that can't be pickled will do.
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_report_model, args=(sender, settings, make_reader))
-    process.start()
-    sender.close()
-    try:
-        report: str | InkdigitsError = receiver.recv()
-    except EOFError:
-        process.join()
-        raise BackendUnavailableError(
-            f"the process that was to try the model ended with exit code {process.exitcode}"
-        ) from None
-    finally:
-        receiver.close()
-    process.join()
-    if isinstance(report, InkdigitsError):
-        raise report
-    return report
-
-
-def _report_model(sender: Connection, settings: Settings, make_reader: ReaderLoader) -> None:
-    try:
-        model_version = make_reader(settings).model_version
-        store = open_store(settings)
-        if store is not None:
-            store.close()
-        if settings.page == "on":
-            session_key(settings)
-        sender.send(model_version)
-    except InkdigitsError as error:
-        sender.send(error)
-
-
-def bound_reads(listener: socket.socket, seconds: int) -> None:
-    """Let a read on any connection that the listener accepts fail after a silence.
-
-    Gunicorn's threaded worker sets no timeout while it reads a request. The option is inherited
-    by accepted connections and holds for headers and bodies alike.
+    Gunicorn's threaded worker sets no timeout while it reads a request or sends an answer. The
+    options are inherited by accepted connections and hold for headers and bodies alike.
 
     Args:
         listener: a listening socket.
         seconds: length of the silence.
     """
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))
+    time = struct.pack("@ll", seconds, 0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time)
 
 
 def _stop_worker(_signal: int, _frame: FrameType | None) -> NoReturn:

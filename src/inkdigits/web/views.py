@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -79,7 +80,13 @@ def draw_page() -> str:
     return render_template("draw.html")
 
 
-def blueprint(settings: Settings, reader: Reader, store: Store, metrics: Metrics) -> Blueprint:
+def blueprint(
+    settings: Settings,
+    reader: Reader,
+    store: Store,
+    metrics: Metrics,
+    proceed: Callable[[], None],
+) -> Blueprint:
     """The page's routes.
 
     Args:
@@ -87,6 +94,7 @@ def blueprint(settings: Settings, reader: Reader, store: Store, metrics: Metrics
         reader: what reads the digits.
         store: the log.
         metrics: where the drawings that are kept are counted.
+        proceed: raises unless a request that is here should still be answered.
     """
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
     operator = Operator(settings.admin_token)
@@ -122,6 +130,7 @@ def blueprint(settings: Settings, reader: Reader, store: Store, metrics: Metrics
         picture = payload.requested(request, 1).pictures
         if not isinstance(picture, bytes):
             raise payload.WrongShapeError("One picture at a time is kept here.")
+        proceed()
         prediction, owner, prediction_id = reader.predict(picture), browser(), new_id()
         metrics.count_prediction(prediction)
         kept = keep(store, prediction, prediction_id, kind=kind, owner=owner, picture=picture)

@@ -1,0 +1,249 @@
+"""Gunicorn's threaded worker, with bounds on what waits and on whoever is slow.
+
+- Of the requests that wait for a thread there are at most ``queue``. A request above that is
+  answered by threads that do nothing else, so that its refusal doesn't wait either.
+- A connection takes a thread when its first bytes are there, not when it is made.
+- A request that is still arriving after ``deadline`` seconds isn't read any further.
+- When there are as many connections as may be, the one that has been idle for longest is closed.
+- An answered connection is closed without the main loop waiting for its client's side.
+- A worker that stops takes the connections that the kernel has accepted for it along.
+
+It rests on what Gunicorn 27 does inside; ``pyproject.toml`` pins that. Stock Gunicorn lets every
+connection wait, gives a silent one a thread for 5 seconds, and waits for a closing client in its
+main loop for up to 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from concurrent import futures
+from functools import partial
+from selectors import EVENT_READ
+from typing import Any, Final
+
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from inkdigits.pressure import Turn, is_gone, set_turn
+
+REFUSING_THREADS: Final = 2
+# Requests that wait to be refused; more get no answer at all.
+_MAX_REFUSING: Final = 512
+# Seconds that a request which is refused may take to arrive.
+_REFUSED_READ_S: Final = 2.0
+# Seconds and bytes after the answer, for the client to take it and close its side.
+_LINGER_S: Final = 2.0
+_LINGER_BYTES: Final = 16 * 2**20
+# Seconds as long as which a stopping worker keeps a connection that has said nothing yet.
+_STOP_PENDING_S: Final = 2.0
+# A client that has waited for longer than this may have gone meanwhile.
+_LOOK_AFTER_S: Final = 0.05
+_SWEEP_S: Final = 1.0
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NOBODY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EINTR})
+
+
+class _Connection(TConn):  # type: ignore[misc]
+    """A connection whose graceful end nobody waits for."""
+
+    def __init__(self, worker: BoundedWorker, *where: Any) -> None:
+        super().__init__(worker.cfg, *where)
+        self.worker = worker
+        self.turn = Turn(0.0)
+
+    def close(self, graceful: bool = False) -> None:
+        if graceful:
+            self.worker.linger(self.sock)
+        else:
+            super().close()
+
+
+class BoundedWorker(ThreadWorker):  # type: ignore[misc]
+    """One worker process; see the module."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._turns: dict[_Connection, Turn] = {}
+        self._engaged = 0
+        self._refusing = 0
+        # Socket → when its time is up, and bytes read from it since; the oldest comes first.
+        self._lingering: dict[socket.socket, tuple[float, int]] = {}
+        self._next_sweep = 0.0
+
+    def load_wsgi(self) -> None:
+        """Load the application, and with it what bounds this worker."""
+        super().load_wsgi()
+        self._metrics = self.app.metrics
+        self._deadline = float(self.app.settings.deadline)
+        self._most = self.cfg.threads + self.app.settings.queue
+        self._refusers = futures.ThreadPoolExecutor(REFUSING_THREADS, "refuser")
+
+    # Connections
+
+    def accept(self, listener: Any) -> None:
+        """Take a connection up; it gets a thread when there is something to read."""
+        self._accept(listener)
+
+    def _accept(self, listener: Any) -> bool:
+        try:
+            sock, address = listener.accept()
+        except OSError as error:
+            if error.errno in _NOBODY:
+                return False
+            if error.errno not in _NO_ROOM:
+                raise
+            if not self._evict():
+                # The listener stays readable; without a pause the loop would spin.
+                time.sleep(0.05)
+                return False
+            return True
+        self.nr_conns += 1
+        connection = _Connection(self, sock, address, listener.getsockname())
+        try:
+            sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            connection.timeout = time.monotonic() + self.cfg.keepalive
+            self.pending_conns.append(connection)
+            readable = partial(self.on_pending_socket_readable, connection)
+            self.poller.register(sock, EVENT_READ, readable)
+        except OSError:
+            self.nr_conns -= 1
+            connection.close()
+        else:
+            connection.data_ready = True
+            self.enqueue_req(connection)
+        return True
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """As Gunicorn's, but whoever has been let in by the kernel before a stop is served."""
+        is_last = not (enabled or self.alive)
+        if is_last:
+            for listener in self.sockets:
+                listener.setblocking(False)
+                while self._accept(listener):
+                    pass
+        super().set_accept_enabled(enabled)
+        if is_last:
+            # Whoever comes from now on is turned away at once instead of waiting in vain.
+            for listener in self.sockets:
+                listener.close()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        super()._cap_keepalive(deadline)
+        for connection in self.pending_conns:
+            connection.timeout = min(connection.timeout, time.monotonic() + _STOP_PENDING_S)
+
+    def _evict(self) -> bool:
+        """Close the connection that has been idle for longest; whether there was one."""
+        for idle in (self.pending_conns, self.keepalived_conns):
+            if idle:
+                connection = idle.popleft()
+                self.poller.unregister(connection.sock)
+                self.nr_conns -= 1
+                connection.close()
+                return True
+        return False
+
+    # Requests
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a request to a thread, or to those that refuse."""
+        turn = conn.turn = Turn(time.perf_counter(), is_refused=self._engaged >= self._most)
+        if not turn.is_refused:
+            self._engaged += 1
+            future = self.tpool.submit(self.handle, conn)
+        elif self._refusing < _MAX_REFUSING:
+            self._refusing += 1
+            future = self._refusers.submit(self.handle, conn)
+        else:
+            self.nr_conns -= 1
+            conn.close()
+            return
+        self._turns[conn] = turn
+        future.add_done_callback(
+            lambda done: self.method_queue.defer(self.finish_request, conn, done)
+        )
+
+    def handle(self, conn: Any) -> Any:
+        """Serve a request; in a thread of its own."""
+        turn: Turn = conn.turn
+        turn.started = time.perf_counter()
+        if turn.waited > _LOOK_AFTER_S and is_gone(conn.sock):
+            self._metrics.count_error("client_gone")
+            return False
+        set_turn(turn)
+        try:
+            return super().handle(conn)
+        finally:
+            set_turn(None)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Go on with a connection after its request; in the main loop."""
+        del self._turns[conn]
+        if conn.turn.is_refused:
+            self._refusing -= 1
+        else:
+            self._engaged -= 1
+        super().finish_request(conn, fs)
+
+    # What is done now and then
+
+    def murder_pending(self) -> None:
+        """As Gunicorn's, and once a second whatever else has to end."""
+        super().murder_pending()
+        while self.nr_conns >= self.worker_connections and self._evict():
+            pass
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._next_sweep = now + _SWEEP_S
+            # Once a second: whoever asks for the figures does so less often.
+            waiting = sum(t.started is None and not t.is_refused for t in self._turns.values())
+            self._metrics.show_waiting(waiting)
+            self._cut_slow()
+            for sock in [one for one, (end, _) in self._lingering.items() if end <= now]:
+                self._end_linger(sock)
+
+    def _cut_slow(self) -> None:
+        now = time.perf_counter()
+        for connection, turn in self._turns.items():
+            limit = _REFUSED_READ_S if turn.is_refused else self._deadline
+            if turn.started is not None and turn.is_reading and now - turn.arrived > limit:
+                turn.is_reading = False
+                try:
+                    # Whoever reads gets an end of file. Not the method of a TLS socket, which
+                    # would take the encryption from under the thread that reads.
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RD)
+                except OSError:
+                    continue  # it is closed already
+
+    def linger(self, sock: socket.socket) -> None:
+        """Close a connection once its client has taken the answer (RFC 9112 section 9.6)."""
+        try:
+            sock.setblocking(False)
+            sock.shutdown(socket.SHUT_WR)
+            self.poller.register(sock, EVENT_READ, self._drain)
+        except (OSError, ValueError):
+            sock.close()
+            return
+        # Until it is closed it is one of the connections that a stop waits for.
+        self.nr_conns += 1
+        self._lingering[sock] = (time.monotonic() + _LINGER_S, 0)
+
+    def _drain(self, sock: socket.socket) -> None:
+        try:
+            received = len(sock.recv(65536))
+        except BlockingIOError:
+            return
+        except OSError:
+            received = 0
+        end, total = self._lingering[sock]
+        self._lingering[sock] = (end, total + received)
+        if not received or total + received > _LINGER_BYTES:
+            self._end_linger(sock)
+
+    def _end_linger(self, sock: socket.socket) -> None:
+        del self._lingering[sock]
+        self.poller.unregister(sock)
+        sock.close()
+        self.nr_conns -= 1
