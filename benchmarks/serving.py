@@ -25,9 +25,11 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +200,9 @@ def write_weights(folder: Path) -> dict[str, Path]:
     onnx.write_bytes(shipped_artifact().read_bytes())
     # It has built the network, and compared each parameter's name and shape.
     network = TorchBackend(read_artifact(), "cpu")._model
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        # Deprecated, but what can be loaded without the network's class.
+        warnings.simplefilter("ignore", FutureWarning)
         torch.jit.trace(network, torch.zeros(2, 1, 28, 28)).save(str(script))
     return {"onnx": onnx, "torch": script}
 
@@ -254,6 +258,8 @@ def main() -> None:
         cores = sorted(os.sched_getaffinity(0))[:CORES]
         os.sched_setaffinity(0, cores)
         adopt_orphans()
+        # So that a server is ended with us when we are.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))
         contest.run()
     results = contest.results()
     if not results:

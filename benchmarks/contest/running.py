@@ -101,6 +101,7 @@ class Server:
 
     def __enter__(self) -> Server:
         log = self._log.open("wb")
+        self._others = set(_children(os.getpid()))
         began = time.perf_counter()
         self._process = subprocess.Popen(
             [self._filled(part) for part in self.contender.command],
@@ -142,7 +143,7 @@ class Server:
         ``pss`` counts a page that n processes share 1/n times in each, so once; ``rss`` n times.
         """
         found = {"pss": 0, "rss": 0}
-        for pid in _descendants(os.getpid()):
+        for pid in self._pids():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 for name in found:
@@ -202,15 +203,21 @@ class Server:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         # What doesn't stop when asked, and what it left behind, which we have adopted.
-        while below := list(_descendants(os.getpid())):
+        while below := list(self._pids()):
             for pid in below:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
             time.sleep(0.01)
         self._process.poll()
+
+    def _pids(self) -> Iterator[int]:
+        """All its processes: our children since its start, and those below them."""
+        for child in _children(os.getpid()):
+            if child not in self._others:
+                yield child
+                yield from _descendants(child)
 
 
 def right(contender: Contender, digit: int) -> re.Pattern[str]:
@@ -226,10 +233,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    """Processes below one, whichever of its threads started them."""
+def _children(pid: int) -> Iterator[int]:
+    """Processes that one has started or adopted, by whichever of its threads."""
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for child in tasks.read_text().split():
-                yield int(child)
-                yield from _descendants(int(child))
+            yield from map(int, tasks.read_text().split())
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for child in _children(pid):
+        yield child
+        yield from _descendants(child)
