@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks/serving.py``: our service against those that people would pick."""
