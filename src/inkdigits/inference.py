@@ -20,6 +20,7 @@ from inkdigits.errors import ArtifactCorruptError, DataError, ImageError
 from inkdigits.explain import Explanation, explain
 from inkdigits.novelty import NoveltyScorer
 from inkdigits.preprocessing import INK_SIZE, preprocess, standardise
+from inkdigits.several import halves
 
 __all__ = ["Device", "DigitReader", "Picture", "Prediction", "Reader", "load"]
 
@@ -279,6 +280,15 @@ class DigitReader:
             for i, ink in enumerate(inks)
         ]
 
+    def _holds_two(self, ink: npt.NDArray[np.uint8]) -> bool:
+        """Whether both halves of ink that isn't a digit are digits, by the same threshold."""
+        limit = self.metadata.policy.novelty_threshold
+        parts = halves(ink)
+        if parts is None or limit is None:
+            return False
+        novelty = self._scorer.score(*self.answer(parts))
+        return bool((novelty <= limit).all())
+
     def _prediction(
         self,
         ink: npt.NDArray[np.uint8],
@@ -301,6 +311,8 @@ class DigitReader:
             decision, reason = self.metadata.policy.decide(
                 confidence, novelty=novelty, risk=terms[0]
             )
+            if reason == "not_a_digit" and self._holds_two(ink):
+                reason = "several_digits"
         return Prediction(
             digit=digit,
             confidence=confidence,
