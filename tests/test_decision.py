@@ -34,7 +34,7 @@ def test_counts_that_cannot_be_are_refused(n_wrong, n):
 
 def test_the_lowest_threshold_that_keeps_the_risk_is_chosen():
     confidence, correct = calibration_set([(0.9995, 2900, 0), (0.95, 100, 0), (0.6, 100, 40)])
-    chosen = decision.accept_threshold(confidence, correct)
+    chosen = decision.accept_threshold(confidence, correct, risk=0.002)
     assert chosen.threshold == 0.7
     assert (chosen.n, chosen.n_accepted, chosen.n_wrong) == (3100, 3000, 0)
     assert chosen.coverage == pytest.approx(3000 / 3100)
@@ -43,7 +43,7 @@ def test_the_lowest_threshold_that_keeps_the_risk_is_chosen():
 
 def test_every_picture_is_accepted_when_none_is_wrong():
     confidence, correct = calibration_set([(0.9995, 1000, 0), (0.55, 1000, 0)])
-    chosen = decision.accept_threshold(confidence, correct)
+    chosen = decision.accept_threshold(confidence, correct, risk=0.002)
     assert chosen.threshold == 0.5
     assert chosen.coverage == 1
 
@@ -53,33 +53,33 @@ def test_the_walk_ends_at_the_first_failure_even_if_a_looser_threshold_would_pas
     groups = [(0.9995, 2400, 0), (0.95, 10, 3), (0.75, 2000, 0)]
     confidence, correct = calibration_set(groups)
     assert decision.clopper_pearson_upper(3, 4410) <= 0.002
-    assert decision.accept_threshold(confidence, correct).threshold == 0.96
+    assert decision.accept_threshold(confidence, correct, risk=0.002).threshold == 0.96
 
 
 def test_thresholds_that_accept_too_few_to_tell_are_passed_over():
     confidence, correct = calibration_set([(0.9995, 1000, 0), (0.95, 600, 0), (0.3, 100, 90)])
-    assert decision.accept_threshold(confidence, correct).threshold == 0.5
+    assert decision.accept_threshold(confidence, correct, risk=0.002).threshold == 0.5
 
 
 def test_one_odd_label_among_the_surest_does_not_end_the_walk():
     # 1 of 1,600 would fail, and 1 of 2,600 passes.
     confidence, correct = calibration_set([(0.9995, 1600, 1), (0.95, 1000, 0), (0.3, 100, 90)])
     assert decision.clopper_pearson_upper(1, 1600) > 0.002
-    chosen = decision.accept_threshold(confidence, correct)
+    chosen = decision.accept_threshold(confidence, correct, risk=0.002)
     assert (chosen.threshold, chosen.n_accepted, chosen.n_wrong) == (0.5, 2600, 1)
 
 
 def test_1497_flawless_pictures_are_just_enough_for_a_risk_of_2_in_1000():
     confidence, correct = calibration_set([(0.9995, 1497, 0)])
-    assert decision.accept_threshold(confidence, correct).n_accepted == 1497
+    assert decision.accept_threshold(confidence, correct, risk=0.002).n_accepted == 1497
     with pytest.raises(DataError, match=r"at least 1,497 .*accepts 1,496 of 1,496"):
-        decision.accept_threshold(confidence[1:], correct[1:])
+        decision.accept_threshold(confidence[1:], correct[1:], risk=0.002)
 
 
 def test_too_many_mistakes_say_how_many_pictures_they_would_need():
     confidence, correct = calibration_set([(0.9995, 2700, 2)])
     with pytest.raises(DataError, match=r"2 of 2,700 .* at least 3,146 accepted") as raised:
-        decision.accept_threshold(confidence, correct)
+        decision.accept_threshold(confidence, correct, risk=0.002)
     assert "0.20%" in str(raised.value)
     assert decision.clopper_pearson_upper(2, 3146) <= 0.002
     assert decision.clopper_pearson_upper(2, 3145) > 0.002
@@ -116,7 +116,7 @@ def test_the_risk_is_kept_as_often_as_promised():
 )
 def test_evidence_that_cannot_be_is_refused(confidence, correct, problem):
     with pytest.raises(DataError, match=problem):
-        decision.accept_threshold(confidence, correct)
+        decision.accept_threshold(confidence, correct, risk=0.002)
 
 
 @pytest.mark.parametrize(

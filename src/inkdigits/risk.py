@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from inkdigits.errors import ConfigError, DataError
 
-RISK = 0.002
+RISK = 0.001
 LEVEL = 0.95
 # What a user may choose from without new evidence.
 RISKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)

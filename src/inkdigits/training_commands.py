@@ -72,7 +72,7 @@ RESUME_OPTION = click.option(
 RISK_OPTION = click.option(
     "--risk",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.002,
+    default=0.001,
     show_default=True,
     help="Tolerated share of wrong readings among the accepted.",
 )
