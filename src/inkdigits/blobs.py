@@ -367,7 +367,7 @@ def erase_lines(ink: Floats, threshold: float) -> Floats:
         # What crosses a line is a stroke, unless it's another line.
         strokes = ink.copy()
         for row, slope in others:
-            _band(strokes.T if not turned else strokes, row, slope, 2)
+            _band(strokes.T if not turned else strokes, row, slope, 3)
         for row, slope in lines:
             if turned:
                 _erase(result.T, ink.T, strokes.T, row, slope, threshold)
@@ -436,30 +436,26 @@ def _erase(
 ) -> None:
     height, width = ink.shape
     columns = np.arange(width)
-    middle = row + slope * columns
-    steps = np.arange(-5, 6)
-    places = np.rint(middle + steps[:, np.newaxis]).astype(np.int64)
+    reach = THICKEST_LINE + 2
+    steps = np.arange(-reach, reach + 1)
+    places = np.rint(row + slope * columns).astype(np.int64) + steps[:, np.newaxis]
     inside = (places >= 0) & (places < height)
-    band = np.where(inside, ink[np.clip(places, 0, height - 1), columns], 0)
-    core = band[4:7].max(axis=0)
-    level = float(np.median(core))
-    dark = (band > max(threshold, 0.35 * level)).mean(axis=1)
-    # The line's own thickness: rows of the band that are mostly ink.
-    thick = dark >= 0.5 * dark[4:7].max()
-    up, down = 5, 5
-    while up > 1 and thick[up - 1]:
+    at = np.clip(places, 0, height - 1)
+    # Across the line, by the median along it: strokes and other lines don't show.
+    profile = np.median(np.where(inside, ink[at, columns], np.float32(0.0)), axis=1)
+    up = down = reach - 2 + int(np.argmax(profile[reach - 2 : reach + 3]))
+    level = float(profile[up])
+    while up > 1 and profile[up - 1] > max(0.2 * level, 0.5 * threshold):
         up -= 1
-    while down < 9 and thick[down + 1]:
+    while down < 2 * reach - 1 and profile[down + 1] > max(0.2 * level, 0.5 * threshold):
         down += 1
     if down - up >= THICKEST_LINE:
         return
-    up, down = max(up - 1, 1), min(down + 1, 9)
-    beside = np.where(inside, strokes[np.clip(places, 0, height - 1), columns], 0)
-    crossed = (beside[up - 1] > 0.6 * level) | (beside[down + 1] > 0.6 * level)
-    crossed |= core > 1.7 * level + threshold
-    wide = crossed.copy()
-    wide[1:] |= crossed[:-1]
-    wide[:-1] |= crossed[1:]
-    for step in range(up, down + 1):
-        there = inside[step] & ~wide
+    band = np.where(inside, strokes[at, columns], np.float32(0.0))
+    crossed = np.maximum(band[up - 2 if up > 1 else 0], band[min(down + 2, 2 * reach)])
+    kept = (crossed > 0.6 * level) | (band[up : down + 1].max(axis=0) > 1.7 * level + threshold)
+    kept[1:] |= kept[:-1].copy()
+    kept[:-1] |= kept[1:].copy()
+    for step in range(up - 1, down + 2):
+        there = inside[step] & ~kept
         changed[places[step][there], columns[there]] = 0
