@@ -37,8 +37,10 @@ LEAST_AREA = 6
 SHARPNESS = 0.12
 # Around a stroke the picture falls towards paper by this share of the ink, but for so much of the
 # way around.
-LEAST_FALL = 0.4
+LEAST_FALL = 0.6
 LEVEL_SHARE = 0.3
+# Shares of the darkest ink down to which a piece reaches, tried in this order.
+LOW_SHARES = (0.22, 0.4, 0.55)
 # Noisier ink than this share of the darkest is smoothed.
 SMOOTHED_NOISE = 0.06
 
@@ -167,12 +169,16 @@ def written(ink: Floats, relief: Floats) -> Mask | None:
         if not edges.any():
             break
         clean = np.where(np.append(edges, False)[certain.number], np.float32(0.0), clean)
-    blobs = find_blobs(clean > max(0.5 * least, 0.22 * strong), clean)
-    sure = (blobs.peak >= max(least, 0.4 * strong)) & (blobs.area >= LEAST_AREA)
-    sure &= _sharp(blobs, clean)
-    if not sure.any():
-        return None
-    kept = digit_pieces(blobs, sure & _two_sided(blobs, clean, relief))
+    for share in LOW_SHARES:
+        blobs = find_blobs(clean > max(0.5 * least, share * strong), clean)
+        sure = (blobs.peak >= max(least, 0.4 * strong)) & (blobs.area >= LEAST_AREA)
+        sure &= _sharp(blobs, clean)
+        if not sure.any():
+            return None
+        kept = digit_pieces(blobs, sure & _two_sided(blobs, relief))
+        # What is left of a line may join the digit to the border; it's fainter than the digit.
+        if kept.any() and blobs.ink[kept].max() >= OWN_SHARE * blobs.ink.max():
+            break
     if not kept.any():
         return None
     return _grown(_grown(np.append(kept, False)[blobs.number]))
@@ -194,7 +200,7 @@ def specks(ink: Floats, lined: bool) -> Mask | None:
     kept = np.ones(len(blobs), dtype=bool)
     if without is not ink:
         # Where lines cross, bits of them are left.
-        kept &= _two_sided(blobs, without, ink)
+        kept &= _two_sided(blobs, ink)
     if kept.any():
         kept = _judged(blobs, kept, plain=True)
     if kept.all() and without is ink:
@@ -233,15 +239,14 @@ def _sharp(blobs: Blobs, ink: Floats) -> Mask:
     return sharp
 
 
-def _two_sided(blobs: Blobs, ink: Floats, relief: Floats) -> Mask:
+def _two_sided(blobs: Blobs, relief: Floats) -> Mask:
     """Pieces with paper all around; what is left of a shadow's edge has it on one side."""
     mask = blobs.number >= 0
     nearest = extreme(blobs.number.astype(np.float32), 7, np.maximum)
     around = (nearest >= 0) & ~_grown(mask)
     piece = nearest[around].astype(np.int64)
-    nothing = np.float32(-1e6)
-    top = extreme(np.where(mask, relief, nothing), 7, np.maximum)[around]
-    height = extreme(np.where(mask, ink, nothing), 7, np.maximum)[around]
+    top = extreme(np.where(mask, relief, np.float32(-1e6)), 11, np.maximum)[around]
+    height = (blobs.ink / blobs.area)[piece]
     level = top - relief[around] < LEAST_FALL * height
     n = len(blobs)
     share = np.bincount(piece[level], minlength=n) / np.maximum(np.bincount(piece, minlength=n), 1)
