@@ -37,8 +37,10 @@ LEAST_AREA = 6
 SHARPNESS = 0.12
 # Around a stroke the picture falls towards paper by this share of the ink, but for so much of the
 # way around.
-LEAST_FALL = 0.4
+LEAST_FALL = 0.6
 LEVEL_SHARE = 0.3
+# Shares of the darkest ink down to which a piece reaches, tried in this order.
+LOW_SHARES = (0.22, 0.4, 0.55)
 # Noisier ink than this share of the darkest is smoothed.
 SMOOTHED_NOISE = 0.06
 
@@ -167,12 +169,16 @@ def written(ink: Floats, relief: Floats) -> Mask | None:
         if not edges.any():
             break
         clean = np.where(np.append(edges, False)[certain.number], np.float32(0.0), clean)
-    blobs = find_blobs(clean > max(0.5 * least, 0.22 * strong), clean)
-    sure = (blobs.peak >= max(least, 0.4 * strong)) & (blobs.area >= LEAST_AREA)
-    sure &= _sharp(blobs, clean)
-    if not sure.any():
-        return None
-    kept = digit_pieces(blobs, sure & _two_sided(blobs, clean, relief))
+    for share in LOW_SHARES:
+        blobs = find_blobs(clean > max(0.5 * least, share * strong), clean)
+        sure = (blobs.peak >= max(least, 0.4 * strong)) & (blobs.area >= LEAST_AREA)
+        sure &= _sharp(blobs, clean)
+        if not sure.any():
+            return None
+        kept = digit_pieces(blobs, sure & _two_sided(blobs, relief))
+        # What is left of a line may join the digit to the border; it's fainter than the digit.
+        if kept.any() and blobs.ink[kept].max() >= OWN_SHARE * blobs.ink.max():
+            break
     if not kept.any():
         return None
     return _grown(_grown(np.append(kept, False)[blobs.number]))
@@ -194,7 +200,7 @@ def specks(ink: Floats, lined: bool) -> Mask | None:
     kept = np.ones(len(blobs), dtype=bool)
     if without is not ink:
         # Where lines cross, bits of them are left.
-        kept &= _two_sided(blobs, without, ink)
+        kept &= _two_sided(blobs, ink)
     if kept.any():
         kept = _judged(blobs, kept, plain=True)
     if kept.all() and without is ink:
@@ -233,15 +239,14 @@ def _sharp(blobs: Blobs, ink: Floats) -> Mask:
     return sharp
 
 
-def _two_sided(blobs: Blobs, ink: Floats, relief: Floats) -> Mask:
+def _two_sided(blobs: Blobs, relief: Floats) -> Mask:
     """Pieces with paper all around; what is left of a shadow's edge has it on one side."""
     mask = blobs.number >= 0
     nearest = extreme(blobs.number.astype(np.float32), 7, np.maximum)
     around = (nearest >= 0) & ~_grown(mask)
     piece = nearest[around].astype(np.int64)
-    nothing = np.float32(-1e6)
-    top = extreme(np.where(mask, relief, nothing), 7, np.maximum)[around]
-    height = extreme(np.where(mask, ink, nothing), 7, np.maximum)[around]
+    top = extreme(np.where(mask, relief, np.float32(-1e6)), 11, np.maximum)[around]
+    height = (blobs.ink / blobs.area)[piece]
     level = top - relief[around] < LEAST_FALL * height
     n = len(blobs)
     share = np.bincount(piece[level], minlength=n) / np.maximum(np.bincount(piece, minlength=n), 1)
@@ -367,7 +372,7 @@ def erase_lines(ink: Floats, threshold: float) -> Floats:
         # What crosses a line is a stroke, unless it's another line.
         strokes = ink.copy()
         for row, slope in others:
-            _band(strokes.T if not turned else strokes, row, slope, 2)
+            _band(strokes.T if not turned else strokes, row, slope, 3)
         for row, slope in lines:
             if turned:
                 _erase(result.T, ink.T, strokes.T, row, slope, threshold)
@@ -436,30 +441,26 @@ def _erase(
 ) -> None:
     height, width = ink.shape
     columns = np.arange(width)
-    middle = row + slope * columns
-    steps = np.arange(-5, 6)
-    places = np.rint(middle + steps[:, np.newaxis]).astype(np.int64)
+    reach = THICKEST_LINE + 2
+    steps = np.arange(-reach, reach + 1)
+    places = np.rint(row + slope * columns).astype(np.int64) + steps[:, np.newaxis]
     inside = (places >= 0) & (places < height)
-    band = np.where(inside, ink[np.clip(places, 0, height - 1), columns], 0)
-    core = band[4:7].max(axis=0)
-    level = float(np.median(core))
-    dark = (band > max(threshold, 0.35 * level)).mean(axis=1)
-    # The line's own thickness: rows of the band that are mostly ink.
-    thick = dark >= 0.5 * dark[4:7].max()
-    up, down = 5, 5
-    while up > 1 and thick[up - 1]:
+    at = np.clip(places, 0, height - 1)
+    # Across the line, by the median along it: strokes and other lines don't show.
+    profile = np.median(np.where(inside, ink[at, columns], np.float32(0.0)), axis=1)
+    up = down = reach - 2 + int(np.argmax(profile[reach - 2 : reach + 3]))
+    level = float(profile[up])
+    while up > 1 and profile[up - 1] > max(0.2 * level, 0.5 * threshold):
         up -= 1
-    while down < 9 and thick[down + 1]:
+    while down < 2 * reach - 1 and profile[down + 1] > max(0.2 * level, 0.5 * threshold):
         down += 1
     if down - up >= THICKEST_LINE:
         return
-    up, down = max(up - 1, 1), min(down + 1, 9)
-    beside = np.where(inside, strokes[np.clip(places, 0, height - 1), columns], 0)
-    crossed = (beside[up - 1] > 0.6 * level) | (beside[down + 1] > 0.6 * level)
-    crossed |= core > 1.7 * level + threshold
-    wide = crossed.copy()
-    wide[1:] |= crossed[:-1]
-    wide[:-1] |= crossed[1:]
-    for step in range(up, down + 1):
-        there = inside[step] & ~wide
+    band = np.where(inside, strokes[at, columns], np.float32(0.0))
+    crossed = np.maximum(band[up - 2 if up > 1 else 0], band[min(down + 2, 2 * reach)])
+    kept = (crossed > 0.6 * level) | (band[up : down + 1].max(axis=0) > 1.7 * level + threshold)
+    kept[1:] |= kept[:-1].copy()
+    kept[:-1] |= kept[1:].copy()
+    for step in range(up - 1, down + 2):
+        there = inside[step] & ~kept
         changed[places[step][there], columns[there]] = 0

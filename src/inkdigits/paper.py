@@ -165,9 +165,10 @@ def filled(grey: Floats) -> tuple[float, float, float] | None:
     if shades is None or shades[2] > FLAT * float(np.ptp(small)):
         return None
     inked = np.abs(small - shades[0]) > 0.5 * float(np.abs(small - shades[0]).max())
-    upright = inked[0].any() and inked[-1].any()
-    across = inked[:, 0].any() and inked[:, -1].any()
-    if not (upright or across) or float(inked.mean()) < 0.15:
+    sides = [float(side.mean()) for side in (inked[0], inked[-1], inked[:, 0], inked[:, -1])]
+    touched = min(sides[:2]) > 0 or min(sides[2:]) > 0
+    # What covers a whole side, or most of the picture, is the table or the paper.
+    if not touched or max(sides) > 0.9 or not 0.15 <= float(inked.mean()) <= 0.65:
         return None
     around = np.concatenate([inked[0], inked[1:, -1], inked[-1, -2::-1], inked[-2:0:-1, 0]])
     pieces = int(np.sum(around & ~np.roll(around, 1)))
