@@ -24,6 +24,7 @@ from inkdigits.access import Gate
 from inkdigits.answer import elapsed_ms, error_body, explanation_body, keep, prediction_body
 from inkdigits.artifact import ArtifactMetadata
 from inkdigits.config import Settings
+from inkdigits.drift_figures import compare_with_reference
 from inkdigits.errors import ImageError
 from inkdigits.ids import new_id
 from inkdigits.inference import Prediction, Reader
@@ -103,6 +104,8 @@ def create_app(
     package_version = version("inkdigits")
     metrics = Metrics() if metrics is None else metrics
     metrics.show_model(reader.model_version)
+    if not is_remote:
+        compare_with_reference(metrics, reader)
     gate = Gate(settings, session.Operator(settings.admin_token).bears_token)
     pressure = Pressure(settings.deadline)
 
