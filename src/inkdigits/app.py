@@ -114,6 +114,12 @@ def create_app(
         metrics.count_arrival(elapsed_ms() / 1000)
         pressure.proceed(g.began, request.environ.get("gunicorn.socket"))
 
+    if settings.otlp_endpoint is not None:
+        # Before the others, so that what they refuse is traced too.
+        from inkdigits import tracing
+
+        tracing.install(app, settings.otlp_endpoint, metrics, package_version)
+
     @app.before_request
     def begin() -> ResponseReturnValue | None:
         _begin()
@@ -315,6 +321,7 @@ def _finish(response: Response) -> Response:
         duration_ms=elapsed_ms(),
         bytes_in=request.content_length,
         error=g.get("error_code"),
+        trace_id=g.get("trace_id"),
         **g.get("outcome", {}),
     )
     logger.log(level, "request", extra=outcome)
