@@ -52,6 +52,7 @@ def test_every_variable_reaches_its_setting() -> None:
             "INKDIGITS_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
             "INKDIGITS_TLS_CERT": "/cert.pem",
             "INKDIGITS_TLS_KEY": "/key.pem",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
             "INKDIGITS_CORS_ORIGINS": "https://a.example, http://localhost:3000",
         }
     )
@@ -88,6 +89,7 @@ def test_every_variable_reaches_its_setting() -> None:
         trusted_proxies=("10.0.0.0/8", "::1/128"),
         tls_cert=Path("/cert.pem"),
         tls_key=Path("/key.pem"),
+        otlp_endpoint="http://collector:4318",
         cors_origins=("https://a.example", "http://localhost:3000"),
     )
 
@@ -121,6 +123,7 @@ def test_every_setting_has_a_variable() -> None:
         ("INKDIGITS_HOST", "http://0.0.0.0", "IP address"),
         ("MODEL_URL", "model:5000", "http://host:port"),
         ("INKDIGITS_PAGE", "no", "on, off"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "http://host:port"),
         ("INKDIGITS_RETENTION_DAYS", "0", "from 1 to 36500"),
         ("INKDIGITS_CORS_ORIGINS", "*", "origins such as"),
         ("INKDIGITS_QUEUE", "4097", "from 0 to 4096"),

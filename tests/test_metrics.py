@@ -11,8 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from drifting_service import Inky
 from fakes import FakeReader, blank_picture, drawn_digit
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +22,8 @@ from test_server import Service, running, wait_until
 
 from inkdigits.app import create_app
 from inkdigits.config import Settings
+from inkdigits.drift import DriftReference
+from inkdigits.drift_figures import PROVENANCE
 from inkdigits.metrics import forget_process, shared_folder
 
 FOLDER = Path(__file__).parents[1] / "docs" / "operations"
@@ -221,7 +225,11 @@ def test_folder_of_the_figures_is_gone_after_the_service(served: tuple[Service, 
 
 def known() -> dict[str, set[str]]:
     """Every sample's name that there is, and its labels."""
-    client = create_app(Settings(), FakeReader()).test_client()
+    ink = np.zeros((100, 28, 28), np.uint8)
+    ink[:, 4:24, 13:16] = 255
+    reference = DriftReference.from_inks_and_confidences(ink, np.linspace(0.5, 1, 100))
+    reader = Inky(ink, {PROVENANCE: reference.to_dict()})
+    client = create_app(Settings(), reader).test_client()
     send_some_of_everything(client)
     names: dict[str, set[str]] = {}
     for name, labels in scrape(client):
@@ -251,7 +259,7 @@ def test_dashboard_and_alerts_name_only_figures_and_labels_that_exist(name: str)
     assert used
     assert set(used) <= set(there_are)
     labels = set(re.findall(r"[{,]\s*(\w+)\s*[!=]", expression))
-    for listed in re.findall(r"(?:by|ignoring) \(([^)]*)\)", expression):
+    for listed in re.findall(r"(?:by|on|ignoring) \(([^)]*)\)", expression):
         labels.update(label.strip() for label in listed.split(","))
     assert labels <= set().union(*(there_are[one] for one in used)) | {"instance"}
     assert expression.count("(") == expression.count(")")

@@ -24,6 +24,7 @@ from inkdigits.access import Gate
 from inkdigits.answer import elapsed_ms, error_body, explanation_body, keep, prediction_body
 from inkdigits.artifact import ArtifactMetadata
 from inkdigits.config import Settings
+from inkdigits.drift_figures import compare_with_reference
 from inkdigits.errors import ImageError
 from inkdigits.ids import new_id
 from inkdigits.inference import Prediction, Reader
@@ -103,6 +104,8 @@ def create_app(
     package_version = version("inkdigits")
     metrics = Metrics() if metrics is None else metrics
     metrics.show_model(reader.model_version)
+    if not is_remote:
+        compare_with_reference(metrics, reader)
     gate = Gate(settings, session.Operator(settings.admin_token).bears_token)
     pressure = Pressure(settings.deadline)
 
@@ -110,6 +113,12 @@ def create_app(
         # Once the pictures are here, and before they are read.
         metrics.count_arrival(elapsed_ms() / 1000)
         pressure.proceed(g.began, request.environ.get("gunicorn.socket"))
+
+    if settings.otlp_endpoint is not None:
+        # Before the others, so that what they refuse is traced too.
+        from inkdigits import tracing
+
+        tracing.install(app, settings.otlp_endpoint, metrics, package_version)
 
     @app.before_request
     def begin() -> ResponseReturnValue | None:
@@ -312,6 +321,7 @@ def _finish(response: Response) -> Response:
         duration_ms=elapsed_ms(),
         bytes_in=request.content_length,
         error=g.get("error_code"),
+        trace_id=g.get("trace_id"),
         **g.get("outcome", {}),
     )
     logger.log(level, "request", extra=outcome)

@@ -86,6 +86,7 @@ class Settings:
         trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is believed.
         tls_cert: certificate chain in PEM; with ``tls_key`` the service speaks HTTPS itself.
         tls_key: its private key in PEM.
+        otlp_endpoint: collector that gets the traces, ``http://host:port``; None makes none.
     """
 
     model_path: Path | None = None
@@ -121,6 +122,7 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    otlp_endpoint: str | None = None
 
     @property
     def data_folder(self) -> Path:
@@ -239,6 +241,12 @@ def _model_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _endpoint(text: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:_\[\]-]+(/[A-Za-z0-9._~/-]*)?", text):
+        raise ConfigError("must be http://host:port, perhaps with a path")
+    return text.rstrip("/")
+
+
 def _secret(least: int) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if len(text) < least:
@@ -323,6 +331,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "INKDIGITS_TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "INKDIGITS_TLS_CERT": ("tls_cert", Path),
     "INKDIGITS_TLS_KEY": ("tls_key", Path),
+    # The standard's own name; what else it has, such as OTEL_SERVICE_NAME, its library reads.
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("otlp_endpoint", _endpoint),
 }
 """Environment variable → (field of Settings, its parser); docs/operations.md lists each."""
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from inkdigits.drift import DriftReference
+    from inkdigits.drift_figures import DriftFigures
     from inkdigits.inference import Prediction
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -145,6 +147,8 @@ class Metrics:
         self._error_of = cache(self._errors.labels)
         self._decision_of = cache(self._decisions.labels)
         self._reject_of = cache(self._rejects.labels)
+        self._drift: DriftFigures | None = None
+        self._listeners: list[Callable[[Prediction], None]] = []
 
     def show_waiting(self, number: int) -> None:
         """Say how many requests wait for a thread of this process."""
@@ -193,7 +197,20 @@ class Metrics:
         if prediction.digit is not None:
             self._inference.observe(prediction.inference_ms / 1000)
             self._confidence.observe(prediction.confidence)
+        for listener in self._listeners:
+            listener(prediction)
         self.show_model(prediction.model_version)
+
+    def tell(self, listener: Callable[[Prediction], None]) -> None:
+        """Have a listener called with every picture that was read, in the thread that read it."""
+        self._listeners.append(listener)
+
+    def compare_with(self, reference: DriftReference) -> None:
+        """Compare the pictures that are read with a reference from now on."""
+        from inkdigits.drift_figures import DriftFigures
+
+        self._drift = DriftFigures(reference, self._registry)
+        self.tell(self._drift.observe)
 
     def show_model(self, model_version: str) -> None:
         """Say which model answers."""
@@ -208,11 +225,22 @@ class Metrics:
 
     def render(self) -> bytes:
         """The figures of all processes in Prometheus's text format."""
-        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client import generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
-        if self._folder is None:
-            return generate_latest(self._registry)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        if self._drift is not None:
+            self._drift.flush()
+        source: Any = self._registry
+        if self._folder is not None:
+            source = MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
+        families = _Families(source.collect())
+        if self._drift is not None:
+            families += self._drift.derived(families)
+        return generate_latest(families)
+
+
+class _Families(list[Any]):
+    """What was collected, as if it were to be collected."""
+
+    def collect(self) -> list[Any]:
+        return self

@@ -12,6 +12,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -124,6 +125,23 @@ def check_certificate(settings: Settings) -> None:
         ) from None
 
 
+def check_tracing(settings: Settings) -> None:
+    """Make sure that traces can be made, if they are to be.
+
+    Raises:
+        BackendUnavailableError: OpenTelemetry isn't installed.
+    """
+    if settings.otlp_endpoint is None:
+        return
+    try:
+        import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+        import_module("opentelemetry.sdk.trace")
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT needs: pip install 'inkdigits[tracing]' ({error})"
+        ) from error
+
+
 def take(settings: Settings, copy: Path, make_reader: ReaderLoader) -> tuple[Settings, str]:
     """Check what the settings name, and take it out of the reach of those who may change it.
 
@@ -142,6 +160,7 @@ def take(settings: Settings, copy: Path, make_reader: ReaderLoader) -> tuple[Set
         InkdigitsError: something can't be used; the copy may be there all the same.
     """
     check_certificate(settings)
+    check_tracing(settings)
     keys = tuple((key.name, key.digest) for key in load_keys(settings))
     taken = replace(settings, api_keys=keys, api_keys_file=None)
     if settings.model_url is None:

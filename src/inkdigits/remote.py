@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Final, Literal, overload
 from urllib.parse import urlencode
 
@@ -49,6 +50,10 @@ _REFUSALS: Final[Mapping[str, type[ImageError]]] = {
     "image_too_large": ImageTooLargeError,
     "body_too_large": ImageTooLargeError,
 }
+
+
+traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
+"""The trace that a question belongs to (W3C Trace Context), for the service to go on with."""
 
 
 class ModelUnavailableError(InkdigitsError):
@@ -227,10 +232,12 @@ class RemoteReader:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
+        sent = {**self._key, **(headers or {})}
+        trace = traceparent.get()
+        if trace is not None:
+            sent["traceparent"] = trace
         try:
-            response = self._pool.request(
-                method, self._url + path, body=body, headers={**self._key, **(headers or {})}
-            )
+            response = self._pool.request(method, self._url + path, body=body, headers=sent)
             answer = json.loads(response.data)
         except urllib3.exceptions.HTTPError as error:
             raise ModelUnavailableError("The model service can't be reached.") from error

@@ -1,0 +1,269 @@
+"""Whether what is read today looks like what the model was made for: ink and confidence.
+
+Three figures of the ink, and the calibrated confidence, are compared with a reference by the
+population stability index (PSI): with shares p of the pictures read and q of the reference in the
+same bins, ``sum((p - q) * ln(p / q))``. N. Siddiqi, *Credit Risk Scorecards* (2006), has the usual
+rule: below 0.1 stable, above 0.25 shifted. It is the symmetrised Kullback-Leibler divergence, and
+without any shift it is about ``(bins - 1) * (1 / n + 1 / m)`` for n and m pictures (B. Yurdakul,
+*Statistical Properties of Population Stability Index*, 2018), which a small n has to be read by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from inkdigits.errors import DataError
+
+STATISTICS: Final = ("stroke_width", "slant", "ink_share", "confidence")
+"""What is compared; the first three are of the ink."""
+
+BINS: Final = 10
+"""Bins of a statistic: tenths of the reference."""
+
+_LEAST_PICTURES: Final = 100
+
+
+def stroke_width(inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Mean width of the strokes, in pixels.
+
+    Twice the area over the perimeter, which is the width of a long band. The perimeter is by
+    Crofton's formula with two directions, pi/4 of the grey values' total variation along rows and
+    columns.
+
+    Args:
+        inks: (N, 28, 28), 0 is paper and 255 is ink; each with some ink.
+
+    Returns:
+        (N,)
+    """
+    levels = np.pad(inks, ((0, 0), (1, 1), (1, 1))).astype(np.int16)
+    steps = sum(
+        np.abs(np.diff(levels, axis=axis)).sum(axis=(1, 2), dtype=np.int64) for axis in (1, 2)
+    )
+    area = inks.sum(axis=(1, 2), dtype=np.int64)
+    width: npt.NDArray[np.float64] = 2 * area / (np.pi / 4 * np.asarray(steps))
+    return width
+
+
+def slant(inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """How far the ink leans to the right, in degrees from upright.
+
+    The arc tangent of the covariance of columns and rows over the variance of rows, the shear that
+    would set it upright (D. C. Castro et al., *Morpho-MNIST*, JMLR 20, 2019). 0 where all the ink
+    is in one row.
+
+    Args:
+        inks: (N, 28, 28), 0 is paper and 255 is ink; each with some ink.
+
+    Returns:
+        (N,) from -90 to 90.
+    """
+    weights = inks.astype(np.float64)
+    mass = weights.sum(axis=(1, 2))
+    by_row, by_column = weights.sum(axis=2), weights.sum(axis=1)
+    rows, columns = np.arange(inks.shape[1]), np.arange(inks.shape[2])
+    row = by_row @ rows / mass
+    column = by_column @ columns / mass
+    variance = by_row @ rows**2 / mass - row**2
+    covariance = (weights @ columns) @ rows / mass - row * column
+    # Upwards is against the count of rows.
+    shear = np.divide(-covariance, variance, out=np.zeros(len(inks)), where=variance > 1e-9)
+    angle: npt.NDArray[np.float64] = np.degrees(np.arctan(shear))
+    return angle
+
+
+def ink_share(inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Mean ink of a picture, 0 to 1: (N, 28, 28) → (N,)."""
+    share: npt.NDArray[np.float64] = inks.mean(axis=(1, 2)) / 255
+    return share
+
+
+def statistics(
+    inks: npt.NDArray[np.uint8], confidences: npt.ArrayLike
+) -> dict[str, npt.NDArray[np.float64]]:
+    """All statistics of some readings.
+
+    Args:
+        inks: (N, 28, 28), 0 is paper and 255 is ink; each with some ink.
+        confidences: (N,), calibrated, 0 to 1.
+
+    Returns:
+        The statistic's name → (N,).
+    """
+    return {
+        "stroke_width": stroke_width(inks),
+        "slant": slant(inks),
+        "ink_share": ink_share(inks),
+        "confidence": np.asarray(confidences, dtype=np.float64),
+    }
+
+
+def population_stability_index(counts: npt.ArrayLike, shares: npt.ArrayLike) -> float:
+    """The PSI of counts against reference shares; see the module.
+
+    Half a picture is added to each bin, for an empty one would make it infinite.
+
+    Args:
+        counts: (B,) pictures read, in each bin; may be weights.
+        shares: (B,) of the reference, each above 0, summing to 1.
+
+    Returns:
+        0 for the same shares, more for others; NaN without pictures.
+    """
+    observed = np.asarray(counts, dtype=np.float64)
+    expected = np.asarray(shares, dtype=np.float64)
+    if not observed.sum() > 0:
+        return float("nan")
+    # In proportion to the reference: what is added doesn't shift anything by itself.
+    observed = observed + 0.5 * len(observed) * expected
+    share = observed / observed.sum()
+    return float(((share - expected) * np.log(share / expected)).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One statistic of the reference.
+
+    Attributes:
+        mean, deviation: of its values; the deviation is 0 where they are all alike.
+        edges: inner edges of the bins, rising, at most ``BINS - 1``.
+        shares: of the values in each bin, one more than the edges, each above 0.
+    """
+
+    mean: float
+    deviation: float
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.float64]) -> Reference:
+        """Bins of about a tenth each; fewer where values repeat."""
+        edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS))
+        edges = edges[edges > values.min()]
+        # Where values repeat, an edge between two of them may have nothing on its right.
+        edges = edges[_count(edges, values)[1:] > 0]
+        counts = _count(edges, values)
+        return cls(
+            mean=float(values.mean()),
+            deviation=float(values.std()),
+            edges=tuple(edges.tolist()),
+            shares=tuple((counts / len(values)).tolist()),
+        )
+
+
+def _count(
+    edges: npt.ArrayLike, values: npt.NDArray[np.float64], weights: npt.ArrayLike | None = None
+) -> npt.NDArray[np.float64]:
+    """The values, (N,), or their weights, by bin: (E + 1,)."""
+    bins = np.searchsorted(edges, values, side="right")
+    return np.bincount(bins, weights, minlength=np.size(edges) + 1).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReference:
+    """What readings are compared with; part of an artifact's provenance, as ``drift_reference``.
+
+    Attributes:
+        n: pictures that it was made of.
+        statistics: one for each of ``STATISTICS``.
+    """
+
+    n: int
+    statistics: Mapping[str, Reference]
+
+    @classmethod
+    def from_inks_and_confidences(
+        cls, inks: npt.NDArray[np.uint8], confidences: npt.ArrayLike
+    ) -> DriftReference:
+        """The reference that these readings make.
+
+        Args:
+            inks: (N, 28, 28), 0 is paper and 255 is ink. They should be of real pictures that the
+                model wasn't fitted to, for on the others it is surer: those of the calibration
+                split, unaugmented. Blank ones are left out, as they are in service.
+            confidences: (N,), calibrated, of the same pictures.
+
+        Raises:
+            DataError: fewer than 100 with ink, of other shapes, or not finite.
+        """
+        shares = np.asarray(confidences, dtype=np.float64)
+        if inks.ndim != 3 or shares.shape != inks.shape[:1] or not np.isfinite(shares).all():
+            raise DataError(
+                "a reference for drift needs inks (N, 28, 28) and as many finite confidences, "
+                f"not {inks.shape} and {shares.shape}"
+            )
+        has_ink = inks.any(axis=(1, 2))
+        inks, shares = inks[has_ink], shares[has_ink]
+        if len(inks) < _LEAST_PICTURES:
+            raise DataError(
+                f"a reference for drift needs {_LEAST_PICTURES} pictures with ink, not {len(inks)}"
+            )
+        found = statistics(inks, shares)
+        return cls(len(inks), {name: Reference.of(values) for name, values in found.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; ``from_dict`` reads it back."""
+        return {
+            "n": self.n,
+            "statistics": {name: asdict(one) for name, one in self.statistics.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> DriftReference:
+        """Read it back.
+
+        Raises:
+            DataError: something is missing, or can't be.
+        """
+        try:
+            found = {
+                name: Reference(
+                    mean=float(content["statistics"][name]["mean"]),
+                    deviation=float(content["statistics"][name]["deviation"]),
+                    edges=tuple(map(float, content["statistics"][name]["edges"])),
+                    shares=tuple(map(float, content["statistics"][name]["shares"])),
+                )
+                for name in STATISTICS
+            }
+            reference = cls(int(content["n"]), found)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"a reference for drift can't be used: {error!r}") from error
+        for name, one in found.items():
+            is_whole = len(one.shares) == len(one.edges) + 1 and abs(sum(one.shares) - 1) < 1e-6
+            if not is_whole or min(one.shares) <= 0 or list(one.edges) != sorted(set(one.edges)):
+                raise DataError(f"the reference for the drift of {name} has bins that can't be")
+        return reference
+
+
+class Window:
+    """The pictures last read: counts in the reference's bins, each picture weighing less with age.
+
+    Its weight falls by a factor ``1 - 1/window`` with every later picture, so that nothing has to
+    be kept of it. All together weigh at most ``window``, and are as exact as twice as many pictures
+    that weigh alike.
+
+    Args:
+        reference: to compare with.
+        window: pictures after which a picture's weight has fallen to 1/e; above 1.
+    """
+
+    def __init__(self, reference: DriftReference, window: int) -> None:
+        self._reference = reference
+        self._keep = 1 - 1 / window
+        self.counts = {
+            name: np.zeros(len(one.shares)) for name, one in reference.statistics.items()
+        }
+        self.sums = dict.fromkeys(reference.statistics, 0.0)
+
+    def add(self, inks: npt.NDArray[np.uint8], confidences: npt.ArrayLike) -> None:
+        """Add pictures in the order in which they were read; see ``statistics``."""
+        weights = self._keep ** np.arange(len(inks) - 1, -1, -1)
+        for name, values in statistics(inks, confidences).items():
+            added = _count(self._reference.statistics[name].edges, values, weights)
+            self.counts[name] = self.counts[name] * self._keep ** len(inks) + added
+            self.sums[name] = self.sums[name] * self._keep ** len(inks) + float(weights @ values)
