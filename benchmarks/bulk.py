@@ -43,11 +43,22 @@ NEEDED_SHARE = 0.8  # of the rate of decoding alone
 # Many rows may take this much more than few, in MB: what an allocator keeps varies by that much.
 ALLOWED_GROWTH = 16
 
+# The first two are what a page's canvas sends.
 FORMS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "28x28 PNG, grey": lambda ink: ink,
-    "280x280 PNG, grey": lambda ink: ink.resize((280, 280), Image.Resampling.BICUBIC),
-    "280x280 PNG, RGBA": lambda ink: transparent(ink.resize((280, 280), Image.Resampling.BICUBIC)),
+    "280x280 RGBA, opaque": lambda ink: opaque(enlarged(ink)),
+    "280x280 RGBA, transparent": lambda ink: transparent(enlarged(ink)),
+    "280x280 grey": lambda ink: enlarged(ink),
+    "28x28 grey": lambda ink: ink,
 }
+
+
+def enlarged(ink: Image.Image) -> Image.Image:
+    return ink.resize((280, 280), Image.Resampling.BICUBIC)
+
+
+def opaque(ink: Image.Image) -> Image.Image:
+    shade = ink.point(lambda value: 255 - value)
+    return Image.merge("RGBA", (shade, shade, shade, Image.new("L", ink.size, 255)))
 
 
 def transparent(ink: Image.Image) -> Image.Image:
@@ -176,9 +187,12 @@ def main() -> None:
     parser.add_argument("--short", type=int, default=2000, help="pictures of the short run")
     parser.add_argument("--long", type=int, default=30_000, help="pictures of the long run")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--forms", nargs="*", default=list(FORMS), metavar="FORM")
     parser.add_argument("--few", type=int, default=10_000, help="rows of the small array")
-    parser.add_argument("--many", type=int, default=1_000_000, help="rows of the large array")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument(
+        "--many", type=int, default=1_000_000, help="rows of the large array; 0: none"
+    )
+    parser.add_argument("--json", type=Path, help="file for the figures; keeps those not asked for")
     parser.add_argument("--decode", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.decode:
@@ -193,27 +207,32 @@ def main() -> None:
         "rates": [],
         "memory": [],
     }
-    print(f"{'pictures a second':<20} {'predict':>9} {'decoding':>9}  share")
-    for form in FORMS:
+    print(f"{'PNG, pictures a second':<26} {'predict':>9} {'decoding':>9}  share")
+    for form in options.forms:
         with tempfile.TemporaryDirectory() as folder:
             row = rates(Path(folder), form, inks, options)
         result["rates"].append(row)
         read, decoded = row["pictures_per_second"].values()
-        print(f"{form:<20} {read:>9,.0f} {decoded:>9,.0f}  {row['share']:.0%}", flush=True)
+        print(f"{form:<26} {read:>9,.0f} {decoded:>9,.0f}  {row['share']:.0%}", flush=True)
     print(f"\n{'rows':>10}  peak MB  seconds")
-    for number in (options.few, options.many):
+    for number in () if options.no_memory else (options.few, options.many):
         with tempfile.TemporaryDirectory() as folder:
             row = memory(Path(folder), inks, number, options.workers)
         result["memory"].append(row)
         print(f"{number:>10,}  {row['peak_mb']:>7.1f}  {row['seconds']:>7.1f}", flush=True)
-    growth = result["memory"][1]["peak_mb"] - result["memory"][0]["peak_mb"]
-    worst = min(row["share"] for row in result["rates"])
-    print(f"\nlowest share {worst:.0%}, needed {NEEDED_SHARE:.0%}; ", end="")
+    missed = [row["form"] for row in result["rates"] if row["share"] < NEEDED_SHARE]
+    print(f"\nunder {NEEDED_SHARE:.0%} of decoding alone: {'; '.join(missed) or 'none'}")
+    peaks = [row["peak_mb"] for row in result["memory"]]
+    growth = max(peaks, default=0) - min(peaks, default=0)
     print(f"memory {growth:+.1f} MB, allowed {ALLOWED_GROWTH:+}")
     if options.json:
         result |= {"hardware": hardware(), "versions": versions()}
+        if options.json.is_file():
+            # What wasn't measured this time stays: rates need a quiet machine, memory doesn't.
+            known = json.loads(options.json.read_text())
+            result |= {name: known[name] for name in ("rates", "memory") if not result[name]}
         options.json.write_text(json.dumps(result, indent=2) + "\n")
-    if worst < NEEDED_SHARE or growth > ALLOWED_GROWTH:
+    if missed or growth > ALLOWED_GROWTH:
         raise SystemExit(1)
 
 

@@ -69,9 +69,12 @@ class Contest:
         self.contenders: dict[str, Contender] = {}
         self._environments: dict[str, Environment] = {}
         self.runs: dict[str, list[dict[str, Any]]] = {}
-        self._weights = write_weights(work)
-        self.pictures = pictures.make(load_reader(), options.data)
         self._rounds_before = 0
+
+    def get_ready(self) -> None:
+        """Write the network for all, and make their pictures."""
+        self._weights = write_weights(self._work)
+        self.pictures = pictures.make(load_reader(), self._options.data)
 
     def go_on(self, path: Path) -> None:
         """Take over the rounds of an earlier call.
@@ -254,6 +257,7 @@ def main() -> None:
         contest.install()
         if options.install_only:
             return
+        contest.get_ready()
         # Servers and wrk share two cores, on a larger machine too.
         cores = sorted(os.sched_getaffinity(0))[:CORES]
         os.sched_setaffinity(0, cores)

@@ -82,7 +82,8 @@ TORCHSERVE: Final = Contender(
     name="torchserve",
     group="as written",
     requirements=(
-        *("torchserve", "torch-model-archiver", "setuptools<81"),
+        # The latter two it needs without saying so.
+        *("torchserve", "torch-model-archiver", "pyyaml", "setuptools<81"),
         *("pillow", "numpy", "torch"),
     ),
     command=(
@@ -158,7 +159,11 @@ PEERS: Final = (
         requirements=("ray[serve]", *_ONNX),
         command=("<bin>/python", "<peers>/ray_app.py"),
         arrangement="Ray Serve with a replica a core behind its proxy",
-        variables={"RAY_USAGE_STATS_ENABLED": "0"},
+        # Its own 5 s are too short for its proxy where two cores start all of Ray at once.
+        variables={
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        },
     ),
     Contender(
         name="mlserver",

@@ -84,7 +84,8 @@ def prepare(folder: Path, name: str, requirements: tuple[str, ...]) -> Environme
             known["source"] = source_digest()
         note.write_text(json.dumps(known, indent=2) + "\n")
     if known.get("source") != source_digest():
-        _pip(where, name, "--force-reinstall", "--no-deps", str(REPOSITORY))
+        # pip installs a folder again though its version is the same, and what it depends on.
+        _pip(where, name, str(REPOSITORY))
         known["source"] = source_digest()
         if is_own:
             known["site_packages_mb"] = round(_site_packages_mb(where), 1)
