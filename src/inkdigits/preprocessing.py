@@ -115,16 +115,21 @@ def extract_ink(grey: FloatArray) -> FloatArray:
     if not _is_plain(border, paper, noise) if large else noise > PLAIN_NOISE:
         shades = filled(grey) if large else two_shades(grey)
         if shades is not None:
-            paper, sign, noise = shades
-            return _standing_out((grey - np.float32(paper)) * np.float32(sign), noise, signed=True)
+            shade, sign, spread = shades
+            signed = (grey - np.float32(shade)) * np.float32(sign)
+            found = _standing_out(signed, spread, signed=True)
+            # Fog looks like two shades too; its ink is found once the fog is removed. Of what
+            # fills a picture nothing is dirt, though a stem may look like a printed line.
+            if large or found.any():
+                return found
         if large:
-            return _from_uneven_paper(grey)
+            return _without_dirt(_from_uneven_paper(grey))
         if min(grey.shape) >= LEAST_SLOPE:
             level = grey - slope(grey)
             left = 1.4826 * float(np.median(np.abs(_border(level))))
             if left < EVENED * noise:
                 difference, noise = level, left
-    return _standing_out(difference, noise, signed=False)
+    return _without_dirt(_standing_out(difference, noise, signed=False))
 
 
 def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatArray:
@@ -202,7 +207,6 @@ def normalise(difference: FloatArray) -> Ink:
     Returns:
         (28, 28) uint8; all zeros where there is no ink.
     """
-    difference = _without_dirt(difference)
     box = _ink_box(difference)
     if box is None:
         return np.zeros((INK_SIZE, INK_SIZE), dtype=np.uint8)
