@@ -35,10 +35,15 @@ NOISE_FACTOR = 5.0
 LEAST_AREA = 6
 # The steepest step between two pixels of a piece of ink, as a share of its darkest.
 SHARPNESS = 0.12
-# Around a stroke the picture falls towards paper by this share of the ink, but for so much of the
-# way around.
-LEAST_FALL = 0.6
-LEVEL_SHARE = 0.3
+# Around a stroke the picture falls towards paper by these shares of its mean ink, but for these
+# shares of the way around; and it mostly doesn't fall farther than this.
+FALLS = ((0.9, 0.25), (0.5, 0.1))
+GREATEST_FALL = 1.8
+# The least mean ink of a piece; and of one that touches the border, or is smaller than this share
+# of the picture's longer side.
+LEAST_MEAN = 13.0
+SURE_MEAN = 40.0
+SMALL_SHARE = 0.15
 # Shares of the darkest ink down to which a piece reaches, tried in this order.
 LOW_SHARES = (0.22, 0.4, 0.55)
 # Noisier ink than this share of the darkest is smoothed.
@@ -175,7 +180,7 @@ def written(ink: Floats, relief: Floats) -> Mask | None:
         sure &= _sharp(blobs, clean)
         if not sure.any():
             return None
-        kept = digit_pieces(blobs, sure & _two_sided(blobs, relief))
+        kept = digit_pieces(blobs, sure & _two_sided(blobs, relief) & _plausible(blobs))
         # What is left of a line may join the digit to the border; it's fainter than the digit.
         if kept.any() and blobs.ink[kept].max() >= OWN_SHARE * blobs.ink.max():
             break
@@ -240,18 +245,34 @@ def _sharp(blobs: Blobs, ink: Floats) -> Mask:
 
 
 def _two_sided(blobs: Blobs, relief: Floats) -> Mask:
-    """Pieces with paper all around; what is left of a shadow's edge has it on one side."""
+    """Pieces from which the picture falls to paper all around, about as deep as their ink.
+
+    What is left of a shadow's edge falls on one side and deeper than its ink, a cloud of light
+    hardly falls at all.
+    """
     mask = blobs.number >= 0
     nearest = extreme(blobs.number.astype(np.float32), 7, np.maximum)
     around = (nearest >= 0) & ~_grown(mask)
     piece = nearest[around].astype(np.int64)
     top = extreme(np.where(mask, relief, np.float32(-1e6)), 11, np.maximum)[around]
-    height = (blobs.ink / blobs.area)[piece]
-    level = top - relief[around] < LEAST_FALL * height
+    fall = (top - relief[around]) / (blobs.ink / blobs.area)[piece]
     n = len(blobs)
-    share = np.bincount(piece[level], minlength=n) / np.maximum(np.bincount(piece, minlength=n), 1)
-    two_sided: Mask = share <= LEVEL_SHARE
+    pixels = np.maximum(np.bincount(piece, minlength=n), 1)
+    two_sided = np.ones(n, dtype=bool)
+    for least, share in FALLS:
+        two_sided &= np.bincount(piece[fall < least], minlength=n) <= share * pixels
+    two_sided &= np.bincount(piece[fall > GREATEST_FALL], minlength=n) <= 0.5 * pixels
     return two_sided
+
+
+def _plausible(blobs: Blobs) -> Mask:
+    """Pieces dark enough for what they are: a small one, or one at the border, may be anything."""
+    height, width = blobs.number.shape
+    size = np.maximum(blobs.right - blobs.left, blobs.bottom - blobs.top)
+    doubtful = (size < SMALL_SHARE * max(height, width)) | (blobs.left == 0) | (blobs.top == 0)
+    doubtful |= (blobs.right == width) | (blobs.bottom == height)
+    plausible: Mask = blobs.ink >= np.where(doubtful, SURE_MEAN, LEAST_MEAN) * blobs.area
+    return plausible
 
 
 def _grown(mask: Mask) -> Mask:

@@ -18,8 +18,10 @@ from PIL import Image, ImageFilter
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 GRID = 32
-# The neighbourhood, in pixels of the grid, and the share of it that is paper at the least.
-WINDOW = 13
+# Halved where the shorter side has this many pixels.
+COARSE = 12
+# The neighbourhood, in pixels of half the grid, and the share of it that is paper at the least.
+WINDOW = 7
 PAPER_SHARE = 0.3
 # How much of a picture's variance its two shades explain; a gradient's is 0.75.
 TWO_SHADES = 0.78
@@ -101,10 +103,13 @@ def find_paper(grey: Floats) -> Paper:
     scale = min(1.0, GRID / max(grey.shape))
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     grid = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
-    sign = _sign(grid)
+    # A rank of a neighbourhood is slow to find, and rough at first will do.
+    coarse = np.asarray(Image.fromarray(grid).reduce(2)) if min(size) >= COARSE else grid
+    sign = _sign(coarse)
     towards = grid * np.float32(sign)
-    shade = _ranked(towards, PAPER_SHARE)
-    for _ in range(2):
+    rough = _ranked(coarse * np.float32(sign), PAPER_SHARE)
+    shade = np.asarray(Image.fromarray(rough).resize(size, Image.Resampling.BILINEAR))
+    for _ in range(3):
         rest = towards - shade
         spread = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
         inked = rest > max(4.0, 2.5 * spread)
