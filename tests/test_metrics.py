@@ -22,8 +22,7 @@ from test_server import Service, running, wait_until
 
 from inkdigits.app import create_app
 from inkdigits.config import Settings
-from inkdigits.drift import DriftReference
-from inkdigits.drift_figures import PROVENANCE
+from inkdigits.drift import PROVENANCE, DriftReference
 from inkdigits.metrics import forget_process, shared_folder
 
 FOLDER = Path(__file__).parents[1] / "docs" / "operations"

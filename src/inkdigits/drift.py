@@ -19,6 +19,9 @@ import numpy.typing as npt
 
 from inkdigits.errors import DataError
 
+PROVENANCE: Final = "drift_reference"
+"""Where an artifact's provenance has the reference."""
+
 STATISTICS: Final = ("stroke_width", "slant", "ink_share", "confidence")
 """What is compared; the first three are of the ink."""
 

@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.drift import DriftReference, Window, population_stability_index
+from inkdigits.drift import PROVENANCE, DriftReference, Window, population_stability_index
 from inkdigits.errors import DataError
 from inkdigits.logs import fields
 
 if TYPE_CHECKING:
     from inkdigits.inference import Prediction, Reader
     from inkdigits.metrics import Metrics
-
-PROVENANCE: Final = "drift_reference"
-"""Where an artifact's provenance has the reference."""
 
 WINDOW: Final = 1000
 """Pictures of a worker after which a picture's weight has fallen to 1/e."""

@@ -27,6 +27,7 @@ from inkdigits.decision import (
     accept_choices,
     accept_threshold,
 )
+from inkdigits.drift import PROVENANCE, DriftReference
 from inkdigits.export import network_of
 from inkdigits.model import Network
 from inkdigits.novelty import (
@@ -58,7 +59,7 @@ class OperatingPoint:
         refusal_auroc: the chance that a synthesised picture without a digit is stranger than a
             clean digit, 0 to 1; None where there were none.
         answers: (N, 10) float32, logits of the clean calibration digits.
-        confidences: (N,) float64, their calibrated confidences.
+        drift: how their ink and confidences are distributed, for later comparison.
     """
 
     calibration: CalibrationReport
@@ -67,7 +68,7 @@ class OperatingPoint:
     scorer: NoveltyScorer
     refusal_auroc: float | None
     answers: Floats
-    confidences: npt.NDArray[np.float64]
+    drift: DriftReference
 
     @property
     def temperature(self) -> float:
@@ -100,7 +101,8 @@ def find_operating_point(
         report: told, in a line, what each step found.
 
     Raises:
-        DataError: too few pictures to fit a temperature, or all are read right.
+        DataError: too few pictures to fit a temperature or to tell drift by, or all are read
+            right.
     """
     model = network_of(weights)
     some = reference[torch.from_numpy(stratified_sample(reference.labels.numpy(), REFERENCES))]
@@ -133,7 +135,8 @@ def find_operating_point(
             probabilities(hard_answers, result.temperature), hard_labels
         )
     _tell(result, hard_scores, len(hard_labels), policy, scorer, report)
-    return OperatingPoint(result, hard_scores, policy, scorer, refusal, answers, confidence)
+    drift = DriftReference.from_inks_and_confidences(prepared.numpy(), confidence)
+    return OperatingPoint(result, hard_scores, policy, scorer, refusal, answers, drift)
 
 
 def _policy(
@@ -208,4 +211,5 @@ def describe(point: OperatingPoint) -> dict[str, Any]:
         "calibration": point.calibration.to_dict(),
         "calibration_on_synthetic": None if point.hard is None else asdict(point.hard),
         "refusal_auroc_on_synthetic": point.refusal_auroc,
+        PROVENANCE: point.drift.to_dict(),
     }

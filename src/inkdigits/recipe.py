@@ -33,6 +33,7 @@ from inkdigits.augmentation import augment
 from inkdigits.calibration import probabilities, reliability_curve
 from inkdigits.data import NO_DIGIT, SPLIT_SEED, Digits, Splits
 from inkdigits.decision import RISK, DecisionPolicy
+from inkdigits.drift import PROVENANCE
 from inkdigits.environment import hardware, versions
 from inkdigits.errors import ArtifactCorruptError, TrainingError
 from inkdigits.evaluation import Evaluation, evaluate
@@ -172,6 +173,7 @@ def train(
         "hardware": hardware(),
         "versions": versions(),
     }
+    provenance[PROVENANCE] = point.drift.to_dict()
     unmeasured = export(result.weights, point.temperature, point.policy, provenance, point.scorer)
     write_atomically(folders.run / ARTIFACT_NAME, unmeasured)
     reader = load(folders.run / ARTIFACT_NAME)
@@ -302,6 +304,7 @@ def export_run(run: Path) -> bytes:
     except (KeyError, ArtifactCorruptError) as error:
         raise TrainingError(f"{run / NOVELTY_NAME} can't be used: {error!r}") from error
     provenance = _read_json(run / RUN_NAME) if (run / RUN_NAME).is_file() else {}
+    drift = {PROVENANCE: saved[PROVENANCE]} if PROVENANCE in saved else {}
     made = (
         "created_at",
         "data",
@@ -318,7 +321,7 @@ def export_run(run: Path) -> bytes:
         weights,
         temperature,
         policy,
-        {name: provenance[name] for name in made if name in provenance},
+        {name: provenance[name] for name in made if name in provenance} | drift,
         scorer,
     )
 
