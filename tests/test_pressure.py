@@ -333,3 +333,22 @@ def test_many_clients_at_once_are_all_answered() -> None:
         for thread in threads:
             thread.join()
         assert statuses == [200] * 160
+
+
+def test_connection_that_is_kept_after_a_refusal_takes_the_next_request() -> None:
+    headers = {"Content-Type": "image/png"}
+    with running() as service, contextlib.closing(service.connect()) as connection:
+        for size in (100, 40_000, 4_000_000):
+            # Refused by its query, with the body unread.
+            connection.request("POST", "/predict?risk=2", b"\0" * size, headers)
+            response = connection.getresponse()
+            response.read()
+            assert response.status == 422
+            assert response.will_close == (size > 32768)
+            connection.request("POST", "/predict", drawn_digit(), headers)
+            response = connection.getresponse()
+            response.read()
+            assert response.status == 200
+        pieces = iter([b"\0" * 75_000] * 2)
+        connection.request("POST", "/predict?risk=2", pieces, headers)
+        assert connection.getresponse().will_close

@@ -6,6 +6,8 @@
 - A request that is still arriving after ``deadline`` seconds isn't read any further.
 - When there are as many connections as may be, the one that has been idle for longest is closed.
 - An answered connection is closed without the main loop waiting for its client's side.
+- Where a request is refused without being read to its end, the answer says that the connection
+  closes: Gunicorn closes it too, but having promised to keep it.
 - A worker that stops takes the connections that the kernel has accepted for it along.
 
 It rests on what Gunicorn 27 does inside; ``pyproject.toml`` pins that. Stock Gunicorn lets every
@@ -23,6 +25,7 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any, Final
 
+from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from inkdigits.pressure import Turn, is_gone, set_turn
@@ -39,6 +42,8 @@ _LINGER_BYTES: Final = 16 * 2**20
 _STOP_PENDING_S: Final = 2.0
 # A client that has waited for longer than this may have gone meanwhile.
 _LOOK_AFTER_S: Final = 0.05
+# Gunicorn reads up to 64 KiB of what is left of a body before the next request.
+_DRAINED_BYTES: Final = 2**15
 _SWEEP_S: Final = 1.0
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EINTR})
@@ -59,6 +64,26 @@ class _Connection(TConn):  # type: ignore[misc]
             super().close()
 
 
+def _closing_if_unread(application: Any) -> Any:
+    def call(environ: Any, start_response: Any) -> Any:
+        def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+            if _is_unread(environ["wsgi.input"].reader):
+                # Of Gunicorn's response, whose method this is; it drops the header itself.
+                start_response.__self__.force_close()
+            return start_response(status, headers, exc_info)
+
+        return application(environ, start)
+
+    return call
+
+
+def _is_unread(reader: Any) -> bool:
+    """Whether more of a body is left than Gunicorn reads for the sake of the connection."""
+    if isinstance(reader, LengthReader):
+        return bool(reader.length > _DRAINED_BYTES)
+    return isinstance(reader, ChunkedReader) and reader.parser is not None
+
+
 class BoundedWorker(ThreadWorker):  # type: ignore[misc]
     """One worker process; see the module."""
 
@@ -77,6 +102,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         self._metrics = self.app.metrics
         self._deadline = float(self.app.settings.deadline)
         self._most = self.cfg.threads + self.app.settings.queue
+        self.wsgi = _closing_if_unread(self.app.wsgi())
         self._refusers = futures.ThreadPoolExecutor(REFUSING_THREADS, "refuser")
 
     # Connections

@@ -1,0 +1,301 @@
+"""Pictures and bodies that nobody should send, from a seed; ``fuzz.py`` sends them.
+
+A case is made of a sound picture and a sound body by some accidents: bits turned, bytes cut out,
+doubled or put elsewhere, numbers made extreme, the end missing, two pictures joined. For PNG the
+checksums are mended now and then, or nothing behind them would ever be reached.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import random
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+ODD_VALUES: tuple[Any, ...] = (
+    *(None, True, 0, -1, 1e308, -0.0, 0.5, 2**70, "", "x", [], {}, [[]], [None], {"a": []}),
+    *("\ud800", "\x00", "data:", "data:image/png;base64,", "data:,x", "💥" * 50),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One request.
+
+    Attributes:
+        kind: of the body: raw, json, batch, form, tensors or binary.
+        path: with the query.
+        headers: of the request; the length is added.
+        body: not empty but by accident.
+    """
+
+    kind: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def cases(seed: int, count: int) -> Iterator[Case]:
+    """The cases 0 to count - 1 of a seed; each depends on the seed and its number only."""
+    pictures = seeds()
+    for number in range(count):
+        yield case(random.Random(f"{seed}/{number}"), pictures)
+
+
+def seeds() -> list[bytes]:
+    """Sound pictures: all formats, several modes of each, small and large, one frame and more."""
+    found: list[bytes] = []
+    for size in ((28, 28), (57, 41), (280, 280)):
+        grey = Image.new("L", size, 255)
+        draw = ImageDraw.Draw(grey)
+        x, y = size[0] / 28, size[1] / 28
+        draw.line([(8 * x, 6 * y), (19 * x, 6 * y), (12 * x, 22 * y)], fill=0, width=int(2.5 * x))
+        clear = Image.merge("LA", (Image.new("L", size), grey.point(lambda v: 255 - v)))
+        modes: dict[str, Image.Image] = {
+            "L": grey,
+            "RGB": grey.convert("RGB"),
+            "P": grey.convert("RGB").quantize(16),
+            "1": grey.convert("1"),
+            "LA": clear,
+            "RGBA": clear.convert("RGBA"),
+            "CMYK": grey.convert("CMYK"),
+            "I;16": Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
+        }
+        for name, image in modes.items():
+            for form in FORMATS:
+                try:
+                    found.append(_encoded(image, form))
+                except (OSError, ValueError, KeyError):
+                    continue  # the format has no such mode
+            if name == "RGB":
+                exif = Image.Exif()
+                exif[0x0112] = 6
+                found.append(_encoded(image, "JPEG", progressive=True, exif=exif, quality=40))
+                found.append(_encoded(image, "TIFF", compression="tiff_lzw"))
+                found.append(_encoded(image, "PNG", interlace=1))
+                for form in ("GIF", "TIFF", "WEBP", "PNG"):
+                    more = {"save_all": True, "append_images": [image.rotate(90)] * 3}
+                    found.append(_encoded(image, form, **more))
+    return found
+
+
+def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def mutated(random: random.Random, data: bytes, other: bytes = b"") -> bytes:
+    """Some accidents happen to data; none now and then."""
+    content = bytearray(data)
+    for _ in range(random.choice((0, 1, 1, 2, 3, 8, 30))):
+        if not content:
+            break
+        _accident(random, content, other)
+    if content.startswith(b"\x89PNG") and random.random() < 0.6:
+        return _mended(bytes(content))
+    return bytes(content)
+
+
+def _accident(random: random.Random, content: bytearray, other: bytes) -> None:
+    # Headers are short and say most, so half of all happens to the first hundred bytes.
+    end = min(len(content), 100) if random.random() < 0.5 else len(content)
+    at = random.randrange(end)
+    length = min(random.choice((1, 2, 4, 16, 64, 1024)), len(content) - at)
+    match random.randrange(9):
+        case 0:
+            content[at] ^= 1 << random.randrange(8)
+        case 1:
+            content[at] = random.randrange(256)
+        case 2:
+            value, size = random.choice(EXTREMES), random.choice((1, 2, 4))
+            order = random.choice(("big", "little"))
+            content[at : at + size] = (value % 256**size).to_bytes(size, order)
+        case 3:
+            del content[at : at + length]
+        case 4:
+            content[at:at] = content[at : at + length]
+        case 5:
+            content[at : at + length] = random.randbytes(length)
+        case 6:
+            del content[at:]
+        case 7:
+            begin = random.randrange(len(other)) if other else 0
+            content[at:] = other[begin:]
+        case 8:
+            content.extend(random.randbytes(length))
+
+
+def _mended(png: bytes) -> bytes:
+    """A PNG with the checksums that its chunks should have, as far as it has chunks."""
+    out, at = bytearray(png[:8]), 8
+    while at + 12 <= len(png):
+        (length,) = struct.unpack_from(">I", png, at)
+        end = at + 8 + length
+        if end + 4 > len(png):
+            break
+        out += png[at:end] + struct.pack(">I", zlib.crc32(png[at + 4 : end]))
+        at = end + 4
+    return bytes(out + png[at:])
+
+
+def case(random: random.Random, pictures: list[bytes]) -> Case:
+    """One case."""
+    maker = random.choices(_MAKERS, weights=(6, 6, 2, 3, 3, 3))[0]
+    made = maker(random, lambda: mutated(random, random.choice(pictures), random.choice(pictures)))
+    if random.random() < 0.1:
+        made = Case(made.kind, made.path, made.headers, mutated(random, made.body))
+    return made
+
+
+Picture = Callable[[], bytes]
+
+
+def _query(random: random.Random) -> str:
+    if random.random() < 0.85:
+        return ""
+    options = ("ink=true", "ink=1", "record=false", "risk=0.01", "risk=nan", "risk=1e-400", "risk=")
+    return "?" + "&".join(random.sample(options, random.randint(1, 3)))
+
+
+def _raw(random: random.Random, picture: Picture) -> Case:
+    kinds = (
+        "image/png",
+        "image/jpeg",
+        "image/x",
+        "application/octet-stream",
+        "text/plain",
+        "image/",
+    )
+    kind = random.choice(kinds)
+    return Case("raw", "/predict" + _query(random), {"Content-Type": kind}, picture())
+
+
+def _text(random: random.Random, data: bytes) -> str:
+    text = random.choice((base64.b64encode, base64.urlsafe_b64encode))(data).decode()
+    if random.random() < 0.2:
+        text = f"data:image/{random.choice(('png', '*', 'svg+xml', ''))};base64,{text}"
+    if random.random() < 0.3:
+        text = mutated(random, text.encode()).decode("latin-1")
+    return text
+
+
+def _json(random: random.Random, picture: Picture) -> Case:
+    document: Any = {"image": _text(random, picture())}
+    if random.random() < 0.1:
+        document["explain"] = random.choice((True, *ODD_VALUES))
+    for key in ("image", "images", "risk", "explain", "x"):
+        if random.random() < 0.06:
+            document[key] = random.choice(ODD_VALUES)
+    if random.random() < 0.02:
+        document = random.choice((*ODD_VALUES, float("nan")))
+    body = json.dumps(document).encode()
+    if random.random() < 0.03:
+        body = b"[" * 100_000
+    kind = random.choice(
+        ("application/json", "application/json; charset=utf-16", "application/x+json")
+    )
+    return Case("json", "/predict" + _query(random), {"Content-Type": kind}, body)
+
+
+def _batch(random: random.Random, picture: Picture) -> Case:
+    texts: list[Any] = [_text(random, picture()) for _ in range(random.choice((1, 2, 5, 65)))]
+    if random.random() < 0.2:
+        texts[random.randrange(len(texts))] = random.choice(ODD_VALUES)
+    body = json.dumps({"images": texts}).encode()
+    return Case("batch", "/predict" + _query(random), {"Content-Type": "application/json"}, body)
+
+
+def _form(random: random.Random, picture: Picture) -> Case:
+    boundary = random.choice(("x", "----browser", "a" * 70))
+    parts = []
+    for _ in range(random.choice((1, 1, 1, 2, 20))):
+        name = random.choice(("image", "image", "image", "images", ""))
+        head = f'Content-Disposition: form-data; name="{name}"; filename="a.png"\r\n\r\n'
+        parts.append(f"--{boundary}\r\n{head}".encode() + picture() + b"\r\n")
+    body = b"".join(parts) + f"--{boundary}--\r\n".encode()
+    if random.random() < 0.3:
+        body = mutated(random, body)
+    said = boundary if random.random() < 0.95 else "other"
+    headers = {"Content-Type": f"multipart/form-data; boundary={said}"}
+    return Case("form", "/predict" + _query(random), headers, body)
+
+
+def _packed(random: random.Random, case: Case) -> Case:
+    """Perhaps compressed, perhaps not quite."""
+    if random.random() < 0.7:
+        return case
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress}
+    name = random.choice(tuple(pack))
+    body = pack[name](case.body)
+    if random.random() < 0.4:
+        body = mutated(random, body)
+    return Case(case.kind, case.path, {**case.headers, "Content-Encoding": name}, body)
+
+
+def _tensor(random: random.Random, picture: Picture) -> tuple[str, dict[str, Any], bytes]:
+    """A model's name, its input's description without data, and the data as bytes."""
+    if random.random() < 0.5:
+        count = random.choice((1, 1, 2, 70))
+        data = np.full((count, 784), -0.42, np.float32).tobytes()
+        shape = [count, 1, 28, 28]
+        return "mnist", {"name": "ink", "datatype": "FP32", "shape": shape}, data
+    found = [picture() for _ in range(random.choice((1, 1, 3)))]
+    data = b"".join(struct.pack("<I", len(one)) + one for one in found)
+    return "inkdigits", {"name": "picture", "datatype": "BYTES", "shape": [len(found)]}, data
+
+
+def _described(random: random.Random, tensor: dict[str, Any]) -> dict[str, Any]:
+    for key in ("name", "datatype", "shape", "data", "parameters"):
+        if random.random() < 0.05:
+            tensor[key] = random.choice((*ODD_VALUES, [-1], [10**12], "INT8"))
+    document: dict[str, Any] = {"inputs": [tensor]}
+    for key in ("id", "inputs", "outputs", "parameters"):
+        if random.random() < 0.04:
+            document[key] = random.choice((*ODD_VALUES, [{"name": "digit"}], [{"name": 1}]))
+    return document
+
+
+def _tensors(random: random.Random, picture: Picture) -> Case:
+    model, tensor, data = _tensor(random, picture)
+    if model == "mnist":
+        values: list[Any] = np.frombuffer(data, np.float32).tolist()
+        if random.random() < 0.3:
+            values[0] = random.choice((*ODD_VALUES, float("nan"), float("inf"), 1e39))
+    else:
+        values = [_text(random, picture()) for _ in tensor["shape"]]
+    body = json.dumps(_described(random, {**tensor, "data": values})).encode()
+    headers = {"Content-Type": "application/json"}
+    return _packed(random, Case("tensors", f"/v2/models/{model}/infer", headers, body))
+
+
+def _binary(random: random.Random, picture: Picture) -> Case:
+    model, tensor, data = _tensor(random, picture)
+    size = len(data) if random.random() < 0.8 else random.choice(EXTREMES)
+    tensor["parameters"] = {"binary_data_size": size}
+    document = _described(random, tensor)
+    if random.random() < 0.5:
+        document.setdefault("parameters", {"binary_data_output": random.choice((True, False))})
+    head = json.dumps(document).encode()
+    if random.random() < 0.3:
+        data = mutated(random, data)
+    length = str(len(head)) if random.random() < 0.85 else random.choice(("0", "-1", "x", "9" * 30))
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Inference-Header-Content-Length": length,
+    }
+    return _packed(random, Case("binary", f"/v2/models/{model}/infer", headers, head + data))
+
+
+_MAKERS = (_raw, _json, _batch, _form, _tensors, _binary)
