@@ -189,9 +189,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--forms", nargs="*", default=list(FORMS), metavar="FORM")
     parser.add_argument("--few", type=int, default=10_000, help="rows of the small array")
-    parser.add_argument(
-        "--many", type=int, default=1_000_000, help="rows of the large array; 0: none"
-    )
+    parser.add_argument("--many", type=int, default=1_000_000, help="rows of the large array")
+    parser.add_argument("--no-memory", action="store_true", help="rates only")
     parser.add_argument("--json", type=Path, help="file for the figures; keeps those not asked for")
     parser.add_argument("--decode", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
