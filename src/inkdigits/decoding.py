@@ -26,6 +26,7 @@ CARD_CONTRAST = 40.0
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+Grey: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
 
 # What Pillow's decoders raise for bytes that are not a sound picture. Decoders are third-party
@@ -63,8 +64,16 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
-    """Luminance (H, W) float32 of a picture, 0 black to 255 white; raises as ``preprocess``."""
+def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
+    """Luminance (H, W) of a picture, 0 black to 255 white, with transparency composited.
+
+    Args:
+        picture: see ``preprocessing.preprocess``, which raises the same errors.
+        limits: sizes that are refused.
+
+    Returns:
+        uint8 where it has no more than that, which is faster to look through; else float32.
+    """
     if isinstance(picture, str | os.PathLike):
         picture = _read(Path(picture), limits)
     if isinstance(picture, bytes) and len(picture) <= limits.max_bytes:
@@ -154,8 +163,8 @@ def _loaded(image: Image.Image) -> Image.Image:
         ) from error
 
 
-def to_grey(image: Image.Image) -> FloatArray:
-    """Luminance (H, W) float32, 0 black to 255 white, with transparency composited.
+def to_grey(image: Image.Image) -> Grey:
+    """Luminance (H, W), 0 black to 255 white, with transparency composited.
 
     Raises:
         UnsupportedImageError: samples of more than 16 bits, or not finite.
@@ -171,7 +180,7 @@ def to_grey(image: Image.Image) -> FloatArray:
         )
     if image.mode not in ("1", "L", "P", "RGB"):
         image = image.convert("RGB")
-    return np.asarray(image.convert("L"), dtype=np.float32)
+    return np.asarray(image.convert("L"))
 
 
 def _wide_samples(samples: npt.NDArray[np.generic]) -> FloatArray:
@@ -188,7 +197,7 @@ def _wide_samples(samples: npt.NDArray[np.generic]) -> FloatArray:
     return values.astype(np.float32)
 
 
-def _composite(shade: Bytes | int, alpha: Bytes | int) -> FloatArray:
+def _composite(shade: Bytes | int, alpha: Bytes | int) -> Grey:
     """Put a transparent picture on the paper that makes its ink visible.
 
     A drawing on transparency is ink of about one colour, so the paper is the opposite of it. A
@@ -200,12 +209,14 @@ def _composite(shade: Bytes | int, alpha: Bytes | int) -> FloatArray:
         alpha: likewise.
     """
     if isinstance(alpha, int):
+        if alpha == 255 and not isinstance(shade, int):
+            return shade
         alpha = np.full_like(shade, alpha)
     if alpha.min() == 255:
-        return np.full(alpha.shape, shade, dtype=np.float32)
+        return np.full_like(alpha, shade) if isinstance(shade, int) else shade
     paper = _paper_behind(shade, alpha)
     if paper is None:
-        return np.full(alpha.shape, 255.0, dtype=np.float32)
+        return np.full_like(alpha, 255)
     share = alpha.astype(np.float32)
     share /= 255.0
     composited = np.multiply(shade, share, dtype=np.float32)

@@ -9,6 +9,7 @@ centre of 28x28. So a digit of MNIST comes out as itself.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from inkdigits.blobs import specks, written
-from inkdigits.decoding import DEFAULT_LIMITS, FloatArray, Limits, Picture, read_grey
+from inkdigits.decoding import DEFAULT_LIMITS, FloatArray, Grey, Limits, Picture, read_grey
 from inkdigits.paper import filled, find_paper, slope, two_shades
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
@@ -60,6 +61,38 @@ JUDGED_SIZE = 128
 Ink: TypeAlias = npt.NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far the pixels of a picture's part are from the paper; around it there is only paper.
+
+    Attributes:
+        values: (h, w) float32: positive where there is ink, about 0 on paper (a little below zero
+            too, so that noise averages out).
+        top: the row of the picture where the part begins.
+        left: the column, likewise.
+        whole: height and width of the picture, each at most WORKING_SIZE.
+    """
+
+    values: FloatArray
+    top: int
+    left: int
+    whole: tuple[int, int]
+
+    @classmethod
+    def of_all(cls, values: FloatArray) -> Difference:
+        """Of a picture in which nothing is left out."""
+        return cls(values, 0, 0, (values.shape[0], values.shape[1]))
+
+    def complete(self) -> FloatArray:
+        """Of all pixels of the picture."""
+        if self.values.shape == self.whole:
+            return self.values
+        values = np.zeros(self.whole, dtype=np.float32)
+        height, width = self.values.shape
+        values[self.top : self.top + height, self.left : self.left + width] = self.values
+        return values
+
+
 def preprocess(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Ink:
     """The ink of a picture, as the network takes it.
 
@@ -86,7 +119,7 @@ def standardise(inks: npt.NDArray[np.uint8]) -> FloatArray:
     return (inks[:, np.newaxis].astype(np.float32) - np.float32(255.0 * MEAN)) * scale
 
 
-def extract_ink(grey: FloatArray) -> FloatArray:
+def extract_ink(grey: Grey) -> Difference:
     """Remove the paper: how far each pixel is from it, towards the ink.
 
     The paper's shade is the median of the picture's border, which ink rarely covers by half. The
@@ -94,18 +127,21 @@ def extract_ink(grey: FloatArray) -> FloatArray:
     thick white digit on black and a thin black one on white can have the same.
 
     Args:
-        grey: (H, W) float32, 0 to 255.
+        grey: (H, W) float32 or uint8, 0 to 255.
 
     Returns:
-        (h, w) float32, h and w at most WORKING_SIZE: positive where there is ink, about 0 on
-        paper (a little below zero too, so that noise averages out); all zeros when nothing
-        stands out.
+        The difference from the paper, without what is clean paper around the ink; all zeros when
+        nothing stands out.
     """
     longest = max(grey.shape)
     if longest > WORKING_SIZE:
         factor = -(-longest // WORKING_SIZE)
-        grey = np.asarray(Image.fromarray(grey).reduce(factor))
+        grey = np.asarray(Image.fromarray(grey.astype(np.float32, copy=False)).reduce(factor))
     border = _border(grey)
+    if border.min() == border.max():
+        return _from_clean_paper(grey, border[0])
+    grey = grey.astype(np.float32, copy=False)
+    border = border.astype(np.float32, copy=False)
     paper = float(np.median(border))
     # The median absolute deviation ignores ink that touches the border; 1.4826 makes it a
     # normal distribution's standard deviation.
@@ -121,15 +157,27 @@ def extract_ink(grey: FloatArray) -> FloatArray:
             # Fog looks like two shades too; its ink is found once the fog is removed. Of what
             # fills a picture nothing is dirt, though a stem may look like a printed line.
             if large or found.any():
-                return found
+                return Difference.of_all(found)
         if large:
-            return _without_dirt(_from_uneven_paper(grey))
+            return _without_dirt(Difference.of_all(_from_uneven_paper(grey)))
         if min(grey.shape) >= LEAST_SLOPE:
             level = grey - slope(grey)
             left = 1.4826 * float(np.median(np.abs(_border(level))))
             if left < EVENED * noise:
                 difference, noise = level, left
-    return _without_dirt(_standing_out(difference, noise, signed=False))
+    return _without_dirt(Difference.of_all(_standing_out(difference, noise, signed=False)))
+
+
+def _from_clean_paper(grey: Grey, paper: np.uint8 | np.float32) -> Difference:
+    """As ``extract_ink``, where the border is of one shade: most of the picture is left out."""
+    differs = grey != paper
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    if not len(rows):
+        return Difference.of_all(np.zeros((1, 1), dtype=np.float32))
+    top, left = int(rows[0]), int(columns[0])
+    part = grey[top : rows[-1] + 1, left : columns[-1] + 1]
+    values = _standing_out(part - np.float32(paper), noise=0.0, signed=False)
+    return _without_dirt(Difference(values, top, left, (grey.shape[0], grey.shape[1])))
 
 
 def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatArray:
@@ -145,11 +193,12 @@ def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatAr
         return np.zeros_like(difference)
     if not signed:
         # Squares, so that a wide faint shade doesn't outvote a stroke.
-        squares = np.square(difference)
-        lighter = float(squares[difference > 0].sum())
-        if lighter <= float(squares.sum()) - lighter:
+        lighter = float(np.square(np.maximum(difference, np.float32(0.0))).sum())
+        if lighter <= float(np.square(difference).sum()) - lighter:
             difference = -difference
     floor = NOISE_FACTOR / 2 * noise
+    if floor == 0.0:
+        return difference
     return np.where(np.abs(difference) < floor, np.float32(0.0), difference)
 
 
@@ -189,7 +238,7 @@ def _from_uneven_paper(grey: FloatArray) -> FloatArray:
     return lifted
 
 
-def _border(grey: FloatArray) -> FloatArray:
+def _border(grey: Grey) -> Grey:
     """The outermost pixels, a fiftieth of the shorter side wide, as one row."""
     width = max(1, min(grey.shape) // 50)
     if min(grey.shape) <= 2 * width:
@@ -198,16 +247,16 @@ def _border(grey: FloatArray) -> FloatArray:
     return np.concatenate([side.ravel() for side in sides])
 
 
-def normalise(difference: FloatArray) -> Ink:
+def normalise(difference: Difference) -> Ink:
     """Scale the ink's box to fit 20x20 and put its centre of mass at the centre of 28x28.
 
     Args:
-        difference: (h, w) float32 as ``extract_ink`` gives it.
+        difference: as ``extract_ink`` gives it.
 
     Returns:
         (28, 28) uint8; all zeros where there is no ink.
     """
-    box = _ink_box(difference)
+    box = _ink_box(difference.values)
     if box is None:
         return np.zeros((INK_SIZE, INK_SIZE), dtype=np.uint8)
     small = np.maximum(_fit(difference, box), np.float32(0.0))
@@ -230,26 +279,31 @@ def normalise(difference: FloatArray) -> Ink:
     return padded[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
 
 
-def _without_dirt(difference: FloatArray) -> FloatArray:
+def _without_dirt(difference: Difference) -> Difference:
     """The ink without specks and frames, which are looked for only where there may be some."""
-    profiles = difference.max(axis=0), difference.max(axis=1)
+    part = difference.values
+    profiles = part.max(axis=0), part.max(axis=1)
     peak = float(profiles[0].max())
-    if max(difference.shape) <= SMALL_PICTURE or peak <= 0.0:
+    height, width = difference.whole
+    if max(height, width) <= SMALL_PICTURE or peak <= 0.0:
         return difference
     inked = [profile > EDGE_SHARE_SMALL * peak for profile in profiles]
     # A printed line runs from one side of the picture to the other.
-    lined = any(one[0] and one[-1] for one in inked)
-    if not (lined or any(map(_has_gap, inked)) or _has_frame(difference, inked, peak)):
+    lined = any(
+        len(one) == side and one[0] and one[-1]
+        for one, side in zip(inked, (width, height), strict=True)
+    )
+    if not (lined or any(map(_has_gap, inked)) or _has_frame(part, inked, peak)):
         return difference
-    height, width = difference.shape
-    scale = min(1.0, JUDGED_SIZE / max(difference.shape))
+    values = difference.complete()
+    scale = min(1.0, JUDGED_SIZE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(difference).resize(size, Image.Resampling.BOX))
+    small = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
     dirt = specks(small, lined)
     if dirt is None:
         return difference
     mask = Image.fromarray(dirt).resize((width, height), Image.Resampling.NEAREST)
-    return np.where(np.asarray(mask), np.float32(0.0), difference)
+    return Difference.of_all(np.where(np.asarray(mask), np.float32(0.0), values))
 
 
 def _has_gap(inked: npt.NDArray[np.bool_]) -> bool:
@@ -269,24 +323,28 @@ def _has_frame(difference: FloatArray, inked: list[npt.NDArray[np.bool_]], peak:
 
 def _ink_box(difference: FloatArray) -> tuple[int, int, int, int] | None:
     """Left, top, right, bottom (exclusive) of the ink in pixels, or None."""
-    peak = float(difference.max())
+    highest = difference.max(axis=0), difference.max(axis=1)
+    peak = float(highest[0].max())
     if peak <= 0.0:
         return None
-    box = _box_above(difference, EDGE_SHARE_SMALL * peak)
+    box = _box_above(*highest, EDGE_SHARE_SMALL * peak)
     if max(box[2] - box[0], box[3] - box[1]) > LARGE_BOX:
-        box = _box_above(difference, EDGE_SHARE_LARGE * peak)
+        box = _box_above(*highest, EDGE_SHARE_LARGE * peak)
     return box
 
 
-def _box_above(difference: FloatArray, threshold: float) -> tuple[int, int, int, int]:
-    columns = np.flatnonzero(difference.max(axis=0) > threshold)
-    rows = np.flatnonzero(difference.max(axis=1) > threshold)
+def _box_above(
+    of_columns: FloatArray, of_rows: FloatArray, threshold: float
+) -> tuple[int, int, int, int]:
+    columns, rows = np.flatnonzero(of_columns > threshold), np.flatnonzero(of_rows > threshold)
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _fit(difference: FloatArray, box: tuple[int, int, int, int]) -> FloatArray:
+def _fit(difference: Difference, box: tuple[int, int, int, int]) -> FloatArray:
     """The box's ink, and MARGIN around it, at the scale that makes its longer side BOX_SIZE."""
-    left, top, right, bottom = box
+    # In the whole picture: another origin would round the corners of the source box otherwise.
+    left, top = box[0] + difference.left, box[1] + difference.top
+    right, bottom = box[2] + difference.left, box[3] + difference.top
     scale = BOX_SIZE / max(right - left, bottom - top)
     # The shorter side's length isn't a whole number of pixels at this scale. Rounding it would
     # stretch a "1" by up to a sixth, so the source box is rounded instead; the margin holds what
@@ -296,11 +354,14 @@ def _fit(difference: FloatArray, box: tuple[int, int, int, int]) -> FloatArray:
     centre_x, centre_y = (left + right) / 2, (top + bottom) / 2
     half_x, half_y = width / scale / 2, height / scale / 2
     pad = int(np.ceil((MARGIN + 1) / scale)) + 1
-    crop = np.pad(
-        difference[max(0, top - pad) : bottom + pad, max(0, left - pad) : right + pad],
-        pad,
-    )
     offset_x, offset_y = pad - max(0, left - pad), pad - max(0, top - pad)
+    crop = np.zeros((bottom + offset_y + pad, right + offset_x + pad), dtype=np.float32)
+    rows = slice(max(0, box[1] - pad), box[3] + pad)
+    columns = slice(max(0, box[0] - pad), box[2] + pad)
+    part = difference.values[rows, columns]
+    row = rows.start + difference.top + offset_y
+    column = columns.start + difference.left + offset_x
+    crop[row : row + part.shape[0], column : column + part.shape[1]] = part
     source = (
         max(0.0, centre_x - half_x + offset_x),
         max(0.0, centre_y - half_y + offset_y),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.preprocessing import INK_SIZE, normalise
+from inkdigits.preprocessing import INK_SIZE, Difference, normalise
 
 Ink = npt.NDArray[np.uint8]
 
@@ -52,4 +52,4 @@ def halves(ink: Ink) -> Ink | None:
         own = np.flatnonzero((part > FAINT).any(axis=1))
         if not len(own) or own[-1] - own[0] + 1 < LEAST_HEIGHT * height:
             return None
-    return np.stack([normalise(part) for part in parts])
+    return np.stack([normalise(Difference.of_all(part)) for part in parts])
