@@ -159,7 +159,12 @@ def extract_ink(grey: Grey) -> Difference:
             if large or found.any():
                 return Difference.of_all(found)
         if large:
-            return _without_dirt(Difference.of_all(_from_uneven_paper(grey)))
+            lifted = _from_uneven_paper(grey)
+            # Where most of the border is of one shade, paper isn't what hides the ink: the ink
+            # touches the border.
+            if noise > 0.5 * PLAIN_NOISE or lifted.any():
+                return _without_dirt(Difference.of_all(lifted))
+            return Difference.of_all(_standing_out(difference, noise, signed=False))
         if min(grey.shape) >= LEAST_SLOPE:
             level = grey - slope(grey)
             left = 1.4826 * float(np.median(np.abs(_border(level))))
