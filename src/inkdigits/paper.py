@@ -29,6 +29,8 @@ TWO_SHADES = 0.78
 FLAT = 0.05
 # Of the picture's longer side; a marker's stroke is a third of its digit at most.
 WIDEST_STROKE = 0.34
+# The share of each side, at both ends, that doesn't say whether ink is lighter or darker.
+OUTER = 0.13
 # Darker paper is taken for this dark when light is evened out, so that noise isn't blown up.
 DARKEST = 24.0
 GREATEST_GAIN = 3.0
@@ -220,6 +222,9 @@ def extreme(values: Floats, reach: int, of: np.ufunc) -> Floats:
 def _sign(grid: Floats) -> float:
     """Which side of the local median holds more: 1 when it's the lighter one."""
     rest = grid - _ranked(grid, 0.5)
+    # A table beside the paper may have the paper's side of it taken for ink.
+    top, left = (int(side * OUTER) for side in grid.shape)
+    rest = rest[top : len(rest) - top, left : rest.shape[1] - left]
     squares = np.square(rest)
     lighter = float(squares[rest > 0].sum())
     return 1.0 if lighter > float(squares.sum()) - lighter else -1.0
