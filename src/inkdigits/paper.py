@@ -150,13 +150,20 @@ def two_shades(grey: Floats) -> tuple[float, float, float] | None:
     around = np.concatenate(sides)
     corners = float(np.mean([side[end] for side in sides[:2] for end in (0, -1)]))
     light_paper = float(around.mean()) + 2 * corners > 1.5
-    # Beside a stroke paper is half ink, so the border says more.
-    shades = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])[around == light_paper]
-    if 5 * len(shades) < len(around):
-        shades = grey[lighter == light_paper]
-    paper = float(np.median(shades))
-    noise = 1.4826 * float(np.median(np.abs(shades - paper)))
+    # Beside a stroke paper is half ink, so the border says more, where fog doesn't lie on it.
+    outer = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])[around == light_paper]
+    paper, noise = _middle(grey[lighter == light_paper])
+    if 5 * len(outer) >= len(around):
+        at_border, noise_there = _middle(outer)
+        if noise_there <= noise:
+            paper, noise = at_border, noise_there
     return paper, -1.0 if light_paper else 1.0, noise
+
+
+def _middle(shades: Floats) -> tuple[float, float]:
+    """Median, and the deviation of a normal distribution with this median deviation from it."""
+    middle = float(np.median(shades))
+    return middle, 1.4826 * float(np.median(np.abs(shades - middle)))
 
 
 def filled(grey: Floats) -> tuple[float, float, float] | None:
