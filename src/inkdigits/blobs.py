@@ -44,6 +44,9 @@ GREATEST_FALL = 1.8
 LEAST_MEAN = 13.0
 SURE_MEAN = 40.0
 SMALL_SHARE = 0.15
+# From this mean ink on, the picture may be level for this share of the way around.
+DARK_MEAN = 60.0
+DARK_LEVEL = 0.35
 # Shares of the darkest ink down to which a piece reaches, tried in this order.
 LOW_SHARES = (0.22, 0.4, 0.55)
 # Noisier ink than this share of the darkest is smoothed.
@@ -58,6 +61,8 @@ LINE_SHARE_OF_THIRDS = 0.4
 LINE_END = 0.025
 # More pixels of the reduced picture than this are a stroke.
 THICKEST_LINE = 6
+# Bits that lines leave where they cross are smaller than this share of the picture's longer side.
+CROSSING_SHARE = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,7 @@ def written(ink: Floats, relief: Floats) -> Mask | None:
         noise = _noise(ink)
     least = max(LEAST_CONTRAST, NOISE_FACTOR * noise)
     clean = erase_lines(ink, max(0.5 * LEAST_CONTRAST, 0.5 * NOISE_FACTOR * noise))
+    relief = relief - (ink - clean)
     for _ in range(3):
         strong = _strongest(clean)
         if strong < least:
@@ -205,7 +211,9 @@ def specks(ink: Floats, lined: bool) -> Mask | None:
     kept = np.ones(len(blobs), dtype=bool)
     if without is not ink:
         # Where lines cross, bits of them are left.
-        kept &= _two_sided(blobs, ink)
+        kept &= np.maximum(blobs.right - blobs.left, blobs.bottom - blobs.top) >= (
+            CROSSING_SHARE * max(ink.shape)
+        )
     if kept.any():
         kept = _judged(blobs, kept, plain=True)
     if kept.all() and without is ink:
@@ -262,6 +270,9 @@ def _two_sided(blobs: Blobs, relief: Floats) -> Mask:
     for least, share in FALLS:
         two_sided &= np.bincount(piece[fall < least], minlength=n) <= share * pixels
     two_sided &= np.bincount(piece[fall > GREATEST_FALL], minlength=n) <= 0.5 * pixels
+    # Such ink is darker than what light leaves, and may lie across the edge of a shadow.
+    dark = blobs.ink >= DARK_MEAN * blobs.area
+    two_sided |= dark & (np.bincount(piece[fall < 0.5], minlength=n) <= DARK_LEVEL * pixels)
     return two_sided
 
 

@@ -29,6 +29,8 @@ TWO_SHADES = 0.78
 FLAT = 0.05
 # Of the picture's longer side; a marker's stroke is a third of its digit at most.
 WIDEST_STROKE = 0.34
+# The share of each side, at both ends, that doesn't say whether ink is lighter or darker.
+OUTER = 0.13
 # Darker paper is taken for this dark when light is evened out, so that noise isn't blown up.
 DARKEST = 24.0
 GREATEST_GAIN = 3.0
@@ -148,13 +150,20 @@ def two_shades(grey: Floats) -> tuple[float, float, float] | None:
     around = np.concatenate(sides)
     corners = float(np.mean([side[end] for side in sides[:2] for end in (0, -1)]))
     light_paper = float(around.mean()) + 2 * corners > 1.5
-    # Beside a stroke paper is half ink, so the border says more.
-    shades = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])[around == light_paper]
-    if 5 * len(shades) < len(around):
-        shades = grey[lighter == light_paper]
-    paper = float(np.median(shades))
-    noise = 1.4826 * float(np.median(np.abs(shades - paper)))
+    # Beside a stroke paper is half ink, so the border says more, where fog doesn't lie on it.
+    outer = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])[around == light_paper]
+    paper, noise = _middle(grey[lighter == light_paper])
+    if 5 * len(outer) >= len(around):
+        at_border, noise_there = _middle(outer)
+        if noise_there <= noise:
+            paper, noise = at_border, noise_there
     return paper, -1.0 if light_paper else 1.0, noise
+
+
+def _middle(shades: Floats) -> tuple[float, float]:
+    """Median, and the deviation of a normal distribution with this median deviation from it."""
+    middle = float(np.median(shades))
+    return middle, 1.4826 * float(np.median(np.abs(shades - middle)))
 
 
 def filled(grey: Floats) -> tuple[float, float, float] | None:
@@ -220,6 +229,9 @@ def extreme(values: Floats, reach: int, of: np.ufunc) -> Floats:
 def _sign(grid: Floats) -> float:
     """Which side of the local median holds more: 1 when it's the lighter one."""
     rest = grid - _ranked(grid, 0.5)
+    # A table beside the paper may have the paper's side of it taken for ink.
+    top, left = (int(side * OUTER) for side in grid.shape)
+    rest = rest[top : len(rest) - top, left : rest.shape[1] - left]
     squares = np.square(rest)
     lighter = float(squares[rest > 0].sum())
     return 1.0 if lighter > float(squares.sum()) - lighter else -1.0

@@ -322,8 +322,8 @@ def _has_frame(difference: FloatArray, inked: list[npt.NDArray[np.bool_]], peak:
         (int(np.argmax(one)), len(one) - int(np.argmax(one[::-1]))) for one in inked
     )
     box = difference[top:bottom, left:right]
-    edges = (box[1:2], box[-2:-1], box[:, 1:2], box[:, -2:-1])
-    return any(edge.size and float((edge > 0.3 * peak).mean()) > 0.8 for edge in edges)
+    edges = (box[:3].max(0), box[-3:].max(0), box[:, :3].max(1), box[:, -3:].max(1))
+    return any(float((edge > 0.3 * peak).mean()) > 0.8 for edge in edges)
 
 
 def _ink_box(difference: FloatArray) -> tuple[int, int, int, int] | None:
