@@ -159,12 +159,11 @@ def extract_ink(grey: Grey) -> Difference:
             if large or found.any():
                 return Difference.of_all(found)
         if large:
-            lifted = _from_uneven_paper(grey)
-            # Where most of the border is of one shade, paper isn't what hides the ink: the ink
-            # touches the border.
-            if noise > 0.5 * PLAIN_NOISE or lifted.any():
-                return _without_dirt(Difference.of_all(lifted))
-            return Difference.of_all(_standing_out(difference, noise, signed=False))
+            # Where most of the border is of one shade there is nothing uneven about the paper:
+            # the ink touches the border, or a table does, which covers a whole side.
+            if noise <= 0.5 * PLAIN_NOISE and not _covers_a_side(grey, paper):
+                return _without_dirt(Difference.of_all(_standing_out(difference, noise, False)))
+            return _without_dirt(Difference.of_all(_from_uneven_paper(grey)))
         if min(grey.shape) >= LEAST_SLOPE:
             level = grey - slope(grey)
             left = 1.4826 * float(np.median(np.abs(_border(level))))
@@ -212,6 +211,12 @@ def _is_plain(border: FloatArray, paper: float, noise: float) -> bool:
     if noise > PLAIN_NOISE:
         return False
     return float(np.mean(np.abs(border - paper) > PLAIN_SPREAD)) <= PLAIN_EXCEPTIONS
+
+
+def _covers_a_side(grey: FloatArray, paper: float) -> bool:
+    """Whether something of another shade than the paper's lies along most of a side."""
+    sides = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
+    return any(float(np.mean(np.abs(side - paper) > PLAIN_SPREAD)) > 0.9 for side in sides)
 
 
 def _from_uneven_paper(grey: FloatArray) -> FloatArray:
