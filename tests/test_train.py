@@ -258,6 +258,20 @@ def test_without_moving_average_the_weights_themselves_are_kept(splits):
     MNISTClassifier().load_state_dict(weights)
 
 
+def test_run_that_stops_in_its_schedule_leaves_its_latest_weights(splits, result, tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    arguments = (splits.train, splits.validation, CONFIG, CPU)
+    short = fit(*arguments, checkpoint=checkpoint, stop_after=2)
+    assert (short.best_epoch, len(short.history), short.stopped_early) == (2, 2, True)
+    model = MNISTClassifier()
+    model.load_state_dict(short.weights)
+    answers = train.logits(model, splits.validation.inks)
+    loss = torch.nn.functional.cross_entropy(answers, splits.validation.labels)
+    assert float(loss) == pytest.approx(short.history[-1].validation_loss, abs=1e-4)
+    rest = fit(*arguments, checkpoint=checkpoint, resume=True)
+    assert torch.equal(rest.weights["fc2.weight"], result.weights["fc2.weight"])
+
+
 def test_seed_reproduces_a_run_and_another_differs(splits, result):
     one = dataclasses.replace(CONFIG, epochs=1)
     first = fit(splits.train, splits.validation, one, CPU).weights["fc2.weight"]

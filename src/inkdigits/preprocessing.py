@@ -21,7 +21,7 @@ from inkdigits.decoding import DEFAULT_LIMITS, FloatArray, Grey, Limits, Picture
 from inkdigits.paper import filled, find_paper, slope, two_shades
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 
 # Mean and standard deviation of MNIST's 60,000 training pictures, ink scaled to 0-1.
 MEAN = 0.1307

@@ -83,6 +83,7 @@ def train(
     synthesis: SynthesisConfig | None = None,
     initial: Path | None = None,
     teachers: Sequence[Path] = (),
+    stop_after: int | None = None,
     resume: bool = False,
     risk: float = RISK,
     progress: bool = False,
@@ -99,6 +100,7 @@ def train(
             batch.
         initial: weights (``mnist_classifier.pt`` of another run) to start from.
         teachers: weights to learn from, ``mnist_classifier.pt`` of other runs.
+        stop_after: see ``fit``.
         resume: go on from the folder's checkpoint.
         risk: tolerated share of wrong readings among the accepted.
         progress: show a bar while fitting.
@@ -129,6 +131,7 @@ def train(
         initial=first_weights,
         teachers=[network_of(read_weights(path)) for path in teachers],
         checkpoint=folders.run / CHECKPOINT_NAME,
+        stop_after=stop_after,
         resume=resume,
         log_dir=folders.logs,
         progress=progress,

@@ -42,9 +42,9 @@ class FitResult:
         weights: state_dict of the configured network on the CPU, from the epoch with the lowest
             validation loss (accuracy on a few thousand pictures moves in steps too coarse to
             choose by).
-        best_epoch: that epoch, counted from 1.
+        best_epoch: that epoch, counted from 1; the last one after ``stop_after``.
         history: every epoch's figures.
-        stopped_early: ``stop_when`` ended the run before its last epoch.
+        stopped_early: ``stop_when`` or ``stop_after`` ended the run before its last epoch.
     """
 
     weights: dict[str, Tensor]
@@ -166,6 +166,7 @@ def fit(
     progress: bool = False,
     stop_when: Callable[[Epoch], bool] | None = None,
     validate_every: int | None = None,
+    stop_after: int | None = None,
 ) -> FitResult:
     """Train the configured network and return the weights with the lowest validation loss.
 
@@ -187,6 +188,9 @@ def fit(
         validate_every: steps after which, within an epoch too, ``stop_when`` is called with the
             figures so far; where it then ends the run, they stand for that epoch, and the
             checkpoint stays at the epoch before. None validates at the end of epochs only.
+        stop_after: epochs after which the run ends in the middle of its schedule. The weights are
+            then the latest: at such learning rates the validation loss says little about which
+            are the best to go on from.
 
     Raises:
         TrainingError: fewer pictures than a batch, none for a share of it, a loss that is not
@@ -226,7 +230,8 @@ def fit(
             dynamic_ncols=True,
             mininterval=0.5,
         ) as bar:
-            while len(state.history) < config.epochs and not stopped:
+            last = config.epochs if stop_after is None else min(stop_after, config.epochs)
+            while len(state.history) < last and not stopped:
                 figures, stopped = _run_epoch(
                     state, sources, validation, teachers, steps, bar, stop_when, validate_every
                 )
@@ -240,6 +245,8 @@ def fit(
     finally:
         if writer:
             writer.close()
+    if stop_after is not None and stop_after < config.epochs:
+        return FitResult(state.weights(), len(state.history), state.history, stopped_early=True)
     return FitResult(state.best_weights, state.best_epoch, state.history, stopped)
 
 

@@ -124,6 +124,12 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True)
 @click.option(
+    "--stop-after",
+    type=click.IntRange(min=1),
+    help="End after so many epochs, in the middle of the schedule, for another run to go on from "
+    "(--init).  [default: all]",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=8),
     default=256,
@@ -199,6 +205,7 @@ def train(
     logs: Path,
     network: Any,
     epochs: int,
+    stop_after: int | None,
     batch_size: int,
     synthetic: int,
     learning_rate: float,
@@ -256,6 +263,7 @@ def train(
             else None,
             initial=initial,
             teachers=teachers,
+            stop_after=stop_after,
             resume=resume,
             risk=risk,
             progress=not as_json,

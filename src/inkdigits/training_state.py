@@ -183,10 +183,14 @@ class TrainingState:
         self.history.append(figures)
         if figures.validation_loss < self.best_loss:
             self.best_loss, self.best_epoch = figures.validation_loss, figures.epoch
-            self.best_weights = {
-                name: value.detach().to("cpu", copy=True).contiguous()
-                for name, value in self.evaluated.state_dict().items()
-            }
+            self.best_weights = self.weights()
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy, on the CPU, of the weights that are validated."""
+        return {
+            name: value.detach().to("cpu", copy=True).contiguous()
+            for name, value in self.evaluated.state_dict().items()
+        }
 
     def save(self, path: Path) -> None:
         """Write all of it, to a temporary name first."""
