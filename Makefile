@@ -42,9 +42,10 @@ test: lint
 	$(BIN)/python -m pytest
 
 train: $(VENV)/.installed
-	$(BIN)/inkdigits train --data $(DATA) --out saved_models/first
+	$(BIN)/inkdigits train --data $(DATA) --out saved_models/first --synthetic 100000 \
+	  --epochs 48 --stop-after 27 --learning-rate 0.003 --augmentation 0.8
 	$(BIN)/inkdigits train --data $(DATA) --init saved_models/first/mnist_classifier.pt \
-	  --augmentation 0.6 --epochs 24 --learning-rate 0.001
+	  --synthetic 100000 --seed 1 --epochs 14 --learning-rate 0.0015 --augmentation 0.6
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA)
