@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inkdigits.blobs import specks, written
 from inkdigits.decoding import DEFAULT_LIMITS, FloatArray, Grey, Limits, Picture, read_grey
 from inkdigits.paper import filled, find_paper, slope, two_shades
+from inkdigits.written import specks, written
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
 PREPROCESSING_VERSION = 2
@@ -50,7 +50,7 @@ SMALL_PICTURE = 40
 # Paper of one shade: the border's noise, and how much of it may be how far from its median.
 PLAIN_NOISE = 1.0
 PLAIN_SPREAD = 8.0
-PLAIN_EXCEPTIONS = 0.02
+PLAIN_EXCEPTIONS = 0.04
 # The smallest side on which a gradient of light can be told from a stroke, and what share of the
 # border's noise may be left once it's removed.
 LEAST_SLOPE = 20

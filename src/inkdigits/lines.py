@@ -1,0 +1,136 @@
+"""Printed lines of ruled and squared paper, found and taken out where no stroke crosses them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+# Slopes that are looked for, in pixels across per pixel along.
+SLOPES = np.tan(np.radians(np.arange(-9.0, 9.1, 0.75)))
+# A line is seen on at least this share of its way across the picture...
+LINE_SHARE = 0.6
+# ... and of each third of it, and in this share of it at both ends.
+LINE_SHARE_OF_THIRDS = 0.4
+LINE_END = 0.025
+# More pixels of the reduced picture than this are a stroke.
+THICKEST_LINE = 6
+# More lines than this aren't looked for.
+MOST_LINES = 40
+
+
+def erase_lines(ink: Floats, threshold: float) -> Floats:
+    """Take out thin straight lines that run across the whole picture, but not what crosses them.
+
+    Args:
+        ink: (H, W) float32.
+        threshold: what counts as ink at all.
+
+    Returns:
+        (H, W) float32, a copy where there was a line; the same array otherwise.
+    """
+    mask = ink > threshold
+    across, down = _lines(mask), _lines(mask.T)
+    if not across and not down:
+        return ink
+    result = ink.copy()
+    for lines, others, turned in ((across, down, False), (down, across, True)):
+        # What crosses a line is a stroke, unless it's another line.
+        strokes = ink.copy()
+        for row, slope in others:
+            _band(strokes.T if not turned else strokes, row, slope, 3)
+        for row, slope in lines:
+            if turned:
+                _erase(result.T, ink.T, strokes.T, row, slope, threshold)
+            else:
+                _erase(result, ink, strokes, row, slope, threshold)
+    return result
+
+
+def _band(ink: Floats, row: float, slope: float, reach: int) -> None:
+    """Empty the pixels of a line and ``reach`` to both sides of it, in place."""
+    columns = np.arange(ink.shape[1])
+    places = np.rint(row + slope * columns).astype(np.int64)
+    for step in range(-reach, reach + 1):
+        there = (places + step >= 0) & (places + step < len(ink))
+        ink[places[there] + step, columns[there]] = 0
+
+
+def _lines(mask: Mask) -> list[tuple[float, float]]:
+    """Row at the left side, and slope, of each line that runs from left to right."""
+    height, width = mask.shape
+    # Solid areas are no lines: a line's pixel has paper close above and below.
+    thin = mask.copy()
+    reach = max(3, round(0.03 * height))
+    below, above = np.zeros_like(mask), np.zeros_like(mask)
+    below[:-reach] = mask[reach:]
+    above[reach:] = mask[:-reach]
+    thin &= ~(below & above)
+    rows, columns = np.nonzero(thin)
+    if len(rows) < LINE_SHARE * width:
+        return []
+    margin = int(np.ceil(SLOPES[-1] * width)) + 1
+    bins = height + 2 * margin + 1
+    offsets = np.rint(rows - SLOPES[:, np.newaxis] * columns).astype(np.int64) + margin
+    keys = offsets + (np.arange(len(SLOPES)) * bins)[:, np.newaxis]
+    thirds = np.minimum(3 * columns // width, 2)
+    counts = np.stack(
+        [
+            np.bincount(keys[:, thirds == third].ravel(), minlength=bins * len(SLOPES))
+            for third in range(3)
+        ]
+    ).reshape(3, len(SLOPES), bins)
+    # A line may jump between two neighbouring offsets by rounding.
+    pairs = counts.copy()
+    pairs[..., :-1] += counts[..., 1:]
+    share = pairs.sum(axis=0) / width
+    good = (share >= LINE_SHARE) & (pairs.min(axis=0) >= LINE_SHARE_OF_THIRDS * width / 3)
+    end = max(2, round(LINE_END * width))
+    for at_end in (columns < end, columns >= width - end):
+        hits = np.bincount(keys[:, at_end].ravel(), minlength=bins * len(SLOPES))
+        hits = hits.reshape(share.shape)
+        hits[:, :-1] += hits[:, 1:].copy()
+        good &= hits > 0
+    lines: list[tuple[float, float]] = []
+    while good.any() and len(lines) < MOST_LINES:
+        slope, at = np.unravel_index(int(np.argmax(np.where(good, share, 0))), share.shape)
+        lines.append((float(at - margin) + 0.5, float(SLOPES[slope])))
+        # What the same line gives at neighbouring slopes and rows.
+        middle = lines[-1][0] + lines[-1][1] * width / 2
+        others = np.arange(bins) - margin + SLOPES[:, np.newaxis] * width / 2
+        good &= np.abs(others - middle) > 3
+    return lines
+
+
+def _erase(
+    changed: Floats, ink: Floats, strokes: Floats, row: float, slope: float, threshold: float
+) -> None:
+    height, width = ink.shape
+    columns = np.arange(width)
+    reach = THICKEST_LINE + 2
+    steps = np.arange(-reach, reach + 1)
+    places = np.rint(row + slope * columns).astype(np.int64) + steps[:, np.newaxis]
+    inside = (places >= 0) & (places < height)
+    at = np.clip(places, 0, height - 1)
+    # Across the line, by the median along it: strokes and other lines don't show.
+    profile = np.median(np.where(inside, ink[at, columns], np.float32(0.0)), axis=1)
+    up = down = reach - 2 + int(np.argmax(profile[reach - 2 : reach + 3]))
+    level = float(profile[up])
+    while up > 1 and profile[up - 1] > max(0.2 * level, 0.5 * threshold):
+        up -= 1
+    while down < 2 * reach - 1 and profile[down + 1] > max(0.2 * level, 0.5 * threshold):
+        down += 1
+    if down - up >= THICKEST_LINE:
+        return
+    band = np.where(inside, strokes[at, columns], np.float32(0.0))
+    crossed = np.maximum(band[up - 2 if up > 1 else 0], band[min(down + 2, 2 * reach)])
+    kept = (crossed > 0.6 * level) | (band[up : down + 1].max(axis=0) > 1.7 * level + threshold)
+    kept[1:] |= kept[:-1].copy()
+    kept[:-1] |= kept[1:].copy()
+    for step in range(up - 1, down + 2):
+        there = inside[step] & ~kept
+        changed[places[step][there], columns[there]] = 0
