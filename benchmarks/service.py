@@ -12,10 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE_S = 120
+# A state of /proc/net/tcp.
+LISTENING = "0A"
 
 
 class Service:
@@ -31,9 +33,39 @@ class Service:
         self.process, self.port, self.log = process, port, log
 
     def workers(self) -> list[int]:
-        """Process ids of the workers that there are now."""
+        """Process ids of the workers that there are now, of two or more.
+
+        A worker has one listening socket. The process that tries a new model has its parent's.
+        """
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return sorted(map(int, task.read_text().split()))
+        children = map(int, task.read_text().split())
+        return sorted(pid for pid in children if self._listeners(pid) == 1)
+
+    def connections(self, pid: int) -> set[int]:
+        """The clients' ports of the connections that a process has taken up."""
+        return {remote for remote, state in self._sockets(pid) if state != LISTENING}
+
+    def _listeners(self, pid: int) -> int:
+        return sum(state == LISTENING for _, state in self._sockets(pid))
+
+    def _sockets(self, pid: int) -> list[tuple[int, str]]:
+        """The other end's port, and the state, of a process's sockets on the service's port."""
+        inodes = set()
+        try:
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    target = str(link.readlink())
+                    if target.startswith("socket:["):
+                        inodes.add(target[8:-1])
+            lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+        except (FileNotFoundError, ProcessLookupError):
+            return []  # it has ended
+        rows = [line.split() for line in lines]
+        return [
+            (int(row[2].partition(":")[2], 16), row[3])
+            for row in rows
+            if row[9] in inodes and int(row[1].partition(":")[2], 16) == self.port
+        ]
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -52,8 +84,8 @@ class Service:
         raise SystemExit("the service isn't ready")
 
     def logged(self, message: str) -> int:
-        """How many lines of the log have a message."""
-        return self.log.read_text(errors="replace").count(f'"message": "{message}"')
+        """How many lines of the log have a message that begins so."""
+        return self.log.read_text(errors="replace").count(f'"message": "{message}')
 
     def hang_up(self) -> None:
         """Have it take up what is at MODEL_PATH."""

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import warnings
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -83,8 +84,10 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Pillow describes every chunk of every file at DEBUG, which would be a picture in the log.
-    logging.getLogger("PIL").setLevel(logging.INFO)
+    # Pillow describes every chunk of every file at DEBUG, which would be a picture in the log, and
+    # complains of damaged files as of errors here, where whoever sent one is told anyway.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     # Alembic introduces itself at INFO whenever the log's schema is looked at.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.captureWarnings(True)
