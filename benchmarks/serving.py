@@ -26,6 +26,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -270,6 +271,8 @@ def main() -> None:
         raise SystemExit("nobody was measured")
     judged = verdicts.judge(results, {n: one.group for n, one in contest.contenders.items()})
     print("\n" + report.table(results, contest.contenders))
+    costs = [at["client_cpu_us"] for one in results.values() for at in one["loads"].values()]
+    print(f"\nwrk took {statistics.median(costs):.0f} microseconds of CPU a request in the median")
     print("\n" + report.list_of(judged))
     machine = hardware()
     rounds = max(one["rounds"] for one in results.values())
@@ -290,8 +293,8 @@ def main() -> None:
         options.json.write_text(json.dumps(content, indent=2) + "\n")
     if options.chart:
         caption = (
-            f"{len(cores)} cores of {machine['cpu']}, medians of {rounds} rounds of "
-            f"{options.seconds} s, load included"
+            f"{len(cores)} cores of {machine['cpu']}, which the load's client shares; "
+            f"medians of {rounds} x {options.seconds} s"
         )
         report.draw(results, contest.contenders, caption, options.chart)
     if not all(one.is_met for one in judged):

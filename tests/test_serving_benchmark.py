@@ -40,6 +40,7 @@ def one_round(*rates: float, p99: float = 9.0, failed: int = 0, wrong: int = 0, 
             "p95": 2.0,
             "p99": p99,
             "max": 20.0,
+            "client_cpu_us": 30.0,
             "requests": int(rate),
             "failed": failed,
             "failures": {},
@@ -306,6 +307,7 @@ def test_round_against_our_own_service_is_measured_and_checked(start, some_pictu
         memory = server.memory_mb()
     assert found["failed"] == 0
     assert found["requests_per_second"] > 0
+    assert found["client_cpu_us"] > 0
     assert 0 < found["p50"] <= found["p95"] <= found["p99"] <= found["max"]
     assert mistaken["failures"] == {"wrong": mistaken["requests"]}
     assert mistaken["requests_per_second"] == 0
