@@ -26,6 +26,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -232,6 +233,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of a second a load")
     parser.add_argument("--add", action="store_true", help="more rounds to those in --json")
     parser.add_argument("--install-only", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="the main figures for a document")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--chart", type=Path, nargs="*", default=[], help="PNG files to draw")
     options = parser.parse_args(arguments)
@@ -269,8 +271,12 @@ def main() -> None:
     if not results:
         raise SystemExit("nobody was measured")
     judged = verdicts.judge(results, {n: one.group for n, one in contest.contenders.items()})
-    print("\n" + report.table(results, contest.contenders))
+    print("\n" + report.table(results))
+    costs = [at["client_cpu_us"] for one in results.values() for at in one["loads"].values()]
+    print(f"\nwrk took {statistics.median(costs):.0f} microseconds of CPU a request in the median")
     print("\n" + report.list_of(judged))
+    if options.markdown:
+        print("\n" + report.markdown(results))
     machine = hardware()
     rounds = max(one["rounds"] for one in results.values())
     if options.json:
@@ -290,10 +296,10 @@ def main() -> None:
         options.json.write_text(json.dumps(content, indent=2) + "\n")
     if options.chart:
         caption = (
-            f"{len(cores)} cores of {machine['cpu']}, medians of {rounds} rounds of "
-            f"{options.seconds} s, load included"
+            f"{len(cores)} cores of {machine['cpu']}, which the load's client shares; "
+            f"medians of {rounds} x {options.seconds} s"
         )
-        report.draw(results, contest.contenders, caption, options.chart)
+        report.draw(results, caption, options.chart)
     if not all(one.is_met for one in judged):
         raise SystemExit(1)
 

@@ -40,6 +40,7 @@ def one_round(*rates: float, p99: float = 9.0, failed: int = 0, wrong: int = 0, 
             "p95": 2.0,
             "p99": p99,
             "max": 20.0,
+            "client_cpu_us": 30.0,
             "requests": int(rate),
             "failed": failed,
             "failures": {},
@@ -172,7 +173,11 @@ def test_strongest_peers_are_so_over_all_loads():
 
 def test_table_and_chart_show_ours_first_and_the_floor_last(tmp_path):
     results = {
-        name: {**verdicts.medians([one_round(*rates)]), "site_packages_mb": 123.4}
+        name: {
+            **verdicts.medians([one_round(*rates)]),
+            "group": EVERY[name].group,
+            "site_packages_mb": 123.4,
+        }
         for name, rates in {
             "floor": (4000, 5000, 6000),
             "demo": (1, 2, 3),
@@ -180,12 +185,15 @@ def test_table_and_chart_show_ours_first_and_the_floor_last(tmp_path):
             "inkdigits": (1234, 2000, 3000),
         }.items()
     }
-    assert report.in_order(results, EVERY) == ["inkdigits", "fastapi", "demo", "floor"]
-    text = report.table(results, EVERY)
+    assert report.in_order(results) == ["inkdigits", "fastapi", "demo", "floor"]
+    text = report.table(results)
     assert len(text.splitlines()) == 2 + 3 * 4
     assert re.search(r"inkdigits +1 +1,234 +1\.0 +2\.0 +9\.0 +0 +150 +0\.50 +123", text)
+    lines = report.markdown(results).splitlines()
+    assert lines[2] == "| **inkdigits** | 1,234/s | 2,000/s | 3,000/s | 9.0 ms | 150 MB | 0.50 s |"
+    assert len(lines) == 2 + 4
     charts = [tmp_path / "a.png", tmp_path / "b" / "c.png"]
-    report.draw(results, EVERY, "nothing real", charts)
+    report.draw(results, "nothing real", charts)
     with Image.open(charts[0]) as one, Image.open(charts[1]) as other:
         assert one.size == other.size
 
@@ -306,6 +314,7 @@ def test_round_against_our_own_service_is_measured_and_checked(start, some_pictu
         memory = server.memory_mb()
     assert found["failed"] == 0
     assert found["requests_per_second"] > 0
+    assert found["client_cpu_us"] > 0
     assert 0 < found["p50"] <= found["p95"] <= found["p99"] <= found["max"]
     assert mistaken["failures"] == {"wrong": mistaken["requests"]}
     assert mistaken["requests_per_second"] == 0

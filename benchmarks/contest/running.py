@@ -201,7 +201,7 @@ class Server:
     def _end(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
+            self._process.wait(5)
         # What doesn't stop when asked, and what it left behind, which we have adopted.
         while below := list(self._pids()):
             for pid in below:

@@ -46,7 +46,7 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
     loads = {
         level: {
             name: median(run["loads"][level][name] for run in runs)
-            for name in ("requests_per_second", "p50", "p95", "p99")
+            for name in ("requests_per_second", "p50", "p95", "p99", "client_cpu_us")
         }
         for level in runs[0]["loads"]
     }
