@@ -8,10 +8,11 @@ nothing to wait for, and the answers have been quick of late.
 
 from __future__ import annotations
 
-import array
+import fcntl
 import re
 import socket
 import sys
+import termios
 from typing import Final
 
 QUICK_S: Final = 0.025
@@ -27,8 +28,7 @@ MOST_BYTES: Final = 65536
 _START = b"POST /predict HTTP/1.1\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r\n", re.IGNORECASE)
 # Several pictures take longer, and an explanation is too long an answer to be sent at once.
-_SLOW = (b'"images"', b'"explain"')
-_CAN_TELL = sys.platform == "linux"
+_SLOW = re.compile(rb'"(?:images|explain)"')
 
 
 class Pace:
@@ -56,7 +56,7 @@ def is_whole(connection: socket.socket) -> bool:
     Args:
         connection: to a client; plain TCP.
     """
-    if not _CAN_TELL:
+    if sys.platform != "linux":
         return False
     try:
         here = connection.recv(MOST_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -66,16 +66,8 @@ def is_whole(connection: socket.socket) -> bool:
         return False
     end = here.find(b"\r\n\r\n")
     length = _LENGTH.search(here, 0, end + 2)
-    if length is None or len(here) != end + 4 + int(length[1]) or any(w in here for w in _SLOW):
+    if length is None or len(here) != end + 4 + int(length[1]) or _SLOW.search(here):
         return False
-    return _unsent(connection) == 0
-
-
-def _unsent(connection: socket.socket) -> int:
-    """Bytes that were sent and that the client's side hasn't acknowledged (``man 7 tcp``)."""
-    import fcntl
-    import termios
-
-    count = array.array("i", [0])
-    fcntl.ioctl(connection, termios.TIOCOUTQ, count)
-    return count[0]
+    # Bytes that were sent and that the client's side hasn't acknowledged (man 7 tcp).
+    unsent = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
+    return unsent == bytes(4)
