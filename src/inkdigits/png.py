@@ -141,6 +141,11 @@ def _read_columns(
         parts.append(slice(colours, channels))
     found: list[Bytes | int] = []
     for part in parts:
+        if part.stop == part.start + 1 and not varies[part.start]:
+            constant = _constant(pixels[:, 0, part.start], filters)
+            if constant is not None:
+                found.append(constant)
+                continue
         kept = pixels[:, :, part] if any(varies[part]) else pixels[:, :1, part]
         image = _unfilter(kept, filters)
         values = np.asarray(image)
@@ -157,6 +162,19 @@ def _read_columns(
             whole[:, columns] = shades[:, 1:]
             found.append(whole)
     return found[0], found[1] if has_alpha else 255
+
+
+def _constant(column: Bytes, filters: Bytes) -> int | None:
+    """The value of a channel whose residuals are 0 but for column 0, if it has only one.
+
+    Then a row's filter has a residual of its own for each value (section 9.2 of the
+    specification).
+    """
+    value = int(column[0])
+    expected = np.array([value, value, 0, value - value // 2, 0], np.uint8)[filters]
+    expected[0] = value
+    is_foretold = value == 0 or (filters[0] in (_SUB, _PAETH) and filters.all())
+    return value if is_foretold and np.array_equal(column, expected) else None
 
 
 def _is_grey(residuals: Bytes) -> bool:

@@ -10,6 +10,7 @@ centre of 28x28. So a digit of MNIST comes out as itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -61,7 +62,7 @@ JUDGED_SIZE = 128
 Ink: TypeAlias = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Difference:
     """How far the pixels of a picture's part are from the paper; around it there is only paper.
 
@@ -82,6 +83,11 @@ class Difference:
     def of_all(cls, values: FloatArray) -> Difference:
         """Of a picture in which nothing is left out."""
         return cls(values, 0, 0, (values.shape[0], values.shape[1]))
+
+    @cached_property
+    def profiles(self) -> tuple[FloatArray, FloatArray]:
+        """The darkest ink of each column and of each row of the part."""
+        return self.values.max(axis=0), self.values.max(axis=1)
 
     def complete(self) -> FloatArray:
         """Of all pixels of the picture."""
@@ -175,12 +181,13 @@ def extract_ink(grey: Grey) -> Difference:
 def _from_clean_paper(grey: Grey, paper: np.uint8 | np.float32) -> Difference:
     """As ``extract_ink``, where the border is of one shade: most of the picture is left out."""
     differs = grey != paper
-    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    columns = np.flatnonzero(np.logical_or.reduce(differs, axis=0))
+    rows = np.flatnonzero(np.logical_or.reduce(differs, axis=1))
     if not len(rows):
         return Difference.of_all(np.zeros((1, 1), dtype=np.float32))
     top, left = int(rows[0]), int(columns[0])
     part = grey[top : rows[-1] + 1, left : columns[-1] + 1]
-    values = _standing_out(part - np.float32(paper), noise=0.0, signed=False)
+    values = _standing_out(part.astype(np.float32) - np.float32(paper), noise=0.0, signed=False)
     return _without_dirt(Difference(values, top, left, (grey.shape[0], grey.shape[1])))
 
 
@@ -192,13 +199,14 @@ def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatAr
         noise: the paper's deviation.
         signed: whether ink is positive already.
     """
-    strongest = float(max(difference.max(), 0.0 if signed else -difference.min()))
+    highest, lowest = float(difference.max()), float(difference.min())
+    strongest = max(highest, 0.0 if signed else -lowest)
     if strongest < max(MIN_CONTRAST, NOISE_FACTOR * noise):
         return np.zeros_like(difference)
-    if not signed:
+    if not signed and lowest < 0.0:
         # Squares, so that a wide faint shade doesn't outvote a stroke.
         lighter = float(np.square(np.maximum(difference, np.float32(0.0))).sum())
-        if lighter <= float(np.square(difference).sum()) - lighter:
+        if highest <= 0.0 or lighter <= float(np.square(difference).sum()) - lighter:
             difference = -difference
     floor = NOISE_FACTOR / 2 * noise
     if floor == 0.0:
@@ -266,7 +274,7 @@ def normalise(difference: Difference) -> Ink:
     Returns:
         (28, 28) uint8; all zeros where there is no ink.
     """
-    box = _ink_box(difference.values)
+    box = _ink_box(difference)
     if box is None:
         return np.zeros((INK_SIZE, INK_SIZE), dtype=np.uint8)
     small = np.maximum(_fit(difference, box), np.float32(0.0))
@@ -291,19 +299,17 @@ def normalise(difference: Difference) -> Ink:
 
 def _without_dirt(difference: Difference) -> Difference:
     """The ink without specks and frames, which are looked for only where there may be some."""
-    part = difference.values
-    profiles = part.max(axis=0), part.max(axis=1)
-    peak = float(profiles[0].max())
+    peak = float(difference.profiles[0].max())
     height, width = difference.whole
     if max(height, width) <= SMALL_PICTURE or peak <= 0.0:
         return difference
-    inked = [profile > EDGE_SHARE_SMALL * peak for profile in profiles]
+    inked = [profile > EDGE_SHARE_SMALL * peak for profile in difference.profiles]
     # A printed line runs from one side of the picture to the other.
     lined = any(
         len(one) == side and one[0] and one[-1]
         for one, side in zip(inked, (width, height), strict=True)
     )
-    if not (lined or any(map(_has_gap, inked)) or _has_frame(part, inked, peak)):
+    if not (lined or any(map(_has_gap, inked)) or _has_frame(difference.values, inked, peak)):
         return difference
     values = difference.complete()
     scale = min(1.0, JUDGED_SIZE / max(height, width))
@@ -331,15 +337,14 @@ def _has_frame(difference: FloatArray, inked: list[npt.NDArray[np.bool_]], peak:
     return any(float((edge > 0.3 * peak).mean()) > 0.8 for edge in edges)
 
 
-def _ink_box(difference: FloatArray) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom (exclusive) of the ink in pixels, or None."""
-    highest = difference.max(axis=0), difference.max(axis=1)
-    peak = float(highest[0].max())
+def _ink_box(difference: Difference) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom (exclusive) of the ink in the part's pixels, or None."""
+    peak = float(difference.profiles[0].max())
     if peak <= 0.0:
         return None
-    box = _box_above(*highest, EDGE_SHARE_SMALL * peak)
+    box = _box_above(*difference.profiles, EDGE_SHARE_SMALL * peak)
     if max(box[2] - box[0], box[3] - box[1]) > LARGE_BOX:
-        box = _box_above(*highest, EDGE_SHARE_LARGE * peak)
+        box = _box_above(*difference.profiles, EDGE_SHARE_LARGE * peak)
     return box
 
 

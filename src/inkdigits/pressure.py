@@ -46,12 +46,14 @@ class Turn:
         is_refused: whether there was no room for it.
         started: when a thread took it up; None while it waits.
         is_reading: whether it may still be arriving.
+        is_short: whether all of it was here when it was looked at, and nothing else is needed.
     """
 
     arrived: float
     is_refused: bool = False
     started: float | None = None
     is_reading: bool = True
+    is_short: bool = False
 
     @property
     def waited(self) -> float:

@@ -9,6 +9,7 @@
 - Where a request is refused without being read to its end, the answer says that the connection
   closes: Gunicorn closes it too, but having promised to keep it.
 - A worker that stops takes the connections that the kernel has accepted for it along.
+- A short request that needn't wait for anything is answered by the main loop (``at_once``).
 
 It rests on what Gunicorn 27 does inside; ``pyproject.toml`` pins that. Stock Gunicorn lets every
 connection wait, gives a silent one a thread for 5 seconds, and waits for a closing client in its
@@ -28,6 +29,7 @@ from typing import Any, Final
 from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from inkdigits.at_once import Pace, is_whole
 from inkdigits.pressure import Turn, is_gone, set_turn
 
 REFUSING_THREADS: Final = 2
@@ -84,6 +86,19 @@ def _is_unread(reader: Any) -> bool:
     return isinstance(reader, ChunkedReader) and reader.parser is not None
 
 
+class _Done:
+    """Stands for the future of what was done at once."""
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    def cancelled(self) -> bool:
+        return False
+
+    def result(self) -> Any:
+        return self._result
+
+
 class BoundedWorker(ThreadWorker):  # type: ignore[misc]
     """One worker process; see the module."""
 
@@ -95,6 +110,10 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         # Socket → when its time is up, and bytes read from it since; the oldest comes first.
         self._lingering: dict[socket.socket, tuple[float, int]] = {}
         self._next_sweep = 0.0
+        self._pace = Pace()
+        # When the main loop last looked, and what it has answered itself since.
+        self._polled = 0.0
+        self._answered = 0
 
     def load_wsgi(self) -> None:
         """Load the application, and with it what bounds this worker."""
@@ -104,6 +123,20 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         self._most = self.cfg.threads + self.app.settings.queue
         self.wsgi = _closing_if_unread(self.app.wsgi())
         self._refusers = futures.ThreadPoolExecutor(REFUSING_THREADS, "refuser")
+        settings = self.app.settings
+        self._may_hurry = not (self.cfg.is_ssl or settings.keeps_log or settings.model_url)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """As Gunicorn's; what is ready came, as far as one can tell, when it was looked for."""
+        try:
+            events = self.poller.select(timeout)
+            self._polled = time.perf_counter()
+            self._answered = 0
+            for key, _ in events:
+                key.data(key.fileobj)
+        except OSError as error:
+            if error.errno != errno.EINTR:
+                raise
 
     # Connections
 
@@ -175,9 +208,17 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
 
     def enqueue_req(self, conn: Any) -> None:
         """Give a request to a thread, or to those that refuse."""
-        turn = conn.turn = Turn(time.perf_counter(), is_refused=self._engaged >= self._most)
-        if not turn.is_refused:
+        # What was answered at once waited as long as this one did.
+        is_refused = self._engaged + self._answered >= self._most
+        turn = conn.turn = Turn(self._polled, is_refused)
+        if not is_refused:
             self._engaged += 1
+            turn.is_short = self._may_hurry and is_whole(conn.sock)
+            if turn.is_short and self._pace.is_quick:
+                self._answered += 1
+                self._turns[conn] = turn
+                self.finish_request(conn, _Done(self.handle(conn)))
+                return
             future = self.tpool.submit(self.handle, conn)
         elif self._refusing < _MAX_REFUSING:
             self._refusing += 1
@@ -206,8 +247,12 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Go on with a connection after its request; in the main loop."""
-        del self._turns[conn]
-        if conn.turn.is_refused:
+        turn = self._turns.pop(conn)
+        if turn.is_short and turn.started is not None:
+            # Threads take their turns at the interpreter, so each seems slow for all of them.
+            at_work = max(1, min(self._engaged, self.cfg.threads))
+            self._pace.saw((time.perf_counter() - turn.started) / at_work)
+        if turn.is_refused:
             self._refusing -= 1
         else:
             self._engaged -= 1
