@@ -127,10 +127,12 @@ def _erase(
     if down - up >= THICKEST_LINE:
         return
     band = np.where(inside, strokes[at, columns], np.float32(0.0))
-    crossed = np.maximum(band[up - 2 if up > 1 else 0], band[min(down + 2, 2 * reach)])
+    crossed = np.maximum(band[max(up - 2, 0)], band[min(down + 2, 2 * reach)])
     kept = (crossed > 0.6 * level) | (band[up : down + 1].max(axis=0) > 1.7 * level + threshold)
     kept[1:] |= kept[:-1].copy()
     kept[:-1] |= kept[1:].copy()
-    for step in range(up - 1, down + 2):
+    # A slope between two of those looked for leaves a thick line's rim.
+    rim = 1 if down - up < 2 else 2
+    for step in range(max(up - rim, 0), min(down + rim, 2 * reach) + 1):
         there = inside[step] & ~kept
         changed[places[step][there], columns[there]] = 0
