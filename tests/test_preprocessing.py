@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from inkdigits import preprocessing
 from inkdigits.decoding import Limits
@@ -325,3 +325,113 @@ def test_standardised_ink_has_the_mean_and_deviation_removed():
     assert batch.dtype == np.float32
     assert batch[0, 0, 0, 0] == pytest.approx(-0.1307 / 0.3081)
     assert batch[1, 0, 0, 0] == pytest.approx((1 - 0.1307) / 0.3081)
+
+
+def photo_of(ink: Image.Image, light: np.ndarray, noise: float = 3.0, paper: float = 235.0):
+    """A 7 in black on white, as a photo of (200, 200) in that light."""
+    covered = 1 - np.asarray(ink, dtype=float) / 255
+    surface = (paper * (1 - covered) + 40 * covered) * light
+    surface += np.random.default_rng(5).normal(0, noise, surface.shape)
+    return np.clip(np.rint(surface), 0, 255).astype(np.uint8)
+
+
+def gradient() -> np.ndarray:
+    return np.add.outer(np.linspace(0.45, 0.7, 200), np.linspace(0, 0.3, 200))
+
+
+def vignette() -> np.ndarray:
+    place = np.square(np.linspace(-1, 1, 200))
+    return 1 - 0.3 * np.add.outer(place, place)
+
+
+def shadow() -> np.ndarray:
+    light = np.ones((200, 200))
+    light[:, 120:] = 0.55
+    return light
+
+
+LIGHTS = {"gradient": gradient, "vignette": vignette, "shadow": shadow}
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_photo_in_uneven_light_is_read(reference, light):
+    picture = photo_of(seven(), LIGHTS[light]())
+    assert difference_but_for_a_pixel(preprocess(picture), reference) < 8
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_light_alone_is_blank(light):
+    white = Image.new("L", (200, 200), 255)
+    for noise in (0.0, 1.5, 4.0):
+        assert not preprocess(photo_of(white, LIGHTS[light](), noise)).any()
+
+
+def ruled(image: Image.Image, squared: bool) -> Image.Image:
+    lines = Image.new("L", image.size, 255)
+    draw = ImageDraw.Draw(lines)
+    for at in range(17, 200, 33):
+        draw.line([(0, at), (200, at + 3)], fill=150, width=2)
+        if squared:
+            draw.line([(at, 0), (at - 3, 200)], fill=150, width=2)
+    return ImageChops.darker(lines, image)
+
+
+@pytest.mark.parametrize("squared", [False, True], ids=["ruled", "squared"])
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_printed_lines_are_not_read(reference, squared, noise):
+    light = np.ones((200, 200)) if noise == 0.0 else gradient()
+    white = ruled(Image.new("L", (200, 200), 255), squared)
+    assert not preprocess(photo_of(white, light, noise)).any()
+    picture = photo_of(ruled(seven(), squared), light, noise)
+    assert difference_but_for_a_pixel(preprocess(picture), reference) < 12
+
+
+def test_specks_and_a_frame_do_not_move_the_digit(reference):
+    dirty = seven()
+    draw = ImageDraw.Draw(dirty)
+    draw.rectangle([12, 10, 188, 190], outline=60, width=2)
+    for place in [(3, 4), (195, 30), (30, 180), (150, 20)]:
+        draw.ellipse([*place, place[0] + 2, place[1] + 2], fill=0)
+    assert difference(preprocess(dirty), reference) < 2
+
+
+def test_two_digits_stay_two():
+    page = Image.new("L", (400, 200), 255)
+    page.paste(seven(), (0, 0))
+    page.paste(seven(), (190, 0))
+    ink = preprocess(page)
+    assert (ink.max(axis=0) > 100).any()
+    assert np.count_nonzero(np.diff((ink.max(axis=0) > 60).astype(int)) == 1) == 2
+
+
+@pytest.mark.parametrize("size", [8, 16, 100])
+@pytest.mark.parametrize("light_on_dark", [False, True])
+def test_digit_that_fills_the_picture_keeps_its_polarity(size, light_on_dark):
+    grid = np.zeros((8, 8), np.uint8)
+    grid[0] = grid[7] = grid[:, 7] = grid[3:5, 2:] = 255
+    grid[0, 0] = grid[7, 0] = grid[0, 7] = 0  # ink on 19 of the border's 28 pixels
+    picture = np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.NEAREST))
+    ink = preprocess(picture if light_on_dark else 255 - picture)
+    assert ink[:, 12:].max(axis=1)[6:22].min() > 90  # the stem on the right
+    assert ink[9, 8] < 60  # paper between the bars
+
+
+def test_uneven_light_is_removed_from_a_small_picture():
+    digit = np.zeros((28, 28))
+    digit[5:23, 13:16] = digit[5:8, 9:16] = 1
+    paper = np.add.outer(np.linspace(100, 150, 28), np.linspace(0, 70, 28))
+    ink = preprocess(np.rint(paper * (1 - 0.7 * digit)).astype(np.uint8))
+    assert difference_but_for_a_pixel(ink, preprocess((digit * 255).astype(np.uint8))) < 6
+
+
+@given(
+    hnp.arrays(np.uint8, st.tuples(st.integers(41, 70), st.integers(3, 70))),
+    st.integers(0, 20),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_larger_array_becomes_ink(array, blur):
+    if blur > 10:
+        array = np.asarray(Image.fromarray(array).filter(ImageFilter.GaussianBlur(blur - 10)))
+    ink = preprocess(array)
+    assert ink.shape == (28, 28)
+    assert ink.dtype == np.uint8

@@ -77,8 +77,18 @@ def test_weights_are_those_of_the_epoch_with_the_lowest_validation_loss(splits, 
     model = MNISTClassifier()
     model.load_state_dict(result.weights)
     answers = train.logits(model, splits.validation.inks)
-    loss = torch.nn.functional.cross_entropy(answers, splits.validation.labels)
-    assert float(loss) == pytest.approx(min(losses), abs=1e-4)
+    loss = train.scaled_loss(answers, splits.validation.labels)
+    assert loss == pytest.approx(min(losses), abs=1e-4)
+
+
+def test_being_too_sure_does_not_count_against_an_epoch():
+    labels = torch.tensor([0, 1, 2, 0])
+    answers = torch.tensor([[2.0, 0, 0], [0, 2, 0], [0, 0, 2], [0, 1, 0]])
+    assert train.scaled_loss(4 * answers, labels) == pytest.approx(
+        train.scaled_loss(answers, labels), rel=0.01
+    )
+    plain = torch.nn.functional.cross_entropy(4 * answers, labels)
+    assert train.scaled_loss(4 * answers, labels) < 0.7 * float(plain)
 
 
 def test_resumed_run_ends_with_the_same_weights_bit_for_bit(splits, result, tmp_path):
@@ -266,8 +276,8 @@ def test_run_that_stops_in_its_schedule_leaves_its_latest_weights(splits, result
     model = MNISTClassifier()
     model.load_state_dict(short.weights)
     answers = train.logits(model, splits.validation.inks)
-    loss = torch.nn.functional.cross_entropy(answers, splits.validation.labels)
-    assert float(loss) == pytest.approx(short.history[-1].validation_loss, abs=1e-4)
+    loss = train.scaled_loss(answers, splits.validation.labels)
+    assert loss == pytest.approx(short.history[-1].validation_loss, abs=1e-4)
     rest = fit(*arguments, checkpoint=checkpoint, resume=True)
     assert torch.equal(rest.weights["fc2.weight"], result.weights["fc2.weight"])
 

@@ -83,7 +83,7 @@ class Paper:
         ink = self.ink(grey, (0, 0, width, height))
         ink -= np.asarray(Image.fromarray(self._doubt()).resize(size, Image.Resampling.BILINEAR))
         towards = grey * np.float32(self.sign)
-        square = max(3, round(WIDEST_STROKE * max(grey.shape)))
+        square = 2 * round(WIDEST_STROKE * max(grey.shape) / 2) + 1
         top = towards - extreme(extreme(towards, square, np.minimum), square, np.maximum)
         gain = np.asarray(Image.fromarray(self.gain).resize(size, Image.Resampling.BILINEAR))
         top *= gain
@@ -113,8 +113,9 @@ def find_paper(grey: Floats) -> Paper:
     shade = np.asarray(Image.fromarray(rough).resize(size, Image.Resampling.BILINEAR))
     for _ in range(3):
         rest = towards - shade
-        spread = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
-        inked = rest > max(4.0, 2.5 * spread)
+        # On a slope a rank is off by the same everywhere, which isn't ink.
+        middle, spread = _middle(rest)
+        inked = rest > middle + max(4.0, 2.5 * spread)
         shade = _filled(towards, ~_grown(inked))
     shade *= np.float32(sign)
     bright = float(np.percentile(shade, 90))

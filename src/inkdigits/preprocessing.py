@@ -52,6 +52,8 @@ SMALL_PICTURE = 40
 PLAIN_NOISE = 1.0
 PLAIN_SPREAD = 8.0
 PLAIN_EXCEPTIONS = 0.04
+# In a small picture, whose digit may fill it.
+MIXED_BORDER = 0.3
 # The smallest side on which a gradient of light can be told from a stroke, and what share of the
 # border's noise may be left once it's removed.
 LEAST_SLOPE = 20
@@ -154,7 +156,7 @@ def extract_ink(grey: Grey) -> Difference:
     noise = 1.4826 * float(np.median(np.abs(border - paper)))
     large = longest > SMALL_PICTURE
     difference = grey - np.float32(paper)
-    if not _is_plain(border, paper, noise) if large else noise > PLAIN_NOISE:
+    if not _is_plain(border, paper, noise, PLAIN_EXCEPTIONS if large else MIXED_BORDER):
         shades = filled(grey) if large else two_shades(grey)
         if shades is not None:
             shade, sign, spread = shades
@@ -214,11 +216,11 @@ def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatAr
     return np.where(np.abs(difference) < floor, np.float32(0.0), difference)
 
 
-def _is_plain(border: FloatArray, paper: float, noise: float) -> bool:
+def _is_plain(border: FloatArray, paper: float, noise: float, exceptions: float) -> bool:
     """Whether the paper is one shade all around, as in a drawing on a screen."""
     if noise > PLAIN_NOISE:
         return False
-    return float(np.mean(np.abs(border - paper) > PLAIN_SPREAD)) <= PLAIN_EXCEPTIONS
+    return float(np.mean(np.abs(border - paper) > PLAIN_SPREAD)) <= exceptions
 
 
 def _covers_a_side(grey: FloatArray, paper: float) -> bool:
@@ -309,7 +311,12 @@ def _without_dirt(difference: Difference) -> Difference:
         len(one) == side and one[0] and one[-1]
         for one, side in zip(inked, (width, height), strict=True)
     )
+<<<<<<< HEAD
     if not (lined or any(map(_has_gap, inked)) or _has_frame(difference.values, inked, peak)):
+=======
+    cornered = part.shape == difference.whole and all(one[0] or one[-1] for one in inked)
+    if not (lined or cornered or any(map(_has_gap, inked)) or _has_frame(part, inked, peak)):
+>>>>>>> h-ink
         return difference
     values = difference.complete()
     scale = min(1.0, JUDGED_SIZE / max(height, width))

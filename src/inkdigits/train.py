@@ -31,6 +31,9 @@ from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import MEAN, STD
 from inkdigits.training_state import Epoch, TrainConfig, TrainingState, weights_digest
 
+# Tried on the validation answers of each epoch.
+TEMPERATURES = tuple(2.0 ** (step / 8) for step in range(-8, 17))
+
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -40,8 +43,8 @@ class FitResult:
 
     Attributes:
         weights: state_dict of the configured network on the CPU, from the epoch with the lowest
-            validation loss (accuracy on a few thousand pictures moves in steps too coarse to
-            choose by).
+            validation loss, each at its best temperature (accuracy on a few thousand pictures
+            moves in steps too coarse to choose by).
         best_epoch: that epoch, counted from 1; the last one after ``stop_after``.
         history: every epoch's figures.
         stopped_early: ``stop_when`` or ``stop_after`` ended the run before its last epoch.
@@ -400,6 +403,19 @@ def _loss(output: Tensor, labels: Tensor, lessons: Sequence[Tensor], config: Tra
     return (1.0 - config.distillation) * loss + config.distillation * softness**2 * taught
 
 
+def scaled_loss(answers: Tensor, labels: Tensor) -> float:
+    """Cross-entropy in nats at the best of a list of temperatures.
+
+    Calibration fits a temperature anyway. Without one an epoch that is too sure of itself looks
+    worse than it will be served.
+
+    Args:
+        answers: (N, 10) float32 logits.
+        labels: (N,) int64.
+    """
+    return min(float(F.cross_entropy(answers / t, labels)) for t in TEMPERATURES)
+
+
 def _figures(
     state: TrainingState,
     validation: Digits,
@@ -414,10 +430,11 @@ def _figures(
         )
     answers = logits(state.evaluated, validation.inks)
     labels = validation.labels.cpu()
+    loss = scaled_loss(answers, labels)
     return Epoch(
         epoch=number,
         train_loss=train_loss,
-        validation_loss=float(F.cross_entropy(answers, labels)),
+        validation_loss=loss,
         validation_accuracy=float((answers.argmax(1) == labels).float().mean()),
         learning_rate=float(state.scheduler.get_last_lr()[0]),
         seconds=time.perf_counter() - started,

@@ -92,7 +92,10 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch's figures: mean training loss (nats, augmented pictures), then validation's."""
+    """One epoch's figures: mean training loss (nats, augmented pictures), then validation's.
+
+    The validation loss is that at the best temperature, see ``train.scaled_loss``.
+    """
 
     epoch: int
     train_loss: float

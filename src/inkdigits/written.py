@@ -84,7 +84,7 @@ def written(ink: Floats, relief: Floats) -> Mask | None:
 
 
 def specks(ink: Floats, lined: bool) -> Mask | None:
-    """Where dirt and frames are, in a picture of ink on plain paper.
+    """Where dirt, frames and what fills a corner are, in a picture of ink on plain paper.
 
     Args:
         ink: (H, W) float32, about 0 on paper.
@@ -102,6 +102,8 @@ def specks(ink: Floats, lined: bool) -> Mask | None:
         kept &= np.maximum(blobs.right - blobs.left, blobs.bottom - blobs.top) >= (
             CROSSING_SHARE * max(ink.shape)
         )
+    corners = blobs.number[[0, 0, -1, -1], [0, -1, 0, -1]]
+    kept[corners[corners >= 0]] = False
     if kept.any():
         kept = _judged(blobs, kept, plain=True)
     if kept.all() and without is ink:
