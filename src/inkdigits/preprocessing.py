@@ -311,12 +311,9 @@ def _without_dirt(difference: Difference) -> Difference:
         len(one) == side and one[0] and one[-1]
         for one, side in zip(inked, (width, height), strict=True)
     )
-<<<<<<< HEAD
-    if not (lined or any(map(_has_gap, inked)) or _has_frame(difference.values, inked, peak)):
-=======
+    part = difference.values
     cornered = part.shape == difference.whole and all(one[0] or one[-1] for one in inked)
     if not (lined or cornered or any(map(_has_gap, inked)) or _has_frame(part, inked, peak)):
->>>>>>> h-ink
         return difference
     values = difference.complete()
     scale = min(1.0, JUDGED_SIZE / max(height, width))
