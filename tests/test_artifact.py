@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -17,7 +18,7 @@ from inkdigits.errors import (
     ArtifactVersionError,
 )
 from inkdigits.export import export, load_weights, with_provenance
-from inkdigits.model import MNISTClassifier
+from inkdigits.model import DigitNet, MNISTClassifier
 from inkdigits.novelty import NoveltyScorer
 
 POLICY = DecisionPolicy(0.9, 0.002, 0.95)
@@ -218,3 +219,53 @@ def test_shipped_artifact_is_sound_and_says_what_it_scores():
     assert run["model_version"] == reader.model_version
     assert DecisionPolicy.from_dict(run["policy"]) == reader.metadata.policy
     assert np.isclose(run["test"]["accuracy"]["value"], test["accuracy"]["value"])
+
+
+def with_computed_biases(content: bytes) -> bytes:
+    """As PyTorch exports convolutions without a bias: with zeros that are computed each time."""
+    proto = onnx.load_model_from_string(content)
+    convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
+    shapes = {tensor.name: tensor.dims[0] for tensor in proto.graph.initializer if tensor.dims}
+    for i, node in enumerate(convolutions):
+        shape = onnx.numpy_helper.from_array(np.array([shapes[node.input[1]]]))
+        zero = onnx.numpy_helper.from_array(np.zeros((), dtype=np.float32))
+        made = [
+            onnx.helper.make_node("Constant", [], [f"shape{i}"], value=shape),
+            onnx.helper.make_node("Constant", [], [f"zero{i}"], value=zero),
+            onnx.helper.make_node("CastLike", [f"zero{i}", "ink"], [f"cast{i}"]),
+            onnx.helper.make_node("Expand", [f"cast{i}", f"shape{i}"], [f"zeros{i}"]),
+        ]
+        for one in reversed(made):
+            proto.graph.node.insert(0, one)
+        node.input.append(f"zeros{i}")
+    del proto.metadata_props[-1:]
+    return seal(proto.SerializeToString(deterministic=True))
+
+
+def folded(content: bytes, folder) -> set[str]:
+    """The kinds of nodes that ONNX Runtime makes of an artifact."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    proto = onnx.load(options.optimized_model_filepath)
+    return {node.op_type for node in proto.graph.node}
+
+
+def test_batch_normalisation_is_folded_where_convolutions_have_no_bias(tmp_path):
+    torch.manual_seed(0)
+    model = DigitNet()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(16, 1, 28, 28))
+    content = export(model.state_dict(), 1.0, POLICY, {})
+    assert "BatchNormalization" not in folded(content, tmp_path)
+    batch = np.random.default_rng(0).standard_normal((5, 1, 28, 28)).astype(np.float32)
+    with torch.inference_mode():
+        expected = model.eval()(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(OnnxBackend(content, 1).logits(batch), expected, atol=1e-4)
+    # An artifact that was exported before is mended whenever it is written anew.
+    before = with_computed_biases(content)
+    assert "BatchNormalization" in folded(before, tmp_path)
+    np.testing.assert_allclose(OnnxBackend(before, 1).logits(batch), expected, atol=1e-4)
+    assert with_provenance(before, {}) == content

@@ -76,6 +76,7 @@ def export(
     proto = program.model_proto
     _remove_traces(proto)
     _rename_initializers(proto)
+    _leave_out_computed_biases(proto)
     metadata = ArtifactMetadata(
         model_version=_version(weights, temperature, policy, scorer),
         architecture=type(network).__name__,
@@ -95,6 +96,7 @@ def with_provenance(artifact: bytes, provenance: Mapping[str, Any]) -> bytes:
     proto = onnx.load_model_from_string(artifact)
     properties = {entry.key: entry.value for entry in proto.metadata_props if entry.key != "sha256"}
     metadata = replace(ArtifactMetadata.from_properties(properties), provenance=dict(provenance))
+    _leave_out_computed_biases(proto)
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, {**properties, **metadata.to_properties()})
     return seal(proto.SerializeToString(deterministic=True))
@@ -120,6 +122,28 @@ def _rename_initializers(proto: onnx.ModelProto) -> None:
             node.input[position] = name.removeprefix(prefix)
     for value in proto.graph.value_info:
         value.name = value.name.removeprefix(prefix)
+
+
+def _leave_out_computed_biases(proto: onnx.ModelProto) -> None:
+    """Take the bias from convolutions that have none.
+
+    The exporter gives them zeros, computed when the model runs. ONNX Runtime then can't fold batch
+    normalisation into them, nor lay them out for the processor: DigitNet took 1.7 times as long.
+    """
+    graph = proto.graph
+    constant = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] not in constant:
+            del node.input[2]
+    # What computed them, back from what nobody takes.
+    while True:
+        taken = {name for node in graph.node for name in node.input}
+        taken |= {output.name for output in graph.output}
+        unused = [node for node in graph.node if not taken.intersection(node.output)]
+        if not unused:
+            return
+        for node in unused:
+            graph.node.remove(node)
 
 
 def network_of(weights: Mapping[str, Tensor]) -> Network:
