@@ -9,6 +9,8 @@ import argparse
 import multiprocessing
 import os
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 from fakes import FakeReader
@@ -16,6 +18,15 @@ from fakes import FakeReader
 from inkdigits import server
 from inkdigits.config import Settings
 from inkdigits.errors import ArtifactNotFoundError, InkdigitsError
+from inkdigits.inference import Picture, Prediction
+
+
+class NamingReader(FakeReader):
+    """Its answers say which thread has read."""
+
+    def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
+        prediction = super().predict(picture, risk=risk)
+        return replace(prediction, model_version=threading.current_thread().name)
 
 
 def main() -> None:
@@ -25,6 +36,7 @@ def main() -> None:
     parser.add_argument("--read-timeout", type=int, default=server.READ_TIMEOUT)
     parser.add_argument("--fail-if", type=Path, help="workers can't load while this file is there")
     parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--name-thread", action="store_true", help="as the model's version")
     options = parser.parse_args()
     server.READ_TIMEOUT = options.read_timeout
     ordinary = server.gunicorn_options
@@ -41,6 +53,8 @@ def main() -> None:
             raise ArtifactNotFoundError("no artifact at models/missing.onnx")
         if in_worker and options.fail_if is not None and options.fail_if.exists():
             raise ArtifactNotFoundError("it was there a moment ago")
+        if options.name_thread and in_worker:
+            return NamingReader(delay=options.delay)
         reader = FakeReader(delay=options.delay)
         reader.model_version = f"fake-{os.getpid()}"
         return reader

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
@@ -190,3 +192,21 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
     with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
         assert store.record(a_record()) == "stored"
     assert differences(database_url) == []
+
+
+def test_newest_revision_in_the_code_is_the_last_of_the_migrations() -> None:
+    config = Config()
+    config.set_main_option("script_location", "inkdigits:migrations")
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.NEWEST
+
+
+def test_schema_that_is_up_to_date_needs_no_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    schema.migrate(database.connect(url))
+    again = (
+        "import sys\n"
+        "sys.modules['alembic'] = None\n"
+        "from inkdigits import database, schema\n"
+        f"schema.migrate(database.connect({url!r}))\n"
+    )
+    subprocess.run([sys.executable, "-c", again], check=True, timeout=120)

@@ -435,3 +435,15 @@ def test_any_larger_array_becomes_ink(array, blur):
     ink = preprocess(array)
     assert ink.shape == (28, 28)
     assert ink.dtype == np.uint8
+
+
+@given(st.integers(0, 2**32), st.integers(1, 90), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_leaving_out_clean_paper_changes_nothing(seed, size, dark):
+    random = np.random.default_rng(seed)
+    page = np.full((size + 40, size + 60), 255 if dark else 0, np.uint8)
+    top, left = random.integers(1, 39), random.integers(1, 59)
+    page[top : top + size, left : left + size] = random.integers(0, 256, (size, size))
+    found = preprocessing.extract_ink(page)
+    whole = preprocessing.Difference.of_all(found.complete())
+    assert np.array_equal(preprocessing.normalise(found), preprocessing.normalise(whole))

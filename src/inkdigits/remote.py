@@ -15,7 +15,6 @@ from typing import Any, Final, Literal, overload
 from urllib.parse import urlencode
 
 import numpy as np
-import urllib3
 from PIL import Image
 
 from inkdigits.artifact import ArtifactMetadata
@@ -77,6 +76,9 @@ class RemoteReader:
         key: str | None = None,
         risk: float | None = None,
     ) -> None:
+        # A service that reads for itself starts without it.
+        import urllib3
+
         self._url = url.rstrip("/")
         self._key = {} if key is None else {"X-API-Key": key}
         self._risk = risk
@@ -94,6 +96,7 @@ class RemoteReader:
                 backoff_factor=0.05,
             ),
         )
+        self._transport_error: type[Exception] = urllib3.exceptions.HTTPError
 
     @property
     def model_version(self) -> str:
@@ -239,7 +242,7 @@ class RemoteReader:
         try:
             response = self._pool.request(method, self._url + path, body=body, headers=sent)
             answer = json.loads(response.data)
-        except urllib3.exceptions.HTTPError as error:
+        except self._transport_error as error:
             raise ModelUnavailableError("The model service can't be reached.") from error
         except ValueError as error:
             raise ModelUnavailableError("The model service's answer isn't JSON.") from error

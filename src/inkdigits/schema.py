@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from typing import Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from inkdigits.errors import SchemaVersionError, StoreUnavailableError
+
+NEWEST: Final = "0002"
+"""The revision that ``predictions`` below is of: the last one in ``migrations/versions``."""
 
 # "inkdigit" in ASCII: the advisory lock that migrations hold on PostgreSQL, a signed 64-bit key.
 _ADVISORY_LOCK: Final = int.from_bytes(b"inkdigit", "big")
@@ -88,28 +87,42 @@ def migrate(engine: sa.Engine, revision: str = "head") -> None:
         StoreUnavailableError: the folder of an SQLite database can't be written.
         sqlalchemy.exc.DBAPIError: the database can't be reached or refuses.
     """
+    with _ALEMBIC, _file_lock(engine):
+        at = _revision_of(engine)
+        # Nearly every start ends here, before Alembic is imported, which takes a tenth of one.
+        if not (revision == "head" and at == NEWEST):
+            _upgrade(engine, at, revision)
+
+
+def _revision_of(engine: sa.Engine) -> str | None:
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return found
+
+
+def _upgrade(engine: sa.Engine, at: str | None, revision: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
     config = Config()
     config.set_main_option("script_location", "inkdigits:migrations")
     scripts = ScriptDirectory.from_config(config)
-    newest = scripts.get_current_head()
-    with _ALEMBIC, _file_lock(engine):
-        with engine.connect() as connection:
-            at = MigrationContext.configure(connection).get_current_revision()
-        if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
-            raise SchemaVersionError(
-                f"the database's schema is {at}, which this Inkdigits (up to {newest}) doesn't know"
-            )
-        if revision == "head" and at == newest:
-            return
-        if engine.dialect.name == "sqlite":
-            _switch_to_wal(engine)
-        with engine.execution_options(writes=True).begin() as connection:
-            if engine.dialect.name == "postgresql":
-                # A new index on a long table takes longer than a statement may.
-                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
+    if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
+        raise SchemaVersionError(
+            f"the database's schema is {at}, which this Inkdigits (up to {NEWEST}) doesn't know"
+        )
+    if engine.dialect.name == "sqlite":
+        _switch_to_wal(engine)
+    with engine.execution_options(writes=True).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # A new index on a long table takes longer than a statement may.
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 def _switch_to_wal(engine: sa.Engine) -> None:

@@ -30,6 +30,7 @@ from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from inkdigits.at_once import Pace, is_whole
+from inkdigits.exchange import answer
 from inkdigits.pressure import Turn, is_gone, set_turn
 
 REFUSING_THREADS: Final = 2
@@ -244,6 +245,10 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
             return super().handle(conn)
         finally:
             set_turn(None)
+
+    def handle_request(self, req: Any, conn: Any) -> bool:
+        """Answer a request that has been parsed; in its thread."""
+        return answer(self, req, conn)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Go on with a connection after its request; in the main loop."""

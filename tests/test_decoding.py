@@ -1,0 +1,71 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from inkdigits import decoding
+from inkdigits.decoding import read_grey, to_grey
+
+SIDES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
+SHADES = st.sampled_from([0, 0, 0, 40, 127, 128, 200, 255, 255]) | st.integers(0, 255)
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def composited(shade: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """By its definition, in double precision."""
+    visible = alpha > 127
+    if not visible.any():
+        visible = alpha > 0
+        if not visible.any():
+            return np.full(shade.shape, 255.0)
+    rows, columns = np.nonzero(visible)
+    low, middle, high = np.percentile(shade[visible].astype(float), [1, 50, 99])
+    is_card = visible.sum() >= 0.6 * (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    paper = middle if is_card and high - low >= 40 else 0.0 if middle >= 128 else 255.0
+    return shade * (alpha / 255) + paper * (1 - alpha / 255)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_transparency_is_composited_on_the_paper_that_shows_the_ink(data):
+    shape = data.draw(SIDES)
+    shade, alpha = (data.draw(hnp.arrays(np.uint8, shape, elements=SHADES)) for _ in range(2))
+    image = Image.merge("LA", [Image.fromarray(shade), Image.fromarray(alpha)])
+    expected = composited(shade, alpha)
+    assert np.abs(to_grey(image) - expected).max() < 1e-3
+    assert np.abs(read_grey(png(image)) - expected).max() < 1e-3
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_fast_way_into_a_png_gives_what_pillow_gives(data):
+    mode = data.draw(st.sampled_from(["L", "LA", "RGB", "RGBA"]))
+    shape = (*data.draw(SIDES), len(mode))
+    pixels = data.draw(hnp.arrays(np.uint8, shape, elements=SHADES))
+    if mode != "LA":
+        content = png(Image.fromarray(pixels if len(mode) > 1 else pixels[..., 0]))
+    else:
+        content = png(Image.merge("LA", [Image.fromarray(pixels[..., i]) for i in range(2)]))
+    with Image.open(io.BytesIO(content)) as image:
+        expected = to_grey(image)
+    found = read_grey(content)
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_plain_png_is_not_given_to_pillow_to_decode(mode, monkeypatch):
+    drawing = Image.radial_gradient("L").convert(mode)
+    content = png(drawing)
+    expected = np.asarray(drawing.convert("L"))
+    monkeypatch.setattr(decoding, "_open", None)
+    assert np.array_equal(read_grey(content), expected)
