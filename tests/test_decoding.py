@@ -69,3 +69,25 @@ def test_plain_png_is_not_given_to_pillow_to_decode(mode, monkeypatch):
     expected = np.asarray(drawing.convert("L"))
     monkeypatch.setattr(decoding, "_open", None)
     assert np.array_equal(read_grey(content), expected)
+
+
+@pytest.mark.parametrize("sampling", [0, 2], ids=["full colour", "colour at half the size"])
+def test_jpeg_is_read_without_its_colours_as_it_is_with_them(sampling):
+    random = np.random.default_rng(1)
+    flat = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(flat).resize((160, 120), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90, subsampling=sampling)
+    with Image.open(buffer) as image:
+        with_colours = np.asarray(image.convert("L")).astype(int)
+    found = read_grey(buffer.getvalue())
+    # What is clipped in one colour only isn't clipped in the luminance.
+    assert np.abs(found - with_colours).mean() < 1.5
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_jpeg_of_another_mode_is_read(mode):
+    buffer = io.BytesIO()
+    Image.radial_gradient("L").convert(mode).save(buffer, "JPEG", quality=95)
+    expected = np.asarray(Image.radial_gradient("L"), dtype=float)
+    assert np.abs(read_grey(buffer.getvalue()) - expected).mean() < 4

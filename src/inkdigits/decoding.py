@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, JpegImagePlugin
 
 from inkdigits.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
 from inkdigits.png import read_plain
@@ -155,6 +155,9 @@ def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
 def _loaded(image: Image.Image) -> Image.Image:
     """Decoded and turned upright."""
     try:
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            # A JPEG holds its luminance apart, so that its colours needn't be decoded.
+            image.draft("L", image.size)
         image.load()
         return ImageOps.exif_transpose(image)
     except _DECODER_ERRORS as error:
