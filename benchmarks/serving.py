@@ -40,6 +40,7 @@ from contest.environments import (
     REPOSITORY,
     Environment,
     InstallError,
+    add_ours,
     default_folder,
     prepare,
     source_digest,
@@ -128,6 +129,11 @@ class Contest:
         names = []
         for name in verdicts.strongest(firsts):
             one = self.contenders[name].with_our_reader()
+            try:
+                add_ours(self._environments[name].folder)
+            except InstallError as error:
+                self.skip(one.name, str(error))
+                continue
             self.contenders.setdefault(one.name, one)
             self._environments[one.name] = self._environments[name]
             names.append(one.name)

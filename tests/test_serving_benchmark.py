@@ -254,10 +254,13 @@ def test_environments_are_made_again_only_when_they_would_hold_something_else(
     commands.clear()
     assert environments.prepare(tmp_path, "x", ("flask",)) == made
     assert not commands
+    # Our reader comes into a peer's environment when it's needed, and again when it has changed.
+    assert environments.add_ours(made.folder)
+    assert not environments.add_ours(made.folder)
     monkeypatch.setattr(environments, "source_digest", lambda: "another")
-    environments.prepare(tmp_path, "x", ("flask",))
-    (command,) = commands
-    assert command[-2:] == ["install", str(REPOSITORY)]
+    assert environments.add_ours(made.folder)
+    assert [command[-2:] for command in commands] == 2 * [["install", str(REPOSITORY)]]
+    assert environments.prepare(tmp_path, "x", ("flask",)) == made
     commands.clear()
     environments.prepare(tmp_path, "x", ("flask>=4",))
     assert "venv" in commands[0]

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _NOTE = "installed.json"
@@ -39,11 +40,6 @@ class Environment:
     site_packages_mb: float
     versions: dict[str, str]
 
-    @property
-    def python(self) -> Path:
-        """Its interpreter."""
-        return self.folder / "bin" / "python"
-
 
 def default_folder() -> Path:
     """Where environments are kept unless ``--envs`` says otherwise."""
@@ -64,10 +60,8 @@ def prepare(folder: Path, name: str, requirements: tuple[str, ...]) -> Environme
         InstallError: pip or venv failed; the message has the end of what it said.
     """
     where = folder / name
-    is_own = str(REPOSITORY) in requirements
     wanted = {"requirements": list(requirements), "python": sys.version.split()[0]}
-    note = where / _NOTE
-    known = json.loads(note.read_text()) if note.is_file() else {}
+    known = _noted(where)
     if {key: known.get(key) for key in wanted} != wanted:
         shutil.rmtree(where, ignore_errors=True)
         where.parent.mkdir(parents=True, exist_ok=True)
@@ -78,19 +72,41 @@ def prepare(folder: Path, name: str, requirements: tuple[str, ...]) -> Environme
             "site_packages_mb": round(_site_packages_mb(where), 1),
             "versions": _versions(where, name, requirements),
         }
-        if not is_own:
-            # With what it depends on, beside the peer's own.
-            _pip(where, name, str(REPOSITORY))
+        if str(REPOSITORY) in requirements:
             known["source"] = source_digest()
-        note.write_text(json.dumps(known, indent=2) + "\n")
-    if known.get("source") != source_digest():
-        # pip installs a folder again though its version is the same, and what it depends on.
-        _pip(where, name, str(REPOSITORY))
-        known["source"] = source_digest()
-        if is_own:
-            known["site_packages_mb"] = round(_site_packages_mb(where), 1)
-        note.write_text(json.dumps(known, indent=2) + "\n")
+        _note(where, known)
+    elif str(REPOSITORY) in requirements and add_ours(where):
+        known = _noted(where) | {"site_packages_mb": round(_site_packages_mb(where), 1)}
+        _note(where, known)
     return Environment(where, known["site_packages_mb"], known["versions"])
+
+
+def add_ours(where: Path) -> bool:
+    """Install this project, and what it depends on, into an environment that is there.
+
+    Returns:
+        False where it was there already, of this state of the source.
+
+    Raises:
+        InstallError: pip failed.
+    """
+    known = _noted(where)
+    if known.get("source") == source_digest():
+        return False
+    # pip installs a folder again though its version is the same.
+    _pip(where, where.name, str(REPOSITORY))
+    _note(where, {**known, "source": source_digest()})
+    return True
+
+
+def _noted(where: Path) -> dict[str, Any]:
+    note = where / _NOTE
+    found: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else {}
+    return found
+
+
+def _note(where: Path, known: dict[str, Any]) -> None:
+    (where / _NOTE).write_text(json.dumps(known, indent=2) + "\n")
 
 
 def source_digest() -> str:
