@@ -424,6 +424,12 @@ def test_uneven_light_is_removed_from_a_small_picture():
     assert difference_but_for_a_pixel(ink, preprocess((digit * 255).astype(np.uint8))) < 6
 
 
+@pytest.mark.parametrize("low", [190, 225])
+def test_a_slope_of_light_that_saturates_is_blank(low):
+    slope = np.add.outer(np.linspace(low, 265, 30), np.linspace(0, 30, 30))
+    assert not preprocess(np.clip(slope, 0, 255).astype(np.uint8)).any()
+
+
 @given(
     hnp.arrays(np.uint8, st.tuples(st.integers(41, 70), st.integers(3, 70))),
     st.integers(0, 20),

@@ -53,7 +53,7 @@ PLAIN_NOISE = 1.0
 PLAIN_SPREAD = 8.0
 PLAIN_EXCEPTIONS = 0.04
 # In a small picture, whose digit may fill it.
-MIXED_BORDER = 0.3
+MIXED_BORDER = 0.1
 # The smallest side on which a gradient of light can be told from a stroke, and what share of the
 # border's noise may be left once it's removed.
 LEAST_SLOPE = 20
@@ -157,6 +157,10 @@ def extract_ink(grey: Grey) -> Difference:
     large = longest > SMALL_PICTURE
     difference = grey - np.float32(paper)
     if not _is_plain(border, paper, noise, PLAIN_EXCEPTIONS if large else MIXED_BORDER):
+        sloping = not large and min(grey.shape) >= LEAST_SLOPE
+        level = grey - slope(grey) if sloping else difference
+        if sloping and float(np.abs(level).max()) < MIN_CONTRAST:
+            return Difference.of_all(np.zeros_like(level))
         shades = filled(grey) if large else two_shades(grey)
         if shades is not None:
             shade, sign, spread = shades
@@ -172,8 +176,7 @@ def extract_ink(grey: Grey) -> Difference:
             if noise <= 0.5 * PLAIN_NOISE and not _covers_a_side(grey, paper):
                 return _without_dirt(Difference.of_all(_standing_out(difference, noise, False)))
             return _without_dirt(Difference.of_all(_from_uneven_paper(grey)))
-        if min(grey.shape) >= LEAST_SLOPE:
-            level = grey - slope(grey)
+        if sloping:
             left = 1.4826 * float(np.median(np.abs(_border(level))))
             if left < EVENED * noise:
                 difference, noise = level, left
