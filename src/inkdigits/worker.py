@@ -87,6 +87,18 @@ def _is_unread(reader: Any) -> bool:
     return isinstance(reader, ChunkedReader) and reader.parser is not None
 
 
+def _has_sent(sock: socket.socket) -> bool:
+    """Whether there is something to read: else an idle connection was closed, and no request lost.
+
+    Through TLS a closing says goodbye, which counts as something.
+    """
+    try:
+        # The method of the plain socket, for one of TLS takes no flags.
+        return bool(socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+
 class _Done:
     """Stands for the future of what was done at once."""
 
@@ -238,7 +250,8 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         turn: Turn = conn.turn
         turn.started = time.perf_counter()
         if turn.waited > _LOOK_AFTER_S and is_gone(conn.sock):
-            self._metrics.count_error("client_gone")
+            if _has_sent(conn.sock):
+                self._metrics.count_error("client_gone")
             return False
         set_turn(turn)
         try:
