@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fakes import FakeReader
 
-from inkdigits import server
+from inkdigits import at_once, server
 from inkdigits.config import Settings
 from inkdigits.errors import ArtifactNotFoundError, InkdigitsError
 from inkdigits.inference import Picture, Prediction
@@ -36,9 +36,11 @@ def main() -> None:
     parser.add_argument("--read-timeout", type=int, default=server.READ_TIMEOUT)
     parser.add_argument("--fail-if", type=Path, help="workers can't load while this file is there")
     parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--quick", type=float, default=at_once.QUICK_S)
     parser.add_argument("--name-thread", action="store_true", help="as the model's version")
     options = parser.parse_args()
     server.READ_TIMEOUT = options.read_timeout
+    at_once.QUICK_S = options.quick
     ordinary = server.gunicorn_options
     server.gunicorn_options = lambda settings: {
         **ordinary(settings), "worker_connections": options.connections
