@@ -218,7 +218,7 @@ def chaos(seconds: float, every: float, seed: int = 1) -> tuple[dict[str, object
                 thread.join()
             taken, refused = service.logged("taken up"), service.logged("not taken up")
             reasons = [
-                json.loads(line)["error"]
+                json.loads(line)["error"].replace(str(path), "MODEL_PATH")
                 for line in service.log.read_text().splitlines()
                 if '"message": "not taken up' in line
             ]
