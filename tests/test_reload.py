@@ -80,6 +80,8 @@ def test_watched_model_is_taken_up_by_itself(tmp_path: Path) -> None:
 
 def test_every_worker_has_a_socket_of_its_own_after_a_reload() -> None:
     with running(INKDIGITS_WORKERS="2") as service:
+        # It answers as soon as the first is ready.
+        wait_until(lambda: len(workers(service)) == 2)
         before = workers(service)
         hang_up(service)
         wait_until(lambda: bool(logged(service, "taken up")))
@@ -92,6 +94,8 @@ def test_every_worker_has_a_socket_of_its_own_after_a_reload() -> None:
 def test_workers_go_on_if_those_that_were_to_replace_them_cannot_start(tmp_path: Path) -> None:
     obstacle = tmp_path / "obstacle"
     with running("--fail-if", str(obstacle), INKDIGITS_WORKERS="2") as service:
+        # It answers as soon as the first is ready.
+        wait_until(lambda: len(workers(service)) == 2)
         before = workers(service)
         obstacle.touch()
         hang_up(service)
