@@ -172,8 +172,8 @@ def extract_ink(grey: Grey) -> Difference:
                 return Difference.of_all(found)
         if large:
             # Where most of the border is of one shade there is nothing uneven about the paper:
-            # the ink touches the border, or a table does, which covers a whole side.
-            if noise <= 0.5 * PLAIN_NOISE and not _covers_a_side(grey, paper):
+            # the ink touches the border, or a table or a shadow does, which covers a corner.
+            if noise <= 0.5 * PLAIN_NOISE and not _covers_a_corner(grey, paper):
                 return _without_dirt(Difference.of_all(_standing_out(difference, noise, False)))
             return _without_dirt(Difference.of_all(_from_uneven_paper(grey)))
         if sloping:
@@ -226,10 +226,10 @@ def _is_plain(border: FloatArray, paper: float, noise: float, exceptions: float)
     return float(np.mean(np.abs(border - paper) > PLAIN_SPREAD)) <= exceptions
 
 
-def _covers_a_side(grey: FloatArray, paper: float) -> bool:
-    """Whether something of another shade than the paper's lies along most of a side."""
-    sides = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
-    return any(float(np.mean(np.abs(side - paper) > PLAIN_SPREAD)) > 0.9 for side in sides)
+def _covers_a_corner(grey: FloatArray, paper: float) -> bool:
+    """Whether something of another shade than the paper's lies in a corner of the picture."""
+    corners = grey[[0, 0, -1, -1], [0, -1, 0, -1]]
+    return bool((np.abs(corners - paper) > PLAIN_SPREAD).any())
 
 
 def _from_uneven_paper(grey: FloatArray) -> FloatArray:

@@ -39,6 +39,8 @@ LOW_SHARES = (0.22, 0.4, 0.55)
 SMOOTHED_NOISE = 0.06
 # Bits that lines leave where they cross are smaller than this share of the picture's longer side.
 CROSSING_SHARE = 0.08
+# A piece of at most so many pixels for each of its longer side is a bit of a line, at the border.
+LINE_BIT = 4
 
 
 def written(ink: Floats, relief: Floats) -> Mask | None:
@@ -96,12 +98,12 @@ def specks(ink: Floats, lined: bool) -> Mask | None:
     threshold = 0.1 * float(ink.max())
     without = erase_lines(ink, threshold) if lined else ink
     blobs = find_blobs(without > threshold, without)
-    kept = np.ones(len(blobs), dtype=bool)
+    kept: Mask = np.ones(len(blobs), dtype=bool)
     if without is not ink:
-        # Where lines cross, bits of them are left.
-        kept &= np.maximum(blobs.right - blobs.left, blobs.bottom - blobs.top) >= (
-            CROSSING_SHARE * max(ink.shape)
-        )
+        # Where lines cross, and at their ends, thin bits of them are left.
+        size = np.maximum(blobs.right - blobs.left, blobs.bottom - blobs.top)
+        kept = size >= CROSSING_SHARE * max(ink.shape)
+        kept &= (blobs.area > LINE_BIT * size) | ~edges_of_paper(blobs, *ink.shape)
     corners = blobs.number[[0, 0, -1, -1], [0, -1, 0, -1]]
     kept[corners[corners >= 0]] = False
     if kept.any():
