@@ -71,6 +71,7 @@ class Contest:
         self.contenders: dict[str, Contender] = {}
         self._environments: dict[str, Environment] = {}
         self.runs: dict[str, list[dict[str, Any]]] = {}
+        self._set_up: set[str] = set()
         self._rounds_before = 0
 
     def get_ready(self) -> None:
@@ -151,8 +152,9 @@ class Contest:
                 self._work / name.replace(" ", ""),
                 self._weights,
                 self.pictures,
-                fresh=name not in self.runs,
+                fresh=name not in self._set_up,
             ) as server:
+                self._set_up.add(name)
                 wrong = server.check()
                 found: dict[str, Any] = {"first_answer_s": server.first_answer_s, "loads": {}}
                 load.run(one, server.port, self.pictures.of(7), 7, 8, options.warm_up)

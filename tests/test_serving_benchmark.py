@@ -331,3 +331,14 @@ def test_server_that_ends_is_an_error_with_the_end_of_its_log(start):
     broken = replace(OURS, command=("<bin>/inkdigits", "serve", "--port", "nonsense"))
     with pytest.raises(ServerError, match="nonsense"), start(broken):
         pass
+
+
+def test_readme_has_the_published_figures():
+    published = json.loads((BENCHMARKS / "serving.json").read_text())
+    readme = (REPOSITORY / "README.md").read_text()
+    for line in report.markdown(published["results"]).splitlines():
+        assert line in readme
+    best = [one["aim"] for one in published["verdicts"] if not one["is_met"]]
+    assert (
+        f"{len(published['verdicts']) - len(best)} of {len(published['verdicts'])} aims" in readme
+    )

@@ -91,7 +91,9 @@ TORCHSERVE: Final = Contender(
         *("--model-store", "<work>", "--models", "digits=digits.mar"),
         *("--ts-config", "<work>/config.properties"),
     ),
-    arrangement="TorchServe with a worker a core, batches of up to 8 within 1 ms",
+    arrangement="TorchServe with a worker a core of one thread, batches of up to 8 within 1 ms",
+    # Two workers of two threads each wait for one another on two cores.
+    variables={"OMP_NUM_THREADS": "1"},
     reader="torch",
     files={
         "model.yaml": "minWorkers: 2\nmaxWorkers: 2\nbatchSize: 8\nmaxBatchDelay: 1\n",
