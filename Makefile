@@ -42,15 +42,8 @@ test: lint
 	$(BIN)/python -m pytest
 
 train: $(VENV)/.installed
-	$(BIN)/inkdigits train --data $(DATA) --out saved_models/first --synthetic 100000 \
-	  --epochs 48 --stop-after 27 --learning-rate 0.003 --augmentation 0.8
-	$(BIN)/inkdigits train --data $(DATA) --out saved_models/second --synthetic 100000 --seed 1 \
-	  --init saved_models/first/mnist_classifier.pt \
-	  --epochs 14 --stop-after 11 --learning-rate 0.0015 --augmentation 0.6
-	mkdir -p saved_models && cp saved_models/second/synthetic.npz saved_models/
-	$(BIN)/inkdigits train --data $(DATA) --synthetic 100000 --seed 1 \
-	  --init saved_models/second/mnist_classifier.pt \
-	  --epochs 7 --learning-rate 0.0015 --augmentation 1.1
+	$(BIN)/inkdigits train --data $(DATA) --epochs 70 --learning-rate 0.003 \
+	  --ema-decay 0.9995 --augmentation 1.2
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA)

@@ -52,7 +52,7 @@ def test_another_seed_makes_other_pictures(some, made):
 
 def test_progress_is_told_in_parts(some):
     told = []
-    config = dataclasses.replace(CONFIG, digits=20, others=0)
+    config = dataclasses.replace(CONFIG, digits=30, others=0)
     synthesise(some, config, workers=1, report=lambda done, total: told.append((done, total)))
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
     assert told[-1][0] == told[-1][1] >= len(FAMILIES)

@@ -1,9 +1,10 @@
 """What users send beyond clean digits, made from MNIST's digits and by code; training side.
 
-Half of it are digits: photographed, corrupted as MNIST-C's are, in low resolution, drawn with a
-pen, printed. The other half are pictures without a digit. All of it has gone through
-``preprocess``, as a user's picture does, so that the network learns what it will be given. The
-pictures are made once, in parts that worker processes share, each with a seed of its own: the
+Some of it are digits: photographed, corrupted as MNIST-C's are, in low resolution, drawn with a
+pen, printed; those drawn with a pen, in manners that MNIST's writers didn't have, are also
+photographed, corrupted and reduced. The rest are pictures without a digit. All of it has gone
+through ``preprocess``, as a user's picture does, so that the network learns what it will be given.
+The pictures are made once, in parts that worker processes share, each with a seed of its own: the
 number of processes changes nothing.
 """
 
@@ -48,6 +49,8 @@ class SynthesisConfig:
         digits: pictures with a digit.
         others: pictures without one.
         photos, corrupted, low_resolution, strokes, printed: shares of ``digits``.
+        drawn: share of the photographed, corrupted and reduced digits that are drawn with a pen
+            instead of MNIST's.
         kinds: shares of ``others``, by the names of ``nondigits.KINDS``.
         degraded_others: share of ``others`` that is photographed or corrupted afterwards, so that
             neither is a sign of a digit.
@@ -57,11 +60,12 @@ class SynthesisConfig:
 
     digits: int = 60_000
     others: int = 60_000
-    photos: float = 0.29
-    corrupted: float = 0.42
-    low_resolution: float = 0.13
-    strokes: float = 0.09
-    printed: float = 0.07
+    photos: float = 0.27
+    corrupted: float = 0.36
+    low_resolution: float = 0.20
+    strokes: float = 0.11
+    printed: float = 0.06
+    drawn: float = 0.2
     kinds: tuple[tuple[str, float], ...] = (
         ("blank", 0.02),
         ("scribble", 0.17),
@@ -187,13 +191,23 @@ def _make(task: _Task) -> tuple[Inks, Labels]:
         return _kept(*draw_digits(task.n, rng))
     if task.what == "printed":
         return _kept(*print_digits(task.n, _Given.sources.fonts, rng))
-    chosen = rng.integers(len(_Given.inks), size=task.n)
-    clean, labels = _Given.inks[chosen], _Given.labels[chosen]
+    clean, labels = _clean_digits(task.n, rng)
     if task.what == "photos":
         return _kept(photograph(clean, rng), labels)
     if task.what == "low_resolution":
         return _kept(lower_resolution(clean, rng), labels)
     return _kept(_corrupted(clean, task.what, rng), labels)
+
+
+def _clean_digits(n: int, rng: Rng) -> tuple[Inks, Labels]:
+    """MNIST's digits and, for a share, the ink of digits drawn with a pen."""
+    chosen = rng.integers(len(_Given.inks), size=n)
+    inks, labels = _Given.inks[chosen], _Given.labels[chosen]
+    drawn = round(_Given.config.drawn * n)
+    if drawn:
+        pictures, labels[:drawn] = draw_digits(drawn, rng)
+        inks[:drawn] = [preprocess(picture) for picture in pictures]
+    return inks, labels
 
 
 def _corrupted(inks: Inks, family: str, rng: Rng) -> Inks:
@@ -248,8 +262,8 @@ def lower_resolution(inks: Inks, rng: Rng) -> list[npt.NDArray[np.uint8]]:
         image = image.crop((box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin))
         height = int(rng.integers(7, 19))
         width = max(3, round(height * image.width / image.height))
-        if rng.random() < 0.35:  # scans that fill a square, however narrow the digit is
-            width = round(0.5 * (width + height))
+        if rng.random() < 0.5:  # scans that fill a square, however narrow the digit is
+            width = round(width + rng.uniform(0.3, 1.0) * (height - width))
         values = np.asarray(
             image.resize((width, height), filters[rng.integers(1, 4)]), dtype=np.float32
         )
