@@ -10,7 +10,7 @@ from PIL import Image
 from test_preprocessing import encoded, seven
 
 import inkdigits
-from inkdigits import recipe
+from inkdigits import recipe, run_files
 from inkdigits.cli import main
 
 COMMANDS = {
@@ -254,11 +254,11 @@ def test_calibrate_and_export_renew_the_artifact(trained, small_mnist, tmp_path)
 
 
 def test_risk_that_no_threshold_keeps_accepts_nothing_and_says_so(trained, small_mnist, tmp_path):
-    weights = recipe.read_weights(trained / "models" / "mnist_classifier.pt")
+    weights = run_files.read_weights(trained / "models" / "mnist_classifier.pt")
     said = []
     from inkdigits.data import load_splits
 
-    folders = recipe.Folders(tmp_path, tmp_path, tmp_path)
+    folders = run_files.Folders(tmp_path, tmp_path, tmp_path)
     policy = recipe.calibrate_weights(
         weights,
         load_splits(small_mnist),

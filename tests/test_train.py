@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from inkdigits import train
+from inkdigits import devices, train
 from inkdigits.data import NO_DIGIT, Digits, load_splits
 from inkdigits.errors import BackendUnavailableError, TrainingError
 from inkdigits.model import DigitNet, MNISTClassifier
@@ -268,20 +268,6 @@ def test_without_moving_average_the_weights_themselves_are_kept(splits):
     MNISTClassifier().load_state_dict(weights)
 
 
-def test_run_that_stops_in_its_schedule_leaves_its_latest_weights(splits, result, tmp_path):
-    checkpoint = tmp_path / "checkpoint.pt"
-    arguments = (splits.train, splits.validation, CONFIG, CPU)
-    short = fit(*arguments, checkpoint=checkpoint, stop_after=2)
-    assert (short.best_epoch, len(short.history), short.stopped_early) == (2, 2, True)
-    model = MNISTClassifier()
-    model.load_state_dict(short.weights)
-    answers = train.logits(model, splits.validation.inks)
-    loss = train.scaled_loss(answers, splits.validation.labels)
-    assert loss == pytest.approx(short.history[-1].validation_loss, abs=1e-4)
-    rest = fit(*arguments, checkpoint=checkpoint, resume=True)
-    assert torch.equal(rest.weights["fc2.weight"], result.weights["fc2.weight"])
-
-
 def test_seed_reproduces_a_run_and_another_differs(splits, result):
     one = dataclasses.replace(CONFIG, epochs=1)
     first = fit(splits.train, splits.validation, one, CPU).weights["fc2.weight"]
@@ -319,6 +305,6 @@ def test_unknown_network_is_refused():
 def test_device_that_is_not_here_is_refused_and_what_is_here_named():
     missing = "mps" if not torch.backends.mps.is_available() else "cuda"
     with pytest.raises(BackendUnavailableError, match="cpu"):
-        train.resolve_device(missing)
-    assert train.resolve_device("cpu") == CPU
-    assert train.resolve_device("auto").type in {"cpu", "cuda", "mps"}
+        devices.resolve_device(missing)
+    assert devices.resolve_device("cpu") == CPU
+    assert devices.resolve_device("auto").type in {"cpu", "cuda", "mps"}

@@ -16,12 +16,12 @@ import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own docu
 
 from inkdigits.artifact import read_artifact
 from inkdigits.backends import OnnxBackend, TorchBackend
+from inkdigits.devices import DeviceName, autocast_dtype, keep_freed_memory, resolve_device
 from inkdigits.environment import accelerator_name, hardware, versions
 from inkdigits.errors import ConfigError, InkdigitsError
 from inkdigits.model import DigitNet
 from inkdigits.preprocessing import INK_SIZE, standardise
 from inkdigits.timing import BASELINE, BenchmarkResult, Row, race, rows_of
-from inkdigits.train import DeviceName, autocast_dtype, keep_freed_memory, resolve_device
 
 ONNX_CONTENDER = "ONNX Runtime, CPU"
 TRAINING_BATCH = 128

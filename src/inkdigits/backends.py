@@ -89,8 +89,8 @@ class TorchBackend:
         try:
             import torch
 
+            from inkdigits.devices import resolve_device
             from inkdigits.export import load_network
-            from inkdigits.train import resolve_device
         except ModuleNotFoundError as error:
             raise BackendUnavailableError(
                 f"device {device!r} runs on PyTorch, and {error.name} isn't installed: "

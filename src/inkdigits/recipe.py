@@ -1,8 +1,6 @@
 """One training run, from data to a verified artifact with its figures; each step by itself too.
 
-A run's folder holds checkpoint.pt (to resume from), mnist_classifier.pt (the weights),
-optimal_temperature.json (temperature and policy), novelty.json (what scores novelty),
-mnist_classifier.onnx (the artifact) and run.json (how it was made and what it scores).
+``run_files`` says what a run's folder holds.
 The test part of the data is read once, by the last step, through the artifact as it will be
 served; nothing is chosen by it.
 """
@@ -11,11 +9,10 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,45 +30,37 @@ from inkdigits.augmentation import augment
 from inkdigits.calibration import probabilities, reliability_curve
 from inkdigits.data import NO_DIGIT, SPLIT_SEED, Digits, Splits
 from inkdigits.decision import RISK, DecisionPolicy
+from inkdigits.devices import autocast_dtype
 from inkdigits.drift import PROVENANCE
 from inkdigits.environment import hardware, versions
 from inkdigits.errors import ArtifactCorruptError, TrainingError
 from inkdigits.evaluation import Evaluation, evaluate
 from inkdigits.export import export, network_of, with_provenance
 from inkdigits.inference import DigitReader, load
-from inkdigits.model import NetworkName
 from inkdigits.novelty import NoveltyScorer
 from inkdigits.operating_point import OperatingPoint, describe, find_operating_point
 from inkdigits.preprocessing import PREPROCESSING_VERSION
+from inkdigits.run_files import (
+    CHECKPOINT_NAME,
+    NOVELTY_NAME,
+    RUN_NAME,
+    SYNTHETIC_NAME,
+    TEMPERATURE_NAME,
+    WEIGHTS_NAME,
+    Folders,
+    Weights,
+    read_json,
+    read_state,
+    read_weights,
+    save_weights,
+    write_json,
+)
 from inkdigits.synthesis import SynthesisConfig, synthesise
-from inkdigits.train import autocast_dtype, fit
+from inkdigits.train import fit
 from inkdigits.training_state import TrainConfig, weights_digest
 
-CHECKPOINT_NAME = "checkpoint.pt"
-WEIGHTS_NAME = "mnist_classifier.pt"
-TEMPERATURE_NAME = "optimal_temperature.json"
-NOVELTY_NAME = "novelty.json"
-RUN_NAME = "run.json"
-SYNTHETIC_NAME = "synthetic.npz"
 # Of what is synthesised from the calibration digits: another than any run's own by default.
 CALIBRATION_SEED = 1_000_001
-
-Weights = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where a run writes.
-
-    Attributes:
-        run: weights, temperature, artifact, run.json and the checkpoint.
-        figures: PNG files.
-        logs: TensorBoard's event files.
-    """
-
-    run: Path
-    figures: Path
-    logs: Path
 
 
 def train(
@@ -83,7 +72,6 @@ def train(
     synthesis: SynthesisConfig | None = None,
     initial: Path | None = None,
     teachers: Sequence[Path] = (),
-    stop_after: int | None = None,
     resume: bool = False,
     risk: float = RISK,
     progress: bool = False,
@@ -100,7 +88,6 @@ def train(
             batch.
         initial: weights (``mnist_classifier.pt`` of another run) to start from.
         teachers: weights to learn from, ``mnist_classifier.pt`` of other runs.
-        stop_after: see ``fit``.
         resume: go on from the folder's checkpoint.
         risk: tolerated share of wrong readings among the accepted.
         progress: show a bar while fitting.
@@ -131,7 +118,6 @@ def train(
         initial=first_weights,
         teachers=[network_of(read_weights(path)) for path in teachers],
         checkpoint=folders.run / CHECKPOINT_NAME,
-        stop_after=stop_after,
         resume=resume,
         log_dir=folders.logs,
         progress=progress,
@@ -198,7 +184,7 @@ def train(
         "policy": asdict(point.policy),
         "test": scores.to_dict(),
     }
-    _write_json(folders.run / RUN_NAME, run)
+    write_json(folders.run / RUN_NAME, run)
     return run
 
 
@@ -271,11 +257,11 @@ def calibrate_weights(
         risk=risk,
         report=report,
     )
-    _write_json(
+    write_json(
         folders.run / TEMPERATURE_NAME,
         {"temperature": point.temperature, "policy": asdict(point.policy), **describe(point)},
     )
-    _write_json(
+    write_json(
         folders.run / NOVELTY_NAME,
         {"method": point.scorer.method, "parameters": point.scorer.to_text()},
     )
@@ -295,18 +281,18 @@ def export_run(run: Path) -> bytes:
         TrainingError: a file of the run is missing or isn't what it should be.
     """
     weights = read_weights(run / WEIGHTS_NAME)
-    saved = _read_json(run / TEMPERATURE_NAME)
+    saved = read_json(run / TEMPERATURE_NAME)
     try:
         temperature = float(saved["temperature"])
         policy = DecisionPolicy.from_dict(saved["policy"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TrainingError(f"{run / TEMPERATURE_NAME} can't be used: {error!r}") from error
-    novelty = _read_json(run / NOVELTY_NAME)
+    novelty = read_json(run / NOVELTY_NAME)
     try:
         scorer = NoveltyScorer.from_text(novelty["method"], novelty["parameters"])
     except (KeyError, ArtifactCorruptError) as error:
         raise TrainingError(f"{run / NOVELTY_NAME} can't be used: {error!r}") from error
-    provenance = _read_json(run / RUN_NAME) if (run / RUN_NAME).is_file() else {}
+    provenance = read_json(run / RUN_NAME) if (run / RUN_NAME).is_file() else {}
     drift = {PROVENANCE: saved[PROVENANCE]} if PROVENANCE in saved else {}
     made = (
         "created_at",
@@ -373,43 +359,6 @@ def preview(digits: Digits, config: TrainConfig, n: int = 8, copies: int = 8) ->
     return plots.augmentation_preview(originals.numpy(), changed.numpy())
 
 
-def save_weights(weights: Weights, path: Path) -> None:
-    """Write a state_dict that ``torch.load(..., weights_only=True)`` reads."""
-    buffer = io.BytesIO()
-    torch.save(weights, buffer)
-    write_atomically(path, buffer.getvalue())
-
-
-def read_weights(path: Path, network: NetworkName | None = None) -> Weights:
-    """The state_dict that ``save_weights`` wrote.
-
-    Args:
-        path: the file.
-        network: whose they must be; None is any of ``model.NETWORKS``.
-
-    Raises:
-        TrainingError: missing, damaged, or no such network's; keys are named.
-    """
-    weights = _read_state(path)
-    try:
-        found = network_of(weights)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise TrainingError(f"the weights {path} can't be used: {error}") from error
-    if network is not None and type(found).__name__ != network:
-        raise TrainingError(f"the weights {path} are {type(found).__name__}'s, not {network}'s")
-    return weights
-
-
-def _read_state(path: Path) -> Weights:
-    if not path.is_file():
-        raise TrainingError(f"there are no weights at {path}; train them first")
-    try:
-        weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise TrainingError(f"the weights {path} can't be used: {error}") from error
-    return weights
-
-
 def _origin(initial: Path | None) -> dict[str, Any] | None:
     """Where the first weights came from; None where they were random."""
     return None if initial is None else _made_by(initial)
@@ -417,10 +366,10 @@ def _origin(initial: Path | None) -> dict[str, Any] | None:
 
 def _made_by(path: Path) -> dict[str, Any]:
     """What run.json says of other weights: their digest, and how their own run made them."""
-    origin: dict[str, Any] = {"sha256": weights_digest(_read_state(path))}
+    origin: dict[str, Any] = {"sha256": weights_digest(read_state(path))}
     run = path.parent / RUN_NAME
     if run.is_file():
-        earlier = _read_json(run)
+        earlier = read_json(run)
         kept = ("config", "synthesis", "started_from", "best_epoch", "training_seconds", "history")
         origin |= {name: earlier[name] for name in kept if name in earlier}
     return origin
@@ -430,19 +379,3 @@ def _without_lists(scores: Evaluation) -> dict[str, Any]:
     kept = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
     values = scores.to_dict()
     return {name: values[name] for name in kept}
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise TrainingError(f"{path} is missing; run inkdigits train or calibrate first") from error
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} can't be read: {error}") from error
-    if not isinstance(content, dict):
-        raise TrainingError(f"{path} holds no JSON object")
-    return content

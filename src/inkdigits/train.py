@@ -8,15 +8,12 @@ devices, floating-point sums are taken in another order and weights differ sligh
 
 from __future__ import annotations
 
-import ctypes
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,17 +21,15 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from inkdigits.augmentation import AugmentationConfig, augment
+from inkdigits.batches import Sources
 from inkdigits.data import NO_DIGIT, Digits
-from inkdigits.errors import BackendUnavailableError, TrainingError
-from inkdigits.model import MNISTClassifier
+from inkdigits.devices import autocast_dtype, keep_freed_memory
+from inkdigits.errors import TrainingError
 from inkdigits.preprocessing import MEAN, STD
 from inkdigits.training_state import Epoch, TrainConfig, TrainingState, weights_digest
 
 # Tried on the validation answers of each epoch.
 TEMPERATURES = tuple(2.0 ** (step / 8) for step in range(-8, 17))
-
-DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,86 +40,15 @@ class FitResult:
         weights: state_dict of the configured network on the CPU, from the epoch with the lowest
             validation loss, each at its best temperature (accuracy on a few thousand pictures
             moves in steps too coarse to choose by).
-        best_epoch: that epoch, counted from 1; the last one after ``stop_after``.
+        best_epoch: that epoch, counted from 1.
         history: every epoch's figures.
-        stopped_early: ``stop_when`` or ``stop_after`` ended the run before its last epoch.
+        stopped_early: ``stop_when`` ended the run before its last epoch.
     """
 
     weights: dict[str, Tensor]
     best_epoch: int
     history: list[Epoch]
     stopped_early: bool = False
-
-
-def resolve_device(name: DeviceName = "auto") -> torch.device:
-    """The device to train on; "auto" is the first present of cuda, mps, cpu.
-
-    Raises:
-        BackendUnavailableError: the device that was asked for isn't here.
-    """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return torch.device(next(device for device, present in available.items() if present))
-    if name not in available:
-        raise BackendUnavailableError(f"device {name!r} is none of auto, {', '.join(available)}")
-    if not available[name]:
-        here = ", ".join(device for device, present in available.items() if present)
-        raise BackendUnavailableError(f"device {name!r} isn't on this machine; it has {here}")
-    return torch.device(name)
-
-
-def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """The type to multiply in, or None for float32.
-
-    bfloat16 needs no loss scaling. Among CPUs that have instructions for it, some are more than
-    twice as fast with it and some are slower (docs/experiments.md), so it is tried.
-    """
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
-    if device.type == "cpu" and _faster_in_bfloat16():
-        return torch.bfloat16
-    return None
-
-
-@cache
-def _faster_in_bfloat16() -> bool:
-    """Whether this CPU trains at least 1.2 times as fast in bfloat16; takes about a second."""
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return False
-    with torch.random.fork_rng(devices=[]):
-        model = MNISTClassifier().to(memory_format=torch.channels_last)
-        batch = torch.zeros(128, 1, 28, 28).contiguous(memory_format=torch.channels_last)
-
-        def seconds(*, reduced: bool) -> float:
-            started = time.perf_counter()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
-                output = model(batch)
-            torch.autograd.backward(output.float().sum())
-            return time.perf_counter() - started
-
-        # The first of each makes the kernels.
-        times = [(seconds(reduced=False), seconds(reduced=True)) for _ in range(5)][1:]
-    return min(t[0] for t in times) >= 1.2 * min(t[1] for t in times)
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks instead of returning them to the system after each step.
-
-    Activations of tens of MB are otherwise mapped, zeroed by the kernel and unmapped at every
-    step; keeping them made an epoch about 1.4 times as fast (docs/experiments.md). Elsewhere than
-    on glibc this does nothing.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_max = -1, -4
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def standardise(inks: Tensor) -> Tensor:
@@ -169,7 +93,6 @@ def fit(
     progress: bool = False,
     stop_when: Callable[[Epoch], bool] | None = None,
     validate_every: int | None = None,
-    stop_after: int | None = None,
 ) -> FitResult:
     """Train the configured network and return the weights with the lowest validation loss.
 
@@ -191,9 +114,6 @@ def fit(
         validate_every: steps after which, within an epoch too, ``stop_when`` is called with the
             figures so far; where it then ends the run, they stand for that epoch, and the
             checkpoint stays at the epoch before. None validates at the end of epochs only.
-        stop_after: epochs after which the run ends in the middle of its schedule. The weights are
-            then the latest: at such learning rates the validation loss says little about which
-            are the best to go on from.
 
     Raises:
         TrainingError: fewer pictures than a batch, none for a share of it, a loss that is not
@@ -205,7 +125,7 @@ def fit(
         raise TrainingError(
             f"{len(train)} training pictures don't fill one batch of {config.mixture[0]}"
         )
-    sources = _Sources(train, synthetic, config)
+    sources = Sources(train, synthetic, config)
     if bool(teachers) != bool(config.distillation):
         raise TrainingError(
             f"distillation is {config.distillation} with {len(teachers)} teachers; either there "
@@ -233,8 +153,7 @@ def fit(
             dynamic_ncols=True,
             mininterval=0.5,
         ) as bar:
-            last = config.epochs if stop_after is None else min(stop_after, config.epochs)
-            while len(state.history) < last and not stopped:
+            while len(state.history) < config.epochs and not stopped:
                 figures, stopped = _run_epoch(
                     state, sources, validation, teachers, steps, bar, stop_when, validate_every
                 )
@@ -248,8 +167,6 @@ def fit(
     finally:
         if writer:
             writer.close()
-    if stop_after is not None and stop_after < config.epochs:
-        return FitResult(state.weights(), len(state.history), state.history, stopped_early=True)
     return FitResult(state.best_weights, state.best_epoch, state.history, stopped)
 
 
@@ -271,57 +188,9 @@ def _fingerprint(
     }
 
 
-class _Sources:
-    """What batches are drawn from: the training split, synthetic digits, and others."""
-
-    def __init__(self, train: Digits, synthetic: Digits | None, config: TrainConfig) -> None:
-        self.config = config
-        self.parts = [train]
-        none = Digits(train.inks[:0], train.labels[:0])
-        given = none if synthetic is None else synthetic
-        without_digit = given.labels == NO_DIGIT
-        wanted = zip(config.mixture[1:], (~without_digit, without_digit), strict=True)
-        for (size, chosen), name in zip(wanted, ("digits", "pictures without one"), strict=True):
-            part = given[chosen.nonzero().squeeze(1)]
-            if size and not len(part):
-                raise TrainingError(f"{size} synthetic {name} a batch are wanted; there are none")
-            self.parts.append(part)
-
-    def to(self, device: torch.device) -> _Sources:
-        self.parts = [part.to(device) for part in self.parts]
-        return self
-
-    def batches(
-        self, steps: int, seed: int, device: torch.device
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented pictures (B, 1, 28, 28) in 0 to 1 and labels (B,), for one epoch."""
-        orders = []
-        shuffle = torch.Generator().manual_seed(seed)
-        for part, size in zip(self.parts, self.config.mixture, strict=True):
-            drawn = [torch.zeros(0, dtype=torch.int64)]
-            while sum(map(len, drawn)) < steps * size:
-                drawn.append(torch.randperm(len(part), generator=shuffle))
-            orders.append(torch.cat(drawn)[: steps * size].to(device).view(steps, size))
-        generator = torch.Generator(device).manual_seed(seed)
-        full = self.config.augmentation
-        strengths = (full, full.scaled(0.5), full)
-        for step in range(steps):
-            pictures, labels = [], []
-            for part, order, strength in zip(self.parts, orders, strengths, strict=True):
-                index = order[step]
-                if not len(index):
-                    continue
-                inks = part.inks[index].unsqueeze(1).float() / 255.0
-                if full != AugmentationConfig.none():
-                    inks = augment(inks, strength, generator)
-                pictures.append(inks)
-                labels.append(part.labels[index])
-            yield torch.cat(pictures), torch.cat(labels)
-
-
 def _run_epoch(
     state: TrainingState,
-    sources: _Sources,
+    sources: Sources,
     validation: Digits,
     teachers: Sequence[nn.Module],
     steps: int,

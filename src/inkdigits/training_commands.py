@@ -124,12 +124,6 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True)
 @click.option(
-    "--stop-after",
-    type=click.IntRange(min=1),
-    help="End after so many epochs, in the middle of the schedule, for another run to go on from "
-    "(--init).  [default: all]",
-)
-@click.option(
     "--batch-size",
     type=click.IntRange(min=8),
     default=256,
@@ -205,7 +199,6 @@ def train(
     logs: Path,
     network: Any,
     epochs: int,
-    stop_after: int | None,
     batch_size: int,
     synthetic: int,
     learning_rate: float,
@@ -230,10 +223,10 @@ def train(
     """
     from inkdigits.augmentation import AugmentationConfig
     from inkdigits.data import load_splits
-    from inkdigits.recipe import Folders
+    from inkdigits.devices import resolve_device
     from inkdigits.recipe import train as run_recipe
+    from inkdigits.run_files import Folders
     from inkdigits.synthesis import SynthesisConfig
-    from inkdigits.train import resolve_device
     from inkdigits.training_state import TrainConfig
 
     config = TrainConfig(
@@ -265,7 +258,6 @@ def train(
             else None,
             initial=initial,
             teachers=teachers,
-            stop_after=stop_after,
             resume=resume,
             risk=risk,
             progress=not as_json,
@@ -393,7 +385,8 @@ def calibrate(
 ) -> None:
     """Fit a run's temperature, thresholds and novelty again; "inkdigits export" applies them."""
     from inkdigits.data import load_splits
-    from inkdigits.recipe import WEIGHTS_NAME, Folders, calibrate_weights, read_weights
+    from inkdigits.recipe import calibrate_weights
+    from inkdigits.run_files import WEIGHTS_NAME, Folders, read_weights
 
     weights = read_weights(run_folder / WEIGHTS_NAME)
     splits = load_splits(data_root, download=download)
