@@ -107,8 +107,8 @@ def test_a_blank_is_below_everything_with_either_score():
 
 def test_every_family_and_kind_is_measured_once(report):
     names = [s.name for s in report.digits]
-    assert names == ["clean", *FAMILIES, "pen strokes", "scikit-learn's digits"]
-    assert [r.name for r in report.refusals] == list(nondigits.KINDS)
+    assert names == ["clean", *FAMILIES, "photographs", "pen strokes", "scikit-learn's digits"]
+    assert [r.name for r in report.refusals] == [*nondigits.KINDS, "photographed_paper"]
     assert {s.severities for s in report.digits if s.name == "fog"} == {(MNIST_C_SEVERITY["fog"],)}
     assert all(s.n == 20 for s in [*report.digits, *report.refusals])
     # Strokes take turns, and the reader only knows 7.
@@ -123,7 +123,7 @@ def test_severities_are_pooled(digits):
     report = measure_robustness(reader, *digits, per_family=5, severities=(1, 3))
     fog = next(s for s in report.digits if s.name == "fog")
     assert (fog.severities, fog.n) == ((1, 3), 10)
-    assert reader.sent == 5 * (1 + 2 * 15 + 2 + len(nondigits.KINDS))
+    assert reader.sent == 5 * (1 + 2 * 15 + 3 + len(nondigits.KINDS) + 1)
 
 
 def test_the_same_seed_measures_the_same(digits, report):

@@ -1,10 +1,10 @@
 """How a reader holds up beyond clean MNIST: corruptions, other hands, and what isn't a digit.
 
 Every picture is encoded and goes through ``DigitReader.predict_batch``, as a user's would. The
-figures say what was measured on: MNIST's digits that are handed in, corrupted as MNIST-C does;
-digits drawn by code; scikit-learn's; and non-digits made by code, letters and symbols from fonts
-that are held back from training. Blanks, scribbles, noise and textures come from the generators
-that training uses, with other seeds.
+figures say what was measured on: MNIST's digits that are handed in, corrupted as MNIST-C does, and
+photographed by code; digits drawn by code; scikit-learn's; and non-digits made by code, letters and
+symbols from fonts that are held back from training. Photographs, strokes, blanks, scribbles, noise
+and textures come from the generators that training uses, with other seeds.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from inkdigits.evaluation import wilson_interval
 from inkdigits.fonts import Part, find_fonts
 from inkdigits.inference import Prediction, Reader
 from inkdigits.nondigits import KINDS, Sources, make_non_digits
+from inkdigits.photos import photograph, photograph_paper
 from inkdigits.refusal import auroc, fpr_at_tpr
 from inkdigits.scoring import Estimate, check_labels, expected_calibration_error
 from inkdigits.strokes import draw_digits
@@ -37,6 +38,7 @@ PER_FAMILY = 1000
 SEED = 20261124
 # Pictures that are made, encoded and read at once: a large one takes 160 kB.
 CHUNK = 500
+PAPER = "photographed_paper"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class RobustnessReport:
         model_version: which artifact was measured.
         score: what refusal was scored by, "novelty" (negated) or "confidence".
         digits: clean first, then the corruptions in MNIST-C's order, then other hands.
-        refusals: in the order of ``nondigits.KINDS``.
+        refusals: in the order of ``nondigits.KINDS``, then photographs of paper without a digit.
     """
 
     model_version: str
@@ -204,6 +206,9 @@ def measure_robustness(
             answers += _read(reader, changed)
         repeated = np.tile(truth, len(levels))
         sets.append(score_digits(family, "corruption", levels, answers, repeated))
+    report(f"photographs: {len(clean):,} digits")
+    answers = _read_photographs(reader, clean, _rng(seed, "photographs"))
+    sets.append(score_digits("photographs", "other", (), answers, truth))
     report(f"pen strokes: {per_family:,} digits")
     answers, drawn = _read_strokes(reader, per_family, _rng(seed, "strokes"))
     sets.append(score_digits("pen strokes", "other", (), answers, drawn))
@@ -218,6 +223,10 @@ def measure_robustness(
         rng, kinds[kind] = _rng(seed, kind), []
         for size in _chunks(per_family):
             kinds[kind] += _read(reader, make_non_digits(kind, size, rng, sources))
+    report(f"{PAPER}: {per_family:,} pictures to refuse")
+    rng, kinds[PAPER] = _rng(seed, PAPER), []
+    for size in _chunks(per_family):
+        kinds[PAPER] += _read(reader, photograph_paper(size, rng))
     score, refusals = score_refusals(clean_answers, kinds)
     return RobustnessReport(reader.model_version, score, tuple(sets), refusals)
 
@@ -308,6 +317,13 @@ def _png(picture: Picture) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def _read_photographs(reader: Reader, inks: Picture, rng: np.random.Generator) -> list[Prediction]:
+    answers: list[Prediction] = []
+    for start in range(0, len(inks), CHUNK):
+        answers += _read(reader, photograph(inks[start : start + CHUNK], rng))
+    return answers
 
 
 def _read_strokes(
