@@ -58,6 +58,17 @@ def test_progress_is_told_in_parts(some):
     assert told[-1][0] == told[-1][1] >= len(FAMILIES)
 
 
+@pytest.mark.parametrize(("drawn", "least", "most"), [(0.0, 0, 0), (0.5, 40, 45)])
+def test_a_share_of_the_reduced_digits_is_drawn_instead_of_given(some, drawn, least, most):
+    sevens = some[(some.labels == 7).nonzero().squeeze(1)]
+    config = SynthesisConfig(
+        digits=100, others=0, photos=0, corrupted=0, strokes=0, printed=0, drawn=drawn
+    )
+    labels = synthesise(sevens, config, workers=1).labels
+    # Half are drawn, of which a tenth are sevens too; in the smallest no ink may be found.
+    assert least <= int((labels != 7).sum()) <= most
+
+
 def test_nothing_can_be_made_from_no_digits(some):
     with pytest.raises(DataError, match="no digits"):
         synthesise(some[torch.arange(0)], CONFIG)
