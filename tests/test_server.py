@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -444,3 +445,40 @@ def test_real_reader_refuses_an_altered_model_before_any_worker_starts(
     result = run_to_its_end(free_port(), program=REAL, MODEL_PATH=str(path))
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("inkdigits.errors.ArtifactCorruptError: ")
+
+
+THREADS_THAT_ALLOCATE = """
+import ctypes, sys, threading
+from inkdigits.server import use_one_heap
+
+if sys.argv[1] == "one":
+    use_one_heap()
+everyone = threading.Barrier(4)
+def allocate():
+    kept = bytes(50_000)
+    everyone.wait()
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc for its heaps")
+def test_threads_share_one_heap():
+    heaps = {
+        asked: subprocess.run(
+            [sys.executable, "-c", THREADS_THAT_ALLOCATE, asked],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.count("<heap nr=")
+        for asked in ("one", "any")
+    }
+    assert heaps["one"] == 1 < heaps["any"]
