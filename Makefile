@@ -26,6 +26,12 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
+# KServe's client too: it holds protobuf and psutil to older versions than what trains.
+.venv-kserve/.installed: Makefile
+	$(PYTHON) -m venv .venv-kserve
+	.venv-kserve/bin/python -m pip install --quiet --disable-pip-version-check 'kserve>=0.21'
+	@touch $@
+
 serve: .venv-serve/.installed
 	.venv-serve/bin/inkdigits serve --port $(PORT)
 
@@ -38,8 +44,8 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint
-	$(BIN)/python -m pytest
+test: lint .venv-kserve/.installed
+	KSERVE_PYTHON=.venv-kserve/bin/python $(BIN)/python -m pytest
 
 train: $(VENV)/.installed
 	$(BIN)/inkdigits train --data $(DATA) --epochs 70 --learning-rate 0.003 \
@@ -52,5 +58,5 @@ bench: $(VENV)/.installed
 	$(BIN)/inkdigits benchmark
 
 clean:
-	rm -rf $(VENV) .venv-serve .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-serve .venv-kserve .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--forms", nargs="*", default=list(FORMS), metavar="FORM")
     parser.add_argument("--few", type=int, default=10_000, help="rows of the small array")
     parser.add_argument("--many", type=int, default=1_000_000, help="rows of the large array")
-    parser.add_argument("--no-memory", action="store_true", help="rates only")
+    parser.add_argument("--only", choices=("rate", "memory"), help="one of the two measurements")
     parser.add_argument("--json", type=Path, help="file for the figures; keeps those not asked for")
     parser.add_argument("--decode", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -207,14 +207,14 @@ def main() -> None:
         "memory": [],
     }
     print(f"{'PNG, pictures a second':<26} {'predict':>9} {'decoding':>9}  share")
-    for form in options.forms:
+    for form in () if options.only == "memory" else options.forms:
         with tempfile.TemporaryDirectory() as folder:
             row = rates(Path(folder), form, inks, options)
         result["rates"].append(row)
         read, decoded = row["pictures_per_second"].values()
         print(f"{form:<26} {read:>9,.0f} {decoded:>9,.0f}  {row['share']:.0%}", flush=True)
     print(f"\n{'rows':>10}  peak MB  seconds")
-    for number in () if options.no_memory else (options.few, options.many):
+    for number in () if options.only == "rate" else (options.few, options.many):
         with tempfile.TemporaryDirectory() as folder:
             row = memory(Path(folder), inks, number, options.workers)
         result["memory"].append(row)
