@@ -47,4 +47,4 @@ async def ask(base: str, question: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(ask(sys.argv[1], json.load(sys.stdin)))))
+    json.dump(asyncio.run(ask(sys.argv[1], json.load(sys.stdin))), sys.stdout)

@@ -145,7 +145,8 @@ class _Run:
             for chunk in source.chunks():
                 number = self.chunks
                 self.chunks += 1
-                done = self._unfinished.done(number, chunk.key())
+                resumed = self._unfinished.resumed
+                done = self._unfinished.done(number, chunk.key()) if resumed else None
                 if done is None:
                     yield Task(number, chunk)
                 else:

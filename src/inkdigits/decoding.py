@@ -80,6 +80,9 @@ def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
         plain = read_plain(picture, limits.max_pixels)
         if plain is not None:
             return _composite(*plain)
+    if isinstance(picture, np.ndarray) and _is_grey(picture):
+        _check_pixels((picture.shape[1], picture.shape[0]), limits)
+        return picture
     return to_grey(_open(picture, limits))
 
 
@@ -104,6 +107,11 @@ def _read(path: Path, limits: Limits) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _is_grey(array: npt.NDArray[np.uint8]) -> bool:
+    """Whether an array is luminance as it is, which Pillow would only copy."""
+    return array.dtype == np.uint8 and array.ndim == 2 and array.size > 0
 
 
 def _from_array(array: npt.NDArray[np.uint8], limits: Limits) -> Image.Image:

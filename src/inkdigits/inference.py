@@ -266,12 +266,12 @@ class DigitReader:
             i: ink for i, ink in enumerate(inks) if isinstance(ink, np.ndarray) and ink.any()
         }
         started = time.perf_counter()
-        rows: dict[int, tuple[npt.NDArray[np.float64], float]] = {}
+        rows: dict[int, tuple[list[float], float]] = {}
         if with_ink:
             logits, features = self.answer(np.stack(list(with_ink.values())))
             shares = probabilities(logits, self.metadata.temperature)
             novelty = self._scorer.score(logits, features).tolist()
-            rows = dict(zip(with_ink, zip(shares, novelty, strict=True), strict=True))
+            rows = dict(zip(with_ink, zip(shares.tolist(), novelty, strict=True), strict=True))
         inference_ms = (time.perf_counter() - started) * 1000 / max(1, len(with_ink))
         return [
             ink
@@ -292,7 +292,7 @@ class DigitReader:
     def _prediction(
         self,
         ink: npt.NDArray[np.uint8],
-        row: tuple[npt.NDArray[np.float64], float] | None,
+        row: tuple[list[float], float] | None,
         preprocessing_ms: float,
         inference_ms: float,
         terms: tuple[float | None, float | None],
@@ -301,13 +301,15 @@ class DigitReader:
         reason: Reason | None
         digit: int | None
         novelty: float | None
+        shares: tuple[float, ...]
         # What the picture alone shows comes first, then what the network finds in it.
         if row is None:
             digit, confidence, shares, novelty = None, 0.0, UNIFORM, None
             decision, reason, inference_ms = "reject", "blank", 0.0
         else:
-            digit, confidence = int(row[0].argmax()), float(row[0].max())
-            shares, novelty = tuple(row[0].tolist()), row[1]
+            shares, novelty = tuple(row[0]), row[1]
+            confidence = max(shares)
+            digit = shares.index(confidence)
             decision, reason = self.metadata.policy.decide(
                 confidence, novelty=novelty, risk=terms[0]
             )

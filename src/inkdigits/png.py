@@ -112,7 +112,7 @@ def _shade_and_opacity(
     width = residuals.shape[1] // channels
     # Where a column has no residual but 0, the filters may have foretold all of it.
     changes = np.bitwise_or.reduce(residuals, axis=0).reshape(width, channels)[1:]
-    columns = np.flatnonzero(changes.any(axis=1))
+    columns = changes.any(axis=1).nonzero()[0]
     if not len(columns):
         return None
     # And the next, for the filter "up" needs no residual there to find back to the paper.
@@ -181,7 +181,9 @@ def _is_grey(residuals: Bytes) -> bool:
     """Whether red, green and blue are the same, which is so where their residuals are."""
     if residuals.shape[2] == 4:
         words = residuals.view("<u4")
-        return not ((words ^ (words >> 8)) & 0xFFFF).any()
+        differences = words >> 8
+        differences ^= words
+        return not int(np.bitwise_or.reduce(differences, axis=None)) & 0xFFFF
     green = residuals[:, :, 1]
     return bool((residuals[:, :, 0] == green).all() and (residuals[:, :, 2] == green).all())
 
@@ -206,15 +208,17 @@ def _unfilter(residuals: Bytes, filters: Bytes) -> Image.Image:
     rows[:, 0] = filters
     rows[:, 1:].reshape(residuals.shape)[...] = residuals
     mode = _MODES[channels]
-    return Image.frombytes(mode, (width, height), _stored(rows.tobytes()), "zip", mode, 0)
+    image = Image.new(mode, (width, height), None)  # every pixel is about to be written
+    image.frombytes(_stored(rows.reshape(-1)), "zip", mode, 0)
+    return image
 
 
-def _stored(content: bytes) -> bytes:
-    """Content as a zlib stream (RFC 1950) that doesn't compress it."""
-    parts = [b"\x78\x01"]
+def _stored(content: Bytes) -> bytes:
+    """Content (N,) as a zlib stream (RFC 1950) that doesn't compress it."""
+    parts: list[bytes | memoryview] = [b"\x78\x01"]
     for start in range(0, len(content), _LONGEST_STORED):
         block = content[start : start + _LONGEST_STORED]
         is_last = start + len(block) == len(content)
-        parts += [struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block]
+        parts += [struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block.data]
     parts.append(zlib_ng.adler32(content).to_bytes(4))
     return b"".join(parts)

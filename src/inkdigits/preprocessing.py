@@ -186,8 +186,8 @@ def extract_ink(grey: Grey) -> Difference:
 def _from_clean_paper(grey: Grey, paper: np.uint8 | np.float32) -> Difference:
     """As ``extract_ink``, where the border is of one shade: most of the picture is left out."""
     differs = grey != paper
-    columns = np.flatnonzero(np.logical_or.reduce(differs, axis=0))
-    rows = np.flatnonzero(np.logical_or.reduce(differs, axis=1))
+    columns = np.logical_or.reduce(differs, axis=0).nonzero()[0]
+    rows = np.logical_or.reduce(differs, axis=1).nonzero()[0]
     if not len(rows):
         return Difference.of_all(np.zeros((1, 1), dtype=np.float32))
     top, left = int(rows[0]), int(columns[0])
@@ -341,7 +341,7 @@ def _has_frame(difference: FloatArray, inked: list[npt.NDArray[np.bool_]], peak:
     )
     box = difference[top:bottom, left:right]
     edges = (box[:3].max(0), box[-3:].max(0), box[:, :3].max(1), box[:, -3:].max(1))
-    return any(float((edge > 0.3 * peak).mean()) > 0.8 for edge in edges)
+    return any(np.count_nonzero(edge > 0.3 * peak) / len(edge) > 0.8 for edge in edges)
 
 
 def _ink_box(difference: Difference) -> tuple[int, int, int, int] | None:
@@ -358,7 +358,7 @@ def _ink_box(difference: Difference) -> tuple[int, int, int, int] | None:
 def _box_above(
     of_columns: FloatArray, of_rows: FloatArray, threshold: float
 ) -> tuple[int, int, int, int]:
-    columns, rows = np.flatnonzero(of_columns > threshold), np.flatnonzero(of_rows > threshold)
+    columns, rows = (of_columns > threshold).nonzero()[0], (of_rows > threshold).nonzero()[0]
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
@@ -377,19 +377,19 @@ def _fit(difference: Difference, box: tuple[int, int, int, int]) -> FloatArray:
     half_x, half_y = width / scale / 2, height / scale / 2
     pad = int(np.ceil((MARGIN + 1) / scale)) + 1
     offset_x, offset_y = pad - max(0, left - pad), pad - max(0, top - pad)
-    crop = np.zeros((bottom + offset_y + pad, right + offset_x + pad), dtype=np.float32)
+    crop = Image.new("F", (right + offset_x + pad, bottom + offset_y + pad))
     rows = slice(max(0, box[1] - pad), box[3] + pad)
     columns = slice(max(0, box[0] - pad), box[2] + pad)
     part = difference.values[rows, columns]
     row = rows.start + difference.top + offset_y
     column = columns.start + difference.left + offset_x
-    crop[row : row + part.shape[0], column : column + part.shape[1]] = part
+    crop.paste(Image.fromarray(part), (column, row))
     source = (
         max(0.0, centre_x - half_x + offset_x),
         max(0.0, centre_y - half_y + offset_y),
-        min(float(crop.shape[1]), centre_x + half_x + offset_x),
-        min(float(crop.shape[0]), centre_y + half_y + offset_y),
+        min(float(crop.width), centre_x + half_x + offset_x),
+        min(float(crop.height), centre_y + half_y + offset_y),
     )
     # Area averaging has nothing to average when enlarging; there bicubic keeps strokes smooth.
     method = Image.Resampling.BOX if scale <= 1.0 else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(crop).resize((width, height), method, box=source))
+    return np.asarray(crop.resize((width, height), method, box=source))
