@@ -145,8 +145,7 @@ class _Run:
             for chunk in source.chunks():
                 number = self.chunks
                 self.chunks += 1
-                resumed = self._unfinished.resumed
-                done = self._unfinished.done(number, chunk.key()) if resumed else None
+                done = self._unfinished.done(number, chunk.key())
                 if done is None:
                     yield Task(number, chunk)
                 else:

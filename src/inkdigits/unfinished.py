@@ -61,9 +61,6 @@ class Unfinished:
         out: the file that the run will become.
         resume: go on with what is there; otherwise it must not be.
 
-    Attributes:
-        resumed: whether parts may be there.
-
     Raises:
         BulkError: there is an unfinished run and ``resume`` isn't asked for, or the reverse; or
             another process is at it; or the folder can't be written.
@@ -72,7 +69,6 @@ class Unfinished:
     def __init__(self, out: Path, *, resume: bool) -> None:
         self.out = out
         self.folder = out.with_name(f"{out.name}.parts")
-        self.resumed = resume
         known = (self.folder / _RUN).is_file()
         if resume and not known:
             raise BulkError(f"nothing to resume: there is no {self.folder}")
