@@ -41,7 +41,6 @@ import inkdigits
 from inkdigits.archives import Extent
 from inkdigits.chunks import Chunk, Members
 from inkdigits.config import available_cores
-from inkdigits.data import load_splits
 from inkdigits.decoding import read_grey
 from inkdigits.environment import hardware, versions
 from inkdigits.pool import BATCH_PICTURES
@@ -234,6 +233,8 @@ def main() -> None:
     if options.decode:
         decode_all(options.decode, options.decoder, options.workers)
         return
+
+    from inkdigits.data import load_splits  # imports torch, which decoding processes don't need
 
     inks = load_splits(options.data).validation.inks.numpy()
     result: dict[str, Any] = {}
