@@ -449,7 +449,7 @@ def test_real_reader_refuses_an_altered_model_before_any_worker_starts(
 
 THREADS_THAT_ALLOCATE = """
 import ctypes, sys, threading
-from inkdigits.server import use_one_heap
+from inkdigits.heap import use_one_heap
 
 if sys.argv[1] == "one":
     use_one_heap()

@@ -16,9 +16,10 @@ import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own docu
 
 from inkdigits.artifact import read_artifact
 from inkdigits.backends import OnnxBackend, TorchBackend
-from inkdigits.devices import DeviceName, autocast_dtype, keep_freed_memory, resolve_device
+from inkdigits.devices import DeviceName, autocast_dtype, resolve_device
 from inkdigits.environment import accelerator_name, hardware, versions
 from inkdigits.errors import ConfigError, InkdigitsError
+from inkdigits.heap import keep_freed_memory
 from inkdigits.model import DigitNet
 from inkdigits.preprocessing import INK_SIZE, standardise
 from inkdigits.timing import BASELINE, BenchmarkResult, Row, race, rows_of

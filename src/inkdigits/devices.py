@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
 from functools import cache
 from typing import Literal, TypeAlias
@@ -69,19 +67,3 @@ def _faster_in_bfloat16() -> bool:
         # The first of each makes the kernels.
         times = [(seconds(reduced=False), seconds(reduced=True)) for _ in range(5)][1:]
     return min(t[0] for t in times) >= 1.2 * min(t[1] for t in times)
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks instead of returning them to the system after each step.
-
-    Activations of tens of MB are otherwise mapped, zeroed by the kernel and unmapped at every
-    step; keeping them made an epoch about 1.4 times as fast (docs/experiments.md). Elsewhere than
-    on glibc this does nothing.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_max = -1, -4
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)

@@ -8,7 +8,6 @@ error at start and not a worker that dies for ever.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -29,6 +28,7 @@ from inkdigits.artifact import shipped_artifact
 from inkdigits.config import Settings
 from inkdigits.decoding import Limits
 from inkdigits.errors import BackendUnavailableError, InkdigitsError
+from inkdigits.heap import use_one_heap
 from inkdigits.inference import Reader, load
 from inkdigits.logs import configure_logging, resolve_format
 from inkdigits.metrics import Metrics, forget_process, shared_folder
@@ -237,21 +237,6 @@ def bound_silence(listener: socket.socket, seconds: int) -> None:
     time = struct.pack("@ll", seconds, 0)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time)
-
-
-def use_one_heap() -> None:
-    """Ask glibc for one heap for all threads of this process, before it has several.
-
-    Each thread otherwise gets a heap of its own and keeps what it has freed for itself, though
-    threads that hold Python's lock hardly allocate at once. Elsewhere than on glibc this does
-    nothing.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_arena_max = -8
-        mallopt(m_arena_max, 1)
 
 
 def _stop_worker(_signal: int, _frame: FrameType | None) -> NoReturn:

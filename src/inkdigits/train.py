@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from inkdigits.batches import Sources
 from inkdigits.data import NO_DIGIT, Digits
-from inkdigits.devices import autocast_dtype, keep_freed_memory
+from inkdigits.devices import autocast_dtype
 from inkdigits.errors import TrainingError
+from inkdigits.heap import keep_freed_memory
 from inkdigits.preprocessing import MEAN, STD
 from inkdigits.training_state import Epoch, TrainConfig, TrainingState, weights_digest
 
