@@ -207,6 +207,14 @@ def test_distance_from_the_teachers_is_zero_where_the_answers_agree():
     assert float(other) == pytest.approx(float(by_hand), rel=1e-5)
 
 
+def test_teachers_say_too_that_there_is_no_digit():
+    """Adding 7 to each of the ten logits changes no digit's share, and the odds of none."""
+    config = dataclasses.replace(CONFIG, distillation=1.0, others=0.5)
+    output, labels = torch.zeros(2, 10), torch.tensor([3, NO_DIGIT])
+    assert float(train._loss(output, labels, [output], config)) == pytest.approx(0.0, abs=1e-6)
+    assert float(train._loss(output, labels, [output + 7.0], config)) > 0.1
+
+
 def test_share_without_teachers_and_teachers_without_a_share_are_refused(splits):
     with pytest.raises(TrainingError, match=r"0\.5 with 0 teachers"):
         fit(splits.train, splits.validation, dataclasses.replace(CONFIG, distillation=0.5), CPU)

@@ -245,7 +245,7 @@ def _loss(output: Tensor, labels: Tensor, lessons: Sequence[Tensor], config: Tra
     """Mean loss in nats: against the labels, and against the teachers' mean answer.
 
     Where batches hold pictures without a digit, an eleventh logit that is always 0 stands for
-    those, in the cross-entropy only. So the log of the summed exponentials of the ten becomes the
+    those, in both. So the log of the summed exponentials of the ten becomes the
     log odds of a digit against none, and minus that, the energy, tells digits from the rest (Liu,
     Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020, train it with
     hinges for the same end); the softmax of the ten remains what a digit is, if it is one.
@@ -261,10 +261,9 @@ def _loss(output: Tensor, labels: Tensor, lessons: Sequence[Tensor], config: Tra
         config: the share and the temperature.
     """
     if config.mixture[2]:
-        targets = torch.where(labels == NO_DIGIT, output.shape[1], labels)
-        loss = F.cross_entropy(F.pad(output, (0, 1)), targets)
-    else:
-        loss = F.cross_entropy(output, labels)
+        labels = torch.where(labels == NO_DIGIT, output.shape[1], labels)
+        output, *lessons = (F.pad(answers, (0, 1)) for answers in (output, *lessons))
+    loss = F.cross_entropy(output, labels)
     if not lessons:
         return loss
     softness = config.distillation_temperature
