@@ -482,3 +482,37 @@ def test_threads_share_one_heap():
         for asked in ("one", "any")
     }
     assert heaps["one"] == 1 < heaps["any"]
+
+
+FREES_BELOW_WHAT_IT_KEEPS = """
+from inkdigits.heap import return_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as sizes:
+        return int(sizes.read().split()[1])
+
+# Small enough for the heap, and the last block keeps the heap's end where it is.
+blocks = [bytearray(60_000) for _ in range(500)]
+kept = blocks.pop()
+blocks.clear()
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc for its memory")
+def test_freed_memory_is_given_back():
+    result = run_python(FREES_BELOW_WHAT_IT_KEEPS)
+    assert int(result) * os.sysconf("SC_PAGE_SIZE") > 20_000_000
+
+
+def test_a_service_without_a_log_does_without_its_library():
+    modules = "import sys, inkdigits.server; print('sqlalchemy' in sys.modules)"
+    assert run_python(modules) == "False\n"
+
+
+def run_python(program):
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout

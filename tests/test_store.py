@@ -29,10 +29,10 @@ from inkdigits.errors import (
     SpoolFullError,
     StoreUnavailableError,
 )
-from inkdigits.history import ANYONE, Filters
+from inkdigits.history import Filters
 from inkdigits.ids import new_id
 from inkdigits.inference import Prediction
-from inkdigits.record import MAX_PICTURE_BYTES, NOT_A_DIGIT, Record, from_bytes, to_bytes
+from inkdigits.record import ANYONE, MAX_PICTURE_BYTES, NOT_A_DIGIT, Record, from_bytes, to_bytes
 from inkdigits.spool import Spool, read_frames
 from inkdigits.store import Store
 

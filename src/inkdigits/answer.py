@@ -6,7 +6,7 @@ import base64
 import io
 import logging
 import time
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,14 @@ from PIL import Image
 from inkdigits.errors import StoreError
 from inkdigits.explain import Explanation
 from inkdigits.inference import Prediction
-from inkdigits.keeper import Outcome
 from inkdigits.logs import fields
 from inkdigits.record import InputKind, Record
-from inkdigits.store import Store
 
-Kept: TypeAlias = Outcome | Literal["lost"]
+if TYPE_CHECKING:
+    # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
+    from inkdigits.store import Store
+
+Kept: TypeAlias = Literal["stored", "spooled", "lost"]
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,11 @@ import json
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
@@ -33,8 +34,11 @@ from inkdigits.metrics import CONTENT_TYPE, Metrics
 from inkdigits.pressure import Pressure
 from inkdigits.readiness import NotReadyError, Readiness
 from inkdigits.remote import ModelUnavailableError, RemoteReader
-from inkdigits.store import Store
-from inkdigits.web import docs, security, session, views
+from inkdigits.web import docs, security, session
+
+if TYPE_CHECKING:
+    # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
+    from inkdigits.store import Store
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBES = ("/health", "/metrics", "/v2/health")
@@ -151,7 +155,11 @@ def create_app(
         open_inference.blueprint(settings, reader, metrics, check, proceed, package_version)
     )
     app.register_blueprint(docs.blueprint(settings, package_version))
+    draw_page: Callable[[], ResponseReturnValue] | None = None
     if store is not None and settings.page == "on":
+        from inkdigits.web import views
+
+        draw_page = views.draw_page
         session.configure(app, settings)
         app.register_blueprint(views.blueprint(settings, reader, store, metrics, proceed))
 
@@ -177,8 +185,8 @@ def create_app(
     @app.get("/")
     def root() -> ResponseReturnValue:
         # Programs that don't care, such as curl, get the index; browsers ask for HTML.
-        is_page = store is not None and settings.page == "on" and refusals.wants_html()
-        response = app.make_response(views.draw_page() if is_page else index())
+        wanted = draw_page if draw_page is not None and refusals.wants_html() else index
+        response = app.make_response(wanted())
         response.headers.add("Vary", "Accept")
         return response
 

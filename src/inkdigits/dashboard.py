@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from inkdigits.decision import Decision
 from inkdigits.errors import QueryError
 from inkdigits.evaluation import wilson_interval
-from inkdigits.history import ANYONE, Filters, conditions
-from inkdigits.record import NOT_A_DIGIT, from_microseconds
+from inkdigits.history import Filters, conditions
+from inkdigits.record import ANYONE, NOT_A_DIGIT, from_microseconds
 from inkdigits.schema import predictions
 
 MAX_BUCKETS: Final = 10_000

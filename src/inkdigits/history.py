@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import sqlalchemy as sa
@@ -13,7 +12,9 @@ import sqlalchemy as sa
 from inkdigits.decision import Decision
 from inkdigits.errors import QueryError, RecordError
 from inkdigits.record import (
+    ANYONE,
     NOT_A_DIGIT,
+    Owner,
     Record,
     check_key,
     from_microseconds,
@@ -30,18 +31,6 @@ Feedback: TypeAlias = Literal["given", "none", "right", "wrong"]
 
 _c = predictions.c
 WITHOUT_PICTURE = [column for column in _c if column.name != "picture"]
-
-
-class Anyone(Enum):
-    """The type of ANYONE."""
-
-    ANYONE = "anyone"
-
-
-ANYONE: Final = Anyone.ANYONE
-"""Stands for every owner, so that a missing key (None) never does."""
-
-Owner: TypeAlias = str | Literal[Anyone.ANYONE]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

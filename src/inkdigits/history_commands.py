@@ -92,7 +92,7 @@ def delete(prediction_id: str | None, *, everything: bool) -> None:
     """Delete one prediction by its id, or --all."""
     if (prediction_id is None) != everything:
         raise click.UsageError("give a prediction's id or --all")
-    from inkdigits.history import ANYONE
+    from inkdigits.record import ANYONE
 
     with open_log() as store:
         if prediction_id is None:

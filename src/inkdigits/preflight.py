@@ -15,15 +15,17 @@ from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from inkdigits.access import load_keys
 from inkdigits.artifact import read_artifact, write_atomically
 from inkdigits.config import Settings
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
 from inkdigits.inference import Reader
-from inkdigits.store import Store
 from inkdigits.web.session import session_key
+
+if TYPE_CHECKING:
+    from inkdigits.store import Store
 
 ReaderLoader: TypeAlias = Callable[[Settings], Reader]
 
@@ -45,6 +47,8 @@ def open_store(settings: Settings) -> Store | None:
     """
     if not settings.keeps_log:
         return None
+    from inkdigits.store import Store
+
     return Store.open(
         settings.log_url,
         spool_dir=settings.spool_folder,

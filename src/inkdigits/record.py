@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -36,6 +37,18 @@ _MICROSECOND = timedelta(microseconds=1)
 # What may name an owner or a giver of feedback: no control characters, no quoting, and nothing
 # that a spreadsheet would take for a formula.
 _KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
+
+
+class Anyone(Enum):
+    """The type of ANYONE."""
+
+    ANYONE = "anyone"
+
+
+ANYONE: Final = Anyone.ANYONE
+"""Stands for every owner, so that a missing key (None) never does."""
+
+Owner: TypeAlias = str | Literal[Anyone.ANYONE]
 
 
 def to_microseconds(moment: datetime) -> int:

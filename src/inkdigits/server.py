@@ -16,6 +16,7 @@ import struct
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -28,7 +29,7 @@ from inkdigits.artifact import shipped_artifact
 from inkdigits.config import Settings
 from inkdigits.decoding import Limits
 from inkdigits.errors import BackendUnavailableError, InkdigitsError
-from inkdigits.heap import use_one_heap
+from inkdigits.heap import return_freed_memory, use_one_heap
 from inkdigits.inference import Reader, load
 from inkdigits.logs import configure_logging, resolve_format
 from inkdigits.metrics import Metrics, forget_process, shared_folder
@@ -137,6 +138,9 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
     from inkdigits.reload import ReloadingArbiter, Served, Watch, as_binds
     from inkdigits.worker import BoundedWorker
 
+    if settings.keeps_log:
+        # Before there are workers, who then share it.
+        import_module("inkdigits.web.views")
     if settings.tls_cert is not None:
         settings = replace(settings, https="on")
     check_certificate(settings)
@@ -187,10 +191,12 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
                 sys.exit(_WORKER_BOOT_ERROR)
             try:
                 self.metrics = Metrics(self.folder)
-                return create_app(self.settings, reader, open_store(self.settings), self.metrics)
+                app = create_app(self.settings, reader, open_store(self.settings), self.metrics)
             except InkdigitsError as error:
                 logger.critical("a worker can't start: %s", error)
                 sys.exit(_WORKER_BOOT_ERROR)
+            return_freed_memory()
+            return app
 
         def is_ready(self, worker: Any) -> bool:
             return self._sign_of(worker).exists()

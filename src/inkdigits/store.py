@@ -21,10 +21,19 @@ import sqlalchemy as sa
 from inkdigits import dashboard, history, history_export
 from inkdigits.dashboard import Bucket, Statistics
 from inkdigits.errors import ConfigError, RecordNotFoundError, StoreError, StoreUnavailableError
-from inkdigits.history import ANYONE, Filters, Owner, Page
+from inkdigits.history import Filters, Page
 from inkdigits.history_export import Format
 from inkdigits.keeper import Counters, Keeper, Outcome
-from inkdigits.record import Record, check_key, check_true_digit, from_row, is_id, to_microseconds
+from inkdigits.record import (
+    ANYONE,
+    Owner,
+    Record,
+    check_key,
+    check_true_digit,
+    from_row,
+    is_id,
+    to_microseconds,
+)
 from inkdigits.schema import predictions
 from inkdigits.spool import SPOOL_LIMIT_BYTES, Spool
 

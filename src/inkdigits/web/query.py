@@ -8,8 +8,8 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from inkdigits.errors import QueryError
-from inkdigits.history import Filters, Owner
-from inkdigits.record import NOT_A_DIGIT
+from inkdigits.history import Filters
+from inkdigits.record import NOT_A_DIGIT, Owner
 
 NAMES: Final = ("digit", "decision", "feedback", "since", "until")
 NO_DIGIT: Final = "none"

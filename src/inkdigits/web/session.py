@@ -15,7 +15,7 @@ from flask.sessions import SecureCookieSessionInterface
 
 from inkdigits.config import Settings
 from inkdigits.errors import ConfigError
-from inkdigits.history import ANYONE, Owner
+from inkdigits.record import ANYONE, Owner
 
 KEY_NAME: Final = "session.key"
 """File in the data directory with the key that signs the cookies."""
