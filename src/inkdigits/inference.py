@@ -149,6 +149,8 @@ class DigitReader:
         Returns:
             Logits (N, 10) and features (N, 128), float32.
         """
+        if len(inks) <= BATCH_SIZE:
+            return self._backend.answer(standardise(inks))
         parts = [
             self._backend.answer(standardise(inks[start : start + BATCH_SIZE]))
             for start in range(0, len(inks), BATCH_SIZE)

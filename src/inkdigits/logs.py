@@ -84,6 +84,8 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # Nothing of it is in a line, and each would be looked up for every one.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Pillow describes every chunk of every file at DEBUG, which would be a picture in the log, and
     # complains of damaged files as of errors here, where whoever sent one is told anyway.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)

@@ -24,6 +24,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
+import pybase64
 from flask import Request
 
 from inkdigits.errors import InkdigitsError, UnreadableImageError
@@ -268,7 +269,7 @@ def decode_base64(text: str) -> bytes:
 
 def _decoded(text: str) -> bytes:
     try:
-        return binascii.a2b_base64(text, strict_mode=True)
+        return pybase64.b64decode(text, validate=True)
     except ValueError:
         # Tidied only where it must be: nearly all that comes is as it should be.
         compact = "".join(text.split()).translate(_URL_SAFE)

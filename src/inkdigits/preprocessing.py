@@ -208,15 +208,19 @@ def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatAr
     strongest = max(highest, 0.0 if signed else -lowest)
     if strongest < max(MIN_CONTRAST, NOISE_FACTOR * noise):
         return np.zeros_like(difference)
-    if not signed and lowest < 0.0:
-        # Squares, so that a wide faint shade doesn't outvote a stroke.
-        lighter = float(np.square(np.maximum(difference, np.float32(0.0))).sum())
-        if highest <= 0.0 or lighter <= float(np.square(difference).sum()) - lighter:
-            difference = -difference
+    if not signed and lowest < 0.0 and (highest <= 0.0 or _is_darker(difference)):
+        difference = -difference
     floor = NOISE_FACTOR / 2 * noise
     if floor == 0.0:
         return difference
     return np.where(np.abs(difference) < floor, np.float32(0.0), difference)
+
+
+def _is_darker(difference: FloatArray) -> bool:
+    """Whether what is below zero outweighs what is above."""
+    # Squares, so that a wide faint shade doesn't outvote a stroke.
+    lighter = float(np.square(np.maximum(difference, np.float32(0.0))).sum())
+    return lighter <= float(np.square(difference).sum()) - lighter
 
 
 def _is_plain(border: FloatArray, paper: float, noise: float, exceptions: float) -> bool:
