@@ -36,9 +36,6 @@ RECIPES = ("ours", "reference")
 # The last epoch of the classic example; a reference that isn't there by then has not got there.
 REFERENCE_EPOCHS = 14
 REFERENCE_BATCH = 64
-# To validate and to calibrate. Of the 1,200 that choose the shipped weights a dozen mistakes would
-# be 1 %; these 3,000 move in smaller steps.
-FRACTIONS = (0.05, 7 / 60)
 
 
 def fast_config(seed: int) -> TrainConfig:
@@ -151,7 +148,7 @@ def run_here(recipe: str, data: Path, seed: int, every: int, target: float) -> N
             print(json.dumps({"reached": accuracy}), flush=True)
         return reached
 
-    splits = load_splits(data, fractions=FRACTIONS)
+    splits = load_splits(data)
     train = {"ours": train_ours, "reference": train_reference}[recipe]
     model, pictures = train(splits, seed, every, enough)
     started = time.perf_counter()
@@ -192,7 +189,7 @@ def compare(data: Path, runs: int, every: int, target: float) -> dict[str, Any]:
     from inkdigits.environment import hardware, versions
 
     # Reads the packages' and the data's files once, so that the disk's cache is alike for all.
-    splits = load_splits(data, fractions=FRACTIONS)
+    splits = load_splits(data)
     import inkdigits.train  # noqa: F401
 
     measured = []

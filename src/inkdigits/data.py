@@ -66,27 +66,17 @@ class Splits:
     test: Digits
 
 
-def load_splits(
-    root: Path,
-    *,
-    download: bool = False,
-    seed: int = SPLIT_SEED,
-    fractions: tuple[float, float] = (VALIDATION_FRACTION, CALIBRATION_FRACTION),
-) -> Splits:
+def load_splits(root: Path, *, download: bool = False, seed: int = SPLIT_SEED) -> Splits:
     """MNIST from ``root`` in TorchVision's layout (``root/MNIST/raw``), split.
-
-    Args:
-        root: folder that holds MNIST/raw, or is to hold it.
-        download: whether to fetch what isn't there.
-        seed: which division.
-        fractions: of the training pictures, those that validate and those that calibrate.
 
     Raises:
         DataError: the files aren't there and ``download`` is off, or they aren't MNIST's shape.
     """
     training = _read(root, train=True, download=download)
     test = _read(root, train=False, download=download)
-    train, validation, calibration = stratified_split(training.labels, fractions, seed)
+    train, validation, calibration = stratified_split(
+        training.labels, (VALIDATION_FRACTION, CALIBRATION_FRACTION), seed
+    )
     return Splits(training[train], training[validation], training[calibration], test)
 
 

@@ -367,7 +367,7 @@ def _evaluate_robustness(
 @click.option(
     "--synthetic",
     type=click.IntRange(min=0),
-    default=14_800,
+    default=7_000,
     show_default=True,
     help="Digits to make from the calibration digits, for a temperature that fits both.",
 )
