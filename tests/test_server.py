@@ -473,12 +473,7 @@ libc.fflush(out)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc for its heaps")
 def test_threads_share_one_heap():
     heaps = {
-        asked: subprocess.run(
-            [sys.executable, "-c", THREADS_THAT_ALLOCATE, asked],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.count("<heap nr=")
+        asked: run_python(THREADS_THAT_ALLOCATE, asked).count("<heap nr=")
         for asked in ("one", "any")
     }
     assert heaps["one"] == 1 < heaps["any"]
@@ -512,7 +507,7 @@ def test_a_service_without_a_log_does_without_its_library():
     assert run_python(modules) == "False\n"
 
 
-def run_python(program):
+def run_python(program, *arguments):
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
     ).stdout

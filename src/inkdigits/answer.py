@@ -21,9 +21,10 @@ from inkdigits.record import InputKind, Record
 
 if TYPE_CHECKING:
     # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
+    from inkdigits.keeper import Outcome
     from inkdigits.store import Store
 
-Kept: TypeAlias = Literal["stored", "spooled", "lost"]
+Kept: TypeAlias = "Outcome | Literal['lost']"
 
 logger = logging.getLogger(__name__)
 

@@ -130,11 +130,11 @@ def create_app(
 
     @app.before_request
     def begin() -> ResponseReturnValue | None:
-        _begin()
+        asked = _asked()
+        _begin(asked)
         g.is_counted = True
         metrics.begin_request()
-        g.waited = pressure.admit(request.path)
-        asked = _asked()
+        g.waited = pressure.admit(asked.path)
         if security.is_foreign(asked, settings):
             return refusals.refuse(403, "forbidden", "This came from a page of another origin.")
         gate.admit(asked)
@@ -144,10 +144,11 @@ def create_app(
 
     @app.after_request
     def finish(response: Response) -> Response:
+        asked = _asked()
         if settings.cors_origins:
-            security.allow_origins(response, request, settings)
-        _count(metrics, response)
-        return _finish(response)
+            security.allow_origins(response, asked, settings)
+        _count(metrics, asked, response)
+        return _finish(asked, response)
 
     @app.teardown_request
     def end(_error: BaseException | None) -> None:
@@ -301,14 +302,13 @@ def _asked() -> Request:
     return asked
 
 
-def _begin() -> None:
+def _begin(asked: Request) -> None:
     g.began = time.perf_counter()
-    sent = request.environ.get("HTTP_X_REQUEST_ID", "")
+    sent = asked.environ.get("HTTP_X_REQUEST_ID", "")
     g.request_id = sent if _REQUEST_ID.fullmatch(sent) else new_id()
 
 
-def _count(metrics: Metrics, response: Response) -> None:
-    asked = _asked()
+def _count(metrics: Metrics, asked: Request, response: Response) -> None:
     rule = asked.url_rule
     # Strangers choose paths and methods; each would be a figure of its own for ever.
     is_known = rule is not None and asked.method in (rule.methods or ())
@@ -323,8 +323,7 @@ def _count(metrics: Metrics, response: Response) -> None:
         metrics.count_error(g.error_code)
 
 
-def _finish(response: Response) -> Response:
-    asked = _asked()
+def _finish(asked: Request, response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
     if asked.endpoint == "web.static" and "v" in asked.args:
         # The version in the link changes with the file.

@@ -320,7 +320,7 @@ def _without_dirt(difference: Difference) -> Difference:
     )
     part = difference.values
     cornered = part.shape == difference.whole and all(one[0] or one[-1] for one in inked)
-    if not (lined or cornered or any(map(_has_gap, inked)) or _has_frame(difference, inked)):
+    if not (lined or cornered or any(map(_has_gap, inked)) or _has_frame(difference, inked, peak)):
         return difference
     values = difference.complete()
     scale = min(1.0, JUDGED_SIZE / max(height, width))
@@ -338,25 +338,19 @@ def _has_gap(inked: npt.NDArray[np.bool_]) -> bool:
     return int(np.count_nonzero(inked[1:] > inked[:-1])) + int(inked[0]) > 1
 
 
-def _has_frame(difference: Difference, inked: list[npt.NDArray[np.bool_]]) -> bool:
+def _has_frame(difference: Difference, inked: list[npt.NDArray[np.bool_]], peak: float) -> bool:
     """Whether most of an edge of the ink's box is ink."""
     (left, right), (top, bottom) = (
         (int(np.argmax(one)), len(one) - int(np.argmax(one[::-1]))) for one in inked
     )
-    of_columns, of_rows = difference.profiles
-    dark = 0.3 * float(of_columns.max())
+    dark = 0.3 * peak
     # Strokes mostly fade towards the box's edge, and then there is nothing dark to count.
-    edges = (
-        of_rows[top : min(top + 3, bottom)],
-        of_rows[max(bottom - 3, top) : bottom],
-        of_columns[left : min(left + 3, right)],
-        of_columns[max(right - 3, left) : right],
-    )
-    if not any(float(edge.max()) > dark for edge in edges):
+    columns, rows = difference.profiles[0][left:right], difference.profiles[1][top:bottom]
+    if not any((end > dark).any() for end in (columns[:3], columns[-3:], rows[:3], rows[-3:])):
         return False
     box = difference.values[top:bottom, left:right]
-    sides = (box[:3].max(0), box[-3:].max(0), box[:, :3].max(1), box[:, -3:].max(1))
-    return any(np.count_nonzero(side > dark) / len(side) > 0.8 for side in sides)
+    edges = (box[:3].max(0), box[-3:].max(0), box[:, :3].max(1), box[:, -3:].max(1))
+    return any(np.count_nonzero(edge > dark) / len(edge) > 0.8 for edge in edges)
 
 
 def _ink_box(difference: Difference) -> tuple[int, int, int, int] | None:

@@ -245,10 +245,10 @@ def _loss(output: Tensor, labels: Tensor, lessons: Sequence[Tensor], config: Tra
     """Mean loss in nats: against the labels, and against the teachers' mean answer.
 
     Where batches hold pictures without a digit, an eleventh logit that is always 0 stands for
-    those, in both. So the log of the summed exponentials of the ten becomes the
-    log odds of a digit against none, and minus that, the energy, tells digits from the rest (Liu,
-    Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020, train it with
-    hinges for the same end); the softmax of the ten remains what a digit is, if it is one.
+    those, in both. So the log of the summed exponentials of the ten becomes the log odds of a
+    digit against none, and minus that, the energy, tells digits from the rest (Liu, Wang, Owens
+    and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020, train it with hinges for
+    the same end); the softmax of the ten remains what a digit is, if it is one.
 
     The second part is Hinton, Vinyals and Dean's ("Distilling the Knowledge in a Neural Network",
     arXiv:1503.02531, section 2), both sides softened by the same temperature and the gradient
