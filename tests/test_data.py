@@ -7,12 +7,12 @@ from inkdigits.errors import DataError
 
 def test_split_is_stratified_disjoint_and_complete(small_mnist):
     splits = data.load_splits(small_mnist)
-    assert [len(splits.train), len(splits.validation), len(splits.calibration)] == [1250, 75, 175]
+    assert [len(splits.train), len(splits.validation), len(splits.calibration)] == [1100, 30, 370]
     assert len(splits.test) == 297
     labels = torch.cat([splits.train.labels, splits.validation.labels, splits.calibration.labels])
     shares = labels.bincount() / len(labels)
     for part in (splits.validation, splits.calibration):
-        assert (part.labels.bincount(minlength=10) / len(part) - shares).abs().max() < 2 / 75
+        assert (part.labels.bincount(minlength=10) / len(part) - shares).abs().max() < 2 / 30
 
 
 def test_every_picture_is_in_exactly_one_part():
@@ -31,10 +31,10 @@ def test_same_seed_splits_alike_and_another_differently():
 
 
 @pytest.mark.mnist
-def test_mnist_is_split_into_50000_3000_7000_and_10000(mnist_root):
+def test_mnist_is_split_into_44000_1200_14800_and_10000(mnist_root):
     splits = data.load_splits(mnist_root)
     sizes = [len(p) for p in (splits.train, splits.validation, splits.calibration, splits.test)]
-    assert sizes == [50_000, 3_000, 7_000, 10_000]
+    assert sizes == [44_000, 1_200, 14_800, 10_000]
     mean = float(splits.train.inks.float().mean()) / 255
     assert mean == pytest.approx(0.1307, abs=1e-3)
 

@@ -117,14 +117,14 @@ def history():
 
 
 def test_the_training_history_shows_losses_accuracy_and_learning_rate():
-    figure = plots.training_history(history())
+    figure = plots.training_history(history(), 2)
     assert figure.get_suptitle() == (
-        "Training, 3 epochs: epoch 3 is kept, with the lowest validation loss "
-        "and an accuracy of 98.50 %"
+        "Training, 3 epochs: epoch 2 is kept, with a validation loss of 0.0500 "
+        "and an accuracy of 99.00 %"
     )
     losses, accuracy, rate = figure.axes
     train, validation, kept = losses.lines
-    assert list(kept.get_xdata()) == [3]
+    assert list(kept.get_xdata()) == [2]
     np.testing.assert_allclose(train.get_ydata(), [0.3, 0.15, 0.1])
     np.testing.assert_allclose(validation.get_ydata(), [0.1, 0.05, 0.1 / 3])
     assert [line.get_label() for line in (train, validation)] == ["training", "validation"]
@@ -133,13 +133,15 @@ def test_the_training_history_shows_losses_accuracy_and_learning_rate():
     assert list(rate.lines[0].get_xdata()) == [1, 2, 3]
 
 
-def test_a_history_without_epochs_or_with_a_gap_is_refused():
+def test_a_history_without_epochs_or_the_kept_one_or_with_a_gap_is_refused():
     with pytest.raises(DataError, match="empty"):
-        plots.training_history([])
+        plots.training_history([], 1)
+    with pytest.raises(DataError, match="epoch 4 was kept, of 3"):
+        plots.training_history(history(), 4)
     rows = history()
     del rows[1]["learning_rate"]
     with pytest.raises(DataError, match="lacks learning_rate"):
-        plots.training_history(rows)
+        plots.training_history(rows, 1)
 
 
 def test_the_augmentation_preview_puts_each_original_before_its_variants():

@@ -9,7 +9,7 @@ from inkdigits.errors import BackendUnavailableError, TrainingError
 from inkdigits.model import DigitNet, MNISTClassifier
 from inkdigits.preprocessing import standardise
 from inkdigits.train import fit
-from inkdigits.training_state import TrainConfig, weights_digest
+from inkdigits.training_state import Epoch, TrainConfig, TrainingState, weights_digest
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
@@ -73,12 +73,30 @@ def test_loss_falls_and_digits_are_learned(result):
 
 def test_weights_are_those_of_the_epoch_with_the_lowest_validation_loss(splits, result):
     losses = [epoch.validation_loss for epoch in result.history]
-    assert result.best_epoch == losses.index(min(losses)) + 1
+    assert result.kept_epoch == losses.index(min(losses)) + 1
     model = MNISTClassifier()
     model.load_state_dict(result.weights)
     answers = train.logits(model, splits.validation.inks)
     loss = train.scaled_loss(answers, splits.validation.labels)
     assert loss == pytest.approx(min(losses), abs=1e-4)
+
+
+@pytest.mark.parametrize(("keep", "kept_epoch"), [("best", 2), ("last", 3)])
+def test_the_lowest_loss_or_the_last_epoch_is_kept(keep, kept_epoch):
+    state = TrainingState(dataclasses.replace(CONFIG, keep=keep), 1, CPU, {}, None)
+    weights = []
+    for epoch, loss in enumerate((0.3, 0.1, 0.2), start=1):
+        for parameter in state.evaluated.parameters():
+            torch.nn.init.constant_(parameter, epoch)
+        state.add(Epoch(epoch, 0.5, loss, 0.9, 1e-3, 1.0))
+        weights.append(state.weights())
+    assert state.kept_epoch == kept_epoch
+    assert torch.equal(state.kept_weights["fc2.weight"], weights[kept_epoch - 1]["fc2.weight"])
+
+
+def test_keeping_any_other_epoch_is_refused():
+    with pytest.raises(TrainingError, match="best or last"):
+        TrainConfig(keep="first")
 
 
 def test_being_too_sure_does_not_count_against_an_epoch():
@@ -109,7 +127,7 @@ def test_resumed_run_ends_with_the_same_weights_bit_for_bit(splits, result, tmp_
         )
     resumed = fit(splits.train, splits.validation, CONFIG, CPU, checkpoint=checkpoint, resume=True)
     assert [e.epoch for e in resumed.history] == [1, 2, 3]
-    assert resumed.best_epoch == result.best_epoch
+    assert resumed.kept_epoch == result.kept_epoch
     for name, value in result.weights.items():
         assert torch.equal(resumed.weights[name], value), name
 

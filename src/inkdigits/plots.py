@@ -209,15 +209,16 @@ def misread_figure(
     return figure
 
 
-def training_history(history: Sequence[Mapping[str, float]]) -> Figure:
+def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) -> Figure:
     """Losses, validation accuracy and learning rate, epoch by epoch; a star at the kept one.
 
     Args:
         history: one mapping an epoch, with the keys epoch, train_loss, validation_loss,
             validation_accuracy (0 to 1) and learning_rate.
+        kept_epoch: whose weights were kept, counted from 1.
 
     Raises:
-        DataError: no epochs, or a key is missing.
+        DataError: no epochs, a key is missing, or the kept epoch is none of them.
     """
     if not history:
         raise DataError("the training history is empty")
@@ -228,11 +229,13 @@ def training_history(history: Sequence[Mapping[str, float]]) -> Figure:
     epoch, train, validation, accuracy, rate = (
         np.array([row[key] for row in history], dtype=np.float64) for key in keys
     )
-    kept = int(validation.argmin())  # as train.fit chooses
+    if not 1 <= kept_epoch <= len(history):
+        raise DataError(f"epoch {kept_epoch} was kept, of {len(history)}")
+    kept = kept_epoch - 1
     figure = Figure(figsize=(12, 3.9), layout="constrained")
     figure.suptitle(
-        f"Training, {len(history)} epochs: epoch {epoch[kept]:g} is kept, with the lowest "
-        f"validation loss and an accuracy of {100 * accuracy[kept]:.2f} %",
+        f"Training, {len(history)} epochs: epoch {epoch[kept]:g} is kept, with a validation "
+        f"loss of {validation[kept]:.4f} and an accuracy of {100 * accuracy[kept]:.2f} %",
         fontsize=14,
     )
     losses, accuracies, rates = figure.subplots(1, 3)

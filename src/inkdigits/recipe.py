@@ -124,11 +124,12 @@ def train(
     )
     save_weights(result.weights, folders.run / WEIGHTS_NAME)
     history = [asdict(epoch) for epoch in result.history]
-    plots.save(plots.training_history(history), folders.figures / "training_history.png")
-    best = result.history[result.best_epoch - 1]
+    figure = plots.training_history(history, result.kept_epoch)
+    plots.save(figure, folders.figures / "training_history.png")
+    kept = result.history[result.kept_epoch - 1]
     report(
-        f"trained: epoch {best.epoch} of {len(result.history)} is kept, validation loss "
-        f"{best.validation_loss:.4f}, accuracy {100 * best.validation_accuracy:.2f} % "
+        f"trained: epoch {kept.epoch} of {len(result.history)} is kept, validation loss "
+        f"{kept.validation_loss:.4f}, accuracy {100 * kept.validation_accuracy:.2f} % "
         f"(n = {len(splits.validation):,})"
     )
     point = calibrate_weights(
@@ -178,7 +179,7 @@ def train(
         **provenance,
         "training_seconds": sum(epoch.seconds for epoch in result.history),
         "run_seconds": time.perf_counter() - started,
-        "best_epoch": result.best_epoch,
+        "kept_epoch": result.kept_epoch,
         "history": history,
         **describe(point),
         "policy": asdict(point.policy),
@@ -370,7 +371,7 @@ def _made_by(path: Path) -> dict[str, Any]:
     run = path.parent / RUN_NAME
     if run.is_file():
         earlier = read_json(run)
-        kept = ("config", "synthesis", "started_from", "best_epoch", "training_seconds", "history")
+        kept = ("config", "synthesis", "started_from", "kept_epoch", "training_seconds", "history")
         origin |= {name: earlier[name] for name in kept if name in earlier}
     return origin
 

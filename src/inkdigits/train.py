@@ -38,16 +38,17 @@ class FitResult:
     """What training leaves.
 
     Attributes:
-        weights: state_dict of the configured network on the CPU, from the epoch with the lowest
-            validation loss, each at its best temperature (accuracy on a few thousand pictures
-            moves in steps too coarse to choose by).
-        best_epoch: that epoch, counted from 1.
+        weights: state_dict of the configured network on the CPU, from the epoch that
+            ``TrainConfig.keep`` says: the last, or the one with the lowest validation loss, each
+            at its best temperature (accuracy on a few thousand pictures moves in steps too
+            coarse to choose by).
+        kept_epoch: that epoch, counted from 1.
         history: every epoch's figures.
         stopped_early: ``stop_when`` ended the run before its last epoch.
     """
 
     weights: dict[str, Tensor]
-    best_epoch: int
+    kept_epoch: int
     history: list[Epoch]
     stopped_early: bool = False
 
@@ -95,11 +96,11 @@ def fit(
     stop_when: Callable[[Epoch], bool] | None = None,
     validate_every: int | None = None,
 ) -> FitResult:
-    """Train the configured network and return the weights with the lowest validation loss.
+    """Train the configured network and return the weights that ``config.keep`` asks for.
 
     Args:
         train: what the weights are fitted to.
-        validation: what chooses the epoch.
+        validation: what each epoch is validated on.
         config: how.
         device: where; see ``resolve_device``.
         synthetic: what ``synthesis.synthesise`` made, where ``config`` gives it a share of each
@@ -168,7 +169,7 @@ def fit(
     finally:
         if writer:
             writer.close()
-    return FitResult(state.best_weights, state.best_epoch, state.history, stopped)
+    return FitResult(state.kept_weights, state.kept_epoch, state.history, stopped)
 
 
 def _fingerprint(
@@ -236,7 +237,7 @@ def _run_epoch(
         figures = _figures(state, validation, number, float(total) / steps, started)
     state.add(figures)
     bar.set_postfix_str(
-        f"validation {100 * figures.validation_accuracy:.2f} %, best epoch {state.best_epoch}"
+        f"validation {100 * figures.validation_accuracy:.2f} %, kept epoch {state.kept_epoch}"
     )
     return figures, stopped
 

@@ -182,6 +182,13 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
     help="Share of the loss that is the distance from the teachers' answers.",
 )
 @click.option(
+    "--keep",
+    type=click.Choice(["best", "last"]),
+    default="best",
+    show_default=True,
+    help="Which epoch's weights are kept: of the lowest validation loss, or of the last.",
+)
+@click.option(
     "--dropout",
     type=click.FloatRange(0, 0.99),
     help="Of every dropout layer.  [default: the network's own]",
@@ -207,6 +214,7 @@ def train(
     initial: Path | None,
     teachers: tuple[Path, ...],
     distillation: float,
+    keep: Any,
     dropout: float | None,
     seed: int,
     device: Any,
@@ -240,6 +248,7 @@ def train(
         augmentation=AugmentationConfig().scaled(strength),
         dropout=dropout,
         distillation=distillation if teachers else 0.0,
+        keep=keep,
         seed=seed,
     )
     splits = load_splits(data_root, download=download)
@@ -367,7 +376,7 @@ def _evaluate_robustness(
 @click.option(
     "--synthetic",
     type=click.IntRange(min=0),
-    default=7_000,
+    default=14_800,
     show_default=True,
     help="Digits to make from the calibration digits, for a temperature that fits both.",
 )

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class TrainConfig:
         distillation: share of the loss that is the distance from the teachers' answers, 0 to 1;
             the rest is cross-entropy with the labels.
         distillation_temperature: divides both sides' logits in that distance.
+        keep: which epoch's weights a run leaves: the one with the lowest validation loss, or the
+            last.
         seed: of everything random in the run.
     """
 
@@ -59,6 +61,7 @@ class TrainConfig:
     network: NetworkName = "DigitNet"
     distillation: float = 0.0
     distillation_temperature: float = 2.0
+    keep: Literal["best", "last"] = "best"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +84,8 @@ class TrainConfig:
                 raise TrainingError(f"{name} is {value}; it must be between {low} and {high}")
         if self.network not in NETWORKS:
             raise TrainingError(f"network {self.network!r} is none of {', '.join(NETWORKS)}")
+        if self.keep not in ("best", "last"):
+            raise TrainingError(f"keep is {self.keep!r}; it must be best or last")
 
     @property
     def mixture(self) -> tuple[int, int, int]:
@@ -126,7 +131,7 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
 
 
 class TrainingState:
-    """Network, moving average, optimiser, schedule, history and the best weights so far."""
+    """Network, moving average, optimiser, schedule, history and the weights to keep so far."""
 
     def __init__(
         self,
@@ -172,9 +177,8 @@ class TrainingState:
             pct_start=config.warmup,
         )
         self.history: list[Epoch] = []
-        self.best_weights: dict[str, Tensor] = {}
-        self.best_epoch = 0
-        self.best_loss = math.inf
+        self.kept_weights: dict[str, Tensor] = {}
+        self.kept_epoch = 0
 
     @property
     def evaluated(self) -> nn.Module:
@@ -182,11 +186,12 @@ class TrainingState:
         return self.model if self.average is None else self.average.module
 
     def add(self, figures: Epoch) -> None:
-        """Note an epoch's figures, and keep its weights if it is the best so far."""
+        """Note an epoch's figures, and keep its weights where ``config.keep`` asks for them."""
+        lowest = min((past.validation_loss for past in self.history), default=math.inf)
+        if self.config.keep == "last" or figures.validation_loss < lowest:
+            self.kept_epoch = figures.epoch
+            self.kept_weights = self.weights()
         self.history.append(figures)
-        if figures.validation_loss < self.best_loss:
-            self.best_loss, self.best_epoch = figures.validation_loss, figures.epoch
-            self.best_weights = self.weights()
 
     def weights(self) -> dict[str, Tensor]:
         """A copy, on the CPU, of the weights that are validated."""
@@ -207,9 +212,8 @@ class TrainingState:
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict(),
                 "history": [asdict(figures) for figures in self.history],
-                "best_weights": self.best_weights,
-                "best_epoch": self.best_epoch,
-                "best_loss": self.best_loss,
+                "kept_weights": self.kept_weights,
+                "kept_epoch": self.kept_epoch,
             },
             temporary,
         )
@@ -240,8 +244,8 @@ class TrainingState:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scheduler.load_state_dict(saved["scheduler"])
         self.history = [Epoch(**figures) for figures in saved["history"]]
-        self.best_weights = {k: v.cpu() for k, v in saved["best_weights"].items()}
-        self.best_epoch, self.best_loss = saved["best_epoch"], saved["best_loss"]
+        self.kept_weights = {k: v.cpu() for k, v in saved["kept_weights"].items()}
+        self.kept_epoch = saved["kept_epoch"]
 
 
 def _differences(saved: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
