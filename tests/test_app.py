@@ -163,7 +163,7 @@ class TestRisk:
         body = {"image": as_base64(drawn_digit()), "risk": 0.01}
         assert client.post("/predict?risk=0.5", json=body).json["risk"] == 0.01
 
-    @pytest.mark.parametrize("risk", [0, 1, -0.1, 1.5, True, "0.01", None, [], float("nan")])
+    @pytest.mark.parametrize("risk", [0, 1, -0.1, 1.5, True, "0.01", None, []])
     def test_risk_that_cannot_be_is_refused_with_its_limits(
         self, client: FlaskClient, risk: object
     ) -> None:
@@ -293,7 +293,13 @@ class TestRefusals:
         response = client.post("/predict", data=drawn_digit(), content_type=kind)
         assert code_of(response) == (415, "unsupported_media_type")
 
-    @pytest.mark.parametrize("body", [b"{", b"\xff\xfe\x00", b"[" * 100_000])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            *(b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"image": "\\ud800"}'),
+            *(b'{"risk": NaN}', b'{"risk": 1e400}', b'{"risk": 1' + b"0" * 400 + b"}"),
+        ],
+    )
     def test_body_that_is_not_json(self, client: FlaskClient, body: bytes) -> None:
         response = client.post("/predict", data=body, content_type="application/json")
         assert code_of(response) == (400, "invalid_json")

@@ -82,7 +82,10 @@ def test_header_that_cannot_be_is_refused(length: str) -> None:
         split(b'{"a": 1}', length)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a": NaN}', b'{"a": 1' + b"0" * 400 + b"}"],
+)
 def test_request_must_be_a_json_object(body: bytes) -> None:
     with pytest.raises(TensorError, match="JSON"):
         split(body, None)
@@ -137,7 +140,6 @@ def test_elements_of_bytes_come_after_their_lengths() -> None:
         request(data=[0, 1, 2, None]),
         request(data=[0, 1, 2, 1e39]),
         request(data=[0, 1, 2, float("nan")]),
-        request(data=[0, 1, 2, 10**400]),
         request(data=[[[0, 1], [2]]]),
         request(data=[[0, 1], [2, 3]]),
         request(parameters=[]),

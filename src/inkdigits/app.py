@@ -6,7 +6,6 @@ picture anywhere.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -16,6 +15,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
@@ -49,13 +49,12 @@ logger = logging.getLogger(__name__)
 class _JSONProvider(DefaultJSONProvider):
     # The order of docs/api.md, the digit first.
     sort_keys = False
-    # Flask would make one for each answer.
-    _encoder = json.JSONEncoder(separators=(",", ":"), default=DefaultJSONProvider.default)
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
         """Serialise an answer."""
-        text = self._encoder.encode(self._prepare_response_obj(args, kwargs))
-        return Response(text + "\n", mimetype="application/json")
+        answer = self._prepare_response_obj(args, kwargs)
+        text = orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
+        return Response(text, mimetype="application/json")
 
 
 class _Application(Flask):

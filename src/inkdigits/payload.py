@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import binascii
 import io
-import json
 import re
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
+import orjson
 import pybase64
 from flask import Request
 
@@ -205,9 +205,8 @@ def _checked_risk(risk: float) -> float:
 
 def _wish_of_json(body: bytes, max_batch: int, default: Wish) -> Wish:
     try:
-        document = json.loads(body)
-    # JSON nested deeper than Python's stack is as useless as none.
-    except (ValueError, RecursionError):
+        document = orjson.loads(body)
+    except ValueError:
         raise InvalidJsonError("The body is not valid JSON.") from None
     if not isinstance(document, dict):
         raise WrongShapeError("The JSON must be an object.")
