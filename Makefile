@@ -12,7 +12,7 @@ help:
 	@echo "make test    set up, then lint, types and tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make train   train the shipped model again into saved_models/ (DATA=folder with MNIST)"
-	@echo "make bench   the measurements behind the figures in MODEL_CARD.md and benchmarks/"
+	@echo "make bench   measure the shipped model, and write the figures into MODEL_CARD.md and README.md"
 	@echo "make clean   remove the virtual environments and caches"
 
 # Serving has an environment of its own: it needs neither torch nor the tests' tools.
@@ -52,10 +52,12 @@ train: $(VENV)/.installed
 	  --ema-decay 0.9995 --augmentation 1.2
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/inputs.py --data $(DATA)
-	$(BIN)/python benchmarks/robustness.py --data $(DATA)
-	$(BIN)/python benchmarks/footprint.py
-	$(BIN)/inkdigits benchmark
+	$(BIN)/python benchmarks/inputs.py --data $(DATA) --json benchmarks/inputs.json
+	$(BIN)/python benchmarks/robustness.py --data $(DATA) --per-family 2000 \
+	  --json benchmarks/robustness.json --figure docs/images/robustness.png
+	$(BIN)/python benchmarks/footprint.py --starts 5 --json benchmarks/footprint.json
+	$(BIN)/python benchmarks/reads.py --data $(DATA)
+	$(BIN)/python benchmarks/documents.py
 
 clean:
 	rm -rf $(VENV) .venv-serve .venv-kserve .pytest_cache .mypy_cache .ruff_cache .hypothesis
