@@ -174,8 +174,9 @@ def measure_robustness(
         reader: what is measured.
         inks: (N, 28, 28) uint8 digits that training hasn't seen.
         labels: (N,) their digits, 0 to 9.
-        per_family: pictures of each set, kind and severity at most. The digits are drawn once,
-            without replacement, and each corruption gets the same ones.
+        per_family: pictures of each set, kind and severity at most, but for the clean digits,
+            which are all read. Those to corrupt are drawn once, without replacement, and each
+            corruption gets the same ones.
         severities: of each corruption, whose results are pooled; None is MNIST-C's own of each.
         fonts: the part that letters and symbols are rendered from.
         seed: the same one gives the same pictures.
@@ -194,9 +195,9 @@ def measure_robustness(
     chosen = _rng(seed, "digits").permutation(len(inks))[:per_family]
     clean, truth = inks[chosen], known[chosen]
 
-    report(f"clean: {len(clean):,} digits")
-    clean_answers = _read(reader, clean)
-    sets = [score_digits("clean", "clean", (), clean_answers, truth)]
+    report(f"clean: {len(inks):,} digits")
+    clean_answers = _read(reader, inks)
+    sets = [score_digits("clean", "clean", (), clean_answers, known)]
     for family in FAMILIES:
         levels = (MNIST_C_SEVERITY[family],) if severities is None else tuple(severities)
         report(f"{family}: {len(clean):,} digits in severity {_listed(levels)}")

@@ -294,7 +294,7 @@ def train(
 @click.option(
     "--per-family",
     type=click.IntRange(min=1),
-    help="With --robustness: pictures of each family.  [default: 1000]",
+    help="With --robustness: pictures of each family; clean digits are all read.  [default: 1000]",
 )
 @click.option(
     "--severity",
