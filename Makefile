@@ -47,9 +47,14 @@ format: $(VENV)/.installed
 test: lint .venv-kserve/.installed
 	KSERVE_PYTHON=.venv-kserve/bin/python $(BIN)/python -m pytest
 
+# Two runs: the first from random weights, the second from the first one's and taught by it.
+RECIPE := --ema-decay 0.9995 --augmentation 1.2 --keep last
+FIRST := saved_models/first
 train: $(VENV)/.installed
-	$(BIN)/inkdigits train --data $(DATA) --epochs 70 --learning-rate 0.003 \
-	  --ema-decay 0.9995 --augmentation 1.2
+	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 40 --learning-rate 0.003 \
+	  --out $(FIRST) --figures outputs/figures/first --logs outputs/logs/first
+	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 40 --learning-rate 0.002 --seed 1 \
+	  --init $(FIRST)/mnist_classifier.pt --teacher $(FIRST)/mnist_classifier.pt --distillation 0.5
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA) --json benchmarks/inputs.json
