@@ -131,10 +131,14 @@ def refusals(result: Json) -> list[str]:
     ]
 
 
+def corruptions(result: Json) -> list[Json]:
+    """Of the families of digits, those that are corrupted."""
+    return [family for family in result["digits"] if family["severities"]]
+
+
 def lowest_corruption(result: Json) -> str:
     """The corruption that costs most, and what is left."""
-    corrupted = [family for family in result["digits"] if family["severities"]]
-    lowest = min(corrupted, key=lambda family: family["accuracy"]["value"])
+    lowest = min(corruptions(result), key=lambda family: family["accuracy"]["value"])
     return f"{lowest['name']}, {percent(lowest['accuracy']['value'])} %"
 
 
@@ -152,7 +156,7 @@ def beyond(result: Json) -> list[str]:
         for name, row in by_name.items()
         if "auroc" in row
     }
-    corrupted = sum(family["n"] for family in result["digits"] if family["severities"])
+    corrupted = sum(family["n"] for family in corruptions(result))
     photos, blank = by_name["photographs"], by_name["blank"]
     return [
         f"| the 15 corruptions of MNIST-C, training had their like | {corrupted:,} "
@@ -196,9 +200,8 @@ def card(text: str, run: Json, results: Mapping[str, Json]) -> str:
     text = fill(text, "| Pictures without a digit |", refusals(report))
     text = fill(text, "| Risk | Accepted from |", risks(run["policy"]))
 
-    mildest = [family for family in mild["digits"] if family["severities"]]
-    wrong = sum(family["n_wrong_accepted"] for family in mildest)
-    accepted = sum(family["n_accepted"] for family in mildest)
+    wrong = sum(family["n_wrong_accepted"] for family in corruptions(mild))
+    accepted = sum(family["n_accepted"] for family in corruptions(mild))
     text = say(
         text,
         r"In the mildest severity of each corruption .*? %\.\n",

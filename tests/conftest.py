@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import struct
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +34,15 @@ def draw_digits() -> tuple[np.ndarray, np.ndarray]:
 def write_idx(path: Path, array: np.ndarray) -> None:
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
     path.write_bytes(header + array.tobytes())
+
+
+@pytest.fixture(scope="module")
+def benchmarks() -> Iterator[Any]:
+    """Imports the scripts in benchmarks/ by name."""
+    folder = str(REPOSITORY / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,6 @@ import sys
 from typing import Any
 
 import pytest
-from test_fuzz import benchmarks
-
-__all__ = ["benchmarks"]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks at /proc")
 

@@ -1,25 +1,20 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY
 
 
-@pytest.fixture(scope="module")
-def documents() -> ModuleType:
+@pytest.fixture
+def documents(benchmarks: Any) -> ModuleType:
     """The script benchmarks/documents.py."""
-    path = REPOSITORY / "benchmarks" / "documents.py"
-    spec = importlib.util.spec_from_file_location("documents", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    script: ModuleType = benchmarks("documents")
+    return script
 
 
 @pytest.fixture

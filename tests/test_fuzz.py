@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import json
 import re
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from fakes import FakeReader, drawn_digit, empty_png
 from flask.testing import FlaskClient
 
@@ -22,15 +19,6 @@ from inkdigits.inference import load
 from inkdigits.preprocessing import Limits
 
 SEED = 7
-
-
-@pytest.fixture(scope="module")
-def benchmarks() -> Iterator[Any]:
-    """Imports the scripts in benchmarks/ by name."""
-    folder = str(REPOSITORY / "benchmarks")
-    sys.path.insert(0, folder)
-    yield importlib.import_module
-    sys.path.remove(folder)
 
 
 def test_cases_are_the_same_for_a_seed_and_differ_otherwise(benchmarks: Any) -> None:
