@@ -172,6 +172,19 @@ def test_full_queue_refuses_and_lets_in_again_when_there_is_room() -> None:
         wait_until(lambda: waiting(service) == 0)
 
 
+def test_whoever_watches_does_not_wait_behind_the_others() -> None:
+    with running("--delay", "4", INKDIGITS_THREADS="1", INKDIGITS_QUEUE="16") as service:
+        with asking(service, 3) as asked:
+            wait_until(lambda: waiting(service) == 2)
+            for path in ("/health", "/health/live", "/v2/health/ready"):
+                assert service.ask(path=path)[0] == 200
+            assert value(fetch(service), "inkdigits_requests_in_flight") >= 2
+            # Nor do their connections, closed by now, take places in the queue.
+            time.sleep(1.5)
+            assert waiting(service) <= 2
+        assert [future.result()[0] for future in asked] == [200, 200, 200]
+
+
 def test_request_whose_time_is_up_in_the_queue_is_answered_and_not_read() -> None:
     limits = {"INKDIGITS_THREADS": "1", "INKDIGITS_DEADLINE": "1"}
     with running("--delay", "3", **limits) as service:

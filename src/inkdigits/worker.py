@@ -1,8 +1,10 @@
 """Gunicorn's threaded worker, with bounds on what waits and on whoever is slow.
 
 - Of the requests that wait for a thread there are at most ``queue``. A request above that is
-  answered by threads that do nothing else, so that its refusal doesn't wait either.
-- A connection takes a thread when its first bytes are there, not when it is made.
+  answered by threads that do nothing else, so that its refusal doesn't wait either. They answer
+  whoever watches over the service too (``/metrics``, ``/health``) while no other thread is free.
+- A connection takes a thread when its first bytes are there, not when it is made; one that its
+  client closes between requests takes neither a thread nor a place in the queue.
 - A request that is still arriving after ``deadline`` seconds isn't read any further.
 - When there are as many connections as may be, the one that has been idle for longest is closed.
 - An answered connection is closed without the main loop waiting for its client's side.
@@ -19,6 +21,7 @@ main loop for up to 2.
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import time
 from concurrent import futures
@@ -31,7 +34,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from inkdigits.at_once import Pace, is_whole
 from inkdigits.exchange import answer
-from inkdigits.pressure import Turn, is_gone, set_turn
+from inkdigits.pressure import SPARED_PATHS, Turn, is_gone, set_turn
 
 REFUSING_THREADS: Final = 2
 # Requests that wait to be refused; more get no answer at all.
@@ -48,6 +51,10 @@ _LOOK_AFTER_S: Final = 0.05
 # Gunicorn reads up to 64 KiB of what is left of a body before the next request.
 _DRAINED_BYTES: Final = 2**15
 _SWEEP_S: Final = 1.0
+# The first line of a request for what is answered however busy it is.
+_WATCHING: Final = re.compile(
+    b"(?:GET|HEAD) (?:%s) HTTP/1" % b"|".join(re.escape(path.encode()) for path in SPARED_PATHS)
+)
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EINTR})
 
@@ -95,6 +102,25 @@ def _has_sent(sock: socket.socket) -> bool:
     try:
         # The method of the plain socket, for one of TLS takes no flags.
         return bool(socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Whether a connection that became readable did so because its client has closed it."""
+    try:
+        # The method of the plain socket, for one of TLS takes no flags.
+        return not socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _is_watching(sock: socket.socket) -> bool:
+    """Whether a plain connection brings a request for what is answered however busy it is."""
+    try:
+        return bool(_WATCHING.match(sock.recv(64, socket.MSG_PEEK | socket.MSG_DONTWAIT)))
     except OSError:
         return False
 
@@ -173,19 +199,42 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         self.nr_conns += 1
         connection = _Connection(self, sock, address, listener.getsockname())
         try:
-            sock.recv(1, socket.MSG_PEEK)
+            first = sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             connection.timeout = time.monotonic() + self.cfg.keepalive
             self.pending_conns.append(connection)
             readable = partial(self.on_pending_socket_readable, connection)
             self.poller.register(sock, EVENT_READ, readable)
+            return True
         except OSError:
-            self.nr_conns -= 1
-            connection.close()
-        else:
+            first = b""
+        if first:
             connection.data_ready = True
             self.enqueue_req(connection)
+        else:
+            self.nr_conns -= 1
+            connection.close()
         return True
+
+    def on_client_socket_readable(self, conn: Any, client: Any) -> None:
+        """As Gunicorn's, but a closed connection isn't handed on as if it were a request."""
+        if _has_ended(client):
+            self._forget(conn, self.keepalived_conns)
+        else:
+            super().on_client_socket_readable(conn, client)
+
+    def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
+        """As Gunicorn's, but a closed connection isn't handed on as if it were a request."""
+        if _has_ended(client):
+            self._forget(conn, self.pending_conns)
+        else:
+            super().on_pending_socket_readable(conn, client)
+
+    def _forget(self, connection: Any, idle: Any) -> None:
+        self.poller.unregister(connection.sock)
+        idle.remove(connection)
+        self.nr_conns -= 1
+        connection.close()
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """As Gunicorn's, but whoever has been let in by the kernel before a stop is served."""
@@ -223,6 +272,9 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         """Give a request to a thread, or to those that refuse."""
         # What was answered at once waited as long as this one did.
         is_refused = self._engaged + self._answered >= self._most
+        if self._engaged >= self.cfg.threads and not (is_refused or self.cfg.is_ssl):
+            # It isn't refused, having one of those paths, and mustn't wait behind the others.
+            is_refused = _is_watching(conn.sock)
         turn = conn.turn = Turn(self._polled, is_refused)
         if not is_refused:
             self._engaged += 1
