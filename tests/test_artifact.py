@@ -83,6 +83,7 @@ def test_version_changes_with_whatever_changes_an_answer(weights, content):
     assert version(export(weights, 1.6, POLICY, {})) != first
     scorer = NoveltyScorer("nearest", {"references": np.eye(128, dtype=np.float32)})
     assert version(export(weights, 1.5, POLICY, {}, scorer)) != first
+    assert version(export(weights, 1.5, POLICY, {}, second_look_margin=0.0)) != first
     other = {**weights, "fc2.bias": weights["fc2.bias"] + 1e-3}
     assert version(export(other, 1.5, POLICY, {})) != first
 
@@ -111,7 +112,9 @@ def test_policy_with_choices_comes_back_whole():
 def test_artifact_of_the_first_version_is_refused_by_its_version():
     old = properties(artifact_version=1)
     del old["novelty_method"]
-    with pytest.raises(ArtifactVersionError, match=r"version 1; .* version 2\. Export it again"):
+    with pytest.raises(
+        ArtifactVersionError, match=r"version 1; .* version 3\. Calibrate and export"
+    ):
         ArtifactMetadata.from_properties(old)
 
 
@@ -174,6 +177,8 @@ def properties(**changes) -> dict[str, str]:
         ({"artifact_version": 99}, ArtifactVersionError, "99"),
         ({"temperature": 0.0}, ArtifactCorruptError, "temperature"),
         ({"temperature": None}, ArtifactCorruptError, "temperature"),
+        ({"second_look_margin": -1.0}, ArtifactCorruptError, "second look is -1.0"),
+        ({"second_look_margin": None}, ArtifactCorruptError, "second look"),
         ({"labels": [1, 0]}, ArtifactCorruptError, "labels"),
         ({"policy": {"accept_threshold": 7}}, ArtifactCorruptError, "metadata"),
         ({"policy": None}, ArtifactCorruptError, "metadata"),

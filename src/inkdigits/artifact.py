@@ -26,8 +26,9 @@ from inkdigits.errors import (
 )
 from inkdigits.novelty import Method
 from inkdigits.preprocessing import MEAN, PREPROCESSING_VERSION, STD
+from inkdigits.second_look import MARGIN
 
-ARTIFACT_VERSION = 2
+ARTIFACT_VERSION = 3
 ARTIFACT_NAME = "mnist_classifier.onnx"
 NOVELTY_PROPERTY = "novelty_parameters"
 """The metadata entry beside those of ArtifactMetadata, with what novelty was fitted to."""
@@ -46,6 +47,8 @@ class ArtifactMetadata:
         temperature: divides the logits; above 0.
         policy: which readings are accepted and which rejected.
         novelty_method: how novelty is scored; what it was fitted to is beside this metadata.
+        second_look_margin: difference between the two highest logits below which ink is looked
+            at again; 0 never does. The temperature and the policy were fitted with it.
         preprocessing_version: of preprocessing.py; another one is refused.
         mean, std: of standardising; another pair is refused.
         labels: what index i of the logits means.
@@ -57,6 +60,7 @@ class ArtifactMetadata:
     temperature: float
     policy: DecisionPolicy
     novelty_method: Method = "energy"
+    second_look_margin: float = MARGIN
     preprocessing_version: int = PREPROCESSING_VERSION
     mean: float = MEAN
     std: float = STD
@@ -81,7 +85,7 @@ class ArtifactMetadata:
         if found is not None and found != str(ARTIFACT_VERSION):
             raise ArtifactVersionError(
                 f"the artifact is of version {found}; this Inkdigits reads version "
-                f"{ARTIFACT_VERSION}. Export it again from its run, or train it again."
+                f"{ARTIFACT_VERSION}. Calibrate and export its run again, or train it again."
             )
         missing = [f.name for f in fields(cls) if f.name not in properties]
         if missing:
@@ -111,6 +115,11 @@ class ArtifactMetadata:
         if not (isinstance(self.temperature, float) and 0 < self.temperature < float("inf")):
             raise ArtifactCorruptError(
                 f"the artifact's temperature is {self.temperature}; it must be above 0"
+            )
+        margin = self.second_look_margin
+        if not (isinstance(margin, float) and 0 <= margin < float("inf")):
+            raise ArtifactCorruptError(
+                f"the artifact's margin of a second look is {margin}; it must be 0 or more"
             )
 
 

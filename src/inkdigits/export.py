@@ -18,6 +18,7 @@ from inkdigits.errors import ArtifactCorruptError, ConfigError
 from inkdigits.model import NETWORKS, Network, build_network
 from inkdigits.novelty import NoveltyScorer
 from inkdigits.preprocessing import PREPROCESSING_VERSION
+from inkdigits.second_look import MARGIN
 from inkdigits.training_state import weights_digest
 
 INPUT_NAME = "ink"
@@ -44,6 +45,7 @@ def export(
     policy: DecisionPolicy,
     provenance: Mapping[str, Any],
     scorer: NoveltyScorer = ENERGY,
+    second_look_margin: float = MARGIN,
 ) -> bytes:
     """A sealed artifact of whichever network the weights belong to.
 
@@ -56,6 +58,8 @@ def export(
         policy: which readings are accepted and which rejected.
         provenance: JSON-able; how it was made.
         scorer: of novelty, fitted to these weights' features.
+        second_look_margin: what temperature, policy and scorer were fitted with; see
+            ``second_look``.
 
     Raises:
         RuntimeError: the weights are no network's; keys are named.
@@ -78,11 +82,12 @@ def export(
     _rename_initializers(proto)
     _leave_out_computed_biases(proto)
     metadata = ArtifactMetadata(
-        model_version=_version(weights, temperature, policy, scorer),
+        model_version=_version(weights, temperature, policy, scorer, second_look_margin),
         architecture=type(network).__name__,
         temperature=float(temperature),
         policy=policy,
         novelty_method=scorer.method,
+        second_look_margin=float(second_look_margin),
         provenance=dict(provenance),
     )
     properties = {**metadata.to_properties(), NOVELTY_PROPERTY: scorer.to_text()}
@@ -163,9 +168,11 @@ def _version(
     temperature: float,
     policy: DecisionPolicy,
     scorer: NoveltyScorer,
+    second_look_margin: float,
 ) -> str:
     """Equal for equal answers: from all that an answer depends on."""
-    content = hashlib.sha256(repr((PREPROCESSING_VERSION, float(temperature), policy)).encode())
+    settings = (PREPROCESSING_VERSION, float(temperature), policy, float(second_look_margin))
+    content = hashlib.sha256(repr(settings).encode())
     content.update(weights_digest(weights).encode())
     content.update(scorer.method.encode())
     for name, value in sorted(scorer.parameters.items()):

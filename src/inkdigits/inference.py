@@ -20,6 +20,7 @@ from inkdigits.errors import ArtifactCorruptError, DataError, ImageError
 from inkdigits.explain import Explanation, explain
 from inkdigits.novelty import NoveltyScorer
 from inkdigits.preprocessing import INK_SIZE, preprocess, standardise
+from inkdigits.second_look import answer_with_second_look
 from inkdigits.several import halves
 
 __all__ = ["Device", "DigitReader", "Picture", "Prediction", "Reader", "load"]
@@ -141,7 +142,7 @@ class DigitReader:
             raise ArtifactCorruptError("the novelty of a blank batch is not finite")
 
     def answer(self, inks: npt.NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
-        """The network's own answers to ink that is prepared already.
+        """The network's answers to ink that is prepared already, second looks included.
 
         Args:
             inks: (N, 28, 28) uint8, N at least 1, as ``preprocessing.preprocess`` makes it.
@@ -149,21 +150,21 @@ class DigitReader:
         Returns:
             Logits (N, 10) and features (N, 128), float32.
         """
-        if len(inks) <= BATCH_SIZE:
-            return self._backend.answer(standardise(inks))
-        parts = [
-            self._backend.answer(standardise(inks[start : start + BATCH_SIZE]))
-            for start in range(0, len(inks), BATCH_SIZE)
-        ]
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        return self._answer(standardise(inks))
 
     def logits(self, batch: FloatArray) -> FloatArray:
         """Logits (N, 10) float32 for standardised ink (N, 1, 28, 28) float32, N at least 1."""
+        return self._answer(batch)[0]
+
+    def _answer(self, batch: FloatArray) -> tuple[FloatArray, FloatArray]:
+        margin = self.metadata.second_look_margin
         parts = [
-            self._backend.answer(batch[start : start + BATCH_SIZE])[0]
+            answer_with_second_look(self._backend.answer, batch[start : start + BATCH_SIZE], margin)
             for start in range(0, len(batch), BATCH_SIZE)
         ]
-        return np.concatenate(parts)
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
     def probabilities(self, inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Calibrated probabilities (N, 10) for ink (N, 28, 28) that is prepared already."""

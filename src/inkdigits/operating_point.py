@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from inkdigits.calibration import CalibrationReport, calibrate, probabilities
 from inkdigits.data import NO_DIGIT, Digits
@@ -39,10 +38,11 @@ from inkdigits.novelty import (
     stratified_sample,
 )
 from inkdigits.novelty import fit as fit_novelty
-from inkdigits.preprocessing import preprocess
+from inkdigits.preprocessing import preprocess, standardise
 from inkdigits.scoring import ProbabilityScores, score_probabilities
-from inkdigits.train import logits
+from inkdigits.second_look import MARGIN, answer_with_second_look
 
+BATCH_SIZE = 500
 Weights = dict[str, torch.Tensor]
 Floats = npt.NDArray[np.float32]
 
@@ -188,26 +188,27 @@ def _tell(
 
 
 def answer(model: Network, inks: torch.Tensor) -> tuple[Floats, Floats]:
-    """Logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28) uint8."""
-    features = logits(_Features(model), inks)
-    with torch.inference_mode():
+    """Logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28) uint8.
+
+    As ``DigitReader.answer`` gives them, second looks included.
+    """
+
+    @torch.inference_mode()
+    def look(batch: Floats) -> tuple[Floats, Floats]:
+        features = model.features(torch.from_numpy(batch))
         return model.fc2(features).numpy(), features.numpy()
 
-
-class _Features(nn.Module):
-    """A network whose answer is what its last layer sees."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.network.features(x)
+    parts = [
+        answer_with_second_look(look, standardise(some.numpy()), MARGIN)
+        for some in torch.split(inks, BATCH_SIZE)
+    ]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 def describe(point: OperatingPoint) -> dict[str, Any]:
     """What optimal_temperature.json and run.json keep of it, beside the policy."""
     return {
+        "second_look_margin": MARGIN,
         "calibration": point.calibration.to_dict(),
         "calibration_on_synthetic": None if point.hard is None else asdict(point.hard),
         "refusal_auroc_on_synthetic": point.refusal_auroc,

@@ -286,6 +286,7 @@ def export_run(run: Path) -> bytes:
     try:
         temperature = float(saved["temperature"])
         policy = DecisionPolicy.from_dict(saved["policy"])
+        margin = float(saved["second_look_margin"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TrainingError(f"{run / TEMPERATURE_NAME} can't be used: {error!r}") from error
     novelty = read_json(run / NOVELTY_NAME)
@@ -313,6 +314,7 @@ def export_run(run: Path) -> bytes:
         policy,
         {name: provenance[name] for name in made if name in provenance} | drift,
         scorer,
+        margin,
     )
 
 
