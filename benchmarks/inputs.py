@@ -71,9 +71,7 @@ def main() -> None:
     inks, labels = test.inks.numpy(), test.labels.numpy()
     reader = inkdigits.load(options.model, threads=2)
     chunks = np.array_split(inks, len(inks) // 100)
-    tensor = np.concatenate(
-        [reader._backend.logits(standardise(chunk)).argmax(axis=1) for chunk in chunks]
-    )
+    tensor = np.concatenate([reader.logits(standardise(chunk)).argmax(axis=1) for chunk in chunks])
     rows = []
     for name, read in [("tensor", tensor), *((name, None) for name in FORMS)]:
         if read is None:
