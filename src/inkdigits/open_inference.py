@@ -1,9 +1,9 @@
 """The Open Inference Protocol v2 over REST, for two models; ``docs/api.md`` is its contract.
 
-``mnist`` is the network without preprocessing: standardised ink → logits, second looks included, and
-calibrated probabilities. It is there where the model is in this process. ``inkdigits`` is all of
-it: encoded pictures → digit, confidence and decision. Nothing of either is kept in the prediction
-log.
+``mnist`` is the network without preprocessing: standardised ink → logits, second looks included,
+and calibrated probabilities. It is there where the model is in this process. ``inkdigits`` is all
+of it: encoded pictures → digit, confidence and decision. Nothing of either is kept in the
+prediction log.
 """
 
 from __future__ import annotations
