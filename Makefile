@@ -47,14 +47,18 @@ format: $(VENV)/.installed
 test: lint .venv-kserve/.installed
 	KSERVE_PYTHON=.venv-kserve/bin/python $(BIN)/python -m pytest
 
-# Two runs: the first from random weights, the second from the first one's and taught by it.
+# Three runs: two from random weights, the third from the first one's and taught by both.
 RECIPE := --ema-decay 0.9995 --augmentation 1.2 --keep last
 FIRST := saved_models/first
+SECOND := saved_models/second
 train: $(VENV)/.installed
 	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 40 --learning-rate 0.003 \
 	  --out $(FIRST) --figures outputs/figures/first --logs outputs/logs/first
-	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 40 --learning-rate 0.002 --seed 1 \
-	  --init $(FIRST)/mnist_classifier.pt --teacher $(FIRST)/mnist_classifier.pt --distillation 0.5
+	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 40 --learning-rate 0.003 --seed 1 \
+	  --out $(SECOND) --figures outputs/figures/second --logs outputs/logs/second
+	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 32 --learning-rate 0.002 --seed 2 \
+	  --init $(FIRST)/mnist_classifier.pt --teacher $(FIRST)/mnist_classifier.pt \
+	  --teacher $(SECOND)/mnist_classifier.pt --distillation 0.5
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA) --json benchmarks/inputs.json
