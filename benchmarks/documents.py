@@ -151,8 +151,8 @@ def beyond(result: Json) -> list[str]:
         if "accuracy" in row
     }
     refused = {
-        name: f"{row['n']:,} | {percent(row['rejected'], 1)} % refused, "
-        f"{percent(row['accepted'], 1)} % accepted"
+        name: f"{row['n']:,} | {percent(row['rejected'])} % refused, "
+        f"{percent(row['accepted'])} % accepted"
         for name, row in by_name.items()
         if "auroc" in row
     }
