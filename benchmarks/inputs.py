@@ -21,7 +21,6 @@ import inkdigits
 from inkdigits.data import load_splits
 from inkdigits.environment import hardware, versions
 from inkdigits.evaluation import wilson_interval
-from inkdigits.preprocessing import standardise
 
 ALLOWED_LOSS = 0.10  # percentage points below the tensor accuracy
 
@@ -70,8 +69,7 @@ def main() -> None:
     test = load_splits(options.data).test
     inks, labels = test.inks.numpy(), test.labels.numpy()
     reader = inkdigits.load(options.model, threads=2)
-    chunks = np.array_split(inks, len(inks) // 100)
-    tensor = np.concatenate([reader.logits(standardise(chunk)).argmax(axis=1) for chunk in chunks])
+    tensor = reader.answer(inks)[0].argmax(axis=1)
     rows = []
     for name, read in [("tensor", tensor), *((name, None) for name in FORMS)]:
         if read is None:

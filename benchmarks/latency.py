@@ -26,6 +26,7 @@ from inkdigits.environment import hardware, versions
 from inkdigits.export import export
 from inkdigits.model import MNISTClassifier
 from inkdigits.preprocessing import standardise
+from inkdigits.second_look import doubted
 
 PICTURES = 1000
 LIMIT = 2.0
@@ -60,9 +61,8 @@ def main() -> None:
             seconds[name].append((time.perf_counter() - started) / len(pictures))
     # The first round warms up.
     micros = {name: 1e6 * statistics.median(taken[1:]) for name, taken in seconds.items()}
-    highest = np.sort(np.concatenate([bare.logits(picture) for picture in pictures]), axis=1)
-    margin = reader.metadata.second_look_margin
-    again = float((highest[:, -1] - highest[:, -2] < margin).mean())
+    first = np.concatenate([bare.logits(picture) for picture in pictures])
+    again = len(doubted(first, reader.metadata.second_look_margin)) / len(pictures)
     base = micros["MNISTClassifier"]
     print(
         f"{reader.model_version}, {len(pictures):,} pictures, median of {options.rounds} rounds\n"

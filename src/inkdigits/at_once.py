@@ -15,6 +15,8 @@ import sys
 import termios
 from typing import Final
 
+from inkdigits.pressure import peek
+
 QUICK_S: Final = 0.025
 """Seconds that a quick answer takes at most; one that takes longer keeps the main loop waiting."""
 
@@ -58,11 +60,8 @@ def is_whole(connection: socket.socket) -> bool:
     """
     if sys.platform != "linux":
         return False
-    try:
-        here = connection.recv(MOST_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except OSError:
-        return False
-    if not here.startswith(_START):
+    here = peek(connection, MOST_BYTES)
+    if here is None or not here.startswith(_START):
         return False
     end = here.find(b"\r\n\r\n")
     length = _LENGTH.search(here, 0, end + 2)

@@ -20,14 +20,11 @@ from inkdigits.errors import ArtifactCorruptError, DataError, ImageError
 from inkdigits.explain import Explanation, explain
 from inkdigits.novelty import NoveltyScorer
 from inkdigits.preprocessing import INK_SIZE, preprocess, standardise
-from inkdigits.second_look import answer_with_second_look
+from inkdigits.second_look import BATCH_SIZE, answer_with_second_look
 from inkdigits.several import halves
 
 __all__ = ["Device", "DigitReader", "Picture", "Prediction", "Reader", "load"]
 
-# Pictures that go through the network together: more gains nothing on a CPU and takes memory
-# (about 150 kB of activations a picture).
-BATCH_SIZE = 128
 UNIFORM = (0.1,) * 10
 
 
@@ -158,13 +155,7 @@ class DigitReader:
 
     def _answer(self, batch: FloatArray) -> tuple[FloatArray, FloatArray]:
         margin = self.metadata.second_look_margin
-        parts = [
-            answer_with_second_look(self._backend.answer, batch[start : start + BATCH_SIZE], margin)
-            for start in range(0, len(batch), BATCH_SIZE)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        return answer_with_second_look(self._backend.answer, batch, margin)
 
     def probabilities(self, inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Calibrated probabilities (N, 10) for ink (N, 28, 28) that is prepared already."""

@@ -198,11 +198,7 @@ def answer(model: Network, inks: torch.Tensor) -> tuple[Floats, Floats]:
         features = model.features(torch.from_numpy(batch))
         return model.fc2(features).numpy(), features.numpy()
 
-    parts = [
-        answer_with_second_look(look, standardise(some.numpy()), MARGIN)
-        for some in torch.split(inks, BATCH_SIZE)
-    ]
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    return answer_with_second_look(look, standardise(inks.numpy()), MARGIN, BATCH_SIZE)
 
 
 def describe(point: OperatingPoint) -> dict[str, Any]:

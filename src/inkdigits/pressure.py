@@ -43,7 +43,7 @@ class Turn:
 
     Attributes:
         arrived: when its first bytes were there (``time.perf_counter``).
-        is_refused: whether there was no room for it.
+        is_refused: whether those that refuse answer it, there being no room for it.
         started: when a thread took it up; None while it waits.
         is_reading: whether it may still be arriving.
         is_short: whether all of it was here when it was looked at, and nothing else is needed.
@@ -75,6 +75,26 @@ def current_turn() -> Turn | None:
     return turn
 
 
+def peek(connection: socket.socket, most: int) -> bytes | None:
+    """What has arrived on a connection and hasn't been read, without taking it or waiting for it.
+
+    Args:
+        connection: plain TCP; of one of TLS what has arrived is encrypted.
+        most: bytes to look at.
+
+    Returns:
+        None where nothing is there yet; nothing (``b""``) where the other end has closed its side
+        or the connection is broken.
+    """
+    try:
+        # The method of the plain socket, for one of TLS takes no flags.
+        return socket.socket.recv(connection, most, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
 def is_gone(connection: socket.socket) -> bool:
     """Whether the other end has closed its side of a connection.
 
@@ -85,13 +105,7 @@ def is_gone(connection: socket.socket) -> bool:
     if hasattr(select, "POLLRDHUP"):
         poll.register(connection, select.POLLRDHUP)
         return bool(poll.poll(0))
-    try:
-        # The method of the plain socket, for one of TLS takes no flags.
-        return not socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    return peek(connection, 1) == b""
 
 
 class Pressure:

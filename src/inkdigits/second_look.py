@@ -15,42 +15,64 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
+from inkdigits.decoding import FloatArray
+
 Answer: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
+BATCH_SIZE = 128
+"""Pictures that go through the network together: more gains nothing on a CPU and takes memory
+(about 150 kB of activations a picture)."""
 MARGIN = 6.0
 """Difference between the two highest logits below which ink is looked at again."""
 _SHIFTS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
+def doubted(logits: FloatArray, margin: float) -> npt.NDArray[np.intp]:
+    """Which rows of logits (N, 10) have their two highest closer than the margin, as indices."""
+    highest = np.partition(logits, -2, axis=1)
+    return np.flatnonzero(highest[:, -1] - highest[:, -2] < margin)
+
+
 def answer_with_second_look(
-    answer: Answer, batch: FloatArray, margin: float
+    answer: Answer, inks: FloatArray, margin: float, batch_size: int = BATCH_SIZE
 ) -> tuple[FloatArray, FloatArray]:
-    """What ``answer`` says of a batch, averaged over shifts where it isn't sure.
+    """What ``answer`` says of standardised ink, averaged over shifts where it isn't sure.
 
     Args:
         answer: the network: (N, 1, 28, 28) float32, standardised ink, to logits (N, 10) and
             features (N, D), both float32.
-        batch: as ``answer`` takes it.
+        inks: as ``answer`` takes them.
         margin: difference between the two highest logits below which ink is looked at again;
             0 never does.
+        batch_size: pictures that go through the network together.
 
     Returns:
         Logits (N, 10) and features (N, D), float32. The last layer is linear, so the mean logits
         are those of the mean features.
     """
+    parts = [
+        _answer_batch(answer, inks[start : start + batch_size], margin)
+        for start in range(0, max(1, len(inks)), batch_size)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def _answer_batch(
+    answer: Answer, batch: FloatArray, margin: float
+) -> tuple[FloatArray, FloatArray]:
     logits, features = answer(batch)
-    highest = np.partition(logits, -2, axis=1)
-    doubted = np.flatnonzero(highest[:, -1] - highest[:, -2] < margin)
-    if not len(doubted):
+    rows = doubted(logits, margin)
+    if not len(rows):
         return logits, features
-    again = batch[doubted]
+    again = batch[rows]
     # One view at a time: the memory of a batch is what it would be without.
     views = [answer(_shifted(again, down, right)) for down, right in _SHIFTS]
     share = np.float32(1 / (1 + len(views)))
     logits, features = logits.copy(), features.copy()
-    logits[doubted] = (logits[doubted] + sum(view[0] for view in views)) * share
-    features[doubted] = (features[doubted] + sum(view[1] for view in views)) * share
+    logits[rows] = (logits[rows] + sum(view[0] for view in views)) * share
+    features[rows] = (features[rows] + sum(view[1] for view in views)) * share
     return logits, features
 
 

@@ -34,7 +34,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from inkdigits.at_once import Pace, is_whole
 from inkdigits.exchange import answer
-from inkdigits.pressure import SPARED_PATHS, Turn, is_gone, set_turn
+from inkdigits.pressure import SPARED_PATHS, Turn, is_gone, peek, set_turn
 
 REFUSING_THREADS: Final = 2
 # Requests that wait to be refused; more get no answer at all.
@@ -92,37 +92,6 @@ def _is_unread(reader: Any) -> bool:
     if isinstance(reader, LengthReader):
         return bool(reader.length > _DRAINED_BYTES)
     return isinstance(reader, ChunkedReader) and reader.parser is not None
-
-
-def _has_sent(sock: socket.socket) -> bool:
-    """Whether there is something to read: else an idle connection was closed, and no request lost.
-
-    Through TLS a closing says goodbye, which counts as something.
-    """
-    try:
-        # The method of the plain socket, for one of TLS takes no flags.
-        return bool(socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except OSError:
-        return False
-
-
-def _has_ended(sock: socket.socket) -> bool:
-    """Whether a connection that became readable did so because its client has closed it."""
-    try:
-        # The method of the plain socket, for one of TLS takes no flags.
-        return not socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
-def _is_watching(sock: socket.socket) -> bool:
-    """Whether a plain connection brings a request for what is answered however busy it is."""
-    try:
-        return bool(_WATCHING.match(sock.recv(64, socket.MSG_PEEK | socket.MSG_DONTWAIT)))
-    except OSError:
-        return False
 
 
 class _Done:
@@ -198,17 +167,13 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
             return True
         self.nr_conns += 1
         connection = _Connection(self, sock, address, listener.getsockname())
-        try:
-            first = sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
+        first = peek(sock, 1)
+        if first is None:
             connection.timeout = time.monotonic() + self.cfg.keepalive
             self.pending_conns.append(connection)
             readable = partial(self.on_pending_socket_readable, connection)
             self.poller.register(sock, EVENT_READ, readable)
-            return True
-        except OSError:
-            first = b""
-        if first:
+        elif first:
             connection.data_ready = True
             self.enqueue_req(connection)
         else:
@@ -218,14 +183,14 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
 
     def on_client_socket_readable(self, conn: Any, client: Any) -> None:
         """As Gunicorn's, but a closed connection isn't handed on as if it were a request."""
-        if _has_ended(client):
+        if peek(client, 1) == b"":
             self._forget(conn, self.keepalived_conns)
         else:
             super().on_client_socket_readable(conn, client)
 
     def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
         """As Gunicorn's, but a closed connection isn't handed on as if it were a request."""
-        if _has_ended(client):
+        if peek(client, 1) == b"":
             self._forget(conn, self.pending_conns)
         else:
             super().on_pending_socket_readable(conn, client)
@@ -259,10 +224,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         """Close the connection that has been idle for longest; whether there was one."""
         for idle in (self.pending_conns, self.keepalived_conns):
             if idle:
-                connection = idle.popleft()
-                self.poller.unregister(connection.sock)
-                self.nr_conns -= 1
-                connection.close()
+                self._forget(idle[0], idle)
                 return True
         return False
 
@@ -274,7 +236,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         is_refused = self._engaged + self._answered >= self._most
         if self._engaged >= self.cfg.threads and not (is_refused or self.cfg.is_ssl):
             # It isn't refused, having one of those paths, and mustn't wait behind the others.
-            is_refused = _is_watching(conn.sock)
+            is_refused = bool(_WATCHING.match(peek(conn.sock, 64) or b""))
         turn = conn.turn = Turn(self._polled, is_refused)
         if not is_refused:
             self._engaged += 1
@@ -302,7 +264,9 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         turn: Turn = conn.turn
         turn.started = time.perf_counter()
         if turn.waited > _LOOK_AFTER_S and is_gone(conn.sock):
-            if _has_sent(conn.sock):
+            # Else an idle connection was closed, and no request lost. Through TLS a closing says
+            # goodbye, which counts as something.
+            if peek(conn.sock, 1):
                 self._metrics.count_error("client_gone")
             return False
         set_turn(turn)
