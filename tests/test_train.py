@@ -324,7 +324,7 @@ def test_setting_out_of_range_is_refused_with_its_limits(name, value):
 
 
 def test_unknown_network_is_refused():
-    with pytest.raises(TrainingError, match="none of DigitNet, MNISTClassifier"):
+    with pytest.raises(TrainingError, match="none of DigitNet, MNISTClassifier, TeacherNet"):
         TrainConfig(network="AlexNet")
 
 

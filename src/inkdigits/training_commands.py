@@ -117,10 +117,10 @@ def trains(command: Callable[P, R]) -> Callable[P, R]:
 )
 @click.option(
     "--network",
-    type=click.Choice(["DigitNet", "MNISTClassifier"]),
+    type=click.Choice(["DigitNet", "MNISTClassifier", "TeacherNet"]),
     default="DigitNet",
     show_default=True,
-    help="What is trained; DigitNet is what is shipped.",
+    help="What is trained; DigitNet is what is shipped, TeacherNet teaches it.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True)
 @click.option(
