@@ -18,7 +18,7 @@ from inkdigits.errors import (
     ArtifactVersionError,
 )
 from inkdigits.export import export, load_weights, with_provenance
-from inkdigits.model import DigitNet, MNISTClassifier
+from inkdigits.model import DigitNet, MNISTClassifier, TeacherNet
 from inkdigits.novelty import NoveltyScorer
 
 POLICY = DecisionPolicy(0.9, 0.002, 0.95)
@@ -257,9 +257,10 @@ def folded(content: bytes, folder) -> set[str]:
     return {node.op_type for node in proto.graph.node}
 
 
-def test_batch_normalisation_is_folded_where_convolutions_have_no_bias(tmp_path):
+@pytest.mark.parametrize("network", [DigitNet, TeacherNet])
+def test_batch_normalisation_is_folded_where_convolutions_have_no_bias(network, tmp_path):
     torch.manual_seed(0)
-    model = DigitNet()
+    model = network()
     with torch.no_grad():
         for _ in range(3):
             model(torch.randn(16, 1, 28, 28))

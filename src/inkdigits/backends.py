@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
 from inkdigits.artifact import NOVELTY_PROPERTY, ArtifactMetadata
+from inkdigits.decoding import FloatArray
 from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError
 from inkdigits.novelty import NoveltyScorer
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
 class Backend(Protocol):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from inkdigits import history_commands, training_commands
+from inkdigits import history_commands, model_commands, training_commands
 from inkdigits.errors import ImageError, InkdigitsError
 from inkdigits.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION, say
 
@@ -383,10 +383,10 @@ def _as_line(prediction: Prediction) -> str:
 
 for command in (
     training_commands.train,
-    training_commands.evaluate,
-    training_commands.calibrate,
-    training_commands.export,
-    training_commands.benchmark,
+    model_commands.evaluate,
+    model_commands.calibrate,
+    model_commands.export,
+    model_commands.benchmark,
     history_commands.history,
 ):
     main.add_command(command)

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.artifact import ArtifactMetadata, read_artifact
-from inkdigits.backends import Backend, Device, FloatArray, OnnxBackend, TorchBackend
+from inkdigits.backends import Backend, Device, OnnxBackend, TorchBackend
 from inkdigits.calibration import probabilities
 from inkdigits.decision import Decision, Reason
-from inkdigits.decoding import DEFAULT_LIMITS, Limits, Picture
+from inkdigits.decoding import DEFAULT_LIMITS, FloatArray, Limits, Picture
 from inkdigits.errors import ArtifactCorruptError, DataError, ImageError
 from inkdigits.explain import Explanation, explain
 from inkdigits.novelty import NoveltyScorer

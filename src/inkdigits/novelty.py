@@ -20,10 +20,10 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from inkdigits.decoding import FloatArray
 from inkdigits.errors import ArtifactCorruptError, ConfigError, DataError
 
 Method: TypeAlias = Literal["max_logit", "energy", "mahalanobis", "nearest"]
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 METHOD: Method = "energy"
 """What a run keeps, by the comparison in docs/experiments.md."""

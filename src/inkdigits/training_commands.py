@@ -1,99 +1,28 @@
-"""The commands of the training side: train, evaluate, calibrate, export, benchmark.
+"""The command that trains.
 
-They import torch and its kin when they run, so that the other commands start without.
+It imports torch and its kin when it runs, so that the other commands start without.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any
 
 import click
 
-from inkdigits.errors import BackendUnavailableError
-from inkdigits.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION, say
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from inkdigits.data import Digits
-    from inkdigits.inference import DigitReader
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-TRAINING_PACKAGES = frozenset(
-    {"matplotlib", "onnx", "onnxscript", "sklearn", "tensorboard", "torch", "torchvision", "tqdm"}
+from inkdigits.options import JSON_OPTION, say
+from inkdigits.training_options import (
+    DATA_OPTION,
+    DOWNLOAD_OPTION,
+    FIGURES_OPTION,
+    RESUME_OPTION,
+    RISK_OPTION,
+    SEED_OPTION,
+    TRAINING_DEVICE_OPTION,
+    trains,
 )
-
-DATA_OPTION = click.option(
-    "--data",
-    "data_root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("data"),
-    show_default=True,
-    help="Folder that holds MNIST/raw, or is to hold it.",
-)
-DOWNLOAD_OPTION = click.option(
-    "--download/--no-download",
-    default=True,
-    show_default=True,
-    help="Fetch MNIST (about 12 MB) if it isn't in the data folder.",
-)
-RUN_OPTION = click.option(
-    "--run",
-    "run_folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("saved_models"),
-    show_default=True,
-    help="Folder of the training run.",
-)
-FIGURES_OPTION = click.option(
-    "--figures",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("outputs/figures"),
-    show_default=True,
-    help="Folder for the figures, as PNG files.",
-)
-SEED_OPTION = click.option("--seed", type=int, default=0, show_default=True)
-TRAINING_DEVICE_OPTION = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="auto is the first present of cuda, mps, cpu.",
-)
-RESUME_OPTION = click.option(
-    "--resume", is_flag=True, help="Go on with the interrupted run in the folder."
-)
-RISK_OPTION = click.option(
-    "--risk",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.001,
-    show_default=True,
-    help="Tolerated share of wrong readings among the accepted.",
-)
-
-
-def trains(command: Callable[P, R]) -> Callable[P, R]:
-    """Say which extra is missing where the training side isn't installed."""
-
-    @wraps(command)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] not in TRAINING_PACKAGES:
-                raise
-            raise BackendUnavailableError(
-                f"this command needs {error.name}, which the training side brings: "
-                "pip install 'inkdigits[train]'"
-            ) from error
-
-    return checked
 
 
 @click.command(short_help="Train, calibrate, export and evaluate a model.")
@@ -278,191 +207,3 @@ def train(
     say(f"wrote {run_folder} and {figures}")
     if as_json:
         click.echo(json.dumps(run))
-
-
-@click.command(short_help="Score an artifact on the test pictures.")
-@DATA_OPTION
-@DOWNLOAD_OPTION
-@MODEL_OPTION
-@READER_DEVICE_OPTION
-@FIGURES_OPTION
-@click.option(
-    "--robustness",
-    is_flag=True,
-    help="Score corrupted digits, other hands and what isn't a digit instead.",
-)
-@click.option(
-    "--per-family",
-    type=click.IntRange(min=1),
-    help="With --robustness: pictures of each family; clean digits are all read.  [default: 1000]",
-)
-@click.option(
-    "--severity",
-    "severities",
-    type=click.IntRange(1, 5),
-    multiple=True,
-    help="With --robustness: of the corruptions, can be repeated.  [default: MNIST-C's]",
-)
-@JSON_OPTION
-@trains
-def evaluate(
-    data_root: Path,
-    model_path: Path | None,
-    device: Any,
-    figures: Path,
-    per_family: int | None,
-    severities: tuple[int, ...],
-    *,
-    download: bool,
-    robustness: bool,
-    as_json: bool,
-) -> None:
-    """Score an artifact on MNIST's 10,000 test pictures, sent as PNG files."""
-    from inkdigits.data import load_splits
-    from inkdigits.inference import load
-    from inkdigits.recipe import draw_evaluation, evaluate_reader
-
-    if not robustness and (per_family is not None or severities):
-        raise click.UsageError("--per-family and --severity go with --robustness")
-    reader = load(model_path, device=device)
-    splits = load_splits(data_root, download=download)
-    if robustness:
-        _evaluate_robustness(reader, splits.test, per_family, severities, figures, as_json=as_json)
-        return
-    scores, shares = evaluate_reader(reader, splits.test)
-    draw_evaluation(scores, shares, splits.test, figures)
-    if as_json:
-        click.echo(json.dumps({"model_version": reader.model_version, **scores.to_dict()}))
-        return
-    click.echo(f"{reader.model_version} on {scores.n:,} test pictures\n")
-    click.echo(scores.summary())
-    click.echo(f"\n{scores.report}\n\nfigures are in {figures}")
-
-
-def _evaluate_robustness(
-    reader: DigitReader,
-    digits: Digits,
-    per_family: int | None,
-    severities: tuple[int, ...],
-    figures: Path,
-    *,
-    as_json: bool,
-) -> None:
-    from inkdigits.plots import save
-    from inkdigits.robustness import PER_FAMILY, measure_robustness
-    from inkdigits.robustness_plots import robustness_figure
-
-    result = measure_robustness(
-        reader,
-        digits.inks.numpy(),
-        digits.labels.numpy(),
-        per_family=per_family or PER_FAMILY,
-        severities=severities or None,
-        report=say,
-    )
-    chart = save(robustness_figure(result), figures / "robustness.png")
-    if as_json:
-        click.echo(json.dumps(result.to_dict()))
-        return
-    click.echo(f"{reader.model_version}\n\n{result.table()}\n\nthe figure is {chart}")
-
-
-@click.command(short_help="Fit temperature and threshold again.")
-@DATA_OPTION
-@DOWNLOAD_OPTION
-@RUN_OPTION
-@FIGURES_OPTION
-@RISK_OPTION
-@click.option(
-    "--synthetic",
-    type=click.IntRange(min=0),
-    default=14_800,
-    show_default=True,
-    help="Digits to make from the calibration digits, for a temperature that fits both.",
-)
-@JSON_OPTION
-@trains
-def calibrate(
-    data_root: Path,
-    run_folder: Path,
-    figures: Path,
-    risk: float,
-    synthetic: int,
-    *,
-    download: bool,
-    as_json: bool,
-) -> None:
-    """Fit a run's temperature, thresholds and novelty again; "inkdigits export" applies them."""
-    from inkdigits.data import load_splits
-    from inkdigits.recipe import calibrate_weights
-    from inkdigits.run_files import WEIGHTS_NAME, Folders, read_weights
-
-    weights = read_weights(run_folder / WEIGHTS_NAME)
-    splits = load_splits(data_root, download=download)
-    folders = Folders(run_folder, figures, figures)
-    point = calibrate_weights(
-        weights, splits, folders, synthetic=synthetic or None, risk=risk, report=say
-    )
-    if as_json:
-        click.echo(json.dumps(point.calibration.to_dict()))
-
-
-@click.command(short_help="Write a run as the artifact to serve.")
-@RUN_OPTION
-@click.option(
-    "--to",
-    "target",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write.  [default: mnist_classifier.onnx in the run's folder]",
-)
-@trains
-def export(run_folder: Path, target: Path | None) -> None:
-    """Write a run's weights, temperature and threshold as the artifact that is served."""
-    from inkdigits.artifact import ARTIFACT_NAME, write_atomically
-    from inkdigits.inference import load
-    from inkdigits.recipe import export_run
-
-    target = target or run_folder / ARTIFACT_NAME
-    write_atomically(target, export_run(run_folder))
-    click.echo(f"wrote {target}: {load(target).model_version}")
-
-
-@click.command(short_help="Compare CPU, accelerator and ONNX Runtime.")
-@MODEL_OPTION
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Accelerator to compare with the CPU; auto is the best present.",
-)
-@click.option(
-    "--chart",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("outputs/figures/speedups.png"),
-    show_default=True,
-    help="File for the chart of speed-ups.",
-)
-@click.option("--quick", is_flag=True, help="Small sizes, to see that it works.")
-@JSON_OPTION
-@trains
-def benchmark(
-    model_path: Path | None, device: Any, chart: Path, *, quick: bool, as_json: bool
-) -> None:
-    """Compare CPU, accelerator and ONNX Runtime on matrix products, inference and training."""
-    from inkdigits import plots
-    from inkdigits.accelerator import run_benchmark
-
-    sizes: dict[str, Any] = {"sizes": (200,), "batches": (1, 16), "repeats": 2} if quick else {}
-    result = run_benchmark(
-        device=device,
-        artifact_path=model_path,
-        progress=None if as_json else say,
-        **sizes,
-    )
-    plots.save(plots.speedup_chart(result.speedups()), chart)
-    if as_json:
-        click.echo(json.dumps(result.to_dict()))
-    else:
-        click.echo(result.table())
-        click.echo(f"\nthe chart is in {chart}")
