@@ -47,18 +47,22 @@ format: $(VENV)/.installed
 test: lint .venv-kserve/.installed
 	KSERVE_PYTHON=.venv-kserve/bin/python $(BIN)/python -m pytest
 
-# Three runs: two from random weights, the third from the first one's and taught by both.
+# Four runs: three from random weights, the last from the first one's and taught by all three.
 RECIPE := --ema-decay 0.9995 --augmentation 1.2 --keep last
 FIRST := saved_models/first
 SECOND := saved_models/second
+THIRD := saved_models/third
 train: $(VENV)/.installed
 	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 40 --learning-rate 0.003 \
 	  --out $(FIRST) --figures outputs/figures/first --logs outputs/logs/first
 	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 40 --learning-rate 0.003 --seed 1 \
 	  --out $(SECOND) --figures outputs/figures/second --logs outputs/logs/second
-	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 32 --learning-rate 0.002 --seed 2 \
+	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 30 --learning-rate 0.003 --seed 3 \
+	  --network TeacherNet --out $(THIRD) --figures outputs/figures/third --logs outputs/logs/third
+	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 30 --learning-rate 0.002 --seed 4 \
 	  --init $(FIRST)/mnist_classifier.pt --teacher $(FIRST)/mnist_classifier.pt \
-	  --teacher $(SECOND)/mnist_classifier.pt --distillation 0.5
+	  --teacher $(SECOND)/mnist_classifier.pt --teacher $(THIRD)/mnist_classifier.pt \
+	  --distillation 0.8
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA) --json benchmarks/inputs.json
