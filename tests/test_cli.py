@@ -194,6 +194,11 @@ def test_run_json_says_how_the_model_was_made_and_what_it_scores(trained):
     assert len(saved["history"]) == 2
     accuracy = saved["test"]["accuracy"]
     assert 0.5 < accuracy["low"] < accuracy["value"] < accuracy["high"] < 1
+    corrupted, policy = saved["accepted_of_corrupted"], saved["policy"]
+    assert corrupted["n"] == saved["data"]["calibration"]["n"]
+    assert policy["accept_threshold"] is not None
+    assert 0 < corrupted["n_accepted"] < corrupted["n"]
+    assert corrupted["n_wrong"] <= policy["risk"] * corrupted["n_accepted"]
 
 
 def test_trained_artifact_is_read_by_predict(trained, pictures):

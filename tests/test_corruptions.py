@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from inkdigits.canny import canny, gaussian_matrix, smooth
-from inkdigits.corruptions import FAMILIES, MNIST_C_SEVERITY, SEVERITIES, corrupt
+from inkdigits.corruptions import FAMILIES, MNIST_C_SEVERITY, SEVERITIES, corrupt, corrupt_mildly
 from inkdigits.errors import ConfigError, DataError
 
 
@@ -28,6 +28,17 @@ def test_there_are_the_fifteen_families_of_mnist_c():
     assert len(FAMILIES) == 15
     assert set(MNIST_C_SEVERITY) == set(FAMILIES)
     assert set(MNIST_C_SEVERITY.values()) <= set(SEVERITIES)
+
+
+def test_mild_corruption_takes_each_family_alike_in_its_lowest_severity():
+    crosses = cross(150)
+    changed = corrupt_mildly(crosses, rng(1))
+    np.testing.assert_array_equal(changed, corrupt_mildly(crosses, rng(1)))
+    np.testing.assert_array_equal(crosses, cross(150))
+    # Of those without chance each is there ten times, and nothing of a higher severity.
+    for family in ("brightness", "stripe", "scale", "canny_edges"):
+        alike = [(changed == corrupt(cross(), family, s, rng())).all(axis=(1, 2)) for s in (1, 5)]
+        assert [int(found.sum()) for found in alike] == [10, 0], family
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -69,6 +69,27 @@ def test_one_odd_label_among_the_surest_does_not_end_the_walk():
     assert (chosen.threshold, chosen.n_accepted, chosen.n_wrong) == (0.5, 2600, 1)
 
 
+def test_further_sets_end_the_walk_where_more_than_the_risk_is_counted():
+    first = calibration_set([(0.9995, 3000, 0), (0.95, 100, 0), (0.85, 100, 0)])
+    # Of those accepted from 0.93 exactly 2 in 1,000 are wrong, from 0.85 more.
+    further = calibration_set([(0.9995, 400, 0), (0.95, 600, 2), (0.86, 100, 1)])
+    alone = decision.accept_threshold(*first, risk=0.002)
+    both = decision.accept_threshold(*first, also=[further], risk=0.002)
+    assert (alone.threshold, both.threshold) == (0.5, 0.9)
+    # What is told is of the first set.
+    assert (both.n, both.n_accepted, both.n_wrong) == (3200, 3100, 0)
+    assert decision.accept_choices(*first, also=[further], risks=(0.002,)) == (both,)
+
+
+def test_further_set_that_no_threshold_suits_is_named():
+    first = calibration_set([(0.9995, 3000, 0)])
+    further = calibration_set([(0.9995, 100, 1)])
+    with pytest.raises(decision.NoThresholdError, match=r"1 of 100 accepted pictures of a further"):
+        decision.accept_threshold(*first, also=[further], risk=0.002)
+    with pytest.raises(DataError, match="same shape"):
+        decision.accept_threshold(*first, also=[([0.9, 0.8], np.array([True]))], risk=0.002)
+
+
 def test_1497_flawless_pictures_are_just_enough_for_a_risk_of_2_in_1000():
     confidence, correct = calibration_set([(0.9995, 1497, 0)])
     assert decision.accept_threshold(confidence, correct, risk=0.002).n_accepted == 1497

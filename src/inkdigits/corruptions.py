@@ -69,6 +69,29 @@ def corrupt(inks: Inks, family: str, severity: int, rng: Rng) -> Inks:
     return changed
 
 
+def corrupt_mildly(inks: Inks, rng: Rng) -> Inks:
+    """A copy of each picture, corrupted by one of the families in severity 1.
+
+    The families take as many pictures each as they can, drawn by ``rng``.
+
+    Args:
+        inks: (N, 28, 28) uint8, MNIST's way: 0 is paper, 255 is ink.
+        rng: the only source of randomness.
+
+    Returns:
+        (N, 28, 28) uint8.
+
+    Raises:
+        DataError: pictures of another shape or type.
+    """
+    changed = np.empty_like(inks)
+    families = rng.permutation(len(inks)) % len(FAMILIES)
+    for index, family in enumerate(FAMILIES):
+        chosen = families == index
+        changed[chosen] = corrupt(inks[chosen], family, SEVERITIES[0], rng)
+    return changed
+
+
 def _shot_noise(x: Floats, photons: float, rng: Rng) -> Floats:
     """Poisson noise, with that many photons for the darkest ink; paper has none."""
     noisy = np.zeros_like(x)

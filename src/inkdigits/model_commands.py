@@ -124,7 +124,8 @@ def _evaluate_robustness(
     type=click.IntRange(min=0),
     default=14_800,
     show_default=True,
-    help="Digits to make from the calibration digits, for a temperature that fits both.",
+    help="Digits to make from the calibration digits, for a temperature that fits both; the "
+    "risk is then kept on mildly corrupted ones too.",
 )
 @JSON_OPTION
 @trains

@@ -2,14 +2,15 @@
 
 All three are fitted to digits that trained nothing and chose nothing. The temperature is fitted to
 clean digits and to as many synthesised ones (photographed, corrupted, drawn, printed), so that
-confidence means the same on both; the thresholds to clean ones, for whose like they are stated.
+confidence means the same on both; the thresholds to clean ones, for whose like they are
+guaranteed, and so that the same digits mildly corrupted keep the risk too, as counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,12 +40,29 @@ from inkdigits.novelty import (
 )
 from inkdigits.novelty import fit as fit_novelty
 from inkdigits.preprocessing import preprocess, standardise
+from inkdigits.risk import count_accepted
 from inkdigits.scoring import ProbabilityScores, score_probabilities
 from inkdigits.second_look import MARGIN, answer_with_second_look
 
 BATCH_SIZE = 500
 Weights = dict[str, torch.Tensor]
 Floats = npt.NDArray[np.float32]
+Readings: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a threshold accepts of a set of pictures.
+
+    Attributes:
+        n: pictures.
+        n_accepted: those accepted.
+        n_wrong: those accepted and read wrong.
+    """
+
+    n: int
+    n_accepted: int
+    n_wrong: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +73,8 @@ class OperatingPoint:
         calibration: the temperature and what it does to clean digits.
         hard: scores of the synthesised digits at that temperature; None where there were none.
         policy: thresholds.
+        corrupted: what the policy accepts of the mildly corrupted digits; None where there were
+            none.
         scorer: of novelty.
         refusal_auroc: the chance that a synthesised picture without a digit is stranger than a
             clean digit, 0 to 1; None where there were none.
@@ -65,6 +85,7 @@ class OperatingPoint:
     calibration: CalibrationReport
     hard: ProbabilityScores | None
     policy: DecisionPolicy
+    corrupted: Accepted | None
     scorer: NoveltyScorer
     refusal_auroc: float | None
     answers: Floats
@@ -82,6 +103,7 @@ def find_operating_point(
     *,
     reference: Digits,
     synthetic: Digits | None = None,
+    corrupted: Digits | None = None,
     risk: float = RISK,
     report: Callable[[str], None] = lambda _: None,
 ) -> OperatingPoint:
@@ -96,7 +118,9 @@ def find_operating_point(
         clean: digits that trained nothing and chose nothing.
         reference: digits that trained the weights, to fit the novelty to.
         synthetic: pictures made from ``clean`` by ``synthesis.synthesise``, with a digit or
-            without; None fits everything to ``clean``.
+            without; None fits temperature and novelty to ``clean``.
+        corrupted: ``clean`` after ``corruptions.corrupt_mildly``, on which the risk is to be kept
+            too; None asks for ``clean`` alone.
         risk: tolerated share of wrong readings among the accepted.
         report: told, in a line, what each step found.
 
@@ -107,8 +131,7 @@ def find_operating_point(
     model = network_of(weights)
     some = reference[torch.from_numpy(stratified_sample(reference.labels.numpy(), REFERENCES))]
     scorer = fit_novelty(answer(model, some.inks)[1], some.labels.numpy())
-    # As a user's would be: a digit of MNIST comes out as itself, but for a few pixels.
-    prepared = torch.from_numpy(np.stack([preprocess(ink) for ink in clean.inks.numpy()]))
+    prepared = _prepared(clean)
     answers, features = answer(model, prepared)
     labels = clean.labels.numpy()
     hard_answers, hard_labels = answers[:0], labels[:0]
@@ -128,7 +151,21 @@ def find_operating_point(
     after = probabilities(answers, result.temperature)
     confidence = after.max(axis=1)
     limit = reject_threshold(novelty)
-    policy = _policy(confidence, after.argmax(axis=1) == labels, novelty, limit, risk, report)
+    sets = [_not_rejected(after, labels, novelty, limit)]
+    if corrupted is not None:
+        changed, features = answer(model, _prepared(corrupted))
+        shares = probabilities(changed, result.temperature)
+        strangeness = scorer.score(changed, features)
+        sets.append(_not_rejected(shares, corrupted.labels.numpy(), strangeness, limit))
+    policy = _policy(sets, limit, risk, report)
+    accepted = None
+    if corrupted is not None:
+        accepted = _accepted(sets[1], policy.accept_threshold)
+        if accepted.n_accepted:
+            report(
+                f"of as many mildly corrupted ones {100 * accepted.n_accepted / accepted.n:.2f} % "
+                f"are accepted, {accepted.n_wrong} of {accepted.n_accepted:,} wrong"
+            )
     hard_scores = None
     if len(hard_labels):
         hard_scores = score_probabilities(
@@ -136,22 +173,44 @@ def find_operating_point(
         )
     _tell(result, hard_scores, len(hard_labels), policy, scorer, report)
     drift = DriftReference.from_inks_and_confidences(prepared.numpy(), confidence)
-    return OperatingPoint(result, hard_scores, policy, scorer, refusal, answers, drift)
+    return OperatingPoint(result, hard_scores, policy, accepted, scorer, refusal, answers, drift)
+
+
+def _prepared(digits: Digits) -> torch.Tensor:
+    """As a user's would be: a digit of MNIST comes out as itself, but for a few pixels."""
+    return torch.from_numpy(np.stack([preprocess(ink) for ink in digits.inks.numpy()]))
+
+
+def _not_rejected(
+    shares: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    novelty: npt.NDArray[np.float64],
+    limit: float | None,
+) -> Readings:
+    """Confidences, 0 for what is rejected as no digit, and which readings are right."""
+    confidence = shares.max(axis=1)
+    if limit is not None:
+        confidence = np.where(novelty > limit, 0.0, confidence)
+    return confidence, shares.argmax(axis=1) == labels
+
+
+def _accepted(readings: Readings, threshold: float | None) -> Accepted:
+    confidence, right = readings
+    if threshold is None:
+        return Accepted(len(right), 0, 0)
+    return Accepted(len(right), *count_accepted(confidence, right, threshold))
 
 
 def _policy(
-    confidence: npt.NDArray[np.float64],
-    right: npt.NDArray[np.bool_],
-    novelty: npt.NDArray[np.float64],
+    sets: Sequence[Readings],
     limit: float | None,
     risk: float,
     report: Callable[[str], None],
 ) -> DecisionPolicy:
-    if limit is not None:
-        confidence = np.where(novelty > limit, 0.0, confidence)
-    choices = accept_choices(confidence, right, risks=(*RISKS, risk))
+    (confidence, right), *also = sets
+    choices = accept_choices(confidence, right, also=also, risks=(*RISKS, risk))
     try:
-        chosen = accept_threshold(confidence, right, risk=risk)
+        chosen = accept_threshold(confidence, right, also=also, risk=risk)
     except NoThresholdError as error:
         report(f"nothing will be accepted without review: {error}")
         return DecisionPolicy(None, risk, LEVEL, choices, limit, REJECTED_SHARE)
@@ -208,5 +267,6 @@ def describe(point: OperatingPoint) -> dict[str, Any]:
         "calibration": point.calibration.to_dict(),
         "calibration_on_synthetic": None if point.hard is None else asdict(point.hard),
         "refusal_auroc_on_synthetic": point.refusal_auroc,
+        "accepted_of_corrupted": None if point.corrupted is None else asdict(point.corrupted),
         PROVENANCE: point.drift.to_dict(),
     }

@@ -28,6 +28,7 @@ from inkdigits import plots
 from inkdigits.artifact import ARTIFACT_NAME, write_atomically
 from inkdigits.augmentation import augment
 from inkdigits.calibration import probabilities, reliability_curve
+from inkdigits.corruptions import corrupt_mildly
 from inkdigits.data import NO_DIGIT, SPLIT_SEED, Digits, Splits
 from inkdigits.decision import RISK, DecisionPolicy
 from inkdigits.devices import autocast_dtype
@@ -237,24 +238,34 @@ def calibrate_weights(
         splits: the data; calibration and train are read.
         folders: where to write.
         synthetic: digits, and as many pictures without one, to synthesise from the calibration
-            digits; None makes none, and everything is fitted to clean digits.
+            digits, and the risk is then to be kept on mildly corrupted ones too; None makes none,
+            and everything is fitted to clean digits.
         risk: tolerated share of wrong readings among the accepted.
         report: told, in a line, what each step found.
 
     Raises:
         DataError: too few pictures to fit a temperature, or all are read right.
     """
-    made = None
+    made = corrupted = None
     if synthetic is not None:
         composition = SynthesisConfig(
             digits=synthetic, others=synthetic, fonts="validation", seed=CALIBRATION_SEED
         )
         made = synthesise(splits.calibration, composition)
+        corrupted = Digits(
+            torch.from_numpy(
+                corrupt_mildly(
+                    splits.calibration.inks.numpy(), np.random.default_rng(CALIBRATION_SEED)
+                )
+            ),
+            splits.calibration.labels,
+        )
     point = find_operating_point(
         weights,
         splits.calibration,
         reference=splits.train,
         synthetic=made,
+        corrupted=corrupted,
         risk=risk,
         report=report,
     )

@@ -21,7 +21,10 @@ LEVEL = 0.95
 RISKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 # Strictest first, fixed before any picture is seen. It starts where a calibrated reader of MNIST
 # still accepts most pictures: a stricter start would accept few, and one odd label ends the walk.
-THRESHOLDS = (0.999, 0.998, 0.996, 0.99, 0.98, 0.96, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+THRESHOLDS = (
+    *(0.999, 0.998, 0.996, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.91),
+    *(0.9, 0.85, 0.8, 0.7, 0.6, 0.5),
+)
 
 
 class NoThresholdError(DataError):
@@ -56,6 +59,7 @@ def accept_threshold(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     *,
+    also: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] = (),
     risk: float = RISK,
     level: float = LEVEL,
     thresholds: Sequence[float] = THRESHOLDS,
@@ -79,9 +83,15 @@ def accept_threshold(
     are independent with unequal chances, for which the binomial bound errs on the safe side
     (Hoeffding, Annals of Mathematical Statistics 27, 1956, pages 713 to 721).
 
+    Where there are further sets of pictures, a threshold passes only if, on each of them by
+    itself, no more than ``risk`` of the accepted readings are wrong: as counted, without a margin.
+    That can only end the walk sooner, so what is guaranteed for the first set remains; for the
+    others nothing is guaranteed beyond the count.
+
     Args:
         confidence: (N,) calibrated confidences, 0 to 1.
         correct: (N,) bool, whether each reading is right.
+        also: further sets, each as (confidence, correct); what is returned tells of the first.
         risk: tolerated share of wrong readings among the accepted, between 0 and 1.
         level: how sure to be, between 0 and 1.
         thresholds: the sequence, strictly falling, each from 0 to 1.
@@ -101,35 +111,32 @@ def accept_threshold(
         or (np.diff(sequence) >= 0).any()
     ):
         raise ConfigError(f"thresholds must fall strictly within 0 to 1; these are {thresholds}")
-    values = np.asarray(confidence, dtype=np.float64)
-    right = np.asarray(correct)
-    if values.ndim != 1 or values.size == 0 or right.shape != values.shape:
-        raise DataError(
-            "confidence and correct must be of the same shape (N,) with N at least 1; "
-            f"they are {values.shape} and {right.shape}"
-        )
-    if right.dtype != np.bool_:
-        raise DataError(f"correct must be bool; it is {right.dtype}")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise DataError("confidence holds a value that isn't a number from 0 to 1")
-
+    values, right = _checked(confidence, correct)
+    others = [_checked(*pictures) for pictures in also]
     fewest, enough = (_accepted_needed(mistakes, risk, level) for mistakes in (0, 1))
     if (values >= sequence[-1]).sum() < enough:
         enough = fewest
     passed: AcceptThreshold | None = None
     for threshold in sequence:
-        accepted = values >= threshold
-        n_accepted = int(accepted.sum())
-        n_wrong = int((accepted & ~right).sum())
+        n_accepted, n_wrong = count_accepted(values, right, threshold)
         if n_accepted < enough:
             continue
+        failure = None
         if clopper_pearson_upper(n_wrong, n_accepted, level) > risk:
+            failure = (
+                f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and {n_wrong} wrong "
+                f"would need at least {_accepted_needed(n_wrong, risk, level):,} accepted pictures"
+            )
+        for accepted, wrong in (count_accepted(*pictures, threshold) for pictures in others):
+            if wrong > risk * accepted:
+                failure = failure or (
+                    f"{wrong} of {accepted:,} accepted pictures of a further set are wrong"
+                )
+        if failure is not None:
             if passed is None:
                 raise NoThresholdError(
                     f"no threshold keeps the risk of {risk:.2%} at level {level:g}: at "
-                    f"{threshold:g}, {n_wrong} of {n_accepted:,} accepted pictures are wrong, and "
-                    f"{n_wrong} wrong would need at least "
-                    f"{_accepted_needed(n_wrong, risk, level):,} accepted pictures"
+                    f"{threshold:g}, {failure}"
                 )
             break
         passed = AcceptThreshold(
@@ -150,10 +157,36 @@ def accept_threshold(
     return passed
 
 
+def count_accepted(
+    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], threshold: float
+) -> tuple[int, int]:
+    """How many pictures a threshold accepts, and how many of those are read wrong."""
+    accepted = confidence >= threshold
+    return int(accepted.sum()), int((accepted & ~correct).sum())
+
+
+def _checked(
+    confidence: npt.ArrayLike, correct: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    values = np.asarray(confidence, dtype=np.float64)
+    right = np.asarray(correct)
+    if values.ndim != 1 or values.size == 0 or right.shape != values.shape:
+        raise DataError(
+            "confidence and correct must be of the same shape (N,) with N at least 1; "
+            f"they are {values.shape} and {right.shape}"
+        )
+    if right.dtype != np.bool_:
+        raise DataError(f"correct must be bool; it is {right.dtype}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise DataError("confidence holds a value that isn't a number from 0 to 1")
+    return values, right
+
+
 def accept_choices(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     *,
+    also: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] = (),
     risks: Sequence[float] = RISKS,
     level: float = LEVEL,
 ) -> tuple[AcceptThreshold, ...]:
@@ -165,6 +198,7 @@ def accept_choices(
     Args:
         confidence: (N,) calibrated confidences, 0 to 1.
         correct: (N,) bool, whether each reading is right.
+        also: further sets on which each risk is kept as counted, as for ``accept_threshold``.
         risks: at least one, each between 0 and 1.
         level: how sure to be of each, between 0 and 1.
 
@@ -176,7 +210,7 @@ def accept_choices(
     choices = []
     for risk in sorted(set(risks)):
         try:
-            choice = accept_threshold(confidence, correct, risk=risk, level=level)
+            choice = accept_threshold(confidence, correct, also=also, risk=risk, level=level)
         except NoThresholdError:
             choice = AcceptThreshold(None, risk, level, 0.0, np.size(correct), 0, 0)
         choices.append(choice)
