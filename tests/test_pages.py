@@ -504,6 +504,7 @@ class TestDashboardAndModel:
         assert "99.40 %" in page
         assert "9,940 of 10,000; 95 % interval 99.23 to 99.53 %" in page
         assert "Temperature 1.250" in page
+        assert "looks again" in page
         assert "/model/" not in page  # the plots are of the shipped model, and this is another
         assert browser.client.get("/api/model").json["policy"]["accept_threshold"] == 0.9
 
@@ -515,9 +516,12 @@ class TestDashboardAndModel:
             architecture="MNISTClassifier",
             temperature=1.25,
             policy=DecisionPolicy(0.9, 0.002, 0.95),
+            second_look_margin=0.0,
         )
         reader.model_version = shipped_version()  # type: ignore[misc]
-        plots = re.findall(r'<img src="([^"]+)" alt="[^"]+"', browser.see("/model"))
+        page = browser.see("/model")
+        assert "looks again" not in page  # its margin is 0
+        plots = re.findall(r'<img src="([^"]+)" alt="[^"]+"', page)
         assert len(plots) == 4
         for plot in plots:
             answer = browser.client.get(plot.replace("&amp;", "&"))

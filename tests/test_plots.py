@@ -133,6 +133,14 @@ def test_the_training_history_shows_losses_accuracy_and_learning_rate():
     assert list(rate.lines[0].get_xdata()) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5, 0.9958, 1.0])
+def test_a_constant_accuracy_is_drawn_within_what_is_possible(value):
+    rows = [{**row, "validation_accuracy": value} for row in history()]
+    low, high = plots.training_history(rows, 2).axes[1].get_ylim()
+    assert 0 <= low <= 100 * value <= high <= 100
+    assert high - low < 1
+
+
 def test_a_history_without_epochs_or_the_kept_one_or_with_a_gap_is_refused():
     with pytest.raises(DataError, match="empty"):
         plots.training_history([], 1)

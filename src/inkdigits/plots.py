@@ -246,7 +246,13 @@ def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) ->
     losses.set(title="Loss", ylabel="cross-entropy, nats (log)")
     losses.legend(frameon=False)
     accuracies.plot(epoch, 100 * accuracy, color=GREEN, marker=".")
-    accuracies.plot(epoch[kept], 100 * accuracy[kept], color="black", marker="*", markersize=11)
+    accuracies.plot(
+        epoch[kept], 100 * accuracy[kept], color="black", marker="*", markersize=11, clip_on=False
+    )
+    lowest, highest = 100 * float(accuracy.min()), 100 * float(accuracy.max())
+    # A tenth of a point at least: a constant accuracy would get an axis that goes beyond 100 %.
+    margin = max(0.1, (highest - lowest) / 20)
+    accuracies.set_ylim(max(0.0, lowest - margin), min(100.0, highest + margin))
     accuracies.set(title="Validation accuracy", ylabel="%")
     rates.plot(epoch, rate, color=ORANGE, marker=".")
     rates.set(title="Learning rate")
