@@ -19,7 +19,23 @@ from torch import Tensor, nn
 from inkdigits.errors import ConfigError
 
 
-class MNISTClassifier(nn.Module):
+class _Classifier(nn.Module):
+    """The last layer of every network here, on the features that each finds in its own way."""
+
+    dropout2: nn.Dropout
+    fc2: nn.Linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, 10) for a batch of standardised ink (B, 1, 28, 28)."""
+        logits: Tensor = self.fc2(self.dropout2(self.features(x)))
+        return logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """What ``fc2`` sees, before dropout: (B, 128), from 0 up."""
+        raise NotImplementedError
+
+
+class MNISTClassifier(_Classifier):
     """Two convolutions with batch normalisation, one pool, two linear layers.
 
     1,200,074 parameters. Input: (B, 1, 28, 28) float32, standardised ink. Output: (B, 10)
@@ -39,11 +55,6 @@ class MNISTClassifier(nn.Module):
         self.fc2 = nn.Linear(128, 10)
         self.relu = nn.ReLU()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, 10) for a batch of standardised ink (B, 1, 28, 28)."""
-        logits: Tensor = self.fc2(self.dropout2(self.features(x)))
-        return logits
-
     def features(self, x: Tensor) -> Tensor:
         """What ``fc2`` sees, before dropout: (B, 128), from 0 up; novelty is scored on it."""
         x = self.relu(self.bn1(self.conv1(x)))  # (B, 32, 26, 26)
@@ -55,7 +66,7 @@ class MNISTClassifier(nn.Module):
         return found
 
 
-class DigitNet(nn.Module):
+class DigitNet(_Classifier):
     """Six 3x3 convolutions, halving the picture twice, and two linear layers.
 
     881,194 parameters, and less than twice MNISTClassifier's arithmetic. Input: (B, 1, 28, 28)
@@ -81,11 +92,6 @@ class DigitNet(nn.Module):
         self.dropout2 = nn.Dropout(0.3)
         self.fc2 = nn.Linear(128, 10)
         self.relu = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, 10) for a batch of standardised ink (B, 1, 28, 28)."""
-        logits: Tensor = self.fc2(self.dropout2(self.features(x)))
-        return logits
 
     def features(self, x: Tensor) -> Tensor:
         """What ``fc2`` sees, before dropout: (B, 128), from 0 up; novelty may be scored on it."""
@@ -117,7 +123,7 @@ class _ResidualBlock(nn.Module):
         return changed
 
 
-class TeacherNet(nn.Module):
+class TeacherNet(_Classifier):
     """DigitNet's stem, three residual blocks, and two linear layers.
 
     1,561,962 parameters and 2.3 times DigitNet's arithmetic. Input: (B, 1, 28, 28) float32,
@@ -140,11 +146,6 @@ class TeacherNet(nn.Module):
         self.dropout2 = nn.Dropout(0.3)
         self.fc2 = nn.Linear(128, 10)
         self.relu = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, 10) for a batch of standardised ink (B, 1, 28, 28)."""
-        logits: Tensor = self.fc2(self.dropout2(self.features(x)))
-        return logits
 
     def features(self, x: Tensor) -> Tensor:
         """What ``fc2`` sees, before dropout: (B, 128), from 0 up; novelty may be scored on it."""

@@ -121,17 +121,8 @@ def accept_threshold(
         n_accepted, n_wrong = count_accepted(values, right, threshold)
         if n_accepted < enough:
             continue
-        failure = None
-        if clopper_pearson_upper(n_wrong, n_accepted, level) > risk:
-            failure = (
-                f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and {n_wrong} wrong "
-                f"would need at least {_accepted_needed(n_wrong, risk, level):,} accepted pictures"
-            )
-        for accepted, wrong in (count_accepted(*pictures, threshold) for pictures in others):
-            if wrong > risk * accepted:
-                failure = failure or (
-                    f"{wrong} of {accepted:,} accepted pictures of a further set are wrong"
-                )
+        further = [count_accepted(*pictures, threshold) for pictures in others]
+        failure = _failure((n_accepted, n_wrong), further, risk, level)
         if failure is not None:
             if passed is None:
                 raise NoThresholdError(
@@ -163,6 +154,22 @@ def count_accepted(
     """How many pictures a threshold accepts, and how many of those are read wrong."""
     accepted = confidence >= threshold
     return int(accepted.sum()), int((accepted & ~correct).sum())
+
+
+def _failure(
+    counts: tuple[int, int], further: Sequence[tuple[int, int]], risk: float, level: float
+) -> str | None:
+    """Why a threshold with these (accepted, wrong) fails; None if it passes."""
+    n_accepted, n_wrong = counts
+    if clopper_pearson_upper(n_wrong, n_accepted, level) > risk:
+        return (
+            f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and {n_wrong} wrong would "
+            f"need at least {_accepted_needed(n_wrong, risk, level):,} accepted pictures"
+        )
+    for accepted, wrong in further:
+        if wrong > risk * accepted:
+            return f"{wrong} of {accepted:,} accepted pictures of a further set are wrong"
+    return None
 
 
 def _checked(
