@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -16,6 +17,7 @@ from inkdigits.cli import main
 COMMANDS = {
     "serve",
     "predict",
+    "synthesise",
     "train",
     "evaluate",
     "calibrate",
@@ -191,6 +193,8 @@ def test_run_json_says_how_the_model_was_made_and_what_it_scores(trained):
     assert saved["config"]["augmentation"]["rotation"] > 0
     assert saved["versions"]["torch"]
     assert saved["hardware"]["cpu"]
+    assert saved["calibrated_on"]["hardware"] == saved["hardware"]
+    assert saved["trained_before_on"] == []
     assert len(saved["history"]) == 2
     accuracy = saved["test"]["accuracy"]
     assert 0.5 < accuracy["low"] < accuracy["value"] < accuracy["high"] < 1
@@ -231,6 +235,43 @@ def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):
     run(*train_arguments(small_mnist, trained), "--resume")
     assert (trained / "models" / "mnist_classifier.pt").read_bytes() == before
     assert inkdigits.load(trained / "models" / "mnist_classifier.onnx").model_version == version
+
+
+def test_runs_learn_from_the_pictures_that_synthesise_made(trained, small_mnist, tmp_path):
+    files = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    made = ("synthesise", "--data", small_mnist, "--no-download", "--synthetic", 60)
+    for seed, file in enumerate(files):
+        assert f"wrote {file}" in run(*made, "--seed", seed, "--out", file).stderr
+    pictures = ("--pictures", files[0], "--pictures", files[1])
+    arguments = [*train_arguments(small_mnist, tmp_path), *pictures]
+    run(*arguments, "--epochs", 1)
+    saved = json.loads((tmp_path / "models" / "run.json").read_text())
+    assert [(s["digits"], s["others"], s["seed"]) for s in saved["synthesis"]] == [
+        (40, 20, 0),
+        (40, 20, 1),
+    ]
+    assert saved["run_seconds"] > saved["training_seconds"] > 0
+    assert not (tmp_path / "models" / "synthetic.npz").exists()
+    # They are part of what is resumed: others would make another run.
+    other = run(*arguments, "--epochs", 1, "--resume", "--pictures", files[0], exit_code=1)
+    assert "differs in synthetic" in other.stderr
+
+
+def test_pictures_that_cannot_be_learned_from_are_an_error(trained, small_mnist, tmp_path):
+    arguments = train_arguments(small_mnist, tmp_path)
+    missing = run(*arguments, "--pictures", tmp_path / "none.npz", exit_code=1)
+    assert "no synthesised pictures at" in missing.stderr
+    (tmp_path / "damaged.npz").write_bytes(b"PK")
+    damaged = run(*arguments, "--pictures", tmp_path / "damaged.npz", exit_code=1)
+    assert "damaged.npz can't be read" in damaged.stderr
+    made = tmp_path / "of_others.npz"
+    with np.load(trained / "models" / "synthetic.npz") as saved:
+        key = json.dumps([json.loads(str(saved["key"]))[0], "another digest", 2])
+        np.savez(made, key=np.array(key), inks=saved["inks"], labels=saved["labels"])
+    others = run(*arguments, "--pictures", made, exit_code=1)
+    assert "of other digits or by another preprocessing" in others.stderr
+    neither = train_arguments(small_mnist, tmp_path, synthetic=0)
+    run(*neither, "--pictures", trained / "models" / "synthetic.npz", exit_code=2)
 
 
 def test_resume_without_a_run_is_an_error(small_mnist, tmp_path):

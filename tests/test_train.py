@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from inkdigits import devices, train
+from inkdigits import devices, train, training_state
 from inkdigits.data import NO_DIGIT, Digits, load_splits
 from inkdigits.errors import BackendUnavailableError, TrainingError
 from inkdigits.model import DigitNet, MNISTClassifier
@@ -109,7 +109,7 @@ def test_being_too_sure_does_not_count_against_an_epoch():
     assert train.scaled_loss(4 * answers, labels) < 0.7 * float(plain)
 
 
-def test_resumed_run_ends_with_the_same_weights_bit_for_bit(splits, result, tmp_path):
+def test_resumed_run_ends_with_the_same_weights_bit_for_bit(splits, result, tmp_path, monkeypatch):
     checkpoint = tmp_path / "checkpoint.pt"
 
     def interrupt(epoch):
@@ -125,11 +125,31 @@ def test_resumed_run_ends_with_the_same_weights_bit_for_bit(splits, result, tmp_
             checkpoint=checkpoint,
             stop_when=interrupt,
         )
+    monkeypatch.setattr(training_state, "hardware", lambda: {"cpu": "another"})
     resumed = fit(splits.train, splits.validation, CONFIG, CPU, checkpoint=checkpoint, resume=True)
+    assert [machine["hardware"]["cpu"] == "another" for machine in resumed.machines] == [
+        False,
+        True,
+    ]
     assert [e.epoch for e in resumed.history] == [1, 2, 3]
     assert resumed.kept_epoch == result.kept_epoch
     for name, value in result.weights.items():
         assert torch.equal(resumed.weights[name], value), name
+
+
+def test_finished_run_resumes_to_what_it_left_from_a_file_without_the_rest(
+    splits, tmp_path, monkeypatch
+):
+    checkpoint = tmp_path / "checkpoint.pt"
+    config = dataclasses.replace(CONFIG, epochs=1)
+    first = fit(splits.train, splits.validation, config, CPU, checkpoint=checkpoint)
+    # Little more than the weights: an optimiser and an average would be four times as much.
+    assert checkpoint.stat().st_size < 1.2 * sum(w.nbytes for w in first.weights.values())
+    monkeypatch.setattr(training_state, "hardware", lambda: {"cpu": "another"})
+    again = fit(splits.train, splits.validation, config, CPU, checkpoint=checkpoint, resume=True)
+    assert weights_digest(again.weights) == weights_digest(first.weights)
+    assert again.history == first.history
+    assert again.machines == first.machines
 
 
 def test_resuming_with_another_configuration_is_refused_and_the_difference_named(splits, tmp_path):

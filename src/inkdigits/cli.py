@@ -1,4 +1,4 @@
-"""The command line: serve, predict, train, evaluate, calibrate, export, benchmark.
+"""The command line: serve, predict, synthesise, train, evaluate, calibrate, export, benchmark.
 
 Exit codes: 0 done; 1 something could not be done, with one line on standard error that says what;
 2 the command was called wrongly; 130 interrupted.
@@ -382,6 +382,7 @@ def _as_line(prediction: Prediction) -> str:
 
 
 for command in (
+    training_commands.synthesise,
     training_commands.train,
     model_commands.evaluate,
     model_commands.calibrate,

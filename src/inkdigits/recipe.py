@@ -8,9 +8,7 @@ served; nothing is chosen by it.
 from __future__ import annotations
 
 import io
-import json
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,16 +20,14 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from tqdm import tqdm
 
 from inkdigits import plots
 from inkdigits.artifact import ARTIFACT_NAME, write_atomically
 from inkdigits.augmentation import augment
 from inkdigits.calibration import probabilities, reliability_curve
 from inkdigits.corruptions import corrupt_mildly
-from inkdigits.data import NO_DIGIT, SPLIT_SEED, Digits, Splits
+from inkdigits.data import SPLIT_SEED, Digits, Splits
 from inkdigits.decision import RISK, DecisionPolicy
-from inkdigits.devices import autocast_dtype
 from inkdigits.drift import PROVENANCE
 from inkdigits.environment import hardware, versions
 from inkdigits.errors import ArtifactCorruptError, TrainingError
@@ -40,7 +36,6 @@ from inkdigits.export import export, network_of, with_provenance
 from inkdigits.inference import DigitReader, load
 from inkdigits.novelty import NoveltyScorer
 from inkdigits.operating_point import OperatingPoint, describe, find_operating_point
-from inkdigits.preprocessing import PREPROCESSING_VERSION
 from inkdigits.run_files import (
     CHECKPOINT_NAME,
     NOVELTY_NAME,
@@ -57,6 +52,7 @@ from inkdigits.run_files import (
     write_json,
 )
 from inkdigits.synthesis import SynthesisConfig, synthesise
+from inkdigits.synthetic_files import read_or_write, read_synthetic, together
 from inkdigits.train import fit
 from inkdigits.training_state import TrainConfig, weights_digest
 
@@ -71,6 +67,7 @@ def train(
     *,
     device: torch.device,
     synthesis: SynthesisConfig | None = None,
+    pictures: Sequence[Path] = (),
     initial: Path | None = None,
     teachers: Sequence[Path] = (),
     resume: bool = False,
@@ -86,7 +83,8 @@ def train(
         folders: where to write.
         device: where to train.
         synthesis: what to make beside the digits, where ``config`` gives that a share of each
-            batch.
+            batch and there are no ``pictures``.
+        pictures: files of ``synthetic_files.write_synthetic``, which are learned from instead.
         initial: weights (``mnist_classifier.pt`` of another run) to start from.
         teachers: weights to learn from, ``mnist_classifier.pt`` of other runs.
         resume: go on from the folder's checkpoint.
@@ -105,9 +103,15 @@ def train(
     plots.save(preview(splits.train, config), folders.figures / "augmentation_preview.png")
     diagram = plots.architecture_diagram(config.network)
     plots.save(diagram, folders.figures / "model_architecture.png")
-    made = None
-    if synthesis is not None:
-        made = _synthesised(splits.train, synthesis, folders.run / SYNTHETIC_NAME, progress, report)
+    made, composition = None, []
+    if pictures:
+        parts, composition = zip(*(read_synthetic(p, splits.train) for p in pictures), strict=True)
+        made = together(parts)
+    elif synthesis is not None:
+        path = folders.run / SYNTHETIC_NAME
+        made = read_or_write(splits.train, synthesis, path, progress=progress, report=report)
+        composition = [asdict(synthesis)]
+    if made is not None:
         sheet = plots.contact_sheet(made.inks[:240].numpy(), "Synthesised, as the network sees it")
         plots.save(sheet, folders.figures / "synthetic_preview.png")
     result = fit(
@@ -137,7 +141,7 @@ def train(
         result.weights,
         splits,
         folders,
-        synthetic=None if synthesis is None else len(splits.calibration),
+        synthetic=None if made is None else len(splits.calibration),
         risk=risk,
         report=report,
     )
@@ -156,13 +160,12 @@ def train(
             },
         },
         "config": {**asdict(config), "risk": risk},
-        "synthesis": None if synthesis is None else asdict(synthesis),
+        "synthesis": list(composition),
         "started_from": _origin(initial),
         "teachers": [_made_by(path) for path in teachers],
-        "device": str(device),
-        "autocast": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
-        "hardware": hardware(),
-        "versions": versions(),
+        **result.machines[-1],
+        "trained_before_on": result.machines[:-1],
+        "calibrated_on": {"hardware": hardware(), "versions": versions()},
     }
     provenance[PROVENANCE] = point.drift.to_dict()
     unmeasured = export(result.weights, point.temperature, point.policy, provenance, point.scorer)
@@ -179,7 +182,8 @@ def train(
         "model_version": reader.model_version,
         **provenance,
         "training_seconds": sum(epoch.seconds for epoch in result.history),
-        "run_seconds": time.perf_counter() - started,
+        # What came before an interruption isn't known.
+        "run_seconds": None if resume else time.perf_counter() - started,
         "kept_epoch": result.kept_epoch,
         "history": history,
         **describe(point),
@@ -188,38 +192,6 @@ def train(
     }
     write_json(folders.run / RUN_NAME, run)
     return run
-
-
-def _synthesised(
-    digits: Digits,
-    config: SynthesisConfig,
-    path: Path,
-    progress: bool,
-    report: Callable[[str], None],
-) -> Digits:
-    """What ``synthesise`` makes, or made for an earlier start of the same run."""
-    key = json.dumps([asdict(config), digits.digest(), PREPROCESSING_VERSION])
-    if path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                if str(saved["key"]) == key:
-                    inks, labels = saved["inks"], saved["labels"]
-                    return Digits(torch.from_numpy(inks), torch.from_numpy(labels))
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise TrainingError(f"{path} can't be read: {error}; delete it") from error
-    with tqdm(disable=not progress, unit="part", desc="synthesising", dynamic_ncols=True) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        made = synthesise(digits, config, report=show)
-    buffer = io.BytesIO()
-    np.savez(buffer, key=np.array(key), inks=made.inks.numpy(), labels=made.labels.numpy())
-    write_atomically(path, buffer.getvalue())
-    others = int((made.labels == NO_DIGIT).sum())
-    report(f"synthesised {len(made) - others:,} digits and {others:,} pictures without one")
-    return made
 
 
 def calibrate_weights(
@@ -318,6 +290,8 @@ def export_run(run: Path) -> bytes:
         "autocast",
         "hardware",
         "versions",
+        "trained_before_on",
+        "calibrated_on",
     )
     return export(
         weights,
@@ -384,7 +358,10 @@ def _made_by(path: Path) -> dict[str, Any]:
     run = path.parent / RUN_NAME
     if run.is_file():
         earlier = read_json(run)
-        kept = ("config", "synthesis", "started_from", "kept_epoch", "training_seconds", "history")
+        kept = (
+            *("config", "synthesis", "started_from", "device", "hardware", "kept_epoch"),
+            *("training_seconds", "history"),
+        )
         origin |= {name: earlier[name] for name in kept if name in earlier}
     return origin
 

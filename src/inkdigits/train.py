@@ -44,12 +44,15 @@ class FitResult:
             coarse to choose by).
         kept_epoch: that epoch, counted from 1.
         history: every epoch's figures.
+        machines: what trained them, as ``training_state.describe_machine`` has it: one, or more
+            where the run went on elsewhere.
         stopped_early: ``stop_when`` ended the run before its last epoch.
     """
 
     weights: dict[str, Tensor]
     kept_epoch: int
     history: list[Epoch]
+    machines: list[dict[str, Any]]
     stopped_early: bool = False
 
 
@@ -169,7 +172,7 @@ def fit(
     finally:
         if writer:
             writer.close()
-    return FitResult(state.kept_weights, state.kept_epoch, state.history, stopped)
+    return FitResult(state.kept_weights, state.kept_epoch, state.history, state.machines, stopped)
 
 
 def _fingerprint(

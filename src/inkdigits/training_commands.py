@@ -1,6 +1,6 @@
-"""The command that trains.
+"""The commands that make pictures to learn from, and that learn from them.
 
-It imports torch and its kin when it runs, so that the other commands start without.
+They import torch and its kin when they run, so that the other commands start without.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,52 @@ from inkdigits.training_options import (
     TRAINING_DEVICE_OPTION,
     trains,
 )
+
+if TYPE_CHECKING:
+    from inkdigits.synthesis import SynthesisConfig
+
+
+SYNTHETIC = 180_000
+
+
+@click.command(short_help="Make pictures to train on beside MNIST.")
+@DATA_OPTION
+@DOWNLOAD_OPTION
+@click.option(
+    "--out",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("saved_models/synthetic.npz"),
+    show_default=True,
+    help='File to write; "inkdigits train --pictures" takes it.',
+)
+@click.option(
+    "--synthetic",
+    type=click.IntRange(min=3),
+    default=SYNTHETIC,
+    show_default=True,
+    help="Pictures to make: two thirds digits, a third without one.",
+)
+@SEED_OPTION
+@trains
+def synthesise(data_root: Path, target: Path, synthetic: int, seed: int, *, download: bool) -> None:
+    """Make pictures to train on beside MNIST, from its digits and from the installed fonts.
+
+    "inkdigits train" makes its own; runs that take the same file share them.
+    """
+    from inkdigits.data import load_splits
+    from inkdigits.synthetic_files import write_synthetic
+
+    splits = load_splits(data_root, download=download)
+    write_synthetic(splits.train, _composition(synthetic, seed), target, progress=True, report=say)
+    say(f"wrote {target}")
+
+
+def _composition(pictures: int, seed: int) -> SynthesisConfig:
+    """Two thirds of them digits, a third without one."""
+    from inkdigits.synthesis import SynthesisConfig
+
+    return SynthesisConfig(digits=pictures - pictures // 3, others=pictures // 3, seed=seed)
 
 
 @click.command(short_help="Train, calibrate, export and evaluate a model.")
@@ -62,11 +108,17 @@ from inkdigits.training_options import (
 @click.option(
     "--synthetic",
     type=click.IntRange(min=0),
-    default=180_000,
+    default=SYNTHETIC,
     show_default=True,
     help="Pictures to make beside MNIST: two thirds digits on paper, corrupted, in low "
     "resolution or drawn, a third without a digit; together 44 % of each batch. 0 trains on clean "
     "digits only, and nothing can then be refused as no digit.",
+)
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help='Files of "inkdigits synthesise" to take instead of making any; may be repeated.',
 )
 @click.option(
     "--learning-rate",
@@ -137,6 +189,7 @@ def train(
     epochs: int,
     batch_size: int,
     synthetic: int,
+    pictures: tuple[Path, ...],
     learning_rate: float,
     ema_decay: float,
     strength: float,
@@ -163,9 +216,10 @@ def train(
     from inkdigits.devices import resolve_device
     from inkdigits.recipe import train as run_recipe
     from inkdigits.run_files import Folders
-    from inkdigits.synthesis import SynthesisConfig
     from inkdigits.training_state import TrainConfig
 
+    if pictures and not synthetic:
+        raise click.UsageError("--pictures and --synthetic 0 contradict each other")
     config = TrainConfig(
         network=network,
         epochs=epochs,
@@ -189,11 +243,8 @@ def train(
             config,
             Folders(run_folder, figures, logs),
             device=on,
-            synthesis=SynthesisConfig(
-                digits=synthetic - synthetic // 3, others=synthetic // 3, seed=seed
-            )
-            if synthetic
-            else None,
+            synthesis=_composition(synthetic, seed) if synthetic else None,
+            pictures=pictures,
             initial=initial,
             teachers=teachers,
             resume=resume,

@@ -16,6 +16,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inkdigits.augmentation import AugmentationConfig
+from inkdigits.devices import autocast_dtype
+from inkdigits.environment import hardware, versions
 from inkdigits.errors import TrainingError
 from inkdigits.model import NETWORKS, NetworkName
 
@@ -119,6 +121,16 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     return content.hexdigest()
 
 
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Where and with what epochs are trained, as JSON takes it."""
+    return {
+        "device": str(device),
+        "autocast": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
 def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     """EMA update whose decay starts low, so that the random first weights are soon forgotten."""
 
@@ -177,6 +189,9 @@ class TrainingState:
             pct_start=config.warmup,
         )
         self.history: list[Epoch] = []
+        # A run may be interrupted and go on elsewhere: what trained its epochs, in order.
+        self.machine = describe_machine(device)
+        self.machines: list[dict[str, Any]] = []
         self.kept_weights: dict[str, Tensor] = {}
         self.kept_epoch = 0
 
@@ -192,6 +207,8 @@ class TrainingState:
             self.kept_epoch = figures.epoch
             self.kept_weights = self.weights()
         self.history.append(figures)
+        if not self.machines or self.machines[-1] != self.machine:
+            self.machines.append(self.machine)
 
     def weights(self) -> dict[str, Tensor]:
         """A copy, on the CPU, of the weights that are validated."""
@@ -201,23 +218,25 @@ class TrainingState:
         }
 
     def save(self, path: Path) -> None:
-        """Write all of it, to a temporary name first."""
+        """Write all of it, to a temporary name first; of a finished run only what it leaves."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".tmp")
-        torch.save(
-            {
-                "fingerprint": self.fingerprint,
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict() if self.average else None,
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-                "history": [asdict(figures) for figures in self.history],
-                "kept_weights": self.kept_weights,
-                "kept_epoch": self.kept_epoch,
-            },
-            temporary,
-        )
+        saved: dict[str, Any] = {
+            "fingerprint": self.fingerprint,
+            "history": [asdict(figures) for figures in self.history],
+            "machines": self.machines,
+            "kept_weights": self.kept_weights,
+            "kept_epoch": self.kept_epoch,
+        }
+        if len(self.history) < self.config.epochs:
+            saved["to_go_on"] = {name: part.state_dict() for name, part in self._parts().items()}
+        torch.save(saved, temporary)
         temporary.replace(path)
+
+    def _parts(self) -> dict[str, Any]:
+        """What changes with each step, by name."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        return parts if self.average is None else {**parts, "average": self.average}
 
     def load(self, path: Path) -> None:
         """Read back what ``save`` wrote.
@@ -231,19 +250,17 @@ class TrainingState:
             saved = torch.load(path, map_location=self.device, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
             raise TrainingError(f"the checkpoint {path} can't be read: {error}") from error
-        if not isinstance(saved, dict) or "fingerprint" not in saved:
-            raise TrainingError(f"{path} isn't a checkpoint of inkdigits train")
+        if not isinstance(saved, dict) or not saved.keys() >= {"fingerprint", "machines"}:
+            raise TrainingError(f"{path} isn't a checkpoint of this version of inkdigits train")
         differing = _differences(saved["fingerprint"], self.fingerprint)
         if differing:
             raise TrainingError(
                 f"the checkpoint {path} is of another run; it differs in {', '.join(differing)}"
             )
-        self.model.load_state_dict(saved["model"])
-        if self.average is not None:
-            self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scheduler.load_state_dict(saved["scheduler"])
+        for name, part in self._parts().items() if "to_go_on" in saved else ():
+            part.load_state_dict(saved["to_go_on"][name])
         self.history = [Epoch(**figures) for figures in saved["history"]]
+        self.machines = saved["machines"]
         self.kept_weights = {k: v.cpu() for k, v in saved["kept_weights"].items()}
         self.kept_epoch = saved["kept_epoch"]
 

@@ -1,0 +1,110 @@
+"""Files of synthesised pictures: made once, learned from by as many runs as one likes."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from inkdigits.artifact import write_atomically
+from inkdigits.data import NO_DIGIT, Digits
+from inkdigits.errors import TrainingError
+from inkdigits.preprocessing import PREPROCESSING_VERSION
+from inkdigits.synthesis import SynthesisConfig, synthesise
+
+
+def write_synthetic(
+    digits: Digits,
+    config: SynthesisConfig,
+    path: Path,
+    *,
+    progress: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> Digits:
+    """What ``synthesise`` makes of ``digits``; written to ``path``, whole or not at all.
+
+    Args:
+        digits: see ``synthesise``.
+        config: see ``synthesise``.
+        path: a NumPy archive (.npz) of ``inks`` (N, 28, 28) uint8, ``labels`` (N,) int64, and
+            ``key``, JSON of the configuration, the digits' digest and the preprocessing version.
+        progress: show a bar on standard error.
+        report: told, in a line, what was made.
+
+    Raises:
+        DataError: see ``synthesise``.
+    """
+    with tqdm(disable=not progress, unit="part", desc="synthesising", dynamic_ncols=True) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        made = synthesise(digits, config, report=show)
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        key=np.array(json.dumps([asdict(config), *_source(digits)])),
+        inks=made.inks.numpy(),
+        labels=made.labels.numpy(),
+    )
+    write_atomically(path, buffer.getvalue())
+    others = int((made.labels == NO_DIGIT).sum())
+    report(f"synthesised {len(made) - others:,} digits and {others:,} pictures without one")
+    return made
+
+
+def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
+    """What ``write_synthetic`` wrote, and the configuration that it was made by, as JSON has it.
+
+    Raises:
+        TrainingError: missing, damaged, made of other digits or by another preprocessing.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            config, *source = json.loads(str(saved["key"]))
+            made = Digits(torch.from_numpy(saved["inks"]), torch.from_numpy(saved["labels"]))
+    except FileNotFoundError as error:
+        raise TrainingError(
+            f"there are no synthesised pictures at {path}; inkdigits synthesise makes some"
+        ) from error
+    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise TrainingError(f"{path} can't be read: {error}; delete it") from error
+    if source != _source(digits):
+        raise TrainingError(
+            f"{path} was made of other digits or by another preprocessing; delete it"
+        )
+    return made, config
+
+
+def read_or_write(
+    digits: Digits,
+    config: SynthesisConfig,
+    path: Path,
+    *,
+    progress: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> Digits:
+    """What an earlier start of the same run left at ``path``, or else ``write_synthetic``'s."""
+    if path.is_file():
+        made, wanted = read_synthetic(path, digits)
+        if wanted == json.loads(json.dumps(asdict(config))):
+            return made
+    return write_synthetic(digits, config, path, progress=progress, report=report)
+
+
+def together(parts: Sequence[Digits]) -> Digits:
+    """All of them, in their order."""
+    return Digits(torch.cat([p.inks for p in parts]), torch.cat([p.labels for p in parts]))
+
+
+def _source(digits: Digits) -> list[Any]:
+    return [digits.digest(), PREPROCESSING_VERSION]
