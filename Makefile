@@ -11,7 +11,7 @@ help:
 	@echo "make serve   set up, then the page and the API on http://127.0.0.1:$(PORT)"
 	@echo "make test    set up, then lint, types and tests"
 	@echo "make lint    ruff and mypy"
-	@echo "make train   train the shipped model again into saved_models/ (DATA=folder with MNIST)"
+	@echo "make train   train the shipped model again into saved_models/student/ (DATA=folder with MNIST)"
 	@echo "make bench   measure the shipped model, and write the figures into MODEL_CARD.md and README.md"
 	@echo "make clean   remove the virtual environments and caches"
 
@@ -47,22 +47,26 @@ format: $(VENV)/.installed
 test: lint .venv-kserve/.installed
 	KSERVE_PYTHON=.venv-kserve/bin/python $(BIN)/python -m pytest
 
-# Four runs: three from random weights, the last from the first one's and taught by all three.
-RECIPE := --ema-decay 0.9995 --augmentation 1.2 --keep last
-FIRST := saved_models/first
-SECOND := saved_models/second
-THIRD := saved_models/third
-train: $(VENV)/.installed
-	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 40 --learning-rate 0.003 \
-	  --out $(FIRST) --figures outputs/figures/first --logs outputs/logs/first
-	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 40 --learning-rate 0.003 --seed 1 \
-	  --out $(SECOND) --figures outputs/figures/second --logs outputs/logs/second
-	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 30 --learning-rate 0.003 --seed 3 \
-	  --network TeacherNet --out $(THIRD) --figures outputs/figures/third --logs outputs/logs/third
-	$(BIN)/inkdigits train --data $(DATA) $(RECIPE) --epochs 30 --learning-rate 0.002 --seed 4 \
-	  --init $(FIRST)/mnist_classifier.pt --teacher $(FIRST)/mnist_classifier.pt \
-	  --teacher $(SECOND)/mnist_classifier.pt --teacher $(THIRD)/mnist_classifier.pt \
-	  --distillation 0.8
+# Pictures, five teachers that learn from them, then the network that the five teach. The teachers
+# can be trained side by side, where there is a GPU: "make -j5 train". What was interrupted goes on.
+SYNTHETIC ?= 180000
+PICTURES := saved_models/synthetic.npz
+TEACHERS := $(foreach n,1 2 3 4 5,saved_models/teacher$(n))
+RECIPE = --data $(DATA) --pictures $(PICTURES) --batch-size 512 --learning-rate 0.004 \
+  --ema-decay 0.999 --augmentation 1.2 --keep last --out $(@D) \
+  --figures outputs/figures/$(notdir $(@D)) --logs outputs/logs/$(notdir $(@D)) \
+  $(if $(wildcard $(@D)/checkpoint.pt),--resume)
+train: saved_models/student/run.json
+
+saved_models/student/run.json: $(TEACHERS:=/run.json)
+	$(BIN)/inkdigits train $(RECIPE) --epochs 86 --seed 6 --dropout 0.1 --distillation 0.8 \
+	  $(TEACHERS:%=--teacher %/mnist_classifier.pt)
+
+saved_models/teacher%/run.json: $(PICTURES)
+	$(BIN)/inkdigits train $(RECIPE) --network TeacherNet --epochs 75 --seed $*
+
+$(PICTURES): | $(VENV)/.installed
+	$(BIN)/inkdigits synthesise --data $(DATA) --synthetic $(SYNTHETIC) --out $@
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA) --json benchmarks/inputs.json

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -232,6 +233,18 @@ def test_the_architecture_diagram_shows_every_layer_of_the_real_network(network,
             size = sum(p.numel() for p in layer.parameters())
             label = next(text for text in written if f"{name}: " in text)
             assert f"({size:,} parameters)" in label
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("network", ["DigitNet", "MNISTClassifier", "TeacherNet"])
+def test_nothing_in_the_architecture_diagram_overlaps_or_is_cut_off(network):
+    figure = plots.architecture_diagram(network)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
 
 
 def test_the_traced_layers_hold_every_parameter_once():

@@ -395,13 +395,21 @@ def architecture_diagram(network: NetworkName) -> Figure:
         blocks[-1][1].append(layer)
     total = sum(layer.parameters for layer in layers)
 
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    texts = [
+        "\n".join(_describe(layer) for layer in members) or "standardised ink"
+        for _, members in blocks
+    ]
+    # Inches: a line of 10 points takes 0.21, a character at most 0.09; a unit is 1.85 high.
+    depth = 0.21 * max(text.count("\n") + 1 for text in texts) / 1.85
+    width = max(1.85, 0.09 * max(len(line) for text in texts for line in text.splitlines()))
+    low, high = -0.35 - depth, 1.15
+    figure = Figure(figsize=(width * len(blocks), 1.85 * (high - low) + 0.4), layout="constrained")
     axes = figure.subplots()
     axes.set_title(f"{network}: {total:,} parameters", fontsize=15)
     axes.set_axis_off()
-    axes.set(xlim=(-0.55, len(blocks) - 0.4), ylim=(-1.1, 1.15))
-    for x, (shape, members) in enumerate(blocks):
-        _draw_block(axes, x, shape)
+    axes.set(xlim=(-0.55, len(blocks) - 0.4), ylim=(low, high))
+    for x, ((shape, _), text) in enumerate(zip(blocks, texts, strict=True)):
+        _draw_block(axes, x, shape, 1.85 / width)
         size = f" {TIMES} ".join(str(side) for side in shape)
         axes.text(x, 1.0, size, ha="center", fontsize=12, fontweight="bold")
         if x > 0:
@@ -411,26 +419,28 @@ def architecture_diagram(network: NetworkName) -> Figure:
                 xytext=(x - 0.58, 0.4),
                 arrowprops={"arrowstyle": "->", "color": GREY, "linewidth": 1.5},
             )
-        lines = [_describe(layer) for layer in members] or ["standardised ink"]
-        axes.text(x, -0.3, "\n".join(lines), ha="center", va="top", fontsize=10, linespacing=1.5)
+        axes.text(x, -0.3, text, ha="center", va="top", fontsize=10, linespacing=1.5)
     return figure
 
 
 def _describe(layer: Layer) -> str:
-    text = layer.kind if layer.name == layer.kind.lower() else f"{layer.name}: {layer.kind}"
+    plain = layer.name.rpartition(".")[2] == layer.kind.lower()
+    text = layer.kind if plain else f"{layer.name}: {layer.kind}"
     return f"{text}\n({layer.parameters:,} parameters)" if layer.parameters else text
 
 
-def _draw_block(axes: Axes, x: float, shape: tuple[int, ...]) -> None:
-    """A stack of sheets for feature maps (C, H, W), a bar for a vector; sides to scale by kind."""
+def _draw_block(axes: Axes, x: float, shape: tuple[int, ...], aspect: float) -> None:
+    """A stack of sheets for feature maps (C, H, W), a bar for a vector; sides to scale by kind.
+
+    ``aspect`` is a unit's height in inches by its width.
+    """
     if len(shape) == 1:
         height = 0.12 * math.log2(shape[0]) / 2
         axes.add_patch(Rectangle((x - 0.04, 0.4 - height / 2), 0.08, height, color=ORANGE))
         return
     sheets = 1 + math.ceil(math.log2(shape[0]))
-    # The axes are about 13 by 5 inches for 7 by 2.6 units: near enough to square sheets.
     side = 0.5 * shape[1] / 28
     for sheet in reversed(range(sheets)):
         shift = 0.025 * (sheet - (sheets - 1) / 2)
-        corner = (x + shift - side / 2, 0.4 + shift - side / 2)
-        axes.add_patch(Rectangle(corner, side, side, facecolor=BLUE, edgecolor="white"))
+        corner = (x + aspect * (shift - side / 2), 0.4 + shift - side / 2)
+        axes.add_patch(Rectangle(corner, aspect * side, side, facecolor=BLUE, edgecolor="white"))
