@@ -13,6 +13,8 @@ from test_preprocessing import encoded, seven
 import inkdigits
 from inkdigits import recipe, run_files
 from inkdigits.cli import main
+from inkdigits.data import NO_DIGIT, load_splits
+from inkdigits.synthetic_files import read_synthetic
 
 COMMANDS = {
     "serve",
@@ -211,15 +213,23 @@ def test_trained_artifact_is_read_by_predict(trained, pictures):
     assert out["model_version"] == inkdigits.load(model).model_version
 
 
-def test_train_learns_from_the_weights_of_another_run(trained, small_mnist, tmp_path):
-    teacher = trained / "models" / "mnist_classifier.pt"
-    arguments = train_arguments(small_mnist, tmp_path, synthetic=0)
-    run(*arguments, "--network", "MNISTClassifier", "--teacher", teacher)
+def test_train_learns_from_the_weights_and_the_pictures_of_another_run(
+    trained, small_mnist, tmp_path
+):
+    models = trained / "models"
+    pictures = ("--pictures", models / "synthetic.npz") * 2
+    run(
+        *train_arguments(small_mnist, tmp_path),
+        *("--network", "MNISTClassifier", "--teacher", models / "mnist_classifier.pt", *pictures),
+    )
     saved = json.loads((tmp_path / "models" / "run.json").read_text())
     assert saved["config"]["distillation"] == 0.9
     assert saved["config"]["network"] == "MNISTClassifier"
-    told = json.loads((trained / "models" / "run.json").read_text())
+    told = json.loads((models / "run.json").read_text())
     assert [t["history"] for t in saved["teachers"]] == [told["history"]]
+    assert saved["synthesis"] == told["synthesis"] * 2
+    assert saved["run_seconds"] > saved["training_seconds"] > 0
+    assert not (tmp_path / "models" / "synthetic.npz").exists()
 
 
 def test_teacher_that_is_no_network_is_an_error(small_mnist, tmp_path):
@@ -237,24 +247,17 @@ def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):
     assert inkdigits.load(trained / "models" / "mnist_classifier.onnx").model_version == version
 
 
-def test_runs_learn_from_the_pictures_that_synthesise_made(trained, small_mnist, tmp_path):
-    files = [tmp_path / "a.npz", tmp_path / "b.npz"]
-    made = ("synthesise", "--data", small_mnist, "--no-download", "--synthetic", 60)
-    for seed, file in enumerate(files):
-        assert f"wrote {file}" in run(*made, "--seed", seed, "--out", file).stderr
-    pictures = ("--pictures", files[0], "--pictures", files[1])
-    arguments = [*train_arguments(small_mnist, tmp_path), *pictures]
-    run(*arguments, "--epochs", 1)
-    saved = json.loads((tmp_path / "models" / "run.json").read_text())
-    assert [(s["digits"], s["others"], s["seed"]) for s in saved["synthesis"]] == [
-        (40, 20, 0),
-        (40, 20, 1),
-    ]
-    assert saved["run_seconds"] > saved["training_seconds"] > 0
-    assert not (tmp_path / "models" / "synthetic.npz").exists()
-    # They are part of what is resumed: others would make another run.
-    other = run(*arguments, "--epochs", 1, "--resume", "--pictures", files[0], exit_code=1)
-    assert "differs in synthetic" in other.stderr
+def test_synthesise_writes_the_pictures_and_how_they_were_made(small_mnist, tmp_path):
+    file = tmp_path / "deeper" / "pictures.npz"
+    made = ("synthesise", "--data", small_mnist, "--no-download", "--synthetic", 100, "--seed", 7)
+    assert f"wrote {file}" in run(*made, "--out", file).stderr
+    train = load_splits(small_mnist).train
+    pictures, config = read_synthetic(file, train)
+    assert (config["digits"], config["others"], config["seed"]) == (67, 33, 7)
+    assert pictures.inks.shape[1:] == (28, 28)
+    # Shares are rounded, and a picture in which there is no ink is left out.
+    assert len(pictures) == pytest.approx(100, abs=20)
+    assert int((pictures.labels == NO_DIGIT).sum()) == pytest.approx(33, abs=10)
 
 
 def test_pictures_that_cannot_be_learned_from_are_an_error(trained, small_mnist, tmp_path):

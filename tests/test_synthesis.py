@@ -69,6 +69,11 @@ def test_a_share_of_the_reduced_digits_is_drawn_instead_of_given(some, drawn, le
     assert least <= int((labels != 7).sum()) <= most
 
 
+def test_too_few_to_be_shared_out_is_an_error(some):
+    with pytest.raises(DataError, match="1 digits and 0 others are too few"):
+        synthesise(some, SynthesisConfig(digits=1, others=0))
+
+
 def test_nothing_can_be_made_from_no_digits(some):
     with pytest.raises(DataError, match="no digits"):
         synthesise(some[torch.arange(0)], CONFIG)

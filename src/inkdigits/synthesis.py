@@ -115,11 +115,16 @@ def synthesise(
         there is none. Pictures in which no ink was found are left out.
 
     Raises:
-        DataError: no digits to make them from, or no fonts.
+        DataError: no digits to make them from, no fonts, or so few that none of any kind is made.
     """
     if not len(digits):
         raise DataError("there are no digits to make others from")
     tasks = _tasks(config)
+    if not tasks:
+        raise DataError(
+            f"{config.digits} digits and {config.others} others are too few to be shared out; ask "
+            "for 100 or more"
+        )
     arguments = (digits.inks.numpy(), digits.labels.numpy(), config)
     parts: list[tuple[Inks, Labels]] = []
     processes = workers or os.cpu_count() or 1

@@ -44,10 +44,10 @@ SYNTHETIC = 180_000
 )
 @click.option(
     "--synthetic",
-    type=click.IntRange(min=3),
+    type=click.IntRange(min=1),
     default=SYNTHETIC,
     show_default=True,
-    help="Pictures to make: two thirds digits, a third without one.",
+    help="Pictures to make, about: two thirds digits, a third without one.",
 )
 @SEED_OPTION
 @trains
