@@ -50,6 +50,8 @@ test: lint .venv-kserve/.installed
 # Pictures, five teachers that learn from them, then the network that the five teach. The teachers
 # can be trained side by side, where there is a GPU: "make -j5 train". What was interrupted goes on.
 SYNTHETIC ?= 180000
+TEACHER_EPOCHS ?= 75
+EPOCHS ?= 86
 PICTURES := saved_models/synthetic.npz
 TEACHERS := $(foreach n,1 2 3 4 5,saved_models/teacher$(n))
 RECIPE = --data $(DATA) --pictures $(PICTURES) --batch-size 512 --learning-rate 0.004 \
@@ -59,11 +61,11 @@ RECIPE = --data $(DATA) --pictures $(PICTURES) --batch-size 512 --learning-rate 
 train: saved_models/student/run.json
 
 saved_models/student/run.json: $(TEACHERS:=/run.json)
-	$(BIN)/inkdigits train $(RECIPE) --epochs 86 --seed 6 --dropout 0.1 --distillation 0.8 \
+	$(BIN)/inkdigits train $(RECIPE) --epochs $(EPOCHS) --seed 6 --dropout 0.1 --distillation 0.8 \
 	  $(TEACHERS:%=--teacher %/mnist_classifier.pt)
 
 saved_models/teacher%/run.json: $(PICTURES)
-	$(BIN)/inkdigits train $(RECIPE) --network TeacherNet --epochs 75 --seed $*
+	$(BIN)/inkdigits train $(RECIPE) --network TeacherNet --epochs $(TEACHER_EPOCHS) --seed $*
 
 $(PICTURES): | $(VENV)/.installed
 	$(BIN)/inkdigits synthesise --data $(DATA) --synthetic $(SYNTHETIC) --out $@
