@@ -47,8 +47,9 @@ format: $(VENV)/.installed
 test: lint .venv-kserve/.installed
 	KSERVE_PYTHON=.venv-kserve/bin/python $(BIN)/python -m pytest
 
-# Pictures, five teachers that learn from them, then the network that the five teach. The teachers
-# can be trained side by side, where there is a GPU: "make -j5 train". What was interrupted goes on.
+# Pictures, five teachers that learn from them, then the network that the five teach. Where there is
+# a GPU the teachers can be trained side by side, each with a thread: OMP_NUM_THREADS=1 make -j5 train.
+# On a CPU one after the other takes all cores. What was interrupted goes on.
 SYNTHETIC ?= 180000
 TEACHER_EPOCHS ?= 75
 EPOCHS ?= 86
