@@ -497,7 +497,9 @@ class TestDashboardAndModel:
                     "n_correct": 9940,
                     "level": 0.95,
                     **dict.fromkeys(("accuracy", "ece", "nll", "brier"), figure),
-                }
+                },
+                "device": "cuda",
+                "hardware": {"cpu": "Example CPU", "accelerator": "Example GPU"},
             },
         )
         page = browser.see("/model")
@@ -505,6 +507,9 @@ class TestDashboardAndModel:
         assert "9,940 of 10,000; 95 % interval 99.23 to 99.53 %" in page
         assert "Temperature 1.250" in page
         assert "looks again" in page
+        assert "Example GPU" in page
+        assert "Example CPU" not in page
+        assert "only seen clean American ones" in page
         assert "/model/" not in page  # the plots are of the shipped model, and this is another
         assert browser.client.get("/api/model").json["policy"]["accept_threshold"] == 0.9
 
@@ -517,10 +522,12 @@ class TestDashboardAndModel:
             temperature=1.25,
             policy=DecisionPolicy(0.9, 0.002, 0.95),
             second_look_margin=0.0,
+            provenance={"synthesis": [{"digits": 100}]},
         )
         reader.model_version = shipped_version()  # type: ignore[misc]
         page = browser.see("/model")
         assert "looks again" not in page  # its margin is 0
+        assert "and refuses several" in page
         plots = re.findall(r'<img src="([^"]+)" alt="[^"]+"', page)
         assert len(plots) == 4
         for plot in plots:
