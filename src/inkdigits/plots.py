@@ -399,17 +399,19 @@ def architecture_diagram(network: NetworkName) -> Figure:
         "\n".join(_describe(layer) for layer in members) or "standardised ink"
         for _, members in blocks
     ]
-    # Inches: a line of 10 points takes 0.21, a character at most 0.09; a unit is 1.85 high.
-    depth = 0.21 * max(text.count("\n") + 1 for text in texts) / 1.85
-    width = max(1.85, 0.09 * max(len(line) for text in texts for line in text.splitlines()))
+    # Inches: what a unit of the vertical axis takes, a line of 10 points (0.21), and a character of
+    # it at most (0.09).
+    unit = 1.85
+    depth = 0.21 * max(text.count("\n") + 1 for text in texts) / unit
+    width = max(unit, 0.09 * max(len(line) for text in texts for line in text.splitlines()))
     low, high = -0.35 - depth, 1.15
-    figure = Figure(figsize=(width * len(blocks), 1.85 * (high - low) + 0.4), layout="constrained")
+    figure = Figure(figsize=(width * len(blocks), unit * (high - low) + 0.4), layout="constrained")
     axes = figure.subplots()
     axes.set_title(f"{network}: {total:,} parameters", fontsize=15)
     axes.set_axis_off()
     axes.set(xlim=(-0.55, len(blocks) - 0.4), ylim=(low, high))
     for x, ((shape, _), text) in enumerate(zip(blocks, texts, strict=True)):
-        _draw_block(axes, x, shape, 1.85 / width)
+        _draw_block(axes, x, shape, unit / width)
         size = f" {TIMES} ".join(str(side) for side in shape)
         axes.text(x, 1.0, size, ha="center", fontsize=12, fontweight="bold")
         if x > 0:

@@ -52,7 +52,7 @@ def write_synthetic(
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
-        key=np.array(json.dumps([asdict(config), *_source(digits)])),
+        key=np.array(_key(config, digits)),
         inks=made.inks.numpy(),
         labels=made.labels.numpy(),
     )
@@ -68,15 +68,10 @@ def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
     Raises:
         TrainingError: missing, damaged, made of other digits or by another preprocessing.
     """
+    made, key = _read(path)
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            config, *source = json.loads(str(saved["key"]))
-            made = Digits(torch.from_numpy(saved["inks"]), torch.from_numpy(saved["labels"]))
-    except FileNotFoundError as error:
-        raise TrainingError(
-            f"there are no synthesised pictures at {path}; inkdigits synthesise makes some"
-        ) from error
-    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        config, *source = json.loads(key)
+    except (ValueError, TypeError) as error:
         raise TrainingError(f"{path} can't be read: {error}; delete it") from error
     if source != _source(digits):
         raise TrainingError(
@@ -95,8 +90,8 @@ def read_or_write(
 ) -> Digits:
     """What an earlier start of the same run left at ``path``, or else ``write_synthetic``'s."""
     if path.is_file():
-        made, wanted = read_synthetic(path, digits)
-        if wanted == json.loads(json.dumps(asdict(config))):
+        made, key = _read(path)
+        if key == _key(config, digits):
             return made
     return write_synthetic(digits, config, path, progress=progress, report=report)
 
@@ -104,6 +99,24 @@ def read_or_write(
 def together(parts: Sequence[Digits]) -> Digits:
     """All of them, in their order."""
     return Digits(torch.cat([p.inks for p in parts]), torch.cat([p.labels for p in parts]))
+
+
+def _read(path: Path) -> tuple[Digits, str]:
+    """The pictures and the key in a file."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            made = Digits(torch.from_numpy(saved["inks"]), torch.from_numpy(saved["labels"]))
+            return made, str(saved["key"])
+    except FileNotFoundError as error:
+        raise TrainingError(
+            f"there are no synthesised pictures at {path}; inkdigits synthesise makes some"
+        ) from error
+    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise TrainingError(f"{path} can't be read: {error}; delete it") from error
+
+
+def _key(config: SynthesisConfig, digits: Digits) -> str:
+    return json.dumps([asdict(config), *_source(digits)])
 
 
 def _source(digits: Digits) -> list[Any]:

@@ -257,8 +257,9 @@ class TrainingState:
             raise TrainingError(
                 f"the checkpoint {path} is of another run; it differs in {', '.join(differing)}"
             )
-        for name, part in self._parts().items() if "to_go_on" in saved else ():
-            part.load_state_dict(saved["to_go_on"][name])
+        if "to_go_on" in saved:
+            for name, part in self._parts().items():
+                part.load_state_dict(saved["to_go_on"][name])
         self.history = [Epoch(**figures) for figures in saved["history"]]
         self.machines = saved["machines"]
         self.kept_weights = {k: v.cpu() for k, v in saved["kept_weights"].items()}
