@@ -157,7 +157,7 @@ def beyond(result: Json) -> list[str]:
         if "auroc" in row
     }
     corrupted = sum(family["n"] for family in corruptions(result))
-    photos, blank = by_name["photographs"], by_name["blank"]
+    photos, scenes, blank = (by_name[name] for name in ("photographs", "scenes", "blank"))
     return [
         f"| the 15 corruptions of MNIST-C, training had their like | {corrupted:,} "
         f"| {percent(result['corruption_accuracy'])} % right; lowest {lowest_corruption(result)} |",
@@ -166,11 +166,15 @@ def beyond(result: Json) -> list[str]:
         "| digits photographed by code: uneven light, ruled paper, blur, faint ink, … "
         f"| {right['photographs']}, {percent(photos['rejected'], 1)} % rejected, "
         f"{photos['n_wrong_accepted']} of {photos['n_accepted']:,} accepted ones wrong |",
+        "| digits in scenes by code: a sheet on a table, a note on a wall, a small digit on a page "
+        f"| {right['scenes']}, {scenes['n_wrong_accepted']} of {scenes['n_accepted']:,} accepted "
+        "ones wrong |",
         "| letters from fonts held back "
         f"| {refused['letter']}; AUROC {by_name['letter']['auroc']:.4f} |",
         f"| scribbles | {refused['scribble']}; AUROC {by_name['scribble']['auroc']:.4f} |",
         f"| blanks | {blank['n']:,} | {percent(blank['rejected'], 1)} % refused |",
         f"| such photographs of paper without a digit | {refused['photographed_paper']} |",
+        f"| such scenes without a digit | {refused['empty_scenes']} |",
     ]
 
 

@@ -107,8 +107,19 @@ def test_a_blank_is_below_everything_with_either_score():
 
 def test_every_family_and_kind_is_measured_once(digits, report):
     names = [s.name for s in report.digits]
-    assert names == ["clean", *FAMILIES, "photographs", "pen strokes", "scikit-learn's digits"]
-    assert [r.name for r in report.refusals] == [*nondigits.KINDS, "photographed_paper"]
+    assert names == [
+        "clean",
+        *FAMILIES,
+        "photographs",
+        "scenes",
+        "pen strokes",
+        "scikit-learn's digits",
+    ]
+    assert [r.name for r in report.refusals] == [
+        *nondigits.KINDS,
+        "photographed_paper",
+        "empty_scenes",
+    ]
     assert {s.severities for s in report.digits if s.name == "fog"} == {(MNIST_C_SEVERITY["fog"],)}
     assert report.digits[0].n == len(digits[0])
     assert all(s.n == 20 for s in [*report.digits[1:], *report.refusals])
@@ -124,7 +135,7 @@ def test_severities_are_pooled(digits):
     report = measure_robustness(reader, *digits, per_family=5, severities=(1, 3))
     fog = next(s for s in report.digits if s.name == "fog")
     assert (fog.severities, fog.n) == ((1, 3), 10)
-    assert reader.sent == len(digits[0]) + 5 * (2 * 15 + 3 + len(nondigits.KINDS) + 1)
+    assert reader.sent == len(digits[0]) + 5 * (2 * 15 + 4 + len(nondigits.KINDS) + 2)
 
 
 def test_the_same_seed_measures_the_same(digits, report):

@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -22,6 +23,8 @@ GRID = 32
 COARSE = 12
 # The neighbourhood, in pixels of half the grid, and the share of it that is paper at the least.
 WINDOW = 7
+# In pixels of the grid, for what is lighter or darker than the shade in the middle nearby.
+SIGN_WINDOW = 13
 PAPER_SHARE = 0.3
 # How much of a picture's variance its two shades explain; a gradient's is 0.75.
 TWO_SHADES = 0.78
@@ -96,27 +99,29 @@ class Paper:
         return doubt
 
 
-def find_paper(grey: Floats) -> Paper:
+def find_paper(grey: Floats, sign: float | None = None) -> Paper:
     """The paper of a picture of any size.
 
     Args:
         grey: (H, W) float32, 0 to 255.
+        sign: 1 for light ink, -1 for dark ink; None looks which it is.
     """
     scale = min(1.0, GRID / max(grey.shape))
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     grid = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
     # A rank of a neighbourhood is slow to find, and rough at first will do.
     coarse = np.asarray(Image.fromarray(grid).reduce(2)) if min(size) >= COARSE else grid
-    sign = _sign(coarse)
+    if sign is None:
+        sign = _sign(grid)
     towards = grid * np.float32(sign)
-    rough = _ranked(coarse * np.float32(sign), PAPER_SHARE)
+    rough = _ranked(coarse * np.float32(sign), PAPER_SHARE, WINDOW)
     shade = np.asarray(Image.fromarray(rough).resize(size, Image.Resampling.BILINEAR))
     for _ in range(3):
         rest = towards - shade
         # On a slope a rank is off by the same everywhere, which isn't ink.
         middle, spread = _middle(rest)
         inked = rest > middle + max(4.0, 2.5 * spread)
-        shade = _filled(towards, ~_grown(inked))
+        shade = extended(towards, ~_grown(inked))
     shade *= np.float32(sign)
     bright = float(np.percentile(shade, 90))
     gain = np.clip(max(bright, DARKEST) / np.maximum(shade, DARKEST), 1.0, GREATEST_GAIN)
@@ -229,7 +234,7 @@ def extreme(values: Floats, reach: int, of: np.ufunc) -> Floats:
 
 def _sign(grid: Floats) -> float:
     """Which side of the local median holds more: 1 when it's the lighter one."""
-    rest = grid - _ranked(grid, 0.5)
+    rest = grid - _ranked(grid, 0.5, SIGN_WINDOW)
     # A table beside the paper may have the paper's side of it taken for ink.
     top, left = (int(side * OUTER) for side in grid.shape)
     rest = rest[top : len(rest) - top, left : rest.shape[1] - left]
@@ -238,10 +243,14 @@ def _sign(grid: Floats) -> float:
     return 1.0 if lighter > float(squares.sum()) - lighter else -1.0
 
 
-def _ranked(grid: Floats, share: float) -> Floats:
-    window = min(WINDOW, 2 * ((min(grid.shape) - 1) // 2) + 1)
+def _ranked(grid: Floats, share: float, window: int) -> Floats:
+    """The shade that this share of each square neighbourhood is below."""
+    window = min(window, 2 * ((min(grid.shape) - 1) // 2) + 1)
     rank = int(share * (window * window - 1))
-    return np.asarray(Image.fromarray(grid).filter(ImageFilter.RankFilter(window, rank)))
+    padded = np.pad(grid, window // 2, mode="edge")
+    around = sliding_window_view(padded, (window, window)).reshape(*grid.shape, -1)
+    ranked: Floats = np.partition(around, rank, axis=-1)[..., rank]
+    return ranked
 
 
 def _grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -254,7 +263,7 @@ def _grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return grown
 
 
-def _filled(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+def extended(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     """Known values lightly smoothed; elsewhere what is known nearby, from farther if need be."""
     weights = known.astype(np.float32)
     if not known.any():

@@ -18,11 +18,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from inkdigits.decoding import DEFAULT_LIMITS, FloatArray, Grey, Limits, Picture, read_grey
-from inkdigits.paper import filled, find_paper, slope, two_shades
-from inkdigits.written import specks, written
+from inkdigits.paper import filled, slope, two_shades
+from inkdigits.uneven import lift_from_sheet, lift_ink
+from inkdigits.written import JUDGED_SIZE, specks
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 
 # Mean and standard deviation of MNIST's 60,000 training pictures, ink scaled to 0-1.
 MEAN = 0.1307
@@ -52,14 +53,14 @@ SMALL_PICTURE = 40
 PLAIN_NOISE = 1.0
 PLAIN_SPREAD = 8.0
 PLAIN_EXCEPTIONS = 0.04
+# What may be a card is solid, and covers this share of the picture.
+LEAST_CARD = 0.12
 # In a small picture, whose digit may fill it.
 MIXED_BORDER = 0.1
 # The smallest side on which a gradient of light can be told from a stroke, and what share of the
 # border's noise may be left once it's removed.
 LEAST_SLOPE = 20
 EVENED = 0.7
-# Pieces of ink are judged at this many pixels a side.
-JUDGED_SIZE = 128
 
 Ink: TypeAlias = npt.NDArray[np.uint8]
 
@@ -161,6 +162,9 @@ def extract_ink(grey: Grey) -> Difference:
         level = grey - slope(grey) if sloping else difference
         if sloping and float(np.abs(level).max()) < MIN_CONTRAST:
             return Difference.of_all(np.zeros_like(level))
+        lifted = lift_from_sheet(grey) if large else None
+        if lifted is not None:
+            return _without_dirt(Difference.of_all(lifted))
         shades = filled(grey) if large else two_shades(grey)
         if shades is not None:
             shade, sign, spread = shades
@@ -175,12 +179,27 @@ def extract_ink(grey: Grey) -> Difference:
             # the ink touches the border, or a table or a shadow does, which covers a corner.
             if noise <= 0.5 * PLAIN_NOISE and not _covers_a_corner(grey, paper):
                 return _without_dirt(Difference.of_all(_standing_out(difference, noise, False)))
-            return _without_dirt(Difference.of_all(_from_uneven_paper(grey)))
+            lifted = lift_ink(grey)
+            return _without_dirt(
+                Difference.of_all(np.zeros_like(grey) if lifted is None else lifted)
+            )
         if sloping:
             left = 1.4826 * float(np.median(np.abs(_border(level))))
             if left < EVENED * noise:
                 difference, noise = level, left
-    return _without_dirt(Difference.of_all(_standing_out(difference, noise, signed=False)))
+    return _written_on_card(grey, Difference.of_all(_standing_out(difference, noise, signed=False)))
+
+
+def _written_on_card(grey: Grey, difference: Difference) -> Difference:
+    """The ink on a card that lies on paper of one shade; where there is no card, all of it."""
+    part = difference.values
+    if max(difference.whole) > SMALL_PICTURE and part.size > LEAST_CARD * grey.size:
+        half = np.float32(0.5) * difference.profiles[0].max()
+        if 2 * np.count_nonzero(part > half) > part.size:
+            lifted = lift_from_sheet(grey.astype(np.float32, copy=False))
+            if lifted is not None:
+                return Difference.of_all(lifted)
+    return _without_dirt(difference)
 
 
 def _from_clean_paper(grey: Grey, paper: np.uint8 | np.float32) -> Difference:
@@ -193,7 +212,7 @@ def _from_clean_paper(grey: Grey, paper: np.uint8 | np.float32) -> Difference:
     top, left = int(rows[0]), int(columns[0])
     part = grey[top : rows[-1] + 1, left : columns[-1] + 1]
     values = _standing_out(part.astype(np.float32) - np.float32(paper), noise=0.0, signed=False)
-    return _without_dirt(Difference(values, top, left, (grey.shape[0], grey.shape[1])))
+    return _written_on_card(grey, Difference(values, top, left, (grey.shape[0], grey.shape[1])))
 
 
 def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatArray:
@@ -234,35 +253,6 @@ def _covers_a_corner(grey: FloatArray, paper: float) -> bool:
     """Whether something of another shade than the paper's lies in a corner of the picture."""
     corners = grey[[0, 0, -1, -1], [0, -1, 0, -1]]
     return bool((np.abs(corners - paper) > PLAIN_SPREAD).any())
-
-
-def _from_uneven_paper(grey: FloatArray) -> FloatArray:
-    """The part of the picture that holds ink, with the paper's shade removed place by place."""
-    height, width = grey.shape
-    found = find_paper(grey)
-    grid_height, grid_width = found.shade.shape
-    scale = min(1.0, JUDGED_SIZE / max(grey.shape))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
-    kept = written(*found.standing_out(small))
-    if kept is None:
-        return np.zeros_like(grey)
-    rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
-    part = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-    left, top, right, bottom = (
-        round(float(at) * full / reduced)
-        for at, full, reduced in zip(part, (width, height) * 2, (size[0], size[1]) * 2, strict=True)
-    )
-    box = (
-        left / width * grid_width,
-        top / height * grid_height,
-        right / width * grid_width,
-        bottom / height * grid_height,
-    )
-    mask = Image.fromarray(kept[part[1] : part[3], part[0] : part[2]].astype(np.float32))
-    soft = np.asarray(mask.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
-    lifted: FloatArray = found.ink(grey[top:bottom, left:right], box) * soft
-    return lifted
 
 
 def _border(grey: Grey) -> Grey:

@@ -52,7 +52,7 @@ from inkdigits.run_files import (
     write_json,
 )
 from inkdigits.synthesis import SynthesisConfig, synthesise
-from inkdigits.synthetic_files import read_or_write, read_synthetic, together
+from inkdigits.synthetic_files import described, read_or_write, read_synthetic, together
 from inkdigits.train import fit
 from inkdigits.training_state import TrainConfig, weights_digest
 
@@ -110,7 +110,7 @@ def train(
     elif synthesis is not None:
         path = folders.run / SYNTHETIC_NAME
         made = read_or_write(splits.train, synthesis, path, progress=progress, report=report)
-        composition = [asdict(synthesis)]
+        composition = [described(synthesis)]
     if made is not None:
         sheet = plots.contact_sheet(made.inks[:240].numpy(), "Synthesised, as the network sees it")
         plots.save(sheet, folders.figures / "synthetic_preview.png")

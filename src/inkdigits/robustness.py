@@ -2,9 +2,10 @@
 
 Every picture is encoded and goes through ``DigitReader.predict_batch``, as a user's would. The
 figures say what was measured on: MNIST's digits that are handed in, corrupted as MNIST-C does, and
-photographed by code; digits drawn by code; scikit-learn's; and non-digits made by code, letters and
-symbols from fonts that are held back from training. Photographs, strokes, blanks, scribbles, noise
-and textures come from the generators that training uses, with other seeds.
+photographed by code, alone and in scenes; digits drawn by code; scikit-learn's; and non-digits made
+by code, letters and symbols from fonts that are held back from training. Photographs, strokes,
+blanks, scribbles, noise and textures come from the generators that training uses, with other
+seeds; nothing is trained on scenes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from inkdigits.inference import Prediction, Reader
 from inkdigits.nondigits import KINDS, Sources, make_non_digits
 from inkdigits.photos import photograph, photograph_paper
 from inkdigits.refusal import auroc, fpr_at_tpr
+from inkdigits.scenes import photograph_scenes
 from inkdigits.scoring import Estimate, check_labels, expected_calibration_error
 from inkdigits.strokes import draw_digits
 
@@ -36,9 +38,11 @@ Labels = npt.NDArray[np.int64]
 
 PER_FAMILY = 1000
 SEED = 20261124
-# Pictures that are made, encoded and read at once: a large one takes 160 kB.
+# Pictures that are made, encoded and read at once: a large one takes 490 kB.
 CHUNK = 500
 PAPER = "photographed_paper"
+SCENES = "scenes"
+EMPTY_SCENES = "empty_scenes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,8 @@ class RobustnessReport:
         model_version: which artifact was measured.
         score: what refusal was scored by, "novelty" (negated) or "confidence".
         digits: clean first, then the corruptions in MNIST-C's order, then other hands.
-        refusals: in the order of ``nondigits.KINDS``, then photographs of paper without a digit.
+        refusals: in the order of ``nondigits.KINDS``, then photographs of paper without a digit and
+            scenes without one.
     """
 
     model_version: str
@@ -208,8 +213,11 @@ def measure_robustness(
         repeated = np.tile(truth, len(levels))
         sets.append(score_digits(family, "corruption", levels, answers, repeated))
     report(f"photographs: {len(clean):,} digits")
-    answers = _read_photographs(reader, clean, _rng(seed, "photographs"))
+    answers = _read_photographs(reader, photograph, clean, _rng(seed, "photographs"))
     sets.append(score_digits("photographs", "other", (), answers, truth))
+    report(f"{SCENES}: {len(clean):,} digits")
+    answers = _read_photographs(reader, photograph_scenes, clean, _rng(seed, SCENES))
+    sets.append(score_digits(SCENES, "other", (), answers, truth))
     report(f"pen strokes: {per_family:,} digits")
     answers, drawn = _read_strokes(reader, per_family, _rng(seed, "strokes"))
     sets.append(score_digits("pen strokes", "other", (), answers, drawn))
@@ -228,6 +236,10 @@ def measure_robustness(
     rng, kinds[PAPER] = _rng(seed, PAPER), []
     for size in _chunks(per_family):
         kinds[PAPER] += _read(reader, photograph_paper(size, rng))
+    report(f"{EMPTY_SCENES}: {per_family:,} pictures to refuse")
+    nothing = np.zeros((per_family, 28, 28), dtype=np.uint8)
+    rng = _rng(seed, EMPTY_SCENES)
+    kinds[EMPTY_SCENES] = _read_photographs(reader, photograph_scenes, nothing, rng)
     score, refusals = score_refusals(clean_answers, kinds)
     return RobustnessReport(reader.model_version, score, tuple(sets), refusals)
 
@@ -320,10 +332,15 @@ def _png(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def _read_photographs(reader: Reader, inks: Picture, rng: np.random.Generator) -> list[Prediction]:
+def _read_photographs(
+    reader: Reader,
+    take: Callable[[Picture, np.random.Generator], list[Picture]],
+    inks: Picture,
+    rng: np.random.Generator,
+) -> list[Prediction]:
     answers: list[Prediction] = []
     for start in range(0, len(inks), CHUNK):
-        answers += _read(reader, photograph(inks[start : start + CHUNK], rng))
+        answers += _read(reader, take(inks[start : start + CHUNK], rng))
     return answers
 
 

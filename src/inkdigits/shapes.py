@@ -21,9 +21,10 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 # The steepest step between two pixels of a piece of ink, as a share of its darkest.
 SHARPNESS = 0.12
 # Around a stroke the picture falls towards paper by these shares of its mean ink, but for these
-# shares of the way around; and it mostly doesn't fall farther than this.
+# shares of the way around; and it doesn't fall farther than this, but for that share of it.
 FALLS = ((0.9, 0.25), (0.5, 0.1))
 GREATEST_FALL = 1.8
+FAR_SHARE = 0.33
 # From this mean ink on, the picture may be level for this share of the way around.
 DARK_MEAN = 60.0
 DARK_LEVEL = 0.35
@@ -32,6 +33,8 @@ DARK_LEVEL = 0.35
 LEAST_MEAN = 13.0
 SURE_MEAN = 40.0
 SMALL_SHARE = 0.15
+# The greatest size of a piece of a tiny digit, as a share likewise.
+TINY_SHARE = 0.25
 
 
 def sharp(blobs: Blobs, ink: Floats) -> Mask:
@@ -61,21 +64,26 @@ def two_sided(blobs: Blobs, relief: Floats) -> Mask:
     falls = np.ones(n, dtype=bool)
     for least, share in FALLS:
         falls &= np.bincount(piece[fall < least], minlength=n) <= share * pixels
-    falls &= np.bincount(piece[fall > GREATEST_FALL], minlength=n) <= 0.5 * pixels
+    falls &= np.bincount(piece[fall > GREATEST_FALL], minlength=n) <= FAR_SHARE * pixels
     # Such ink is darker than what light leaves, and may lie across the edge of a shadow.
     dark = blobs.ink >= DARK_MEAN * blobs.area
     falls |= dark & (np.bincount(piece[fall < 0.5], minlength=n) <= DARK_LEVEL * pixels)
     return falls
 
 
-def plausible(blobs: Blobs) -> Mask:
-    """Pieces dark enough for what they are: a small one, or one at the border, may be anything."""
+def plausible(blobs: Blobs, *, tiny: bool) -> Mask:
+    """Pieces dark enough for what they are: a small one, or one at the border, may be anything.
+
+    Args:
+        blobs: n pieces.
+        tiny: whether only small ones are looked for.
+    """
     height, width = blobs.number.shape
     size = np.maximum(blobs.right - blobs.left, blobs.bottom - blobs.top)
     doubtful = (size < SMALL_SHARE * max(height, width)) | (blobs.left == 0) | (blobs.top == 0)
-    doubtful |= (blobs.right == width) | (blobs.bottom == height)
+    doubtful |= (blobs.right == width) | (blobs.bottom == height) | tiny
     enough: Mask = blobs.ink >= np.where(doubtful, SURE_MEAN, LEAST_MEAN) * blobs.area
-    return enough
+    return enough & (size < TINY_SHARE * max(height, width)) if tiny else enough
 
 
 def edges_of_paper(blobs: Blobs, height: int, width: int) -> Mask:

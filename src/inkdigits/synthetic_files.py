@@ -63,7 +63,7 @@ def write_synthetic(
 
 
 def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
-    """What ``write_synthetic`` wrote, and the configuration that it was made by, as JSON has it.
+    """What ``write_synthetic`` wrote, and how it was made: see ``described``.
 
     Raises:
         TrainingError: missing, damaged, made of other digits or by another preprocessing.
@@ -77,7 +77,12 @@ def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
         raise TrainingError(
             f"{path} was made of other digits or by another preprocessing; delete it"
         )
-    return made, config
+    return made, {**config, "preprocessing_version": source[1]}
+
+
+def described(config: SynthesisConfig) -> dict[str, Any]:
+    """The configuration as JSON has it, and the version of the preprocessing that goes with it."""
+    return {**asdict(config), "preprocessing_version": PREPROCESSING_VERSION}
 
 
 def read_or_write(

@@ -19,6 +19,8 @@ from inkdigits.shapes import edges_of_paper, frames, plausible, sharp, two_sided
 Floats: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
+# Pictures are reduced to this many pixels a side before pieces are judged.
+JUDGED_SIZE = 128
 # A piece with this share of the main piece's ink is kept wherever it is: a second digit.
 OWN_SHARE = 0.3
 # A smaller one belongs to the digit when it's near: (least share of the ink, greatest gap as a
@@ -33,6 +35,8 @@ FAINT_SHARE = 0.25
 LEAST_CONTRAST = 12.0
 NOISE_FACTOR = 5.0
 LEAST_AREA = 6
+# The darkest ink is what one pixel in so many exceeds: of a digit, and of a tiny one.
+EXTENT, TINY_EXTENT = 400, 1500
 # Shares of the darkest ink down to which a piece reaches, tried in this order.
 LOW_SHARES = (0.22, 0.4, 0.55)
 # Noisier ink than this share of the darkest is smoothed.
@@ -43,25 +47,26 @@ CROSSING_SHARE = 0.08
 LINE_BIT = 4
 
 
-def written(ink: Floats, relief: Floats) -> Mask | None:
+def written(ink: Floats, relief: Floats, *, tiny: bool = False) -> Mask | None:
     """Where the digit is, in a picture of ink on paper that isn't plain.
 
     Args:
         ink: (H, W) float32: contrast with the paper, 0 to 255; noise about 0.
         relief: (H, W) float32: the picture with its paper; more is more like ink.
+        tiny: whether to look for a digit of some ten pixels' height, which must be dark.
 
     Returns:
         (H, W), the digit's pixels and those around them; None when nothing is written.
     """
     noise = _noise(ink)
-    if noise > SMOOTHED_NOISE * _strongest(ink):
+    if noise > SMOOTHED_NOISE * _strongest(ink, tiny):
         ink, relief = _smoothed(ink), _smoothed(relief)
         noise = _noise(ink)
     least = max(LEAST_CONTRAST, NOISE_FACTOR * noise)
     clean = erase_lines(ink, max(0.5 * LEAST_CONTRAST, 0.5 * NOISE_FACTOR * noise))
     relief = relief - (ink - clean)
     for _ in range(3):
-        strong = _strongest(clean)
+        strong = _strongest(clean, tiny)
         if strong < least:
             return None
         # The paper's edge is often darker than any ink, and would set the bar too high.
@@ -76,7 +81,7 @@ def written(ink: Floats, relief: Floats) -> Mask | None:
         sure &= sharp(blobs, clean)
         if not sure.any():
             return None
-        kept = digit_pieces(blobs, sure & two_sided(blobs, relief) & plausible(blobs))
+        kept = digit_pieces(blobs, sure & two_sided(blobs, relief) & plausible(blobs, tiny=tiny))
         # What is left of a line may join the digit to the border; it's fainter than the digit.
         if kept.any() and blobs.ink[kept].max() >= OWN_SHARE * blobs.ink.max():
             break
@@ -165,7 +170,7 @@ def _noise(ink: Floats) -> float:
     return float(middle - low)
 
 
-def _strongest(ink: Floats) -> float:
-    """The ink that a 400th of the picture exceeds, so that no single pixel sets it."""
-    place = ink.size - max(4, ink.size // 400)
+def _strongest(ink: Floats, tiny: bool) -> float:
+    """The ink that a small share of the picture exceeds, so that no single pixel sets it."""
+    place = ink.size - max(4, ink.size // (TINY_EXTENT if tiny else EXTENT))
     return float(np.partition(ink.ravel(), place)[place])
