@@ -87,9 +87,14 @@ def find_sheet(grey: Floats) -> tuple[Part, Part | None] | None:
     if shades is None:
         return None
     lighter = small > sum(shades) / 2
+    change = extreme(small, REACH, np.maximum) - extreme(small, REACH, np.minimum)
+    stepped = change >= SHARP * (shades[1] - shades[0])
+    # Of light that fades the rest needn't be looked at.
+    if not _is_edged(lighter, stepped):
+        return None
     for shade in (lighter, ~lighter):
         sheet = _sheet(shade)
-        if sheet is not None and _step(small, sheet) >= SHARP * (shades[1] - shades[0]):
+        if sheet is not None and _is_edged(sheet, stepped):
             alone = _alone(grey, small, sheet, shade)
             if shades[0] < DEEPEST_SHADOW * shades[1]:
                 return alone, None
@@ -139,11 +144,10 @@ def _sheet(shade: Mask) -> Mask | None:
     return sheet
 
 
-def _step(small: Floats, sheet: Mask) -> float:
-    """How the shade changes across the sheet's edge, on half of its way around at the least."""
-    edge = grown(~sheet) & sheet
-    change = extreme(small, REACH, np.maximum) - extreme(small, REACH, np.minimum)
-    return float(np.median(change[edge]))
+def _is_edged(part: Mask, stepped: Mask) -> bool:
+    """Whether the shade changes by a step on half of the way around a part at the least."""
+    edge = grown(~part) & part
+    return bool(2 * np.count_nonzero(stepped & edge) >= np.count_nonzero(edge))
 
 
 def _alone(grey: Floats, small: Floats, part: Mask, shade: Mask) -> Part:
