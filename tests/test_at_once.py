@@ -13,6 +13,7 @@ from fakes import drawn_digit
 from test_server import PATIENCE, Service, running, wait_until
 
 from inkdigits.at_once import MOST_BYTES, QUICK_ANSWERS, QUICK_S, Pace, is_whole
+from inkdigits.worker import BoundedWorker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads answer")
 
@@ -149,3 +150,36 @@ def test_threads_go_on_answering_where_something_may_have_to_be_waited_for(
     ):
         threads = {ask(connection) for _ in range(QUICK_ANSWERS + 8)}
     assert "MainThread" not in threads
+
+
+class _Accepting(BoundedWorker):
+    """Of a worker only what it takes to accept."""
+
+    def __init__(self, waiting: int, answered: int, before: int, room: int) -> None:
+        self._waiting, self._answered, self._answered_before = waiting, answered, before
+        self.nr_conns, self.worker_connections = 0, room
+
+    def _accept(self, listener: object) -> bool:
+        if self._waiting:
+            self._waiting -= 1
+            self.nr_conns += 1
+            return True
+        return False
+
+
+@pytest.mark.parametrize(
+    ("waiting", "answered", "before", "room", "accepted"),
+    [
+        (30, 0, 0, 99, 1),  # an idle worker leaves the others to its siblings
+        (30, 8, 3, 99, 8),
+        (30, 0, 8, 99, 8),  # the listener came first in this round
+        (5, 8, 0, 99, 5),
+        (30, 8, 0, 6, 6),
+    ],
+)
+def test_as_many_connections_are_taken_up_as_were_answered(
+    waiting: int, answered: int, before: int, room: int, accepted: int
+) -> None:
+    worker = _Accepting(waiting, answered, before, room)
+    worker.accept(None)
+    assert worker.nr_conns == accepted

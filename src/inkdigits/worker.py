@@ -119,9 +119,10 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         self._lingering: dict[socket.socket, tuple[float, int]] = {}
         self._next_sweep = 0.0
         self._pace = Pace()
-        # When the main loop last looked, and what it has answered itself since.
+        # When the main loop last looked; what it has answered itself since, and before that.
         self._polled = 0.0
         self._answered = 0
+        self._answered_before = 0
 
     def load_wsgi(self) -> None:
         """Load the application, and with it what bounds this worker."""
@@ -139,7 +140,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         try:
             events = self.poller.select(timeout)
             self._polled = time.perf_counter()
-            self._answered = 0
+            self._answered_before, self._answered = self._answered, 0
             for key, _ in events:
                 key.data(key.fileobj)
         except OSError as error:
@@ -149,8 +150,15 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
     # Connections
 
     def accept(self, listener: Any) -> None:
-        """Take a connection up; it gets a thread when there is something to read."""
-        self._accept(listener)
+        """Take connections up; one gets a thread when there is something to read.
+
+        As many as were answered since the loop last came by: one alone would make the last of 30
+        that come at once wait for the answers of 1 + 2 + … + 29. No more, or they would all be of
+        the worker that was idle first.
+        """
+        for _ in range(max(1, self._answered, self._answered_before)):
+            if self.nr_conns >= self.worker_connections or not self._accept(listener):
+                break
 
     def _accept(self, listener: Any) -> bool:
         try:
