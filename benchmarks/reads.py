@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 import inkdigits
 from inkdigits.data import load_splits
 from inkdigits.plots import save
+from inkdigits.scenes import photograph_scenes
 
 
 def scene(ink: np.ndarray, kind: str, rng: np.random.Generator) -> Image.Image:
@@ -50,13 +51,16 @@ def main() -> None:
     rng = np.random.default_rng(3)
     digits = load_splits(options.data).calibration
     reader = inkdigits.load()
-    kinds = ["pen", "chalk", "pencil", "corner", "drawn", "blank"]
-    picks = [int((digits.labels == d).nonzero()[3]) for d in (3, 7, 2, 5, 8)]
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    kinds = ["pen", "chalk", "pencil", "table", "corner", "drawn", "blank"]
+    picks = [int((digits.labels == d).nonzero()[3]) for d in (3, 7, 2, 4, 5, 8)]
+    figure = Figure(figsize=(11.6, 4.4), layout="constrained")
     axes = figure.subplots(2, len(kinds))
     for column, kind in enumerate(kinds):
         if kind == "blank":
             picture = Image.new("RGB", (240, 240), "white")
+        elif kind == "table":
+            ink = digits.inks[picks[column]].numpy()[np.newaxis]
+            picture = Image.fromarray(photograph_scenes(ink, rng, "table")[0]).convert("RGB")
         else:
             picture = scene(digits.inks[picks[column]].numpy(), kind, rng)
         buffer = io.BytesIO()
