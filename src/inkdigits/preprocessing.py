@@ -53,8 +53,8 @@ SMALL_PICTURE = 40
 PLAIN_NOISE = 1.0
 PLAIN_SPREAD = 8.0
 PLAIN_EXCEPTIONS = 0.04
-# What may be a card is solid, and covers this share of the picture.
-LEAST_CARD = 0.12
+# What may be a card is solid, and each side of it at least this share of the picture's longer one.
+LEAST_CARD = 0.3
 # In a small picture, whose digit may fill it.
 MIXED_BORDER = 0.1
 # The smallest side on which a gradient of light can be told from a stroke, and what share of the
@@ -193,9 +193,11 @@ def extract_ink(grey: Grey) -> Difference:
 def _written_on_card(grey: Grey, difference: Difference) -> Difference:
     """The ink on a card that lies on paper of one shade; where there is no card, all of it."""
     part = difference.values
-    if max(difference.whole) > SMALL_PICTURE and part.size > LEAST_CARD * grey.size:
-        half = np.float32(0.5) * difference.profiles[0].max()
-        if 2 * np.count_nonzero(part > half) > part.size:
+    longest = max(difference.whole)
+    if longest > SMALL_PICTURE and min(part.shape) > LEAST_CARD * longest:
+        # One pixel in sixteen tells.
+        sample = part[::4, ::4]
+        if 2 * np.count_nonzero(sample > 0.5 * difference.profiles[0].max()) > sample.size:
             lifted = lift_from_sheet(grey.astype(np.float32, copy=False))
             if lifted is not None:
                 return Difference.of_all(lifted)
