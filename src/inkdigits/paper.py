@@ -106,9 +106,8 @@ def find_paper(grey: Floats, sign: float | None = None) -> Paper:
         grey: (H, W) float32, 0 to 255.
         sign: 1 for light ink, -1 for dark ink; None looks which it is.
     """
-    scale = min(1.0, GRID / max(grey.shape))
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    grid = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
+    grid = reduced(grey, GRID)
+    size = (grid.shape[1], grid.shape[0])
     # A rank of a neighbourhood is slow to find, and rough at first will do.
     coarse = np.asarray(Image.fromarray(grid).reduce(2)) if min(size) >= COARSE else grid
     if sign is None:
@@ -126,6 +125,21 @@ def find_paper(grey: Floats, sign: float | None = None) -> Paper:
     bright = float(np.percentile(shade, 90))
     gain = np.clip(max(bright, DARKEST) / np.maximum(shade, DARKEST), 1.0, GREATEST_GAIN)
     return Paper(shade=shade, gain=gain.astype(np.float32), sign=sign)
+
+
+def reduced(grey: Floats, side: int, reducing_gap: float | None = None) -> Floats:
+    """A picture averaged down to at most so many pixels a side.
+
+    Args:
+        grey: (H, W) float32.
+        side: of the result's longer side; a smaller picture stays as it is.
+        reducing_gap: see ``PIL.Image.Image.resize``: faster where the picture is much larger, and
+            slightly different; None averages exactly.
+    """
+    scale = min(1.0, side / max(grey.shape))
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    image = Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=reducing_gap)
+    return np.asarray(image)
 
 
 def two_shades(grey: Floats) -> tuple[float, float, float] | None:
@@ -178,9 +192,7 @@ def filled(grey: Floats) -> tuple[float, float, float] | None:
     Flat paper, ink enough to be no printed line, and ink that touches each side, in more than
     one place: a shadow's border is in one piece.
     """
-    scale = min(1.0, 64 / max(grey.shape))
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
+    small = reduced(grey, 64, reducing_gap=3.0)
     shades = two_shades(small)
     if shades is None or shades[2] > FLAT * float(np.ptp(small)):
         return None

@@ -64,8 +64,7 @@ def photograph(inks: Picture, rng: Rng, conditions: Sequence[str] | None = None)
         DataError: inks of another shape or type.
         ConfigError: an unknown condition.
     """
-    if inks.ndim != 3 or inks.shape[1:] != (28, 28) or inks.dtype != np.uint8:
-        raise DataError(f"inks must be (N, 28, 28) uint8; these are {inks.shape} {inks.dtype}")
+    check_inks(inks)
     unknown = [name for name in conditions or () if name not in PROBABILITIES]
     if unknown:
         raise ConfigError(f"condition is {unknown[0]!r}; it must be one of {', '.join(CONDITIONS)}")
@@ -83,6 +82,12 @@ def photograph_paper(n: int, rng: Rng, conditions: Sequence[str] | None = None) 
     if conditions is not None:
         return photograph(nothing, rng, conditions)
     return [_photo(ink, _drawn(rng) - {"specks", "frame"}, rng) for ink in nothing]
+
+
+def check_inks(inks: Picture) -> None:
+    """Raises a DataError for what isn't (N, 28, 28) uint8."""
+    if inks.ndim != 3 or inks.shape[1:] != (28, 28) or inks.dtype != np.uint8:
+        raise DataError(f"inks must be (N, 28, 28) uint8; these are {inks.shape} {inks.dtype}")
 
 
 def _drawn(rng: Rng) -> frozenset[str]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from inkdigits.decoding import DEFAULT_LIMITS, FloatArray, Grey, Limits, Picture, read_grey
-from inkdigits.paper import filled, slope, two_shades
+from inkdigits.paper import filled, reduced, slope, two_shades
 from inkdigits.uneven import lift_from_sheet, lift_ink
 from inkdigits.written import JUDGED_SIZE, specks
 
@@ -315,10 +315,7 @@ def _without_dirt(difference: Difference) -> Difference:
     if not (lined or cornered or any(map(_has_gap, inked)) or _has_frame(difference, inked, peak)):
         return difference
     values = difference.complete()
-    scale = min(1.0, JUDGED_SIZE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
-    dirt = specks(small, lined)
+    dirt = specks(reduced(values, JUDGED_SIZE), lined)
     if dirt is None:
         return difference
     mask = Image.fromarray(dirt).resize((width, height), Image.Resampling.NEAREST)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from inkdigits.errors import DataError
+from inkdigits.photos import check_inks
 
 Rng = np.random.Generator
 Picture = npt.NDArray[np.uint8]
@@ -39,8 +39,7 @@ def photograph_scenes(inks: Picture, rng: Rng, scene: Scene | None = None) -> li
     Raises:
         DataError: inks of another shape or type.
     """
-    if inks.ndim != 3 or inks.shape[1:] != (28, 28) or inks.dtype != np.uint8:
-        raise DataError(f"inks must be (N, 28, 28) uint8; these are {inks.shape} {inks.dtype}")
+    check_inks(inks)
     return [_scene(ink, scene or SCENES[rng.integers(len(SCENES))], rng) for ink in inks]
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from inkdigits.blobs import find_blobs, grown
-from inkdigits.paper import extended, extreme
+from inkdigits.paper import extended, extreme, reduced
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -77,12 +77,9 @@ def find_sheet(grey: Floats) -> tuple[Part, Part | None] | None:
     Returns:
         None where there is nothing beside a sheet.
     """
-    height, width = grey.shape
-    scale = min(1.0, GRID / max(grey.shape))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if min(size) < GRID // 4:
+    small = reduced(grey, GRID, reducing_gap=3.0)
+    if min(small.shape) < GRID // 4:
         return None
-    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
     shades = _two_shades(small)
     if shades is None:
         return None

@@ -11,24 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inkdigits.paper import find_paper
+from inkdigits.paper import find_paper, reduced
 from inkdigits.sheets import Part, find_sheet
 from inkdigits.written import JUDGED_SIZE, written
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-
-
-def lift_ink(grey: Floats) -> Floats | None:
-    """The part of a picture in which something is written, without its paper.
-
-    Args:
-        grey: (H, W) float32, 0 to 255.
-
-    Returns:
-        (h, w) float32: contrast with the paper, 0 where nothing is written; None where there is
-        nothing at all.
-    """
-    return _lifted(grey)
 
 
 def lift_from_sheet(grey: Floats) -> Floats | None:
@@ -37,18 +24,27 @@ def lift_from_sheet(grey: Floats) -> Floats | None:
     if parts is None:
         return None
     sheet, shaded = parts
-    found = _lifted(sheet.picture, sheet)
+    found = lift_ink(sheet.picture, sheet)
     # Two digits, one of them in a shadow, must both stay.
-    if found is None or (shaded is not None and _lifted(shaded.picture, tiny=False) is not None):
+    if found is None or (shaded is not None and lift_ink(shaded.picture, tiny=False) is not None):
         return None
     return found
 
 
-def _lifted(grey: Floats, part: Part | None = None, *, tiny: bool = True) -> Floats | None:
+def lift_ink(grey: Floats, part: Part | None = None, *, tiny: bool = True) -> Floats | None:
+    """What is written in a picture, without its paper.
+
+    Args:
+        grey: (H, W) float32, 0 to 255.
+        part: what the picture is of, where it's a part of another; ink that leaves it is none.
+        tiny: whether to look for something tiny too.
+
+    Returns:
+        (h, w) float32, the part of the picture with ink: contrast with the paper, 0 where nothing
+        is written; None where there is nothing at all.
+    """
     height, width = grey.shape
-    scale = min(1.0, JUDGED_SIZE / max(grey.shape))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=3.0))
+    small = reduced(grey, JUDGED_SIZE, reducing_gap=3.0)
     paper = find_paper(grey, None if part is None else part.sign)
     standing_out = paper.standing_out(small)
     kept = written(*standing_out)
@@ -65,10 +61,8 @@ def _lifted(grey: Floats, part: Part | None = None, *, tiny: bool = True) -> Flo
     rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
     there = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     left, top, right, bottom = (
-        round(float(at) * full / reduced)
-        for at, full, reduced in zip(
-            there, (width, height) * 2, (size[0], size[1]) * 2, strict=True
-        )
+        round(float(at) * full / judged)
+        for at, full, judged in zip(there, (width, height) * 2, small.shape[::-1] * 2, strict=True)
     )
     grid_height, grid_width = paper.shade.shape
     box = (
