@@ -38,14 +38,14 @@ import numpy as np
 from PIL import Image
 
 import inkdigits
-from inkdigits.archives import Extent
-from inkdigits.chunks import Chunk, Members
-from inkdigits.config import available_cores
-from inkdigits.decoding import read_grey
-from inkdigits.environment import hardware, versions
-from inkdigits.pool import BATCH_PICTURES
-from inkdigits.preprocessing import INK_SIZE
-from inkdigits.sources import open_sources
+from inkdigits.batch.archives import Extent
+from inkdigits.batch.shards import Chunk, Members
+from inkdigits.batch.sources import open_sources
+from inkdigits.batch.workers import BATCH_PICTURES
+from inkdigits.evaluation.environment import hardware, versions
+from inkdigits.ink.decode import read_grey
+from inkdigits.ink.normalize import INK_SIZE
+from inkdigits.settings import available_cores
 
 NEEDED_SHARE = 0.8  # of the rate of decoding alone
 # Many rows may take this much more than few, in MB: what an allocator keeps varies by that much.
@@ -234,7 +234,9 @@ def main() -> None:
         decode_all(options.decode, options.decoder, options.workers)
         return
 
-    from inkdigits.data import load_splits  # imports torch, which decoding processes don't need
+    from inkdigits.data.mnist import (
+        load_splits,  # imports torch, which decoding processes don't need
+    )
 
     inks = load_splits(options.data).validation.inks.numpy()
     result: dict[str, Any] = {}

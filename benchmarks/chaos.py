@@ -35,9 +35,9 @@ import onnx
 from mutations import seeds
 from service import PATIENCE_S, Service, running
 
-from inkdigits.artifact import read_artifact, seal, write_atomically
-from inkdigits.environment import hardware, versions
-from inkdigits.inference import load
+from inkdigits.evaluation.environment import hardware, versions
+from inkdigits.model.artifact import read_artifact, seal, write_atomically
+from inkdigits.reader import load
 
 CONNECTIONS = 8
 CONFIDENCE_TOLERANCE = 1e-6

@@ -24,7 +24,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from inkdigits.environment import hardware, versions
+from inkdigits.evaluation.environment import hardware, versions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PICTURE = REPOSITORY / "docs" / "images" / "seven.png"

@@ -24,7 +24,7 @@ from pathlib import Path
 from mutations import Case, cases
 from service import PATIENCE_S, Service, running, status_kib
 
-from inkdigits.environment import hardware, versions
+from inkdigits.evaluation.environment import hardware, versions
 
 CONNECTIONS = 8
 # Parts after each of which the memory is looked at; after the first, buffers and pools have their

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from inkdigits import dashboard, history
-from inkdigits.history import Filters
-from inkdigits.ids import new_id
-from inkdigits.record import Record, to_row
-from inkdigits.store import Store
+from inkdigits.log import queries as history
+from inkdigits.log import statistics as dashboard
+from inkdigits.log.ids import new_id
+from inkdigits.log.queries import Filters
+from inkdigits.log.record import Record, to_row
+from inkdigits.log.store import Store
 
 DAYS = 90
 OWNERS = 500

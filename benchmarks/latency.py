@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 
 import inkdigits
-from inkdigits.artifact import read_artifact
-from inkdigits.backends import OnnxBackend
-from inkdigits.data import load_splits
-from inkdigits.decision import DecisionPolicy
-from inkdigits.environment import hardware, versions
-from inkdigits.export import export
-from inkdigits.model import MNISTClassifier
-from inkdigits.preprocessing import standardise
-from inkdigits.second_look import doubted
+from inkdigits.data.mnist import load_splits
+from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.evaluation.environment import hardware, versions
+from inkdigits.ink.normalize import standardise
+from inkdigits.model.artifact import read_artifact
+from inkdigits.model.backends import OnnxBackend
+from inkdigits.model.networks import MNISTClassifier
+from inkdigits.model.tta import doubted
+from inkdigits.training.export import export
 
 PICTURES = 1000
 LIMIT = 2.0

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
 
 import inkdigits
-from inkdigits.data import load_splits
-from inkdigits.plots import save
-from inkdigits.scenes import photograph_scenes
+from inkdigits.data.mnist import load_splits
+from inkdigits.data.scenes import photograph_scenes
+from inkdigits.evaluation.plots import save
 
 
 def scene(ink: np.ndarray, kind: str, rng: np.random.Generator) -> Image.Image:

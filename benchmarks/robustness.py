@@ -15,12 +15,12 @@ import json
 from pathlib import Path
 
 import inkdigits
-from inkdigits.data import load_splits
-from inkdigits.environment import hardware, versions
-from inkdigits.fonts import find_fonts
-from inkdigits.plots import save
-from inkdigits.robustness import SEED, measure_robustness
-from inkdigits.robustness_plots import robustness_figure
+from inkdigits.data.fonts import find_fonts
+from inkdigits.data.mnist import load_splits
+from inkdigits.evaluation.environment import hardware, versions
+from inkdigits.evaluation.plots import save
+from inkdigits.evaluation.robustness import SEED, measure_robustness
+from inkdigits.evaluation.robustness_plots import robustness_figure
 
 
 def main() -> None:

@@ -47,9 +47,9 @@ from contest.environments import (
 )
 from contest.running import Server, ServerError, adopt_orphans
 
-from inkdigits.artifact import read_artifact, shipped_artifact
-from inkdigits.environment import hardware, versions
-from inkdigits.inference import load as load_reader
+from inkdigits.evaluation.environment import hardware, versions
+from inkdigits.model.artifact import read_artifact, shipped_artifact
+from inkdigits.reader import load as load_reader
 
 CORES = 2
 CHART = REPOSITORY / "docs" / "images" / "serving.png"
@@ -206,7 +206,7 @@ def write_weights(folder: Path) -> dict[str, Path]:
     """
     import torch
 
-    from inkdigits.backends import TorchBackend
+    from inkdigits.model.backends import TorchBackend
 
     onnx, script = folder / "network.onnx", folder / "network.pt"
     onnx.write_bytes(shipped_artifact().read_bytes())

@@ -30,7 +30,7 @@ from mutations import seeds
 from PIL import Image
 from service import PATIENCE_S, Service, running, status_kib
 
-from inkdigits.environment import hardware, versions
+from inkdigits.evaluation.environment import hardware, versions
 
 CONNECTIONS = 4
 GROWTH_LIMIT_MIB = 20

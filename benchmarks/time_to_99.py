@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from inkdigits.data import Splits
-    from inkdigits.training_state import Epoch, TrainConfig
+    from inkdigits.data.mnist import Splits
+    from inkdigits.training.checkpoint import Epoch, TrainConfig
 
 RECIPES = ("ours", "reference")
 # Validation's and calibration's shares of MNIST's training part. More validate than in training a
@@ -43,8 +43,8 @@ REFERENCE_BATCH = 64
 
 def fast_config(seed: int) -> TrainConfig:
     """What is meant to reach 99 % soon, not to end up highest."""
-    from inkdigits.augmentation import AugmentationConfig
-    from inkdigits.training_state import TrainConfig
+    from inkdigits.training.augmentation import AugmentationConfig
+    from inkdigits.training.checkpoint import TrainConfig
 
     return TrainConfig(
         epochs=1,
@@ -65,8 +65,8 @@ def train_ours(
     """``fit`` until ``enough``, asked after every ``every`` pictures; how many it took."""
     import torch
 
-    from inkdigits.export import network_of
-    from inkdigits.train import fit
+    from inkdigits.training.export import network_of
+    from inkdigits.training.fit import fit
 
     config = fast_config(seed)
     validations = 0
@@ -100,7 +100,7 @@ def train_reference(
     import torch.nn.functional as F  # noqa: N812
     from torch import nn
 
-    from inkdigits.train import logits, standardise
+    from inkdigits.training.fit import logits, standardise
 
     torch.manual_seed(seed)
     model = nn.Sequential(
@@ -138,8 +138,8 @@ def run_here(recipe: str, data: Path, seed: int, every: int, target: float) -> N
     """One run in this process: a line of JSON when the target is reached, another at the end."""
     import torch
 
-    from inkdigits.data import load_splits
-    from inkdigits.train import logits
+    from inkdigits.data.mnist import load_splits
+    from inkdigits.training.fit import logits
 
     accuracies: list[float] = []
 
@@ -188,12 +188,12 @@ def run_cold(recipe: str, data: Path, seed: int, every: int, target: float) -> d
 
 def compare(data: Path, runs: int, every: int, target: float) -> dict[str, Any]:
     """Runs of both recipes in turns, and what they were measured on."""
-    from inkdigits.data import load_splits
-    from inkdigits.environment import hardware, versions
+    from inkdigits.data.mnist import load_splits
+    from inkdigits.evaluation.environment import hardware, versions
 
     # Reads the packages' and the data's files once, so that the disk's cache is alike for all.
     splits = load_splits(data, fractions=FRACTIONS)
-    import inkdigits.train  # noqa: F401
+    import inkdigits.training.fit  # noqa: F401
 
     measured = []
     for seed in range(runs):

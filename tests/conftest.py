@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support.idx import write_idx
+from support.repository import REPOSITORY
 
-from inkdigits.preprocessing import preprocess
-
-REPOSITORY = Path(__file__).resolve().parent.parent
+from inkdigits.ink.normalize import preprocess
 
 
 def draw_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -29,11 +28,6 @@ def draw_digits() -> tuple[np.ndarray, np.ndarray]:
         for a in bundle.images
     ]
     return np.stack(inks), bundle.target.astype(np.uint8)
-
-
-def write_idx(path: Path, array: np.ndarray) -> None:
-    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    path.write_bytes(header + array.tobytes())
 
 
 @pytest.fixture(scope="module")

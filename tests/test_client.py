@@ -11,18 +11,18 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from PIL import Image
+from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
 
 from inkdigits import Client
-from inkdigits.app import create_app
 from inkdigits.client import Health, RequestRefusedError, ServiceUnavailableError
-from inkdigits.config import Settings
 from inkdigits.errors import (
     ArtifactCorruptError,
     ImageTooLargeError,
     UnreadableImageError,
 )
+from inkdigits.serving.app import create_app
+from inkdigits.settings import Settings
 
 
 class Flaky(httpx.BaseTransport):

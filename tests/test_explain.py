@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from test_preprocessing import seven
+from support.pictures import seven
 
 import inkdigits
 from inkdigits.errors import ConfigError, UnreadableImageError

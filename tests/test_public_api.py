@@ -23,7 +23,7 @@ def test_serving_side_imports_without_the_training_side():
     block = (
         "import sys\n"
         f"for name in {TRAINING_SIDE!r}: sys.modules[name] = None\n"
-        "import inkdigits, inkdigits.cli, inkdigits.app, inkdigits.server, inkdigits.decision\n"
-        "import inkdigits.calibration\n"
+        "import inkdigits, inkdigits.cli.main, inkdigits.serving.app, inkdigits.serving.gunicorn\n"
+        "import inkdigits.decision.policy, inkdigits.calibration.temperature\n"
     )
     subprocess.run([sys.executable, "-c", block], check=True, timeout=120)

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from contest.contenders import PEERS_FOLDER
-from inkdigits.inference import DigitReader
-from inkdigits.preprocessing import preprocess
+from inkdigits.ink.normalize import preprocess
+from inkdigits.reader import DigitReader
 
 SIDE = 280
 """Pixels a side, of a canvas for drawing."""
@@ -92,7 +92,7 @@ def _both_read(reader: DigitReader, png: bytes, label: int) -> bool:
 
 
 def _validation(data: Path) -> tuple[np.ndarray, np.ndarray]:
-    from inkdigits.data import load_splits
+    from inkdigits.data.mnist import load_splits
 
     part = load_splits(data).validation
     return part.inks.numpy(), part.labels.numpy()

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 from flask import Flask
 
-from inkdigits import server
-from inkdigits.config import Settings
+from inkdigits.serving import gunicorn as server
+from inkdigits.settings import Settings
 
 app = Flask(__name__)
 

@@ -1,9 +1,9 @@
 """Inkdigits reads handwritten digits and says how sure it is."""
 
 from inkdigits.client import Client
-from inkdigits.decoding import Limits
-from inkdigits.inference import DigitReader, Prediction, load
-from inkdigits.preprocessing import preprocess
+from inkdigits.ink.decode import Limits
+from inkdigits.ink.normalize import preprocess
+from inkdigits.reader import DigitReader, Prediction, load
 
 __all__ = ["Client", "DigitReader", "Limits", "Prediction", "load", "preprocess"]
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
 """``python -m inkdigits`` is the command line."""
 
-from inkdigits.cli import main
+from inkdigits.cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="inkdigits")

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from inkdigits.decision import Decision, Reason
-from inkdigits.decoding import Picture
+from inkdigits.decision.policy import Decision, Reason
 from inkdigits.errors import BackendUnavailableError, ImageError, InkdigitsError
-from inkdigits.remote import encoded, refusal
+from inkdigits.ink.decode import Picture
+from inkdigits.serving.model_service import encoded, refusal
 
 if TYPE_CHECKING:
     import httpx

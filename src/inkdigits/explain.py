@@ -17,8 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 
 if TYPE_CHECKING:
-    from inkdigits.decoding import Picture
-    from inkdigits.inference import Prediction
+    from inkdigits.ink.decode import Picture
+    from inkdigits.reader import Prediction
 
 Ink = npt.NDArray[np.uint8]
 

@@ -1,0 +1,1 @@
+"""Very many pictures into one table."""

@@ -1,0 +1,190 @@
+"""Pictures in arrays: NumPy's ``.npy`` files, and IDX, MNIST's own format.
+
+IDX is a header and the values (LeCun, Cortes and Burges, "The MNIST database", at the end of its
+page): two zero bytes, the type (8 is uint8), the number of dimensions, and each dimension as a
+big-endian 32-bit number.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import struct
+import tokenize
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from inkdigits.errors import DataError
+from inkdigits.ink.decode import Limits
+
+# What NumPy raises for a header that isn't sound; it parses it as Python's own literals.
+_NPY_ERRORS: Final = (
+    *(OSError, EOFError, ValueError, TypeError, OverflowError),
+    *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
+)
+# What gzip raises for bytes that are not sound.
+_GZIP_ERRORS: Final = (EOFError, OSError, zlib.error)
+
+_IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
+_IDX_UINT8: Final = 8
+_IDX_IMAGES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayFile:
+    """An array of pictures in a file, uncompressed.
+
+    Attributes:
+        path: the file.
+        offset: where the values start, in bytes.
+        shape: (N, H, W) or (N, H, W, C).
+        order: "C", or "F" for Fortran's.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    order: Literal["C", "F"] = "C"
+
+    def rows(self, first: int, count: int) -> npt.NDArray[np.uint8]:
+        """A copy of ``count`` pictures, uint8; the file is mapped only while it is made.
+
+        Raises:
+            DataError: the file is shorter than it was.
+        """
+        try:
+            mapped: npt.NDArray[np.uint8] = np.memmap(
+                self.path, np.uint8, "r", self.offset, self.shape, self.order
+            )
+        except ValueError as error:
+            raise DataError(f"{self.path} has been changed: {error}") from error
+        return np.array(mapped[first : first + count])
+
+
+def is_idx_name(name: str) -> bool:
+    """Whether a file's name is one of IDX: ``…-idx3-ubyte``, ``….idx``, either with ``.gz``."""
+    return _IDX_NAME.search(name.lower()) is not None
+
+
+def npy_file(path: Path, limits: Limits) -> ArrayFile:
+    """The array in a ``.npy`` file; only its header is read.
+
+    Raises:
+        DataError: not such a file, truncated, or not (N, H, W) or (N, H, W, C) of uint8.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _NPY_ERRORS as error:
+        raise DataError(f"{path} can't be read as a NumPy array: {error}") from error
+    if not isinstance(array, np.memmap):
+        raise DataError(f"{path} is not a NumPy array in a file of its own")
+    if array.dtype != np.uint8:
+        raise DataError(f"{path} holds {array.dtype}; pictures are uint8, 0 to 255")
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)):
+        raise DataError(
+            f"{path} has the shape {array.shape}; taken are (N, H, W) and (N, H, W, C) with 1, 3 "
+            "or 4 channels"
+        )
+    _check_size(path, array.shape, limits)
+    order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
+    return ArrayFile(path, array.offset, array.shape, order)
+
+
+def idx_file(path: Path, limits: Limits) -> ArrayFile:
+    """The pictures in an IDX file, not compressed; only its header is read.
+
+    Raises:
+        DataError: not such a file, not of pictures, or not as long as its header says.
+    """
+    with path.open("rb") as file:
+        shape = idx_shape(path, file, limits)
+        offset = file.tell()
+    size, declared = path.stat().st_size - offset, math.prod(shape)
+    if size != declared:
+        raise DataError(
+            f"{path}: its header declares {shape[0]:,} pictures, {declared:,} bytes; "
+            f"it has {size:,}"
+        )
+    return ArrayFile(path, offset, shape)
+
+
+def packed_idx_shape(path: Path, limits: Limits) -> tuple[int, int, int]:
+    """(N, H, W) that the header of an IDX file compressed with gzip declares.
+
+    Raises:
+        DataError: not such a file, or not of pictures.
+    """
+    try:
+        with gzip.open(path, "rb") as file:
+            return idx_shape(path, file, limits)
+    except _GZIP_ERRORS as error:
+        raise DataError(f"{path} can't be unpacked: {error}") from error
+
+
+def packed_idx_rows(
+    path: Path, limits: Limits, count: int
+) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """The pictures of an IDX file compressed with gzip, ``count`` at a time.
+
+    Returns:
+        The number of the first, and (count, H, W) uint8, the last with fewer.
+
+    Raises:
+        DataError: from some picture on it can't be read.
+    """
+    first = 0
+    try:
+        with gzip.open(path, "rb") as file:
+            total, height, width = idx_shape(path, file, limits)
+            while first < total:
+                block = file.read(min(count, total - first) * height * width)
+                whole = len(block) // (height * width)
+                if whole:
+                    values = np.frombuffer(block[: whole * height * width], np.uint8)
+                    yield first, values.reshape(whole, height, width)
+                first += whole
+                if whole < min(count, total - first + whole):
+                    raise DataError(f"{path} ends after {first:,} of {total:,} pictures")
+            # Reading past the end is what compares gzip's checksum.
+            if file.read(1):
+                raise DataError(f"{path} holds more than the {total:,} pictures of its header")
+    except _GZIP_ERRORS as error:
+        raise DataError(f"{path} can't be unpacked after picture {first:,}: {error}") from error
+
+
+def idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile, limits: Limits) -> tuple[int, int, int]:
+    """(N, H, W) that an IDX header declares; leaves ``file`` after the header.
+
+    Raises:
+        DataError: not IDX, or not of pictures.
+    """
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0":
+        raise DataError(f"{path} is not an IDX file: it begins with {magic!r}")
+    if magic[2] != _IDX_UINT8 or magic[3] != _IDX_IMAGES:
+        raise DataError(
+            f"{path} is an IDX file of type {magic[2]} and {magic[3]} dimensions; pictures are of "
+            f"type {_IDX_UINT8} (uint8) and {_IDX_IMAGES} dimensions"
+        )
+    sizes = file.read(4 * _IDX_IMAGES)
+    if len(sizes) < 4 * _IDX_IMAGES:
+        raise DataError(f"{path}: the IDX header is truncated")
+    number, height, width = struct.unpack(">3I", sizes)
+    _check_size(path, (number, height, width), limits)
+    return number, height, width
+
+
+def _check_size(path: Path, shape: tuple[int, ...], limits: Limits) -> None:
+    height, width = shape[1:3]
+    if not 0 < height * width <= limits.max_pixels:
+        raise DataError(
+            f"{path}: its pictures have {height:,} x {width:,} pixels; at least 1 and at most "
+            f"{limits.max_pixels:,} are taken"
+        )

@@ -1,0 +1,215 @@
+"""The commands about a trained model: evaluate, calibrate, export, benchmark.
+
+They import torch and its kin when they run, so that the other commands start without.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from inkdigits.cli.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION, say
+from inkdigits.cli.training_options import (
+    DATA_OPTION,
+    DOWNLOAD_OPTION,
+    FIGURES_OPTION,
+    RISK_OPTION,
+    RUN_OPTION,
+    trains,
+)
+
+if TYPE_CHECKING:
+    from inkdigits.data.mnist import Digits
+    from inkdigits.reader import DigitReader
+
+
+@click.command(short_help="Score an artifact on the test pictures.")
+@DATA_OPTION
+@DOWNLOAD_OPTION
+@MODEL_OPTION
+@READER_DEVICE_OPTION
+@FIGURES_OPTION
+@click.option(
+    "--robustness",
+    is_flag=True,
+    help="Score corrupted digits, other hands and what isn't a digit instead.",
+)
+@click.option(
+    "--per-family",
+    type=click.IntRange(min=1),
+    help="With --robustness: pictures of each family; clean digits are all read.  [default: 1000]",
+)
+@click.option(
+    "--severity",
+    "severities",
+    type=click.IntRange(1, 5),
+    multiple=True,
+    help="With --robustness: of the corruptions, can be repeated.  [default: MNIST-C's]",
+)
+@JSON_OPTION
+@trains
+def evaluate(
+    data_root: Path,
+    model_path: Path | None,
+    device: Any,
+    figures: Path,
+    per_family: int | None,
+    severities: tuple[int, ...],
+    *,
+    download: bool,
+    robustness: bool,
+    as_json: bool,
+) -> None:
+    """Score an artifact on MNIST's 10,000 test pictures, sent as PNG files."""
+    from inkdigits.data.mnist import load_splits
+    from inkdigits.reader import load
+    from inkdigits.training.pipeline import draw_evaluation, evaluate_reader
+
+    if not robustness and (per_family is not None or severities):
+        raise click.UsageError("--per-family and --severity go with --robustness")
+    reader = load(model_path, device=device)
+    splits = load_splits(data_root, download=download)
+    if robustness:
+        _evaluate_robustness(reader, splits.test, per_family, severities, figures, as_json=as_json)
+        return
+    scores, shares = evaluate_reader(reader, splits.test)
+    draw_evaluation(scores, shares, splits.test, figures)
+    if as_json:
+        click.echo(json.dumps({"model_version": reader.model_version, **scores.to_dict()}))
+        return
+    click.echo(f"{reader.model_version} on {scores.n:,} test pictures\n")
+    click.echo(scores.summary())
+    click.echo(f"\n{scores.report}\n\nfigures are in {figures}")
+
+
+def _evaluate_robustness(
+    reader: DigitReader,
+    digits: Digits,
+    per_family: int | None,
+    severities: tuple[int, ...],
+    figures: Path,
+    *,
+    as_json: bool,
+) -> None:
+    from inkdigits.evaluation.plots import save
+    from inkdigits.evaluation.robustness import PER_FAMILY, measure_robustness
+    from inkdigits.evaluation.robustness_plots import robustness_figure
+
+    result = measure_robustness(
+        reader,
+        digits.inks.numpy(),
+        digits.labels.numpy(),
+        per_family=per_family or PER_FAMILY,
+        severities=severities or None,
+        report=say,
+    )
+    chart = save(robustness_figure(result), figures / "robustness.png")
+    if as_json:
+        click.echo(json.dumps(result.to_dict()))
+        return
+    click.echo(f"{reader.model_version}\n\n{result.table()}\n\nthe figure is {chart}")
+
+
+@click.command(short_help="Fit temperature and threshold again.")
+@DATA_OPTION
+@DOWNLOAD_OPTION
+@RUN_OPTION
+@FIGURES_OPTION
+@RISK_OPTION
+@click.option(
+    "--synthetic",
+    type=click.IntRange(min=0),
+    default=14_800,
+    show_default=True,
+    help="Digits to make from the calibration digits, for a temperature that fits both; the "
+    "risk is then kept on mildly corrupted ones too.",
+)
+@JSON_OPTION
+@trains
+def calibrate(
+    data_root: Path,
+    run_folder: Path,
+    figures: Path,
+    risk: float,
+    synthetic: int,
+    *,
+    download: bool,
+    as_json: bool,
+) -> None:
+    """Fit a run's temperature, thresholds and novelty again; "inkdigits export" applies them."""
+    from inkdigits.data.mnist import load_splits
+    from inkdigits.training.pipeline import calibrate_weights
+    from inkdigits.training.run_folder import WEIGHTS_NAME, Folders, read_weights
+
+    weights = read_weights(run_folder / WEIGHTS_NAME)
+    splits = load_splits(data_root, download=download)
+    folders = Folders(run_folder, figures, figures)
+    point = calibrate_weights(
+        weights, splits, folders, synthetic=synthetic or None, risk=risk, report=say
+    )
+    if as_json:
+        click.echo(json.dumps(point.calibration.to_dict()))
+
+
+@click.command(short_help="Write a run as the artifact to serve.")
+@RUN_OPTION
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: mnist_classifier.onnx in the run's folder]",
+)
+@trains
+def export(run_folder: Path, target: Path | None) -> None:
+    """Write a run's weights, temperature and threshold as the artifact that is served."""
+    from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
+    from inkdigits.reader import load
+    from inkdigits.training.pipeline import export_run
+
+    target = target or run_folder / ARTIFACT_NAME
+    write_atomically(target, export_run(run_folder))
+    click.echo(f"wrote {target}: {load(target).model_version}")
+
+
+@click.command(short_help="Compare CPU, accelerator and ONNX Runtime.")
+@MODEL_OPTION
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Accelerator to compare with the CPU; auto is the best present.",
+)
+@click.option(
+    "--chart",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("outputs/figures/speedups.png"),
+    show_default=True,
+    help="File for the chart of speed-ups.",
+)
+@click.option("--quick", is_flag=True, help="Small sizes, to see that it works.")
+@JSON_OPTION
+@trains
+def benchmark(
+    model_path: Path | None, device: Any, chart: Path, *, quick: bool, as_json: bool
+) -> None:
+    """Compare CPU, accelerator and ONNX Runtime on matrix products, inference and training."""
+    from inkdigits.evaluation import plots
+    from inkdigits.evaluation.speed import run_benchmark
+
+    sizes: dict[str, Any] = {"sizes": (200,), "batches": (1, 16), "repeats": 2} if quick else {}
+    result = run_benchmark(
+        device=device,
+        artifact_path=model_path,
+        progress=None if as_json else say,
+        **sizes,
+    )
+    plots.save(plots.speedup_chart(result.speedups()), chart)
+    if as_json:
+        click.echo(json.dumps(result.to_dict()))
+    else:
+        click.echo(result.table())
+        click.echo(f"\nthe chart is in {chart}")

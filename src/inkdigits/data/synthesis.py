@@ -1,0 +1,298 @@
+"""What users send beyond clean digits, made from MNIST's digits and by code; training side.
+
+Some of it are digits: photographed, corrupted as MNIST-C's are, in low resolution, drawn with a
+pen, printed; those drawn with a pen, in manners that MNIST's writers didn't have, are also
+photographed, corrupted and reduced. The rest are pictures without a digit. All of it has gone
+through ``preprocess``, as a user's picture does, so that the network learns what it will be given.
+The pictures are made once, in parts that worker processes share, each with a seed of its own: the
+number of processes changes nothing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, SEVERITIES, corrupt
+from inkdigits.data.fonts import Part, find_fonts
+from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
+from inkdigits.data.pen_strokes import draw_digits
+from inkdigits.data.photos import photograph
+from inkdigits.data.printed import print_digits
+from inkdigits.errors import DataError
+from inkdigits.ink.normalize import preprocess
+
+Rng = np.random.Generator
+Inks = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+# Pictures that one task makes: few enough to spread evenly, many enough to start cheaply.
+PART = 500
+# Half of the corrupted digits have the severity that MNIST-C has, the others any.
+OWN_SEVERITY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisConfig:
+    """How many pictures, and how they are shared out; shares needn't sum to 1.
+
+    Attributes:
+        digits: pictures with a digit.
+        others: pictures without one.
+        photos, corrupted, low_resolution, strokes, printed: shares of ``digits``.
+        drawn: share of the photographed, corrupted and reduced digits that are drawn with a pen
+            instead of MNIST's.
+        kinds: shares of ``others``, by the names of ``nondigits.KINDS``.
+        degraded_others: share of ``others`` that is photographed or corrupted afterwards, so that
+            neither is a sign of a digit.
+        fonts: which part of the installed fonts writes letters.
+        seed: of everything random.
+    """
+
+    digits: int = 60_000
+    others: int = 60_000
+    photos: float = 0.27
+    corrupted: float = 0.36
+    low_resolution: float = 0.20
+    strokes: float = 0.11
+    printed: float = 0.06
+    drawn: float = 0.2
+    kinds: tuple[tuple[str, float], ...] = (
+        ("blank", 0.02),
+        ("scribble", 0.17),
+        ("noise", 0.10),
+        ("texture", 0.11),
+        ("letter", 0.33),
+        ("symbol", 0.10),
+        ("two_digits", 0.13),
+        ("part_of_digit", 0.02),
+    )
+    degraded_others: float = 0.25
+    fonts: Part = "train"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind, _ in self.kinds if kind not in KINDS]
+        if unknown:
+            raise DataError(f"{unknown[0]!r} is none of the kinds {', '.join(KINDS)}")
+        if self.digits < 0 or self.others < 0 or not self.digits + self.others:
+            raise DataError(f"{self.digits} digits and {self.others} others can't be made")
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    what: str
+    n: int
+    seed: tuple[int, ...]
+
+
+def synthesise(
+    digits: Digits,
+    config: SynthesisConfig,
+    *,
+    workers: int | None = None,
+    report: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Digits:
+    """Make the pictures and their ink.
+
+    Args:
+        digits: what is photographed, corrupted, cut and put side by side.
+        config: how many of what.
+        workers: processes; None is one a core.
+        report: told how many parts are done, of how many.
+
+    Returns:
+        About ``config.digits + config.others`` inks, in no order; the label is ``NO_DIGIT`` where
+        there is none. Pictures in which no ink was found are left out.
+
+    Raises:
+        DataError: no digits to make them from, no fonts, or so few that none of any kind is made.
+    """
+    if not len(digits):
+        raise DataError("there are no digits to make others from")
+    tasks = _tasks(config)
+    if not tasks:
+        raise DataError(
+            f"{config.digits} digits and {config.others} others are too few to be shared out; ask "
+            "for 100 or more"
+        )
+    arguments = (digits.inks.numpy(), digits.labels.numpy(), config)
+    parts: list[tuple[Inks, Labels]] = []
+    processes = workers or os.cpu_count() or 1
+    if processes == 1:
+        _prepare(*arguments)
+        for task in tasks:
+            parts.append(_make(task))
+            report(len(parts), len(tasks))
+    else:
+        # Spawned: a fork would copy the locks of torch's threads.
+        with ProcessPoolExecutor(
+            processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_prepare,
+            initargs=arguments,
+        ) as pool:
+            for part in pool.map(_make, tasks):
+                parts.append(part)
+                report(len(parts), len(tasks))
+    inks = np.concatenate([part[0] for part in parts])
+    labels = np.concatenate([part[1] for part in parts])
+    order = np.random.default_rng((config.seed, 1)).permutation(len(inks))
+    return Digits(torch.from_numpy(inks[order]), torch.from_numpy(labels[order]))
+
+
+def _tasks(config: SynthesisConfig) -> list[_Task]:
+    wanted: list[tuple[str, float]] = []
+    ways = {
+        "photos": config.photos,
+        "low_resolution": config.low_resolution,
+        "strokes": config.strokes,
+        "printed": config.printed,
+        **{family: config.corrupted / len(FAMILIES) for family in FAMILIES},
+    }
+    wanted += [(name, config.digits * share / sum(ways.values())) for name, share in ways.items()]
+    total = sum(share for _, share in config.kinds)
+    wanted += [(kind, config.others * share / total) for kind, share in config.kinds]
+    tasks = []
+    for number, (what, size) in enumerate(wanted):
+        n = round(size)
+        tasks += [
+            _Task(what, min(PART, n - start), (config.seed, number, start))
+            for start in range(0, n, PART)
+        ]
+    return tasks
+
+
+class _Given:
+    """What the tasks of this process are made from."""
+
+    inks: Inks
+    labels: Labels
+    config: SynthesisConfig
+    sources: Sources
+
+
+def _prepare(inks: Inks, labels: Labels, config: SynthesisConfig) -> None:
+    _Given.inks, _Given.labels, _Given.config = inks, labels, config
+    _Given.sources = Sources(find_fonts(config.fonts), inks)
+
+
+def _make(task: _Task) -> tuple[Inks, Labels]:
+    rng = np.random.default_rng(task.seed)
+    if task.what in KINDS:
+        pictures = make_non_digits(task.what, task.n, rng, _Given.sources)
+        inks, labels = _kept(pictures, np.full(len(pictures), NO_DIGIT))
+        return _degraded(inks, rng), labels
+    if task.what == "strokes":
+        return _kept(*draw_digits(task.n, rng))
+    if task.what == "printed":
+        return _kept(*print_digits(task.n, _Given.sources.fonts, rng))
+    clean, labels = _clean_digits(task.n, rng)
+    if task.what == "photos":
+        return _kept(photograph(clean, rng), labels)
+    if task.what == "low_resolution":
+        return _kept(lower_resolution(clean, rng), labels)
+    return _kept(_corrupted(clean, task.what, rng), labels)
+
+
+def _clean_digits(n: int, rng: Rng) -> tuple[Inks, Labels]:
+    """MNIST's digits and, for a share, the ink of digits drawn with a pen."""
+    chosen = rng.integers(len(_Given.inks), size=n)
+    inks, labels = _Given.inks[chosen], _Given.labels[chosen]
+    drawn = round(_Given.config.drawn * n)
+    if drawn:
+        pictures, labels[:drawn] = draw_digits(drawn, rng)
+        inks[:drawn] = [preprocess(picture) for picture in pictures]
+    return inks, labels
+
+
+def _corrupted(inks: Inks, family: str, rng: Rng) -> Inks:
+    """Each picture in MNIST-C's severity or, as often, in any."""
+    severities = rng.choice(SEVERITIES, size=len(inks))
+    severities[rng.random(len(inks)) < OWN_SEVERITY] = MNIST_C_SEVERITY[family]
+    changed = np.empty_like(inks)
+    for severity in SEVERITIES:
+        at = severities == severity
+        if at.any():
+            changed[at] = corrupt(inks[at], family, severity, rng)
+    return changed
+
+
+def _degraded(inks: Inks, rng: Rng) -> Inks:
+    """A share of the inks, photographed or corrupted and read again; the rest as they are."""
+    result = inks.copy()
+    for at in np.flatnonzero(rng.random(len(inks)) < _Given.config.degraded_others):
+        one = inks[at : at + 1]
+        if rng.random() < 0.5:
+            picture = photograph(one, rng)[0]
+        else:
+            picture = _corrupted(one, FAMILIES[rng.integers(len(FAMILIES))], rng)[0]
+        ink = preprocess(picture)
+        if ink.any():
+            result[at] = ink
+    return result
+
+
+def lower_resolution(inks: Inks, rng: Rng) -> list[npt.NDArray[np.uint8]]:
+    """Digits as small scans have them: 7 to 18 pixels high, in few shades, cut at their edges.
+
+    Args:
+        inks: (N, 28, 28) uint8.
+        rng: the only source of randomness.
+
+    Returns:
+        N pictures (H, W) uint8, as small as that or enlarged by one of the usual filters.
+    """
+    filters = (
+        Image.Resampling.NEAREST,
+        Image.Resampling.BOX,
+        Image.Resampling.BILINEAR,
+        Image.Resampling.BICUBIC,
+        Image.Resampling.LANCZOS,
+    )
+    pictures = []
+    for ink in inks:
+        image = Image.fromarray(ink)
+        box = image.point(lambda value: 255 * (value > 40)).getbbox() or (4, 4, 24, 24)
+        margin = int(rng.integers(0, 4))
+        image = image.crop((box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin))
+        height = int(rng.integers(7, 19))
+        width = max(3, round(height * image.width / image.height))
+        if rng.random() < 0.5:  # scans that fill a square, however narrow the digit is
+            width = round(width + rng.uniform(0.3, 1.0) * (height - width))
+        values = np.asarray(
+            image.resize((width, height), filters[rng.integers(1, 4)]), dtype=np.float32
+        )
+        values = values * np.float32(255 / max(1.0, float(values.max())))
+        shades = int(rng.choice([2, 2, 5, 17, 256]))
+        if shades == 2:
+            values = np.where(values > rng.uniform(70, 150), np.float32(255), np.float32(0))
+        else:
+            values = np.rint(values / 255 * (shades - 1)) * np.float32(255 / (shades - 1))
+        small = Image.fromarray(np.rint(values).astype(np.uint8))
+        if rng.random() < 0.6:
+            factor = rng.uniform(1.5, 10)
+            size = (round(width * factor), round(height * factor))
+            small = small.resize(size, filters[rng.integers(len(filters))])
+        edge = int(rng.integers(0, 3))
+        picture = np.pad(np.asarray(small), edge)
+        pictures.append(255 - picture if rng.random() < 0.3 else picture)
+    return pictures
+
+
+def _kept(
+    pictures: Iterable[npt.NDArray[np.uint8]], labels: Sequence[int] | Labels
+) -> tuple[Inks, Labels]:
+    """The ink of each picture in which there is some."""
+    inks = np.stack([preprocess(picture) for picture in pictures])
+    found = inks.any(axis=(1, 2))
+    return inks[found], np.asarray(labels, dtype=np.int64)[found]

@@ -1,0 +1,1 @@
+"""Probabilities to accept, review or reject."""

@@ -1,0 +1,150 @@
+"""From probabilities and novelty to what a user does with them: accept, review or reject."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from inkdigits.decision.risk import (
+    LEVEL,
+    RISK,
+    RISKS,
+    THRESHOLDS,
+    AcceptThreshold,
+    NoThresholdError,
+    accept_choices,
+    accept_threshold,
+    check_share,
+    clopper_pearson_upper,
+)
+from inkdigits.errors import ConfigError, DataError
+
+__all__ = [
+    "LEVEL",
+    "RISK",
+    "RISKS",
+    "THRESHOLDS",
+    "AcceptThreshold",
+    "Decision",
+    "DecisionPolicy",
+    "NoThresholdError",
+    "Reason",
+    "accept_choices",
+    "accept_threshold",
+    "clopper_pearson_upper",
+]
+
+Decision: TypeAlias = Literal["accept", "review", "reject"]
+Reason: TypeAlias = Literal["blank", "not_a_digit", "several_digits", "unreadable"]
+
+READABLE = 0.5
+"""Below this confidence a reading is more likely wrong than right, and is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionPolicy:
+    """Which readings are accepted and which rejected; travels with the weights in the artifact.
+
+    Attributes:
+        accept_threshold: accept where confidence >= this, 0 to 1; None accepts nothing, because
+            no threshold kept the risk.
+        risk: the share of wrong readings among the accepted that it was chosen for, 0 to 1.
+        level: how sure one was of keeping it, 0 to 1.
+        choices: other risks that may be asked for, rising, with what each costs.
+        novelty_threshold: reject as no digit where novelty > this; None rejects nothing so.
+        rejected_share: the share of digits that may lie above ``novelty_threshold``, 0 to 1.
+        unreadable_below: reject as unreadable where confidence < this, 0 to 1.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    accept_threshold: float | None
+    risk: float
+    level: float
+    choices: tuple[AcceptThreshold, ...] = ()
+    novelty_threshold: float | None = None
+    rejected_share: float = 0.003
+    unreadable_below: float = READABLE
+
+    def __post_init__(self) -> None:
+        thresholds = (self.accept_threshold, *(choice.threshold for choice in self.choices))
+        for threshold in (*thresholds, self.unreadable_below):
+            if threshold is not None and not 0 <= threshold <= 1:
+                raise ConfigError(f"a threshold is {threshold}; the limits are 0 to 1")
+        risks = [choice.risk for choice in self.choices]
+        if risks != sorted(set(risks)):
+            raise ConfigError(f"the risks to choose from must rise strictly; these are {risks}")
+        for risk in (self.risk, *risks):
+            check_share("risk", risk)
+        check_share("level", self.level)
+        check_share("rejected_share", self.rejected_share)
+        if self.novelty_threshold is not None and not math.isfinite(self.novelty_threshold):
+            raise ConfigError(f"novelty_threshold is {self.novelty_threshold}; it must be finite")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DecisionPolicy:
+        """Back from what ``dataclasses.asdict`` made of it.
+
+        Raises:
+            ConfigError: a value outside its range.
+            TypeError: a field is missing, unknown or of another type.
+        """
+        choices = tuple(AcceptThreshold(**choice) for choice in values.get("choices", ()))
+        return cls(**{**values, "choices": choices})
+
+    def choice(self, risk: float) -> AcceptThreshold | None:
+        """What applies at a stated risk: of ``choices`` the loosest that is no looser than it.
+
+        Args:
+            risk: tolerated share of wrong readings among the accepted, between 0 and 1.
+
+        Returns:
+            The choice, whose threshold may be None; None if every choice is looser than the
+            risk. Nothing is accepted in either case.
+
+        Raises:
+            ConfigError: a risk outside (0, 1).
+        """
+        check_share("risk", risk)
+        kept = [choice for choice in self.choices if choice.risk <= risk]
+        return kept[-1] if kept else None
+
+    def decide(
+        self, confidence: float, *, novelty: float | None = None, risk: float | None = None
+    ) -> tuple[Decision, Reason | None]:
+        """What to do with a reading.
+
+        Args:
+            confidence: calibrated, 0 to 1.
+            novelty: how unlike any digit the ink is; None where it isn't known.
+            risk: tolerated share of wrong readings among the accepted; None is the policy's own.
+
+        Returns:
+            ("reject", "not_a_digit") above the novelty's threshold; ("reject", "unreadable")
+            where no digit is likelier than not; ("accept", None) from the threshold for the risk
+            up; otherwise ("review", None). Pictures without ink never come here: the reader
+            rejects them as blank.
+
+        Raises:
+            DataError: a confidence that isn't a number from 0 to 1, or a novelty that is NaN.
+            ConfigError: a risk outside (0, 1).
+        """
+        if not 0 <= confidence <= 1:
+            raise DataError(f"confidence is {confidence}; it must lie between 0 and 1")
+        if novelty is not None and math.isnan(novelty):
+            raise DataError("novelty is not a number")
+        threshold = self.accept_threshold
+        if risk is not None:
+            choice = self.choice(risk)
+            threshold = None if choice is None else choice.threshold
+        limit = self.novelty_threshold
+        if novelty is not None and limit is not None and novelty > limit:
+            return "reject", "not_a_digit"
+        if confidence < self.unreadable_below:
+            return "reject", "unreadable"
+        if threshold is not None and confidence >= threshold:
+            return "accept", None
+        return "review", None

@@ -1,0 +1,55 @@
+"""Two digits side by side: where ink that isn't one digit may be cut into two. NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from inkdigits.ink.normalize import INK_SIZE, Difference, normalise
+
+Ink = npt.NDArray[np.uint8]
+
+# A pair is at least this wide for its height, and is cut within this middle part of its width.
+LEAST_WIDTH = 0.7
+MIDDLE = (0.25, 0.75)
+# The most ink in the column of the cut, as a share of the fullest column's.
+CUT_SHARE = 0.35
+# Either half is at least this high for the height of both.
+LEAST_HEIGHT = 0.6
+# Ink below this shade, of 255, is taken for paper.
+FAINT = 25
+
+
+def halves(ink: Ink) -> Ink | None:
+    """Cut ink where the fewest strokes cross, and bring each half to the size of a digit.
+
+    Args:
+        ink: (28, 28) uint8.
+
+    Returns:
+        (2, 28, 28) uint8, left and right; None where the shape can't be two digits side by side:
+        too narrow, no gap, or halves of very different heights.
+    """
+    inked = ink > FAINT
+    columns, rows = np.flatnonzero(inked.any(axis=0)), np.flatnonzero(inked.any(axis=1))
+    if not len(columns):
+        return None
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    width, height = right - left, int(rows[-1] - rows[0]) + 1
+    if width < LEAST_WIDTH * height:
+        return None
+    profile = ink.sum(axis=0, dtype=np.int64)
+    first, last = left + round(MIDDLE[0] * width), left + round(MIDDLE[1] * width)
+    if last <= first:
+        return None
+    cut = first + int(np.argmin(profile[first:last]))
+    if profile[cut] > CUT_SHARE * profile.max():
+        return None
+    parts = np.zeros((2, INK_SIZE, INK_SIZE), dtype=np.float32)
+    parts[0, :, :cut] = ink[:, :cut]
+    parts[1, :, cut:] = ink[:, cut:]
+    for part in parts:
+        own = np.flatnonzero((part > FAINT).any(axis=1))
+        if not len(own) or own[-1] - own[0] + 1 < LEAST_HEIGHT * height:
+            return None
+    return np.stack([normalise(Difference.of_all(part)) for part in parts])

@@ -1,0 +1,185 @@
+"""Contenders at tasks: timed in turns, tabled, and compared with a baseline. Knows no network."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from inkdigits.evaluation.environment import Hardware
+
+BASELINE = "PyTorch, CPU"
+# A timer's resolution and a scheduler's hiccup are small beside this.
+SAMPLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One contender at one task.
+
+    Attributes:
+        task: what was done once.
+        contender: what did it.
+        seconds_median, seconds_min, seconds_max: for doing it once, over the samples.
+        rate: work done in a second, by the median.
+        unit: of ``rate``.
+    """
+
+    task: str
+    contender: str
+    seconds_median: float
+    seconds_min: float
+    seconds_max: float
+    rate: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkResult:
+    """What ``accelerator.run_benchmark`` measured, and on what.
+
+    Attributes:
+        rows: task by task, the baseline first within each.
+        accelerator: its name; None where only the CPU was measured.
+        threads: of PyTorch and of ONNX Runtime, on the CPU.
+        repeats: samples of each row.
+        hardware: see ``environment.hardware``.
+        versions: see ``environment.versions``.
+        notes: sentences on what was not measured, and why.
+    """
+
+    rows: tuple[Row, ...]
+    accelerator: str | None
+    threads: int
+    repeats: int
+    hardware: Hardware
+    versions: dict[str, str]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it, the speed-ups included."""
+        return {**asdict(self), "speedups": self.speedups()}
+
+    def speedups(self) -> list[dict[str, Any]]:
+        """Every contender against PyTorch on the CPU, as ``plots.speedup_chart`` takes it."""
+        baseline = {row.task: row.seconds_median for row in self.rows if row.contender == BASELINE}
+        return [
+            {
+                "task": row.task,
+                "baseline": BASELINE,
+                "contender": row.contender,
+                "speedup": baseline[row.task] / row.seconds_median,
+            }
+            for row in self.rows
+            if row.contender != BASELINE
+        ]
+
+    def table(self) -> str:
+        """Plain text, with what its columns mean."""
+        speedups = {(s["task"], s["contender"]): s["speedup"] for s in self.speedups()}
+        cells = [("task", "contender", "time", "fastest to slowest", "rate", "speed")]
+        task = None
+        for row in self.rows:
+            scale, unit = _scale(row.seconds_median)
+            speedup = speedups.get((row.task, row.contender))
+            cells.append(
+                (
+                    "" if row.task == task else row.task,
+                    row.contender,
+                    f"{row.seconds_median * scale:.3g} {unit}",
+                    f"{row.seconds_min * scale:.3g} to {row.seconds_max * scale:.3g} {unit}",
+                    f"{_figure(row.rate)} {row.unit}",
+                    "1 x" if speedup is None else f"{speedup:.3g} x",
+                )
+            )
+            task = row.task
+        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+        lines = [
+            # Words to the left, figures to the right.
+            "  ".join(
+                cell.ljust(width) if i < 2 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in cells
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        packages = ", ".join(
+            f"{name} {self.versions[name]}" for name in ("python", "torch", "onnxruntime")
+        )
+        head = [
+            f"CPU: {self.hardware['cpu']}, {self.hardware['cores']} cores; {self.threads} threads",
+            f"Accelerator: {self.accelerator or 'none'}",
+            f"Versions: {packages}",
+        ]
+        foot = [
+            f"time: of doing the task once, the median of {self.repeats} samples of at least "
+            f"{SAMPLE_SECONDS * 1000:g} ms each.",
+            f"speed: times as fast as {BASELINE}; above 1 is faster.",
+            *self.notes,
+        ]
+        return "\n".join([*head, "", *lines, "", *foot])
+
+
+def race(
+    contenders: Mapping[str, Callable[[], object]],
+    repeats: int,
+    synchronize: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds of one call of each contender.
+
+    Each is warmed up, and called as often in a sample as it takes to fill ``SAMPLE_SECONDS``. The
+    samples are taken in turns, so that a drift of the machine hits all contenders.
+
+    Args:
+        contenders: what to call, by name.
+        repeats: samples of each.
+        synchronize: waits until all that the calls began is done.
+
+    Returns:
+        ``repeats`` samples of each contender, in its order.
+    """
+
+    def sample(call: Callable[[], object], calls: int) -> float:
+        synchronize()
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        synchronize()
+        return time.perf_counter() - started
+
+    calls = {}
+    for name, call in contenders.items():
+        sample(call, 1)  # allocates, chooses kernels, starts threads
+        count, seconds = 1, sample(call, 1)
+        while seconds < SAMPLE_SECONDS:
+            # A tenth more than needed; at most tenfold, as a first estimate may be far off.
+            count = math.ceil(count * min(10.0, 1.1 * SAMPLE_SECONDS / max(seconds, 1e-9)))
+            seconds = sample(call, count)
+        calls[name] = count
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, call in contenders.items():
+            samples[name].append(sample(call, calls[name]) / calls[name])
+    return samples
+
+
+def rows_of(task: str, samples: Mapping[str, list[float]], work: float, unit: str) -> list[Row]:
+    """A row for each contender; ``work`` is what one call does, ``unit`` that in a second."""
+    rows = []
+    for name, seconds in samples.items():
+        median = statistics.median(seconds)
+        rows.append(Row(task, name, median, min(seconds), max(seconds), work / median, unit))
+    return rows
+
+
+def _scale(seconds: float) -> tuple[float, str]:
+    if seconds < 1e-3:
+        return 1e6, "µs"
+    return (1e3, "ms") if seconds < 1.0 else (1.0, "s")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,1 @@
+"""Bytes of any picture to 28x28 ink."""

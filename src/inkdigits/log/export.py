@@ -1,0 +1,152 @@
+"""The prediction log as files: CSV and Parquet to look into, IDX to train on.
+
+CSV has a header, RFC 4180's quoting, times in ISO 8601 (UTC), empty fields for None and the ink in
+base64. Parquet has the same columns with types, the ink as 784 bytes. Neither has owners or
+pictures: an export is for study, and says nothing of who drew.
+
+IDX is MNIST's own format (LeCun, Cortes and Burges, "The MNIST database", at the end of its page):
+a ZIP archive of ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, with the records whose
+true digit feedback gave. Those that are no digit have no place in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import shutil
+import struct
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, Final, Literal, TypeAlias
+
+import sqlalchemy as sa
+
+from inkdigits.errors import BackendUnavailableError, QueryError
+from inkdigits.log.queries import WITHOUT_PICTURE, Filters, conditions
+from inkdigits.log.record import Record
+from inkdigits.log.schema import predictions
+
+Format: TypeAlias = Literal["csv", "parquet", "idx"]
+
+BATCH: Final = 1000
+"""How many records are read at a time."""
+
+IDX_IMAGES: Final = "train-images-idx3-ubyte"
+IDX_LABELS: Final = "train-labels-idx1-ubyte"
+
+_PROBABILITIES: Final = tuple(f"probability_{digit}" for digit in range(10))
+_COLUMNS: Final = (
+    *("id", "created_at", "digit", "confidence", *_PROBABILITIES, "decision", "reason", "novelty"),
+    *("model_version", "input_kind", "true_digit", "feedback_at", "feedback_by"),
+    *("ink_sha256", "ink"),
+)
+# What waits in memory before it goes to a temporary file, in bytes.
+_MEMORY: Final = 8 * 2**20
+
+
+def batch_query(filters: Filters, after: tuple[int, str] | None) -> sa.Select[Any]:
+    """Up to BATCH records after a position (created_us, id), oldest first."""
+    key = sa.tuple_(predictions.c.created_us, predictions.c.id)
+    query = sa.select(*WITHOUT_PICTURE).where(*conditions(filters))
+    if after is not None:
+        query = query.where(key > sa.tuple_(*after))
+    return query.order_by(predictions.c.created_us, predictions.c.id).limit(BATCH)
+
+
+def write(form: Format, file: IO[bytes], records: Iterable[Record]) -> int:
+    """Write records to a binary file; returns how many were written.
+
+    Args:
+        form: "csv", "parquet", or "idx" (a ZIP archive; only records with a true digit of 0 to 9).
+        file: open for writing in binary; need not be seekable. It stays open.
+        records: in the order of the file.
+
+    Raises:
+        QueryError: another format.
+        BackendUnavailableError: "parquet" without pyarrow.
+    """
+    if form == "csv":
+        return _write_csv(file, records)
+    if form == "parquet":
+        return _write_parquet(file, records)
+    if form == "idx":
+        return _write_idx(file, records)
+    raise QueryError(f"the format is csv, parquet or idx; not {form!r}")
+
+
+def _values(record: Record) -> dict[str, Any]:
+    values = {name: getattr(record, name) for name in _COLUMNS if name not in _PROBABILITIES}
+    values.update(zip(_PROBABILITIES, record.probabilities, strict=True))
+    values["ink"] = record.ink.tobytes()
+    return values
+
+
+def _write_csv(file: IO[bytes], records: Iterable[Record]) -> int:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    try:
+        writer = csv.DictWriter(text, _COLUMNS)
+        writer.writeheader()
+        count = 0
+        for record in records:
+            values = _values(record)
+            for name in ("created_at", "feedback_at"):
+                values[name] = values[name] and values[name].isoformat()
+            values["ink"] = base64.b64encode(values["ink"]).decode("ascii")
+            writer.writerow(values)
+            count += 1
+    finally:
+        text.detach()  # the file is the caller's to close
+    return count
+
+
+def _write_parquet(file: IO[bytes], records: Iterable[Record]) -> int:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise BackendUnavailableError(
+            "Parquet needs pyarrow, which isn't installed; install inkdigits[export]"
+        ) from error
+    moment = pa.timestamp("us", tz="UTC")
+    types = dict.fromkeys(_COLUMNS, pa.string()) | dict.fromkeys(_PROBABILITIES, pa.float64())
+    types |= {"created_at": moment, "feedback_at": moment, "ink": pa.binary(784)}
+    types |= {"digit": pa.int8(), "true_digit": pa.int8()}
+    types |= {"confidence": pa.float64(), "novelty": pa.float64()}
+    schema = pa.schema([(name, types[name]) for name in _COLUMNS])
+    count = 0
+    with pq.ParquetWriter(file, schema) as writer:
+        for group in _groups(records):
+            rows = [_values(record) for record in group]
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            count += len(rows)
+    return count
+
+
+def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
+    group: list[Record] = []
+    for record in records:
+        group.append(record)
+        if len(group) == BATCH:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _write_idx(file: IO[bytes], records: Iterable[Record]) -> int:
+    labels = bytearray()
+    with tempfile.SpooledTemporaryFile(_MEMORY) as inks:
+        for record in records:
+            if record.true_digit is not None and record.true_digit >= 0:
+                labels.append(record.true_digit)
+                inks.write(record.ink.tobytes())
+        inks.seek(0)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            # The numbers say: unsigned bytes (8) in 3 dimensions, or in 1; then the dimensions.
+            with archive.open(IDX_IMAGES, "w", force_zip64=True) as images:
+                images.write(struct.pack(">HBBIII", 0, 8, 3, len(labels), 28, 28))
+                shutil.copyfileobj(inks, images)
+            archive.writestr(IDX_LABELS, struct.pack(">HBBI", 0, 8, 1, len(labels)) + labels)
+    return len(labels)

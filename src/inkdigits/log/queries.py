@@ -1,0 +1,160 @@
+"""Which records of the prediction log, and one page of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import sqlalchemy as sa
+
+from inkdigits.decision.policy import Decision
+from inkdigits.errors import QueryError, RecordError
+from inkdigits.log.record import (
+    ANYONE,
+    NOT_A_DIGIT,
+    Owner,
+    Record,
+    check_key,
+    from_microseconds,
+    from_row,
+    is_id,
+    to_microseconds,
+)
+from inkdigits.log.schema import predictions
+
+MAX_PAGE: Final = 500
+"""The most records on one page."""
+
+Feedback: TypeAlias = Literal["given", "none", "right", "wrong"]
+
+_c = predictions.c
+WITHOUT_PICTURE = [column for column in _c if column.name != "picture"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which records; all by default. A value that can't be is a QueryError when made.
+
+    Attributes:
+        digit: read as this, 0 to 9; NOT_A_DIGIT for those where nothing was read; None for any.
+        decision: None for any.
+        feedback: "given", "none", "right" (the digit was the true one, or what is no digit was
+            rejected), "wrong"; None for any.
+        since: at or after this aware time.
+        until: before this aware time.
+        owner: of this browser's key, or ANYONE.
+    """
+
+    digit: int | None = None
+    decision: Decision | None = None
+    feedback: Feedback | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    owner: Owner = ANYONE
+
+    def __post_init__(self) -> None:
+        if self.digit is not None and self.digit not in range(NOT_A_DIGIT, 10):
+            raise QueryError(f"the digit is 0 to 9, or {NOT_A_DIGIT} for none; not {self.digit!r}")
+        for name, kinds in (("decision", Decision), ("feedback", Feedback)):
+            value = getattr(self, name)
+            if value is not None and value not in get_args(kinds):
+                raise QueryError(f"the {name} is one of {get_args(kinds)}; not {value!r}")
+        try:
+            for moment in (self.since, self.until):
+                if moment is not None:
+                    to_microseconds(moment)
+            if self.owner is not ANYONE:
+                check_key(self.owner, "the owner")
+        except RecordError as error:
+            raise QueryError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some records, newest first.
+
+    Attributes:
+        records: without their pictures (``picture`` is None); `Store.get` brings one's.
+        older: the cursor of the next page, None on the last.
+        newer: the cursor of the page before, None on the first.
+    """
+
+    records: tuple[Record, ...]
+    older: str | None
+    newer: str | None
+
+
+def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
+    """What a WHERE says for the filters; each kind can use an index of its own."""
+    found: list[sa.ColumnElement[bool]] = []
+    if filters.digit is not None:
+        read = _c.digit.is_(None) if filters.digit == NOT_A_DIGIT else _c.digit == filters.digit
+        found.append(read)
+    if filters.decision is not None:
+        found.append(_c.decision == filters.decision)
+    if filters.since is not None:
+        found.append(_c.created_us >= to_microseconds(filters.since))
+    if filters.until is not None:
+        found.append(_c.created_us < to_microseconds(filters.until))
+    if filters.owner is not ANYONE:
+        found.append(_c.owner == filters.owner)
+    if filters.feedback == "none":
+        found.append(_c.true_digit.is_(None))
+    elif filters.feedback is not None:
+        # Said apart from the rest, for the partial index to be recognised.
+        found.append(_c.true_digit.is_not(None))
+    if filters.feedback in {"right", "wrong"}:
+        is_right = sa.case(
+            (_c.true_digit == NOT_A_DIGIT, _c.decision == "reject"),
+            else_=sa.and_(_c.digit.is_not(None), _c.digit == _c.true_digit),
+        )
+        found.append(is_right if filters.feedback == "right" else sa.not_(is_right))
+    return found
+
+
+def page_query(filters: Filters, cursor: str | None, limit: int) -> sa.Select[Any]:
+    """One more than ``limit`` records from the cursor on, in the cursor's direction."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise QueryError(f"a page has 1 to {MAX_PAGE} records; not {limit!r}")
+    query = sa.select(*WITHOUT_PICTURE).where(*conditions(filters)).limit(limit + 1)
+    if cursor is None:
+        return query.order_by(_c.created_us.desc(), _c.id.desc())
+    is_newer, position = _read_cursor(cursor)
+    key, at = sa.tuple_(_c.created_us, _c.id), sa.tuple_(*position)
+    if is_newer:
+        return query.where(key > at).order_by(_c.created_us, _c.id)
+    return query.where(key < at).order_by(_c.created_us.desc(), _c.id.desc())
+
+
+def page_of(rows: Sequence[sa.RowMapping], cursor: str | None, limit: int) -> Page:
+    """The page of the rows that `page_query` found."""
+    is_newer = cursor is not None and _read_cursor(cursor)[0]
+    more = len(rows) > limit
+    records = [from_row(dict(row)) for row in rows[:limit]]
+    if is_newer:
+        records.reverse()
+    has_older = bool(records) if is_newer else more
+    has_newer = more if is_newer else bool(records) and cursor is not None
+    return Page(
+        records=tuple(records),
+        older=_cursor("o", records[-1]) if has_older else None,
+        newer=_cursor("n", records[0]) if has_newer else None,
+    )
+
+
+def _cursor(direction: str, record: Record) -> str:
+    return f"{direction}.{to_microseconds(record.created_at)}.{record.id}"
+
+
+def _read_cursor(cursor: str) -> tuple[bool, tuple[int, str]]:
+    direction, _, rest = cursor.partition(".")
+    microseconds, _, identifier = rest.partition(".")
+    try:
+        position = to_microseconds(from_microseconds(int(microseconds)))
+    except (ValueError, OverflowError) as error:
+        raise QueryError("the cursor is not one that a page gave") from error
+    if direction not in {"o", "n"} or not is_id(identifier):
+        raise QueryError("the cursor is not one that a page gave")
+    return direction == "n", (position, identifier)

@@ -1,0 +1,274 @@
+"""One row of the prediction log: what was read, when, of what, and what it really was."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import uuid
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from inkdigits.decision.policy import Decision, Reason
+from inkdigits.errors import RecordError
+from inkdigits.log.ids import new_id
+from inkdigits.reader import Prediction
+
+InputKind: TypeAlias = Literal["drawn", "uploaded", "api"]
+
+NOT_A_DIGIT: Final = -1
+"""The true digit of a picture that shows none: a scribble, a letter, nothing."""
+
+MAX_PICTURE_BYTES: Final = 16 * 2**20
+"""The largest source picture a record keeps, in bytes."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# What may name an owner or a giver of feedback: no control characters, no quoting, and nothing
+# that a spreadsheet would take for a formula.
+_KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
+
+
+class Anyone(Enum):
+    """The type of ANYONE."""
+
+    ANYONE = "anyone"
+
+
+ANYONE: Final = Anyone.ANYONE
+"""Stands for every owner, so that a missing key (None) never does."""
+
+Owner: TypeAlias = str | Literal[Anyone.ANYONE]
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Microseconds since 1970 UTC of an aware time, exactly; a naive one is a RecordError."""
+    if moment.tzinfo is None:
+        raise RecordError(f"the time {moment.isoformat()} has no time zone; use an aware one")
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """The aware UTC time of microseconds since 1970."""
+    return _EPOCH + microseconds * _MICROSECOND
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a UUID in its canonical form, as every record's id is."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except (ValueError, AttributeError, TypeError):
+        return False
+
+
+def check_true_digit(true_digit: int) -> int:
+    """Return a label that feedback may give: 0 to 9 or NOT_A_DIGIT; else a RecordError."""
+    if isinstance(true_digit, bool) or true_digit not in range(NOT_A_DIGIT, 10):
+        raise RecordError(
+            f"the true digit is 0 to 9, or {NOT_A_DIGIT} for no digit; not {true_digit!r}"
+        )
+    return int(true_digit)
+
+
+def check_key(key: str, what: str) -> str:
+    """Return a key that names an owner or a giver of feedback; else a RecordError."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise RecordError(f"{what} is 1 to 128 letters, digits or _.:@-; not {key!r}")
+    return key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One prediction, as the log keeps it. Checked when made: RecordError names what is wrong.
+
+    Two records are equal when all but the array of the ink are, the ink's digest included.
+
+    Attributes:
+        id: canonical UUID, version 7 when made by `new_id`.
+        created_at: aware, kept as UTC to the microsecond.
+        digit: 0 to 9, or None when there was no ink to read.
+        confidence: calibrated probability of ``digit``, 0 to 1.
+        probabilities: calibrated probabilities of the digits 0 to 9, each 0 to 1.
+        decision: "accept", "review" or "reject".
+        reason: why it was rejected; None unless ``decision`` is "reject".
+        novelty: the refusal score, higher is stranger; None where not computed.
+        model_version: which artifact answered, 1 to 200 characters.
+        input_kind: "drawn", "uploaded" or "api".
+        owner: opaque key of the browser that it belongs to, at most 128 of A-Z a-z 0-9 _.:@-;
+            None when it belongs to none. Not a credential: keep the cookie's secret out of it.
+        ink: (28, 28) uint8, read-only: 0 is paper, 255 is ink.
+        picture: the source picture as sent, at most MAX_PICTURE_BYTES; None where not kept.
+        true_digit: what feedback says it is: 0 to 9, NOT_A_DIGIT, or None without feedback.
+        feedback_at: when the feedback was given, aware; None without feedback.
+        feedback_by: what gave it, a key as ``owner``; None without feedback.
+        ink_sha256: hexadecimal SHA-256 of the ink's 784 bytes in row order.
+    """
+
+    id: str
+    created_at: datetime
+    digit: int | None
+    confidence: float
+    probabilities: tuple[float, ...]
+    decision: Decision
+    reason: Reason | None
+    novelty: float | None
+    model_version: str
+    input_kind: InputKind
+    owner: str | None
+    ink: npt.NDArray[np.uint8] = dataclasses.field(compare=False, repr=False)
+    picture: bytes | None = dataclasses.field(default=None, repr=False)
+    true_digit: int | None = None
+    feedback_at: datetime | None = None
+    feedback_by: str | None = None
+    ink_sha256: str = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        ink = np.array(self.ink, order="C")
+        if ink.shape != (28, 28) or ink.dtype != np.uint8:
+            raise RecordError(f"the ink is (28, 28) uint8; not {ink.shape} {ink.dtype}")
+        ink.flags.writeable = False
+        created_at = from_microseconds(to_microseconds(self.created_at))
+        feedback_at = self.feedback_at and from_microseconds(to_microseconds(self.feedback_at))
+        object.__setattr__(self, "ink", ink)
+        object.__setattr__(self, "ink_sha256", hashlib.sha256(ink.tobytes()).hexdigest())
+        object.__setattr__(self, "created_at", created_at)
+        object.__setattr__(self, "feedback_at", feedback_at)
+        object.__setattr__(self, "probabilities", tuple(float(p) for p in self.probabilities))
+        object.__setattr__(self, "confidence", float(self.confidence))
+        object.__setattr__(self, "novelty", None if self.novelty is None else float(self.novelty))
+        object.__setattr__(self, "digit", None if self.digit is None else int(self.digit))
+        self._check()
+
+    def _check(self) -> None:
+        if not is_id(self.id):
+            raise RecordError(f"the id is a UUID in its canonical form; not {self.id!r}")
+        if self.digit is not None and self.digit not in range(10):
+            raise RecordError(f"the digit is 0 to 9 or None; not {self.digit!r}")
+        if len(self.probabilities) != 10 or not all(0 <= p <= 1 for p in self.probabilities):
+            raise RecordError("the probabilities are 10 numbers of 0 to 1")
+        if not 0 <= self.confidence <= 1:
+            raise RecordError(f"the confidence is 0 to 1; not {self.confidence!r}")
+        if self.novelty is not None and not math.isfinite(self.novelty):
+            raise RecordError(f"the novelty is finite or None; not {self.novelty!r}")
+        for name, kinds in (("decision", Decision), ("input_kind", InputKind), ("reason", Reason)):
+            value = getattr(self, name)
+            if value not in get_args(kinds) and not (name == "reason" and value is None):
+                raise RecordError(f"the {name} is one of {get_args(kinds)}; not {value!r}")
+        if not 1 <= len(self.model_version) <= 200 or not self.model_version.isprintable():
+            raise RecordError("the model version is 1 to 200 printable characters")
+        if self.owner is not None:
+            check_key(self.owner, "the owner")
+        if self.picture is not None and len(self.picture) > MAX_PICTURE_BYTES:
+            raise RecordError(
+                f"the picture has {len(self.picture):,} bytes, over {MAX_PICTURE_BYTES:,}"
+            )
+        given = (self.true_digit is None, self.feedback_at is None, self.feedback_by is None)
+        if len(set(given)) != 1:
+            raise RecordError("feedback has a true digit, a time and a giver, or none of them")
+        if self.true_digit is not None:
+            check_true_digit(self.true_digit)
+        if self.feedback_by is not None:
+            check_key(self.feedback_by, "the giver of the feedback")
+
+    @classmethod
+    def of(
+        cls,
+        prediction: Prediction,
+        *,
+        input_kind: InputKind,
+        owner: str | None = None,
+        picture: bytes | None = None,
+        record_id: str | None = None,
+        created_at: datetime | None = None,
+    ) -> Record:
+        """The record of a prediction; its id is new, and its time now, where not given."""
+        return cls(
+            id=new_id() if record_id is None else record_id,
+            created_at=datetime.now(UTC) if created_at is None else created_at,
+            digit=prediction.digit,
+            confidence=_clip(prediction.confidence),
+            probabilities=tuple(_clip(p) for p in prediction.probabilities),
+            decision=prediction.decision,
+            reason=prediction.reason,
+            novelty=prediction.novelty,
+            model_version=prediction.model_version,
+            input_kind=input_kind,
+            owner=owner,
+            ink=prediction.ink,
+            picture=picture,
+        )
+
+    @property
+    def was_right(self) -> bool | None:
+        """Whether the answer was right by the feedback; None without feedback.
+
+        Right means that the digit is the true one, or that what is not a digit was rejected.
+        """
+        if self.true_digit is None:
+            return None
+        if self.true_digit == NOT_A_DIGIT:
+            return self.decision == "reject"
+        return self.digit == self.true_digit
+
+
+def _clip(probability: float) -> float:
+    # A softmax in float32 may exceed 1 by its rounding, which is no reason to lose a record.
+    return min(1.0, probability) if probability < 1 + 1e-5 else probability
+
+
+_SAME_IN_ROW = (
+    *("id", "digit", "confidence", "decision", "reason", "novelty", "model_version"),
+    *("input_kind", "owner", "ink_sha256", "true_digit", "feedback_by", "picture"),
+)
+
+
+def to_row(record: Record) -> dict[str, Any]:
+    """The record as the table's columns: times in microseconds since 1970, the ink as bytes."""
+    row = {name: getattr(record, name) for name in _SAME_IN_ROW}
+    row["created_us"] = to_microseconds(record.created_at)
+    row["feedback_us"] = record.feedback_at and to_microseconds(record.feedback_at)
+    row["probabilities"] = list(record.probabilities)
+    row["ink"] = record.ink.tobytes()
+    return row
+
+
+def from_row(row: Mapping[str, Any]) -> Record:
+    """The record of a row; its picture is None where the row was read without that column."""
+    values: dict[str, Any] = {n: row.get(n) for n in _SAME_IN_ROW if n != "ink_sha256"}
+    feedback_us = row["feedback_us"]
+    return Record(
+        **values,
+        created_at=from_microseconds(row["created_us"]),
+        feedback_at=None if feedback_us is None else from_microseconds(feedback_us),
+        probabilities=tuple(row["probabilities"]),
+        ink=np.frombuffer(row["ink"], np.uint8).reshape(28, 28),
+    )
+
+
+def to_bytes(record: Record) -> bytes:
+    """The record as compressed JSON: what the spool keeps; some 500 bytes without a picture."""
+    row = to_row(record)
+    for name in ("ink", "picture"):
+        row[name] = row[name] and base64.b64encode(row[name]).decode("ascii")
+    return zlib.compress(json.dumps(row, separators=(",", ":")).encode(), 1)
+
+
+def from_bytes(data: bytes) -> Record:
+    """The record that `to_bytes` wrote; anything else is a RecordError."""
+    try:
+        row = json.loads(zlib.decompress(data))
+        for name in ("ink", "picture"):
+            row[name] = row[name] and base64.b64decode(row[name], validate=True)
+        return from_row(row)
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"these {len(data)} bytes are not a record: {error}") from error

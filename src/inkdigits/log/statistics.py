@@ -1,0 +1,256 @@
+"""The dashboard's figures: predictions over time, and how right they were where somebody said so.
+
+The database counts; what is here makes figures of the counts, so that their cost hardly grows with
+the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import sqlalchemy as sa
+
+from inkdigits.decision.policy import Decision
+from inkdigits.errors import QueryError
+from inkdigits.evaluation.metrics import wilson_interval
+from inkdigits.log.queries import Filters, conditions
+from inkdigits.log.record import ANYONE, NOT_A_DIGIT, from_microseconds
+from inkdigits.log.schema import predictions
+
+MAX_BUCKETS: Final = 10_000
+"""The most hours or days in one statistic."""
+
+CALIBRATION_BINS: Final = 10
+
+Bucket: TypeAlias = Literal["hour", "day"]
+_BUCKET_US: Final[dict[Bucket, int]] = {"hour": 3_600_000_000, "day": 86_400_000_000}
+_KINDS: Final[tuple[Decision, ...]] = get_args(Decision)
+
+_c = predictions.c
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """``count`` of ``total``, with Wilson's 95 % interval; the rest is None when total is 0."""
+
+    count: int
+    total: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, count: int, total: int) -> Proportion:
+        """The proportion of ``count`` in ``total``, 0 <= count <= total."""
+        if total == 0:
+            return cls(0, 0, None, None, None)
+        return cls(count, total, count / total, *wilson_interval(count, total))
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """How many predictions were made from ``start`` (UTC) on, for one hour or one day."""
+
+    start: datetime
+    accept: int
+    review: int
+    reject: int
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """The corrected predictions with a confidence in [low, high); the last includes 1.
+
+    ``confidence`` is their mean confidence, None where there are none.
+    """
+
+    low: float
+    high: float
+    confidence: float | None
+    accuracy: Proportion
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The figures of the dashboard.
+
+    "Corrected" are those with feedback, whether it said right or wrong. Feedback is given by who
+    cares to give it, so these are figures of a sample that chose itself.
+
+    Attributes:
+        total: how many predictions.
+        decisions: how many accepted, reviewed, rejected.
+        over_time: one for each hour or day from the first to the last, the empty ones too.
+        corrected: how many have feedback.
+        accuracy: of the corrected ones that are digits and were read as some digit.
+        accuracy_by_decision: the same, apart for each decision.
+        calibration: of the same, CALIBRATION_BINS bins of equal width.
+        calibration_error: the expected calibration error over these bins (Naeini et al., AAAI
+            2015), 0 to 1; None without corrected ones.
+        confusion: 10 rows (true digit) of 10 counts (digit read), of the same.
+        refused: of the corrected ones that are no digit, how many were rejected.
+        missed: how many corrected ones are digits where nothing was read.
+    """
+
+    total: int
+    decisions: dict[Decision, int]
+    over_time: tuple[Interval, ...]
+    corrected: int
+    accuracy: Proportion
+    accuracy_by_decision: dict[Decision, Proportion]
+    calibration: tuple[CalibrationBin, ...]
+    calibration_error: float | None
+    confusion: tuple[tuple[int, ...], ...]
+    refused: Proportion
+    missed: int
+
+
+def statistics(connection: sa.Connection, filters: Filters, bucket: Bucket) -> Statistics:
+    """Ask for the figures; a bucket that can't be, or too many of them, are a QueryError."""
+    if bucket not in _BUCKET_US:
+        raise QueryError(f"the bucket is one of {tuple(_BUCKET_US)}; not {bucket!r}")
+    first_us, last_us = connection.execute(span_query(filters)).one()
+    numbers = _numbers(first_us, last_us, bucket)
+    over_time: Sequence[sa.RowMapping] = ()
+    if numbers:
+        over_time = connection.execute(over_time_query(filters, bucket, numbers)).mappings().all()
+    corrected = connection.execute(corrected_query(filters)).mappings().all()
+    return _statistics_of(_intervals(over_time, numbers, bucket), corrected)
+
+
+def span_query(filters: Filters) -> sa.Select[Any]:
+    """The first and the last time, each from an end of an index."""
+
+    def end(order: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+        query = sa.select(_c.created_us).where(*conditions(filters))
+        return query.order_by(order).limit(1).scalar_subquery()
+
+    return sa.select(end(_c.created_us.asc()), end(_c.created_us.desc()))
+
+
+def over_time_query(filters: Filters, bucket: Bucket, numbers: range) -> sa.Select[Any]:
+    """How many of each decision (``n``) in each bucket of time (its ``number`` since 1970)."""
+    size = sa.literal_column(str(_BUCKET_US[bucket]), sa.BigInteger)
+    if filters.owner is not ANYONE:
+        # One browser's are few: they are found by its index, and sorted into groups.
+        number = (_c.created_us // size).label("number")
+        grouped = sa.select(number, _c.decision, sa.func.count().label("n"))
+        found = grouped.where(*conditions(filters))
+        return found.group_by(sa.literal_column("number"), _c.decision)
+    # All together are many: counting each group along an index is several times as fast as
+    # sorting them into groups (13 ms against 64 ms for 100,000 in SQLite 3.40).
+    buckets = sa.select(sa.literal(numbers[0], sa.BigInteger).label("number")).cte(recursive=True)
+    following = (buckets.c.number + 1).label("number")
+    buckets = buckets.union_all(sa.select(following).where(buckets.c.number < numbers[-1]))
+    kinds = sa.union_all(*(sa.select(sa.literal(k).label("decision")) for k in _KINDS)).subquery()
+    count = sa.select(sa.func.count()).where(
+        _c.decision == kinds.c.decision,
+        _c.created_us >= buckets.c.number * size,
+        _c.created_us < (buckets.c.number + 1) * size,
+        *conditions(filters),
+    )
+    n = count.correlate(buckets, kinds).scalar_subquery().label("n")
+    return sa.select(buckets.c.number, kinds.c.decision, n).join_from(
+        buckets, kinds, sa.literal(value=True)
+    )
+
+
+def corrected_query(filters: Filters) -> sa.Select[Any]:
+    """The corrected ones, counted by true digit, digit, decision and confidence bin."""
+    edges = ((_c.confidence < (k + 1) / CALIBRATION_BINS, k) for k in range(CALIBRATION_BINS - 1))
+    confidence_bin = sa.case(*edges, else_=CALIBRATION_BINS - 1).label("bin")
+    keys = (_c.true_digit, _c.digit, _c.decision)
+    return (
+        sa.select(
+            *keys,
+            confidence_bin,
+            sa.func.count().label("n"),
+            sa.func.sum(_c.confidence).label("confidence"),
+        )
+        .where(_c.true_digit.is_not(None), *conditions(filters))
+        .group_by(*keys, sa.literal_column("bin"))
+    )
+
+
+def _statistics_of(
+    over_time: tuple[Interval, ...], corrected: Sequence[sa.RowMapping]
+) -> Statistics:
+    digits = [row for row in corrected if row["true_digit"] >= 0 and row["digit"] is not None]
+    no_digits = [row for row in corrected if row["true_digit"] == NOT_A_DIGIT]
+    confusion = [[0] * 10 for _ in range(10)]
+    for row in digits:
+        confusion[row["true_digit"]][row["digit"]] += row["n"]
+    bins = [
+        _calibration_bin(k, [row for row in digits if row["bin"] == k])
+        for k in range(CALIBRATION_BINS)
+    ]
+    accuracy = _accuracy(digits)
+    decisions: dict[Decision, int] = {
+        kind: sum(getattr(interval, kind) for interval in over_time) for kind in _KINDS
+    }
+    gaps = (
+        b.accuracy.total * abs(b.accuracy.value - b.confidence)
+        for b in bins
+        if b.accuracy.value is not None and b.confidence is not None
+    )
+    return Statistics(
+        total=sum(decisions.values()),
+        decisions=decisions,
+        over_time=over_time,
+        corrected=sum(row["n"] for row in corrected),
+        accuracy=accuracy,
+        accuracy_by_decision={
+            kind: _accuracy([row for row in digits if row["decision"] == kind]) for kind in _KINDS
+        },
+        calibration=tuple(bins),
+        calibration_error=sum(gaps) / accuracy.total if accuracy.total else None,
+        confusion=tuple(tuple(row) for row in confusion),
+        refused=Proportion.of(
+            sum(row["n"] for row in no_digits if row["decision"] == "reject"),
+            sum(row["n"] for row in no_digits),
+        ),
+        missed=sum(r["n"] for r in corrected if r["true_digit"] >= 0 and r["digit"] is None),
+    )
+
+
+def _accuracy(rows: Sequence[sa.RowMapping]) -> Proportion:
+    right = sum(row["n"] for row in rows if row["true_digit"] == row["digit"])
+    return Proportion.of(right, sum(row["n"] for row in rows))
+
+
+def _calibration_bin(k: int, rows: Sequence[sa.RowMapping]) -> CalibrationBin:
+    accuracy = _accuracy(rows)
+    mean = sum(r["confidence"] for r in rows) / accuracy.total if accuracy.total else None
+    return CalibrationBin(k / CALIBRATION_BINS, (k + 1) / CALIBRATION_BINS, mean, accuracy)
+
+
+def _numbers(first_us: int | None, last_us: int | None, bucket: Bucket) -> range:
+    if first_us is None or last_us is None:
+        return range(0)
+    first, last = first_us // _BUCKET_US[bucket], last_us // _BUCKET_US[bucket]
+    if last - first >= MAX_BUCKETS:
+        raise QueryError(
+            f"{last - first + 1:,} {bucket}s are over {MAX_BUCKETS:,}; "
+            "ask for a shorter time or larger buckets"
+        )
+    return range(first, last + 1)
+
+
+def _intervals(
+    rows: Sequence[sa.RowMapping], numbers: range, bucket: Bucket
+) -> tuple[Interval, ...]:
+    counts: dict[tuple[int, str], int] = {(r["number"], r["decision"]): r["n"] for r in rows}
+    step = timedelta(microseconds=_BUCKET_US[bucket])
+    epoch = from_microseconds(0)
+    return tuple(
+        Interval(
+            start=epoch + number * step,
+            accept=counts.get((number, "accept"), 0),
+            review=counts.get((number, "review"), 0),
+            reject=counts.get((number, "reject"), 0),
+        )
+        for number in numbers
+    )

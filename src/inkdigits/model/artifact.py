@@ -1,0 +1,183 @@
+"""The artifact: weights, preprocessing, temperature, policy, novelty and provenance in one file.
+
+It is an ONNX model with all of that as metadata, closed by a seal: its last bytes are one more
+metadata entry, the SHA-256 of every byte before them. Protocol Buffers read a repeated field in
+any number of pieces, so the sealed file is still plain ONNX, and checking it needs no ONNX
+library. They load together or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from inkdigits.decision.ood import Method
+from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.errors import (
+    ArtifactCorruptError,
+    ArtifactNotFoundError,
+    ArtifactVersionError,
+    ConfigError,
+)
+from inkdigits.ink.normalize import MEAN, PREPROCESSING_VERSION, STD
+from inkdigits.model.tta import MARGIN
+
+ARTIFACT_VERSION = 3
+ARTIFACT_NAME = "mnist_classifier.onnx"
+NOVELTY_PROPERTY = "novelty_parameters"
+"""The metadata entry beside those of ArtifactMetadata, with what novelty was fitted to."""
+# Tag of ModelProto.metadata_props (field 14) and the length of the entry {"sha256": 64 digits}.
+_SEAL_HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"
+_SEAL_LENGTH = len(_SEAL_HEAD) + 64
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactMetadata:
+    """What an artifact says of itself, and what it takes to use it.
+
+    Attributes:
+        model_version: changes whenever answers may.
+        architecture: the class that its weights belong to.
+        temperature: divides the logits; above 0.
+        policy: which readings are accepted and which rejected.
+        novelty_method: how novelty is scored; what it was fitted to is beside this metadata.
+        second_look_margin: difference between the two highest logits below which ink is looked
+            at again; 0 never does. The temperature and the policy were fitted with it.
+        preprocessing_version: of preprocessing.py; another one is refused.
+        mean, std: of standardising; another pair is refused.
+        labels: what index i of the logits means.
+        provenance: how it was made: data, seed, versions, metrics. For reading, not for use.
+    """
+
+    model_version: str
+    architecture: str
+    temperature: float
+    policy: DecisionPolicy
+    novelty_method: Method = "energy"
+    second_look_margin: float = MARGIN
+    preprocessing_version: int = PREPROCESSING_VERSION
+    mean: float = MEAN
+    std: float = STD
+    labels: tuple[int, ...] = tuple(range(10))
+    artifact_version: int = ARTIFACT_VERSION
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_properties(self) -> dict[str, str]:
+        """As ONNX metadata: one JSON value a field."""
+        return {name: json.dumps(value, sort_keys=True) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, str]) -> ArtifactMetadata:
+        """Read back and checked.
+
+        Raises:
+            ArtifactVersionError: made for another version of the artifact or preprocessing.
+            ArtifactCorruptError: a field is missing or can't be.
+        """
+        # An artifact of another version has other fields; its version says more than their names.
+        found = properties.get("artifact_version")
+        if found is not None and found != str(ARTIFACT_VERSION):
+            raise ArtifactVersionError(
+                f"the artifact is of version {found}; this Inkdigits reads version "
+                f"{ARTIFACT_VERSION}. Calibrate and export its run again, or train it again."
+            )
+        missing = [f.name for f in fields(cls) if f.name not in properties]
+        if missing:
+            raise ArtifactCorruptError(f"the artifact's metadata lacks {', '.join(missing)}")
+        try:
+            values = {f.name: json.loads(properties[f.name]) for f in fields(cls)}
+            values["policy"] = DecisionPolicy.from_dict(values["policy"])
+            values["labels"] = tuple(values["labels"])
+            metadata = cls(**values)
+        except (json.JSONDecodeError, TypeError, AttributeError, ConfigError) as error:
+            raise ArtifactCorruptError(f"the artifact's metadata can't be used: {error}") from error
+        metadata._check()
+        return metadata
+
+    def _check(self) -> None:
+        made_for = (self.preprocessing_version, self.mean, self.std)
+        here = (PREPROCESSING_VERSION, MEAN, STD)
+        if made_for != here:
+            raise ArtifactVersionError(
+                "the artifact was made for preprocessing version {} (mean {}, std {}); this "
+                "Inkdigits has version {} (mean {}, std {}). Export or train it again.".format(
+                    *made_for, *here
+                )
+            )
+        if self.labels != tuple(range(10)):
+            raise ArtifactCorruptError(f"the artifact's labels are {self.labels}, not 0 to 9")
+        if not (isinstance(self.temperature, float) and 0 < self.temperature < float("inf")):
+            raise ArtifactCorruptError(
+                f"the artifact's temperature is {self.temperature}; it must be above 0"
+            )
+        margin = self.second_look_margin
+        if not (isinstance(margin, float) and 0 <= margin < float("inf")):
+            raise ArtifactCorruptError(
+                f"the artifact's margin of a second look is {margin}; it must be 0 or more"
+            )
+
+
+def shipped_artifact() -> Path:
+    """Path of the artifact that comes with the package."""
+    return Path(str(files("inkdigits") / "weights" / ARTIFACT_NAME))
+
+
+def shipped_version() -> str:
+    """Model version of the artifact that comes with the package, from the run.json beside it."""
+    run = json.loads(shipped_artifact().with_name("run.json").read_text(encoding="utf-8"))
+    return str(run["model_version"])
+
+
+def seal(model: bytes) -> bytes:
+    """An ONNX model with its SHA-256 appended as a metadata entry."""
+    return model + _SEAL_HEAD + hashlib.sha256(model).hexdigest().encode()
+
+
+def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
+    """The sealed ONNX model, whose every byte has been checked.
+
+    Args:
+        path: the file; None is the artifact that comes with the package.
+
+    Raises:
+        ArtifactNotFoundError: there is no such file.
+        ArtifactCorruptError: it is truncated, altered or no artifact.
+    """
+    source = shipped_artifact() if path is None else Path(path)
+    try:
+        content = source.read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactNotFoundError(f"there is no artifact at {source}") from error
+    except OSError as error:
+        raise ArtifactCorruptError(
+            f"the artifact {source} can't be read: {error.strerror}"
+        ) from error
+    model, found = content[:-_SEAL_LENGTH], content[-_SEAL_LENGTH:]
+    if not found.startswith(_SEAL_HEAD) or not model:
+        raise ArtifactCorruptError(
+            f"{source} ({len(content):,} bytes) is truncated or not an Inkdigits artifact: "
+            "it doesn't end in a seal"
+        )
+    if seal(model) != content:
+        raise ArtifactCorruptError(
+            f"{source} was altered: its SHA-256 is {hashlib.sha256(model).hexdigest()}, "
+            f"its seal says {found[len(_SEAL_HEAD) :].decode('ascii', 'replace')}"
+        )
+    return content
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, then rename: readers see all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,69 @@
+"""Where training runs, and how that machine is used well. Needs torch."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Literal, TypeAlias
+
+import torch
+
+from inkdigits.errors import BackendUnavailableError
+from inkdigits.model.networks import MNISTClassifier
+
+DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def resolve_device(name: DeviceName = "auto") -> torch.device:
+    """The device to train on; "auto" is the first present of cuda, mps, cpu.
+
+    Raises:
+        BackendUnavailableError: the device that was asked for isn't here.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(device for device, present in available.items() if present))
+    if name not in available:
+        raise BackendUnavailableError(f"device {name!r} is none of auto, {', '.join(available)}")
+    if not available[name]:
+        here = ", ".join(device for device, present in available.items() if present)
+        raise BackendUnavailableError(f"device {name!r} isn't on this machine; it has {here}")
+    return torch.device(name)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type to multiply in, or None for float32.
+
+    bfloat16 needs no loss scaling. Among CPUs that have instructions for it, some are more than
+    twice as fast with it and some are slower (docs/experiments.md), so it is tried.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    if device.type == "cpu" and _faster_in_bfloat16():
+        return torch.bfloat16
+    return None
+
+
+@cache
+def _faster_in_bfloat16() -> bool:
+    """Whether this CPU trains at least 1.2 times as fast in bfloat16; takes about a second."""
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return False
+    with torch.random.fork_rng(devices=[]):
+        model = MNISTClassifier().to(memory_format=torch.channels_last)
+        batch = torch.zeros(128, 1, 28, 28).contiguous(memory_format=torch.channels_last)
+
+        def seconds(*, reduced: bool) -> float:
+            started = time.perf_counter()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
+                output = model(batch)
+            torch.autograd.backward(output.float().sum())
+            return time.perf_counter() - started
+
+        # The first of each makes the kernels.
+        times = [(seconds(reduced=False), seconds(reduced=True)) for _ in range(5)][1:]
+    return min(t[0] for t in times) >= 1.2 * min(t[1] for t in times)

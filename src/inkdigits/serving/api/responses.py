@@ -1,0 +1,128 @@
+"""From a prediction to the answer that a client gets and the record that the log keeps."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from flask import g
+from PIL import Image
+
+from inkdigits.errors import StoreError
+from inkdigits.explain import Explanation
+from inkdigits.log.record import InputKind, Record
+from inkdigits.reader import Prediction
+from inkdigits.serving.monitoring.logging import fields
+
+if TYPE_CHECKING:
+    # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
+    from inkdigits.log.outbox import Outcome
+    from inkdigits.log.store import Store
+
+Kept: TypeAlias = "Outcome | Literal['lost']"
+
+logger = logging.getLogger(__name__)
+
+
+def ink_url(ink: npt.NDArray[np.uint8]) -> str:
+    """Encode ink as a picture in a data URL.
+
+    Args:
+        ink: (28, 28) uint8, 0 is paper and 255 is ink.
+
+    Returns:
+        ``data:image/png;base64,…`` of a grey PNG with the same values.
+    """
+    return "data:image/png;base64," + _base64_png(ink)
+
+
+def _base64_png(ink: npt.NDArray[np.uint8]) -> str:
+    encoded = io.BytesIO()
+    Image.fromarray(ink).save(encoded, "PNG")
+    return base64.b64encode(encoded.getvalue()).decode("ascii")
+
+
+def elapsed_ms() -> float:
+    """Milliseconds since the request began, to the microsecond."""
+    began: float = g.began
+    return round((time.perf_counter() - began) * 1000, 3)
+
+
+def prediction_body(
+    prediction: Prediction, prediction_id: str, *, with_ink: bool
+) -> dict[str, Any]:
+    """The JSON of an answer, as ``docs/api.md`` has it.
+
+    Args:
+        prediction: what was read.
+        prediction_id: under which the log keeps it, if it does.
+        with_ink: whether to add the 28x28 picture that the model saw.
+    """
+    body = {
+        "prediction": prediction.digit,
+        "confidence": prediction.confidence,
+        "probabilities": list(prediction.probabilities),
+        "decision": prediction.decision,
+        "reason": prediction.reason,
+        "novelty": prediction.novelty,
+        "model_version": prediction.model_version,
+        "id": prediction_id,
+        "preprocessing_time_ms": round(prediction.preprocessing_ms, 3),
+        "inference_time_ms": round(prediction.inference_ms, 3),
+        "total_time_ms": elapsed_ms(),
+    }
+    if prediction.risk is not None:
+        body |= {"risk": prediction.risk, "coverage": prediction.coverage}
+    return {**body, "ink": ink_url(prediction.ink)} if with_ink else body
+
+
+def explanation_body(explanation: Explanation) -> dict[str, Any]:
+    """The JSON of an explanation, as ``docs/api.md`` has it."""
+    return {
+        "runner_up": explanation.runner_up,
+        "runner_up_probability": explanation.runner_up_probability,
+        "ink_png": _base64_png(explanation.prediction.ink),
+        "saliency_png": base64.b64encode(explanation.overlay).decode("ascii"),
+        # float32 has some 7 digits, and nobody acts on the last of them.
+        "saliency": [[round(value, 6) for value in row] for row in explanation.saliency.tolist()],
+    }
+
+
+def error_body(code: str, message: str) -> dict[str, Any]:
+    """The JSON of an error."""
+    return {"error": {"code": code, "message": message}}
+
+
+def keep(
+    store: Store,
+    prediction: Prediction,
+    prediction_id: str,
+    *,
+    kind: InputKind,
+    owner: str | None,
+    picture: bytes | None,
+) -> Kept:
+    """Keep a prediction in the log; what goes wrong with that doesn't take the answer away.
+
+    Returns:
+        "stored", "spooled" while the database is away, or "lost", which the log file explains.
+    """
+    try:
+        return store.record(
+            Record.of(
+                prediction,
+                input_kind=kind,
+                owner=owner,
+                picture=picture,
+                record_id=prediction_id,
+            )
+        )
+    except StoreError as error:
+        # The person waiting for a digit can't mend the log; whoever runs it reads this.
+        logger.error("a prediction was not kept", extra=fields(error=error))  # noqa: TRY400
+        return "lost"

@@ -1,0 +1,113 @@
+"""Where the dashboard's charts put their marks: figures in, coordinates out. Draws nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from inkdigits.log.statistics import Bucket, CalibrationBin, Interval
+
+WIDTH: Final = 640.0
+HEIGHT: Final = 180.0
+SIDE: Final = 300.0
+"""Sizes of the plotting areas in the units of their SVG: of the columns, and of the reliability."""
+
+SHADES: Final = 6
+"""Steps of the confusion matrix's colour: 0 for no count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One hour or day: three parts, each (class, top, height), from the bottom up."""
+
+    x: float
+    width: float
+    label: str
+    parts: tuple[tuple[str, float, float], ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Predictions over time; ``ticks`` are (y, count) of the horizontal lines."""
+
+    columns: tuple[Column, ...]
+    ticks: tuple[tuple[float, int], ...]
+    width: float = WIDTH
+    height: float = HEIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A bin of the reliability diagram, with the ends of its interval."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str
+
+
+def columns(intervals: Sequence[Interval], bucket: Bucket) -> Columns:
+    """Stacked columns of the decisions; at most 120, several intervals in one beyond that."""
+    step = max(1, math.ceil(len(intervals) / 120))
+    groups = [intervals[start : start + step] for start in range(0, len(intervals), step)]
+    totals = [sum(i.accept + i.review + i.reject for i in group) for group in groups]
+    top = _round_up(max(totals, default=0))
+    slot = WIDTH / max(1, len(groups))
+    width = min(44.0, slot * 0.72)
+    found = []
+    for k, (group, total) in enumerate(zip(groups, totals, strict=True)):
+        parts: list[tuple[str, float, float]] = []
+        base = HEIGHT
+        for kind in ("accept", "review", "reject"):
+            height = HEIGHT * sum(getattr(i, kind) for i in group) / top
+            base -= height
+            parts.append((kind, round(base, 2), round(height, 2)))
+        form = "%d %b %H:%M" if bucket == "hour" else "%d %b %Y"
+        label = f"{group[0].start.strftime(form)}: {total}"
+        found.append(
+            Column(
+                round(slot * k + (slot - width) / 2, 2), round(width, 2), label, tuple(parts), total
+            )
+        )
+    ticks = tuple((round(HEIGHT * (1 - k / 2), 2), top * k // 2) for k in range(3))
+    return Columns(tuple(found), ticks)
+
+
+def reliability(bins: Sequence[CalibrationBin]) -> tuple[Point, ...]:
+    """Accuracy against mean confidence, for the bins that have any."""
+    return tuple(
+        Point(
+            x=round(SIDE * b.confidence, 2),
+            y=round(SIDE * (1 - b.accuracy.value), 2),
+            low=round(SIDE * (1 - b.accuracy.low), 2),
+            high=round(SIDE * (1 - b.accuracy.high), 2),
+            label=(
+                f"confidence {b.confidence:.2f}: {b.accuracy.count} of {b.accuracy.total} right"
+            ),
+        )
+        for b in bins
+        if b.confidence is not None
+        and b.accuracy.value is not None
+        and b.accuracy.low is not None
+        and b.accuracy.high is not None
+    )
+
+
+def shades(confusion: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """A step from 0 to SHADES - 1 for each count, by its share of its row's largest."""
+    return tuple(
+        tuple(math.ceil((SHADES - 1) * count / max(row)) if count else 0 for count in row)
+        for row in confusion
+    )
+
+
+def _round_up(count: int) -> int:
+    """The next even number with one significant digit, so that half of it is a count too."""
+    if count <= 2:
+        return 2
+    step = max(2, int(10 ** int(math.log10(count))))
+    return math.ceil(count / step) * step

@@ -1,0 +1,45 @@
+"""``/openapi.json`` and the page that shows it, which runs no script and loads nothing else."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, current_app, render_template
+from flask.typing import ResponseReturnValue
+
+from inkdigits.serving.api.openapi import document
+from inkdigits.settings import Settings
+
+_STATIC = Path(__file__).parent / "static"
+
+
+def blueprint(settings: Settings, version: str) -> Blueprint:
+    """The routes.
+
+    Args:
+        settings: whose limits the document states.
+        version: of the package.
+    """
+    sheet = (_STATIC / "style.css").read_text(encoding="utf-8")
+    docs = Blueprint("docs", __name__, template_folder="templates")
+
+    @functools.cache
+    def described() -> dict[str, Any]:
+        # Made when it is first asked for: all routes are there then.
+        return document(current_app, settings, version)
+
+    @docs.get("/openapi.json")
+    def openapi() -> ResponseReturnValue:
+        return described()
+
+    @docs.get("/docs")
+    def page() -> ResponseReturnValue:
+        return render_template("docs.html", document=described())
+
+    @docs.get("/docs/style.css")
+    def style() -> ResponseReturnValue:
+        return Response(sheet, mimetype="text/css")
+
+    return docs

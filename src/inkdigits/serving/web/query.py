@@ -1,0 +1,62 @@
+"""The filters of the history, from a request's query and back into links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from inkdigits.errors import QueryError
+from inkdigits.log.queries import Filters
+from inkdigits.log.record import NOT_A_DIGIT, Owner
+
+NAMES: Final = ("digit", "decision", "feedback", "since", "until")
+NO_DIGIT: Final = "none"
+"""Stands in a query for those where nothing was read."""
+
+
+def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
+    """Read the filters; an empty one counts as not given.
+
+    Args:
+        query: ``digit`` 0 to 9 or ``none``; ``decision``; ``feedback``; ``since`` and ``until``,
+            days of UTC as YYYY-MM-DD, both included.
+        owner: whose records.
+
+    Raises:
+        QueryError: a value that can't be.
+    """
+    values: dict[str, Any] = {name: query[name] for name in NAMES if query.get(name)}
+    if "digit" in values:
+        values["digit"] = _digit(values["digit"])
+    if "since" in values:
+        values["since"] = _day(values["since"])
+    if "until" in values:
+        values["until"] = _day(values["until"]) + timedelta(days=1)
+    return Filters(owner=owner, **values)
+
+
+def link_of(query: Mapping[str, str], **more: str | None) -> str:
+    """The query string of the filters in a query, with more; what is empty is left out."""
+    values = {name: query.get(name) for name in NAMES} | more
+    return urlencode({name: value for name, value in values.items() if value})
+
+
+def _digit(text: str) -> int:
+    if text == NO_DIGIT:
+        return NOT_A_DIGIT
+    if len(text) != 1 or not "0" <= text <= "9":
+        raise QueryError(f"the digit is 0 to 9, or {NO_DIGIT}; not {text!r}")
+    return int(text)
+
+
+def _day(text: str) -> datetime:
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise QueryError(f"a day is YYYY-MM-DD; not {text!r}") from error
+    # Far from the ends of what a datetime can be, so that a day more still can.
+    if not 1970 <= day.year <= 9000:
+        raise QueryError(f"the day {text} is not between 1970 and 9000")
+    return day

@@ -1,0 +1,294 @@
+"""The page's routes. Everything they show of the log is this browser's own, or the operator's."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from flask import Blueprint, abort, redirect, render_template, request, send_file, url_for
+from flask.typing import ResponseReturnValue
+
+from inkdigits.errors import (
+    ArtifactError,
+    QueryError,
+    RecordError,
+    RecordNotFoundError,
+    StoreUnavailableError,
+)
+from inkdigits.log.export import Format
+from inkdigits.log.ids import new_id
+from inkdigits.log.record import NOT_A_DIGIT, InputKind
+from inkdigits.log.statistics import Bucket
+from inkdigits.log.store import Store
+from inkdigits.model.artifact import ArtifactMetadata, shipped_version
+from inkdigits.reader import Reader
+from inkdigits.serving.api import requests as payload
+from inkdigits.serving.api.responses import ink_url, keep, prediction_body
+from inkdigits.serving.model_service import ModelUnavailableError
+from inkdigits.serving.monitoring.logging import fields
+from inkdigits.serving.monitoring.metrics import Metrics
+from inkdigits.serving.web import charts
+from inkdigits.serving.web.query import filters_of, link_of
+from inkdigits.serving.web.security import SAFE_METHODS
+from inkdigits.serving.web.session import Operator, brings_csrf_token, browser, csrf_token
+from inkdigits.settings import Settings
+
+PAGE_SIZE: Final = 24
+
+WORDS: Final = {
+    "accept": "Sure",
+    "review": "Have a look",
+    "not_a_digit": "Not a digit",
+    "several_digits": "Several digits",
+    "unreadable": "Unreadable",
+    "blank": "Nothing drawn yet",
+}
+"""A decision, or the reason of a rejection, in words."""
+
+FIGURES: Final = {
+    "reliability": "Share read right against confidence, before and after calibration",
+    "confusion_matrix": "What was read as what on the test pictures",
+    "misread": "The test pictures that are read wrong, with what they were read as",
+    "training_history": "Losses, validation accuracy and learning rate of the last training stage",
+}
+"""Plots of the shipped model, in static/model, and what they show."""
+
+_SPANS: Final[dict[str, tuple[str, timedelta | None, Bucket]]] = {
+    "day": ("24 hours", timedelta(hours=23), "hour"),
+    "month": ("30 days", timedelta(days=29), "day"),
+    "all": ("All", None, "day"),
+}
+_TYPES: Final[dict[Format, tuple[str, str]]] = {
+    "csv": ("inkdigits.csv", "text/csv"),
+    "parquet": ("inkdigits.parquet", "application/vnd.apache.parquet"),
+    "idx": ("inkdigits-idx.zip", "application/zip"),
+}
+# What an export holds in memory before it goes to a temporary file, in bytes.
+_EXPORT_MEMORY: Final = 8 * 2**20
+_STATIC: Final = Path(__file__).parent / "static"
+
+_log = logging.getLogger(__name__)
+
+
+def draw_page() -> str:
+    """The page to draw on; it asks nothing of the model or of the log."""
+    return render_template("draw.html")
+
+
+def blueprint(
+    settings: Settings,
+    reader: Reader,
+    store: Store,
+    metrics: Metrics,
+    proceed: Callable[[], None],
+) -> Blueprint:
+    """The page's routes.
+
+    Args:
+        settings: the operator's token.
+        reader: what reads the digits.
+        store: the log.
+        metrics: where the drawings that are kept are counted.
+        proceed: raises unless a request that is here should still be answered.
+    """
+    web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
+    operator = Operator(settings.admin_token)
+    static_version = _digest_of_static()
+
+    @web.before_request
+    def refuse_forged() -> None:
+        if request.method in SAFE_METHODS or operator.bears_token(request):
+            return
+        if not brings_csrf_token(request):
+            abort(403, "The page has been open for too long, or cookies are off; reload it.")
+
+    @web.app_context_processor
+    def in_every_template() -> dict[str, Any]:
+        return {
+            "csrf_token": csrf_token,
+            "is_operator": operator.is_here(request),
+            "has_operator": operator.exists,
+            "static_version": static_version,
+            "words": WORDS,
+            "ink_url": ink_url,
+        }
+
+    @web.app_template_filter()
+    def percent(share: float) -> str:
+        # Rounded down: "100.0 %" is for what is certain, and nothing read from a picture is.
+        return f"{int(share * 1000) / 10:.1f} %"
+
+    @web.post("/history")
+    def record() -> ResponseReturnValue:
+        """Read a finished drawing and keep it, in place of the one it was drawn on from."""
+        kind = _kind(request.args.get("kind", "drawn"))
+        picture = payload.requested(request, 1).pictures
+        if not isinstance(picture, bytes):
+            raise payload.WrongShapeError("One picture at a time is kept here.")
+        proceed()
+        prediction, owner, prediction_id = reader.predict(picture), browser(), new_id()
+        metrics.count_prediction(prediction)
+        kept = keep(store, prediction, prediction_id, kind=kind, owner=owner, picture=picture)
+        replaced = request.args.get("replaces")
+        if kept == "stored" and replaced:
+            _drop_unlabelled(store, replaced, owner)
+        return {**prediction_body(prediction, prediction_id, with_ink=True), "kept": kept}
+
+    @web.get("/history")
+    def history() -> ResponseReturnValue:
+        filters = filters_of(request.args, operator.scope(request))
+        cursor = request.args.get("cursor") or None
+        try:
+            page = store.page(filters, cursor=cursor, limit=PAGE_SIZE)
+        except StoreUnavailableError:
+            return render_template("away.html", what="The history"), 503
+        return render_template(
+            "history.html",
+            page=page,
+            query=request.args,
+            link=lambda **more: link_of(request.args, **more),
+            formats=get_args(Format),
+            not_a_digit=NOT_A_DIGIT,
+        )
+
+    @web.post("/history/<record_id>/feedback")
+    def feedback(record_id: str) -> ResponseReturnValue:
+        label = request.form.get("true_digit", "")
+        owner = operator.scope(request)
+        if label == "":
+            found = store.clear_feedback(record_id, owner=owner)
+        else:
+            found = store.give_feedback(record_id, _label(label), "page", owner=owner)
+        if _is_script():
+            return {"id": found.id, "true_digit": found.true_digit, "was_right": found.was_right}
+        return _back_to_history()
+
+    @web.post("/history/<record_id>/delete")
+    def delete(record_id: str) -> ResponseReturnValue:
+        store.delete(record_id, owner=operator.scope(request))
+        return {"deleted": 1} if _is_script() else _back_to_history()
+
+    @web.post("/history/delete")
+    def delete_all() -> ResponseReturnValue:
+        if request.form.get("sure") != "yes":
+            abort(400, "Tick the box to say that you are sure; nothing was deleted.")
+        deleted = store.delete_all(owner=operator.scope(request))
+        return {"deleted": deleted} if _is_script() else redirect(url_for("web.history"), 303)
+
+    @web.get("/history/export")
+    def export() -> ResponseReturnValue:
+        form = request.args.get("format", "csv")
+        if form not in _TYPES:
+            raise QueryError(f"the format is one of {', '.join(_TYPES)}; not {form!r}")
+        filters = filters_of(request.args, operator.scope(request))
+        # send_file closes it, and closing removes it.
+        file = tempfile.SpooledTemporaryFile(_EXPORT_MEMORY)  # noqa: SIM115
+        store.export(form, file, filters)
+        file.seek(0)
+        name, kind = _TYPES[form]
+        return send_file(file, mimetype=kind, as_attachment=True, download_name=name)
+
+    @web.get("/dashboard")
+    def dashboard() -> ResponseReturnValue:
+        span = request.args.get("span", "month")
+        if span not in _SPANS:
+            raise QueryError(f"the span is one of {', '.join(_SPANS)}; not {span!r}")
+        _, length, bucket = _SPANS[span]
+        since = None if length is None else datetime.now(UTC) - length
+        owner = operator.scope(request)
+        try:
+            figures = store.statistics(since=since, owner=owner, bucket=bucket)
+        except StoreUnavailableError:
+            return render_template("away.html", what="The dashboard"), 503
+        return render_template(
+            "dashboard.html",
+            figures=figures,
+            span=span,
+            spans={name: words for name, (words, _, _) in _SPANS.items()},
+            columns=charts.columns(figures.over_time, bucket),
+            reliability=charts.reliability(figures.calibration),
+            shades=charts.shades(figures.confusion),
+        )
+
+    @web.get("/model")
+    def model() -> ResponseReturnValue:
+        metadata: ArtifactMetadata | None
+        try:
+            metadata = getattr(reader, "metadata", None)
+        except (ModelUnavailableError, ArtifactError):
+            return render_template("away.html", what="The model"), 503
+        # The figures are of the shipped model; another one has its own in its run's folder.
+        figures = FIGURES if reader.model_version == shipped_version() else {}
+        return render_template(
+            "model.html", metadata=metadata, version=reader.model_version, figures=figures
+        )
+
+    @web.route("/sign-in", methods=["GET", "POST"])
+    def sign_in() -> ResponseReturnValue:
+        if not operator.exists:
+            abort(404)
+        if request.method == "GET":
+            return render_template("sign_in.html", failed=False)
+        if not operator.knows(request.form.get("token", "")):
+            return render_template("sign_in.html", failed=True), 403
+        operator.sign_in()
+        return redirect(url_for("web.history"), 303)
+
+    @web.post("/sign-out")
+    def sign_out() -> ResponseReturnValue:
+        operator.sign_out()
+        return redirect(url_for("web.history"), 303)
+
+    return web
+
+
+def _drop_unlabelled(store: Store, record_id: str, owner: str) -> None:
+    """Delete what a finished drawing replaces, unless somebody said what it shows."""
+    try:
+        if store.get(record_id, owner=owner).true_digit is None:
+            store.delete(record_id, owner=owner)
+    except (RecordNotFoundError, StoreUnavailableError) as error:
+        _log.info("a replaced drawing stays", extra=fields(error=error))
+
+
+def _kind(text: str) -> InputKind:
+    if text == "drawn":
+        return "drawn"
+    if text == "uploaded":
+        return "uploaded"
+    raise QueryError(f"the kind is drawn or uploaded; not {text!r}")
+
+
+def _label(text: str) -> int:
+    if text == "none":
+        return NOT_A_DIGIT
+    if len(text) != 1 or not "0" <= text <= "9":
+        raise RecordError(f'"true_digit" is 0 to 9, or none; not {text!r}')
+    return int(text)
+
+
+def _is_script() -> bool:
+    return request.headers.get("X-CSRF-Token") is not None or _is_bearer()
+
+
+def _is_bearer() -> bool:
+    # Browsers send Basic, by themselves, where the service asks for API keys.
+    return request.authorization is not None and request.authorization.type == "bearer"
+
+
+def _back_to_history() -> ResponseReturnValue:
+    cursor = request.form.get("cursor")
+    return redirect(f"{url_for('web.history')}?{link_of(request.form, cursor=cursor)}", 303)
+
+
+def _digest_of_static() -> str:
+    """Changes with the static files, so that browsers may keep them for good."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in _STATIC.rglob("*") if path.is_file()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

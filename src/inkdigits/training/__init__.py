@@ -1,0 +1,1 @@
+"""Data to a verified artifact."""

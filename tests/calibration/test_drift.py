@@ -1,0 +1,289 @@
+"""Figures of the ink, and whether they notice when other pictures come."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from prometheus_client import CollectorRegistry
+from support.drifting_service import Inky
+from support.fakes import FakeReader, drawn_digit
+from support.scrape import fetch, parse, value
+from support.server import running, wait_until
+
+from inkdigits.calibration.drift import (
+    STATISTICS,
+    DriftReference,
+    Reference,
+    Window,
+    ink_share,
+    population_stability_index,
+    slant,
+    stroke_width,
+)
+from inkdigits.errors import DataError
+from inkdigits.serving.app import create_app
+from inkdigits.serving.monitoring.drift import MOST_A_PERIOD, DriftFigures
+from inkdigits.serving.monitoring.metrics import Metrics
+from inkdigits.settings import Settings
+
+SCALE = 16
+
+
+def stroke(width: float, degrees: float = 0.0) -> np.ndarray:
+    """(28, 28) uint8: a straight line of a width, leaning to the right by so many degrees."""
+    image = Image.new("L", (28 * SCALE, 28 * SCALE))
+    reach = 9 * np.tan(np.radians(degrees))
+    ends = [(13.5 + reach, 4.5), (13.5 - reach, 22.5)]
+    line = [(x * SCALE, y * SCALE) for x, y in ends]
+    ImageDraw.Draw(image).line(line, fill=255, width=round(width * SCALE))
+    return np.asarray(image.resize((28, 28), Image.Resampling.BOX))
+
+
+def stretched(inks: np.ndarray, shear: float) -> np.ndarray:
+    """Lean the ink to the right."""
+    return np.stack(
+        [
+            np.asarray(
+                Image.fromarray(ink).transform(
+                    ink.shape,
+                    Image.Transform.AFFINE,
+                    (1, shear, -13.5 * shear, 0, 1, 0),
+                    Image.Resampling.BILINEAR,
+                )
+            )
+            for ink in inks
+        ]
+    )
+
+
+@pytest.mark.parametrize("degrees", [0.0, 20.0, -35.0])
+@pytest.mark.parametrize("width", [1.5, 3.0, 4.5])
+def test_width_of_a_drawn_stroke_is_found_whichever_way_it_leans(
+    width: float, degrees: float
+) -> None:
+    (found,) = stroke_width(stroke(width, degrees)[None])
+    # The formula has the ends along: 18 pixels of length make it narrower by a few percent.
+    assert found == pytest.approx(width, rel=0.25)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 10.0, -30.0])
+def test_lean_of_a_drawn_stroke_is_found(degrees: float) -> None:
+    (found,) = slant(stroke(2.0, degrees)[None])
+    assert found == pytest.approx(degrees, abs=1.5)
+
+
+def test_ink_in_one_row_leans_neither_way_and_share_is_of_all_pixels() -> None:
+    ink = np.zeros((1, 28, 28), np.uint8)
+    ink[0, 14, 4:24] = 255
+    assert slant(ink).tolist() == [0.0]
+    assert ink_share(ink).tolist() == [20 / 784]
+
+
+def test_stability_index_is_that_of_its_formula_and_zero_for_the_same_shares() -> None:
+    shares = [0.2, 0.3, 0.5]
+    assert population_stability_index([2000, 3000, 5000], shares) == pytest.approx(0, abs=1e-9)
+    observed = np.array([0.4, 0.3, 0.3])
+    expected = ((observed - shares) * np.log(observed / shares)).sum()
+    assert population_stability_index(observed * 1e9, shares) == pytest.approx(expected)
+    assert 0 < population_stability_index([1, 0, 0], shares) < 10
+    assert np.isnan(population_stability_index([0, 0, 0], shares))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(1000.0),
+        np.repeat([0.0, 1.0], 500),
+        np.full(1000, 3.0),
+        np.r_[np.zeros(900), np.arange(1, 101)],
+        np.r_[np.arange(100), np.full(900, 100.0)],
+    ],
+)
+def test_bins_of_a_reference_hold_all_of_it_and_none_is_empty(values: np.ndarray) -> None:
+    one = Reference.of(values)
+    assert len(one.shares) == len(one.edges) + 1
+    assert min(one.shares) > 0
+    assert sum(one.shares) == pytest.approx(1)
+    assert list(one.edges) == sorted(set(one.edges))
+
+
+@pytest.fixture(scope="module")
+def inks(digits: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    inks = digits[0][digits[0].any(axis=(1, 2))]
+    return np.random.default_rng(1).permutation(inks)
+
+
+def confidences(n: int, seed: int = 2) -> np.ndarray:
+    return 1 - 10.0 ** -np.random.default_rng(seed).uniform(0.3, 6, n)
+
+
+@pytest.fixture(scope="module")
+def reference(inks: np.ndarray) -> DriftReference:
+    return DriftReference.from_inks_and_confidences(inks[:900], confidences(900))
+
+
+def indices(reference: DriftReference, inks: np.ndarray, sure: np.ndarray) -> dict[str, float]:
+    window = Window(reference, 1000)
+    for start in range(0, len(inks), 50):
+        window.add(inks[start : start + 50], sure[start : start + 50])
+    return {
+        name: population_stability_index(window.counts[name], one.shares)
+        for name, one in reference.statistics.items()
+    }
+
+
+def test_other_pictures_like_those_of_the_reference_are_no_drift(
+    reference: DriftReference, inks: np.ndarray
+) -> None:
+    found = indices(reference, inks[900:], confidences(len(inks) - 900, seed=3))
+    assert set(found) == set(STATISTICS)
+    assert max(found.values()) < 0.1
+
+
+def test_leaning_ink_drifts_in_its_slant_and_unsure_readings_in_their_confidence(
+    reference: DriftReference, inks: np.ndarray
+) -> None:
+    leaning = stretched(inks[900:], 0.4)
+    found = indices(reference, leaning, confidences(len(leaning), seed=3))
+    assert found["slant"] > 0.25
+    assert found["confidence"] < 0.1
+    found = indices(reference, inks[900:], 0.9 * confidences(len(inks) - 900, seed=3))
+    assert found["confidence"] > 0.25
+    assert found["slant"] < 0.1
+
+
+def test_window_forgets_and_does_not_mind_how_it_is_fed(
+    reference: DriftReference, inks: np.ndarray
+) -> None:
+    at_once, one_by_one = Window(reference, 50), Window(reference, 50)
+    sure = confidences(200)
+    at_once.add(inks[:200], sure)
+    for ink, confidence in zip(inks[:200], sure, strict=True):
+        one_by_one.add(ink[None], [confidence])
+    for name in STATISTICS:
+        assert at_once.counts[name] == pytest.approx(one_by_one.counts[name])
+        assert at_once.sums[name] == pytest.approx(one_by_one.sums[name])
+        assert at_once.counts[name].sum() == pytest.approx(50 * (1 - (1 - 1 / 50) ** 200))
+
+
+def test_reference_comes_back_from_json(reference: DriftReference) -> None:
+    assert DriftReference.from_dict(json.loads(json.dumps(reference.to_dict()))) == reference
+
+
+def broken(**change: Any) -> dict[str, Any]:
+    one = {"mean": 0.0, "deviation": 1.0, "edges": [0.0], "shares": [0.5, 0.5]}
+    return {"n": 1, "statistics": {name: {**one, **change} for name in STATISTICS}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"n": 1, "statistics": {}},
+        {"n": 1, "statistics": None},
+        broken(mean="far"),
+        broken(edges=[0.0, 0.0], shares=[0.2, 0.3, 0.5]),
+        broken(shares=[1.0]),
+        broken(shares=[0.0, 1.0]),
+        broken(shares=[0.4, 0.4]),
+    ],
+)
+def test_reference_that_cannot_be_is_an_error(content: Any) -> None:
+    DriftReference.from_dict(broken())
+    with pytest.raises(DataError, match="drift"):
+        DriftReference.from_dict(content)
+
+
+def test_reference_is_of_the_pictures_that_have_ink(
+    reference: DriftReference, inks: np.ndarray
+) -> None:
+    make = DriftReference.from_inks_and_confidences
+    blank = np.zeros((50, 28, 28), np.uint8)
+    sure = np.concatenate([np.zeros(50), confidences(900)])
+    assert make(np.concatenate([blank, inks[:900]]), sure) == reference
+    with pytest.raises(DataError, match="100 pictures with ink, not 99"):
+        make(np.concatenate([blank, inks[:99]]), confidences(149))
+
+
+def test_reference_is_not_made_of_other_shapes_or_of_no_values(inks: np.ndarray) -> None:
+    make = DriftReference.from_inks_and_confidences
+    with pytest.raises(DataError, match="as many"):
+        make(inks[:200], confidences(199))
+    with pytest.raises(DataError, match="finite"):
+        make(inks[:100], np.full(100, np.nan))
+
+
+def samples(provenance: dict[str, Any], inks: np.ndarray) -> dict[Any, float]:
+    client = create_app(Settings(page="off"), Inky(inks, provenance)).test_client()
+    for _ in range(5):
+        client.post("/predict", data=drawn_digit(), content_type="image/png")
+    return parse(client.get("/metrics").text)
+
+
+def test_drift_is_among_the_figures_if_the_artifact_has_a_reference(
+    reference: DriftReference, inks: np.ndarray
+) -> None:
+    shown = samples({"drift_reference": reference.to_dict()}, inks)
+    assert value(shown, "inkdigits_drift_pictures") == pytest.approx(5, rel=0.01)
+    for name in STATISTICS:
+        assert ("inkdigits_drift_psi", (("statistic", name),)) in shown
+    # The fake is 0.91 sure of everything.
+    expected = (0.91 - reference.statistics["confidence"].mean) / reference.statistics[
+        "confidence"
+    ].deviation
+    shift = value(shown, "inkdigits_drift_mean_shift", statistic="confidence")
+    assert shift == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("provenance", [{}, {"drift_reference": {"n": 1}}])
+def test_without_a_reference_that_can_be_used_there_are_no_figures_of_drift(
+    provenance: dict[str, Any], inks: np.ndarray
+) -> None:
+    assert not any("drift" in name for name, _ in samples(provenance, inks))
+
+
+def test_busy_worker_looks_at_a_part_of_its_pictures(
+    reference: DriftReference, inks: np.ndarray
+) -> None:
+    now = 0.0
+    figures = DriftFigures(reference, CollectorRegistry(), clock=lambda: now)
+    prediction = FakeReader().predict(drawn_digit())
+    for ink in inks[:500]:
+        figures.observe(replace(prediction, ink=ink))
+    # Blank ink, which a reader may give a digit only by mistake, has no stroke to measure.
+    figures.observe(replace(prediction, ink=np.zeros((28, 28), np.uint8)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.flush()
+    *_, pictures = figures.derived(figures._bins.collect())
+    # The first was due at once.
+    assert pictures.samples[0].value == pytest.approx(1 + MOST_A_PERIOD, rel=0.05)
+
+
+def test_windows_of_all_workers_are_added_up(reference: DriftReference) -> None:
+    program = ["-m", "support.drifting_service", json.dumps(reference.to_dict())]
+    with running(program=program, INKDIGITS_WORKERS="2") as service:
+        answered: list[str] = []
+
+        def both_have_answered() -> bool:
+            answered.append(service.predict()[1]["model_version"])
+            return len(set(answered)) == 2
+
+        wait_until(both_have_answered)
+        # What the worker that isn't asked has taken in last may wait until it reads another.
+        shown = value(fetch(service), "inkdigits_drift_pictures")
+        assert 2 - 0.1 <= shown <= len(answered)
+
+
+def test_metrics_tell_listeners_of_every_picture() -> None:
+    metrics, told = Metrics(), []
+    metrics.tell(told.append)
+    prediction = FakeReader().predict(drawn_digit())
+    metrics.count_prediction(prediction)
+    assert told == [prediction]

@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss, log_loss
+
+from inkdigits.calibration import scores as scoring
+from inkdigits.calibration.temperature import probabilities as softmax
+from inkdigits.errors import ConfigError, DataError
+
+
+def readings(n=1000, seed=0):
+    rng = np.random.default_rng(seed)
+    return softmax(rng.normal(0, 3, (n, 10)), 1.0), rng.integers(10, size=n)
+
+
+def one_hot(digits):
+    return np.eye(10)[digits]
+
+
+def with_confidence(confidence):
+    """Rows that read 0 with the given confidence, the rest spread evenly."""
+    confidence = np.asarray(confidence, dtype=float)
+    rest = np.repeat((1 - confidence[:, None]) / 9, 9, axis=1)
+    return np.hstack([confidence[:, None], rest])
+
+
+def test_nll_agrees_with_scikit_learn():
+    p, y = readings()
+    assert scoring.nll(p, y) == pytest.approx(log_loss(y, p, labels=range(10)))
+
+
+def test_a_certain_mistake_costs_much_but_not_infinity():
+    assert scoring.nll(one_hot([3]), [4]) == pytest.approx(708.396, abs=1e-3)
+
+
+def test_brier_agrees_with_scikit_learn_and_with_its_definition():
+    p, y = readings()
+    assert scoring.brier(p, y) == pytest.approx(((p - one_hot(y)) ** 2).sum(axis=1).mean())
+    theirs = brier_score_loss(y, p, labels=range(10), scale_by_half=False)
+    assert scoring.brier(p, y) == pytest.approx(theirs)
+
+
+def test_brier_runs_from_0_to_2():
+    assert scoring.brier(one_hot([3, 4]), [3, 4]) == 0
+    assert scoring.brier(one_hot([3, 4]), [4, 3]) == 2
+
+
+def brute_force_ece(p, y, bins):
+    """The definition, picture by picture; ``bins`` maps a picture to its bin."""
+    total = 0.0
+    for b in set(bins):
+        members = [i for i in range(len(y)) if bins[i] == b]
+        accuracy = np.mean([p[i].argmax() == y[i] for i in members])
+        confidence = np.mean([p[i].max() for i in members])
+        total += len(members) / len(y) * abs(accuracy - confidence)
+    return total
+
+
+@pytest.mark.parametrize("n_bins", [1, 10, 15])
+def test_ece_agrees_with_its_definition(n_bins):
+    p, y = readings(300)
+    bins = [int(np.ceil(row.max() * n_bins)) for row in p]
+    expected = brute_force_ece(p, y, bins)
+    assert scoring.expected_calibration_error(p, y, n_bins) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [300, 307])
+def test_adaptive_ece_agrees_with_its_definition(n):
+    p, y = readings(n)
+    rank = p.max(axis=1).argsort().argsort()
+    # Picture of rank r is in the first bin k with r < ceil(n k / 15).
+    bins = [next(k for k in range(1, 16) if r < -(-n * k // 15)) for r in rank]
+    expected = brute_force_ece(p, y, bins)
+    got = scoring.expected_calibration_error(p, y, scheme="adaptive")
+    assert got == pytest.approx(expected)
+
+
+def test_adaptive_bins_hold_equally_many_pictures():
+    p, y = readings(300)
+    assert scoring.reliability_curve(p, y, scheme="adaptive").count.tolist() == [20] * 15
+
+
+@pytest.mark.parametrize("scheme", ["equal_width", "adaptive"])
+def test_the_order_of_pictures_does_not_matter_even_with_equal_confidences(scheme):
+    p = with_confidence(np.round(np.random.default_rng(0).uniform(0.2, 1, 200), 1))
+    y = np.arange(200) % 3
+    order = np.random.default_rng(1).permutation(200)
+    first = scoring.expected_calibration_error(p, y, scheme=scheme)
+    assert scoring.expected_calibration_error(p[order], y[order], scheme=scheme) == pytest.approx(
+        first
+    )
+
+
+def test_fewer_pictures_than_bins_still_gives_an_ece():
+    p, y = with_confidence([0.9, 0.6]), np.array([0, 1])
+    for scheme in ("equal_width", "adaptive"):
+        got = scoring.expected_calibration_error(p, y, scheme=scheme)
+        assert got == pytest.approx((0.1 + 0.6) / 2)
+
+
+def test_honest_confidence_has_no_calibration_error():
+    y = np.repeat([0, 1], [8, 2])
+    assert scoring.expected_calibration_error(with_confidence([0.8] * 10), y) == pytest.approx(0)
+
+
+def test_a_bin_edge_belongs_to_the_bin_below():
+    curve = scoring.reliability_curve(with_confidence([0.5, 0.51, 1.0]), [0, 0, 0], n_bins=2)
+    assert curve.count.tolist() == [1, 2]
+    assert curve.upper.tolist() == [0.5, 1.0]
+    assert curve.lower.tolist() == [0.0, 0.5]
+
+
+def test_bins_without_pictures_are_left_out():
+    curve = scoring.reliability_curve(with_confidence([0.95, 0.45]), [0, 1], n_bins=10)
+    assert curve.count.tolist() == [1, 1]
+    np.testing.assert_allclose(curve.confidence, [0.45, 0.95])
+    assert curve.accuracy.tolist() == [0, 1]
+    assert curve.n == 2
+    assert curve.ece == pytest.approx((0.45 + 0.05) / 2)
+
+
+def test_a_float32_row_that_sums_to_a_hair_over_1_is_taken():
+    p = one_hot([3]).astype(np.float32) * np.float32(1.0000001)
+    assert scoring.reliability_curve(p, [3]).count.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("p", "y", "problem"),
+    [
+        (np.empty((0, 10)), np.empty(0, dtype=int), "empty"),
+        (np.full((2, 10), 0.2), [0, 1], "sum to 1"),
+        (one_hot([1, 2]) * [[1.5]] - 0.05, [1, 2], "negative"),
+        (np.full((1, 10), np.nan), [1], "finite"),
+        (one_hot([1, 2]), [1], "shape"),
+    ],
+)
+def test_probabilities_that_cannot_be_are_refused(p, y, problem):
+    for metric in (scoring.nll, scoring.brier, scoring.expected_calibration_error):
+        with pytest.raises(DataError, match=problem):
+            metric(p, y)
+
+
+def test_unknown_settings_are_refused():
+    p, y = readings(10)
+    with pytest.raises(ConfigError, match="scheme"):
+        scoring.reliability_curve(p, y, scheme="quantile")
+    with pytest.raises(ConfigError, match="n_bins"):
+        scoring.reliability_curve(p, y, n_bins=0)
+    with pytest.raises(ConfigError, match="n_resamples"):
+        scoring.bootstrap_interval(scoring.nll, p, y, n_resamples=0)
+    with pytest.raises(ConfigError, match="level"):
+        scoring.bootstrap_interval(scoring.nll, p, y, level=95)
+
+
+def test_the_bootstrap_of_a_mean_agrees_with_the_normal_interval():
+    p, y = readings(1000)
+    losses = -np.log(p[np.arange(1000), y])
+    half = 1.96 * losses.std() / np.sqrt(1000)
+    low, high = scoring.bootstrap_interval(scoring.nll, p, y)
+    assert low == pytest.approx(losses.mean() - half, abs=0.25 * half)
+    assert high == pytest.approx(losses.mean() + half, abs=0.25 * half)
+
+
+def test_the_bootstrap_repeats_with_its_seed_and_widens_with_its_level():
+    p, y = readings(200)
+    first = scoring.bootstrap_interval(scoring.brier, p, y, 100)
+    assert scoring.bootstrap_interval(scoring.brier, p, y, 100) == first
+    assert scoring.bootstrap_interval(scoring.brier, p, y, 100, seed=1) != first
+    wide = scoring.bootstrap_interval(scoring.brier, p, y, 100, level=0.99)
+    assert wide[0] < first[0] < first[1] < wide[1]
+
+
+def test_scores_are_the_metrics_with_their_intervals():
+    p, y = readings(200)
+    scores = scoring.score_probabilities(p, y, n_resamples=50, level=0.9, seed=3)
+    assert scores.nll.value == scoring.nll(p, y)
+    assert scores.ece_adaptive.value == scoring.expected_calibration_error(p, y, scheme="adaptive")
+    interval = scoring.bootstrap_interval(scoring.brier, p, y, 50, 0.9, 3)
+    assert (scores.brier.low, scores.brier.high) == interval
+    assert scores.ece.low < scores.ece.high

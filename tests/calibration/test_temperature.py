@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import log_loss
+
+from inkdigits.calibration import temperature as calibration
+from inkdigits.errors import ConfigError, DataError
+
+
+def noisy_logits(n=2000, seed=0, scale=1.0):
+    """Logits whose best temperature is near ``scale``: labels are drawn from their softmax."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (n, 10))
+    labels = (logits + rng.gumbel(size=(n, 10))).argmax(axis=1)
+    return logits * scale, labels
+
+
+def test_probabilities_are_the_softmax_of_the_scaled_logits():
+    logits, _ = noisy_logits(50)
+    exponentials = np.exp(logits / 2.5)
+    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+    got = calibration.probabilities(logits.astype(np.float32), 2.5)
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_huge_logits_do_not_overflow():
+    logits = np.zeros((2, 10))
+    logits[0, 3], logits[1, 4] = 1e6, -1e6
+    got = calibration.probabilities(logits, 1.0)
+    np.testing.assert_allclose(got.sum(axis=1), 1)
+    assert got[0, 3] == 1
+    assert got[1, 4] == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_cannot_divide_is_refused(temperature):
+    with pytest.raises(ConfigError, match="temperature"):
+        calibration.probabilities(np.zeros((1, 10)), temperature)
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
+def test_the_temperature_agrees_with_scipys_search(scale):
+    logits, labels = noisy_logits(scale=scale)
+
+    def loss(log_temperature):
+        p = calibration.probabilities(logits, np.exp(log_temperature))
+        return log_loss(labels, p, labels=range(10))
+
+    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-9})
+    assert calibration.fit_temperature(logits, labels) == pytest.approx(np.exp(best.x), rel=1e-5)
+
+
+def test_the_temperature_recovers_the_scale_of_the_logits():
+    logits, labels = noisy_logits(20_000, scale=3.0)
+    assert calibration.fit_temperature(logits, labels) == pytest.approx(3.0, rel=0.03)
+
+
+def test_calibrating_calibrated_logits_changes_nothing():
+    logits, labels = noisy_logits(scale=3.0)
+    once = calibration.fit_temperature(logits, labels)
+    assert calibration.fit_temperature(logits / once, labels) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "problem"),
+    [
+        (np.empty((0, 10)), np.empty(0, dtype=int), "empty"),
+        (np.zeros((3, 9)), np.zeros(3, dtype=int), "shape"),
+        (np.zeros((3, 10)), np.zeros(2, dtype=int), "shape"),
+        (np.full((3, 10), np.nan), np.zeros(3, dtype=int), "finite"),
+        (np.full((3, 10), np.inf), np.zeros(3, dtype=int), "finite"),
+        (np.zeros((3, 10)), np.full(3, 10), "limits are 0 and 9"),
+        (np.zeros((3, 10)), np.full(3, -1), "limits are 0 and 9"),
+        (np.zeros((3, 10)), np.zeros(3), "integers"),
+    ],
+)
+def test_input_that_cannot_be_fitted_is_named(logits, labels, problem):
+    with pytest.raises(DataError, match=problem):
+        calibration.fit_temperature(logits, labels)
+
+
+def test_logits_that_are_always_right_have_no_temperature():
+    labels = np.arange(100) % 10
+    with pytest.raises(DataError, match=r"lower bound 0\.05"):
+        calibration.fit_temperature(np.eye(10)[labels], labels)
+
+
+def test_logits_that_are_always_wrong_have_no_temperature():
+    labels = np.arange(100) % 10
+    with pytest.raises(DataError, match="upper bound 20"):
+        calibration.fit_temperature(-5 * np.eye(10)[labels], labels)
+
+
+def test_logits_that_say_nothing_have_no_temperature():
+    with pytest.raises(DataError, match="bound"):
+        calibration.fit_temperature(np.full((10, 10), 7.3), np.arange(10))
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 2.0), (2.0, 1.0), (1.0, float("inf"))])
+def test_bounds_that_enclose_nothing_are_refused(bounds):
+    with pytest.raises(ConfigError, match="bounds"):
+        calibration.fit_temperature(np.zeros((1, 10)), np.zeros(1, dtype=int), bounds)
+
+
+def test_calibrating_lowers_the_loss_and_the_ece_and_keeps_every_reading():
+    logits, labels = noisy_logits(scale=3.0)
+    report = calibration.calibrate(logits, labels, n_resamples=20)
+    after = calibration.probabilities(logits, report.temperature)
+    np.testing.assert_array_equal(after.argmax(axis=1), logits.argmax(axis=1))
+    assert report.accuracy_before == report.accuracy_after
+    assert report.accuracy_after == np.mean(logits.argmax(axis=1) == labels)
+    assert report.n == 2000
+    assert report.after.nll.value < report.before.nll.value
+    assert report.after.brier.value < report.before.brier.value
+    assert report.after.ece.value < 0.3 * report.before.ece.value
+    assert report.after.ece_adaptive.value < 0.3 * report.before.ece_adaptive.value
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.7, 1.0, 20.0])
+def test_no_temperature_changes_a_reading(temperature):
+    logits, _ = noisy_logits()
+    got = calibration.probabilities(logits.astype(np.float32), temperature).argmax(axis=1)
+    np.testing.assert_array_equal(got, logits.astype(np.float32).argmax(axis=1))
+
+
+def test_calibrating_refuses_logits_so_close_that_a_reading_changes():
+    logits, labels = noisy_logits(scale=3.0)
+    # Apart by one rounding step of the softmax; a third of that is lost.
+    logits[0] = [-1.1e-16, 0, *[-9] * 8]
+    with pytest.raises(DataError, match="tie"):
+        calibration.calibrate(logits, labels, n_resamples=2)
+
+
+def test_the_report_survives_json():
+    logits, labels = noisy_logits(300)
+    report = calibration.calibrate(logits, labels, n_resamples=20)
+    read = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert read["temperature"] == report.temperature
+    assert read["after"]["ece"] == {
+        "value": report.after.ece.value,
+        "low": report.after.ece.low,
+        "high": report.after.ece.high,
+    }

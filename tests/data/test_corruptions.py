@@ -1,0 +1,237 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from inkdigits.data.canny import canny, gaussian_matrix, smooth
+from inkdigits.data.corruptions import (
+    FAMILIES,
+    MNIST_C_SEVERITY,
+    SEVERITIES,
+    corrupt,
+    corrupt_mildly,
+)
+from inkdigits.errors import ConfigError, DataError
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def inks(digits):
+    return digits[0][:40]
+
+
+def cross(n=1):
+    """A plus sign of full ink, which every mirror image and quarter turn leaves alone."""
+    picture = np.zeros((n, 28, 28), np.uint8)
+    picture[:, 12:16, 5:23] = 255
+    picture[:, 5:23, 12:16] = 255
+    return picture
+
+
+def test_there_are_the_fifteen_families_of_mnist_c():
+    assert len(FAMILIES) == 15
+    assert set(MNIST_C_SEVERITY) == set(FAMILIES)
+    assert set(MNIST_C_SEVERITY.values()) <= set(SEVERITIES)
+
+
+def test_mild_corruption_takes_each_family_alike_in_its_lowest_severity():
+    crosses = cross(150)
+    changed = corrupt_mildly(crosses, rng(1))
+    np.testing.assert_array_equal(changed, corrupt_mildly(crosses, rng(1)))
+    np.testing.assert_array_equal(crosses, cross(150))
+    # Of those without chance each is there ten times, and nothing of a higher severity.
+    for family in ("brightness", "stripe", "scale", "canny_edges"):
+        alike = [(changed == corrupt(cross(), family, s, rng())).all(axis=(1, 2)) for s in (1, 5)]
+        assert [int(found.sum()) for found in alike] == [10, 0], family
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_corruption_is_reproducible_and_changes_the_pictures(family, inks):
+    before = inks.copy()
+    for severity in SEVERITIES:
+        changed = corrupt(inks, family, severity, rng())
+        assert changed.shape == inks.shape
+        assert changed.dtype == np.uint8
+        np.testing.assert_array_equal(changed, corrupt(inks, family, severity, rng()))
+        share = (changed != inks).any(axis=(1, 2)).mean()
+        # Mud can miss a picture; nothing else does.
+        assert share >= 0.8 if family == "spatter" else share == 1
+    np.testing.assert_array_equal(inks, before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_worst_severity_changes_more_than_the_mildest(family, inks):
+    mild, worst = (
+        np.abs(corrupt(inks, family, s, rng()).astype(int) - inks).mean() for s in (1, 5)
+    )
+    assert worst > mild > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_pictures_corrupt_to_no_pictures(family):
+    empty = np.zeros((0, 28, 28), np.uint8)
+    assert corrupt(empty, family, 3, rng()).shape == (0, 28, 28)
+
+
+def test_more_pictures_than_a_chunk_are_all_corrupted():
+    changed = corrupt(cross(1203), "brightness", 5, rng())
+    assert (changed[:, 0, 0] == 128).all()
+    assert (changed[:, 13, 13] == 255).all()
+
+
+def test_shot_noise_keeps_the_mean_and_leaves_paper_alone():
+    grey = np.full((200, 28, 28), 100, np.uint8)
+    grey[:, :, :10] = 0
+    noisy = corrupt(grey, "shot_noise", 1, rng())
+    assert not noisy[:, :, :10].any()
+    assert noisy[:, :, 10:].mean() == pytest.approx(100, abs=1)
+    # Poisson: the variance of k / c is the mean over c, here c = 60 photons for 255.
+    assert noisy[:, :, 10:].var() == pytest.approx(255 * 100 / 60, rel=0.05)
+
+
+def test_impulse_noise_sets_half_of_its_share_to_either_end():
+    grey = np.full((200, 28, 28), 100, np.uint8)
+    noisy = corrupt(grey, "impulse_noise", 4, rng())
+    assert (noisy == 0).mean() == pytest.approx(0.085, abs=0.005)
+    assert (noisy == 255).mean() == pytest.approx(0.085, abs=0.005)
+
+
+@pytest.mark.parametrize("severity", [1, 3, 5])
+def test_glass_blur_moves_ink_and_keeps_its_amount(severity):
+    changed = corrupt(cross(50), "glass_blur", severity, rng())
+    assert changed.mean() == pytest.approx(cross().mean(), rel=0.03)
+    assert len(np.unique(changed, axis=0)) == 50
+
+
+def test_motion_blur_smears_sideways_and_on_average_neither_up_nor_down():
+    point = np.zeros((100, 28, 28), np.uint8)
+    point[:, 12:16, 12:16] = 255
+    mean = corrupt(point, "motion_blur", 1, rng()).mean(axis=0)
+    assert mean.sum() == pytest.approx(255 * 16, rel=0.02)
+    share, grid = mean / mean.sum(), np.arange(28) - 13.5
+    # A half Gaussian of deviation 3 has its mean at 2.4, and cos averages 0.9 up to 45 degrees.
+    assert abs(share.sum(axis=0) @ grid) == pytest.approx(1.9, abs=0.4)
+    assert abs(share.sum(axis=1) @ grid) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("family", "severity", "matrix"),
+    [
+        ("rotate", 2, [[np.cos(0.4), np.sin(0.4)], [-np.sin(0.4), np.cos(0.4)]]),
+        ("shear", 2, [[np.cos(0.4), 0], [-np.sin(0.4), 1]]),
+        ("scale", 3, [[1 / 0.7, 0], [0, 1 / 0.7]]),
+    ],
+)
+def test_affine_corruptions_agree_with_scipy_either_way(family, severity, matrix, inks):
+    changed = corrupt(inks, family, severity, rng())
+    expected = []
+    for sign in (1, -1):  # matrix is in (row, column); turning the sign mirrors it
+        m = np.array(matrix) * [[1, sign], [sign, 1]]
+        offset = 13.5 - m @ [13.5, 13.5]
+        expected.append(
+            [
+                ndimage.affine_transform(i.astype(float), m, offset, order=1, mode="grid-constant")
+                for i in inks
+            ]
+        )
+    # Each picture is one of the two, to a byte's rounding.
+    distance = np.abs(np.array(expected) - changed).max(axis=(2, 3))
+    assert (distance.min(axis=0) <= 0.51).all()
+    if family != "scale":
+        assert set(distance.argmin(axis=0)) == {0, 1}
+
+
+def test_translation_goes_to_all_four_corners():
+    changed = corrupt(cross(40), "translate", 3, rng())
+    expected = {
+        np.roll(cross()[0], (dy, dx), axis=(0, 1)).tobytes() for dy in (-3, 3) for dx in (-3, 3)
+    }
+    assert {picture.tobytes() for picture in changed} == expected
+
+
+def test_stripes_of_mnist_c_invert_seven_columns_at_each_side(inks):
+    changed = corrupt(inks, "stripe", MNIST_C_SEVERITY["stripe"], rng())
+    np.testing.assert_array_equal(changed[:, :, 7:21], inks[:, :, 7:21])
+    np.testing.assert_array_equal(changed[:, :, :7], 255 - inks[:, :, :7])
+    np.testing.assert_array_equal(changed[:, :, 21:], 255 - inks[:, :, 21:])
+
+
+def test_fog_is_smooth_differs_and_keeps_a_quarter_of_the_contrast():
+    foggy = corrupt(cross(9), "fog", 5, rng()).astype(int)
+    assert len(np.unique(foggy, axis=0)) == 9
+    inside, outside = foggy[:, 12:16, 5:12].mean(), foggy[:, 8:11, 5:12].mean()
+    assert inside - outside == pytest.approx(255 / 4, rel=0.3)
+    paper = foggy[:, :5]
+    assert np.abs(np.diff(paper, axis=2)).mean() < 0.25 * 255 / 4
+
+
+def test_spatter_hides_ink_under_a_quarter_grey():
+    changed = corrupt(np.full((100, 28, 28), 255, np.uint8), "spatter", 4, rng())
+    hidden = changed < 150
+    assert 0.02 < hidden.mean() < 0.5
+    assert changed.min() == 63
+
+
+@pytest.mark.parametrize("family", ["dotted_line", "zigzag"])
+def test_lines_only_add_ink_and_reach_across(family, inks):
+    changed = corrupt(inks, family, 3, rng())
+    assert (changed >= inks).all()
+    drawn = corrupt(np.zeros_like(inks), family, 3, rng())
+    columns = np.flatnonzero(drawn.max(axis=(0, 1)))
+    assert columns.min() <= 2
+    assert columns.max() >= 24
+    per_picture = np.flatnonzero(drawn[0].max(axis=0))
+    if family == "dotted_line":
+        assert (per_picture % 4 >= 2).all()
+
+
+def test_canny_finds_the_outline_of_a_square_closed_and_one_pixel_wide():
+    square = np.zeros((1, 28, 28), np.float32)
+    square[0, 8:20, 8:20] = 1
+    edges = canny(square, 1.0)[0]
+    # Closed: outside and inside don't meet.
+    regions, count = ndimage.label(~edges)
+    assert count == 2
+    assert regions[0, 0] != regions[14, 14]
+    # One pixel wide away from the corners, on either side of the step.
+    assert 1 <= edges[14, :14].sum() <= 2
+    assert edges[14].sum() <= 4
+
+
+def test_canny_drops_weak_edges_unless_they_touch_strong_ones():
+    # A step from paper to grey, weak at the bottom; only the first grows strong upwards.
+    picture = np.zeros((2, 28, 28), np.float32)
+    picture[0, :, 14:] = np.linspace(0.4, 0.06, 28)[:, None]
+    picture[1, :, 14:] = 0.06
+    edges = canny(picture, 1.0)
+    assert edges[0, 24, 12:16].any()
+    assert not edges[1].any()
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.5, 4.0])
+def test_smoothing_agrees_with_scipy(sigma):
+    pictures = rng().random((3, 28, 28), dtype=np.float32)
+    expected = ndimage.gaussian_filter(pictures, (0, sigma, sigma), mode="nearest")
+    np.testing.assert_allclose(smooth(pictures, gaussian_matrix(sigma)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "inks",
+    [
+        np.zeros((28, 28), np.uint8),
+        np.zeros((1, 8, 8), np.uint8),
+        np.zeros((1, 28, 28), np.float32),
+    ],
+)
+def test_pictures_of_another_kind_are_refused(inks):
+    with pytest.raises(DataError, match=r"\(N, 28, 28\) uint8"):
+        corrupt(inks, "fog", 1, rng())
+
+
+def test_unknown_families_and_severities_are_refused():
+    with pytest.raises(ConfigError, match="snow"):
+        corrupt(cross(), "snow", 1, rng())
+    with pytest.raises(ConfigError, match="1 to 5"):
+        corrupt(cross(), "fog", 6, rng())

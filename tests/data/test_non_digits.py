@@ -1,0 +1,118 @@
+import string
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from inkdigits.data.fonts import PARTS, find_fonts, part_of
+from inkdigits.data.non_digits import (
+    DIGIT_SHAPED,
+    KINDS,
+    LETTERS,
+    SYMBOLS,
+    Sources,
+    make_non_digits,
+)
+from inkdigits.errors import ConfigError, DataError
+from inkdigits.ink.normalize import preprocess
+
+BUNDLED = tuple(Path(mpl.get_data_path(), "fonts", "ttf").glob("*.ttf"))
+
+
+@pytest.fixture
+def sources(digits):
+    return Sources(find_fonts("train", BUNDLED), digits[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_have_the_sizes_of_users_and_a_seed_repeats_them(kind, sources):
+    pictures = make_non_digits(kind, 25, np.random.default_rng(3), sources)
+    again = make_non_digits(kind, 25, np.random.default_rng(3), sources)
+    assert len(pictures) == 25
+    for picture, same in zip(pictures, again, strict=True):
+        assert picture.dtype == np.uint8
+        assert picture.ndim == 2
+        assert 10 <= min(picture.shape) <= max(picture.shape) <= 500
+        np.testing.assert_array_equal(picture, same)
+        assert preprocess(picture).shape == (28, 28)
+    assert len({p.tobytes() for p in pictures}) >= 20
+    assert len({p.shape for p in pictures}) > 5
+
+
+@pytest.mark.parametrize("kind", ["scribble", "letter", "symbol", "two_digits", "part_of_digit"])
+def test_what_is_drawn_leaves_ink(kind, sources):
+    pictures = make_non_digits(kind, 25, np.random.default_rng(4), sources)
+    assert all(preprocess(picture).any() for picture in pictures)
+
+
+def test_two_digits_are_wider_than_one_and_a_part_has_less_ink_than_a_whole(digits):
+    seven = digits[0][digits[1] == 7][:1]
+    sources = Sources(digits=seven)
+    rng = np.random.default_rng(0)
+    for picture in make_non_digits("two_digits", 20, rng, sources):
+        ink = preprocess(picture)
+        rows, columns = np.flatnonzero(ink.max(axis=1) > 60), np.flatnonzero(ink.max(axis=0) > 60)
+        assert np.ptp(columns) > np.ptp(rows)
+
+
+def test_letters_that_are_digits_in_shape_are_left_out():
+    for character in "OoIlSsZzBbqg|":
+        assert any(character in shapes for shapes in DIGIT_SHAPED.values())
+        assert character not in LETTERS + SYMBOLS
+    assert {"A", "K", "x", "Ж", "λ"} <= set(LETTERS)
+    assert not set(LETTERS + SYMBOLS) & set(string.digits)
+
+
+def test_a_font_family_has_one_part_on_every_machine():
+    parts = {part: {f.family for f in find_fonts(part, BUNDLED)} for part in PARTS}
+    assert all(parts.values())
+    everything = [family for families in parts.values() for family in families]
+    assert len(everything) == len(set(everything))
+    assert set(everything) == {f.family for f in find_fonts(paths=BUNDLED)}
+    assert part_of("DejaVu Serif") == "train"
+    assert part_of("STIXGeneral") == "held_back"
+
+
+def test_fonts_of_symbols_and_of_boxes_are_not_used():
+    families = {font.family for font in find_fonts(paths=BUNDLED)}
+    assert not any(f.startswith(("cmex", "cmsy", "Last Resort")) for f in families)
+
+
+def test_installed_fonts_are_found():
+    assert {f.family for f in find_fonts(paths=BUNDLED)} <= {f.family for f in find_fonts()}
+
+
+def test_no_fonts_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(DataError, match="install"):
+        find_fonts(paths=[])
+    broken = tmp_path / "broken.ttf"
+    broken.write_bytes(b"no font")
+    with pytest.raises(DataError, match="install"):
+        find_fonts(paths=[broken])
+    serif = [path for path in BUNDLED if path.name == "DejaVuSerif.ttf"]
+    with pytest.raises(DataError, match="DejaVu Serif"):
+        find_fonts("held_back", serif)
+
+
+def test_unknown_parts_and_kinds_are_refused():
+    with pytest.raises(ConfigError, match="test"):
+        find_fonts("test")
+    with pytest.raises(ConfigError, match="cat"):
+        make_non_digits("cat", 1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("letter", "0 fonts"), ("symbol", "0 fonts"), ("two_digits", "none are given")],
+)
+def test_missing_sources_are_named(kind, message):
+    with pytest.raises(DataError, match=message):
+        make_non_digits(kind, 1, np.random.default_rng(0))
+
+
+def test_digits_that_are_all_single_strokes_have_no_parts():
+    bar = np.zeros((1, 28, 28), np.uint8)
+    bar[0, 4:24, 13:15] = 255
+    with pytest.raises(DataError, match="more than a stroke"):
+        make_non_digits("part_of_digit", 1, np.random.default_rng(0), Sources(digits=bar))

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from inkdigits.data.photos import CONDITIONS, photograph, photograph_paper
+from inkdigits.errors import ConfigError, DataError
+
+
+def rng():
+    return np.random.default_rng(7)
+
+
+def test_photographs_have_the_sizes_of_pictures_and_vary(digits):
+    pictures = photograph(digits[0][:60], rng())
+    assert len(pictures) == 60
+    assert all(p.dtype == np.uint8 and p.ndim == 2 for p in pictures)
+    assert all(24 <= max(p.shape) <= 400 for p in pictures)
+    assert len({p.shape for p in pictures}) > 50
+
+
+def test_the_same_seed_gives_the_same_photographs(digits):
+    first, second = (photograph(digits[0][:30], rng()) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_each_condition_changes_the_picture(digits, condition):
+    plain = photograph(digits[0][:8], rng(), conditions=())
+    changed = photograph(digits[0][:8], rng(), conditions=(condition,))
+    assert not all(np.array_equal(a, b) for a, b in zip(plain, changed, strict=True))
+
+
+def test_the_digit_is_darker_than_plain_paper_and_lighter_with_chalk(digits):
+    for picture in photograph(digits[0][:20], rng(), conditions=()):
+        assert int(np.median(picture)) - int(picture.min()) > 80
+    for picture in photograph(digits[0][:20], rng(), conditions=("chalk",)):
+        assert int(picture.max()) - int(np.median(picture)) > 60
+
+
+def test_plain_paper_is_one_shade():
+    for picture in photograph_paper(5, rng(), conditions=()):
+        assert np.ptp(picture) == 0
+
+
+def test_an_unknown_condition_or_another_shape_is_an_error(digits):
+    with pytest.raises(ConfigError, match="fog"):
+        photograph(digits[0][:1], rng(), conditions=("fog",))
+    with pytest.raises(DataError, match="28"):
+        photograph(np.zeros((1, 20, 20), np.uint8), rng())

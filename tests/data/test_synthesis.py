@@ -1,0 +1,108 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from inkdigits.data.corruptions import FAMILIES
+from inkdigits.data.fonts import find_fonts
+from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.printed import print_character, print_digits
+from inkdigits.data.synthesis import SynthesisConfig, lower_resolution, synthesise
+from inkdigits.errors import DataError
+
+CONFIG = SynthesisConfig(digits=120, others=90, seed=3)
+
+
+@pytest.fixture(scope="module")
+def some(digits):
+    inks, labels = digits
+    return Digits(torch.from_numpy(inks[:200]), torch.from_numpy(labels[:200].astype(np.int64)))
+
+
+@pytest.fixture(scope="module")
+def made(some):
+    return synthesise(some, CONFIG, workers=1)
+
+
+def test_about_as_many_digits_and_others_come_out_as_were_asked_for(made):
+    others = int((made.labels == NO_DIGIT).sum())
+    # Noise and blanks are found to have no ink, as they should be, and are left out.
+    assert 50 <= others <= 95
+    assert 90 <= len(made) - others <= 130
+    assert set(made.labels.tolist()) == set(range(NO_DIGIT, 10))
+
+
+def test_every_picture_is_ink_as_preprocessing_makes_it(made):
+    assert made.inks.dtype == torch.uint8
+    assert made.inks.shape[1:] == (28, 28)
+    assert bool(made.inks.flatten(1).any(1).all())
+
+
+def test_number_of_processes_changes_nothing(some, made):
+    shared = synthesise(some, CONFIG, workers=2)
+    assert torch.equal(shared.inks, made.inks)
+    assert torch.equal(shared.labels, made.labels)
+
+
+def test_another_seed_makes_other_pictures(some, made):
+    other = synthesise(some, dataclasses.replace(CONFIG, seed=4), workers=1)
+    assert other.digest() != made.digest()
+
+
+def test_progress_is_told_in_parts(some):
+    told = []
+    config = dataclasses.replace(CONFIG, digits=30, others=0)
+    synthesise(some, config, workers=1, report=lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == list(range(1, len(told) + 1))
+    assert told[-1][0] == told[-1][1] >= len(FAMILIES)
+
+
+@pytest.mark.parametrize(("drawn", "least", "most"), [(0.0, 0, 0), (0.5, 40, 45)])
+def test_a_share_of_the_reduced_digits_is_drawn_instead_of_given(some, drawn, least, most):
+    sevens = some[(some.labels == 7).nonzero().squeeze(1)]
+    config = SynthesisConfig(
+        digits=100, others=0, photos=0, corrupted=0, strokes=0, printed=0, drawn=drawn
+    )
+    labels = synthesise(sevens, config, workers=1).labels
+    # Half are drawn, of which a tenth are sevens too; in the smallest no ink may be found.
+    assert least <= int((labels != 7).sum()) <= most
+
+
+def test_too_few_to_be_shared_out_is_an_error(some):
+    with pytest.raises(DataError, match="1 digits and 0 others are too few"):
+        synthesise(some, SynthesisConfig(digits=1, others=0))
+
+
+def test_nothing_can_be_made_from_no_digits(some):
+    with pytest.raises(DataError, match="no digits"):
+        synthesise(some[torch.arange(0)], CONFIG)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kinds": (("goblin", 1.0),)}, {"digits": 0, "others": 0}, {"digits": -1}]
+)
+def test_composition_that_cannot_be_is_refused(wrong):
+    with pytest.raises(DataError):
+        dataclasses.replace(CONFIG, **wrong)
+
+
+def test_lower_resolution_still_shows_the_digit(some):
+    inks = some.inks.numpy()[:60]
+    pictures = lower_resolution(inks, np.random.default_rng(0))
+    assert len(pictures) == 60
+    assert all(p.dtype == np.uint8 and p.ndim == 2 for p in pictures)
+    assert min(p.shape[0] for p in pictures) < 20 < max(p.shape[0] for p in pictures)
+    # Ink and paper are both there, whichever is the darker.
+    assert all(int(p.max()) - int(p.min()) > 100 for p in pictures)
+
+
+def test_printed_digits_have_every_label_and_ink():
+    pictures, labels = print_digits(60, find_fonts(), np.random.default_rng(1))
+    assert set(labels.tolist()) == set(range(10))
+    assert all(int(p.max()) - int(p.min()) > 60 for p in pictures)
+
+
+def test_character_that_no_font_has_is_an_error():
+    with pytest.raises(DataError, match="none of the"):
+        print_character("\N{EGYPTIAN HIEROGLYPH A001}", find_fonts(), 1, np.random.default_rng(0))

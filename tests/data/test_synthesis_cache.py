@@ -1,0 +1,50 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from inkdigits.data import synthesis_cache as synthetic_files
+from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.synthesis import SynthesisConfig
+from inkdigits.data.synthesis_cache import read_or_write, read_synthetic
+from inkdigits.errors import TrainingError
+
+CONFIG = SynthesisConfig(digits=60, others=30)
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[SynthesisConfig]:
+    """What was to be synthesised, instead of synthesising it."""
+    configs = []
+
+    def synthesise(digits, config, *, report):
+        configs.append(config)
+        return Digits(digits.inks[:2], torch.tensor([7, NO_DIGIT]))
+
+    monkeypatch.setattr(synthetic_files, "synthesise", synthesise)
+    return configs
+
+
+def some(shade: int) -> Digits:
+    return Digits(torch.full((3, 28, 28), shade, dtype=torch.uint8), torch.arange(3))
+
+
+def test_a_runs_own_pictures_are_made_once_and_again_where_they_would_be_others(asked, tmp_path):
+    path = tmp_path / "synthetic.npz"
+    read_or_write(some(1), CONFIG, path)
+    again = read_or_write(some(1), CONFIG, path)
+    assert torch.equal(again.inks, some(1).inks[:2])
+    assert asked == [CONFIG]
+    other = replace(CONFIG, seed=1)
+    read_or_write(some(1), other, path)
+    # Of other digits, as of another configuration: what is there is of no use to this run.
+    made = read_or_write(some(2), other, path)
+    assert asked == [CONFIG, other, other]
+    assert torch.equal(read_synthetic(path, some(2))[0].inks, made.inks)
+
+
+def test_named_pictures_of_other_digits_are_refused(asked, tmp_path):
+    path = tmp_path / "synthetic.npz"
+    read_or_write(some(1), CONFIG, path)
+    with pytest.raises(TrainingError, match="of other digits"):
+        read_synthetic(path, some(2))

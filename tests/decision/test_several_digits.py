@@ -1,0 +1,55 @@
+import numpy as np
+
+import inkdigits
+from inkdigits.decision.several_digits import halves
+from inkdigits.ink.normalize import preprocess
+
+
+def side_by_side(left, right, gap=4):
+    def trimmed(ink):
+        rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+        return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+    left, right = trimmed(left), trimmed(right)
+    height = max(len(left), len(right))
+    padded = [np.pad(x, ((0, height - len(x)), (0, 0))) for x in (left, right)]
+    pair = np.concatenate([padded[0], np.zeros((height, gap), np.uint8), padded[1]], axis=1)
+    return np.pad(pair, 6)
+
+
+def test_two_digits_are_cut_into_their_halves(digits):
+    inks, labels = digits
+    left, right = inks[labels == 3][0], inks[labels == 5][0]
+    found = halves(preprocess(side_by_side(left, right)))
+    assert found is not None
+    assert found.shape == (2, 28, 28)
+    assert found.dtype == np.uint8
+    for half, whole in zip(found, (left, right), strict=True):
+        # The pair was made smaller and the half enlarged again, so shades differ.
+        overlap = np.minimum(half, whole).sum() / np.maximum(half, whole).sum()
+        assert overlap > 0.5
+
+
+def test_narrow_digit_is_not_cut(digits):
+    inks, labels = digits
+    narrow = [ink for ink in inks[labels == 1] if np.flatnonzero(ink.any(axis=0)).size < 11]
+    assert halves(narrow[0]) is None
+
+
+def test_blank_and_a_dot_beside_a_stroke_are_not_cut():
+    assert halves(np.zeros((28, 28), np.uint8)) is None
+    picture = np.zeros((28, 28), np.uint8)
+    picture[4:24, 5:8] = 255
+    picture[4:7, 18:21] = 255
+    assert halves(picture) is None
+
+
+def test_pair_that_is_refused_is_refused_as_several_digits(digits):
+    inks, labels = digits
+    reader = inkdigits.load()
+    firsts = [inks[labels == d][i] for d in range(10) for i in range(4)]
+    pairs = [side_by_side(a, b) for a, b in zip(firsts, firsts[7:] + firsts[:7], strict=True)]
+    reasons = [p.reason for p in reader.predict_batch(pairs)]
+    assert reasons.count("several_digits") >= len(pairs) // 2
+    alone = [p.reason for p in reader.predict_batch(firsts)]
+    assert alone.count("several_digits") == 0

@@ -1,0 +1,122 @@
+"""The README's commands and code are run, or, where they would take minutes, parsed."""
+
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from support.repository import REPOSITORY
+
+from inkdigits.cli.main import main
+
+README = (REPOSITORY / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+SHELL = [block for language, block in BLOCKS if language == "sh"]
+# These end by themselves in seconds; the others are parsed.
+QUICK = ("predict",)
+
+
+def commands(program: str) -> list[list[str]]:
+    lines = "\n".join(SHELL).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.split()[:1] == [program]]
+
+
+@pytest.fixture(scope="module")
+def service():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inkdigits", "serve", "--port", str(port), "--workers", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=REPOSITORY,
+    )
+    try:
+        for _ in range(1200):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert process.poll() is None
+                time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_two_commands_are_promised_and_make_knows_them():
+    assert ["make", "serve"] in commands("make")
+    assert ["make", "test"] in commands("make")
+    for command in commands("make"):
+        subprocess.run([*command, "--dry-run"], cwd=REPOSITORY, check=True, capture_output=True)
+
+
+def test_python_example_runs_and_prints_what_it_says(capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    examples = [block for language, block in BLOCKS if language == "python"]
+    assert examples
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    promised = re.findall(r"# prints: (.*)", "\n".join(examples))
+    assert promised
+    assert printed == promised
+
+
+def test_every_inkdigits_command_is_valid():
+    found = commands("inkdigits")
+    assert {command[1] for command in found} >= {"serve", "predict", "train", "evaluate"}
+    for command in found:
+        name, *arguments = command[1:]
+        main.commands[name].make_context(name, arguments).close()
+
+
+def test_quick_commands_run():
+    quick = [command for command in commands("inkdigits") if command[1] in QUICK]
+    assert quick
+    for command in quick:
+        subprocess.run(
+            [sys.executable, "-m", *command], cwd=REPOSITORY, check=True, capture_output=True
+        )
+
+
+def test_curl_examples_answer_as_the_readme_says(service):
+    found = commands("curl")
+    assert found
+    for block in SHELL:
+        if "curl" not in block:
+            continue
+        script = block.replace("127.0.0.1:5000", f"127.0.0.1:{service}")
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=REPOSITORY,
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )
+        assert json.loads(done.stdout)["prediction"] == 7
+
+
+def test_links_into_the_repository_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", README)
+    local = [t for pair in targets for t in pair if t and not t.startswith("http")]
+    assert local
+    assert [t for t in local if not (REPOSITORY / t).exists()] == []
+
+
+def test_layout_names_only_files_that_exist():
+    layout = next(block for language, block in BLOCKS if language == "text" and "src/" in block)
+    names = re.findall(r"^(\S+)", layout, re.MULTILINE)
+    assert len(names) > 8
+    assert [name for name in names if not (REPOSITORY / name).exists()] == []

@@ -1,0 +1,374 @@
+"""The real Gunicorn, as a process of its own on a free port of the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from support.fakes import drawn_digit, empty_png
+from support.server import PATIENCE, REAL, free_port, run_to_its_end, running, wait_until
+
+from inkdigits.errors import ConfigError
+from inkdigits.serving.api.auth import digest_of
+from inkdigits.serving.api.health import warm_up_picture
+from inkdigits.serving.gunicorn import gunicorn_options, load_reader
+from inkdigits.serving.preflight import bind_sockets, check_certificate
+from inkdigits.settings import Settings
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
+
+
+def test_service_reads_a_picture_and_says_where_it_is() -> None:
+    with running(INKDIGITS_LOG_FORMAT="text") as service:
+        status, answer = service.predict()
+        assert (status, answer["prediction"]) == (200, 7)
+        (greeting,) = (line for line in service.lines if line.startswith("Inkdigits "))
+        assert f"on http://127.0.0.1:{service.port} — Ctrl-C stops" in greeting
+
+
+def test_log_of_the_service_is_one_json_object_a_line() -> None:
+    with running() as service:
+        service.predict()
+        service.process.terminate()
+        assert service.process.wait(PATIENCE) == 0
+    entries = [json.loads(line) for line in service.lines]
+    (request,) = (entry for entry in entries if entry["message"] == "request")
+    assert (request["path"], request["status"], request["decision"]) == ("/predict", 200, "accept")
+
+
+def test_sigterm_lets_the_request_in_flight_finish() -> None:
+    with running("--delay", "1") as service, contextlib.closing(service.connect()) as connection:
+        connection.request("POST", "/predict", drawn_digit(), {"Content-Type": "image/png"})
+        # The health check is answered by another thread after the request was taken up.
+        assert service.ask()[0] == 200
+        service.process.terminate()
+        response = connection.getresponse()
+        assert (response.status, json.loads(response.read())["prediction"]) == (200, 7)
+        assert service.process.wait(PATIENCE) == 0
+
+
+def test_ctrl_c_stops_a_service_that_is_taking_up_connections() -> None:
+    with running(INKDIGITS_THREADS="8", INKDIGITS_GRACEFUL_TIMEOUT="600") as service:
+        for _ in range(6):
+            service.ask()
+        os.killpg(service.process.pid, signal.SIGINT)
+        assert service.process.wait(PATIENCE) == 0
+
+
+def test_killed_worker_is_replaced_and_the_service_goes_on() -> None:
+    with running() as service:
+        worker = int(service.ask()[1]["model_version"].removeprefix("fake-"))
+        assert worker != service.process.pid
+        os.kill(worker, signal.SIGKILL)
+
+        def replaced() -> bool:
+            return service.is_ready() and service.ask()[1]["model_version"] != f"fake-{worker}"
+
+        wait_until(replaced)
+        assert service.predict()[0] == 200
+
+
+def test_every_worker_gets_kept_alive_connections() -> None:
+    with running(INKDIGITS_WORKERS="2") as service, contextlib.ExitStack() as stack:
+        workers = set()
+
+        def both_answer() -> bool:
+            connection = stack.enter_context(contextlib.closing(service.connect()))
+            connection.request("GET", "/health")
+            workers.add(json.loads(connection.getresponse().read())["model_version"])
+            return len(workers) == 2
+
+        wait_until(both_answer)
+
+
+def test_body_over_the_limit_is_refused_and_the_service_goes_on() -> None:
+    with running(INKDIGITS_MAX_BYTES="100000") as service:
+        headers = {"Content-Type": "image/png"}
+        status, answer = service.ask("POST", "/predict", body=b"\0" * 150_000, headers=headers)
+        assert (status, answer["error"]["code"]) == (413, "body_too_large")
+        pieces = iter([b"\0" * 75_000] * 2)
+        status, answer = service.ask("POST", "/predict", body=pieces, headers=headers)
+        assert (status, answer["error"]["code"]) == (413, "body_too_large")
+        assert service.predict()[0] == 200
+
+
+def test_client_that_announces_more_than_it_sends_does_not_hold_a_thread() -> None:
+    with running("--read-timeout", "1", INKDIGITS_THREADS="1") as service:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as liar:
+            liar.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 1000\r\n\r\nabc"
+            )
+            assert liar.recv(4096).startswith(b"HTTP/1.1 400 ")
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as silent:
+            silent.sendall(b"GET /health HTTP/1.1\r\nHo")
+            assert service.predict()[0] == 200
+
+
+def test_port_in_use_is_an_error_in_one_line() -> None:
+    with socket.socket() as occupant:
+        occupant.bind(("127.0.0.1", 0))
+        occupant.listen()
+        port = occupant.getsockname()[1]
+        result = run_to_its_end(port)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"Error: port {port} on 127.0.0.1 is in use; stop what uses it or set PORT"
+    ]
+
+
+def test_second_service_on_the_port_of_a_first_is_refused() -> None:
+    with running() as service:
+        result = run_to_its_end(service.port)
+        assert result.returncode == 1
+        assert "in use" in result.stderr
+        assert service.predict()[0] == 200
+
+
+def test_model_that_does_not_load_is_an_error_at_start_in_one_line() -> None:
+    result = run_to_its_end(free_port(), "--fail", "at start")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == ["Error: no artifact at models/missing.onnx"]
+
+
+def test_prediction_log_that_cannot_be_opened_is_an_error_at_start_in_one_line() -> None:
+    result = run_to_its_end(free_port(), DATABASE_URL="mysql://db/inkdigits")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: DATABASE_URL begins with 'mysql'")
+
+
+def test_model_that_ends_the_process_which_loads_it_is_an_error_at_start() -> None:
+    result = run_to_its_end(free_port(), "--fail", "silently")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("ended with exit code 9")
+
+
+def test_model_that_does_not_load_in_the_workers_stops_the_service() -> None:
+    result = run_to_its_end(free_port(), "--fail", "in workers", INKDIGITS_LOG_FORMAT="text")
+    assert result.returncode == 3
+    assert "a worker can't load the model: no artifact at models/missing.onnx" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_address_of_another_machine_is_an_error_that_names_it() -> None:
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1, port 5000"):
+        bind_sockets("192.0.2.1", 5000, 2)
+
+
+def test_ipv6_address_is_bound_in_brackets() -> None:
+    options = gunicorn_options(Settings(host="::1", port=8080))
+    assert options["bind"] == ["[::1]:8080"]
+
+
+def test_options_follow_the_settings() -> None:
+    options = gunicorn_options(Settings(workers=3, threads=2, graceful_timeout=9))
+    assert (options["workers"], options["threads"], options["graceful_timeout"]) == (3, 2, 9)
+    assert options["preload_app"] is False
+
+
+def test_risk_of_the_settings_holds_where_a_request_states_none() -> None:
+    reader = load_reader(Settings(risk=1e-9))
+    assert reader.predict(warm_up_picture()).risk == 1e-9
+    assert reader.predict(warm_up_picture(), risk=0.05).risk == 0.05
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A certificate for 127.0.0.1 that signs itself, and its key, as settings."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", folder / "key.pem", "-out", folder / "cert.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return {
+        "INKDIGITS_TLS_CERT": str(folder / "cert.pem"),
+        "INKDIGITS_TLS_KEY": str(folder / "key.pem"),
+    }
+
+
+def test_certificate_makes_it_speak_https(certificate: dict[str, str]) -> None:
+    trusting = ssl.create_default_context(cafile=certificate["INKDIGITS_TLS_CERT"])
+    settings = {"INKDIGITS_LOG_FORMAT": "text", "INKDIGITS_THREADS": "1", **certificate}
+    with running("--read-timeout", "1", tls=trusting, **settings) as service:
+        status, answer = service.predict()
+        assert (status, answer["prediction"]) == (200, 7)
+        with contextlib.closing(service.connect()) as connection:
+            connection.request("GET", "/health")
+            assert connection.getresponse().headers["Strict-Transport-Security"]
+        # One who doesn't speak it, and one who says nothing, take nothing from the others.
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as plain:
+            plain.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert service.predict()[0] == 200
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE):
+            assert service.predict()[0] == 200
+        assert any(f"https://127.0.0.1:{service.port}" in line for line in service.lines)
+
+
+def test_certificate_that_cannot_be_used_is_an_error_at_start(
+    certificate: dict[str, str], tmp_path: Path
+) -> None:
+    key = certificate["INKDIGITS_TLS_KEY"]
+    with pytest.raises(ConfigError, match="needed together"):
+        check_certificate(Settings(tls_key=Path(key)))
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "none.pem"))):
+        check_certificate(Settings(tls_cert=tmp_path / "none.pem", tls_key=Path(key)))
+    result = run_to_its_end(free_port(), **{**certificate, "INKDIGITS_TLS_CERT": key})
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: the certificate ")
+
+
+def test_service_that_others_reach_says_that_it_asks_for_no_key(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"ada:{digest_of('a-key')}\n")
+    with running(INKDIGITS_HOST="0.0.0.0") as service:
+        assert any("asks for no API key" in line for line in service.lines)
+    with running(INKDIGITS_HOST="0.0.0.0", INKDIGITS_API_KEYS_FILE=str(keys)) as service:
+        assert not any("asks for no API key" in line for line in service.lines)
+        assert service.predict()[0] == 401
+    keys.write_text("")
+    result = run_to_its_end(free_port(), INKDIGITS_API_KEYS_FILE=str(keys))
+    assert result.stderr.splitlines() == [f"Error: the API keys' file {keys} has no key"]
+
+
+@pytest.fixture(scope="module")
+def untrained_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact with the weights that a new network has: what it reads means nothing."""
+    pytest.importorskip("torch")
+    from inkdigits.decision.policy import DecisionPolicy
+    from inkdigits.model.networks import MNISTClassifier
+    from inkdigits.training.export import export
+
+    path = tmp_path_factory.mktemp("models") / "untrained.onnx"
+    policy = DecisionPolicy(accept_threshold=0.5, risk=0.01, level=0.95)
+    with warnings.catch_warnings():
+        # PyTorch's exporter calls what its own later releases deprecate.
+        warnings.simplefilter("ignore")
+        path.write_bytes(export(MNISTClassifier().state_dict(), 1.0, policy, {}))
+    return path
+
+
+def test_real_reader_serves_and_outlives_whatever_it_is_sent(untrained_artifact: Path) -> None:
+    truncated = drawn_digit("JPEG", (400, 400))[:-1000]
+    settings = {"MODEL_PATH": str(untrained_artifact), "INKDIGITS_WORKERS": "2"}
+    with running(program=REAL, INKDIGITS_GRACEFUL_TIMEOUT="600", **settings) as service:
+        status, answer = service.predict()
+        assert status == 200
+        assert answer["prediction"] in range(10)
+        assert sum(answer["probabilities"]) == pytest.approx(1.0)
+        assert service.ask()[1]["model_version"] == answer["model_version"]
+        for picture, status, code in [
+            (b"\x00garbage", 400, "not_an_image"),
+            (b"just text\n", 400, "not_an_image"),
+            (b"", 400, "empty_body"),
+            (truncated, 400, "not_an_image"),
+            (empty_png(10_000, 5_000), 413, "image_too_large"),
+            (empty_png(60_000, 60_000), 413, "image_too_large"),
+        ]:
+            refused, answer = service.send(picture)
+            assert (refused, answer["error"]["code"]) == (status, code)
+        assert service.predict()[0] == 200
+        # ONNX Runtime loaded before the fork would keep the workers from ending.
+        service.process.terminate()
+        assert service.process.wait(PATIENCE) == 0
+    assert "Traceback" not in "".join(service.lines)
+
+
+def test_real_reader_refuses_an_altered_model_before_any_worker_starts(
+    untrained_artifact: Path, tmp_path: Path
+) -> None:
+    altered = bytearray(untrained_artifact.read_bytes())
+    altered[len(altered) // 2] ^= 1
+    path = tmp_path / "altered.onnx"
+    path.write_bytes(altered)
+    result = run_to_its_end(free_port(), program=REAL, MODEL_PATH=str(path))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("inkdigits.errors.ArtifactCorruptError: ")
+
+
+THREADS_THAT_ALLOCATE = """
+import ctypes, sys, threading
+from inkdigits.model.allocator import use_one_heap
+
+if sys.argv[1] == "one":
+    use_one_heap()
+everyone = threading.Barrier(4)
+def allocate():
+    kept = bytes(50_000)
+    everyone.wait()
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc for its heaps")
+def test_threads_share_one_heap():
+    heaps = {
+        asked: run_python(THREADS_THAT_ALLOCATE, asked).count("<heap nr=")
+        for asked in ("one", "any")
+    }
+    assert heaps["one"] == 1 < heaps["any"]
+
+
+FREES_BELOW_WHAT_IT_KEEPS = """
+from inkdigits.model.allocator import return_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as sizes:
+        return int(sizes.read().split()[1])
+
+# Small enough for the heap, and the last block keeps the heap's end where it is.
+blocks = [bytearray(60_000) for _ in range(500)]
+kept = blocks.pop()
+blocks.clear()
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc for its memory")
+def test_freed_memory_is_given_back():
+    result = run_python(FREES_BELOW_WHAT_IT_KEEPS)
+    assert int(result) * os.sysconf("SC_PAGE_SIZE") > 20_000_000
+
+
+def test_a_service_without_a_log_does_without_its_library():
+    modules = "import sys, inkdigits.serving.gunicorn; print('sqlalchemy' in sys.modules)"
+    assert run_python(modules) == "False\n"
+
+
+def run_python(program, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    ).stdout

@@ -1,0 +1,327 @@
+"""The page in a real Chromium, with the real model: in one process, and as three services."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+from support.databases import EmbeddedPostgres, needs_postgresql
+from support.running import Service
+
+from inkdigits.model.artifact import shipped_artifact
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, in the path or at CHROMIUM"),
+    pytest.mark.skipif(not shipped_artifact().is_file(), reason="needs the shipped model"),
+]
+
+# What Chromium would ask of the network by itself.
+QUIET = (
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
+PATIENCE_MS = 30_000
+THREE = (
+    *((0.32, 0.27), (0.40, 0.20), (0.52, 0.18), (0.63, 0.24), (0.66, 0.34), (0.58, 0.43)),
+    *((0.47, 0.47), (0.60, 0.51), (0.68, 0.61), (0.66, 0.73), (0.54, 0.82), (0.41, 0.81)),
+    (0.31, 0.73),
+)
+PAGES = ("/", "/history", "/dashboard", "/model")
+# Chromium's own words for an answer of status 4xx or 5xx, or for none.
+NETWORK_ERROR = "Failed to load resource"
+
+
+class Site:
+    """An arrangement of services: where its page is, and which of them has the model."""
+
+    def __init__(self, web: Service, model: Service) -> None:
+        self.url, self.web, self.model = web.url, web, model
+
+
+@pytest.fixture(scope="module", params=["one process", "three services"])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("data")
+    with contextlib.ExitStack() as stack:
+        if request.param == "one process":
+            service = Service(folder, "/health/ready")
+            stack.callback(service.stop)
+            yield Site(service, service)
+            return
+        needs_postgresql()
+        server = EmbeddedPostgres()
+        stack.callback(server.remove)
+        model = Service(folder / "model", "/health/ready", INKDIGITS_PAGE="off")
+        stack.callback(model.stop)
+        database = server.empty_database()
+        web = Service(folder / "web", "/health/ready", MODEL_URL=model.url, DATABASE_URL=database)
+        stack.callback(web.stop)
+        yield Site(web, model)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", *QUIET],
+        )
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """A browser with its own cookies; what its pages complain of is kept."""
+
+    def __init__(self, chromium: Browser, site: Site, **options: Any) -> None:
+        self.context: BrowserContext = chromium.new_context(base_url=site.url, **options)
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.complaints: list[str] = []
+        self.asked: set[str] = set()
+        self.page: Page = self.context.new_page()
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.asked.add(request.url))
+
+    def draw(self) -> None:
+        box = self._pad()
+        mouse = self.page.mouse
+        x, y = THREE[0]
+        mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        mouse.down()
+        for x, y in THREE[1:]:
+            mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+        mouse.up()
+
+    def touch(self) -> None:
+        box = self._pad()
+        session = self.context.new_cdp_session(self.page)
+        for kind, points in (
+            ("touchStart", THREE[:1]),
+            *(("touchMove", (point,)) for point in THREE[1:]),
+            ("touchEnd", ()),
+        ):
+            at = [
+                {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
+                for x, y in points
+            ]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+    def reads(self, digit: str) -> None:
+        expect(self.page.locator("#digit")).to_have_text(digit, timeout=PATIENCE_MS)
+
+    def is_asked(self) -> None:
+        """Wait for the question of whether it is right: the drawing is kept by then."""
+        expect(self.page.locator("#feedback")).to_be_visible(timeout=PATIENCE_MS)
+
+    def _pad(self) -> Any:
+        canvas = self.page.locator("#canvas")
+        canvas.scroll_into_view_if_needed()
+        return canvas.bounding_box()
+
+
+@pytest.fixture
+def visit(chromium: Browser, site: Site) -> Iterator[Callable[..., Visitor]]:
+    visitors: list[Visitor] = []
+
+    def open_page(path: str = "/", **options: Any) -> Visitor:
+        visitor = Visitor(chromium, site, **options)
+        visitors.append(visitor)
+        visitor.page.goto(path)
+        return visitor
+
+    yield open_page
+    for visitor in visitors:
+        visitor.context.close()
+
+
+def three_png() -> bytes:
+    image = Image.new("L", (300, 300), 255)
+    points = [(300 * x, 300 * y) for x, y in THREE]
+    ImageDraw.Draw(image).line(points, fill=0, width=24, joint="curve")
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+HAND_OVER = """([kind, text]) => {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], "three.png", { type: "image/png" }));
+  const init = { bubbles: true, cancelable: true };
+  document.body.dispatchEvent(
+    kind === "paste"
+      ? new ClipboardEvent("paste", { ...init, clipboardData: data })
+      : new DragEvent("drop", { ...init, dataTransfer: data }),
+  );
+}"""
+
+
+def test_three_is_drawn_corrected_found_again_and_counted(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    page = visitor.page
+    expect(page.locator("#decision")).to_have_text("Nothing drawn yet")
+    visitor.draw()
+    visitor.reads("3")
+    visitor.is_asked()
+    expect(page.locator("#ink")).to_be_visible()
+    expect(page.locator(".bars li.top")).to_have_attribute("data-digit", "3")
+    page.click("#wrong")
+    page.click('[data-label="8"]')
+    expect(page.locator("#thanks")).to_have_text("Thank you, noted: it is an 8.")
+    page.goto("/history")
+    for _ in range(2):
+        expect(page.locator(".record")).to_have_count(1)
+        expect(page.locator(".record .digit")).to_have_text("3")
+        expect(page.locator(".record .bad")).to_have_text("✗ it is an 8")
+        page.reload()
+    page.goto("/dashboard")
+    expect(page.locator("#accuracy")).to_have_text("0.0 %")
+    page.goto("/history")
+    page.click(".record summary")
+    page.click(".record .danger")
+    expect(page.locator(".record")).to_have_count(0)
+    assert visitor.complaints == []
+
+
+def test_three_is_drawn_by_touch_on_a_phone(visit: Callable[..., Visitor]) -> None:
+    visitor = visit(viewport={"width": 375, "height": 667}, has_touch=True, is_mobile=True)
+    visitor.touch()
+    visitor.reads("3")
+    for width in (360, 375):
+        visitor.page.set_viewport_size({"width": width, "height": 667})
+        for path in PAGES:
+            visitor.page.goto(path)
+            wide = "document.documentElement.scrollWidth <= innerWidth"
+            assert visitor.page.evaluate(wide), f"{path} is wider than {width}"
+
+
+def test_three_is_drawn_by_keyboard_and_taken_back(visit: Callable[..., Visitor]) -> None:
+    page = visit().page
+    page.focus("#canvas")
+    for keys in ("ArrowUp " * 8, " ", "ArrowDown " * 16, " "):
+        for key in [" "] if keys == " " else keys.split():
+            page.keyboard.press(key)
+    expect(page.locator("#digit")).to_have_text("1", timeout=PATIENCE_MS)
+    page.keyboard.press("Backspace")
+    expect(page.locator("#decision")).to_have_text("Nothing drawn yet")
+
+
+def test_drawing_that_goes_on_is_kept_once(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.draw()
+    visitor.is_asked()
+    visitor.draw()
+    visitor.is_asked()
+    visitor.page.goto("/history")
+    expect(visitor.page.locator(".record")).to_have_count(1)
+
+
+def test_picture_is_uploaded_pasted_and_dropped(
+    visit: Callable[..., Visitor], tmp_path: Path
+) -> None:
+    visitor = visit()
+    path = tmp_path / "three.png"
+    path.write_bytes(three_png())
+    visitor.page.set_input_files("#file", path)
+    visitor.reads("3")
+    visitor.is_asked()
+    for kind in ("paste", "drop"):
+        visitor.page.click("#clear")
+        expect(visitor.page.locator("#digit")).to_have_text("\N{EN DASH}")
+        visitor.page.evaluate(HAND_OVER, [kind, base64.b64encode(three_png()).decode()])
+        visitor.reads("3")
+        visitor.is_asked()
+    visitor.page.goto("/history")
+    expect(visitor.page.locator(".record")).to_have_count(3)
+    expect(visitor.page.get_by_text("uploaded", exact=False).first).to_be_visible()
+
+
+def test_file_that_is_no_picture_is_said_to_be_none(
+    visit: Callable[..., Visitor], tmp_path: Path
+) -> None:
+    page = visit().page
+    path = tmp_path / "notes.png"
+    path.write_text("not a picture")
+    page.set_input_files("#file", path)
+    expect(page.locator("#problem")).to_contain_text("notes.png isn")
+
+
+def test_theme_follows_the_system_until_it_is_chosen(visit: Callable[..., Visitor]) -> None:
+    page = visit(color_scheme="dark").page
+    paper = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(paper)
+    page.click("#theme")
+    expect(page.locator("#theme")).to_have_attribute("aria-label", "Theme: light")
+    light = page.evaluate(paper)
+    assert light != dark
+    page.reload()
+    assert page.evaluate(paper) == light
+    page.click("#theme")
+    assert page.evaluate(paper) == dark
+
+
+def test_pages_ask_nobody_else_and_complain_of_nothing(
+    visit: Callable[..., Visitor], site: Site
+) -> None:
+    visitor = visit()
+    visitor.draw()
+    visitor.is_asked()
+    for path in PAGES[1:]:
+        visitor.page.goto(path)
+    foreign = [url for url in visitor.asked if not url.startswith((site.url, "data:", "blob:"))]
+    assert foreign == []
+    assert visitor.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_accessible(visit: Callable[..., Visitor], scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    visitor = visit(color_scheme=scheme)
+    visitor.draw()
+    visitor.is_asked()
+    visitor.page.click("#wrong")
+    for path in PAGES:
+        if path != "/":
+            visitor.page.goto(path)
+        found = axe.run(visitor.page).response["violations"]
+        serious = [
+            (path, each["id"], [node["html"] for node in each["nodes"]])
+            for each in found
+            if each["impact"] in {"serious", "critical"}
+        ]
+        assert serious == []
+
+
+def test_model_that_is_away_is_said_to_be_and_comes_back(
+    visit: Callable[..., Visitor], site: Site
+) -> None:
+    visitor = visit()
+    page = visitor.page
+    expect(page.locator("#away")).to_be_hidden()
+    site.model.stop()
+    try:
+        visitor.draw()
+        expect(page.locator("#away")).to_be_visible(timeout=PATIENCE_MS)
+    finally:
+        site.model.start()
+    expect(page.locator("#away")).to_be_hidden(timeout=PATIENCE_MS)
+    visitor.reads("3")
+    visitor.is_asked()
+    assert all(NETWORK_ERROR in complaint for complaint in visitor.complaints)

@@ -1,0 +1,74 @@
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from inkdigits.evaluation import environment
+
+
+def test_hardware_names_the_machine_in_json():
+    machine = json.loads(json.dumps(environment.hardware()))
+    assert list(machine) == ["cpu", "cores", "memory_gib", "accelerator"]
+    assert machine["cpu"]
+    assert 1 <= machine["cores"] <= os.cpu_count()
+    assert machine["memory_gib"] > 0.1
+
+
+def test_cpu_is_named_as_the_kernel_names_it(tmp_path, monkeypatch):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(
+        "processor\t: 0\nmodel\t\t: 1\nmodel name\t: Example CPU @ 3: GHz\nflags\t:\n"
+    )
+    monkeypatch.setattr(environment, "CPUINFO", cpuinfo)
+    assert environment.hardware()["cpu"] == "Example CPU @ 3: GHz"
+
+
+@pytest.mark.parametrize("content", [None, "", "processor : 0\nBogoMIPS : 100\nmodel name :\n"])
+def test_cpu_without_a_model_name_is_named_by_platform(tmp_path, monkeypatch, content):
+    cpuinfo = tmp_path / "cpuinfo"
+    if content is not None:
+        cpuinfo.write_text(content)
+    monkeypatch.setattr(environment, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(environment.platform, "processor", lambda: "")
+    monkeypatch.setattr(environment.platform, "machine", lambda: "riscv64")
+    assert environment.hardware()["cpu"] == "riscv64"
+
+
+def test_what_cannot_be_read_is_unknown_instead_of_an_error(tmp_path, monkeypatch):
+    def fail(name):
+        raise ValueError(name)
+
+    monkeypatch.setattr(environment, "CPUINFO", tmp_path)  # a folder: reading it is an OSError
+    monkeypatch.setattr(environment.platform, "processor", lambda: "")
+    monkeypatch.setattr(environment.platform, "machine", lambda: "")
+    monkeypatch.delattr(environment.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(environment.os, "cpu_count", lambda: None)
+    monkeypatch.setattr(environment.os, "sysconf", fail)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it weren't installed
+    assert environment.hardware() == dict.fromkeys(
+        ("cpu", "cores", "memory_gib", "accelerator"), "unknown"
+    )
+
+
+def test_versions_are_those_installed_and_say_what_is_not(monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package-inkdigits"))
+    found = environment.versions()
+    assert found["python"] == sys.version.split()[0]
+    assert found["system"]
+    assert found["numpy"] == version("numpy")
+    assert found["no-such-package-inkdigits"] == "not installed"
+
+
+def test_versions_import_none_of_the_packages():
+    code = (
+        "import sys; from inkdigits.evaluation.environment import versions; "
+        "assert versions()['torch']; "
+        "print([name for name in ('torch', 'onnx', 'onnxruntime') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,179 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from inkdigits.calibration.temperature import probabilities as softmax
+from inkdigits.errors import ConfigError, DataError
+from inkdigits.evaluation import metrics as evaluation
+
+
+def readings(n=1000, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(10, size=n)
+    logits = rng.normal(0, 2, (n, 10))
+    logits[np.arange(n), labels] += 5
+    return softmax(logits, 1.0), labels
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        # Solved by hand from Wilson's quadratic, z = 1.959964.
+        (50, 100, 0.403832, 0.596168),
+        (0, 10, 0.0, 0.277533),
+        (10, 10, 0.722467, 1.0),
+        (1, 10, 0.017876, 0.404150),
+    ],
+)
+def test_the_wilson_interval_has_its_known_values(successes, n, low, high):
+    got = evaluation.wilson_interval(successes, n)
+    assert got == pytest.approx((low, high), abs=1e-5)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(3, 17), (9970, 10_000), (0, 5), (5, 5)])
+def test_the_ends_of_the_wilson_interval_solve_its_score_test(successes, n):
+    share, z = successes / n, 1.6448536269514722
+    for end in evaluation.wilson_interval(successes, n, level=0.9):
+        assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / n, abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 3), (4, 3)])
+def test_counts_that_cannot_be_have_no_interval(successes, n):
+    with pytest.raises(DataError, match="are needed"):
+        evaluation.wilson_interval(successes, n)
+
+
+def test_a_level_in_percent_is_refused():
+    with pytest.raises(ConfigError, match=r"0\.95"):
+        evaluation.wilson_interval(1, 2, level=95)
+
+
+def test_the_confusion_matrix_agrees_with_scikit_learn():
+    p, y = readings()
+    predicted = p.argmax(axis=1)
+    got = evaluation.confusion_matrix(y, predicted)
+    assert got.dtype == np.int64
+    expected = metrics.confusion_matrix(y, predicted, labels=range(10))
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_rows_of_the_confusion_matrix_are_true_digits():
+    matrix = evaluation.confusion_matrix([4], [9])
+    assert matrix[4, 9] == 1
+    assert matrix.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted"), [([], []), ([1], [1, 2]), ([1], [10]), ([-1], [1]), ([1.0], [1.0])]
+)
+def test_digits_that_cannot_be_are_refused(labels, predicted):
+    with pytest.raises(DataError):
+        evaluation.confusion_matrix(labels, predicted)
+
+
+def never_read_and_never_seen():
+    # No picture of a 7, and no reading of an 8.
+    rng = np.random.default_rng(3)
+    y = rng.choice([0, 1, 2, 3, 4, 5, 6, 8, 9], size=200)
+    predicted = rng.choice([0, 1, 2, 3, 4, 5, 6, 7, 9], size=200)
+    return y, predicted
+
+
+@pytest.mark.parametrize("rare", [False, True])
+def test_the_classification_report_agrees_with_scikit_learn(rare):
+    if rare:
+        y, predicted = never_read_and_never_seen()
+    else:
+        p, y = readings()
+        predicted = p.argmax(axis=1)
+    report = evaluation.classification_report(y, predicted)
+    theirs = metrics.classification_report(
+        y, predicted, labels=range(10), output_dict=True, zero_division=0
+    )
+    rows = [(str(d), report.digits[d]) for d in range(10)]
+    rows += [("macro avg", report.macro), ("weighted avg", report.weighted)]
+    for name, scores in rows:
+        got = (scores.precision, scores.recall, scores.f1, scores.support)
+        expected = [theirs[name][k] for k in ("precision", "recall", "f1-score", "support")]
+        assert got == pytest.approx(expected)
+
+
+def test_the_report_prints_one_line_a_digit():
+    y = np.repeat(np.arange(10), 10)
+    predicted = y.copy()
+    predicted[30] = 5
+    lines = str(evaluation.classification_report(y, predicted)).splitlines()
+    assert lines[0].split() == ["digit", "precision", "recall", "F1", "pictures"]
+    assert lines[4].split() == ["3", "100.00", "%", "90.00", "%", "94.74", "%", "10"]
+    assert lines[12].split()[:2] == ["weighted", "mean"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_an_evaluation_counts_what_was_read_right():
+    p, y = readings()
+    got = evaluation.evaluate(p, y, n_resamples=20)
+    assert got.n == 1000
+    assert got.n_correct == np.sum(p.argmax(axis=1) == y)
+    assert got.accuracy.value == metrics.accuracy_score(y, p.argmax(axis=1))
+    assert (got.accuracy.low, got.accuracy.high) == evaluation.wilson_interval(got.n_correct, 1000)
+    assert got.scores.nll.value == pytest.approx(metrics.log_loss(y, p))
+    assert np.trace(got.confusion) == got.n_correct
+    assert got.report.weighted.recall == pytest.approx(got.accuracy.value)
+
+
+def test_the_most_confident_mistake_comes_first():
+    p = np.full((4, 10), 0.02)
+    for row, (digit, confidence) in enumerate([(1, 0.6), (2, 0.9), (3, 0.95), (4, 0.7)]):
+        p[row] = (1 - confidence) / 9
+        p[row, digit] = confidence
+    got = evaluation.evaluate(p, [0, 0, 3, 0], n_resamples=2)
+    assert got.misread.tolist() == [1, 3, 0]
+    assert got.misread.dtype == np.int64
+
+
+def test_a_flawless_reader_has_nothing_misread():
+    y = np.arange(10)
+    got = evaluation.evaluate(np.eye(10), y, n_resamples=5)
+    assert got.misread.size == 0
+    assert got.scores.ece.value == 0
+    assert got.accuracy.high == 1
+    assert got.accuracy.low == pytest.approx(0.722467, abs=1e-5)
+
+
+def test_an_evaluation_survives_json():
+    p, y = readings(100)
+    got = evaluation.evaluate(p, y, n_resamples=10)
+    read = json.loads(json.dumps(got.to_dict(), allow_nan=False))
+    assert read["accuracy"]["value"] == got.accuracy.value
+    assert read["ece_adaptive"]["low"] == got.scores.ece_adaptive.low
+    assert read["confusion_matrix"] == got.confusion.tolist()
+    assert read["classification_report"]["digits"][3]["support"] == int((y == 3).sum())
+    assert read["misread"] == got.misread.tolist()
+    assert read["n"] == 100
+
+
+def test_the_summary_says_accuracy_with_its_numbers_and_interval():
+    y = np.arange(10_000) % 10
+    p = np.full((10_000, 10), 0.01 / 9)
+    read = np.where(np.arange(10_000) < 30, (y + 1) % 10, y)
+    p[np.arange(10_000), read] = 0.99
+    lines = evaluation.evaluate(p, y, n_resamples=10).summary().splitlines()
+    dash = "\N{EN DASH}"
+    assert lines[0] == (
+        f"accuracy       99.70 % (9,970 of 10,000; 95 % interval 99.57{dash}99.79 %)"
+    )
+    assert lines[1].startswith("ECE            0.70 % (95 % interval ")
+    assert [line.split("  ")[0] for line in lines] == [
+        "accuracy",
+        "ECE",
+        "ECE, adaptive",
+        "NLL",
+        "Brier score",
+    ]
+
+
+def test_nothing_to_evaluate_is_an_error():
+    with pytest.raises(DataError, match="empty"):
+        evaluation.evaluate(np.empty((0, 10)), np.empty(0, dtype=int))

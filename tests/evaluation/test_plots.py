@@ -1,0 +1,313 @@
+import subprocess
+import sys
+from itertools import combinations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inkdigits.calibration.scores import reliability_curve
+from inkdigits.calibration.temperature import probabilities as softmax
+from inkdigits.errors import DataError
+from inkdigits.evaluation import plots
+from inkdigits.evaluation.architecture import trace_layers
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def curves():
+    rng = np.random.default_rng(0)
+    y = rng.integers(10, size=500)
+    logits = rng.normal(0, 2, (500, 10))
+    logits[np.arange(500), y] += 5
+    return tuple(reliability_curve(softmax(logits, t), y) for t in (0.5, 1.2))
+
+
+def inks(n):
+    return np.arange(n * 784).reshape(n, 28, 28).astype(np.uint8)
+
+
+def test_the_reliability_diagram_shows_both_curves_over_their_histograms():
+    before, after = curves()
+    figure = plots.reliability_diagram(before, after)
+    assert len(figure.axes) == 4
+    assert "n = 500" in figure.get_suptitle()
+    for column, (curve, name) in enumerate(((before, "Before"), (after, "After"))):
+        top, bottom = figure.axes[column], figure.axes[column + 2]
+        assert top.get_title() == f"{name} calibration: ECE {100 * curve.ece:.2f} %"
+        diagonal, points = top.lines[:2]
+        assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
+        np.testing.assert_allclose(points.get_xdata(), curve.confidence)
+        np.testing.assert_allclose(points.get_ydata(), curve.accuracy)
+        assert [bar.get_height() for bar in bottom.patches] == curve.count.tolist()
+        np.testing.assert_allclose([bar.get_x() for bar in bottom.patches], curve.lower)
+
+
+def test_the_confusion_matrix_writes_hits_and_mistakes_and_colours_mistakes_only():
+    matrix = np.diag(np.full(10, 990))
+    matrix[4, 9], matrix[7, 2] = 7, 1
+    (axes,) = plots.confusion_matrix_figure(matrix).axes
+    assert axes.get_title() == "What was read as what: 8 of 9,908 wrong"
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written[(9, 4)] == "7"  # x is the digit read, y the true digit
+    assert written[(2, 7)] == "1"
+    assert written[(3, 3)] == "990"
+    assert len(written) == 12
+    coloured = axes.images[0].get_array()
+    assert coloured.count() == 2
+    assert coloured[4, 9] == 7
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("digit read", "true digit")
+
+
+@pytest.mark.parametrize("matrix", [np.zeros((10, 10), dtype=int), np.ones((9, 9), dtype=int)])
+def test_a_confusion_matrix_that_cannot_be_is_refused(matrix):
+    with pytest.raises(DataError, match="confusion matrix"):
+        plots.confusion_matrix_figure(matrix)
+
+
+def test_misread_digits_are_drawn_most_confident_first():
+    labels = np.array([1, 2, 3, 4])
+    predicted = np.array([1, 7, 3, 9])
+    confidence = np.array([0.99, 0.6, 0.9, 0.8])
+    figure = plots.misread_figure(inks(4), labels, predicted, confidence)
+    assert figure.get_suptitle() == "Misread: 2 of 4"
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in drawn] == ["4 read as 9\n80.0 %", "2 read as 7\n60.0 %"]
+    np.testing.assert_array_equal(drawn[0].images[0].get_array(), 255 - inks(4)[3])
+    assert not any(axes.axison for axes in figure.axes if not axes.images)
+
+
+def test_no_more_misread_digits_are_drawn_than_asked_for():
+    n = 30
+    figure = plots.misread_figure(
+        inks(n), np.zeros(n, int), np.ones(n, int), np.linspace(0.5, 0.9, n), max_items=12
+    )
+    assert sum(bool(axes.images) for axes in figure.axes) == 12
+    assert figure.get_suptitle() == "Misread: 30 of 30, the 12 most confident"
+
+
+def test_a_flawless_reader_gets_an_empty_sheet():
+    figure = plots.misread_figure(inks(3), np.arange(3), np.arange(3), np.ones(3))
+    assert figure.get_suptitle() == "Misread: 0 of 3"
+    assert not any(axes.images for axes in figure.axes)
+
+
+def test_misread_digits_need_arrays_that_belong_together():
+    with pytest.raises(DataError, match=r"\(3, 28, 28\), \(2,\)"):
+        plots.misread_figure(inks(3), np.arange(2), np.arange(3), np.ones(3))
+    with pytest.raises(DataError, match="max_items"):
+        plots.misread_figure(inks(3), np.arange(3), np.arange(3), np.ones(3), max_items=0)
+
+
+def history():
+    accuracies = [0.97, 0.99, 0.985]
+    return [
+        {
+            "epoch": epoch,
+            "train_loss": 0.3 / epoch,
+            "validation_loss": 0.1 / epoch,
+            "validation_accuracy": accuracy,
+            "learning_rate": 0.001 * epoch,
+        }
+        for epoch, accuracy in enumerate(accuracies, start=1)
+    ]
+
+
+def test_the_training_history_shows_losses_accuracy_and_learning_rate():
+    figure = plots.training_history(history(), 2)
+    assert figure.get_suptitle() == (
+        "Training, 3 epochs: epoch 2 is kept, with a validation loss of 0.0500 "
+        "and an accuracy of 99.00 %"
+    )
+    losses, accuracy, rate = figure.axes
+    train, validation, kept = losses.lines
+    assert list(kept.get_xdata()) == [2]
+    np.testing.assert_allclose(train.get_ydata(), [0.3, 0.15, 0.1])
+    np.testing.assert_allclose(validation.get_ydata(), [0.1, 0.05, 0.1 / 3])
+    assert [line.get_label() for line in (train, validation)] == ["training", "validation"]
+    np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [97, 99, 98.5])
+    np.testing.assert_allclose(rate.lines[0].get_ydata(), [0.001, 0.002, 0.003])
+    assert list(rate.lines[0].get_xdata()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 0.9958, 1.0])
+def test_a_constant_accuracy_is_drawn_within_what_is_possible(value):
+    rows = [{**row, "validation_accuracy": value} for row in history()]
+    low, high = plots.training_history(rows, 2).axes[1].get_ylim()
+    assert 0 <= low <= 100 * value <= high <= 100
+    assert high - low < 1
+
+
+def test_a_history_without_epochs_or_the_kept_one_or_with_a_gap_is_refused():
+    with pytest.raises(DataError, match="empty"):
+        plots.training_history([], 1)
+    with pytest.raises(DataError, match="epoch 4 was kept, of 3"):
+        plots.training_history(history(), 4)
+    rows = history()
+    del rows[1]["learning_rate"]
+    with pytest.raises(DataError, match="lacks learning_rate"):
+        plots.training_history(rows, 1)
+
+
+def test_the_augmentation_preview_puts_each_original_before_its_variants():
+    originals, augmented = inks(3), inks(12)[::-1].reshape(3, 4, 28, 28)
+    figure = plots.augmentation_preview(originals, augmented)
+    assert figure.get_suptitle() == "Augmentation: 3 digits, 4 variants each"
+    panels = np.array(figure.axes).reshape(3, 5)
+    np.testing.assert_array_equal(panels[2, 0].images[0].get_array(), 255 - originals[2])
+    np.testing.assert_array_equal(panels[1, 3].images[0].get_array(), 255 - augmented[1, 2])
+    assert panels[0, 0].get_title() == "original"
+
+
+@pytest.mark.parametrize(
+    ("originals", "augmented"),
+    [((3, 28, 28), (2, 4, 28, 28)), ((3, 28, 28), (3, 28, 28)), ((3, 28, 28), (3, 0, 28, 28))],
+)
+def test_variants_without_their_originals_are_refused(originals, augmented):
+    with pytest.raises(DataError, match="originals"):
+        plots.augmentation_preview(np.zeros(originals, np.uint8), np.zeros(augmented, np.uint8))
+
+
+def speedups(*values):
+    return [
+        {"task": f"task {i}", "baseline": "CPU", "contender": "CUDA", "speedup": value}
+        for i, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(("values", "scale"), [((0.9, 3.25), "linear"), ((0.9, 120.0), "log")])
+def test_speed_ups_are_bars_against_a_line_at_1(values, scale):
+    (axes,) = plots.speedup_chart(speedups(*values)).axes
+    assert axes.get_xscale() == scale
+    assert [bar.get_x() + bar.get_width() for bar in axes.patches] == pytest.approx(values)
+    assert list(axes.lines[0].get_xdata()) == [1, 1]
+    assert texts(axes) == [f"{value:.3g}{TIMES}" for value in values]
+    assert axes.get_yticklabels()[0].get_text() == "task 0\nCUDA against CPU"
+    assert axes.get_title() == "Speed-up in 2 tasks: faster in 1"
+    assert axes.yaxis.get_inverted()
+    colours = [bar.get_facecolor() for bar in axes.patches]
+    assert colours[0] != colours[1]
+    low, high = axes.get_xlim()
+    assert low < min(values)
+    assert high > max(values)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_speed_up_that_cannot_be_is_refused(value):
+    with pytest.raises(DataError, match="above 0"):
+        plots.speedup_chart(speedups(value))
+
+
+def test_no_speed_ups_make_no_chart():
+    with pytest.raises(DataError, match="no speed-ups"):
+        plots.speedup_chart([])
+
+
+@pytest.mark.parametrize(
+    ("network", "shapes"),
+    [
+        ("MNISTClassifier", ("1 28 28", "32 26 26", "64 24 24", "64 12 12", "9216", "128", "10")),
+        ("DigitNet", ("1 28 28", "32 28 28", "64 14 14", "96 7 7", "4704", "128", "10")),
+    ],
+)
+def test_the_architecture_diagram_shows_every_layer_of_the_real_network(network, shapes):
+    from torch import nn
+
+    from inkdigits.model.networks import build_network
+
+    model = build_network(network)
+    (axes,) = plots.architecture_diagram(network).axes
+    total = sum(p.numel() for p in model.parameters())
+    assert axes.get_title() == f"{network}: {total:,} parameters"
+    written = texts(axes)
+    for shape in shapes:
+        assert shape.replace(" ", f" {TIMES} ") in written
+    everything = "\n".join(written)
+    for name, layer in model.named_children():
+        assert type(layer).__name__ in everything
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
+            size = sum(p.numel() for p in layer.parameters())
+            label = next(text for text in written if f"{name}: " in text)
+            assert f"({size:,} parameters)" in label
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("network", ["DigitNet", "MNISTClassifier", "TeacherNet"])
+def test_nothing_in_the_architecture_diagram_overlaps_or_is_cut_off(network):
+    figure = plots.architecture_diagram(network)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
+
+
+def test_the_traced_layers_hold_every_parameter_once():
+    from inkdigits.model.networks import MNISTClassifier
+
+    layers = trace_layers("MNISTClassifier")
+    total = sum(p.numel() for p in MNISTClassifier().parameters())
+    assert sum(layer.parameters for layer in layers) == total
+    flat = next(layer for layer in layers if layer.name == "flatten")
+    assert flat.output_shape == (9216,)
+    assert [layer.name for layer in layers if layer.parameters] == [
+        "conv1",
+        "bn1",
+        "conv2",
+        "bn2",
+        "fc1",
+        "fc2",
+    ]
+
+
+def test_tracing_leaves_the_random_generator_alone():
+    import torch
+
+    before = torch.get_rng_state()
+    trace_layers("DigitNet")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_saved_figure_is_a_png_of_its_size_and_leaves_nothing_beside_it(tmp_path):
+    figure = plots.speedup_chart(speedups(2.0))
+    width, height = figure.get_size_inches()
+    path = plots.save(figure, tmp_path / "outputs" / "figures" / "speed.png")
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.size == (int(150 * width), int(150 * height))
+    assert [file.name for file in path.parent.iterdir()] == ["speed.png"]
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "speed.png"
+    path.write_bytes(b"old")
+    figure = plots.speedup_chart(speedups(2.0))
+    figure.suptitle(r"$\nonsense$")  # mathtext that doesn't parse
+    with pytest.raises(ValueError, match="nonsense"):
+        plots.save(figure, path)
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["speed.png"]
+
+
+def test_importing_the_plots_touches_neither_pyplot_nor_torch():
+    code = (
+        "import sys, inkdigits.evaluation.plots; "
+        "print([m for m in ('matplotlib.pyplot', 'torch', 'sklearn') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["calibration", "scoring", "decision", "evaluation"])
+def test_the_serving_side_needs_no_training_libraries(module):
+    code = (
+        f"import sys, inkdigits.{module}; "
+        "print([m for m in ('matplotlib', 'torch', 'sklearn', 'scipy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

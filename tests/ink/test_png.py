@@ -1,0 +1,216 @@
+"""The fast way into plain PNGs, against Pillow's."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, PngImagePlugin
+
+from inkdigits.ink.png import MOST_PIXELS, SIGNATURE, read_plain
+
+LIMIT = 1_000_000
+KINDS = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}
+
+
+def by_pillow(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    shade = np.asarray(image.convert("RGB").convert("L"))
+    alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    return shade, alpha
+
+
+def assert_like_pillow(content: bytes) -> bool:
+    """Whether it was read; it must have been read as Pillow does."""
+    found = read_plain(content, LIMIT)
+    if found is None:
+        return False
+    for mine, pillows in zip(found, by_pillow(content), strict=True):
+        assert isinstance(mine, int) or mine.shape == pillows.shape
+        assert (pillows == mine).all()
+    return True
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    crc = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + crc
+
+
+def filtered(pixels: np.ndarray, filters: np.ndarray) -> bytes:
+    """Rows of a picture (H, W, C) by PNG's filters (W3C "PNG specification", section 9.2)."""
+    height = len(pixels)
+    here = pixels.astype(int)
+    left, above, corner = (np.zeros_like(here) for _ in range(3))
+    left[:, 1:], above[1:], corner[1:, 1:] = here[:, :-1], here[:-1], here[:-1, :-1]
+    guess = left + above - corner
+    a, b, c = (abs(guess - other) for other in (left, above, corner))
+    paeth = np.where((a <= b) & (a <= c), left, np.where(b <= c, above, corner))
+    foretold = np.stack([np.zeros_like(here), left, above, (left + above) // 2, paeth])
+    residuals = (here - foretold[filters, np.arange(height)]).astype(np.uint8)
+    rows = np.concatenate([filters[:, None], residuals.reshape(height, -1)], axis=1)
+    return rows.astype(np.uint8).tobytes()
+
+
+def png(
+    pixels: np.ndarray, filters: np.ndarray, mode: str, extra: bytes = b"", splits: int = 1
+) -> bytes:
+    height, width, _ = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, KINDS[mode], 0, 0, 0)
+    data = zlib.compress(filtered(pixels, filters))
+    length = -(-len(data) // splits)
+    parts = [chunk(b"IDAT", data[i : i + length]) for i in range(0, len(data), length)]
+    return SIGNATURE + chunk(b"IHDR", header) + extra + b"".join(parts) + chunk(b"IEND", b"")
+
+
+@st.composite
+def drawings(draw) -> tuple[np.ndarray, str]:
+    """A few coloured shapes on paper of one colour, with margins or without; or noise."""
+    mode = draw(st.sampled_from(sorted(KINDS)))
+    channels = len(mode)
+    height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    colour = st.lists(st.sampled_from([0, 0, 1, 127, 128, 255, 255]), min_size=4, max_size=4)
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    pixels = np.empty((height, width, channels), np.uint8)
+    pixels[:] = draw(colour)[:channels]
+    for _ in range(draw(st.integers(0, 3))):
+        top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+        shape = pixels[top : top + draw(st.integers(1, 20)), left : left + draw(st.integers(1, 20))]
+        shape[:] = draw(colour)[:channels]
+        if draw(st.booleans()):
+            varied = draw(st.integers(0, channels))
+            shape[:, :, varied:] += random.integers(0, 9, shape[:, :, varied:].shape, np.uint8)
+    if channels >= 3 and draw(st.booleans()):
+        pixels[:, :, 1:3] = pixels[:, :, :1]
+    return pixels, mode
+
+
+@given(drawings(), st.data())
+@settings(max_examples=600, deadline=None)
+def test_drawing_by_any_filters_is_read_as_pillow_reads_it(drawing, data):
+    pixels, mode = drawing
+    height = len(pixels)
+    some = st.lists(st.integers(0, 4), min_size=height, max_size=height)
+    same = st.integers(0, 4).map(lambda kind: [kind] * height)
+    filters = np.array(data.draw(some | same))
+    content = png(pixels, filters, mode, splits=data.draw(st.integers(1, 3)))
+    assert_like_pillow(content)
+
+
+VALID = [
+    png(
+        np.where(np.add.outer(np.arange(24), np.arange(30))[..., None] % 11 < 4, 9, 255)
+        * np.ones(len(mode), np.uint8),
+        np.arange(24) % 5,
+        mode,
+        chunk(b"gAMA", b"\0\0\xb1\x8f"),
+        splits=2,
+    )
+    for mode in KINDS
+]
+
+
+@given(st.sampled_from(VALID), st.data())
+@settings(max_examples=600, deadline=None)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_damaged_png_is_read_as_pillow_reads_it_or_left_to_it(content, data):
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(damaged) - 1))
+        match data.draw(st.integers(0, 3)):
+            case 0:
+                damaged[place] = data.draw(st.integers(0, 255))
+            case 1:
+                del damaged[place : place + data.draw(st.integers(1, 12))]
+            case 2:
+                damaged[place:place] = data.draw(st.binary(min_size=1, max_size=12))
+            case 3:
+                damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+        assume(damaged)
+    # Pillow raises if it wouldn't read what was read here.
+    assert_like_pillow(bytes(damaged))
+
+
+@pytest.mark.parametrize("content", VALID, ids=list(KINDS))
+def test_every_plain_kind_is_read(content):
+    assert assert_like_pillow(content)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("ink", [0, 255])
+def test_what_pillow_writes_is_read(mode, ink):
+    drawing = Image.new("L", (60, 50), 0)
+    ImageDraw.Draw(drawing).line([(20, 10), (40, 35)], fill=200, width=5)
+    channels = dict.fromkeys(mode, Image.new("L", drawing.size, ink)) | {"A": drawing}
+    if "A" not in mode:
+        channels = dict.fromkeys(mode, drawing)
+    assert assert_like_pillow(saved(Image.merge(mode, [channels[name] for name in mode])))
+
+
+def saved(image: Image.Image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def text() -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Title", "seven")
+    return info
+
+
+def sideways() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+GREY = Image.radial_gradient("L")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        saved(GREY.convert("P")),
+        saved(GREY.convert("1")),
+        saved(Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)),
+        saved(GREY, transparency=7),
+        saved(GREY.convert("RGB"), transparency=(7, 7, 7)),
+        saved(GREY, exif=sideways()),
+        saved(GREY, pnginfo=text()),
+        saved(GREY, save_all=True, append_images=[Image.new("L", GREY.size)]),
+        saved(GREY)[:-20],
+        saved(GREY)[:20],
+        b"",
+    ],
+    ids=[
+        *("palette", "1 bit", "16 bits", "grey made transparent", "colour made transparent"),
+        *("turned by EXIF", "with text", "animated", "truncated", "header alone", "empty"),
+    ],
+)
+def test_what_is_not_plain_or_not_sound_is_left_to_pillow(content):
+    assert read_plain(content, LIMIT) is None
+
+
+def test_more_pixels_than_the_limit_are_left_to_pillow_before_anything_is_inflated():
+    content = saved(GREY)
+    assert read_plain(content, 256 * 256) is not None
+    assert read_plain(content, 256 * 256 - 1) is None
+    header = struct.pack(">IIBBBBB", MOST_PIXELS + 1, 1, 8, 0, 0, 0, 0)
+    bomb = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", b"\0") + chunk(b"IEND", b"")
+    assert read_plain(bomb, 10**9) is None
+
+
+def test_no_more_is_inflated_than_the_header_announces():
+    header = struct.pack(">IIBBBBB", 10, 10, 8, 0, 0, 0, 0)
+    data = zlib.compress(bytes(50_000_000))
+    bomb = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    tracemalloc.start()
+    assert read_plain(bomb, LIMIT) is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000

@@ -1,0 +1,212 @@
+"""The schema from nothing and from the one before, on both databases, by many at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command, op
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from support.databases import a_record, rows_of
+
+from inkdigits.errors import SchemaVersionError, StoreUnavailableError
+from inkdigits.log import database, schema
+from inkdigits.log.record import to_row
+from inkdigits.log.store import Store
+
+pytest_plugins = ["support.databases"]
+
+SPAWN = multiprocessing.get_context("spawn")
+FEEDBACK = {"true_digit", "feedback_us", "feedback_by"}
+
+
+def newest() -> str | None:
+    config = Config()
+    config.set_main_option("script_location", "inkdigits.log:migrations")
+    return ScriptDirectory.from_config(config).get_current_head()
+
+
+def differences(url: str) -> list[Any]:
+    """What the database's schema has other than the table in the code."""
+    engine = database.connect(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        found = compare_metadata(context, schema.metadata)
+    engine.dispose()
+    return list(found)
+
+
+def revisions(url: str) -> list[str]:
+    engine = database.connect(url)
+    with engine.connect() as connection:
+        found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars()
+        versions = list(found)
+    engine.dispose()
+    return versions
+
+
+def migrate_to(url: str, revision: str) -> None:
+    engine = database.connect(url)
+    schema.migrate(engine, revision)
+    engine.dispose()
+
+
+def test_an_empty_database_becomes_the_table_in_the_code(database_url: str) -> None:
+    migrate_to(database_url, "head")
+    assert differences(database_url) == []
+    assert revisions(database_url) == [newest()]
+
+
+def test_the_previous_schema_is_brought_up_with_its_rows(database_url: str, tmp_path: Path) -> None:
+    migrate_to(database_url, "0001")
+    assert differences(database_url) != []
+    records = [a_record(n) for n in range(3)]
+    columns = [sa.column(c.name, c.type) for c in schema.predictions.c if c.name not in FEEDBACK]
+    old = sa.table("predictions", *columns)
+    engine = database.connect(database_url)
+    with engine.execution_options(writes=True).begin() as connection:
+        for record in records:
+            row = {k: v for k, v in to_row(record).items() if k not in FEEDBACK}
+            connection.execute(sa.insert(old).values(row))
+    engine.dispose()
+    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+        assert list(reversed(store.page().records)) == records
+        assert store.give_feedback(records[0].id, 5, "page").true_digit == 5
+    assert differences(database_url) == []
+
+
+def test_the_way_back_leads_to_nothing(database_url: str) -> None:
+    migrate_to(database_url, "head")
+    config = Config()
+    config.set_main_option("script_location", "inkdigits.log:migrations")
+    engine = database.connect(database_url)
+    for revision, columns in (("0001", True), ("base", False)):
+        with engine.execution_options(writes=True).begin() as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, revision)
+        with engine.connect() as connection:
+            inspector = sa.inspect(connection)
+            assert inspector.has_table("predictions") is columns
+            if columns:
+                names = {column["name"] for column in inspector.get_columns("predictions")}
+                assert not names & FEEDBACK
+                indexes = {index["name"] for index in inspector.get_indexes("predictions")}
+                assert indexes == {"ix_predictions_time"}
+    engine.dispose()
+    migrate_to(database_url, "head")
+    assert differences(database_url) == []
+
+
+def test_a_database_of_a_newer_inkdigits_is_refused(database_url: str, tmp_path: Path) -> None:
+    migrate_to(database_url, "head")
+    engine = database.connect(database_url)
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(SchemaVersionError, match="9999"):
+        Store.open(database_url, spool_dir=tmp_path / "spool")
+
+
+def test_a_migration_that_fails_half_way_leaves_what_was_there(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate_to(database_url, "0001")
+
+    def fail(*_: object, **__: object) -> None:
+        raise sa.exc.OperationalError("CREATE INDEX", {}, OSError("no space left"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(op, "create_index", fail)
+        with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+            assert not store.healthy()
+            with pytest.raises(StoreUnavailableError, match="no space left"):
+                store.flush_spool()
+        assert revisions(database_url) == ["0001"]
+        engine = database.connect(database_url)
+        names = {column["name"] for column in sa.inspect(engine).get_columns("predictions")}
+        engine.dispose()
+        assert not names & FEEDBACK
+    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+        assert store.healthy()
+
+
+def open_at_once(url: str, spool_dir: Path, barrier: Barrier, number: int) -> None:
+    barrier.wait()
+    with Store.open(url, spool_dir=spool_dir) as store:
+        if store.record(a_record(number)) != "stored":
+            raise SystemExit("the database was away")
+
+
+@pytest.mark.parametrize("start_from", [None, "0001"])
+def test_processes_that_open_at_once_migrate_once(
+    database_url: str, tmp_path: Path, start_from: str | None
+) -> None:
+    if start_from is not None:
+        migrate_to(database_url, start_from)
+    barrier = SPAWN.Barrier(3)
+    processes = [
+        SPAWN.Process(target=open_at_once, args=(database_url, tmp_path / "spool", barrier, n))
+        for n in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 3
+    assert revisions(database_url) == [newest()]
+    assert differences(database_url) == []
+    assert len(rows_of(database_url)) == 3
+
+
+def migrate_and_hang(url: str, is_half_way: Event) -> None:
+    def hang(*_: object, **__: object) -> None:
+        is_half_way.set()
+        signal.pause()
+
+    op.create_index = hang  # type: ignore[assignment]
+    migrate_to(url, "head")
+
+
+def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
+    database_url: str, tmp_path: Path
+) -> None:
+    migrate_to(database_url, "0001")
+    is_half_way = SPAWN.Event()
+    process = SPAWN.Process(target=migrate_and_hang, args=(database_url, is_half_way))
+    process.start()
+    assert is_half_way.wait(60)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+        assert store.record(a_record()) == "stored"
+    assert differences(database_url) == []
+
+
+def test_newest_revision_in_the_code_is_the_last_of_the_migrations() -> None:
+    config = Config()
+    config.set_main_option("script_location", "inkdigits.log:migrations")
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.NEWEST
+
+
+def test_schema_that_is_up_to_date_needs_no_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    schema.migrate(database.connect(url))
+    again = (
+        "import sys\n"
+        "sys.modules['alembic'] = None\n"
+        "from inkdigits import database, schema\n"
+        f"schema.migrate(database.connect({url!r}))\n"
+    )
+    subprocess.run([sys.executable, "-c", again], check=True, timeout=120)

@@ -1,0 +1,153 @@
+"""What nobody should send: every answer is a documented refusal, and every limit holds."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+from support.fakes import FakeReader, drawn_digit, empty_png
+
+from inkdigits.ink.normalize import Limits
+from inkdigits.reader import load
+from inkdigits.serving.app import create_app
+from inkdigits.settings import Settings
+
+SEED = 7
+
+
+def test_cases_are_the_same_for_a_seed_and_differ_otherwise(benchmarks: Any) -> None:
+    mutations = benchmarks("mutations")
+    first = list(mutations.cases(SEED, 40))
+    assert first == list(mutations.cases(SEED, 40))
+    assert first != list(mutations.cases(SEED + 1, 40))
+    assert {case.kind for case in first} == {"raw", "json", "batch", "form", "tensors", "binary"}
+
+
+def test_sound_pictures_that_cases_are_made_of_are_all_read(benchmarks: Any) -> None:
+    reader = load()
+    read = reader.predict_batch(benchmarks("mutations").seeds())
+    assert len(read) > 100
+    assert all(prediction.digit is not None for prediction in read)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks at /proc")
+def test_service_answers_whatever_it_is_sent_and_lives(benchmarks: Any) -> None:
+    report, wrong = benchmarks("fuzz").fuzz(count=300, seed=SEED)
+    assert wrong == []
+    assert report["cases"] == 300
+    assert report["answers"]["200"] > 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF, for one
+def test_every_status_is_one_that_the_document_promises(benchmarks: Any) -> None:
+    client = create_app(Settings(page="off"), load()).test_client()
+    paths = client.get("/openapi.json").json["paths"]
+    for number, case in enumerate(benchmarks("mutations").cases(SEED, 300)):
+        path = case.path.partition("?")[0]
+        described = re.sub(r"/models/\w+/", "/models/{name}/", path)
+        promised = paths[described]["post"]["responses"]
+        response = client.post(case.path, data=case.body, headers=case.headers)
+        assert str(response.status_code) in promised, number
+        assert response.status_code < 500, number
+        assert response.mimetype in promised[str(response.status_code)]["content"], number
+
+
+LIMITS = Settings(page="off", max_bytes=20_000, max_batch=3, max_pixels=5000)
+
+
+@pytest.fixture(scope="module")
+def limited() -> FlaskClient:
+    reader = load(limits=Limits(max_bytes=LIMITS.max_bytes, max_pixels=LIMITS.max_pixels))
+    return create_app(LIMITS, reader).test_client()
+
+
+def outcome(response: Any) -> tuple[int, str | None]:
+    error = (response.json or {}).get("error") if response.is_json else None
+    return response.status_code, error["code"] if isinstance(error, dict) else error
+
+
+def sent(client: FlaskClient, body: bytes, kind: str = "image/png") -> tuple[int, str | None]:
+    return outcome(client.post("/predict", data=body, content_type=kind))
+
+
+def test_limit_on_bytes_is_where_the_document_says(limited: FlaskClient) -> None:
+    limit = limited.get("/openapi.json").json["x-limits"]["max_bytes"]
+    digit = drawn_digit()
+    assert sent(limited, digit + b"\0" * (limit - len(digit)))[0] == 200
+    assert sent(limited, digit + b"\0" * (limit + 1 - len(digit))) == (413, "body_too_large")
+    # The picture may be within the limit, and its base64 beyond it.
+    text = base64.b64encode(digit + b"\0" * (limit - len(digit))).decode()
+    body = json.dumps({"image": text}).encode()
+    assert sent(limited, body, "application/json") == (413, "body_too_large")
+
+
+def test_limit_on_pixels_is_where_the_document_says(limited: FlaskClient) -> None:
+    limit = limited.get("/openapi.json").json["x-limits"]["max_pixels"]
+    assert limit == 50 * 100
+    assert sent(limited, drawn_digit(size=(50, 100)))[0] == 200
+    assert sent(limited, empty_png(50, 101)) == (413, "image_too_large")
+    tensor = {"name": "picture", "datatype": "BYTES", "shape": [1]}
+    text = base64.b64encode(empty_png(5001, 1)).decode()
+    document = {"inputs": [{**tensor, "data": [text]}]}
+    assert limited.post("/v2/models/inkdigits/infer", json=document).status_code == 413
+
+
+def test_limit_on_pictures_is_where_the_document_says(limited: FlaskClient) -> None:
+    limit = limited.get("/openapi.json").json["x-limits"]["max_batch"]
+    text = base64.b64encode(drawn_digit()).decode()
+    full = limited.post("/predict", json={"images": [text] * limit})
+    assert (full.status_code, len(full.json["predictions"])) == (200, limit)
+    over = limited.post("/predict", json={"images": [text] * (limit + 1)})
+    assert outcome(over) == (413, "too_many_pictures")
+    for count, status in ((limit, 200), (limit + 1, 413)):
+        ink = np.zeros((count, 1, 28, 28), np.float32)
+        head = json.dumps(
+            {
+                "inputs": [
+                    {
+                        "name": "ink",
+                        "datatype": "FP32",
+                        "shape": ink.shape,
+                        "parameters": {"binary_data_size": ink.nbytes},
+                    }
+                ]
+            }
+        ).encode()
+        headers = {"Inference-Header-Content-Length": str(len(head))}
+        response = limited.post(
+            "/v2/models/mnist/infer", data=head + ink.tobytes(), headers=headers
+        )
+        assert response.status_code == status
+
+
+def test_limit_on_parts_of_a_form_is_where_the_document_says(limited: FlaskClient) -> None:
+    limit = limited.get("/openapi.json").json["x-limits"]["max_form_parts"]
+
+    def form(parts: int) -> bytes:
+        other = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * (parts - 1)
+        head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        return other + head + drawn_digit() + b"\r\n--x--\r\n"
+
+    kind = "multipart/form-data; boundary=x"
+    assert sent(limited, form(limit), kind)[0] == 200
+    assert sent(limited, form(limit + 1), kind) == (413, "body_too_large")
+
+
+def test_risk_outside_its_limits_is_refused_and_at_them_too() -> None:
+    client = create_app(Settings(page="off"), FakeReader()).test_client()
+    for risk in ("0", "1", "-0.1", "nan", "inf", "1e-400", "1e400", ""):
+        response = client.post(
+            f"/predict?risk={risk}", data=drawn_digit(), content_type="image/png"
+        )
+        assert outcome(response) == (422, "invalid_risk"), risk
+    for risk in ("1e-300", "0.5", "0.9999999"):
+        response = client.post(
+            f"/predict?risk={risk}", data=drawn_digit(), content_type="image/png"
+        )
+        assert response.status_code == 200, risk

@@ -1,0 +1,221 @@
+"""The Open Inference Protocol's tensors, as JSON and as bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inkdigits.serving.api.open_inference_tensors import (
+    BodyEncodingError,
+    DecompressedTooLargeError,
+    Output,
+    Signature,
+    TensorError,
+    UnknownEncodingError,
+    decompress,
+    read_input,
+    split,
+    wanted_outputs,
+    write,
+)
+
+INK = Signature("ink", "FP32", (-1, 2, 2))
+PICTURE = Signature("picture", "BYTES", (-1,))
+OUTPUTS = (Signature("a", "FP32", (-1,)), Signature("b", "BYTES", (-1,)))
+
+
+def request(**changes: Any) -> dict[str, Any]:
+    tensor = {"name": "ink", "datatype": "FP32", "shape": [1, 2, 2], "data": [0, 1, 2.5, -3]}
+    tensor |= changes
+    return {"inputs": [{key: value for key, value in tensor.items() if value is not None}]}
+
+
+def pictures(shape: int, **changes: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "picture", "datatype": "BYTES", "shape": [shape], **changes}]}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZIP", "identity", ""])
+def test_body_comes_out_as_it_went_in(encoding: str) -> None:
+    body = b"ink" * 100
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding.lower(), bytes)(body)
+    assert decompress(packed, encoding, 300) == body
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_bomb_is_refused_at_the_limit(pack: Any) -> None:
+    bomb = pack(bytes(50_000_000))
+    assert len(bomb) < 100_000
+    with pytest.raises(DecompressedTooLargeError, match="limit of 1000 bytes"):
+        decompress(bomb, "gzip", 1000)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"text", gzip.compress(b"ink")[:-4], gzip.compress(b"ink") + b"more"]
+)
+def test_damaged_body_is_refused(body: bytes) -> None:
+    with pytest.raises(BodyEncodingError):
+        decompress(body, "gzip", 1000)
+
+
+def test_other_encoding_is_refused_by_name() -> None:
+    with pytest.raises(UnknownEncodingError, match="'br'"):
+        decompress(b"ink", "br", 1000)
+
+
+def test_header_says_where_the_json_ends() -> None:
+    assert split(b'{"a": 1}\0\1', "8") == ({"a": 1}, b"\0\1")
+    assert split(b'{"a": 1}', None) == ({"a": 1}, b"")
+
+
+@pytest.mark.parametrize("length", ["-1", "9", "x", "", "٣", "9" * 5000])
+def test_header_that_cannot_be_is_refused(length: str) -> None:
+    with pytest.raises(TensorError, match="Inference-Header-Content-Length"):
+        split(b'{"a": 1}', length)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a": NaN}', b'{"a": 1' + b"0" * 400 + b"}"],
+)
+def test_request_must_be_a_json_object(body: bytes) -> None:
+    with pytest.raises(TensorError, match="JSON"):
+        split(body, None)
+
+
+@pytest.mark.parametrize("data", [[0, 1, 2.5, -3], [[[0, 1], [2.5, -3]]]])
+def test_json_data_may_be_flat_or_nested(data: list[Any]) -> None:
+    values = read_input(request(data=data), b"", INK)
+    np.testing.assert_array_equal(values, np.array([[[0, 1], [2.5, -3]]], np.float32))
+    assert values.dtype == np.float32
+
+
+def test_binary_data_is_little_endian_and_row_major() -> None:
+    binary = struct.pack("<8f", *range(8))
+    document = request(shape=[2, 2, 2], data=None, parameters={"binary_data_size": 32})
+    values = read_input(document, binary, INK)
+    np.testing.assert_array_equal(values, np.arange(8, dtype=np.float32).reshape(2, 2, 2))
+
+
+def test_elements_of_bytes_come_after_their_lengths() -> None:
+    binary = struct.pack("<I", 3) + b"one" + struct.pack("<I", 0)
+    document = pictures(2, parameters={"binary_data_size": len(binary)})
+    assert read_input(document, binary, PICTURE) == [b"one", b""]
+    assert read_input(pictures(1, data=["b25l"]), b"", PICTURE) == ["b25l"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"inputs": {}},
+        {"inputs": []},
+        {"inputs": ["ink"]},
+        {"inputs": request()["inputs"] * 2},
+        request(name="other"),
+        request(datatype="FP64"),
+        request(shape=[1, 4]),
+        request(shape=[2, 2, 2]),
+        request(shape=[1, 2, 3]),
+        request(shape=[0, 2, 2]),
+        request(shape=[-1, 2, 2]),
+        request(shape=[True, 2, 2]),
+        request(shape=[1.0, 2, 2]),
+        request(shape=[2**40, 2, 2]),
+        request(shape=None),
+        request(data=None),
+        request(data={}),
+        request(data=[]),
+        request(data=[0, 1, 2]),
+        request(data=[0, 1, 2, "3"]),
+        request(data=[0, 1, 2, True]),
+        request(data=[0, 1, 2, None]),
+        request(data=[0, 1, 2, 1e39]),
+        request(data=[0, 1, 2, float("nan")]),
+        request(data=[[[0, 1], [2]]]),
+        request(data=[[0, 1], [2, 3]]),
+        request(parameters=[]),
+        request(data=None, parameters={"binary_data_size": 16}),
+        request(parameters={"binary_data_size": 0}),
+        request(data=None, parameters={"binary_data_size": True}),
+        request(data=None, parameters={"shared_memory_region": "x"}),
+    ],
+)
+def test_request_of_another_shape_is_refused(document: dict[str, Any]) -> None:
+    with pytest.raises(TensorError):
+        read_input(document, b"", INK)
+
+
+@pytest.mark.parametrize(
+    "binary",
+    [b"", b"\0\0", b"\4\0\0\0abc", b"\1\0\0\0a\1\0\0\0b", b"\xff\xff\xff\xffabc"],
+)
+def test_binary_elements_that_do_not_add_up_are_refused(binary: bytes) -> None:
+    with pytest.raises(TensorError, match="1 elements of BYTES"):
+        read_input(pictures(1, parameters={"binary_data_size": len(binary)}), binary, PICTURE)
+
+
+def test_bytes_after_a_tensor_in_json_are_refused() -> None:
+    with pytest.raises(TensorError, match="follow the JSON"):
+        read_input(request(), b"more", INK)
+
+
+def test_outputs_are_all_unless_some_are_named() -> None:
+    assert wanted_outputs({}, OUTPUTS) == {"a": False, "b": False}
+    everything = {"parameters": {"binary_data_output": True}}
+    assert wanted_outputs(everything, OUTPUTS) == {"a": True, "b": True}
+    some = [{"name": "b", "parameters": {"binary_data": False}}]
+    assert wanted_outputs({**everything, "outputs": some}, OUTPUTS) == {"b": False}
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {},
+        ["a"],
+        [{"name": "c"}],
+        [{"name": ["a"]}],
+        [{}],
+        [{"name": "a"}, {"name": "a"}],
+        [{"name": "a", "parameters": {"classification": 3}}],
+        [{"name": "a", "parameters": {"shared_memory_region": "x"}}],
+    ],
+)
+def test_outputs_that_are_not_there_are_refused(outputs: Any) -> None:
+    with pytest.raises(TensorError):
+        wanted_outputs({"outputs": outputs}, OUTPUTS)
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1), st.booleans())
+def test_numbers_survive_the_way_out_and_in(numbers: list[float], binary: bool) -> None:
+    signature = Signature("a", "FP32", (-1,))
+    output = Output(signature, (len(numbers),), np.array(numbers, np.float32))
+    pieces = write({"model_name": "m"}, {"a": output}, {"a": binary})
+    (tensor,) = json.loads(pieces[0])["outputs"]
+    assert tensor["shape"] == [len(numbers)]
+    if np.isfinite(output.values).all():
+        read = read_input({"inputs": [tensor]}, b"".join(pieces[1:]), signature)
+        np.testing.assert_array_equal(read, output.values)
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_texts_survive_as_bytes(texts: list[str]) -> None:
+    output = Output(PICTURE, (len(texts),), texts)
+    head, binary = write({}, {"picture": output}, {"picture": True})
+    read = read_input({"inputs": json.loads(head)["outputs"]}, binary, PICTURE)
+    assert read == [text.encode() for text in texts]
+
+
+@given(st.binary(max_size=40), st.one_of(st.none(), st.text("0123456789", max_size=3)))
+def test_any_bytes_are_read_or_refused(body: bytes, length: str | None) -> None:
+    with contextlib.suppress(TensorError):
+        document, binary = split(b'{"inputs": [{"name":' + body, length)
+        assert isinstance(read_input(document, binary, PICTURE), list)

@@ -1,0 +1,158 @@
+"""The OpenAPI document against the application that it describes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+from support.fakes import FakeReader, drawn_digit
+
+from inkdigits.log.store import Store
+from inkdigits.serving.api.error_handlers import ANSWERS, HTTP_CODES
+from inkdigits.serving.api.openapi import UndescribedRouteError, document, routes
+from inkdigits.serving.api.openapi_operations import OPERATIONS
+from inkdigits.serving.app import create_app
+from inkdigits.serving.web.security import CONTENT_SECURITY_POLICY
+from inkdigits.settings import Settings
+
+load_all_checks()
+PROMISES = CHECKS.get_by_names(
+    [
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_schema_conformance",
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    ours = Settings(
+        data_dir=tmp_path_factory.mktemp("data"), max_bytes=4096, max_batch=3, max_pixels=5000
+    )
+    with Store.open(ours.log_url, spool_dir=ours.spool_folder) as store:
+        yield create_app(ours, FakeReader(max_pixels=5000), store)
+
+
+@pytest.fixture(scope="module")
+def described(app: Flask) -> Any:
+    return app.test_client().get("/openapi.json").json
+
+
+@pytest.fixture(scope="module")
+def schema(app: Flask) -> Any:
+    def closing(environ: Any, start: Any) -> list[bytes]:
+        # Schemathesis doesn't close an answer, as every server does; an export is a file.
+        answer = app(environ, start)
+        try:
+            return [b"".join(answer)]
+        finally:
+            answer.close()
+
+    return schemathesis.openapi.from_wsgi("/openapi.json", closing)
+
+
+# Nothing keeps a page's forms from being anything, so only the API can be called wrongly.
+CASES = [
+    (method, rule, mode)
+    for (method, rule), operation in sorted(OPERATIONS.items())
+    for mode in GenerationMode
+    if mode is GenerationMode.POSITIVE or (operation.body and operation.tag != "page")
+]
+
+
+@pytest.mark.parametrize(("method", "rule", "mode"), CASES)
+def test_every_answer_is_one_that_the_document_promises(
+    schema: Any, method: str, rule: str, mode: GenerationMode
+) -> None:
+    operation = schema[re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)][method]
+    cases = operation.as_strategy(generation_mode=mode)
+
+    @settings(
+        max_examples=10,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=cases)
+    def promises_hold(case: schemathesis.Case) -> None:
+        case.call_and_validate(checks=PROMISES)
+
+    promises_hold()
+
+
+def test_document_is_of_openapi_3_1_and_its_references_lead_somewhere(described: Any) -> None:
+    assert re.fullmatch(r"3\.1\.\d+", described["openapi"])
+    names = re.findall(r"'#/components/schemas/(\w+)'", str(described))
+    assert names
+    assert set(names) == set(described["components"]["schemas"])
+
+
+def test_every_route_is_described_and_nothing_else_is(app: Flask, described: Any) -> None:
+    there = {(method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)) for method, rule in routes(app)}
+    told = {(method.upper(), path) for path, one in described["paths"].items() for method in one}
+    assert told == there
+    assert set(OPERATIONS) == set(routes(app))
+
+
+def test_route_that_nobody_described_is_an_error(tmp_path: Path) -> None:
+    app = create_app(Settings(page="off"), FakeReader())
+    app.add_url_rule("/secret", view_func=lambda: "")
+    with pytest.raises(UndescribedRouteError, match="GET /secret"):
+        document(app, Settings(), "0")
+
+
+def test_every_error_code_is_documented_with_its_status(described: Any) -> None:
+    assigned = {(code, status) for _, status, code in ANSWERS} | set(HTTP_CODES.items())
+    told = {
+        (code, int(status))
+        for path in described["paths"].values()
+        for operation in path.values()
+        for status, answer in operation["responses"].items()
+        if int(status) >= 400
+        for code in re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b|forbidden", answer["description"])
+    }
+    assert told == assigned
+
+
+def test_limits_are_those_of_the_settings(described: Any) -> None:
+    limits = described["x-limits"]
+    assert limits == {
+        "max_bytes": 4096, "max_batch": 3, "max_pixels": 5000, "max_form_parts": 16
+    }  # fmt: skip
+    assert described["components"]["schemas"]["Pictures"]["properties"]["images"]["maxItems"] == 3
+    body = described["paths"]["/predict"]["post"]["requestBody"]
+    assert "4096 bytes" in body["description"]
+
+
+def test_documented_prediction_has_the_fields_of_the_real_one(app: Flask, described: Any) -> None:
+    answer = app.test_client().post("/predict", data=drawn_digit(), content_type="image/png").json
+    prediction = described["components"]["schemas"]["Prediction"]
+    assert set(prediction["required"]) <= set(answer) <= set(prediction["properties"])
+
+
+@pytest.mark.parametrize("page", ["on", "off"])
+def test_page_of_the_document_runs_nothing_and_loads_nothing_from_elsewhere(
+    app: Flask, page: Any
+) -> None:
+    client = (app if page == "on" else create_app(Settings(page="off"), FakeReader())).test_client()
+    response = client.get("/docs")
+    assert response.status_code == 200
+    assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    text = response.text
+    assert "POST /predict" in text
+    assert "<script" not in text
+    assert "style=" not in text
+    loaded = re.findall(r'(?:href|src)="([^"]+)"', text)
+    assert set(loaded) == {"/docs/style.css", "/openapi.json", "data:,"}
+    assert client.get("/docs/style.css").mimetype == "text/css"

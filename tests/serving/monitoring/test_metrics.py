@@ -1,0 +1,250 @@
+"""What /metrics says: of one process, of several, and after one of them was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from flask.testing import FlaskClient
+from support.drifting_service import Inky
+from support.fakes import FakeReader, blank_picture, drawn_digit
+from support.repository import REPOSITORY
+from support.scrape import Samples, fetch, parse, value
+from support.server import Service, running, wait_until
+
+from inkdigits.calibration.drift import PROVENANCE, DriftReference
+from inkdigits.serving.app import create_app
+from inkdigits.serving.monitoring.metrics import forget_process, shared_folder
+from inkdigits.settings import Settings
+
+FOLDER = REPOSITORY / "docs" / "operations"
+PNG = {"content_type": "image/png"}
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    return create_app(Settings(), FakeReader()).test_client()
+
+
+def scrape(client: FlaskClient) -> Samples:
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return parse(response.text)
+
+
+def send_some_of_everything(client: FlaskClient) -> None:
+    client.post("/predict", data=drawn_digit(), **PNG)
+    client.post("/predict", data=blank_picture(), **PNG)
+    client.post("/predict", data=b"text", **PNG)
+    client.post("/predict", json={"images": ["!", "QQ=="]})
+
+
+def test_requests_are_counted_by_route_and_status(client: FlaskClient) -> None:
+    send_some_of_everything(client)
+    client.get("/no/such/path")
+    client.open("/predict", method="INVENTED")
+    samples = scrape(client)
+
+    def requests(method: str, route: str, status: str) -> float:
+        labels = {"method": method, "route": route, "status": status}
+        return value(samples, "inkdigits_requests_total", **labels)
+
+    assert requests("POST", "/predict", "200") == 3
+    assert requests("POST", "/predict", "400") == 1
+    assert requests("other", "none", "404") == 1
+    assert requests("other", "none", "405") == 1
+    assert not any("/no/such/path" in str(key) or "INVENTED" in str(key) for key in samples)
+
+
+def test_decisions_rejects_errors_and_confidence_are_counted(client: FlaskClient) -> None:
+    send_some_of_everything(client)
+    samples = scrape(client)
+    assert value(samples, "inkdigits_decisions_total", decision="accept") == 1
+    assert value(samples, "inkdigits_decisions_total", decision="reject") == 1
+    assert value(samples, "inkdigits_rejects_total", reason="blank") == 1
+    # One refused request, and one picture of the batch.
+    assert value(samples, "inkdigits_errors_total", code="not_an_image") == 2
+    assert value(samples, "inkdigits_errors_total", code="invalid_base64") == 1
+    assert value(samples, "inkdigits_confidence_count") == 1
+    assert value(samples, "inkdigits_confidence_bucket", le="0.9") == 0
+    assert value(samples, "inkdigits_confidence_bucket", le="0.95") == 1
+
+
+def test_stages_are_timed(client: FlaskClient) -> None:
+    send_some_of_everything(client)
+    samples = scrape(client)
+    sums = {
+        stage: (
+            value(samples, "inkdigits_stage_duration_seconds_count", stage=stage),
+            value(samples, "inkdigits_stage_duration_seconds_sum", stage=stage),
+        )
+        for stage in ("preprocessing", "inference", "total")
+    }
+    assert sums["preprocessing"] == (2, 0.0005)
+    assert sums["inference"] == (1, 0.0005)
+    assert sums["total"][0] == 4
+    assert sums["total"][1] > 0
+
+
+def test_only_the_request_that_asks_is_in_flight_even_after_errors(client: FlaskClient) -> None:
+    client.post("/predict", data=b"text", **PNG)
+    client.get("/nowhere")
+    assert value(scrape(client), "inkdigits_requests_in_flight") == 1
+
+
+def test_model_that_answers_is_shown_and_its_predecessor_is_not() -> None:
+    reader = FakeReader()
+    client = create_app(Settings(), reader).test_client()
+    reader.model_version = "fake-2"
+    client.post("/predict", data=drawn_digit(), **PNG)
+    shown = {
+        dict(labels)["model_version"]: number
+        for (name, labels), number in scrape(client).items()
+        if name == "inkdigits_model_info"
+    }
+    assert shown == {"fake-1": 0, "fake-2": 1}
+
+
+def test_shared_folder_is_removed_by_its_maker_only() -> None:
+    before = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    maker = os.getpid()
+    try:
+        with shared_folder() as folder:
+            assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(folder)
+            child = os.fork()
+            if child == 0:
+                raise SystemExit
+            assert os.waitpid(child, 0)[1] == 0
+            assert folder.is_dir()
+    finally:
+        if os.getpid() != maker:
+            # The worker has left through the "with" and must not go on as a second pytest.
+            os._exit(0)
+    assert not folder.exists()
+    assert os.environ.get("PROMETHEUS_MULTIPROC_DIR") == before
+
+
+def test_file_of_a_worker_killed_while_making_it_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "counter_7.db").touch()
+    (tmp_path / "gauge_livesum_7.db").write_bytes(b"\0" * 4096)
+    (tmp_path / "histogram_7.db").write_bytes(b"\0" * 4096)
+    (tmp_path / "counter_8.db").touch()
+    forget_process(tmp_path, 7)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"histogram_7.db", "counter_8.db"}
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[Service, Path]]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(INKDIGITS_WORKERS="2", TMPDIR=folder) as service,
+    ):
+        yield service, Path(folder)
+
+
+def test_workers_are_added_up_and_a_killed_ones_counts_stay(served: tuple[Service, Path]) -> None:
+    service, folder = served
+    read = {"method": "POST", "route": "/predict", "status": "200"}
+    answered: dict[str, int] = {}
+
+    def both_have_answered() -> bool:
+        version = service.predict()[1]["model_version"]
+        answered[version] = answered.get(version, 0) + 1
+        return len(answered) == 2
+
+    wait_until(both_have_answered)
+    total = sum(answered.values())
+    for _ in range(4):
+        samples = fetch(service)
+        assert value(samples, "inkdigits_requests_total", **read) == total
+        assert value(samples, "inkdigits_decisions_total", decision="accept") == total
+    victim = next(iter(answered))
+    os.kill(int(victim.removeprefix("fake-")), signal.SIGKILL)
+
+    def versions() -> set[str]:
+        return {
+            dict(labels)["model_version"]
+            for (name, labels), number in fetch(service).items()
+            if name == "inkdigits_model_info" and number == 1
+        }
+
+    def is_replaced() -> bool:
+        try:
+            return victim not in versions() and len(versions()) == 2
+        except OSError:  # a connection that the killed worker had accepted
+            return False
+
+    wait_until(is_replaced)
+    samples = fetch(service)
+    assert value(samples, "inkdigits_requests_total", **read) == total
+    assert value(samples, "inkdigits_requests_in_flight") == 1
+    assert service.predict()[0] == 200
+    assert value(fetch(service), "inkdigits_requests_total", **read) == total + 1
+    assert list(folder.glob("inkdigits-metrics-*"))
+
+
+def test_folder_of_the_figures_is_gone_after_the_service(served: tuple[Service, Path]) -> None:
+    service, folder = served
+    service.process.terminate()
+    assert service.process.wait(60) == 0
+    assert not list(folder.glob("inkdigits-metrics-*"))
+
+
+def known() -> dict[str, set[str]]:
+    """Every sample's name that there is, and its labels."""
+    ink = np.zeros((100, 28, 28), np.uint8)
+    ink[:, 4:24, 13:16] = 255
+    reference = DriftReference.from_inks_and_confidences(ink, np.linspace(0.5, 1, 100))
+    reader = Inky(ink, {PROVENANCE: reference.to_dict()})
+    client = create_app(Settings(), reader).test_client()
+    send_some_of_everything(client)
+    names: dict[str, set[str]] = {}
+    for name, labels in scrape(client):
+        names.setdefault(name, set()).update(label for label, _ in labels)
+    return names
+
+
+def expressions() -> dict[str, str]:
+    dashboard = json.loads((FOLDER / "grafana.json").read_text(encoding="utf-8"))
+    found = {
+        f"panel {panel['title']} {target['refId']}": target["expr"]
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    }
+    rules = yaml.safe_load((FOLDER / "alerts.yaml").read_text(encoding="utf-8"))
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+            found[f"alert {rule['alert']}"] = rule["expr"]
+    return found
+
+
+@pytest.mark.parametrize("name", expressions())
+def test_dashboard_and_alerts_name_only_figures_and_labels_that_exist(name: str) -> None:
+    expression, there_are = expressions()[name], known()
+    used = re.findall(r"inkdigits_\w+", expression)
+    assert used
+    assert set(used) <= set(there_are)
+    labels = set(re.findall(r"[{,]\s*(\w+)\s*[!=]", expression))
+    for listed in re.findall(r"(?:by|on|ignoring) \(([^)]*)\)", expression):
+        labels.update(label.strip() for label in listed.split(","))
+    assert labels <= set().union(*(there_are[one] for one in used)) | {"instance"}
+    assert expression.count("(") == expression.count(")")
+
+
+def test_every_figure_is_on_the_dashboard() -> None:
+    shown = " ".join(expressions().values())
+    bare = {re.sub(r"_(bucket|count|sum|created)$", "", name) for name in known()}
+    ours = {name for name in bare if not name.endswith("_created")}
+    assert ours
+    assert [name for name in ours if name not in shown] == []

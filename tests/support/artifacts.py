@@ -1,0 +1,33 @@
+"""Artifacts that differ from the shipped one in what they say and how sure they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+
+from inkdigits.model.artifact import read_artifact, seal, write_atomically
+
+
+def variant(path: Path, version: str, temperature: float = 1.0) -> Path:
+    """Write the shipped artifact under another version, and with its temperature multiplied."""
+    # The seal is one more metadata entry, so ONNX reads it along.
+    model = onnx.load_model_from_string(read_artifact())
+    (sealed,) = (entry for entry in model.metadata_props if entry.key == "sha256")
+    model.metadata_props.remove(sealed)
+    for entry in model.metadata_props:
+        if entry.key == "model_version":
+            entry.value = json.dumps(version)
+        elif entry.key == "temperature":
+            entry.value = json.dumps(json.loads(entry.value) * temperature)
+    write_atomically(path, seal(model.SerializeToString()))
+    return path
+
+
+def corrupt(path: Path) -> Path:
+    """Write the shipped artifact with one bit turned."""
+    content = bytearray(read_artifact())
+    content[len(content) // 2] ^= 1
+    write_atomically(path, bytes(content))
+    return path

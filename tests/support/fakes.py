@@ -1,0 +1,144 @@
+"""Stand-ins for what is slow or heavy in the real thing."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from inkdigits.errors import ImageError, ImageTooLargeError, UnreadableImageError
+from inkdigits.explain import Explanation, overlay
+from inkdigits.reader import Picture, Prediction
+
+STRICTEST_RISK = 0.002
+"""A FakeReader accepts nothing at a risk below it."""
+
+
+class FakeReader:
+    """Reads any picture as one digit, and a picture of one colour as blank.
+
+    Args:
+        digit: what it reads.
+        delay: seconds that a prediction takes.
+        failure: raised by every prediction while it is set.
+        max_pixels: a larger picture is refused.
+    """
+
+    model_version = "fake-1"
+
+    def __init__(
+        self,
+        digit: int = 7,
+        delay: float = 0.0,
+        failure: Exception | None = None,
+        max_pixels: int = 1_000_000,
+    ) -> None:
+        self.digit = digit
+        self.delay = delay
+        self.failure = failure
+        self.max_pixels = max_pixels
+        self.read: list[bytes] = []
+        self._lock = threading.Lock()
+
+    def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
+        if self.failure is not None:
+            raise self.failure
+        time.sleep(self.delay)
+        encoded = _encoded(picture)
+        with self._lock:
+            self.read.append(encoded)
+        try:
+            with Image.open(io.BytesIO(encoded)) as image:
+                if image.width * image.height > self.max_pixels:
+                    raise ImageTooLargeError(f"The picture is over {self.max_pixels} pixels.")
+                levels = np.asarray(image.convert("L"))
+        except OSError as error:
+            raise UnreadableImageError("This is not a picture that can be decoded.") from error
+        blank = bool(levels.min() == levels.max())
+        strict = risk is not None and risk < STRICTEST_RISK
+        probabilities = [0.1] * 10 if blank else [0.01] * 10
+        if not blank:
+            probabilities[self.digit] = 0.91
+        return Prediction(
+            digit=None if blank else self.digit,
+            confidence=0.0 if blank else 0.91,
+            probabilities=tuple(probabilities),
+            decision="reject" if blank else "review" if strict else "accept",
+            reason="blank" if blank else None,
+            novelty=None if blank else -3.1,
+            ink=np.zeros((28, 28), np.uint8),
+            model_version=self.model_version,
+            preprocessing_ms=0.25,
+            inference_ms=0.5,
+            risk=risk,
+            coverage=None if risk is None else 0.0 if strict else 0.99,
+        )
+
+    def explain(self, picture: Picture, *, risk: float | None = None) -> Explanation:
+        prediction = self.predict(picture, risk=risk)
+        saliency = np.linspace(-1, 1, 784, dtype=np.float32).reshape(28, 28)
+        picture = overlay(prediction.ink, saliency)
+        if prediction.digit is None:
+            return Explanation(prediction, saliency * 0, None, 0.0, picture)
+        return Explanation(prediction, saliency, (self.digit + 1) % 10, 0.01, picture)
+
+    def predict_batch(
+        self, pictures: Sequence[Picture], *, on_error: str = "raise", risk: float | None = None
+    ) -> list[Prediction | ImageError]:
+        answers: list[Prediction | ImageError] = []
+        for picture in pictures:
+            try:
+                answers.append(self.predict(picture, risk=risk))
+            except ImageError as error:
+                if on_error == "raise":
+                    raise
+                answers.append(error)
+        return answers
+
+
+def _encoded(picture: Picture) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, (str, os.PathLike)):
+        with open(picture, "rb") as file:  # noqa: PTH123
+            return file.read()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def drawn_digit(format: str = "PNG", size: tuple[int, int] = (56, 56)) -> bytes:  # noqa: A002
+    """An encoded picture with some ink on it."""
+    levels = np.full((size[1], size[0]), 255, np.uint8)
+    levels[size[1] // 4 : -size[1] // 4, size[0] // 2 - 2 : size[0] // 2 + 2] = 0
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, format)
+    return buffer.getvalue()
+
+
+def blank_picture() -> bytes:
+    """An encoded picture without any ink."""
+    buffer = io.BytesIO()
+    Image.new("L", (28, 28), 255).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def empty_png(width: int, height: int) -> bytes:
+    """A PNG that says it is of a size, and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 64))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")

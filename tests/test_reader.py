@@ -1,0 +1,230 @@
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.pictures import encoded, seven
+
+import inkdigits
+from inkdigits.decision.ood import NoveltyScorer, auroc
+from inkdigits.errors import (
+    ArtifactCorruptError,
+    BackendUnavailableError,
+    ConfigError,
+    ImageError,
+    ImageTooLargeError,
+)
+from inkdigits.reader import BATCH_SIZE, DigitReader
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return inkdigits.load()
+
+
+@pytest.fixture(scope="module")
+def torch_reader():
+    return inkdigits.load(device="cpu")
+
+
+def test_seven_is_read_as_7(reader):
+    prediction = reader.predict(seven())
+    assert prediction.digit == 7
+    assert prediction.confidence > 0.9
+    assert prediction.confidence == max(prediction.probabilities)
+    assert sum(prediction.probabilities) == pytest.approx(1)
+    assert prediction.model_version == reader.model_version
+    assert np.array_equal(prediction.ink, inkdigits.preprocess(seven()))
+    assert prediction.preprocessing_ms > 0
+    assert prediction.inference_ms > 0
+
+
+def test_every_kind_of_picture_is_taken(reader, tmp_path):
+    path = tmp_path / "seven.png"
+    path.write_bytes(encoded(seven()))
+    kinds = [path, str(path), path.read_bytes(), seven(), np.asarray(seven())]
+    predictions = [reader.predict(kind) for kind in kinds]
+    assert {p.digit for p in predictions} == {7}
+    assert len({p.confidence for p in predictions}) == 1
+
+
+def test_blank_picture_is_rejected_as_blank_and_not_guessed(reader):
+    prediction = reader.predict(Image.new("L", (280, 280), 255))
+    assert (prediction.digit, prediction.confidence) == (None, 0.0)
+    assert (prediction.decision, prediction.reason) == ("reject", "blank")
+    assert prediction.probabilities == (0.1,) * 10
+    assert not prediction.ink.any()
+
+
+def test_order_is_kept_across_batches_blanks_and_errors(reader, digits):
+    inks, _ = digits
+    pictures: list = list(inks[: 2 * BATCH_SIZE])
+    pictures[3] = b"not a picture"
+    pictures[5] = np.zeros((28, 28), np.uint8)
+    answers = reader.predict_batch(pictures, on_error="return")
+    assert len(answers) == len(pictures)
+    assert isinstance(answers[3], ImageError)
+    assert answers[5].reason == "blank"
+    for place in (0, 4, 6, BATCH_SIZE, 2 * BATCH_SIZE - 1):
+        alone = reader.predict(pictures[place])
+        assert alone.digit == answers[place].digit
+        assert alone.probabilities == pytest.approx(answers[place].probabilities, abs=1e-5)
+
+
+def test_picture_that_cannot_be_read_raises_by_default(reader):
+    with pytest.raises(ImageError):
+        reader.predict_batch([seven(), b"not a picture"])
+
+
+def test_no_pictures_no_answers(reader):
+    assert reader.predict_batch([]) == []
+
+
+def test_limits_given_to_load_hold():
+    strict = inkdigits.load(limits=inkdigits.Limits(max_pixels=100))
+    with pytest.raises(ImageTooLargeError):
+        strict.predict(seven())
+
+
+def test_threads_get_their_own_answers(reader, digits):
+    inks = digits[0][:40]
+    expected = [reader.predict(ink).probabilities for ink in inks]
+    found: list = [None] * len(inks)
+
+    def work(start: int) -> None:
+        for i in range(start, len(inks), 4):
+            found[i] = reader.predict(inks[i]).probabilities
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == expected
+
+
+def test_onnx_runtime_and_pytorch_agree_on_1000_pictures(reader, torch_reader, digits):
+    pictures = list(digits[0][:1000])
+    onnx = np.array([p.probabilities for p in reader.predict_batch(pictures)])
+    torch = np.array([p.probabilities for p in torch_reader.predict_batch(pictures)])
+    assert np.abs(onnx - torch).max() < 1e-4
+
+
+def test_digits_by_other_writers_are_read(reader, digits):
+    inks, labels = digits
+    read = np.array([p.digit for p in reader.predict_batch(list(inks))])
+    assert (read == labels).mean() > 0.9
+
+
+@pytest.mark.mnist
+def test_mnist_is_read_as_well_as_the_model_card_says(reader, mnist_test):
+    inks, labels = mnist_test
+    read = [p.digit for p in reader.predict_batch([encoded(Image.fromarray(i)) for i in inks])]
+    test = reader.metadata.provenance["test"]
+    assert int((np.array(read) == labels).sum()) == test["n_correct"]
+
+
+def test_model_that_answers_in_another_shape_is_refused_at_start(reader):
+    class Wrong:
+        def answer(self, batch):
+            return np.zeros((len(batch), 11), np.float32), np.ones((len(batch), 128), np.float32)
+
+    with pytest.raises(ArtifactCorruptError, match=r"\(2, 11\)"):
+        DigitReader(Wrong(), reader.metadata, NoveltyScorer())
+
+
+def test_model_that_answers_nan_is_refused_at_start(reader):
+    class Broken:
+        def answer(self, batch):
+            logits = np.full((len(batch), 10), np.nan, np.float32)
+            return logits, np.ones((len(batch), 128), np.float32)
+
+    with pytest.raises(ArtifactCorruptError, match="not finite"):
+        DigitReader(Broken(), reader.metadata, NoveltyScorer())
+
+
+def test_scorer_of_other_features_is_refused_at_start(reader):
+    class Narrow:
+        def answer(self, batch):
+            return np.zeros((len(batch), 10), np.float32), np.ones((len(batch), 5), np.float32)
+
+    scorer = NoveltyScorer("nearest", {"references": np.eye(7, dtype=np.float32)})
+    with pytest.raises(ArtifactCorruptError, match=r"fitted to \(N, 7\)"):
+        DigitReader(Narrow(), reader.metadata, scorer)
+
+
+def deciding(reader, policy):
+    """A reader with the same network and another policy."""
+    return DigitReader(reader._backend, replace(reader.metadata, policy=policy), reader._scorer)
+
+
+def test_what_is_stranger_than_the_threshold_is_rejected_but_still_read(reader):
+    novelty = reader.predict(seven()).novelty
+    policy = replace(reader.metadata.policy, novelty_threshold=novelty - 1e-6)
+    prediction = deciding(reader, policy).predict(seven())
+    assert (prediction.decision, prediction.reason) == ("reject", "not_a_digit")
+    assert (prediction.digit, prediction.novelty) == (7, novelty)
+    policy = replace(policy, novelty_threshold=novelty)
+    assert deciding(reader, policy).predict(seven()).decision == "accept"
+
+
+def test_noise_is_stranger_than_most_digits(reader, digits):
+    noise = np.zeros((50, 28, 28), np.uint8)
+    noise[:, 4:24, 4:24] = np.random.default_rng(0).integers(0, 256, (50, 20, 20))
+    strange = [p.novelty for p in reader.predict_batch(list(noise))]
+    known = [p.novelty for p in reader.predict_batch(list(digits[0][:200]))]
+    assert auroc(known, strange) > 0.7
+
+
+def test_blank_picture_has_no_novelty(reader):
+    assert reader.predict(Image.new("L", (28, 28), 255)).novelty is None
+
+
+def test_onnx_runtime_and_pytorch_agree_on_novelty(reader, torch_reader, digits):
+    pictures = list(digits[0][:300])
+    onnx = np.array([p.novelty for p in reader.predict_batch(pictures)])
+    torch = np.array([p.novelty for p in torch_reader.predict_batch(pictures)])
+    assert np.abs(onnx - torch).max() < 1e-3
+
+
+def test_stated_risk_decides_and_comes_back_with_its_coverage(reader):
+    own = reader.predict(seven())
+    assert (own.decision, own.risk, own.coverage) == ("accept", None, None)
+    stated = reader.predict(seven(), risk=0.03)
+    choice = reader.metadata.policy.choice(0.03)
+    assert choice.risk == 0.02
+    assert (stated.decision, stated.risk, stated.coverage) == ("accept", 0.03, choice.coverage)
+    impossible = reader.predict(seven(), risk=1e-9)
+    assert (impossible.decision, impossible.reason) == ("review", None)
+    assert (impossible.risk, impossible.coverage) == (1e-9, 0.0)
+
+
+def test_risk_given_to_load_holds_until_another_is_stated():
+    strict = inkdigits.load(risk=1e-9)
+    assert [p.decision for p in strict.predict_batch([seven()] * 2)] == ["review"] * 2
+    assert strict.predict(seven(), risk=0.05).decision == "accept"
+
+
+@pytest.mark.parametrize("risk", [0.0, 1.0, -0.1, float("nan")])
+def test_risk_that_cannot_be_is_refused(reader, risk):
+    with pytest.raises(ConfigError, match="risk"):
+        reader.predict(seven(), risk=risk)
+    with pytest.raises(ConfigError, match="risk"):
+        inkdigits.load(risk=risk)
+
+
+@pytest.mark.mnist
+def test_no_more_clean_digits_are_rejected_than_the_policy_tolerates(reader, mnist_test):
+    predictions = reader.predict_batch(list(mnist_test[0]))
+    rejected = sum(p.reason == "not_a_digit" for p in predictions)
+    # Chosen on 3,000 digits, the share itself varies from draw to draw: 0.3 % by some 0.1 points.
+    assert rejected / len(predictions) <= reader.metadata.policy.rejected_share + 0.002
+
+
+def test_device_that_is_not_here_is_an_error():
+    import torch
+
+    missing = "mps" if not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(BackendUnavailableError, match=missing):
+        inkdigits.load(device=missing)

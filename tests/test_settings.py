@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from support.repository import REPOSITORY
+
+from inkdigits.errors import ConfigError
+from inkdigits.settings import MIB, VARIABLES, Settings, available_cores
+
+OPERATIONS = REPOSITORY / "docs" / "operations.md"
+
+
+def test_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_env({}) == Settings()
+    assert Settings.from_env({"PORT": "", "HOME": "/root"}) == Settings()
+
+
+def test_every_variable_reaches_its_setting() -> None:
+    settings = Settings.from_env(
+        {
+            "MODEL_PATH": "models/a.onnx",
+            "PORT": "8080",
+            "INKDIGITS_HOST": "::1",
+            "INKDIGITS_WORKERS": "3",
+            "INKDIGITS_THREADS": "2",
+            "INKDIGITS_MAX_BYTES": "2048",
+            "INKDIGITS_MAX_PIXELS": "1000",
+            "INKDIGITS_MAX_BATCH": "5",
+            "INKDIGITS_RISK": "0.005",
+            "INKDIGITS_QUEUE": "0",
+            "INKDIGITS_DEADLINE": "5",
+            "INKDIGITS_WATCH": "ON",
+            "INKDIGITS_LOG_FORMAT": "JSON",
+            "INKDIGITS_LOG_LEVEL": "Warning",
+            "INKDIGITS_GRACEFUL_TIMEOUT": "0",
+            "INKDIGITS_PAGE": "off",
+            "MODEL_URL": "http://model:5000/",
+            "DATABASE_URL": "postgresql://db/inkdigits",
+            "INKDIGITS_DATA_DIR": "/data",
+            "INKDIGITS_SPOOL_DIR": "/spool",
+            "INKDIGITS_RETENTION_DAYS": "30",
+            "INKDIGITS_KEEP_PICTURES": "on",
+            "INKDIGITS_ADMIN_TOKEN": "a-token-of-the-operator",
+            "INKDIGITS_SECRET_KEY": "k" * 32,
+            "INKDIGITS_HTTPS": "on",
+            "INKDIGITS_API_KEYS": f"ada:{'a' * 64}, bob:{'b' * 64}",
+            "INKDIGITS_API_KEYS_FILE": "/keys",
+            "INKDIGITS_MODEL_KEY": "m" * 16,
+            "INKDIGITS_RATE_LIMIT": "60",
+            "INKDIGITS_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+            "INKDIGITS_TLS_CERT": "/cert.pem",
+            "INKDIGITS_TLS_KEY": "/key.pem",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
+            "INKDIGITS_CORS_ORIGINS": "https://a.example, http://localhost:3000",
+        }
+    )
+    assert settings == Settings(
+        model_path=Path("models/a.onnx"),
+        host="::1",
+        port=8080,
+        workers=3,
+        threads=2,
+        max_bytes=2048,
+        max_pixels=1000,
+        max_batch=5,
+        risk=0.005,
+        queue=0,
+        deadline=5,
+        watch="on",
+        log_format="json",
+        log_level="warning",
+        graceful_timeout=0,
+        page="off",
+        model_url="http://model:5000",
+        database_url="postgresql://db/inkdigits",
+        data_dir=Path("/data"),
+        spool_dir=Path("/spool"),
+        retention_days=30,
+        keep_pictures="on",
+        admin_token="a-token-of-the-operator",
+        secret_key="k" * 32,
+        https="on",
+        api_keys=(("ada", "a" * 64), ("bob", "b" * 64)),
+        api_keys_file=Path("/keys"),
+        model_key="m" * 16,
+        rate_limit=60,
+        trusted_proxies=("10.0.0.0/8", "::1/128"),
+        tls_cert=Path("/cert.pem"),
+        tls_key=Path("/key.pem"),
+        otlp_endpoint="http://collector:4318",
+        cors_origins=("https://a.example", "http://localhost:3000"),
+    )
+
+
+def test_every_setting_has_a_variable() -> None:
+    assert {field for field, _ in VARIABLES.values()} == {
+        field.name for field in dataclasses.fields(Settings)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("PORT", "0", "from 1 to 65535"),
+        ("PORT", "65536", "from 1 to 65535"),
+        ("PORT", "http", "from 1 to 65535"),
+        ("PORT", " 80", "from 1 to 65535"),
+        ("PORT", "8_0", "from 1 to 65535"),
+        ("PORT", "٨٠", "from 1 to 65535"),
+        ("INKDIGITS_WORKERS", "-1", "from 1 to 512"),
+        ("INKDIGITS_THREADS", "2.5", "from 1 to 256"),
+        ("INKDIGITS_MAX_BYTES", "10MB", "from 1024"),
+        ("INKDIGITS_MAX_PIXELS", "89478486", "to 89478485"),
+        ("INKDIGITS_RISK", "0", "above 0 and below 1"),
+        ("INKDIGITS_RISK", "1", "above 0 and below 1"),
+        ("INKDIGITS_RISK", "0.0", "above 0 and below 1"),
+        ("INKDIGITS_RISK", "nan", "above 0 and below 1"),
+        ("INKDIGITS_RISK", "1%", "above 0 and below 1"),
+        ("INKDIGITS_LOG_FORMAT", "xml", "text, json"),
+        ("INKDIGITS_LOG_LEVEL", "loud", "debug, info, warning, error"),
+        ("INKDIGITS_HOST", "http://0.0.0.0", "IP address"),
+        ("MODEL_URL", "model:5000", "http://host:port"),
+        ("INKDIGITS_PAGE", "no", "on, off"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "http://host:port"),
+        ("INKDIGITS_RETENTION_DAYS", "0", "from 1 to 36500"),
+        ("INKDIGITS_CORS_ORIGINS", "*", "origins such as"),
+        ("INKDIGITS_QUEUE", "4097", "from 0 to 4096"),
+        ("INKDIGITS_DEADLINE", "0", "from 1 to 3600"),
+        ("INKDIGITS_RATE_LIMIT", "0", "from 1 to 1000000"),
+        ("INKDIGITS_TRUSTED_PROXIES", "10.0.0.1/8", "networks such as"),
+        ("INKDIGITS_TRUSTED_PROXIES", "*", "networks such as"),
+    ],
+)
+def test_bad_value_names_the_variable_the_value_and_what_is_allowed(
+    name: str, value: str, allowed: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_env({name: value})
+    message = str(caught.value)
+    assert name in message
+    assert repr(value) in message
+    assert allowed in message
+
+
+def test_unknown_variable_of_ours_is_refused_and_the_known_are_listed() -> None:
+    with pytest.raises(ConfigError, match=r"INKDIGITS_TREADS .*INKDIGITS_THREADS"):
+        Settings.from_env({"INKDIGITS_TREADS": "4"})
+
+
+def test_from_env_reads_the_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "5999")
+    assert Settings.from_env().port == 5999
+
+
+def test_fifty_megapixels_are_over_the_default_and_ten_mebibytes_are_the_body_limit() -> None:
+    assert Settings().max_pixels < 50_000_000
+    assert Settings().max_bytes == 10 * MIB
+
+
+def test_one_worker_a_core_unless_a_number_is_set() -> None:
+    assert Settings().worker_count == available_cores()
+    assert Settings(workers=7).worker_count == 7
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("150000 100000", 1), ("50000 100000", 1)])
+def test_container_quota_limits_the_cores(tmp_path: Path, quota: str, cores: int) -> None:
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert available_cores(tmp_path / "cpu.max") == cores
+
+
+def test_no_quota_leaves_the_cores_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert available_cores(tmp_path / "cpu.max") == available_cores(tmp_path / "missing") >= 1
+
+
+def test_operations_lists_exactly_the_variables_that_there_are() -> None:
+    table = re.findall(r"^\| `([A-Z_]+)` \|", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(table) == sorted(VARIABLES)
+
+
+@pytest.mark.parametrize("name", ["INKDIGITS_ADMIN_TOKEN", "INKDIGITS_SECRET_KEY"])
+def test_secret_that_is_too_short_is_refused_without_being_shown(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name}: must have at least") as caught:
+        Settings.from_env({name: "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["ada", "ada:", f"ada:{'A' * 64}", f":{'a' * 64}", f"a b:{'a' * 64}", "ada:hunter2"]
+)
+def test_api_key_of_another_form_is_refused_without_being_shown(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^INKDIGITS_API_KEYS: key 2 isn't name:sha256"
+    ) as caught:
+        Settings.from_env({"INKDIGITS_API_KEYS": f"bob:{'b' * 64},{text}"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        *[(host, True) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")],
+        *[(host, False) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org")],
+    ],
+)
+def test_local_is_what_only_this_machine_reaches(host: str, local: bool) -> None:
+    assert Settings(host=host).is_local is local
+
+
+def test_secrets_are_not_in_the_settings_representation() -> None:
+    settings = Settings(admin_token="t" * 16, secret_key="k" * 32, database_url="sqlite:///x")
+    shown = repr(settings)
+    assert not any(secret in shown for secret in ("t" * 16, "k" * 32, "sqlite:///x"))
+
+
+def test_log_is_in_the_users_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/ada/data")
+    assert Settings().log_url == "sqlite:////home/ada/data/inkdigits/inkdigits.sqlite3"
+    assert Settings().spool_folder == Path("/home/ada/data/inkdigits/spool")
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert Settings().data_folder == Path("/home/ada/.local/share/inkdigits")
+
+
+def test_log_is_kept_with_the_page_or_where_a_database_is_named() -> None:
+    assert Settings().keeps_log
+    assert not Settings(page="off").keeps_log
+    assert Settings(page="off", database_url="sqlite:///log.sqlite3").keeps_log
