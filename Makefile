@@ -10,7 +10,7 @@ DATA ?= data
 help:
 	@echo "make serve   set up, then the page and the API on http://127.0.0.1:$(PORT)"
 	@echo "make test    set up, then lint, types and tests"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy and the import contracts"
 	@echo "make train   train the shipped model again into saved_models/student/ (DATA=folder with MNIST)"
 	@echo "make bench   measure the shipped model, and write the figures into MODEL_CARD.md and README.md"
 	@echo "make clean   remove the virtual environments and caches"
@@ -39,6 +39,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

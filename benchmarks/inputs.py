@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 import inkdigits
+from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.data.mnist import load_splits
 from inkdigits.evaluation.environment import hardware, versions
-from inkdigits.evaluation.metrics import wilson_interval
 
 ALLOWED_LOSS = 0.10  # percentage points below the tensor accuracy
 

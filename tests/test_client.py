@@ -15,10 +15,12 @@ from PIL import Image
 from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
 
 from inkdigits import Client
-from inkdigits.client import Health, RequestRefusedError, ServiceUnavailableError
+from inkdigits.client import Health
 from inkdigits.errors import (
     ArtifactCorruptError,
     ImageTooLargeError,
+    RequestDeniedError,
+    ServiceUnavailableError,
     UnreadableImageError,
 )
 from inkdigits.serving.app import create_app
@@ -104,7 +106,7 @@ def test_refusals_are_the_errors_that_a_local_reader_raises(reader: FakeReader) 
         client.predict(b"text")
     with pytest.raises(ImageTooLargeError, match="1000000 pixels"):
         client.predict(empty_png(2000, 2000))
-    with pytest.raises(RequestRefusedError, match="limit is 3") as caught:
+    with pytest.raises(RequestDeniedError, match="limit is 3") as caught:
         client.predict_batch([drawn_digit()] * 4)
     assert (caught.value.status, caught.value.code) == (413, "too_many_pictures")
     assert waits == []
@@ -142,7 +144,7 @@ def test_long_retry_after_is_not_waited_for(reader: FakeReader) -> None:
 
 def test_answer_of_something_else_is_refused(reader: FakeReader) -> None:
     client, _, _ = asking(reader, httpx.Response(404, text="<h1>nginx</h1>"))
-    with pytest.raises(RequestRefusedError) as caught:
+    with pytest.raises(RequestDeniedError) as caught:
         client.predict(drawn_digit())
     assert (caught.value.status, caught.value.code) == (404, "unknown")
 

@@ -1,12 +1,14 @@
 """A client of the service, on httpx, which ``pip install 'inkdigits[client]'`` brings.
 
-RequestRefusedError      the service refuses the request; asking again won't help
+RequestDeniedError      the service refuses the request; asking again won't help
 ServiceUnavailableError  it can't be reached, is too busy or can't answer; later it may
 """
 
 from __future__ import annotations
 
 import base64
+import io
+import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +16,20 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from PIL import Image
+
 from inkdigits.decision.policy import Decision, Reason
-from inkdigits.errors import BackendUnavailableError, ImageError, InkdigitsError
-from inkdigits.ink.decode import Picture
-from inkdigits.serving.model_service import encoded, refusal
+from inkdigits.errors import (
+    BackendUnavailableError,
+    ImageError,
+    ImageTooLargeError,
+    InkdigitsError,
+    RequestDeniedError,
+    ServiceUnavailableError,
+    UnreadableImageError,
+    UnsupportedImageError,
+)
+from inkdigits.types import Picture
 
 if TYPE_CHECKING:
     import httpx
@@ -34,24 +46,6 @@ MAX_WAIT_S: Final = 30.0
 # Reading a picture twice does no harm, so a lost answer is asked for again.
 _PASSING: Final = frozenset({429, 502, 503, 504})
 _FIRST_WAIT_S: Final = 0.2
-
-
-class RequestRefusedError(InkdigitsError):
-    """The service refuses the request.
-
-    Attributes:
-        status: the HTTP status.
-        code: the error's code, of ``docs/api.md``; "unknown" where something else answered.
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-
-class ServiceUnavailableError(InkdigitsError):
-    """The service can't be reached, is too busy or can't answer, after all attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +153,7 @@ class Client:
 
         Raises:
             ImageError: the picture can't be read or is over a limit of the service.
-            RequestRefusedError: the request is refused for something else.
+            RequestDeniedError: the request is refused for something else.
             ServiceUnavailableError: there was no answer, after all attempts.
         """
         answer = self._ask(
@@ -184,7 +178,7 @@ class Client:
             What was read, or in its place what is wrong with a picture.
 
         Raises:
-            RequestRefusedError: the request is refused as a whole.
+            RequestDeniedError: the request is refused as a whole.
             ServiceUnavailableError: there was no answer, after all attempts.
         """
         if not pictures:
@@ -202,7 +196,7 @@ class Client:
         """Ask once whether the service can read pictures.
 
         Raises:
-            RequestRefusedError: something else answered.
+            RequestDeniedError: something else answered.
             ServiceUnavailableError: nobody answered.
         """
         try:
@@ -260,8 +254,8 @@ def _json_of(response: httpx.Response) -> dict[str, Any]:
 def _refused(status: int, answer: Mapping[str, Any]) -> InkdigitsError:
     error = answer.get("error")
     if not isinstance(error, dict):
-        return RequestRefusedError(status, "unknown", f"status {status}, which says no more")
-    return refusal(error) or RequestRefusedError(
+        return RequestDeniedError(status, "unknown", f"status {status}, which says no more")
+    return refusal(error) or RequestDeniedError(
         status, str(error.get("code")), str(error.get("message"))
     )
 
@@ -279,3 +273,39 @@ def _prediction(answer: Mapping[str, Any]) -> RemotePrediction:
         preprocessing_ms=answer["preprocessing_time_ms"],
         inference_ms=answer["inference_time_ms"],
     )
+
+
+_REFUSALS: Final[Mapping[str, type[ImageError]]] = {
+    "not_an_image": UnreadableImageError,
+    "empty_body": UnreadableImageError,
+    "invalid_base64": UnreadableImageError,
+    "unsupported_image": UnsupportedImageError,
+    "image_too_large": ImageTooLargeError,
+    "body_too_large": ImageTooLargeError,
+}
+
+
+def refusal(error: Mapping[str, Any]) -> ImageError | None:
+    """The error that a service's error stands for, if it is about the picture."""
+    kind = _REFUSALS.get(str(error.get("code")))
+    return None if kind is None else kind(str(error.get("message")))
+
+
+def encoded(picture: Picture) -> bytes:
+    """A picture as it is sent: bytes and files as they are, images and arrays as PNG.
+
+    Raises:
+        UnreadableImageError: the file can't be read.
+    """
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, str | os.PathLike):
+        try:
+            with open(picture, "rb") as file:  # noqa: PTH123
+                return file.read()
+        except OSError as error:
+            raise UnreadableImageError(f"{picture} can't be read: {error.strerror}") from error
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,27 +1,59 @@
-"""What can go wrong, as one tree; no error here knows HTTP.
+"""Every error that Inkdigits raises on purpose, as one tree. No error here knows HTTP.
 
 InkdigitsError
-├── ConfigError              a setting has a value it can't have
-├── ImageError               a picture can't be read
-│   ├── UnreadableImageError     the bytes aren't a picture that can be decoded
-│   ├── UnsupportedImageError    a picture, but in a format or mode that isn't taken
-│   └── ImageTooLargeError       over the limit in bytes or in pixels
-├── ArtifactError            a model file can't be used
-│   ├── ArtifactNotFoundError    there is no such file
-│   ├── ArtifactCorruptError     truncated, altered, or not one of ours
-│   └── ArtifactVersionError     made for another preprocessing or artifact version
-├── BackendUnavailableError  the asked-for device or its library isn't here
-├── DataError                a data set is missing, or isn't what it should be
-├── TrainingError            a training run can't start or go on
-├── BulkError                a bulk reading can't start or go on
-└── StoreError               the prediction log can't do what was asked
-    ├── RecordError              a record or a feedback has a value that it can't have
-    ├── QueryError               a filter, a cursor or a limit that can't be used
-    ├── RecordNotFoundError      there is no such record, or it belongs to somebody else
-    ├── StoreUnavailableError    the database can't be reached, or refuses; later it may not
-    ├── SchemaVersionError       the database was made by a newer Inkdigits
-    └── SpoolError               the spool can't be written or read
-        └── SpoolFullError           it is at its limit: the record was kept nowhere
+├── ConfigError                      a setting has an invalid value
+├── ImageError                       a picture cannot be read
+│   ├── UnreadableImageError             the bytes are not a picture that can be decoded
+│   │   ├── InvalidBase64Error               the text is not base64
+│   │   └── InvalidDataUrlError              a data URL, but not of a base64 picture
+│   ├── UnsupportedImageError            a picture, but of an unsupported format or mode
+│   └── ImageTooLargeError               over the limit in bytes or in pixels
+├── ArtifactError                    a model file cannot be used
+│   ├── ArtifactNotFoundError            there is no such file
+│   ├── ArtifactCorruptError             truncated, altered, or not an Inkdigits artifact
+│   └── ArtifactVersionError             made for another preprocessing or artifact version
+├── BackendUnavailableError          the requested device or its library is not installed
+├── DataError                        a data set is missing or invalid
+│   └── NoThresholdError                 no threshold keeps the risk on these pictures
+├── TrainingError                    a training run cannot start or resume
+├── BatchError                       a batch run cannot start or resume
+├── StoreError                       the prediction log cannot do what was asked
+│   ├── RecordError                      a record or a feedback has an invalid value
+│   ├── QueryError                       an invalid filter, cursor or limit
+│   ├── RecordNotFoundError              no such record, or it belongs to somebody else
+│   ├── StoreUnavailableError            the database is unavailable; the call may work later
+│   ├── SchemaVersionError               the database was made by a newer Inkdigits
+│   └── SpoolError                       the spool cannot be written or read
+│       ├── SpoolFullError                   at its limit: the record was kept nowhere
+│       └── SpoolLockedError                 another process or thread holds the lock
+├── ServiceError                     the service cannot answer this request now, or ever
+│   ├── NotReadyError                    the reader has not read its warm-up picture
+│   ├── OverloadedError                  more requests wait than the limit allows
+│   ├── DeadlineExceededError            the request has waited longer than its deadline
+│   ├── ClientDisconnectedError          the client has closed its connection
+│   ├── KeyRequiredError                 the request brings no API key that is known
+│   ├── TooManyRequestsError             the client is over its rate limit
+│   ├── UnknownModelError                no model of that name or version
+│   ├── UndescribedRouteError            a route is missing from the OpenAPI document
+│   └── WorkersNotStartedError           new workers did not start
+├── InvalidRequestError              a request does not carry what it should
+│   ├── EmptyBodyError                   there is no body
+│   ├── IncompleteBodyError              the body ends before its announced length
+│   ├── BodyTooLargeError                the body is over the limit in bytes
+│   │   └── DecompressedTooLargeError        … once it is decompressed
+│   ├── BodyEncodingError                a compressed body cannot be decompressed
+│   ├── UnsupportedEncodingError         an unsupported Content-Encoding
+│   ├── UnsupportedMediaTypeError        an unsupported Content-Type
+│   ├── InvalidJsonError                 the body is not JSON
+│   ├── MissingFieldError                the field with the picture is missing
+│   ├── WrongShapeError                  the JSON or the form has another shape
+│   ├── InvalidRiskError                 the risk is not between 0 and 1
+│   ├── InvalidTensorError               a tensor that the protocol or the model does not allow
+│   └── TooManyPicturesError             more pictures than one request may carry
+└── ClientError                      a service did not answer this client as it asked
+    ├── RequestDeniedError               the service denied the request
+    ├── ServiceUnavailableError          no answer after all attempts
+    └── ModelUnavailableError            the model service is unavailable; it may answer later
 """
 
 
@@ -30,19 +62,27 @@ class InkdigitsError(Exception):
 
 
 class ConfigError(InkdigitsError, ValueError):
-    """A setting has a value that it can't have; the message names both."""
+    """A setting has an invalid value; the message names the setting and the value."""
 
 
 class ImageError(InkdigitsError, ValueError):
-    """A picture can't be read."""
+    """A picture cannot be read."""
 
 
 class UnreadableImageError(ImageError):
     """The bytes are not a picture that can be decoded: empty, truncated or something else."""
 
 
+class InvalidBase64Error(UnreadableImageError):
+    """The text is not base64."""
+
+
+class InvalidDataUrlError(UnreadableImageError):
+    """The text is a data URL, but not of a base64 picture."""
+
+
 class UnsupportedImageError(ImageError):
-    """A picture, but of a format or an array of a shape that isn't taken."""
+    """A picture of an unsupported format, or an array of an unsupported shape."""
 
 
 class ImageTooLargeError(ImageError):
@@ -50,7 +90,7 @@ class ImageTooLargeError(ImageError):
 
 
 class ArtifactError(InkdigitsError):
-    """A model artifact can't be used; nothing is loaded in its place."""
+    """A model artifact cannot be used; nothing is loaded in its place."""
 
 
 class ArtifactNotFoundError(ArtifactError, FileNotFoundError):
@@ -66,31 +106,35 @@ class ArtifactVersionError(ArtifactError):
 
 
 class BackendUnavailableError(InkdigitsError, RuntimeError):
-    """The asked-for device, or the library that drives it, isn't on this machine."""
+    """The requested device, or the library that drives it, is not on this machine."""
 
 
 class DataError(InkdigitsError):
-    """A data set is missing, or isn't what it should be."""
+    """A data set is missing or invalid."""
+
+
+class NoThresholdError(DataError):
+    """No threshold of the sequence keeps the risk on these pictures; the message says why."""
 
 
 class TrainingError(InkdigitsError):
-    """A training run can't start or go on."""
+    """A training run cannot start or resume."""
 
 
-class BulkError(InkdigitsError):
-    """A bulk reading can't start or go on."""
+class BatchError(InkdigitsError):
+    """A batch run cannot start or resume."""
 
 
 class StoreError(InkdigitsError):
-    """The prediction log can't do what was asked."""
+    """The prediction log cannot do what was asked."""
 
 
 class RecordError(StoreError, ValueError):
-    """A record or a feedback has a value that it can't have; the message names both."""
+    """A record or a feedback has an invalid value; the message names the field and the value."""
 
 
 class QueryError(StoreError, ValueError):
-    """A filter, a cursor or a limit that can't be used; the message names it."""
+    """A filter, a cursor or a limit is invalid; the message names it."""
 
 
 class RecordNotFoundError(StoreError, LookupError):
@@ -98,7 +142,7 @@ class RecordNotFoundError(StoreError, LookupError):
 
 
 class StoreUnavailableError(StoreError):
-    """The database can't be reached or refuses; the same call may work later."""
+    """The database is unavailable; the same call may work later."""
 
 
 class SchemaVersionError(StoreError):
@@ -106,8 +150,142 @@ class SchemaVersionError(StoreError):
 
 
 class SpoolError(StoreError):
-    """The spool can't be written or read."""
+    """The spool cannot be written or read."""
 
 
 class SpoolFullError(SpoolError):
     """The spool is at its limit; the record was kept nowhere."""
+
+
+class SpoolLockedError(SpoolError):
+    """Another process or thread holds the spool's lock."""
+
+
+class ServiceError(InkdigitsError):
+    """The service cannot answer this request, now or ever."""
+
+
+class NotReadyError(ServiceError):
+    """The reader has not read its warm-up picture yet, so it is given no other."""
+
+
+class OverloadedError(ServiceError):
+    """More requests wait than the limit allows."""
+
+
+class DeadlineExceededError(ServiceError):
+    """The request has waited longer than its deadline; its client may have given up."""
+
+
+class ClientDisconnectedError(ServiceError):
+    """The client has closed its connection, so nobody waits for the answer."""
+
+
+class KeyRequiredError(ServiceError):
+    """The service requires an API key, and the request brings none that is known."""
+
+
+class TooManyRequestsError(ServiceError):
+    """The client is over its rate limit.
+
+    Attributes:
+        retry_after: whole seconds until the client may ask again, at least 1.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"Too many requests; ask again in {retry_after} s.")
+        self.retry_after = retry_after
+
+
+class UnknownModelError(ServiceError, LookupError):
+    """There is no model of that name or version."""
+
+
+class UndescribedRouteError(ServiceError, LookupError):
+    """A route is missing from the OpenAPI document: a defect of this package."""
+
+
+class WorkersNotStartedError(ServiceError):
+    """New workers did not start."""
+
+
+class InvalidRequestError(InkdigitsError, ValueError):
+    """A request does not carry what it should."""
+
+
+class EmptyBodyError(InvalidRequestError):
+    """There is no body."""
+
+
+class IncompleteBodyError(InvalidRequestError):
+    """The body ends before its announced length: the client disconnected or stopped sending."""
+
+
+class BodyTooLargeError(InvalidRequestError):
+    """The body is over the limit in bytes."""
+
+
+class DecompressedTooLargeError(BodyTooLargeError):
+    """The body is over the limit once it is decompressed."""
+
+
+class BodyEncodingError(InvalidRequestError):
+    """A compressed body cannot be decompressed: truncated, damaged or something else."""
+
+
+class UnsupportedEncodingError(InvalidRequestError):
+    """The body has an unsupported Content-Encoding."""
+
+
+class UnsupportedMediaTypeError(InvalidRequestError):
+    """The body has an unsupported Content-Type."""
+
+
+class InvalidJsonError(InvalidRequestError):
+    """The body is not JSON."""
+
+
+class MissingFieldError(InvalidRequestError):
+    """The field that should hold the picture is missing."""
+
+
+class WrongShapeError(InvalidRequestError):
+    """The JSON or the form has another shape than the supported one."""
+
+
+class InvalidRiskError(InvalidRequestError):
+    """The stated risk is not between 0 and 1."""
+
+
+class InvalidTensorError(InvalidRequestError):
+    """A tensor that the protocol or the model does not allow; the message says where."""
+
+
+class TooManyPicturesError(InvalidRequestError):
+    """The request carries more pictures than one request may."""
+
+
+class ClientError(InkdigitsError):
+    """A service did not answer this client as it asked."""
+
+
+class RequestDeniedError(ClientError):
+    """The service denied the request.
+
+    Attributes:
+        status: the HTTP status.
+        code: the error's code, listed in ``docs/api.md``; "unknown" where something else answered.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ServiceUnavailableError(ClientError):
+    """The service is unavailable, overloaded or cannot answer, after all attempts."""
+
+
+class ModelUnavailableError(ClientError):
+    """The model service is unavailable; the same request may work later."""

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-if TYPE_CHECKING:
-    from inkdigits.ink.decode import Picture
-    from inkdigits.reader import Prediction
+from inkdigits.types import Ink
 
-Ink = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    from inkdigits.decision.prediction import Prediction
+    from inkdigits.types import Picture
+
 
 # Pixels. The patch is about as wide as a stroke of MNIST, and each pixel is hidden 4 to 9 times.
 PATCH = 5

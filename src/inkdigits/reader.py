@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol, overload
 
 import numpy as np
@@ -14,54 +13,20 @@ import numpy.typing as npt
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.decision.ood import NoveltyScorer
 from inkdigits.decision.policy import Decision, Reason
+from inkdigits.decision.prediction import Prediction
 from inkdigits.decision.several_digits import halves
 from inkdigits.errors import ArtifactCorruptError, DataError, ImageError
 from inkdigits.explain import Explanation, explain
-from inkdigits.ink.decode import DEFAULT_LIMITS, FloatArray, Limits, Picture
+from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
 from inkdigits.ink.normalize import INK_SIZE, preprocess, standardise
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact
-from inkdigits.model.backends import Backend, Device, OnnxBackend, TorchBackend
+from inkdigits.model.backends import Backend, OnnxBackend, TorchBackend
 from inkdigits.model.tta import BATCH_SIZE, answer_with_second_look
+from inkdigits.types import Device, Floats, Picture
 
 __all__ = ["Device", "DigitReader", "Picture", "Prediction", "Reader", "load"]
 
 UNIFORM = (0.1,) * 10
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What was read in one picture.
-
-    Attributes:
-        digit: 0 to 9, or None when there is no ink to read.
-        confidence: calibrated probability of ``digit``, 0 to 1; 0.0 when ``digit`` is None.
-        probabilities: calibrated probabilities of the digits 0 to 9, summing to 1; uniform when
-            ``digit`` is None.
-        decision: what to do with it: accept it, let somebody review it, or reject it.
-        reason: why it was rejected; None unless ``decision`` is "reject".
-        novelty: how unlike any digit the ink is, higher is stranger; None without ink.
-        ink: (28, 28) uint8, what the model saw: 0 is paper, 255 is ink.
-        model_version: which artifact answered.
-        preprocessing_ms: milliseconds from the encoded picture to the ink.
-        inference_ms: milliseconds from the ink to the probabilities (a batch's mean).
-        risk: the stated share of wrong readings among the accepted, as it was asked for; None
-            where none was, and the artifact's own counts.
-        coverage: share of calibration digits that are accepted at that risk, 0 to 1; 0 where the
-            risk can't be kept and nothing is accepted. None without ``risk``.
-    """
-
-    digit: int | None
-    confidence: float
-    probabilities: tuple[float, ...]
-    decision: Decision
-    reason: Reason | None
-    novelty: float | None
-    ink: npt.NDArray[np.uint8]
-    model_version: str
-    preprocessing_ms: float
-    inference_ms: float
-    risk: float | None = None
-    coverage: float | None = None
 
 
 class Reader(Protocol):
@@ -138,7 +103,7 @@ class DigitReader:
         if not np.isfinite(novelty).all():
             raise ArtifactCorruptError("the novelty of a blank batch is not finite")
 
-    def answer(self, inks: npt.NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
+    def answer(self, inks: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """The network's answers to ink that is prepared already, second looks included.
 
         Args:
@@ -149,11 +114,11 @@ class DigitReader:
         """
         return self._answer(standardise(inks))
 
-    def logits(self, batch: FloatArray) -> FloatArray:
+    def logits(self, batch: Floats) -> Floats:
         """Logits (N, 10) float32 for standardised ink (N, 1, 28, 28) float32, N at least 1."""
         return self._answer(batch)[0]
 
-    def _answer(self, batch: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _answer(self, batch: Floats) -> tuple[Floats, Floats]:
         margin = self.metadata.second_look_margin
         return answer_with_second_look(self._backend.answer, batch, margin)
 

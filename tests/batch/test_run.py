@@ -28,7 +28,7 @@ from inkdigits.batch.workers import Pool, Task, Work, read_chunk
 from inkdigits.batch.writers import COLUMNS
 from inkdigits.cli.main import main
 from inkdigits.cli.progress import ProgressLine, as_line, printable
-from inkdigits.errors import BackendUnavailableError, BulkError, ImageError
+from inkdigits.errors import BackendUnavailableError, BatchError, ImageError
 
 PICTURE = encoded(seven(40, 4))
 CHUNKS = 8
@@ -238,7 +238,7 @@ def test_parquet_without_pyarrow_is_refused_before_any_work(array, tmp_path, mon
 def test_two_runs_do_not_write_the_same_file(tmp_path):
     first = Unfinished(tmp_path / "out.csv", resume=False)
     first.begin({"model": "a"})
-    with pytest.raises(BulkError, match="another process is writing"):
+    with pytest.raises(BatchError, match="another process is writing"):
         Unfinished(tmp_path / "out.csv", resume=True)
     first.close()
     Unfinished(tmp_path / "out.csv", resume=True).close()
@@ -250,13 +250,13 @@ def test_run_is_not_resumed_with_another_model_or_source(tmp_path):
     write_part(first.folder, 0, "key", part("a.png"))
     assert first.done(0, "key") == ChunkDone(0, 1, 0, ())
     assert first.done(1, "key") is None
-    with pytest.raises(BulkError, match=r"around a\.png are others"):
+    with pytest.raises(BatchError, match=r"around a\.png are others"):
         first.done(0, "another")
-    with pytest.raises(BulkError, match=r"the model changed since .* \('a', now 'b'\)"):
+    with pytest.raises(BatchError, match=r"the model changed since .* \('a', now 'b'\)"):
         first.begin({"model": "b", "sources": [1]})
     first.begin({"model": "a", "sources": [1]})
     (first.folder / "run.json").write_text("")
-    with pytest.raises(BulkError, match="is damaged"):
+    with pytest.raises(BatchError, match="is damaged"):
         first.begin({"model": "a", "sources": [1]})
     first.close()
 
@@ -264,7 +264,7 @@ def test_run_is_not_resumed_with_another_model_or_source(tmp_path):
 def test_result_is_not_put_together_without_all_parts(tmp_path):
     unfinished = Unfinished(tmp_path / "out.csv", resume=False)
     write_part(unfinished.folder, 0, "key", part("a.png"))
-    with pytest.raises(BulkError, match="00000001"):
+    with pytest.raises(BatchError, match="00000001"):
         unfinished.finish("csv", 2)
     unfinished.close()
     assert not (tmp_path / "out.csv").exists()

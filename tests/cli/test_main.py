@@ -12,10 +12,11 @@ from support.pictures import encoded, seven
 
 import inkdigits
 from inkdigits.cli.main import main
-from inkdigits.data.mnist import NO_DIGIT, load_splits
+from inkdigits.data.mnist import load_splits
 from inkdigits.data.synthesis_cache import read_synthetic
 from inkdigits.training import pipeline as recipe
 from inkdigits.training import run_folder as run_files
+from inkdigits.types import NO_DIGIT
 
 COMMANDS = {
     "serve",

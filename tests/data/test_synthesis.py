@@ -6,10 +6,11 @@ import torch
 
 from inkdigits.data.corruptions import FAMILIES
 from inkdigits.data.fonts import find_fonts
-from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.mnist import Digits
 from inkdigits.data.printed import print_character, print_digits
 from inkdigits.data.synthesis import SynthesisConfig, lower_resolution, synthesise
 from inkdigits.errors import DataError
+from inkdigits.types import NO_DIGIT
 
 CONFIG = SynthesisConfig(digits=120, others=90, seed=3)
 

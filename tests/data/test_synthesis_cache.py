@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from inkdigits.data import synthesis_cache as synthetic_files
-from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.mnist import Digits
 from inkdigits.data.synthesis import SynthesisConfig
 from inkdigits.data.synthesis_cache import read_or_write, read_synthetic
 from inkdigits.errors import TrainingError
+from inkdigits.types import NO_DIGIT
 
 CONFIG = SynthesisConfig(digits=60, others=30)
 

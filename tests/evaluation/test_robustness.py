@@ -8,10 +8,10 @@ from PIL import Image
 
 from inkdigits.data import non_digits as nondigits
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY
+from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.evaluation.robustness import measure_robustness, score_digits, score_refusals
 from inkdigits.evaluation.robustness_plots import contact_sheet, robustness_figure
-from inkdigits.reader import Prediction
 
 
 def answer(digit=7, confidence=0.9, decision="accept", novelty=None):

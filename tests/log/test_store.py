@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 from support.databases import START, EmbeddedPostgres, Outage, a_record, rows_of, wait_until
 
+from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import (
     ConfigError,
     QueryError,
@@ -42,7 +43,6 @@ from inkdigits.log.record import (
 )
 from inkdigits.log.spool import Spool, read_frames
 from inkdigits.log.store import Store
-from inkdigits.reader import Prediction
 
 pytest_plugins = ["support.databases"]
 

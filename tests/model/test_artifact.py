@@ -18,8 +18,8 @@ from inkdigits.errors import (
 from inkdigits.model import artifact
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact, seal, shipped_artifact
 from inkdigits.model.backends import OnnxBackend
-from inkdigits.model.networks import DigitNet, MNISTClassifier, TeacherNet
-from inkdigits.training.export import export, load_weights, with_provenance
+from inkdigits.model.networks import DigitNet, MNISTClassifier, TeacherNet, load_weights
+from inkdigits.training.export import export, with_provenance
 
 POLICY = DecisionPolicy(0.9, 0.002, 0.95)
 

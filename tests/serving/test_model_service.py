@@ -19,13 +19,14 @@ from werkzeug.serving import make_server
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.errors import (
     ImageTooLargeError,
+    ModelUnavailableError,
     UnreadableImageError,
     UnsupportedImageError,
 )
 from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.serving import model_service as remote
 from inkdigits.serving.app import create_app
-from inkdigits.serving.model_service import UNKNOWN_VERSION, ModelUnavailableError, RemoteReader
+from inkdigits.serving.model_service import UNKNOWN_VERSION, RemoteReader
 from inkdigits.settings import Settings
 
 

@@ -1,4 +1,4 @@
-"""Serves a FakeReader with the real Gunicorn: ``python -m support.fake_service [--delay S] [--fail …]``.
+"""Serves a FakeReader with the real Gunicorn: ``python -m support.fake_service [--delay S] …``.
 
 The tests of the server start it as a process of its own; settings come from the environment.
 """
@@ -15,8 +15,9 @@ from pathlib import Path
 
 from support.fakes import FakeReader
 
+from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import ArtifactNotFoundError, InkdigitsError
-from inkdigits.reader import Picture, Prediction
+from inkdigits.reader import Picture
 from inkdigits.serving import gunicorn as server
 from inkdigits.serving import inline_requests as at_once
 from inkdigits.settings import Settings

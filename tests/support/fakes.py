@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import ImageError, ImageTooLargeError, UnreadableImageError
 from inkdigits.explain import Explanation, overlay
-from inkdigits.reader import Picture, Prediction
+from inkdigits.reader import Picture
 
 STRICTEST_RISK = 0.002
 """A FakeReader accepts nothing at a risk below it."""

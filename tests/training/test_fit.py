@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from inkdigits.data.mnist import NO_DIGIT, Digits, load_splits
+from inkdigits.data.mnist import Digits, load_splits
 from inkdigits.errors import BackendUnavailableError, TrainingError
 from inkdigits.ink.normalize import standardise
 from inkdigits.model import devices
@@ -12,6 +12,7 @@ from inkdigits.training import checkpoint as training_state
 from inkdigits.training import fit as train
 from inkdigits.training.checkpoint import Epoch, TrainConfig, TrainingState, weights_digest
 from inkdigits.training.fit import fit
+from inkdigits.types import NO_DIGIT
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(

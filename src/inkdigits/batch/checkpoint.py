@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from inkdigits.batch.writers import Columns, Form, write
-from inkdigits.errors import BulkError
+from inkdigits.errors import BatchError
 
 FAILURES_KEPT: Final = 10
 """How many pictures that can't be read are named at the end."""
@@ -62,7 +62,7 @@ class Unfinished:
         resume: go on with what is there; otherwise it must not be.
 
     Raises:
-        BulkError: there is an unfinished run and ``resume`` isn't asked for, or the reverse; or
+        BatchError: there is an unfinished run and ``resume`` isn't asked for, or the reverse; or
             another process is at it; or the folder can't be written.
     """
 
@@ -71,20 +71,20 @@ class Unfinished:
         self.folder = out.with_name(f"{out.name}.parts")
         known = (self.folder / _RUN).is_file()
         if resume and not known:
-            raise BulkError(f"nothing to resume: there is no {self.folder}")
+            raise BatchError(f"nothing to resume: there is no {self.folder}")
         try:
             self.folder.mkdir(exist_ok=True)
             self._lock: IO[bytes] = (self.folder / "lock").open("wb")
         except OSError as error:
-            raise BulkError(f"{self.folder} can't be written: {error.strerror}") from error
+            raise BatchError(f"{self.folder} can't be written: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._lock.close()
-            raise BulkError(f"another process is writing {out}") from error
+            raise BatchError(f"another process is writing {out}") from error
         if known and not resume:
             self._lock.close()
-            raise BulkError(
+            raise BatchError(
                 f"{self.folder} holds an unfinished run: go on with it by --resume, or delete it"
             )
 
@@ -99,7 +99,7 @@ class Unfinished:
             run: whatever the parts depend on, as JSON.
 
         Raises:
-            BulkError: the unfinished run is of something else; the message names what.
+            BatchError: the unfinished run is of something else; the message names what.
         """
         path = self.folder / _RUN
         if not path.is_file():
@@ -108,10 +108,10 @@ class Unfinished:
         try:
             known = json.loads(path.read_bytes())
         except ValueError as error:
-            raise BulkError(f"can't resume: {path} is damaged; delete {self.folder}") from error
+            raise BatchError(f"can't resume: {path} is damaged; delete {self.folder}") from error
         other = [name for name in run if known.get(name) != run[name]]
         if other:
-            raise BulkError(
+            raise BatchError(
                 f"can't resume: the {' and the '.join(other)} changed since {self.folder} was "
                 f"begun ({known.get(other[0])!r}, now {run[other[0]]!r})"
             )
@@ -120,14 +120,14 @@ class Unfinished:
         """What a chunk came to, if it was read; None if it is to be read.
 
         Raises:
-            BulkError: another chunk was read under that number, so the source has changed.
+            BatchError: another chunk was read under that number, so the source has changed.
         """
         content = _checked(_part(self.folder, number))
         if content is None:
             return None
         part = json.loads(content)
         if part["key"] != key:
-            raise BulkError(
+            raise BatchError(
                 f"can't resume: the pictures around {part['columns']['source'][0]} are others "
                 f"than when {self.folder} was begun"
             )
@@ -137,7 +137,7 @@ class Unfinished:
         """Put the parts together as the result, and delete them.
 
         Raises:
-            BulkError: a part is missing or damaged, or the result can't be written.
+            BatchError: a part is missing or damaged, or the result can't be written.
         """
         whole = self.folder / "whole"
         try:
@@ -148,13 +148,13 @@ class Unfinished:
             whole.replace(self.out)
             shutil.rmtree(self.folder)
         except OSError as error:
-            raise BulkError(f"{self.out} can't be written: {error.strerror}") from error
+            raise BatchError(f"{self.out} can't be written: {error.strerror}") from error
 
     def _columns(self, parts: int) -> Iterator[Columns]:
         for number in range(parts):
             content = _checked(_part(self.folder, number))
             if content is None:
-                raise BulkError(f"{_part(self.folder, number)} was changed by another program")
+                raise BatchError(f"{_part(self.folder, number)} was changed by another program")
             columns: Columns = json.loads(content)["columns"]
             yield columns
 
@@ -163,13 +163,13 @@ def write_part(folder: Path, number: int, key: str, columns: Columns) -> None:
     """Keep what was read of a chunk.
 
     Raises:
-        BulkError: it can't be written.
+        BatchError: it can't be written.
     """
     content = json.dumps({"key": key, "columns": columns}).encode()
     try:
         _replace(_part(folder, number), b"%08x\n" % zlib.crc32(content) + content)
     except OSError as error:
-        raise BulkError(f"{folder} can't be written: {error.strerror}") from error
+        raise BatchError(f"{folder} can't be written: {error.strerror}") from error
 
 
 def _part(folder: Path, number: int) -> Path:

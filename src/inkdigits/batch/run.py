@@ -84,7 +84,7 @@ def predict_to_file(
         progress: called after every chunk.
 
     Raises:
-        BulkError: the run can't start or go on.
+        BatchError: the run can't start or go on.
         DataError: a source isn't what its name says.
         ArtifactError: the model can't be used.
         BackendUnavailableError: a ``.parquet`` without pyarrow.

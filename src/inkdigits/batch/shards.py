@@ -21,7 +21,7 @@ import numpy.typing as npt
 from inkdigits.batch.archives import Extent
 from inkdigits.batch.arrays import ArrayFile
 from inkdigits.errors import ImageError, UnreadableImageError
-from inkdigits.ink.decode import Picture
+from inkdigits.types import Picture
 
 Where = TypeVar("Where")
 Found: TypeAlias = "tuple[str, Where | ImageError]"

@@ -27,11 +27,13 @@ from typing import TYPE_CHECKING, Final
 from inkdigits.batch.checkpoint import ChunkDone, write_part
 from inkdigits.batch.shards import Chunk, as_text
 from inkdigits.batch.writers import COLUMNS, Columns
-from inkdigits.errors import BulkError, ImageError, InkdigitsError
-from inkdigits.ink.decode import Limits, Picture
+from inkdigits.errors import BatchError, ImageError, InkdigitsError
+from inkdigits.ink.decode import Limits
+from inkdigits.types import Picture
 
 if TYPE_CHECKING:
-    from inkdigits.reader import Prediction, Reader
+    from inkdigits.decision.prediction import Prediction
+    from inkdigits.reader import Reader
 
 # Through the network together. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower: its
 # activations leave the processor's caches (docs/experiments.md).
@@ -83,7 +85,7 @@ class Pool:
 
     Raises:
         InkdigitsError: that artifact can't be used.
-        BulkError: a process ended without a word, or they loaded different artifacts.
+        BatchError: a process ended without a word, or they loaded different artifacts.
     """
 
     def __init__(self, processes: int, work: Work) -> None:
@@ -118,7 +120,7 @@ class Pool:
 
         Raises:
             InkdigitsError: from a process: the run can't go on.
-            BulkError: a process keeps ending, without a picture that does it.
+            BatchError: a process keeps ending, without a picture that does it.
         """
         ahead: deque[Task] = deque()
         while True:
@@ -151,7 +153,7 @@ class Pool:
         assert task is not None  # noqa: S101 - it was busy
         if task.one_by_one:
             if at is None or at in task.fatal:
-                raise BulkError(f"the process that read chunk {task.number} {how}, twice")
+                raise BatchError(f"the process that read chunk {task.number} {how}, twice")
             task = replace(task, fatal=task.fatal | {at: f"the process that read it {how}"})
         new = _Worker(self._work)
         self._workers[self._workers.index(worker)] = new
@@ -162,11 +164,11 @@ class Pool:
         try:
             message = worker.connection.recv()
         except (EOFError, ConnectionError) as error:
-            raise BulkError(f"a process that should read {worker.end()} at its start") from error
+            raise BatchError(f"a process that should read {worker.end()} at its start") from error
         if isinstance(message, InkdigitsError):
             raise message
         if self.model_version not in ("", message):
-            raise BulkError(f"the model was replaced: {self.model_version}, then {message}")
+            raise BatchError(f"the model was replaced: {self.model_version}, then {message}")
         self.model_version = message
 
     def _stop(self) -> None:
@@ -237,7 +239,7 @@ def run_worker(connection: Connection, work: Work) -> None:
     except (EOFError, ConnectionError):
         return  # the parent is gone
     except OSError as error:
-        connection.send(BulkError(f"a source can't be read any more: {error}"))
+        connection.send(BatchError(f"a source can't be read any more: {error}"))
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Final, Literal, TypeAlias
 
-from inkdigits.errors import BackendUnavailableError, BulkError
+from inkdigits.errors import BackendUnavailableError, BatchError
 
 Form: TypeAlias = Literal["csv", "jsonl", "parquet"]
 Columns: TypeAlias = "dict[str, list[Any]]"
@@ -33,11 +33,11 @@ def form_of(out: Path) -> Form:
     """The form that a file's name asks for.
 
     Raises:
-        BulkError: none of them.
+        BatchError: none of them.
     """
     form = FORMS.get(out.suffix.lower())
     if form is None:
-        raise BulkError(f"{out} must end in {', '.join(sorted(FORMS))}")
+        raise BatchError(f"{out} must end in {', '.join(sorted(FORMS))}")
     return form
 
 

@@ -12,16 +12,16 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from inkdigits.calibration.intervals import LEVEL, Estimate, check_level
 from inkdigits.errors import ConfigError, DataError
+from inkdigits.types import Doubles
 
 Scheme: TypeAlias = Literal["equal_width", "adaptive"]
-Floats: TypeAlias = npt.NDArray[np.float64]
-Metric: TypeAlias = Callable[[Floats, npt.NDArray[np.int64]], float]
+Metric: TypeAlias = Callable[[Doubles, npt.NDArray[np.int64]], float]
 
 N_DIGITS = 10
 N_BINS = 15
 N_RESAMPLES = 1000
-LEVEL = 0.95
 # Rounding of a float32 softmax stays well below this; a row of logits doesn't.
 _SUM_TOLERANCE = 1e-4
 
@@ -62,10 +62,10 @@ class ReliabilityCurve:
         count: (M,) int64, pictures in each bin, all above 0.
     """
 
-    lower: Floats
-    upper: Floats
-    confidence: Floats
-    accuracy: Floats
+    lower: Doubles
+    upper: Doubles
+    confidence: Doubles
+    accuracy: Doubles
     count: npt.NDArray[np.int64]
 
     @property
@@ -184,15 +184,6 @@ def bootstrap_interval(
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A metric's value with the ends of its bootstrap interval, all in the metric's unit."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
 class ProbabilityScores:
     """How good probabilities are: NLL (nats), Brier (0 to 2), and both kinds of ECE (0 to 1)."""
 
@@ -215,7 +206,7 @@ def score_probabilities(
     Arguments and errors as in ``bootstrap_interval``.
     """
 
-    def adaptive(p: Floats, y: npt.NDArray[np.int64]) -> float:
+    def adaptive(p: Doubles, y: npt.NDArray[np.int64]) -> float:
         return expected_calibration_error(p, y, scheme="adaptive")
 
     def estimate(metric: Metric) -> Estimate:
@@ -232,7 +223,7 @@ def score_probabilities(
 
 def check_probabilities(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike
-) -> tuple[Floats, npt.NDArray[np.int64]]:
+) -> tuple[Doubles, npt.NDArray[np.int64]]:
     """Probabilities as (N, 10) float64 and labels as (N,) int64, or a DataError that says why.
 
     Raises:
@@ -250,13 +241,7 @@ def check_probabilities(
     return p, check_labels(labels, len(p))
 
 
-def check_level(level: float) -> None:
-    """Raise a ConfigError unless a confidence level lies strictly between 0 and 1."""
-    if not 0 < level < 1:
-        raise ConfigError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
-
-
-def check_scores(scores: npt.ArrayLike, name: str) -> Floats:
+def check_scores(scores: npt.ArrayLike, name: str) -> Doubles:
     """Scores as (N, 10) float64, finite, N at least 1; ``name`` is for the DataError."""
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != N_DIGITS:

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from inkdigits.calibration.intervals import Estimate
 from inkdigits.calibration.scores import (
     N_RESAMPLES,
-    Estimate,
-    Floats,
     ProbabilityScores,
     ReliabilityCurve,
     bootstrap_interval,
@@ -31,6 +30,7 @@ from inkdigits.calibration.scores import (
     score_probabilities,
 )
 from inkdigits.errors import ConfigError, DataError
+from inkdigits.types import Doubles
 
 __all__ = [
     "CalibrationReport",
@@ -52,7 +52,7 @@ _LOG_TEMPERATURE_TOLERANCE = 1e-6
 _INVERSE_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def probabilities(logits: npt.ArrayLike, temperature: float) -> Floats:
+def probabilities(logits: npt.ArrayLike, temperature: float) -> Doubles:
     """Softmax of ``logits / temperature``.
 
     Args:
@@ -68,10 +68,10 @@ def probabilities(logits: npt.ArrayLike, temperature: float) -> Floats:
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise ConfigError(f"temperature is {temperature}; it must be finite and above 0")
-    scaled: Floats = check_scores(logits, "logits") / temperature
+    scaled: Doubles = check_scores(logits, "logits") / temperature
     # The largest exponent becomes 0, so nothing overflows.
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    result: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
+    result: Doubles = exponentials / exponentials.sum(axis=1, keepdims=True)
     return result
 
 

@@ -24,7 +24,8 @@ from inkdigits.errors import ImageError, InkdigitsError
 
 if TYPE_CHECKING:
     from inkdigits.decision.policy import AcceptThreshold
-    from inkdigits.reader import DigitReader, Prediction
+    from inkdigits.decision.prediction import Prediction
+    from inkdigits.reader import DigitReader
 
 FILES_AT_A_TIME = 64
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from inkdigits.types import Floats, Mask
 
 SIDE = 28
 # Of a step of height 1, the Sobel filter's answer is 4.

@@ -26,10 +26,7 @@ import numpy.typing as npt
 from inkdigits.data.canny import canny, gaussian_matrix, smooth
 from inkdigits.data.overlays import dotted_lines, fog, zigzags
 from inkdigits.errors import ConfigError, DataError
-
-Floats = npt.NDArray[np.float32]
-Inks = npt.NDArray[np.uint8]
-Rng = np.random.Generator
+from inkdigits.types import Floats, Ink, Rng
 
 SIDE = 28
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -37,7 +34,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 CHUNK = 1000
 
 
-def corrupt(inks: Inks, family: str, severity: int, rng: Rng) -> Inks:
+def corrupt(inks: Ink, family: str, severity: int, rng: Rng) -> Ink:
     """A corrupted copy of each picture; each draws its own randomness.
 
     Args:
@@ -69,7 +66,7 @@ def corrupt(inks: Inks, family: str, severity: int, rng: Rng) -> Inks:
     return changed
 
 
-def corrupt_mildly(inks: Inks, rng: Rng) -> Inks:
+def corrupt_mildly(inks: Ink, rng: Rng) -> Ink:
     """A copy of each picture, corrupted by one of the families in severity 1.
 
     The families take as many pictures each as they can, drawn by ``rng``.

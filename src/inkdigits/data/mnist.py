@@ -21,7 +21,6 @@ from inkdigits.errors import DataError
 
 SPLIT_SEED = 20261123
 # The label of a picture without a digit.
-NO_DIGIT = -1
 VALIDATION_FRACTION = 0.02
 CALIBRATION_FRACTION = 14.8 / 60
 

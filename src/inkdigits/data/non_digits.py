@@ -19,11 +19,9 @@ from PIL import Image
 
 from inkdigits.data.fonts import Font
 from inkdigits.data.pen_strokes import draw_lines, spline
-from inkdigits.data.printed import Mask, as_bytes, on_paper, print_character
+from inkdigits.data.printed import Coverage, as_bytes, on_paper, print_character
 from inkdigits.errors import ConfigError, DataError
-
-Rng = np.random.Generator
-Picture = npt.NDArray[np.uint8]
+from inkdigits.types import Pixels, Rng
 
 # Characters that are a digit in shape, in print or as people write them, once they are scaled to
 # one size; by the digit that each can be taken for.
@@ -59,10 +57,10 @@ class Sources:
     """
 
     fonts: Sequence[Font] = ()
-    digits: Picture | None = None
+    digits: Pixels | None = None
 
 
-def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None) -> list[Picture]:
+def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None) -> list[Pixels]:
     """Pictures of a kind of thing to refuse.
 
     Args:
@@ -101,7 +99,7 @@ def _ramp(shape: tuple[int, int], rng: Rng) -> npt.NDArray[np.float64]:
     return ramp
 
 
-def _blank(rng: Rng, _: Sources) -> Picture:
+def _blank(rng: Rng, _: Sources) -> Pixels:
     """Plain, noisy, or lit from one side."""
     shape = _size(rng)
     picture = np.full(shape, rng.uniform(0, 255))
@@ -114,7 +112,7 @@ def _blank(rng: Rng, _: Sources) -> Picture:
     return as_bytes(picture)
 
 
-def _scribble(rng: Rng, _: Sources) -> Picture:
+def _scribble(rng: Rng, _: Sources) -> Pixels:
     """A tangle, a hatching, a spiral or several strokes across each other."""
     look = rng.integers(4)
     if look == 0:
@@ -139,7 +137,7 @@ def _scribble(rng: Rng, _: Sources) -> Picture:
     return on_paper(_drawn([line @ turned for line in lines], rng), rng)
 
 
-def _drawn(lines: list[npt.NDArray[np.float64]], rng: Rng) -> Mask:
+def _drawn(lines: list[npt.NDArray[np.float64]], rng: Rng) -> Coverage:
     """Lines of any unit, drawn on a canvas of a user's size."""
     side = int(rng.integers(60, 300))
     everything = np.concatenate(lines)
@@ -151,7 +149,7 @@ def _drawn(lines: list[npt.NDArray[np.float64]], rng: Rng) -> Mask:
     return 1 - draw_lines(placed, (side, side), max(1.0, pen)).astype(np.float32) / 255
 
 
-def _noise(rng: Rng, _: Sources) -> Picture:
+def _noise(rng: Rng, _: Sources) -> Pixels:
     """Grains or clouds, all over the picture."""
     shape = _size(rng)
     look = rng.integers(3)
@@ -165,7 +163,7 @@ def _noise(rng: Rng, _: Sources) -> Picture:
     return as_bytes(rng.uniform(90, 165) + rng.uniform(30, 70) * cloud)
 
 
-def _texture(rng: Rng, _: Sources) -> Picture:
+def _texture(rng: Rng, _: Sources) -> Pixels:
     """Stripes, checks, gratings, rings or dots: at least three repeats, so that none is a 1."""
     shape = _size(rng)
     repeats = rng.uniform(3, 9)
@@ -191,15 +189,15 @@ def _texture(rng: Rng, _: Sources) -> Picture:
     return on_paper(ink.astype(np.float32), rng)
 
 
-def _letter(rng: Rng, sources: Sources) -> Picture:
+def _letter(rng: Rng, sources: Sources) -> Pixels:
     return on_paper(print_character(LETTERS, sources.fonts, 1, rng)[0], rng)
 
 
-def _symbol(rng: Rng, sources: Sources) -> Picture:
+def _symbol(rng: Rng, sources: Sources) -> Pixels:
     return on_paper(print_character(SYMBOLS, sources.fonts, FEWEST_SYMBOLS, rng)[0], rng)
 
 
-def _two_digits(rng: Rng, sources: Sources) -> Picture:
+def _two_digits(rng: Rng, sources: Sources) -> Pixels:
     """Two digits side by side, apart or just touching."""
     first, second = (_trimmed(_digit(rng, sources)) for _ in range(2))
     gap = int(rng.integers(0, 9))
@@ -213,7 +211,7 @@ def _two_digits(rng: Rng, sources: Sources) -> Picture:
     return on_paper(_enlarged(canvas, rng), rng)
 
 
-def _part_of_digit(rng: Rng, sources: Sources) -> Picture:
+def _part_of_digit(rng: Rng, sources: Sources) -> Pixels:
     """A digit of which about a half is covered; some of what is left looks like another digit."""
     for _ in range(50):
         digit = _trimmed(_digit(rng, sources))
@@ -227,28 +225,28 @@ def _part_of_digit(rng: Rng, sources: Sources) -> Picture:
     raise DataError("in 50 digits there was none of which a half is more than a stroke")
 
 
-def _digit(rng: Rng, sources: Sources) -> Picture:
+def _digit(rng: Rng, sources: Sources) -> Pixels:
     if sources.digits is None or len(sources.digits) == 0:
         raise DataError("this kind is made from digits, and none are given")
-    ink: Picture = sources.digits[rng.integers(len(sources.digits))]
+    ink: Pixels = sources.digits[rng.integers(len(sources.digits))]
     return ink
 
 
-def _trimmed(ink: Picture) -> Picture:
+def _trimmed(ink: Pixels) -> Pixels:
     rows, columns = np.flatnonzero(ink.max(axis=1) > 25), np.flatnonzero(ink.max(axis=0) > 25)
     if not len(rows):
         return ink[:1, :1]
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _enlarged(ink: Picture, rng: Rng) -> Mask:
+def _enlarged(ink: Pixels, rng: Rng) -> Coverage:
     factor = rng.uniform(1, 7)
     size = (round(ink.shape[1] * factor), round(ink.shape[0] * factor))
     image = Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)
     return np.asarray(image, dtype=np.float32) / 255
 
 
-_MAKERS: dict[str, Callable[[Rng, Sources], Picture]] = {
+_MAKERS: dict[str, Callable[[Rng, Sources], Pixels]] = {
     "blank": _blank,
     "scribble": _scribble,
     "noise": _noise,

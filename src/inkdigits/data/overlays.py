@@ -7,9 +7,8 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from inkdigits.types import Floats
 
 SIDE = 28
 FOG_SIDE = 256

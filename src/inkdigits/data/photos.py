@@ -17,10 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from inkdigits.errors import ConfigError, DataError
-
-Rng = np.random.Generator
-Picture = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
+from inkdigits.types import Floats, Pixels, Rng
 
 # What a picture may have, and how often it does when no conditions are asked for.
 PROBABILITIES = {
@@ -46,7 +43,7 @@ CONDITIONS = tuple(PROBABILITIES)
 _EXCLUSIVE = (("squared", "ruled"), ("marker", "pencil"), ("chalk", "grey"))
 
 
-def photograph(inks: Picture, rng: Rng, conditions: Sequence[str] | None = None) -> list[Picture]:
+def photograph(inks: Pixels, rng: Rng, conditions: Sequence[str] | None = None) -> list[Pixels]:
     """A photo-like picture of each digit.
 
     The digit is 30 to 90 % of the picture's height, anywhere in it, turned by up to 15 degrees.
@@ -72,7 +69,7 @@ def photograph(inks: Picture, rng: Rng, conditions: Sequence[str] | None = None)
     return [_photo(ink, _drawn(rng) if given is None else given, rng) for ink in inks]
 
 
-def photograph_paper(n: int, rng: Rng, conditions: Sequence[str] | None = None) -> list[Picture]:
+def photograph_paper(n: int, rng: Rng, conditions: Sequence[str] | None = None) -> list[Pixels]:
     """The same paper with nothing written on it: what must be refused as blank.
 
     Args, returns and errors are those of ``photograph``. Specks and frames aren't blank, so
@@ -84,7 +81,7 @@ def photograph_paper(n: int, rng: Rng, conditions: Sequence[str] | None = None) 
     return [_photo(ink, _drawn(rng) - {"specks", "frame"}, rng) for ink in nothing]
 
 
-def check_inks(inks: Picture) -> None:
+def check_inks(inks: Pixels) -> None:
     """Raises a DataError for what isn't (N, 28, 28) uint8."""
     if inks.ndim != 3 or inks.shape[1:] != (28, 28) or inks.dtype != np.uint8:
         raise DataError(f"inks must be (N, 28, 28) uint8; these are {inks.shape} {inks.dtype}")
@@ -98,7 +95,7 @@ def _drawn(rng: Rng) -> frozenset[str]:
     return frozenset(names)
 
 
-def _photo(ink: Picture, has: frozenset[str], rng: Rng) -> Picture:
+def _photo(ink: Pixels, has: frozenset[str], rng: Rng) -> Pixels:
     longer = 100 * 4.0 ** rng.random()
     aspect = 1.0 if rng.random() < 0.4 else rng.uniform(0.7, 1.4)
     height, width = round(longer * min(1.0, aspect)), round(longer / max(1.0, aspect))
@@ -143,7 +140,7 @@ def _shades(has: frozenset[str], rng: Rng) -> tuple[float, float]:
 
 
 def _stroke(
-    ink: Picture, shape: tuple[int, int], digit_height: float, has: frozenset[str], rng: Rng
+    ink: Pixels, shape: tuple[int, int], digit_height: float, has: frozenset[str], rng: Rng
 ) -> tuple[Floats, tuple[int, int, int, int]]:
     """(H, W) float32, how much of each pixel the pen covers; left, top, right, bottom of that."""
     height, width = shape
@@ -323,7 +320,7 @@ def _shadow(shape: tuple[int, int], rng: Rng) -> Floats:
     return factor
 
 
-def _taken(surface: Floats, has: frozenset[str], rng: Rng) -> Picture:
+def _taken(surface: Floats, has: frozenset[str], rng: Rng) -> Pixels:
     """What camera and file make of it."""
     image = Image.fromarray(surface)
     if "low_resolution" in has:

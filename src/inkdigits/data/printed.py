@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +13,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from inkdigits.data.fonts import Font
 from inkdigits.errors import DataError
+from inkdigits.types import Pixels, Rng
 
-Rng = np.random.Generator
-Picture = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.floating]  # (H, W), 0 is paper, 1 is ink
+Coverage: TypeAlias = npt.NDArray[np.floating]
+"""(H, W); 0 is background, 1 is ink."""
 
 
 def print_digits(
     n: int, fonts: Sequence[Font], rng: Rng
-) -> tuple[list[Picture], npt.NDArray[np.int64]]:
+) -> tuple[list[Pixels], npt.NDArray[np.int64]]:
     """Pictures of one printed digit each, among them fonts that imitate hands.
 
     Args:
@@ -41,7 +42,7 @@ def print_digits(
 
 def print_character(
     alphabet: str, fonts: Sequence[Font], fewest: int, rng: Rng
-) -> tuple[Mask, str]:
+) -> tuple[Coverage, str]:
     """A character of the alphabet from a font; families are as likely, however many styles.
 
     Args:
@@ -71,7 +72,7 @@ def print_character(
     raise DataError(f"in 50 tries none of the {len(fonts)} fonts drew anything of {alphabet}")
 
 
-def _drawn(character: str, font: Font, rng: Rng) -> Mask:
+def _drawn(character: str, font: Font, rng: Rng) -> Coverage:
     size = int(rng.integers(24, 180))
     face = ImageFont.truetype(str(font.path), size)
     left, top, right, bottom = (round(v) for v in face.getbbox(character))
@@ -96,7 +97,7 @@ def _choices(
     return list(families.values())
 
 
-def on_paper(ink: Mask, rng: Rng) -> Picture:
+def on_paper(ink: Coverage, rng: Rng) -> Pixels:
     """The mask as ink on paper, either being the darker, with a little noise sometimes."""
     dark, light = rng.uniform(0, 80), rng.uniform(190, 255)
     if rng.random() < 0.5:  # a clean canvas
@@ -108,7 +109,7 @@ def on_paper(ink: Mask, rng: Rng) -> Picture:
     return as_bytes(picture)
 
 
-def as_bytes(values: npt.NDArray[np.floating]) -> Picture:
+def as_bytes(values: npt.NDArray[np.floating]) -> Pixels:
     """Shades rounded and cut to uint8."""
-    whole: Picture = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    whole: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return whole

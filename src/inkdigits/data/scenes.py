@@ -11,19 +11,16 @@ import math
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from inkdigits.data.photos import check_inks
+from inkdigits.types import Floats, Pixels, Rng
 
-Rng = np.random.Generator
-Picture = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 Scene: TypeAlias = Literal["table", "note", "page"]
 SCENES: tuple[Scene, ...] = get_args(Scene)
 
 
-def photograph_scenes(inks: Picture, rng: Rng, scene: Scene | None = None) -> list[Picture]:
+def photograph_scenes(inks: Pixels, rng: Rng, scene: Scene | None = None) -> list[Pixels]:
     """A picture of each digit in a scene.
 
     Args:
@@ -43,7 +40,7 @@ def photograph_scenes(inks: Picture, rng: Rng, scene: Scene | None = None) -> li
     return [_scene(ink, scene or SCENES[rng.integers(len(SCENES))], rng) for ink in inks]
 
 
-def _scene(ink: Picture, scene: Scene, rng: Rng) -> Picture:
+def _scene(ink: Pixels, scene: Scene, rng: Rng) -> Pixels:
     longer = int(rng.integers(400, 701))
     shorter = round(longer * rng.uniform(0.7, 1.0))
     width, height = (shorter, longer) if rng.random() < 0.5 else (longer, shorter)
@@ -70,7 +67,7 @@ def _scene(ink: Picture, scene: Scene, rng: Rng) -> Picture:
     return np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2))))
 
 
-def _stroke(ink: Picture, size: int, rng: Rng) -> Floats:
+def _stroke(ink: Pixels, size: int, rng: Rng) -> Floats:
     """(size, size) float32, how much of each pixel the pen covers."""
     image = Image.fromarray(ink).resize((size, size), Image.Resampling.BICUBIC)
     image = image.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR)

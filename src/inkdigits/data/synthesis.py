@@ -23,17 +23,14 @@ from PIL import Image
 
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, SEVERITIES, corrupt
 from inkdigits.data.fonts import Part, find_fonts
-from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.mnist import Digits
 from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
 from inkdigits.data.pen_strokes import draw_digits
 from inkdigits.data.photos import photograph
 from inkdigits.data.printed import print_digits
 from inkdigits.errors import DataError
 from inkdigits.ink.normalize import preprocess
-
-Rng = np.random.Generator
-Inks = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
+from inkdigits.types import NO_DIGIT, Ink, Labels, Rng
 
 # Pictures that one task makes: few enough to spread evenly, many enough to start cheaply.
 PART = 500
@@ -126,7 +123,7 @@ def synthesise(
             "for 100 or more"
         )
     arguments = (digits.inks.numpy(), digits.labels.numpy(), config)
-    parts: list[tuple[Inks, Labels]] = []
+    parts: list[tuple[Ink, Labels]] = []
     processes = workers or os.cpu_count() or 1
     if processes == 1:
         _prepare(*arguments)
@@ -175,18 +172,18 @@ def _tasks(config: SynthesisConfig) -> list[_Task]:
 class _Given:
     """What the tasks of this process are made from."""
 
-    inks: Inks
+    inks: Ink
     labels: Labels
     config: SynthesisConfig
     sources: Sources
 
 
-def _prepare(inks: Inks, labels: Labels, config: SynthesisConfig) -> None:
+def _prepare(inks: Ink, labels: Labels, config: SynthesisConfig) -> None:
     _Given.inks, _Given.labels, _Given.config = inks, labels, config
     _Given.sources = Sources(find_fonts(config.fonts), inks)
 
 
-def _make(task: _Task) -> tuple[Inks, Labels]:
+def _make(task: _Task) -> tuple[Ink, Labels]:
     rng = np.random.default_rng(task.seed)
     if task.what in KINDS:
         pictures = make_non_digits(task.what, task.n, rng, _Given.sources)
@@ -204,7 +201,7 @@ def _make(task: _Task) -> tuple[Inks, Labels]:
     return _kept(_corrupted(clean, task.what, rng), labels)
 
 
-def _clean_digits(n: int, rng: Rng) -> tuple[Inks, Labels]:
+def _clean_digits(n: int, rng: Rng) -> tuple[Ink, Labels]:
     """MNIST's digits and, for a share, the ink of digits drawn with a pen."""
     chosen = rng.integers(len(_Given.inks), size=n)
     inks, labels = _Given.inks[chosen], _Given.labels[chosen]
@@ -215,7 +212,7 @@ def _clean_digits(n: int, rng: Rng) -> tuple[Inks, Labels]:
     return inks, labels
 
 
-def _corrupted(inks: Inks, family: str, rng: Rng) -> Inks:
+def _corrupted(inks: Ink, family: str, rng: Rng) -> Ink:
     """Each picture in MNIST-C's severity or, as often, in any."""
     severities = rng.choice(SEVERITIES, size=len(inks))
     severities[rng.random(len(inks)) < OWN_SEVERITY] = MNIST_C_SEVERITY[family]
@@ -227,7 +224,7 @@ def _corrupted(inks: Inks, family: str, rng: Rng) -> Inks:
     return changed
 
 
-def _degraded(inks: Inks, rng: Rng) -> Inks:
+def _degraded(inks: Ink, rng: Rng) -> Ink:
     """A share of the inks, photographed or corrupted and read again; the rest as they are."""
     result = inks.copy()
     for at in np.flatnonzero(rng.random(len(inks)) < _Given.config.degraded_others):
@@ -242,7 +239,7 @@ def _degraded(inks: Inks, rng: Rng) -> Inks:
     return result
 
 
-def lower_resolution(inks: Inks, rng: Rng) -> list[npt.NDArray[np.uint8]]:
+def lower_resolution(inks: Ink, rng: Rng) -> list[npt.NDArray[np.uint8]]:
     """Digits as small scans have them: 7 to 18 pixels high, in few shades, cut at their edges.
 
     Args:
@@ -291,7 +288,7 @@ def lower_resolution(inks: Inks, rng: Rng) -> list[npt.NDArray[np.uint8]]:
 
 def _kept(
     pictures: Iterable[npt.NDArray[np.uint8]], labels: Sequence[int] | Labels
-) -> tuple[Inks, Labels]:
+) -> tuple[Ink, Labels]:
     """The ink of each picture in which there is some."""
     inks = np.stack([preprocess(picture) for picture in pictures])
     found = inks.any(axis=(1, 2))

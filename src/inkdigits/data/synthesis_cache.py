@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.mnist import Digits
 from inkdigits.data.synthesis import SynthesisConfig, synthesise
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.model.artifact import write_atomically
+from inkdigits.types import NO_DIGIT
 
 
 def write_synthetic(

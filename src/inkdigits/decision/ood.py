@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.errors import ArtifactCorruptError, ConfigError, DataError
-from inkdigits.ink.decode import FloatArray
+from inkdigits.types import Floats
 
 Method: TypeAlias = Literal["max_logit", "energy", "mahalanobis", "nearest"]
 
@@ -60,7 +60,7 @@ class NoveltyScorer:
     """
 
     method: Method = "energy"
-    parameters: Mapping[str, FloatArray] = field(default_factory=dict)
+    parameters: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
@@ -269,8 +269,8 @@ def auroc(digits: npt.ArrayLike, others: npt.ArrayLike) -> float:
     return float(below.mean() / (2 * low.size))
 
 
-def _unit(rows: FloatArray) -> FloatArray:
+def _unit(rows: Floats) -> Floats:
     """Rows of length 1; a row of zeros stays one, and is like nothing."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    result: FloatArray = rows / np.maximum(lengths, np.float32(1e-12))
+    result: Floats = rows / np.maximum(lengths, np.float32(1e-12))
     return result

@@ -13,13 +13,12 @@ from inkdigits.decision.risk import (
     RISKS,
     THRESHOLDS,
     AcceptThreshold,
-    NoThresholdError,
     accept_choices,
     accept_threshold,
     check_share,
     clopper_pearson_upper,
 )
-from inkdigits.errors import ConfigError, DataError
+from inkdigits.errors import ConfigError, DataError, NoThresholdError
 
 __all__ = [
     "LEVEL",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.errors import ConfigError, DataError
+from inkdigits.errors import ConfigError, DataError, NoThresholdError
 
 RISK = 0.001
 LEVEL = 0.95
@@ -25,10 +25,6 @@ THRESHOLDS = (
     *(0.999, 0.998, 0.996, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.91),
     *(0.9, 0.85, 0.8, 0.7, 0.6, 0.5),
 )
-
-
-class NoThresholdError(DataError):
-    """No threshold of the sequence keeps the risk on these pictures; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

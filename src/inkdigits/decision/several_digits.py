@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from inkdigits.ink.normalize import INK_SIZE, Difference, normalise
-
-Ink = npt.NDArray[np.uint8]
+from inkdigits.types import Ink
 
 # A pair is at least this wide for its height, and is cut within this middle part of its width.
 LEAST_WIDTH = 0.7

@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from inkdigits.calibration.intervals import LEVEL, Estimate, wilson_interval
 from inkdigits.calibration.scores import (
-    LEVEL,
     N_DIGITS,
     N_RESAMPLES,
-    Estimate,
     ProbabilityScores,
     check_labels,
-    check_level,
     check_probabilities,
     score_probabilities,
 )
 from inkdigits.errors import DataError
-
-
-def wilson_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's score interval for a proportion.
-
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal
-    of the American Statistical Association 22, 1927, pages 209 to 212.
-
-    Args:
-        successes: from 0 to n.
-        n: trials, at least 1.
-        level: between 0 and 1.
-
-    Returns:
-        The low and the high end, both from 0 to 1.
-
-    Raises:
-        DataError: counts that can't be.
-        ConfigError: a level outside (0, 1).
-    """
-    check_level(level)
-    if n < 1 or not 0 <= successes <= n:
-        raise DataError(f"{successes} of {n}: 0 <= successes <= n and n >= 1 are needed")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    # At 0 and n the ends are exactly 0 and 1; rounding would miss them by a hair.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return low, high
 
 
 def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike) -> npt.NDArray[np.int64]:

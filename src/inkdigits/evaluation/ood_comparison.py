@@ -18,8 +18,8 @@ from inkdigits.decision.ood import (
     reject_threshold,
     stratified_sample,
 )
+from inkdigits.types import Ink
 
-Inks: TypeAlias = npt.NDArray[np.uint8]
 Answer: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 # Digits that "mahalanobis" is fitted to: the covariance of 128 features needs some thousands.
@@ -52,11 +52,11 @@ class NoveltyRow:
 
 
 def compare(
-    answer: Callable[[Inks], Answer],
-    train: tuple[Inks, npt.NDArray[np.integer]],
-    thresholds_from: Inks,
-    digits: Inks,
-    others: Mapping[str, Inks],
+    answer: Callable[[Ink], Answer],
+    train: tuple[Ink, npt.NDArray[np.integer]],
+    thresholds_from: Ink,
+    digits: Ink,
+    others: Mapping[str, Ink],
 ) -> list[NoveltyRow]:
     """Score digits and non-digits by every method.
 

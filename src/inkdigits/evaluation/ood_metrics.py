@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.errors import ConfigError, DataError
-
-Floats = npt.NDArray[np.float64]
+from inkdigits.types import Doubles
 
 TRUE_POSITIVE_RATE = 0.95
 
@@ -65,7 +64,7 @@ def fpr_at_tpr(
     return float((negative >= threshold).mean())
 
 
-def _check_scores(scores: npt.ArrayLike, name: str) -> Floats:
+def _check_scores(scores: npt.ArrayLike, name: str) -> Doubles:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
         raise DataError(f"scores of {name} must be (N,) with N at least 1; this is {values.shape}")

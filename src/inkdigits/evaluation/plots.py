@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.calibration.scores import ReliabilityCurve
 from inkdigits.errors import DataError
-from inkdigits.evaluation.metrics import wilson_interval
 
 if TYPE_CHECKING:
     from inkdigits.evaluation.architecture import Layer

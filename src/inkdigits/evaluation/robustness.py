@@ -21,20 +21,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inkdigits.calibration.scores import Estimate, check_labels, expected_calibration_error
+from inkdigits.calibration.intervals import Estimate, wilson_interval
+from inkdigits.calibration.scores import check_labels, expected_calibration_error
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, corrupt
 from inkdigits.data.fonts import Part, find_fonts
 from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
 from inkdigits.data.pen_strokes import draw_digits
 from inkdigits.data.photos import photograph, photograph_paper
 from inkdigits.data.scenes import photograph_scenes
+from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import DataError
-from inkdigits.evaluation.metrics import wilson_interval
 from inkdigits.evaluation.ood_metrics import auroc, fpr_at_tpr
-from inkdigits.reader import Prediction, Reader
-
-Picture = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
+from inkdigits.reader import Reader
+from inkdigits.types import Labels, Pixels
 
 PER_FAMILY = 1000
 SEED = 20261124
@@ -164,7 +163,7 @@ class RobustnessReport:
 
 def measure_robustness(
     reader: Reader,
-    inks: Picture,
+    inks: Pixels,
     labels: npt.ArrayLike,
     *,
     per_family: int = PER_FAMILY,
@@ -318,7 +317,7 @@ def score_refusals(
     return "novelty" if by_novelty else "confidence", tuple(results)
 
 
-def _read(reader: Reader, pictures: Sequence[Picture] | Picture) -> list[Prediction]:
+def _read(reader: Reader, pictures: Sequence[Pixels] | Pixels) -> list[Prediction]:
     """Answers to pictures sent as PNG files."""
     answers: list[Prediction] = []
     for start in range(0, len(pictures), CHUNK):
@@ -326,7 +325,7 @@ def _read(reader: Reader, pictures: Sequence[Picture] | Picture) -> list[Predict
     return answers
 
 
-def _png(picture: Picture) -> bytes:
+def _png(picture: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -334,8 +333,8 @@ def _png(picture: Picture) -> bytes:
 
 def _read_photographs(
     reader: Reader,
-    take: Callable[[Picture, np.random.Generator], list[Picture]],
-    inks: Picture,
+    take: Callable[[Pixels, np.random.Generator], list[Pixels]],
+    inks: Pixels,
     rng: np.random.Generator,
 ) -> list[Prediction]:
     answers: list[Prediction] = []
@@ -356,7 +355,7 @@ def _read_strokes(
     return answers, np.concatenate(labels)
 
 
-def _scikit_learn_digits(n: int, rng: np.random.Generator) -> tuple[list[Picture], Labels]:
+def _scikit_learn_digits(n: int, rng: np.random.Generator) -> tuple[list[Pixels], Labels]:
     """At most n of 1,797 digits by Turkish writers, 8x8 in 17 shades, ten times enlarged."""
     from sklearn.datasets import load_digits
 

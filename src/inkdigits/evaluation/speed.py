@@ -21,8 +21,9 @@ from inkdigits.ink.normalize import INK_SIZE, standardise
 from inkdigits.model.allocator import keep_freed_memory
 from inkdigits.model.artifact import read_artifact
 from inkdigits.model.backends import OnnxBackend, TorchBackend
-from inkdigits.model.devices import DeviceName, autocast_dtype, resolve_device
+from inkdigits.model.devices import autocast_dtype, resolve_device
 from inkdigits.model.networks import DigitNet
+from inkdigits.types import Device
 
 ONNX_CONTENDER = "ONNX Runtime, CPU"
 TRAINING_BATCH = 128
@@ -36,7 +37,7 @@ def run_benchmark(
     sizes: Sequence[int] = (1000, 2000, 4000),
     batches: Sequence[int] = (1, 16, 64, 256),
     repeats: int = 5,
-    device: DeviceName = "auto",
+    device: Device = "auto",
     artifact_path: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> BenchmarkResult:
@@ -97,7 +98,7 @@ def run_benchmark(
     )
 
 
-def _accelerator_note(asked: DeviceName, accelerator: torch.device | None) -> Iterator[str]:
+def _accelerator_note(asked: Device, accelerator: torch.device | None) -> Iterator[str]:
     if accelerator is None:
         why = (
             "only the CPU was asked for"

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-Floats: TypeAlias = npt.NDArray[np.float32]
+from inkdigits.types import Floats
 
 GRID = 32
 # Halved where the shorter side has this many pixels.

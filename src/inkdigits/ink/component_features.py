@@ -7,16 +7,11 @@ ink in photo-like pictures of training digits, and of the same paper with nothin
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
 from inkdigits.ink.background import extreme
 from inkdigits.ink.components import Blobs, grown
-
-Floats: TypeAlias = npt.NDArray[np.float32]
-Mask: TypeAlias = npt.NDArray[np.bool_]
+from inkdigits.types import Floats, Mask
 
 # The steepest step between two pixels of a piece of ink, as a share of its darkest.
 SHARPNESS = 0.12

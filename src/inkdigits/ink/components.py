@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Floats: TypeAlias = npt.NDArray[np.float32]
-Mask: TypeAlias = npt.NDArray[np.bool_]
-Numbers: TypeAlias = npt.NDArray[np.int64]
+from inkdigits.types import Floats, Labels, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +22,14 @@ class Blobs:
         left, top, right, bottom: its box, the last two exclusive.
     """
 
-    number: Numbers
-    area: Numbers
+    number: Labels
+    area: Labels
     ink: npt.NDArray[np.float64]
     peak: Floats
-    left: Numbers
-    top: Numbers
-    right: Numbers
-    bottom: Numbers
+    left: Labels
+    top: Labels
+    right: Labels
+    bottom: Labels
 
     def __len__(self) -> int:
         return len(self.area)

@@ -11,7 +11,6 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +18,12 @@ from PIL import Image, ImageOps, JpegImagePlugin
 
 from inkdigits.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
 from inkdigits.ink.png import read_plain
+from inkdigits.types import Floats, Grey, Picture, Pixels
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 # A filled shape on transparency whose shades differ by this much, of 255, has ink of its own on it.
 CARD_CONTRAST = 40.0
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
-FloatArray: TypeAlias = npt.NDArray[np.float32]
-Grey: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
-Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
 
 # What Pillow's decoders raise for bytes that are not a sound picture. Decoders are third-party
 # parsers of hostile input, so the list is long; anything else is a defect and is not caught.
@@ -194,7 +190,7 @@ def to_grey(image: Image.Image) -> Grey:
     return np.asarray(image.convert("L"))
 
 
-def _wide_samples(samples: npt.NDArray[np.generic]) -> FloatArray:
+def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
     values = samples.astype(np.float64)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all() or low < 0 or high > 65535:
@@ -208,7 +204,7 @@ def _wide_samples(samples: npt.NDArray[np.generic]) -> FloatArray:
     return values.astype(np.float32)
 
 
-def _composite(shade: Bytes | int, alpha: Bytes | int) -> Grey:
+def _composite(shade: Pixels | int, alpha: Pixels | int) -> Grey:
     """Put a transparent picture on the paper that makes its ink visible.
 
     A drawing on transparency is ink of about one colour, so the paper is the opposite of it. A
@@ -237,7 +233,7 @@ def _composite(shade: Bytes | int, alpha: Bytes | int) -> Grey:
     return composited
 
 
-def _paper_behind(shade: Bytes | int, alpha: Bytes) -> float | None:
+def _paper_behind(shade: Pixels | int, alpha: Pixels) -> float | None:
     """The paper's shade, or None where nothing is visible."""
     visible = alpha >= 128
     if not visible.any():

@@ -5,17 +5,13 @@ Something tiny is looked for only where nothing of a digit's usual size is found
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from inkdigits.ink.background import find_paper, reduced
 from inkdigits.ink.page import Part, find_sheet
 from inkdigits.ink.select import JUDGED_SIZE, written
-
-Floats: TypeAlias = npt.NDArray[np.float32]
+from inkdigits.types import Floats
 
 
 def lift_from_sheet(grey: Floats) -> Floats | None:

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from inkdigits.ink.background import filled, reduced, slope, two_shades
-from inkdigits.ink.decode import DEFAULT_LIMITS, FloatArray, Grey, Limits, Picture, read_grey
+from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, read_grey
 from inkdigits.ink.nonuniform import lift_from_sheet, lift_ink
 from inkdigits.ink.select import JUDGED_SIZE, specks
+from inkdigits.types import Floats, Grey, Ink, Picture
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
 PREPROCESSING_VERSION = 3
@@ -62,8 +62,6 @@ MIXED_BORDER = 0.1
 LEAST_SLOPE = 20
 EVENED = 0.7
 
-Ink: TypeAlias = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True, eq=False)
 class Difference:
@@ -77,22 +75,22 @@ class Difference:
         whole: height and width of the picture, each at most WORKING_SIZE.
     """
 
-    values: FloatArray
+    values: Floats
     top: int
     left: int
     whole: tuple[int, int]
 
     @classmethod
-    def of_all(cls, values: FloatArray) -> Difference:
+    def of_all(cls, values: Floats) -> Difference:
         """Of a picture in which nothing is left out."""
         return cls(values, 0, 0, (values.shape[0], values.shape[1]))
 
     @cached_property
-    def profiles(self) -> tuple[FloatArray, FloatArray]:
+    def profiles(self) -> tuple[Floats, Floats]:
         """The darkest ink of each column and of each row of the part."""
         return self.values.max(axis=0), self.values.max(axis=1)
 
-    def complete(self) -> FloatArray:
+    def complete(self) -> Floats:
         """Of all pixels of the picture."""
         if self.values.shape == self.whole:
             return self.values
@@ -122,7 +120,7 @@ def preprocess(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Ink:
     return normalise(extract_ink(read_grey(picture, limits)))
 
 
-def standardise(inks: npt.NDArray[np.uint8]) -> FloatArray:
+def standardise(inks: npt.NDArray[np.uint8]) -> Floats:
     """(N, 28, 28) uint8 → (N, 1, 28, 28) float32 with MNIST's mean and deviation removed."""
     scale = np.float32(1.0 / (255.0 * STD))
     return (inks[:, np.newaxis].astype(np.float32) - np.float32(255.0 * MEAN)) * scale
@@ -217,7 +215,7 @@ def _from_clean_paper(grey: Grey, paper: np.uint8 | np.float32) -> Difference:
     return _written_on_card(grey, Difference(values, top, left, (grey.shape[0], grey.shape[1])))
 
 
-def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatArray:
+def _standing_out(difference: Floats, noise: float, signed: bool) -> Floats:
     """The difference from paper turned so that ink is positive; zeros where nothing is ink.
 
     Args:
@@ -237,21 +235,21 @@ def _standing_out(difference: FloatArray, noise: float, signed: bool) -> FloatAr
     return np.where(np.abs(difference) < floor, np.float32(0.0), difference)
 
 
-def _is_darker(difference: FloatArray) -> bool:
+def _is_darker(difference: Floats) -> bool:
     """Whether what is below zero outweighs what is above."""
     # Squares, so that a wide faint shade doesn't outvote a stroke.
     lighter = float(np.square(np.maximum(difference, np.float32(0.0))).sum())
     return lighter <= float(np.square(difference).sum()) - lighter
 
 
-def _is_plain(border: FloatArray, paper: float, noise: float, exceptions: float) -> bool:
+def _is_plain(border: Floats, paper: float, noise: float, exceptions: float) -> bool:
     """Whether the paper is one shade all around, as in a drawing on a screen."""
     if noise > PLAIN_NOISE:
         return False
     return float(np.mean(np.abs(border - paper) > PLAIN_SPREAD)) <= exceptions
 
 
-def _covers_a_corner(grey: FloatArray, paper: float) -> bool:
+def _covers_a_corner(grey: Floats, paper: float) -> bool:
     """Whether something of another shade than the paper's lies in a corner of the picture."""
     corners = grey[[0, 0, -1, -1], [0, -1, 0, -1]]
     return bool((np.abs(corners - paper) > PLAIN_SPREAD).any())
@@ -353,14 +351,12 @@ def _ink_box(difference: Difference) -> tuple[int, int, int, int] | None:
     return box
 
 
-def _box_above(
-    of_columns: FloatArray, of_rows: FloatArray, threshold: float
-) -> tuple[int, int, int, int]:
+def _box_above(of_columns: Floats, of_rows: Floats, threshold: float) -> tuple[int, int, int, int]:
     columns, rows = (of_columns > threshold).nonzero()[0], (of_rows > threshold).nonzero()[0]
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _fit(difference: Difference, box: tuple[int, int, int, int]) -> FloatArray:
+def _fit(difference: Difference, box: tuple[int, int, int, int]) -> Floats:
     """The box's ink, and MARGIN around it, at the scale that makes its longer side BOX_SIZE."""
     # In the whole picture: another origin would round the corners of the source box otherwise.
     left, top = box[0] + difference.left, box[1] + difference.top

@@ -9,7 +9,6 @@ that what is beside a sheet comes with it where it isn't darker than a shadow ma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,7 @@ from PIL import Image
 
 from inkdigits.ink.background import extended, extreme, reduced
 from inkdigits.ink.components import find_blobs, grown
-
-Floats: TypeAlias = npt.NDArray[np.float32]
-Mask: TypeAlias = npt.NDArray[np.bool_]
+from inkdigits.types import Floats, Mask
 
 GRID = 64
 # Of the picture's variance, what its two shades explain at the least.

@@ -11,14 +11,13 @@ stream that holds the rows as they are (RFC 1951, section 3.2.4).
 from __future__ import annotations
 
 import struct
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from zlib_ng import zlib_ng
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
+from inkdigits.types import Pixels
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 # Some 12 bytes are held for each pixel; a larger picture isn't a browser's drawing.
@@ -37,7 +36,7 @@ _LONGEST_STORED = 0xFFFF
 _InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub's mistake
 
 
-def read_plain(content: bytes, max_pixels: int) -> tuple[Bytes | int, Bytes | int] | None:
+def read_plain(content: bytes, max_pixels: int) -> tuple[Pixels | int, Pixels | int] | None:
     """Shade and opacity of a plain PNG.
 
     Args:
@@ -106,8 +105,8 @@ def _image_data(content: bytes) -> bytes | None:
 
 
 def _shade_and_opacity(
-    residuals: Bytes, filters: Bytes, channels: int
-) -> tuple[Bytes | int, Bytes | int] | None:
+    residuals: Pixels, filters: Pixels, channels: int
+) -> tuple[Pixels | int, Pixels | int] | None:
     """Of filtered rows (H, W * C) and their filters (H,)."""
     width = residuals.shape[1] // channels
     # Where a column has no residual but 0, the filters may have foretold all of it.
@@ -123,8 +122,8 @@ def _shade_and_opacity(
 
 
 def _read_columns(
-    residuals: Bytes, filters: Bytes, varies: list[bool], columns: slice
-) -> tuple[Bytes | int, Bytes | int] | None:
+    residuals: Pixels, filters: Pixels, varies: list[bool], columns: slice
+) -> tuple[Pixels | int, Pixels | int] | None:
     """Column 0 and these; None where the others aren't as column 0 is."""
     channels = len(varies)
     width = residuals.shape[1] // channels
@@ -139,7 +138,7 @@ def _read_columns(
     parts = [slice(0, 1 if colours == 3 and _is_grey(pixels) else colours)]
     if has_alpha:
         parts.append(slice(colours, channels))
-    found: list[Bytes | int] = []
+    found: list[Pixels | int] = []
     for part in parts:
         if part.stop == part.start + 1 and not varies[part.start]:
             constant = _constant(pixels[:, 0, part.start], filters)
@@ -164,7 +163,7 @@ def _read_columns(
     return found[0], found[1] if has_alpha else 255
 
 
-def _constant(column: Bytes, filters: Bytes) -> int | None:
+def _constant(column: Pixels, filters: Pixels) -> int | None:
     """The value of a channel whose residuals are 0 but for column 0, if it has only one.
 
     Then a row's filter has a residual of its own for each value (section 9.2 of the
@@ -177,7 +176,7 @@ def _constant(column: Bytes, filters: Bytes) -> int | None:
     return value if is_foretold and np.array_equal(column, expected) else None
 
 
-def _is_grey(residuals: Bytes) -> bool:
+def _is_grey(residuals: Pixels) -> bool:
     """Whether red, green and blue are the same, which is so where their residuals are."""
     if residuals.shape[2] == 4:
         words = residuals.view("<u4")
@@ -188,7 +187,7 @@ def _is_grey(residuals: Bytes) -> bool:
     return bool((residuals[:, :, 0] == green).all() and (residuals[:, :, 2] == green).all())
 
 
-def _is_foretold(values: Bytes, filters: Bytes, *, reaches_end: bool) -> bool:
+def _is_foretold(values: Pixels, filters: Pixels, *, reaches_end: bool) -> bool:
     """Whether residuals of 0 between column 0 and the next, and after the last, mean column 0.
 
     They do where all to the left and above is of one value. Above the first row, and for the
@@ -202,7 +201,7 @@ def _is_foretold(values: Bytes, filters: Bytes, *, reaches_end: bool) -> bool:
     )
 
 
-def _unfilter(residuals: Bytes, filters: Bytes) -> Image.Image:
+def _unfilter(residuals: Pixels, filters: Pixels) -> Image.Image:
     height, width, channels = residuals.shape
     rows = np.empty((height, 1 + width * channels), np.uint8)
     rows[:, 0] = filters
@@ -213,7 +212,7 @@ def _unfilter(residuals: Bytes, filters: Bytes) -> Image.Image:
     return image
 
 
-def _stored(content: Bytes) -> bytes:
+def _stored(content: Pixels) -> bytes:
     """Content (N,) as a zlib stream (RFC 1950) that doesn't compress it."""
     parts: list[bytes | memoryview] = [b"\x78\x01"]
     for start in range(0, len(content), _LONGEST_STORED):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
-Floats: TypeAlias = npt.NDArray[np.float32]
-Mask: TypeAlias = npt.NDArray[np.bool_]
+from inkdigits.types import Floats
 
 # Slopes that are looked for, in pixels across per pixel along.
 SLOPES = np.tan(np.radians(np.arange(-9.0, 9.1, 0.75)))

@@ -7,17 +7,12 @@ comes apart, a 5's bar stands by itself, and two digits must both stay so that t
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
 from inkdigits.ink.component_features import edges_of_paper, frames, plausible, sharp, two_sided
 from inkdigits.ink.components import Blobs, find_blobs, grown
 from inkdigits.ink.ruled_lines import erase_lines
-
-Floats: TypeAlias = npt.NDArray[np.float32]
-Mask: TypeAlias = npt.NDArray[np.bool_]
+from inkdigits.types import Floats, Mask
 
 # Pictures are reduced to this many pixels a side before pieces are judged.
 JUDGED_SIZE = 128

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.decision.policy import Decision, Reason
+from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import RecordError
 from inkdigits.log.ids import new_id
-from inkdigits.reader import Prediction
 
 InputKind: TypeAlias = Literal["drawn", "uploaded", "api"]
 

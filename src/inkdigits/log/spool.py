@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from inkdigits.errors import ConfigError, SpoolError, SpoolFullError
+from inkdigits.errors import ConfigError, SpoolError, SpoolFullError, SpoolLockedError
 
 SPOOL_LIMIT_BYTES: Final = 64 * 2**20
 """How much waits on disk by default, in bytes: over 100,000 predictions without pictures."""
@@ -117,7 +117,7 @@ class Spool:
                         path.rename(path.with_suffix(".sealed"))
                 for path in sorted(self.directory.glob("*.sealed")):
                     count += self._drain_segment(path, write)
-        except _HeldByAnotherError:
+        except SpoolLockedError:
             return 0
         return count
 
@@ -203,14 +203,14 @@ class Spool:
 
     @contextmanager
     def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
-        """Hold a lock between threads and processes; _HeldByAnotherError if it's not waited for."""
+        """Hold a lock between threads and processes; SpoolLockedError if it's not waited for."""
         with self._explained("locked"):
             descriptor = os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
-                raise _HeldByAnotherError from error
+                raise SpoolLockedError from error
             try:
                 yield
             finally:
@@ -218,10 +218,6 @@ class Spool:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
             os.close(descriptor)
-
-
-class _HeldByAnotherError(Exception):
-    """Another process or thread holds the lock."""
 
 
 def _frame(payload: bytes) -> bytes:

@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import sqlalchemy as sa
 
+from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.decision.policy import Decision
 from inkdigits.errors import QueryError
-from inkdigits.evaluation.metrics import wilson_interval
 from inkdigits.log.queries import Filters, conditions
 from inkdigits.log.record import ANYONE, NOT_A_DIGIT, from_microseconds
 from inkdigits.log.schema import predictions

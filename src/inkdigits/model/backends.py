@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from inkdigits.decision.ood import NoveltyScorer
 from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError
-from inkdigits.ink.decode import FloatArray
 from inkdigits.model.artifact import NOVELTY_PROPERTY, ArtifactMetadata
+from inkdigits.types import Device, Floats
 
 if TYPE_CHECKING:
     import onnxruntime
-
-Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 
 class Backend(Protocol):
     """What runs the network on (N, 1, 28, 28) float32 standardised ink."""
 
-    def answer(self, batch: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def answer(self, batch: Floats) -> tuple[Floats, Floats]:
         """Logits (N, 10) and features (N, 128) of a batch, float32."""
 
 
@@ -56,12 +54,12 @@ class OnnxBackend:
         )
         """What scores novelty, for this backend and any other."""
 
-    def answer(self, batch: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def answer(self, batch: Floats) -> tuple[Floats, Floats]:
         """Logits (N, 10) and features (N, 128) of a batch, float32."""
         logits, features = self._session.run(self._outputs, {self._input: batch})
         return logits, features
 
-    def logits(self, batch: FloatArray) -> FloatArray:
+    def logits(self, batch: Floats) -> Floats:
         """Logits of a batch."""
         return self.answer(batch)[0]
 
@@ -87,7 +85,7 @@ class TorchBackend:
             import torch
 
             from inkdigits.model.devices import resolve_device
-            from inkdigits.training.export import load_network
+            from inkdigits.model.networks import load_network
         except ModuleNotFoundError as error:
             raise BackendUnavailableError(
                 f"device {device!r} runs on PyTorch, and {error.name} isn't installed: "
@@ -97,13 +95,13 @@ class TorchBackend:
         self._device = resolve_device(device)
         self._model = load_network(artifact).to(self._device)
 
-    def answer(self, batch: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def answer(self, batch: Floats) -> tuple[Floats, Floats]:
         """Logits (N, 10) and features (N, 128) of a batch, float32."""
         with self._torch.inference_mode():
             features = self._model.features(self._torch.from_numpy(batch).to(self._device))
             logits = self._model.fc2(features)
         return logits.float().cpu().numpy(), features.float().cpu().numpy()
 
-    def logits(self, batch: FloatArray) -> FloatArray:
+    def logits(self, batch: Floats) -> Floats:
         """Logits of a batch."""
         return self.answer(batch)[0]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import Literal, TypeAlias
 
 import torch
 
 from inkdigits.errors import BackendUnavailableError
 from inkdigits.model.networks import MNISTClassifier
+from inkdigits.types import Device
 
-DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
-
-def resolve_device(name: DeviceName = "auto") -> torch.device:
+def resolve_device(name: Device = "auto") -> torch.device:
     """The device to train on; "auto" is the first present of cuda, mps, cpu.
 
     Raises:

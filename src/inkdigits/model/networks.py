@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
-from inkdigits.errors import ConfigError
+from inkdigits.errors import ArtifactCorruptError, ConfigError
+from inkdigits.model.artifact import ArtifactMetadata
 
 
 class _Classifier(nn.Module):
@@ -178,3 +181,57 @@ def build_network(name: str) -> Network:
     if found is None:
         raise ConfigError(f"network {name!r} is none of {', '.join(NETWORKS)}")
     return found()
+
+
+def load_network(artifact: bytes) -> Network:
+    """The network of an artifact that ``read_artifact`` has checked, in evaluation mode.
+
+    Raises:
+        ArtifactCorruptError: as ``load_weights``.
+    """
+    weights, network = _read(artifact)
+    # Only the counters of training batches are absent; the rest has been compared.
+    network.load_state_dict(weights, strict=False)
+    return network.eval()
+
+
+def load_weights(artifact: bytes) -> dict[str, Tensor]:
+    """The state_dict in an artifact that ``read_artifact`` has checked.
+
+    Raises:
+        ArtifactCorruptError: parameters are missing, unexpected or of another shape; all are
+            named; or it is of a network that isn't known.
+    """
+    return _read(artifact)[0]
+
+
+def _read(artifact: bytes) -> tuple[dict[str, Tensor], Network]:
+    proto = onnx.load_model_from_string(artifact)
+    properties = {entry.key: entry.value for entry in proto.metadata_props}
+    architecture = ArtifactMetadata.from_properties(properties).architecture
+    try:
+        network = build_network(architecture)
+    except ConfigError as error:
+        raise ArtifactCorruptError(f"the artifact's {error}") from error
+    found = {
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        for tensor in proto.graph.initializer
+    }
+    expected = {
+        name: value
+        for name, value in network.state_dict().items()
+        # Counts batches of training; answers don't depend on it and ONNX has no place for it.
+        if not name.endswith("num_batches_tracked")
+    }
+    wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    wrong += [f"{name} is unexpected" for name in found.keys() - expected.keys()]
+    wrong += [
+        f"{name} is {tuple(found[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    if wrong:
+        raise ArtifactCorruptError(
+            f"the artifact doesn't hold {architecture}'s weights: {'; '.join(sorted(wrong))}"
+        )
+    return found, network

@@ -15,9 +15,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.ink.decode import FloatArray
+from inkdigits.types import Floats
 
-Answer: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+Answer: TypeAlias = Callable[[Floats], tuple[Floats, Floats]]
 
 BATCH_SIZE = 128
 """Pictures that go through the network together: more gains nothing on a CPU and takes memory
@@ -27,15 +27,15 @@ MARGIN = 6.0
 _SHIFTS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
-def doubted(logits: FloatArray, margin: float) -> npt.NDArray[np.intp]:
+def doubted(logits: Floats, margin: float) -> npt.NDArray[np.intp]:
     """Which rows of logits (N, 10) have their two highest closer than the margin, as indices."""
     highest = np.partition(logits, -2, axis=1)
     return np.flatnonzero(highest[:, -1] - highest[:, -2] < margin)
 
 
 def answer_with_second_look(
-    answer: Answer, inks: FloatArray, margin: float, batch_size: int = BATCH_SIZE
-) -> tuple[FloatArray, FloatArray]:
+    answer: Answer, inks: Floats, margin: float, batch_size: int = BATCH_SIZE
+) -> tuple[Floats, Floats]:
     """What ``answer`` says of standardised ink, averaged over shifts where it isn't sure.
 
     Args:
@@ -59,9 +59,7 @@ def answer_with_second_look(
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
-def _answer_batch(
-    answer: Answer, batch: FloatArray, margin: float
-) -> tuple[FloatArray, FloatArray]:
+def _answer_batch(answer: Answer, batch: Floats, margin: float) -> tuple[Floats, Floats]:
     logits, features = answer(batch)
     rows = doubted(logits, margin)
     if not len(rows):
@@ -76,7 +74,7 @@ def _answer_batch(
     return logits, features
 
 
-def _shifted(batch: FloatArray, down: int, right: int) -> FloatArray:
+def _shifted(batch: Floats, down: int, right: int) -> Floats:
     """Each picture moved by a pixel; what comes in at the edge is what was at the edge.
 
     Standardised paper isn't 0, and preprocessing leaves paper along every edge.

@@ -20,15 +20,16 @@ from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
 
-from inkdigits.errors import ImageError
+from inkdigits.decision.prediction import Prediction
+from inkdigits.errors import ImageError, ModelUnavailableError, NotReadyError
 from inkdigits.log.ids import new_id
 from inkdigits.model.artifact import ArtifactMetadata
-from inkdigits.reader import Prediction, Reader
+from inkdigits.reader import Reader
 from inkdigits.serving.api import error_handlers as refusals
 from inkdigits.serving.api import open_inference
 from inkdigits.serving.api import requests as payload
 from inkdigits.serving.api.auth import Gate
-from inkdigits.serving.api.health import NotReadyError, Readiness
+from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.load_shedding import Pressure
 from inkdigits.serving.api.responses import (
     elapsed_ms,
@@ -37,7 +38,7 @@ from inkdigits.serving.api.responses import (
     keep,
     prediction_body,
 )
-from inkdigits.serving.model_service import ModelUnavailableError, RemoteReader
+from inkdigits.serving.model_service import RemoteReader
 from inkdigits.serving.monitoring.drift import compare_with_reference
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import CONTENT_TYPE, Metrics

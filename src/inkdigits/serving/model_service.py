@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Literal, overload
@@ -17,16 +16,16 @@ from urllib.parse import urlencode
 import numpy as np
 from PIL import Image
 
+from inkdigits.client import encoded, refusal
+from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import (
     ImageError,
-    ImageTooLargeError,
-    InkdigitsError,
+    ModelUnavailableError,
     UnreadableImageError,
-    UnsupportedImageError,
 )
 from inkdigits.explain import Explanation
 from inkdigits.model.artifact import ArtifactMetadata
-from inkdigits.reader import Picture, Prediction
+from inkdigits.reader import Picture
 
 CONNECT_TIMEOUT_S: Final = 2.0
 """Seconds for a connection to be made."""
@@ -41,22 +40,10 @@ UNKNOWN_VERSION: Final = "unknown"
 """The model's version until the model service has said it."""
 
 _OTHER_SHAPE: Final = "The model service's answer is of another shape; is it of the same version?"
-_REFUSALS: Final[Mapping[str, type[ImageError]]] = {
-    "not_an_image": UnreadableImageError,
-    "empty_body": UnreadableImageError,
-    "invalid_base64": UnreadableImageError,
-    "unsupported_image": UnsupportedImageError,
-    "image_too_large": ImageTooLargeError,
-    "body_too_large": ImageTooLargeError,
-}
 
 
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 """The trace that a question belongs to (W3C Trace Context), for the service to go on with."""
-
-
-class ModelUnavailableError(InkdigitsError):
-    """The model service can't be reached, or can't answer now; later it may."""
 
 
 class RemoteReader:
@@ -278,29 +265,3 @@ class RemoteReader:
 
     def _note_version(self, answer: Mapping[str, Any]) -> None:
         self._model_version = str(answer.get("model_version", UNKNOWN_VERSION))
-
-
-def refusal(error: Mapping[str, Any]) -> ImageError | None:
-    """The error that a service's error stands for, if it is about the picture."""
-    kind = _REFUSALS.get(str(error.get("code")))
-    return None if kind is None else kind(str(error.get("message")))
-
-
-def encoded(picture: Picture) -> bytes:
-    """A picture as it is sent: bytes and files as they are, images and arrays as PNG.
-
-    Raises:
-        UnreadableImageError: the file can't be read.
-    """
-    if isinstance(picture, bytes):
-        return picture
-    if isinstance(picture, str | os.PathLike):
-        try:
-            with open(picture, "rb") as file:  # noqa: PTH123
-                return file.read()
-        except OSError as error:
-            raise UnreadableImageError(f"{picture} can't be read: {error.strerror}") from error
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -18,7 +18,7 @@ from typing import Any, Final
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from inkdigits.errors import InkdigitsError
+from inkdigits.errors import InkdigitsError, WorkersNotStartedError
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.preflight import ReaderLoader, take
 from inkdigits.settings import Settings
@@ -112,10 +112,6 @@ class Watch:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-class _NotBootedError(Exception):
-    """New workers didn't come up."""
-
-
 class ReloadingArbiter(Arbiter):  # type: ignore[misc]
     """The parent of the workers.
 
@@ -153,7 +149,7 @@ class ReloadingArbiter(Arbiter):  # type: ignore[misc]
         self._newest_old = self.worker_age
         try:
             super().reload()
-        except _NotBootedError as error:
+        except WorkersNotStartedError as error:
             logger.error(  # noqa: TRY400
                 "not taken up; the service goes on as before", extra=fields(error=error)
             )
@@ -206,7 +202,7 @@ class ReloadingArbiter(Arbiter):  # type: ignore[misc]
                     continue
                 reason = f"new workers weren't ready within {BOOT_PATIENCE_S:g} seconds"
             self._give_up(newest_old)
-            raise _NotBootedError(reason)
+            raise WorkersNotStartedError(reason)
 
     def _give_up(self, newest_old: int) -> None:
         # Before the workers end: one that is to be replaced meanwhile must find the old model.

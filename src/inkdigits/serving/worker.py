@@ -32,9 +32,10 @@ from typing import Any, Final
 from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from inkdigits.serving.api.load_shedding import SPARED_PATHS, Turn, is_gone, peek, set_turn
+from inkdigits.serving.api.load_shedding import SPARED_PATHS, is_gone, peek
 from inkdigits.serving.inline_requests import Pace, is_whole
 from inkdigits.serving.one_piece_response import answer
+from inkdigits.serving.turn import Turn, set_turn
 
 REFUSING_THREADS: Final = 2
 # Requests that wait to be refused; more get no answer at all.

@@ -17,9 +17,10 @@ import numpy.typing as npt
 import torch
 
 from inkdigits.calibration.drift import PROVENANCE, DriftReference
+from inkdigits.calibration.intervals import LEVEL
 from inkdigits.calibration.scores import ProbabilityScores, score_probabilities
 from inkdigits.calibration.temperature import CalibrationReport, calibrate, probabilities
-from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.mnist import Digits
 from inkdigits.decision.ood import (
     REFERENCES,
     REJECTED_SHARE,
@@ -29,24 +30,17 @@ from inkdigits.decision.ood import (
     stratified_sample,
 )
 from inkdigits.decision.ood import fit as fit_novelty
-from inkdigits.decision.policy import (
-    LEVEL,
-    RISK,
-    RISKS,
-    DecisionPolicy,
-    NoThresholdError,
-    accept_choices,
-    accept_threshold,
-)
+from inkdigits.decision.policy import RISK, RISKS, DecisionPolicy, accept_choices, accept_threshold
 from inkdigits.decision.risk import count_accepted
+from inkdigits.errors import NoThresholdError
 from inkdigits.ink.normalize import preprocess, standardise
 from inkdigits.model.networks import Network
 from inkdigits.model.tta import MARGIN, answer_with_second_look
 from inkdigits.training.export import network_of
+from inkdigits.types import NO_DIGIT, Floats
 
 BATCH_SIZE = 500
 Weights = dict[str, torch.Tensor]
-Floats = npt.NDArray[np.float32]
 Readings: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
 
 

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.mnist import Digits
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import MEAN, STD
 from inkdigits.model.allocator import keep_freed_memory
 from inkdigits.model.devices import autocast_dtype
 from inkdigits.training.checkpoint import Epoch, TrainConfig, TrainingState, weights_digest
 from inkdigits.training.loader import Sources
+from inkdigits.types import NO_DIGIT
 
 # Tried on the validation answers of each epoch.
 TEMPERATURES = tuple(2.0 ** (step / 8) for step in range(-8, 17))

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from inkdigits.data.mnist import NO_DIGIT, Digits
+from inkdigits.data.mnist import Digits
 from inkdigits.errors import TrainingError
 from inkdigits.training.augmentation import AugmentationConfig, augment
 from inkdigits.training.checkpoint import TrainConfig
+from inkdigits.types import NO_DIGIT
 
 
 class Sources:

@@ -15,13 +15,12 @@ from support.fakes import FakeReader, drawn_digit
 from werkzeug.test import EnvironBuilder
 
 from inkdigits.cli.main import main
-from inkdigits.errors import ConfigError
+from inkdigits.errors import ConfigError, TooManyRequestsError
 from inkdigits.log.store import Store
 from inkdigits.serving.api.auth import (
     OPEN_PATHS,
     ApiKey,
     TokenBuckets,
-    TooManyRequestsError,
     client_address,
     digest_of,
     load_keys,

@@ -18,16 +18,10 @@ from support.fakes import FakeReader, drawn_digit
 from support.scrape import fetch, value
 from support.server import PATIENCE, Service, running, wait_until
 
-from inkdigits.serving.api.load_shedding import (
-    ClientGoneError,
-    DeadlineError,
-    Pressure,
-    TooBusyError,
-    Turn,
-    is_gone,
-    set_turn,
-)
+from inkdigits.errors import ClientDisconnectedError, DeadlineExceededError, OverloadedError
+from inkdigits.serving.api.load_shedding import Pressure, is_gone
 from inkdigits.serving.app import create_app
+from inkdigits.serving.turn import Turn, set_turn
 from inkdigits.settings import Settings
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
@@ -62,7 +56,7 @@ def test_request_without_room_is_refused_unless_somebody_watches_over_the_servic
 ) -> None:
     turn.is_refused = True
     pressure = Pressure(deadline=30)
-    with pytest.raises(TooBusyError):
+    with pytest.raises(OverloadedError):
         pressure.admit("/predict")
     assert pressure.admit("/metrics") >= 0
     assert pressure.admit("/health/live") >= 0
@@ -70,18 +64,18 @@ def test_request_without_room_is_refused_unless_somebody_watches_over_the_servic
 
 def test_request_that_waited_for_longer_than_the_deadline_is_not_begun(turn: Turn) -> None:
     turn.arrived -= 31
-    with pytest.raises(DeadlineError, match="30 s"):
+    with pytest.raises(DeadlineExceededError, match="30 s"):
         Pressure(deadline=30).admit("/predict")
     assert Pressure(deadline=40).admit("/predict") == pytest.approx(31, abs=1)
 
 
 def test_request_that_took_longer_to_arrive_than_the_deadline_is_not_read(turn: Turn) -> None:
     turn.arrived -= 31
-    with pytest.raises(DeadlineError):
+    with pytest.raises(DeadlineExceededError):
         Pressure(deadline=30).proceed(NOW(), None)
     set_turn(None)
     Pressure(deadline=30).proceed(NOW(), None)
-    with pytest.raises(DeadlineError):
+    with pytest.raises(DeadlineExceededError):
         Pressure(deadline=30).proceed(NOW() - 31, None)
 
 
@@ -95,7 +89,7 @@ def test_client_that_has_closed_the_connection_is_noticed(
     pressure.proceed(NOW(), far)
     near.close()
     wait_until(lambda: is_gone(far))
-    with pytest.raises(ClientGoneError):
+    with pytest.raises(ClientDisconnectedError):
         pressure.proceed(NOW(), far)
 
 

@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkdigits.serving.api.open_inference_tensors import (
+from inkdigits.errors import (
     BodyEncodingError,
     DecompressedTooLargeError,
+    InvalidTensorError,
+    UnsupportedEncodingError,
+)
+from inkdigits.serving.api.open_inference_tensors import (
     Output,
     Signature,
-    TensorError,
-    UnknownEncodingError,
     decompress,
     read_input,
     split,
@@ -67,7 +69,7 @@ def test_damaged_body_is_refused(body: bytes) -> None:
 
 
 def test_other_encoding_is_refused_by_name() -> None:
-    with pytest.raises(UnknownEncodingError, match="'br'"):
+    with pytest.raises(UnsupportedEncodingError, match="'br'"):
         decompress(b"ink", "br", 1000)
 
 
@@ -78,7 +80,7 @@ def test_header_says_where_the_json_ends() -> None:
 
 @pytest.mark.parametrize("length", ["-1", "9", "x", "", "٣", "9" * 5000])
 def test_header_that_cannot_be_is_refused(length: str) -> None:
-    with pytest.raises(TensorError, match="Inference-Header-Content-Length"):
+    with pytest.raises(InvalidTensorError, match="Inference-Header-Content-Length"):
         split(b'{"a": 1}', length)
 
 
@@ -87,7 +89,7 @@ def test_header_that_cannot_be_is_refused(length: str) -> None:
     [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a": NaN}', b'{"a": 1' + b"0" * 400 + b"}"],
 )
 def test_request_must_be_a_json_object(body: bytes) -> None:
-    with pytest.raises(TensorError, match="JSON"):
+    with pytest.raises(InvalidTensorError, match="JSON"):
         split(body, None)
 
 
@@ -150,7 +152,7 @@ def test_elements_of_bytes_come_after_their_lengths() -> None:
     ],
 )
 def test_request_of_another_shape_is_refused(document: dict[str, Any]) -> None:
-    with pytest.raises(TensorError):
+    with pytest.raises(InvalidTensorError):
         read_input(document, b"", INK)
 
 
@@ -159,12 +161,12 @@ def test_request_of_another_shape_is_refused(document: dict[str, Any]) -> None:
     [b"", b"\0\0", b"\4\0\0\0abc", b"\1\0\0\0a\1\0\0\0b", b"\xff\xff\xff\xffabc"],
 )
 def test_binary_elements_that_do_not_add_up_are_refused(binary: bytes) -> None:
-    with pytest.raises(TensorError, match="1 elements of BYTES"):
+    with pytest.raises(InvalidTensorError, match="1 elements of BYTES"):
         read_input(pictures(1, parameters={"binary_data_size": len(binary)}), binary, PICTURE)
 
 
 def test_bytes_after_a_tensor_in_json_are_refused() -> None:
-    with pytest.raises(TensorError, match="follow the JSON"):
+    with pytest.raises(InvalidTensorError, match="follow the JSON"):
         read_input(request(), b"more", INK)
 
 
@@ -190,7 +192,7 @@ def test_outputs_are_all_unless_some_are_named() -> None:
     ],
 )
 def test_outputs_that_are_not_there_are_refused(outputs: Any) -> None:
-    with pytest.raises(TensorError):
+    with pytest.raises(InvalidTensorError):
         wanted_outputs({"outputs": outputs}, OUTPUTS)
 
 
@@ -216,6 +218,6 @@ def test_texts_survive_as_bytes(texts: list[str]) -> None:
 
 @given(st.binary(max_size=40), st.one_of(st.none(), st.text("0123456789", max_size=3)))
 def test_any_bytes_are_read_or_refused(body: bytes, length: str | None) -> None:
-    with contextlib.suppress(TensorError):
+    with contextlib.suppress(InvalidTensorError):
         document, binary = split(b'{"inputs": [{"name":' + body, length)
         assert isinstance(read_input(document, binary, PICTURE), list)

@@ -15,9 +15,10 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 from support.fakes import FakeReader, drawn_digit
 
+from inkdigits.errors import UndescribedRouteError
 from inkdigits.log.store import Store
 from inkdigits.serving.api.error_handlers import ANSWERS, HTTP_CODES
-from inkdigits.serving.api.openapi import UndescribedRouteError, document, routes
+from inkdigits.serving.api.openapi import document, routes
 from inkdigits.serving.api.openapi_operations import OPERATIONS
 from inkdigits.serving.app import create_app
 from inkdigits.serving.web.security import CONTENT_SECURITY_POLICY

@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 
 from flask import Request
 
-from inkdigits.errors import ConfigError, InkdigitsError
+from inkdigits.errors import ConfigError, KeyRequiredError, TooManyRequestsError
 from inkdigits.settings import Settings, parse_api_keys
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -37,22 +37,6 @@ BURST_SECONDS: Final = 10
 _MAX_CLIENTS: Final = 10_000
 # A household or a machine gets at least this much of IPv6, so it counts as one.
 _IPV6_PREFIX: Final = 64
-
-
-class KeyRequiredError(InkdigitsError):
-    """The service asks for an API key, and the request brings none that it knows."""
-
-
-class TooManyRequestsError(InkdigitsError):
-    """The client is over its rate.
-
-    Attributes:
-        retry_after: whole seconds until it may ask again, at least 1.
-    """
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"Too many requests; ask again in {retry_after} s.")
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,23 +9,39 @@ from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntit
 
 from inkdigits.errors import (
     BackendUnavailableError,
+    BodyEncodingError,
+    BodyTooLargeError,
+    ClientDisconnectedError,
+    DeadlineExceededError,
+    DecompressedTooLargeError,
+    EmptyBodyError,
     ImageError,
     ImageTooLargeError,
+    IncompleteBodyError,
     InkdigitsError,
+    InvalidBase64Error,
+    InvalidDataUrlError,
+    InvalidJsonError,
+    InvalidRiskError,
+    InvalidTensorError,
+    KeyRequiredError,
+    MissingFieldError,
+    ModelUnavailableError,
+    NotReadyError,
+    OverloadedError,
     QueryError,
     RecordError,
     RecordNotFoundError,
     StoreUnavailableError,
+    TooManyPicturesError,
+    TooManyRequestsError,
+    UnknownModelError,
+    UnsupportedEncodingError,
     UnsupportedImageError,
+    UnsupportedMediaTypeError,
+    WrongShapeError,
 )
-from inkdigits.serving.api import open_inference_tensors as tensors
-from inkdigits.serving.api import requests as payload
-from inkdigits.serving.api.auth import KeyRequiredError, TooManyRequestsError
-from inkdigits.serving.api.health import NotReadyError
-from inkdigits.serving.api.load_shedding import ClientGoneError, DeadlineError, TooBusyError
-from inkdigits.serving.api.open_inference import UnknownModelError
 from inkdigits.serving.api.responses import error_body
-from inkdigits.serving.model_service import ModelUnavailableError
 
 MAX_FORM_PARTS: Final = 16
 """Parts that a form may have."""
@@ -33,33 +49,33 @@ MAX_FORM_PARTS: Final = 16
 ANSWERS: Final[tuple[tuple[type[InkdigitsError], int, str], ...]] = (
     (KeyRequiredError, 401, "key_required"),
     (TooManyRequestsError, 429, "too_many_requests"),
-    (TooBusyError, 429, "too_busy"),
-    (DeadlineError, 503, "deadline_exceeded"),
+    (OverloadedError, 429, "too_busy"),
+    (DeadlineExceededError, 503, "deadline_exceeded"),
     # nginx's status for it; nobody gets the answer, but the log and the figures have it.
-    (ClientGoneError, 499, "client_gone"),
+    (ClientDisconnectedError, 499, "client_gone"),
     (NotReadyError, 503, "not_ready"),
     (ModelUnavailableError, 503, "model_unavailable"),
     (StoreUnavailableError, 503, "history_unavailable"),
     (RecordNotFoundError, 404, "not_found"),
     (UnknownModelError, 404, "unknown_model"),
-    (tensors.TensorError, 400, "invalid_tensor"),
-    (tensors.BodyEncodingError, 400, "invalid_encoding"),
-    (tensors.DecompressedTooLargeError, 413, "body_too_large"),
-    (tensors.UnknownEncodingError, 415, "unsupported_encoding"),
+    (InvalidTensorError, 400, "invalid_tensor"),
+    (BodyEncodingError, 400, "invalid_encoding"),
+    (DecompressedTooLargeError, 413, "body_too_large"),
+    (UnsupportedEncodingError, 415, "unsupported_encoding"),
     (QueryError, 400, "invalid_query"),
     (RecordError, 422, "wrong_value"),
     (BackendUnavailableError, 501, "not_installed"),
-    (payload.EmptyBodyError, 400, "empty_body"),
-    (payload.IncompleteBodyError, 400, "incomplete_body"),
-    (payload.BodyTooLargeError, 413, "body_too_large"),
-    (payload.UnsupportedTypeError, 415, "unsupported_media_type"),
-    (payload.InvalidJsonError, 400, "invalid_json"),
-    (payload.MissingFieldError, 400, "missing_field"),
-    (payload.WrongShapeError, 422, "wrong_shape"),
-    (payload.InvalidRiskError, 422, "invalid_risk"),
-    (payload.TooManyPicturesError, 413, "too_many_pictures"),
-    (payload.InvalidBase64Error, 400, "invalid_base64"),
-    (payload.InvalidDataUrlError, 400, "invalid_data_url"),
+    (EmptyBodyError, 400, "empty_body"),
+    (IncompleteBodyError, 400, "incomplete_body"),
+    (BodyTooLargeError, 413, "body_too_large"),
+    (UnsupportedMediaTypeError, 415, "unsupported_media_type"),
+    (InvalidJsonError, 400, "invalid_json"),
+    (MissingFieldError, 400, "missing_field"),
+    (WrongShapeError, 422, "wrong_shape"),
+    (InvalidRiskError, 422, "invalid_risk"),
+    (TooManyPicturesError, 413, "too_many_pictures"),
+    (InvalidBase64Error, 400, "invalid_base64"),
+    (InvalidDataUrlError, 400, "invalid_data_url"),
     (ImageTooLargeError, 413, "image_too_large"),
     (UnsupportedImageError, 415, "unsupported_image"),
     (ImageError, 400, "not_an_image"),
@@ -120,7 +136,7 @@ def refuse(status: int, code: str, message: str) -> Response:
 def _answer_error(error: InkdigitsError) -> Response:
     status, code = answer_to(error)
     response = refuse(status, code, str(error))
-    if status == 503 or isinstance(error, TooBusyError):
+    if status == 503 or isinstance(error, OverloadedError):
         response.headers["Retry-After"] = "1"
     elif isinstance(error, TooManyRequestsError):
         response.headers["Retry-After"] = str(error.retry_after)

@@ -8,15 +8,11 @@ import threading
 
 from PIL import Image, ImageDraw
 
-from inkdigits.errors import InkdigitsError
+from inkdigits.errors import InkdigitsError, NotReadyError
 from inkdigits.reader import Reader
 from inkdigits.serving.monitoring.logging import fields
 
 logger = logging.getLogger(__name__)
-
-
-class NotReadyError(InkdigitsError):
-    """The reader hasn't read its warm-up picture, so nobody else's is given to it."""
 
 
 def warm_up_picture() -> bytes:

@@ -4,75 +4,28 @@ It knows neither HTTP nor a server. The server's worker (``worker``) says when a
 whether there was room for it; the application asks here before it does anything, and again before
 it lets a picture be read.
 
-TooBusyError             more requests wait than may
-DeadlineError            the request has waited for too long
-ClientGoneError          nobody waits for the answer any more
+OverloadedError             more requests wait than may
+DeadlineExceededError            the request has waited for too long
+ClientDisconnectedError          nobody waits for the answer any more
 """
 
 from __future__ import annotations
 
 import select
 import socket
-import threading
 import time
-from dataclasses import dataclass
 from typing import Final
 
-from inkdigits.errors import InkdigitsError
+from inkdigits.errors import (
+    ClientDisconnectedError,
+    DeadlineExceededError,
+    OverloadedError,
+)
 from inkdigits.serving.api.auth import OPEN_PATHS
+from inkdigits.serving.turn import current_turn
 
 SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}
 """Answered however busy it is: who watches over the service must not go blind just then."""
-
-
-class TooBusyError(InkdigitsError):
-    """More requests wait than may."""
-
-
-class DeadlineError(InkdigitsError):
-    """The request has waited for too long: by now its client may have given up."""
-
-
-class ClientGoneError(InkdigitsError):
-    """The client has closed its connection, so nobody waits for the answer."""
-
-
-@dataclass(slots=True)
-class Turn:
-    """One request's turn at a worker.
-
-    Attributes:
-        arrived: when its first bytes were there (``time.perf_counter``).
-        is_refused: whether those that refuse answer it, there being no room for it.
-        started: when a thread took it up; None while it waits.
-        is_reading: whether it may still be arriving.
-        is_short: whether all of it was here when it was looked at, and nothing else is needed.
-    """
-
-    arrived: float
-    is_refused: bool = False
-    started: float | None = None
-    is_reading: bool = True
-    is_short: bool = False
-
-    @property
-    def waited(self) -> float:
-        """Seconds that it waited for a thread; 0 while it does."""
-        return 0.0 if self.started is None else self.started - self.arrived
-
-
-_here = threading.local()
-
-
-def set_turn(turn: Turn | None) -> None:
-    """Say whose turn it is in this thread."""
-    _here.turn = turn
-
-
-def current_turn() -> Turn | None:
-    """Whose turn it is in this thread; None where no worker of ours has said so."""
-    turn: Turn | None = getattr(_here, "turn", None)
-    return turn
 
 
 def peek(connection: socket.socket, most: int) -> bytes | None:
@@ -128,8 +81,8 @@ class Pressure:
             Seconds that it waited for a thread.
 
         Raises:
-            TooBusyError: there was no room for it.
-            DeadlineError: it waited for longer than the deadline.
+            OverloadedError: there was no room for it.
+            DeadlineExceededError: it waited for longer than the deadline.
         """
         turn = current_turn()
         if turn is None:
@@ -137,7 +90,7 @@ class Pressure:
         waited = turn.waited
         if path not in SPARED_PATHS:
             if turn.is_refused:
-                raise TooBusyError("Too many requests are waiting; ask again in a second.")
+                raise OverloadedError("Too many requests are waiting; ask again in a second.")
             self._require_time(waited)
         return waited
 
@@ -149,8 +102,8 @@ class Pressure:
             connection: to the client; None where there is none to look at.
 
         Raises:
-            DeadlineError: its time is up.
-            ClientGoneError: its client is gone.
+            DeadlineExceededError: its time is up.
+            ClientDisconnectedError: its client is gone.
         """
         turn = current_turn()
         if turn is not None:
@@ -158,10 +111,10 @@ class Pressure:
             began = turn.arrived
         self._require_time(time.perf_counter() - began)
         if connection is not None and is_gone(connection):
-            raise ClientGoneError("The client has closed the connection.")
+            raise ClientDisconnectedError("The client has closed the connection.")
 
     def _require_time(self, seconds: float) -> None:
         if seconds > self._deadline:
-            raise DeadlineError(
+            raise DeadlineExceededError(
                 f"The request couldn't be taken up within {self._deadline:g} s of its arrival."
             )

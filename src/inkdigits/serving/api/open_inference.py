@@ -18,13 +18,16 @@ from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 
 from inkdigits.calibration.temperature import probabilities
-from inkdigits.errors import InkdigitsError
+from inkdigits.errors import (
+    InvalidTensorError,
+    TooManyPicturesError,
+    UnknownModelError,
+)
 from inkdigits.reader import DigitReader, Reader
 from inkdigits.serving.api import requests as payload
 from inkdigits.serving.api.open_inference_tensors import (
     Output,
     Signature,
-    TensorError,
     Values,
     decompress,
     read_input,
@@ -34,6 +37,7 @@ from inkdigits.serving.api.open_inference_tensors import (
 )
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
+from inkdigits.types import NO_DIGIT
 
 Check: TypeAlias = Callable[[], None]
 Outputs: TypeAlias = dict[str, Output]
@@ -41,12 +45,6 @@ Outputs: TypeAlias = dict[str, Output]
 PREFIX: Final = "/v2"
 EXTENSIONS: Final = ("binary_tensor_data",)
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-NO_DIGIT: Final = -1
-"""The digit of a picture without ink; INT32 has no null."""
-
-
-class UnknownModelError(InkdigitsError, LookupError):
-    """There is no model of that name or version."""
 
 
 class Model(Protocol):
@@ -190,11 +188,11 @@ def blueprint(
         document, binary = split(body, request.headers.get(HEADER_LENGTH))
         request_id = document.get("id")
         if not (request_id is None or isinstance(request_id, str)):
-            raise TensorError('"id" must be a string.')
+            raise InvalidTensorError('"id" must be a string.')
         as_binary = wanted_outputs(document, found.outputs)
         values = read_input(document, binary, found.input)
         if len(values) > settings.max_batch:
-            raise payload.TooManyPicturesError(
+            raise TooManyPicturesError(
                 f"The request carries {len(values)} pictures; the limit is {settings.max_batch}."
             )
         proceed()

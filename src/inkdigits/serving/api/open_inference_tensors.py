@@ -5,9 +5,9 @@ protocol), with Triton's extension for binary tensors (triton-inference-server/s
 docs/protocol/extension_binary_data.md): the JSON, whose length a header announces, is followed by
 the tensors' bytes in the order of the tensors.
 
-TensorError              an inference request isn't as the protocol or the model wants it
+InvalidTensorError              an inference request isn't as the protocol or the model wants it
 BodyEncodingError        a compressed body that can't be decompressed
-UnknownEncodingError     a body of an encoding that isn't taken
+UnsupportedEncodingError     a body of an encoding that isn't taken
 """
 
 from __future__ import annotations
@@ -23,30 +23,19 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from inkdigits.errors import InkdigitsError
+from inkdigits.errors import (
+    BodyEncodingError,
+    DecompressedTooLargeError,
+    InvalidTensorError,
+    UnsupportedEncodingError,
+)
+from inkdigits.types import Json
 
-Json: TypeAlias = dict[str, Any]
 Datatype: TypeAlias = Literal["FP32", "INT32", "BYTES"]
 Values: TypeAlias = "npt.NDArray[np.float32] | list[bytes] | list[str]"
 
 _NUMPY: Final = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4")}
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-
-
-class TensorError(InkdigitsError, ValueError):
-    """An inference request isn't as the protocol or the model wants it; the message says where."""
-
-
-class BodyEncodingError(InkdigitsError, ValueError):
-    """A compressed body that can't be decompressed: truncated, damaged or something else."""
-
-
-class DecompressedTooLargeError(InkdigitsError, ValueError):
-    """A body that is over the limit once it is decompressed."""
-
-
-class UnknownEncodingError(InkdigitsError, ValueError):
-    """A body of a Content-Encoding that isn't taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +75,7 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         limit: most bytes that may come out; no more than one above it are made.
 
     Raises:
-        UnknownEncodingError: another encoding.
+        UnsupportedEncodingError: another encoding.
         BodyEncodingError: it can't be decompressed.
         DecompressedTooLargeError: it is over the limit.
     """
@@ -94,7 +83,7 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
     if encoding in {"", "identity"}:
         return body
     if encoding not in {"gzip", "deflate"}:
-        raise UnknownEncodingError(
+        raise UnsupportedEncodingError(
             f"Content-Encoding {encoding!r} isn't taken; send gzip, deflate or identity."
         )
     decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
@@ -119,13 +108,13 @@ def split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
         header_length: Inference-Header-Content-Length, bytes of the JSON; None is all of it.
 
     Raises:
-        TensorError: the length can't be, or the JSON isn't an object.
+        InvalidTensorError: the length can't be, or the JSON isn't an object.
     """
     length = len(body)
     if header_length is not None:
         is_number = header_length.isascii() and header_length.isdigit() and len(header_length) < 12
         if not is_number or int(header_length) > len(body):
-            raise TensorError(
+            raise InvalidTensorError(
                 f"Inference-Header-Content-Length must be from 0 to the body's {len(body)}; "
                 f"not {header_length[:20]!r}."
             )
@@ -133,9 +122,9 @@ def split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
     try:
         document = orjson.loads(body[:length])
     except ValueError:
-        raise TensorError("The request's JSON is not valid.") from None
+        raise InvalidTensorError("The request's JSON is not valid.") from None
     if not isinstance(document, dict):
-        raise TensorError("The request's JSON must be an object.")
+        raise InvalidTensorError("The request's JSON must be an object.")
     return document, body[length:]
 
 
@@ -152,38 +141,40 @@ def read_input(document: Json, binary: bytes, wanted: Signature) -> Values:
         binary and ``str`` where they came in the JSON.
 
     Raises:
-        TensorError: the request isn't as the protocol or the signature wants it.
+        InvalidTensorError: the request isn't as the protocol or the signature wants it.
     """
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        raise TensorError(f'"inputs" must be a list of one tensor, {wanted.name!r}.')
+        raise InvalidTensorError(f'"inputs" must be a list of one tensor, {wanted.name!r}.')
     tensor = inputs[0]
     if tensor.get("name") != wanted.name:
-        raise TensorError(f"The input's name must be {wanted.name!r}.")
+        raise InvalidTensorError(f"The input's name must be {wanted.name!r}.")
     if tensor.get("datatype") != wanted.datatype:
-        raise TensorError(f"The datatype of {wanted.name!r} must be {wanted.datatype}.")
+        raise InvalidTensorError(f"The datatype of {wanted.name!r} must be {wanted.datatype}.")
     shape = _shape(tensor.get("shape"), wanted)
     count = math.prod(shape)
     parameters = _parameters(tensor)
     if any(name.startswith("shared_memory") for name in parameters):
-        raise TensorError("Shared memory isn't taken; send the tensor's data.")
+        raise InvalidTensorError("Shared memory isn't taken; send the tensor's data.")
     size = parameters.get("binary_data_size")
     if size is None:
         if binary:
-            raise TensorError(f"Bytes follow the JSON, but {wanted.name!r} has no size of them.")
+            raise InvalidTensorError(
+                f"Bytes follow the JSON, but {wanted.name!r} has no size of them."
+            )
         return _of_json(tensor.get("data"), wanted, shape)
     if not isinstance(size, int) or isinstance(size, bool) or size != len(binary):
-        raise TensorError(
+        raise InvalidTensorError(
             f'"binary_data_size" of {wanted.name!r} must be the {len(binary)} bytes that follow '
             "the JSON."
         )
     if "data" in tensor:
-        raise TensorError(f'{wanted.name!r} has "data" and binary data; one is enough.')
+        raise InvalidTensorError(f'{wanted.name!r} has "data" and binary data; one is enough.')
     if wanted.datatype == "BYTES":
         return _elements(binary, count, wanted.name)
     numpy_type = _NUMPY[wanted.datatype]
     if len(binary) != count * numpy_type.itemsize:
-        raise TensorError(
+        raise InvalidTensorError(
             f"{wanted.name!r} of shape {list(shape)} takes {count * numpy_type.itemsize} bytes; "
             f"{len(binary)} came."
         )
@@ -195,7 +186,7 @@ def wanted_outputs(document: Json, there_are: Sequence[Signature]) -> dict[str, 
     """Which outputs a request asks for, and which of them as binary; all unless it says.
 
     Raises:
-        TensorError: the request names others, or one twice, or isn't as the protocol has it.
+        InvalidTensorError: the request names others, or one twice, or isn't as the protocol has it.
     """
     default = _parameters(document).get("binary_data_output", False)
     asked = document.get("outputs")
@@ -203,17 +194,19 @@ def wanted_outputs(document: Json, there_are: Sequence[Signature]) -> dict[str, 
         return {signature.name: default is True for signature in there_are}
     names = [signature.name for signature in there_are]
     if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
-        raise TensorError('"outputs" must be a list of objects.')
+        raise InvalidTensorError('"outputs" must be a list of objects.')
     wanted: dict[str, bool] = {}
     for output in asked:
         name = output.get("name")
         if name not in names or name in wanted:
-            raise TensorError(f"An output's name must be one of {', '.join(names)}, each once.")
+            raise InvalidTensorError(
+                f"An output's name must be one of {', '.join(names)}, each once."
+            )
         parameters = _parameters(output)
         if any(key.startswith("shared_memory") for key in parameters):
-            raise TensorError("Shared memory isn't given; outputs come in the answer.")
+            raise InvalidTensorError("Shared memory isn't given; outputs come in the answer.")
         if parameters.get("classification"):
-            raise TensorError("The classification extension isn't there.")
+            raise InvalidTensorError("The classification extension isn't there.")
         wanted[name] = parameters.get("binary_data", default) is True
     return wanted
 
@@ -248,7 +241,7 @@ def write(
 def _parameters(of: Json) -> Json:
     parameters = of.get("parameters", {})
     if not isinstance(parameters, dict):
-        raise TensorError('"parameters" must be an object.')
+        raise InvalidTensorError('"parameters" must be an object.')
     return parameters
 
 
@@ -260,7 +253,7 @@ def _shape(shape: object, wanted: Signature) -> tuple[int, ...]:
         or len(shape) != len(wanted.shape)
         or any(want not in (-1, have) for have, want in zip(shape, wanted.shape, strict=True))
     ):
-        raise TensorError(
+        raise InvalidTensorError(
             f"The shape of {wanted.name!r} must be {list(wanted.shape)}, with 1 or more for -1."
         )
     return tuple(shape)
@@ -270,16 +263,16 @@ def _of_json(data: object, wanted: Signature, shape: tuple[int, ...]) -> Values:
     count = math.prod(shape)
     flat = _flattened(data, wanted.name, shape)
     if len(flat) != count:
-        raise TensorError(
+        raise InvalidTensorError(
             f"{wanted.name!r} of shape {list(shape)} has {count} elements; {len(flat)} came."
         )
     if wanted.datatype == "BYTES":
         texts = [element for element in flat if isinstance(element, str)]
         if len(texts) != len(flat):
-            raise TensorError(f"The data of {wanted.name!r} must be strings.")
+            raise InvalidTensorError(f"The data of {wanted.name!r} must be strings.")
         return texts
     if not all(type(element) in (int, float) for element in flat):
-        raise TensorError(f"The data of {wanted.name!r} must be numbers.")
+        raise InvalidTensorError(f"The data of {wanted.name!r} must be numbers.")
     # A double beyond float32 becomes infinite, which is refused with the others.
     with np.errstate(over="ignore"):
         array = np.array(flat, np.float64).astype(np.float32)
@@ -289,14 +282,14 @@ def _of_json(data: object, wanted: Signature, shape: tuple[int, ...]) -> Values:
 def _flattened(data: object, name: str, shape: tuple[int, ...]) -> list[object]:
     """Row-major elements of a list that is flat, or nested as the shape says."""
     if not isinstance(data, list):
-        raise TensorError(f'{name!r} needs "data", a list, or binary data.')
+        raise InvalidTensorError(f'{name!r} needs "data", a list, or binary data.')
     if not data or not isinstance(data[0], list):
         return data
     flat: list[object] = data
     for length in shape[1:]:
         rows = [row for row in flat if isinstance(row, list) and len(row) == length]
         if len(rows) != len(flat):
-            raise TensorError(f"The data of {name!r} is not nested as its shape says.")
+            raise InvalidTensorError(f"The data of {name!r} is not nested as its shape says.")
         flat = [element for row in rows for element in row]
     return flat
 
@@ -314,7 +307,7 @@ def _elements(binary: bytes, count: int, name: str) -> list[bytes]:
         elements.append(binary[at + 4 : end])
         at = end
     if at != len(binary) or len(elements) != count:
-        raise TensorError(
+        raise InvalidTensorError(
             f"{name!r} must be {count} elements of BYTES, each after its length in 4 bytes."
         )
     return elements
@@ -322,7 +315,7 @@ def _elements(binary: bytes, count: int, name: str) -> list[bytes]:
 
 def _finite(array: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
     if not np.isfinite(array).all():
-        raise TensorError(f"{name!r} has numbers that are not finite.")
+        raise InvalidTensorError(f"{name!r} has numbers that are not finite.")
     return array
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from flask import Flask
 
+from inkdigits.errors import UndescribedRouteError
 from inkdigits.serving.api.auth import OPEN_PATHS
 from inkdigits.serving.api.error_handlers import ANSWERS, HTTP_CODES, MAX_FORM_PARTS
 from inkdigits.serving.api.load_shedding import SPARED_PATHS
 from inkdigits.serving.api.openapi_operations import OPERATIONS, Operation
 from inkdigits.serving.api.openapi_schemas import schemas
 from inkdigits.settings import Settings
-
-Json: TypeAlias = dict[str, Any]
+from inkdigits.types import Json
 
 _AUTOMATIC: Final = frozenset({"HEAD", "OPTIONS"})
 # What any route may answer.
@@ -32,10 +32,6 @@ _KEYS: Final[Json] = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
 }
-
-
-class UndescribedRouteError(LookupError):
-    """A route has no entry in ``operations.OPERATIONS``: a defect of this package."""
 
 
 def document(app: Flask, settings: Settings, version: str) -> Json:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from inkdigits.serving.api.openapi_schemas import ref
+from inkdigits.types import Json
 
-Json: TypeAlias = dict[str, Any]
 Answers: TypeAlias = Mapping[int, tuple[str, Json]]
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, get_args
+from typing import get_args
 
 from inkdigits.decision.policy import Decision, Reason
 from inkdigits.settings import Settings
-
-Json: TypeAlias = dict[str, Any]
+from inkdigits.types import Json
 
 
 def ref(name: str) -> Json:

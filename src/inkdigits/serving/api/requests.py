@@ -1,10 +1,10 @@
 """From what a client sends to the bytes of its pictures, within limits; knows no statuses.
 
-PayloadError             the request doesn't carry pictures as docs/api.md says
+InvalidRequestError             the request doesn't carry pictures as docs/api.md says
 ├── EmptyBodyError           there is no body
 ├── IncompleteBodyError      the body ends before its announced length
 ├── BodyTooLargeError        the body is over the limit in bytes
-├── UnsupportedTypeError     a Content-Type that isn't taken
+├── UnsupportedMediaTypeError     a Content-Type that isn't taken
 ├── InvalidJsonError         the body isn't JSON
 ├── MissingFieldError        the picture's field isn't there
 ├── WrongShapeError          JSON or a form of another shape
@@ -27,60 +27,25 @@ import orjson
 import pybase64
 from flask import Request
 
-from inkdigits.errors import InkdigitsError, UnreadableImageError
+from inkdigits.errors import (
+    BodyTooLargeError,
+    EmptyBodyError,
+    IncompleteBodyError,
+    InvalidBase64Error,
+    InvalidDataUrlError,
+    InvalidJsonError,
+    InvalidRiskError,
+    MissingFieldError,
+    TooManyPicturesError,
+    UnreadableImageError,
+    UnsupportedMediaTypeError,
+    WrongShapeError,
+)
 
 # RFC 2397: data:[<mediatype>][;<attribute>=<value>]*[;base64],<data>
 _DATA_URL_HEAD = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*)", re.IGNORECASE)
 _RISK_LIMITS = 'The "risk" must be a number above 0 and below 1, such as 0.01.'
 _URL_SAFE = str.maketrans("-_", "+/")
-
-
-class PayloadError(InkdigitsError, ValueError):
-    """The request doesn't carry pictures as it should."""
-
-
-class EmptyBodyError(PayloadError):
-    """There is no body."""
-
-
-class IncompleteBodyError(PayloadError):
-    """The body ends before its announced length: the client went away or fell silent."""
-
-
-class BodyTooLargeError(PayloadError):
-    """The body is over the limit in bytes."""
-
-
-class UnsupportedTypeError(PayloadError):
-    """The body is of a Content-Type that isn't taken."""
-
-
-class InvalidJsonError(PayloadError):
-    """The body isn't JSON."""
-
-
-class MissingFieldError(PayloadError):
-    """The field that would hold the picture isn't there."""
-
-
-class WrongShapeError(PayloadError):
-    """JSON, or a form, of another shape than the one that is taken."""
-
-
-class InvalidRiskError(PayloadError):
-    """The stated risk isn't a share between 0 and 1."""
-
-
-class TooManyPicturesError(PayloadError):
-    """More pictures than one request may carry."""
-
-
-class InvalidBase64Error(UnreadableImageError):
-    """The text isn't base64."""
-
-
-class InvalidDataUrlError(UnreadableImageError):
-    """The text is a data URL, but not one of a base64 picture."""
 
 
 class InMemoryRequest(Request):
@@ -116,7 +81,7 @@ def requested(request: Request, max_batch: int) -> Wish:
         max_batch: most pictures in one request.
 
     Raises:
-        PayloadError: one of its subclasses, which the module's docstring lists.
+        InvalidRequestError: one of its subclasses, which the module's docstring lists.
         UnreadableImageError: the one picture is empty, or isn't base64.
     """
     kind = request.mimetype
@@ -130,7 +95,7 @@ def requested(request: Request, max_batch: int) -> Wish:
     # One byte is enough to tell an empty request from one of the wrong type.
     if not request.stream.read(1):
         raise EmptyBodyError("The request has no body.")
-    raise UnsupportedTypeError(
+    raise UnsupportedMediaTypeError(
         f"Content-Type {kind or '(none)'} isn't taken; send application/json, image/* or "
         "multipart/form-data."
     )

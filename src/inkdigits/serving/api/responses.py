@@ -13,10 +13,10 @@ import numpy.typing as npt
 from flask import g
 from PIL import Image
 
+from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import StoreError
 from inkdigits.explain import Explanation
 from inkdigits.log.record import InputKind, Record
-from inkdigits.reader import Prediction
 from inkdigits.serving.monitoring.logging import fields
 
 if TYPE_CHECKING:

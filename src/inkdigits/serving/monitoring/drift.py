@@ -25,7 +25,8 @@ from inkdigits.errors import DataError
 from inkdigits.serving.monitoring.logging import fields
 
 if TYPE_CHECKING:
-    from inkdigits.reader import Prediction, Reader
+    from inkdigits.decision.prediction import Prediction
+    from inkdigits.reader import Reader
     from inkdigits.serving.monitoring.metrics import Metrics
 
 WINDOW: Final = 1000

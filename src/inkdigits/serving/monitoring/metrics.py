@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from inkdigits.calibration.drift import DriftReference
-    from inkdigits.reader import Prediction
+    from inkdigits.decision.prediction import Prediction
     from inkdigits.serving.monitoring.drift import DriftFigures
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -18,11 +18,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from inkdigits.serving.api.load_shedding import current_turn
 from inkdigits.serving.model_service import traceparent
+from inkdigits.serving.turn import current_turn
 
 if TYPE_CHECKING:
-    from inkdigits.reader import Prediction
+    from inkdigits.decision.prediction import Prediction
     from inkdigits.serving.monitoring.metrics import Metrics
 
 _MILLISECOND: Final = 1_000_000

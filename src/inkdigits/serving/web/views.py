@@ -15,10 +15,12 @@ from flask.typing import ResponseReturnValue
 
 from inkdigits.errors import (
     ArtifactError,
+    ModelUnavailableError,
     QueryError,
     RecordError,
     RecordNotFoundError,
     StoreUnavailableError,
+    WrongShapeError,
 )
 from inkdigits.log.export import Format
 from inkdigits.log.ids import new_id
@@ -29,7 +31,6 @@ from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.reader import Reader
 from inkdigits.serving.api import requests as payload
 from inkdigits.serving.api.responses import ink_url, keep, prediction_body
-from inkdigits.serving.model_service import ModelUnavailableError
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import charts
@@ -129,7 +130,7 @@ def blueprint(
         kind = _kind(request.args.get("kind", "drawn"))
         picture = payload.requested(request, 1).pictures
         if not isinstance(picture, bytes):
-            raise payload.WrongShapeError("One picture at a time is kept here.")
+            raise WrongShapeError("One picture at a time is kept here.")
         proceed()
         prediction, owner, prediction_id = reader.predict(picture), browser(), new_id()
         metrics.count_prediction(prediction)
