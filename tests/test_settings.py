@@ -10,7 +10,7 @@ from support.repository import REPOSITORY
 from inkdigits.errors import ConfigError
 from inkdigits.settings import MIB, VARIABLES, Settings, available_cores
 
-OPERATIONS = REPOSITORY / "docs" / "operations.md"
+OPERATIONS = REPOSITORY / "docs" / "serve.md"
 
 
 def test_empty_environment_gives_the_defaults() -> None:

@@ -47,7 +47,7 @@ def available_cores(cpu_max: Path = _CGROUP_CPU_MAX) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What an operator can set; ``docs/operations.md`` has the variables.
+    """What an operator can set; ``docs/serve.md`` has the variables.
 
     Attributes:
         model_path: the artifact to serve; None is the one that ships with the package.
@@ -334,7 +334,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     # The standard's own name; what else it has, such as OTEL_SERVICE_NAME, its library reads.
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("otlp_endpoint", _endpoint),
 }
-"""Environment variable → (field of Settings, its parser); docs/operations.md lists each."""
+"""Environment variable → (field of Settings, its parser); docs/serve.md lists each."""
 
 SECRETS = frozenset(
     {

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from inkdigits.reader import Reader
 
 # Through the network together. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower: its
-# activations leave the processor's caches (docs/experiments.md).
+# activations leave the processor's caches (docs/experiments/).
 BATCH_PICTURES: Final = 32
 # A batch ends earlier where its encoded pictures are this long, in bytes.
 BATCH_BYTES: Final = 32 * 2**20

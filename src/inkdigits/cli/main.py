@@ -104,7 +104,7 @@ def serve(
 ) -> None:
     """Serve the page and the HTTP API until Ctrl-C.
 
-    Options go before environment variables; docs/operations.md lists all settings.
+    Options go before environment variables; docs/serve.md lists all settings.
     """
     from inkdigits.serving.gunicorn import serve as serve_forever
     from inkdigits.settings import Settings

@@ -2,7 +2,7 @@
 
 All four need the logits and the features (what ``fc1`` gives after ReLU) of one ordinary pass
 through the network, and no pictures that aren't digits: they are fitted on training digits alone.
-``compare`` measures which of them tells digits from the rest, and docs/experiments.md keeps what
+``compare`` measures which of them tells digits from the rest, and docs/experiments/ keeps what
 it found. NumPy only; the scorer travels in the artifact, so that every backend scores alike.
 """
 
@@ -26,7 +26,7 @@ from inkdigits.types import Floats
 Method: TypeAlias = Literal["max_logit", "energy", "mahalanobis", "nearest"]
 
 METHOD: Method = "energy"
-"""What a run keeps, by the comparison in docs/experiments.md."""
+"""What a run keeps, by the comparison in docs/experiments/."""
 
 REFERENCES = 2000
 """Training digits that ``nearest`` looks among: half as many lost 0.002 AUROC."""

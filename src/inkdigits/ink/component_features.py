@@ -2,7 +2,7 @@
 
 Each function says for every piece whether it looks like one thing. The figures are from pieces of
 ink in photo-like pictures of training digits, and of the same paper with nothing on it
-(docs/experiments.md).
+(docs/experiments/).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ MIN_CONTRAST = 20.0
 NOISE_FACTOR = 6.0
 # Share of the darkest ink at which the box ends. In a picture near 28x28 a faint edge pixel is a
 # whole row of the digit, so the share is small; in an enlarged one the edge is a ramp, and a
-# quarter of its height is where the original pixel ended (measured in docs/experiments.md).
+# quarter of its height is where the original pixel ended (measured in docs/experiments/).
 EDGE_SHARE_SMALL = 0.10
 EDGE_SHARE_LARGE = 0.25
 LARGE_BOX = 40

@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Ask glibc to keep freed blocks instead of returning them to the system after each step.
 
     Activations of tens of MB are otherwise mapped, zeroed by the kernel and unmapped at every
-    step; keeping them made an epoch about 1.4 times as fast (docs/experiments.md).
+    step; keeping them made an epoch about 1.4 times as fast (docs/experiments/).
     """
     _set(_MMAP_MAX, 0)
     _set(_TRIM_THRESHOLD, 2**31 - 1)

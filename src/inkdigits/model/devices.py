@@ -37,7 +37,7 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     """The type to multiply in, or None for float32.
 
     bfloat16 needs no loss scaling. Among CPUs that have instructions for it, some are more than
-    twice as fast with it and some are slower (docs/experiments.md), so it is tried.
+    twice as fast with it and some are slower (docs/experiments/), so it is tried.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None

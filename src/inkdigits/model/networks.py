@@ -1,7 +1,7 @@
 """The networks, and nothing else: they know no data, no training and no pictures.
 
 ``DigitNet`` is what is shipped; ``MNISTClassifier`` is the plain network that the project began
-with, and what it is compared with (docs/decisions.md); ``TeacherNet`` teaches the first one.
+with, and what it is compared with (docs/decisions/); ``TeacherNet`` teaches the first one.
 Each can be trained, exported and served.
 
 A batch of standardised ink goes in, a batch of logits comes out. Standardising

@@ -3,7 +3,7 @@
 Shifting what is sure changes nothing, and costs four times as much again. So only ink whose two
 likeliest digits lie close together is looked at again, a pixel up, down, left and right.
 Averaging over shifted views is Krizhevsky, Sutskever and Hinton's ("ImageNet Classification with
-Deep Convolutional Neural Networks", NIPS 2012, section 4.1); docs/experiments.md has what it
+Deep Convolutional Neural Networks", NIPS 2012, section 4.1); docs/experiments/ has what it
 gains here. Temperature, thresholds and novelty are fitted to the answers that it leaves.
 """
 

@@ -1,7 +1,7 @@
 """Which requests a worker's main loop answers itself, instead of giving them to a thread.
 
 Handing a request to a thread and its connection back to the main loop costs about as much as
-reading a digit's PNG (docs/experiments.md). It is needed where an answer may have to wait, for a
+reading a digit's PNG (docs/experiments/). It is needed where an answer may have to wait, for a
 client that is slow or for a database; not where all of the request is here already, there is
 nothing to wait for, and the answers have been quick of late.
 """

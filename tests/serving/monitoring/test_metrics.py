@@ -25,7 +25,7 @@ from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.metrics import forget_process, shared_folder
 from inkdigits.settings import Settings
 
-FOLDER = REPOSITORY / "docs" / "operations"
+FOLDER = REPOSITORY / "docs" / "operate"
 PNG = {"content_type": "image/png"}
 
 
