@@ -206,7 +206,7 @@ def test_schema_that_is_up_to_date_needs_no_alembic(tmp_path: Path) -> None:
     again = (
         "import sys\n"
         "sys.modules['alembic'] = None\n"
-        "from inkdigits import database, schema\n"
+        "from inkdigits.log import database, schema\n"
         f"schema.migrate(database.connect({url!r}))\n"
     )
     subprocess.run([sys.executable, "-c", again], check=True, timeout=120)

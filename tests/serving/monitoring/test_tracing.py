@@ -100,7 +100,7 @@ def test_request_is_a_span_in_its_clients_trace_with_its_stages_inside(
         "/predict?risk=0.01", data=drawn_digit(), content_type="image/png", headers=headers
     )
     assert answer.status_code == 200
-    app.extensions["inkdigits.serving.monitoring.tracing"].shutdown()
+    app.extensions["inkdigits.tracing"].shutdown()
     span = collector.named("POST /predict")
     assert (span["path"], span["service"]) == ("/v1/traces", "inkdigits")
     assert (span["trace"], span["parent"]) == (TRACE, "b7ad6b7169203331")
@@ -110,7 +110,7 @@ def test_request_is_a_span_in_its_clients_trace_with_its_stages_inside(
         "http.response.status_code": 200,
         "url.path": "/predict",
         "inkdigits.request_id": "r1",
-        "inkdigits.decision.policy": "accept",
+        "inkdigits.decision": "accept",
     }
     inference, preprocessing = collector.named("inference"), collector.named("preprocessing")
     assert inference["parent"] == preprocessing["parent"] == span["id"]
@@ -127,7 +127,7 @@ def test_refusal_is_traced_and_a_failure_of_ours_is_marked(collector: Collector)
     client.get("/no/such/path")
     reader.failure = RuntimeError("broken")
     client.post("/predict", json={"image": "AAAA"})
-    app.extensions["inkdigits.serving.monitoring.tracing"].shutdown()
+    app.extensions["inkdigits.tracing"].shutdown()
     outcomes = {
         (one["name"], one["attributes"].get("error.type"), one["failed"])
         for one in collector.spans
@@ -161,7 +161,7 @@ def test_trace_goes_on_in_the_model_service(collector: Collector) -> None:
         thread.join()
         server.server_close()
     for app in (web, model):
-        app.extensions["inkdigits.serving.monitoring.tracing"].shutdown()
+        app.extensions["inkdigits.tracing"].shutdown()
     ours = [s for s in collector.spans if s["name"] == "POST /predict"]
     assert [s["trace"] for s in ours] == [TRACE] * 2
     (first,) = (s for s in ours if s["parent"] == "b7ad6b7169203331")
@@ -186,7 +186,7 @@ def test_served_request_has_its_wait_and_the_log_has_its_trace(collector: Collec
 def test_nothing_of_opentelemetry_is_imported_where_no_collector_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "from fakes import FakeReader; from inkdigits.serving.app import create_app\n"
+        "from support.fakes import FakeReader; from inkdigits.serving.app import create_app\n"
         "from inkdigits.settings import Settings\n"
         "create_app(Settings(page='off'), FakeReader())\n"
         "assert not [n for n in sys.modules if n.startswith('opentelemetry.')]\n"
@@ -198,7 +198,7 @@ def test_collector_without_the_library_is_an_error_at_start(tmp_path: Path) -> N
     (tmp_path / "opentelemetry.py").write_text("raise ImportError('not here')\n")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['fake_service']\n"
-        "import fake_service; fake_service.main()"
+        "from support import fake_service; fake_service.main()"
     )
     result = run_to_its_end(
         free_port(), program=["-c", code], OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318"
