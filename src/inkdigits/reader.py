@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.calibration.temperature import probabilities
-from inkdigits.decision.ood import NoveltyScorer
+from inkdigits.decision.ood import energy
 from inkdigits.decision.policy import Decision, Reason
 from inkdigits.decision.prediction import Prediction
 from inkdigits.decision.several_digits import halves
-from inkdigits.errors import ArtifactCorruptError, DataError, ImageError
+from inkdigits.errors import ArtifactCorruptError, ImageError
 from inkdigits.explain import Explanation, explain
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
 from inkdigits.ink.normalize import INK_SIZE, preprocess, standardise
@@ -70,12 +70,10 @@ class DigitReader:
         self,
         backend: Backend,
         metadata: ArtifactMetadata,
-        scorer: NoveltyScorer,
         limits: Limits = DEFAULT_LIMITS,
         risk: float | None = None,
     ) -> None:
         self._backend = backend
-        self._scorer = scorer
         self._limits = limits
         self._risk = risk
         self.metadata = metadata
@@ -90,18 +88,12 @@ class DigitReader:
 
     def _warm_up(self) -> None:
         """Answer once, so that a model which can't is found at start and not by a user."""
-        logits, features = self.answer(np.zeros((2, INK_SIZE, INK_SIZE), dtype=np.uint8))
+        logits = self.answer(np.zeros((2, INK_SIZE, INK_SIZE), dtype=np.uint8))[0]
         if logits.shape != (2, 10) or not np.isfinite(logits).all():
             raise ArtifactCorruptError(
                 f"the model answers a blank batch with shape {logits.shape} instead of (2, 10), "
                 "or with values that are not finite"
             )
-        try:
-            novelty = self._scorer.score(logits, features)
-        except DataError as error:
-            raise ArtifactCorruptError(f"the artifact can't score novelty: {error}") from error
-        if not np.isfinite(novelty).all():
-            raise ArtifactCorruptError("the novelty of a blank batch is not finite")
 
     def answer(self, inks: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """The network's answers to ink that is prepared already, second looks included.
@@ -227,9 +219,9 @@ class DigitReader:
         started = time.perf_counter()
         rows: dict[int, tuple[list[float], float]] = {}
         if with_ink:
-            logits, features = self.answer(np.stack(list(with_ink.values())))
+            logits = self.answer(np.stack(list(with_ink.values())))[0]
             shares = probabilities(logits, self.metadata.temperature)
-            novelty = self._scorer.score(logits, features).tolist()
+            novelty = energy(logits).tolist()
             rows = dict(zip(with_ink, zip(shares.tolist(), novelty, strict=True), strict=True))
         inference_ms = (time.perf_counter() - started) * 1000 / max(1, len(with_ink))
         return [
@@ -245,7 +237,7 @@ class DigitReader:
         parts = halves(ink)
         if parts is None or limit is None:
             return False
-        novelty = self._scorer.score(*self.answer(parts))
+        novelty = energy(self.answer(parts)[0])
         return bool((novelty <= limit).all())
 
     def _prediction(
@@ -318,4 +310,4 @@ def load(
     onnx_backend = OnnxBackend(artifact, threads)
     metadata = onnx_backend.metadata
     backend: Backend = onnx_backend if device is None else TorchBackend(artifact, device)
-    return DigitReader(backend, metadata, onnx_backend.scorer, limits, risk)
+    return DigitReader(backend, metadata, limits, risk)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import inkdigits
-from inkdigits.decision.ood import NoveltyScorer
 from inkdigits.decision.policy import AcceptThreshold, DecisionPolicy
 from inkdigits.errors import (
     ArtifactCorruptError,
@@ -81,22 +80,9 @@ def test_version_changes_with_whatever_changes_an_answer(weights, content):
     first = version(content)
     assert version(with_provenance(content, {"other": 1})) == first
     assert version(export(weights, 1.6, POLICY, {})) != first
-    scorer = NoveltyScorer("nearest", {"references": np.eye(128, dtype=np.float32)})
-    assert version(export(weights, 1.5, POLICY, {}, scorer)) != first
     assert version(export(weights, 1.5, POLICY, {}, second_look_margin=0.0)) != first
     other = {**weights, "fc2.bias": weights["fc2.bias"] + 1e-3}
     assert version(export(other, 1.5, POLICY, {})) != first
-
-
-def test_scorer_comes_back_and_survives_a_new_provenance(weights, tmp_path):
-    scorer = NoveltyScorer("nearest", {"references": np.eye(128, dtype=np.float32)})
-    target = tmp_path / "scored.onnx"
-    content = export(weights, 1.5, POLICY, {}, scorer)
-    for n, written in enumerate((content, with_provenance(content, {"test": {"n": 3}}))):
-        target.write_bytes(written)
-        backend = OnnxBackend(read_artifact(target), threads=1)
-        assert backend.metadata.novelty_method == "nearest", n
-        assert np.array_equal(backend.scorer.parameters["references"], np.eye(128))
 
 
 def test_policy_with_choices_comes_back_whole():
@@ -105,7 +91,7 @@ def test_policy_with_choices_comes_back_whole():
         AcceptThreshold(0.9, 0.01, 0.95, 0.5, 10, 5, 0),
     )
     policy = DecisionPolicy(0.9, 0.01, 0.95, choices, 0.25)
-    metadata = ArtifactMetadata("v", "MNISTClassifier", 1.5, policy, "nearest")
+    metadata = ArtifactMetadata("v", "MNISTClassifier", 1.5, policy)
     assert ArtifactMetadata.from_properties(metadata.to_properties()) == metadata
 
 
@@ -179,6 +165,7 @@ def properties(**changes) -> dict[str, str]:
         ({"temperature": None}, ArtifactCorruptError, "temperature"),
         ({"second_look_margin": -1.0}, ArtifactCorruptError, "second look is -1.0"),
         ({"second_look_margin": None}, ArtifactCorruptError, "second look"),
+        ({"novelty_method": "nearest"}, ArtifactVersionError, "supports .energy. alone"),
         ({"labels": [1, 0]}, ArtifactCorruptError, "labels"),
         ({"policy": {"accept_threshold": 7}}, ArtifactCorruptError, "metadata"),
         ({"policy": None}, ArtifactCorruptError, "metadata"),

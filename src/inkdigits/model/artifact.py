@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from inkdigits.decision.ood import Method
+from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.errors import (
     ArtifactCorruptError,
@@ -30,8 +30,8 @@ from inkdigits.model.tta import MARGIN
 
 ARTIFACT_VERSION = 3
 ARTIFACT_NAME = "mnist_classifier.onnx"
-NOVELTY_PROPERTY = "novelty_parameters"
-"""The metadata entry beside those of ArtifactMetadata, with what novelty was fitted to."""
+NOVELTY_PARAMETERS = {"novelty_parameters": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
+"""One more entry, which version 3 requires: an empty archive, for the energy has no parameters."""
 # Tag of ModelProto.metadata_props (field 14) and the length of the entry {"sha256": 64 digits}.
 _SEAL_HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"
 _SEAL_LENGTH = len(_SEAL_HEAD) + 64
@@ -46,7 +46,7 @@ class ArtifactMetadata:
         architecture: the class that its weights belong to.
         temperature: divides the logits; above 0.
         policy: which readings are accepted and which rejected.
-        novelty_method: how novelty is scored; what it was fitted to is beside this metadata.
+        novelty_method: how novelty is scored; only ``ood.METHOD`` is supported.
         second_look_margin: difference between the two highest logits below which ink is looked
             at again; 0 never does. The temperature and the policy were fitted with it.
         preprocessing_version: of preprocessing.py; another one is refused.
@@ -59,7 +59,7 @@ class ArtifactMetadata:
     architecture: str
     temperature: float
     policy: DecisionPolicy
-    novelty_method: Method = "energy"
+    novelty_method: str = METHOD
     second_look_margin: float = MARGIN
     preprocessing_version: int = PREPROCESSING_VERSION
     mean: float = MEAN
@@ -109,6 +109,11 @@ class ArtifactMetadata:
                 "Inkdigits has version {} (mean {}, std {}). Export or train it again.".format(
                     *made_for, *here
                 )
+            )
+        if self.novelty_method != METHOD:
+            raise ArtifactVersionError(
+                f"the artifact scores novelty by {self.novelty_method!r}; this Inkdigits supports "
+                f"{METHOD!r} alone. Calibrate and export its run again, or train it again."
             )
         if self.labels != tuple(range(10)):
             raise ArtifactCorruptError(f"the artifact's labels are {self.labels}, not 0 to 9")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from inkdigits.decision.ood import NoveltyScorer
 from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError
-from inkdigits.model.artifact import NOVELTY_PROPERTY, ArtifactMetadata
+from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.types import Device, Floats
 
 if TYPE_CHECKING:
@@ -41,18 +40,15 @@ class OnnxBackend:
         except _onnxruntime_errors() as error:
             raise ArtifactCorruptError(f"ONNX Runtime can't load the artifact: {error}") from error
         self._input = self._session.get_inputs()[0].name
-        properties: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self.metadata = ArtifactMetadata.from_properties(properties)
+        self.metadata = ArtifactMetadata.from_properties(
+            self._session.get_modelmeta().custom_metadata_map
+        )
         """What the artifact says of itself."""
         self._outputs = [output.name for output in self._session.get_outputs()]
         if self._outputs != ["logits", "features"]:
             raise ArtifactCorruptError(
                 f"the artifact's outputs are {', '.join(self._outputs)}, not logits and features"
             )
-        self.scorer = NoveltyScorer.from_text(
-            self.metadata.novelty_method, properties.get(NOVELTY_PROPERTY, "")
-        )
-        """What scores novelty, for this backend and any other."""
 
     def answer(self, batch: Floats) -> tuple[Floats, Floats]:
         """Logits (N, 10) and features (N, 128) of a batch, float32."""

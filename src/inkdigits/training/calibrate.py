@@ -21,18 +21,11 @@ from inkdigits.calibration.intervals import LEVEL
 from inkdigits.calibration.scores import ProbabilityScores, score_probabilities
 from inkdigits.calibration.temperature import CalibrationReport, calibrate, probabilities
 from inkdigits.data.mnist import Digits
-from inkdigits.decision.ood import (
-    REFERENCES,
-    REJECTED_SHARE,
-    NoveltyScorer,
-    auroc,
-    reject_threshold,
-    stratified_sample,
-)
-from inkdigits.decision.ood import fit as fit_novelty
+from inkdigits.decision.ood import METHOD, REJECTED_SHARE, energy, reject_threshold
 from inkdigits.decision.policy import RISK, RISKS, DecisionPolicy, accept_choices, accept_threshold
 from inkdigits.decision.risk import count_accepted
 from inkdigits.errors import NoThresholdError
+from inkdigits.evaluation.ood_metrics import auroc
 from inkdigits.ink.normalize import preprocess, standardise
 from inkdigits.model.networks import Network
 from inkdigits.model.tta import MARGIN, answer_with_second_look
@@ -69,7 +62,6 @@ class OperatingPoint:
         policy: thresholds.
         corrupted: what the policy accepts of the mildly corrupted digits; None where there were
             none.
-        scorer: of novelty.
         refusal_auroc: the chance that a synthesised picture without a digit is stranger than a
             clean digit, 0 to 1; None where there were none.
         answers: (N, 10) float32, logits of the clean calibration digits.
@@ -80,7 +72,6 @@ class OperatingPoint:
     hard: ProbabilityScores | None
     policy: DecisionPolicy
     corrupted: Accepted | None
-    scorer: NoveltyScorer
     refusal_auroc: float | None
     answers: Floats
     drift: DriftReference
@@ -95,7 +86,6 @@ def find_operating_point(
     weights: Weights,
     clean: Digits,
     *,
-    reference: Digits,
     synthetic: Digits | None = None,
     corrupted: Digits | None = None,
     risk: float = RISK,
@@ -110,7 +100,6 @@ def find_operating_point(
     Args:
         weights: state_dict of a network.
         clean: digits that trained nothing and chose nothing.
-        reference: digits that trained the weights, to fit the novelty to.
         synthetic: pictures made from ``clean`` by ``synthesis.synthesise``, with a digit or
             without; None fits temperature and novelty to ``clean``.
         corrupted: ``clean`` after ``corruptions.corrupt_mildly``, on which the risk is to be kept
@@ -123,34 +112,29 @@ def find_operating_point(
             right.
     """
     model = network_of(weights)
-    some = reference[torch.from_numpy(stratified_sample(reference.labels.numpy(), REFERENCES))]
-    scorer = fit_novelty(answer(model, some.inks)[1], some.labels.numpy())
     prepared = _prepared(clean)
-    answers, features = answer(model, prepared)
+    answers = answer(model, prepared)[0]
     labels = clean.labels.numpy()
     hard_answers, hard_labels = answers[:0], labels[:0]
     refusal = None
-    novelty = scorer.score(answers, features)
+    novelty = energy(answers)
     if synthetic is not None:
         with_digit = synthetic.labels != NO_DIGIT
         hard = synthetic[with_digit.nonzero().squeeze(1)]
         hard_answers, hard_labels = answer(model, hard.inks)[0], hard.labels.numpy()
         others = synthetic[(~with_digit).nonzero().squeeze(1)]
         if len(others):
-            refusal = auroc(novelty, scorer.score(*answer(model, others.inks)))
-            report(
-                f"told from digits by {scorer.method}: AUROC {refusal:.4f} (n = {len(others):,})"
-            )
+            refusal = auroc(-novelty, -energy(answer(model, others.inks)[0]))
+            report(f"told from digits by {METHOD}: AUROC {refusal:.4f} (n = {len(others):,})")
     result = calibrate(answers, labels, also=(hard_answers, hard_labels))
     after = probabilities(answers, result.temperature)
     confidence = after.max(axis=1)
     limit = reject_threshold(novelty)
     sets = [_not_rejected(after, labels, novelty, limit)]
     if corrupted is not None:
-        changed, features = answer(model, _prepared(corrupted))
+        changed = answer(model, _prepared(corrupted))[0]
         shares = probabilities(changed, result.temperature)
-        strangeness = scorer.score(changed, features)
-        sets.append(_not_rejected(shares, corrupted.labels.numpy(), strangeness, limit))
+        sets.append(_not_rejected(shares, corrupted.labels.numpy(), energy(changed), limit))
     policy = _policy(sets, limit, risk, report)
     accepted = None
     if corrupted is not None:
@@ -165,9 +149,9 @@ def find_operating_point(
         hard_scores = score_probabilities(
             probabilities(hard_answers, result.temperature), hard_labels
         )
-    _tell(result, hard_scores, len(hard_labels), policy, scorer, report)
+    _tell(result, hard_scores, len(hard_labels), policy, report)
     drift = DriftReference.from_inks_and_confidences(prepared.numpy(), confidence)
-    return OperatingPoint(result, hard_scores, policy, accepted, scorer, refusal, answers, drift)
+    return OperatingPoint(result, hard_scores, policy, accepted, refusal, answers, drift)
 
 
 def _prepared(digits: Digits) -> torch.Tensor:
@@ -220,7 +204,6 @@ def _tell(
     hard: ProbabilityScores | None,
     n_hard: int,
     policy: DecisionPolicy,
-    scorer: NoveltyScorer,
     report: Callable[[str], None],
 ) -> None:
     before, scaled = result.before, result.after
@@ -237,7 +220,7 @@ def _tell(
     if policy.novelty_threshold is None:
         report(f"no picture will be rejected as no digit: {result.n:,} digits are too few to tell")
     else:
-        report(f"rejected as no digit above {scorer.method} {policy.novelty_threshold:.4f}")
+        report(f"rejected as no digit above {METHOD} {policy.novelty_threshold:.4f}")
 
 
 def answer(model: Network, inks: torch.Tensor) -> tuple[Floats, Floats]:

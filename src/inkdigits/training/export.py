@@ -11,18 +11,16 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from inkdigits.decision.ood import NoveltyScorer
+from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
-from inkdigits.model.artifact import NOVELTY_PROPERTY, ArtifactMetadata, seal
+from inkdigits.model.artifact import NOVELTY_PARAMETERS, ArtifactMetadata, seal
 from inkdigits.model.networks import NETWORKS, Network, build_network
 from inkdigits.model.tta import MARGIN
 from inkdigits.training.checkpoint import weights_digest
 
 INPUT_NAME = "ink"
 OUTPUT_NAMES = ("logits", "features")
-# Needs no fitting, so it is there for every network.
-ENERGY = NoveltyScorer("energy")
 
 
 class _Served(nn.Module):
@@ -42,7 +40,6 @@ def export(
     temperature: float,
     policy: DecisionPolicy,
     provenance: Mapping[str, Any],
-    scorer: NoveltyScorer = ENERGY,
     second_look_margin: float = MARGIN,
 ) -> bytes:
     """A sealed artifact of whichever network the weights belong to.
@@ -55,9 +52,7 @@ def export(
         temperature: divides the logits; above 0.
         policy: which readings are accepted and which rejected.
         provenance: JSON-able; how it was made.
-        scorer: of novelty, fitted to these weights' features.
-        second_look_margin: what temperature, policy and scorer were fitted with; see
-            ``second_look``.
+        second_look_margin: of test-time augmentation; temperature and policy were fitted with it.
 
     Raises:
         RuntimeError: the weights are no network's; keys are named.
@@ -80,15 +75,14 @@ def export(
     _rename_initializers(proto)
     _leave_out_computed_biases(proto)
     metadata = ArtifactMetadata(
-        model_version=_version(weights, temperature, policy, scorer, second_look_margin),
+        model_version=_version(weights, temperature, policy, second_look_margin),
         architecture=type(network).__name__,
         temperature=float(temperature),
         policy=policy,
-        novelty_method=scorer.method,
         second_look_margin=float(second_look_margin),
         provenance=dict(provenance),
     )
-    properties = {**metadata.to_properties(), NOVELTY_PROPERTY: scorer.to_text()}
+    properties = {**metadata.to_properties(), **NOVELTY_PARAMETERS}
     onnx.helper.set_model_props(proto, properties)
     onnx.checker.check_model(proto)
     return seal(proto.SerializeToString(deterministic=True))
@@ -165,14 +159,11 @@ def _version(
     weights: Mapping[str, Tensor],
     temperature: float,
     policy: DecisionPolicy,
-    scorer: NoveltyScorer,
     second_look_margin: float,
 ) -> str:
     """Equal for equal answers: from all that an answer depends on."""
     settings = (PREPROCESSING_VERSION, float(temperature), policy, float(second_look_margin))
     content = hashlib.sha256(repr(settings).encode())
     content.update(weights_digest(weights).encode())
-    content.update(scorer.method.encode())
-    for name, value in sorted(scorer.parameters.items()):
-        content.update(name.encode() + value.astype("<f4").tobytes())
+    content.update(METHOD.encode())
     return f"mnist-classifier-{content.hexdigest()[:12]}"

@@ -27,13 +27,13 @@ from inkdigits.data.corruptions import corrupt_mildly
 from inkdigits.data.mnist import SPLIT_SEED, Digits, Splits
 from inkdigits.data.synthesis import SynthesisConfig, synthesise
 from inkdigits.data.synthesis_cache import described, read_or_write, read_synthetic, together
-from inkdigits.decision.ood import NoveltyScorer
+from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import RISK, DecisionPolicy
-from inkdigits.errors import ArtifactCorruptError, TrainingError
+from inkdigits.errors import TrainingError
 from inkdigits.evaluation import plots
 from inkdigits.evaluation.environment import hardware, versions
 from inkdigits.evaluation.metrics import Evaluation, evaluate
-from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
+from inkdigits.model.artifact import ARTIFACT_NAME, NOVELTY_PARAMETERS, write_atomically
 from inkdigits.reader import DigitReader, load
 from inkdigits.training.augmentation import augment
 from inkdigits.training.calibrate import OperatingPoint, describe, find_operating_point
@@ -168,7 +168,7 @@ def train(
         "calibrated_on": {"hardware": hardware(), "versions": versions()},
     }
     provenance[PROVENANCE] = point.drift.to_dict()
-    unmeasured = export(result.weights, point.temperature, point.policy, provenance, point.scorer)
+    unmeasured = export(result.weights, point.temperature, point.policy, provenance)
     write_atomically(folders.run / ARTIFACT_NAME, unmeasured)
     reader = load(folders.run / ARTIFACT_NAME)
     scores, shares = evaluate_reader(reader, splits.test)
@@ -235,7 +235,6 @@ def calibrate_weights(
     point = find_operating_point(
         weights,
         splits.calibration,
-        reference=splits.train,
         synthetic=made,
         corrupted=corrupted,
         risk=risk,
@@ -247,7 +246,7 @@ def calibrate_weights(
     )
     write_json(
         folders.run / NOVELTY_NAME,
-        {"method": point.scorer.method, "parameters": point.scorer.to_text()},
+        {"method": METHOD, "parameters": NOVELTY_PARAMETERS["novelty_parameters"]},
     )
     labels = splits.calibration.labels.numpy()
     figure = plots.reliability_diagram(
@@ -272,11 +271,12 @@ def export_run(run: Path) -> bytes:
         margin = float(saved["second_look_margin"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TrainingError(f"{run / TEMPERATURE_NAME} can't be used: {error!r}") from error
-    novelty = read_json(run / NOVELTY_NAME)
-    try:
-        scorer = NoveltyScorer.from_text(novelty["method"], novelty["parameters"])
-    except (KeyError, ArtifactCorruptError) as error:
-        raise TrainingError(f"{run / NOVELTY_NAME} can't be used: {error!r}") from error
+    method = read_json(run / NOVELTY_NAME).get("method")
+    if method != METHOD:
+        raise TrainingError(
+            f"{run / NOVELTY_NAME} scores novelty by {method!r}; this Inkdigits supports "
+            f"{METHOD!r} alone. Run inkdigits calibrate again."
+        )
     provenance = read_json(run / RUN_NAME) if (run / RUN_NAME).is_file() else {}
     drift = {PROVENANCE: saved[PROVENANCE]} if PROVENANCE in saved else {}
     made = (
@@ -298,7 +298,6 @@ def export_run(run: Path) -> bytes:
         temperature,
         policy,
         {name: provenance[name] for name in made if name in provenance} | drift,
-        scorer,
         margin,
     )
 
