@@ -5,31 +5,29 @@ BIN := $(VENV)/bin
 PORT ?= 5000
 DATA ?= data
 
-.PHONY: help serve test lint format train bench clean
+.PHONY: help serve check test test-slow lint format train bench clean
 
 help:
-	@echo "make serve   set up, then the page and the API on http://127.0.0.1:$(PORT)"
-	@echo "make test    set up, then lint, types and tests"
-	@echo "make lint    ruff, mypy and the import contracts"
-	@echo "make train   train the shipped model again into saved_models/student/ (DATA=folder with MNIST)"
-	@echo "make bench   measure the shipped model, and write the figures into MODEL_CARD.md and README.md"
-	@echo "make clean   remove the virtual environments and caches"
+	@echo "make serve      set up, then the page and the API on http://127.0.0.1:$(PORT)"
+	@echo "make check      lint, types and fast tests: under a minute, for while you work"
+	@echo "make test       set up, then lint, types and all tests but the slow ones"
+	@echo "make test-slow  what is long by nature: fuzzing, faults, chaos"
+	@echo "make lint       ruff, mypy and the import contracts"
+	@echo "make train      train the shipped model again into saved_models/student/ (DATA=folder with MNIST)"
+	@echo "make bench      measure the shipped model, and write the figures into the documents"
+	@echo "make clean      remove the virtual environments and caches"
 
 # Serving has an environment of its own: it needs neither torch nor the tests' tools.
 .venv-serve/.installed: pyproject.toml
+	@echo "Installing what serving needs into .venv-serve: about 250 MB, under a minute."
 	$(PYTHON) -m venv .venv-serve
-	.venv-serve/bin/python -m pip install --quiet --disable-pip-version-check -e .
+	.venv-serve/bin/python -m pip install --disable-pip-version-check --progress-bar off -e .
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml
+	@echo "Installing what tests and training need into $(VENV): about 6 GB with PyTorch, some minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $@
-
-# KServe's client too: it holds protobuf and psutil to older versions than what trains.
-.venv-kserve/.installed: Makefile
-	$(PYTHON) -m venv .venv-kserve
-	.venv-kserve/bin/python -m pip install --quiet --disable-pip-version-check 'kserve>=0.21'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]'
 	@touch $@
 
 serve: .venv-serve/.installed
@@ -45,8 +43,16 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint .venv-kserve/.installed
-	KSERVE_PYTHON=.venv-kserve/bin/python $(BIN)/python -m pytest
+# Each file's tests stay in one process, so that what a file sets up is set up once.
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+check: lint
+	$(PYTEST) -m "not e2e and not trains and not slow"
+
+test: lint
+	$(PYTEST)
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow
 
 # Pictures, five teachers that learn from them, then the network that the five teach. Where there is
 # a GPU the teachers can be trained side by side, each with a thread: OMP_NUM_THREADS=1 make -j5 train.
@@ -82,5 +88,5 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/documents.py
 
 clean:
-	rm -rf $(VENV) .venv-serve .venv-kserve .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-serve .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,21 @@ def draw_digits() -> tuple[np.ndarray, np.ndarray]:
         for a in bundle.images
     ]
     return np.stack(inks), bundle.target.astype(np.uint8)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let services that the tests start be interrupted, also under nohup, which ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(REPOSITORY).parts[1]
+        variant = getattr(item, "callspec", None)
+        if folder == "e2e" or (variant is not None and "postgresql" in variant.params.values()):
+            item.add_marker(pytest.mark.e2e)
+        if folder in ("training", "benchmarks"):
+            item.add_marker(pytest.mark.trains)
 
 
 @pytest.fixture(scope="module")
