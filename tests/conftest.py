@@ -39,8 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(REPOSITORY).parts[1]
-        variant = getattr(item, "callspec", None)
-        if folder == "e2e" or (variant is not None and "postgresql" in variant.params.values()):
+        if folder == "e2e" or "postgresql" in item.name:
             item.add_marker(pytest.mark.e2e)
         if folder in ("training", "benchmarks"):
             item.add_marker(pytest.mark.trains)
