@@ -69,7 +69,7 @@ def main() -> None:
     test = load_splits(options.data).test
     inks, labels = test.inks.numpy(), test.labels.numpy()
     reader = inkdigits.load(options.model, threads=2)
-    tensor = reader.answer(inks)[0].argmax(axis=1)
+    tensor = reader.logits_and_features(inks)[0].argmax(axis=1)
     rows = []
     for name, read in [("tensor", tensor), *((name, None) for name in FORMS)]:
         if read is None:

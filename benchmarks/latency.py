@@ -25,7 +25,7 @@ from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import read_artifact
 from inkdigits.model.backends import OnnxBackend
 from inkdigits.model.networks import MNISTClassifier
-from inkdigits.model.tta import doubted
+from inkdigits.model.tta import uncertain_rows
 from inkdigits.training.export import export
 
 PICTURES = 1000
@@ -62,7 +62,7 @@ def main() -> None:
     # The first round warms up.
     micros = {name: 1e6 * statistics.median(taken[1:]) for name, taken in seconds.items()}
     first = np.concatenate([bare.logits(picture) for picture in pictures])
-    again = len(doubted(first, reader.metadata.second_look_margin)) / len(pictures)
+    again = len(uncertain_rows(first, reader.metadata.second_look_margin)) / len(pictures)
     base = micros["MNISTClassifier"]
     print(
         f"{reader.model_version}, {len(pictures):,} pictures, median of {options.rounds} rounds\n"

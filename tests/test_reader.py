@@ -126,7 +126,7 @@ def test_mnist_is_read_as_well_as_the_model_card_says(reader, mnist_test):
 
 def test_model_that_answers_in_another_shape_is_refused_at_start(reader):
     class Wrong:
-        def answer(self, batch):
+        def forward(self, batch):
             return np.zeros((len(batch), 11), np.float32), np.ones((len(batch), 128), np.float32)
 
     with pytest.raises(ArtifactCorruptError, match=r"\(2, 11\)"):
@@ -135,7 +135,7 @@ def test_model_that_answers_in_another_shape_is_refused_at_start(reader):
 
 def test_model_that_answers_nan_is_refused_at_start(reader):
     class Broken:
-        def answer(self, batch):
+        def forward(self, batch):
             logits = np.full((len(batch), 10), np.nan, np.float32)
             return logits, np.ones((len(batch), 128), np.float32)
 

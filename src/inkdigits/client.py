@@ -7,7 +7,6 @@ ServiceUnavailableError  it can't be reached, is too busy or can't answer; later
 from __future__ import annotations
 
 import base64
-import io
 import os
 import random
 import time
@@ -15,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
-
-from PIL import Image
 
 from inkdigits.decision.policy import Decision, Reason
 from inkdigits.errors import (
@@ -29,6 +26,7 @@ from inkdigits.errors import (
     UnreadableImageError,
     UnsupportedImageError,
 )
+from inkdigits.ink.png import encode_png
 from inkdigits.types import Picture
 
 if TYPE_CHECKING:
@@ -305,7 +303,4 @@ def encoded(picture: Picture) -> bytes:
                 return file.read()
         except OSError as error:
             raise UnreadableImageError(f"{picture} can't be read: {error.strerror}") from error
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(picture)

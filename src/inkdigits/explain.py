@@ -7,7 +7,6 @@ answers only, so it works with any backend. NumPy and Pillow.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from inkdigits.ink.png import encode_png
 from inkdigits.types import Ink
 
 if TYPE_CHECKING:
@@ -157,6 +157,4 @@ def overlay(ink: Ink, saliency: npt.NDArray[np.float32]) -> bytes:
     darkness = ink[..., None].astype(np.float32) / 255 * 0.8
     pixels = np.rint(paper * (1 - darkness)).astype(np.uint8)
     size = (ink.shape[1] * SCALE, ink.shape[0] * SCALE)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST))

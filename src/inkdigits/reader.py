@@ -21,7 +21,7 @@ from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
 from inkdigits.ink.normalize import INK_SIZE, preprocess, standardise
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact
 from inkdigits.model.backends import Backend, OnnxBackend, TorchBackend
-from inkdigits.model.tta import BATCH_SIZE, answer_with_second_look
+from inkdigits.model.tta import BATCH_SIZE, forward_with_tta
 from inkdigits.types import Device, Floats, Picture
 
 __all__ = ["Device", "DigitReader", "Picture", "Prediction", "Reader", "load"]
@@ -88,15 +88,15 @@ class DigitReader:
 
     def _warm_up(self) -> None:
         """Answer once, so that a model which can't is found at start and not by a user."""
-        logits = self.answer(np.zeros((2, INK_SIZE, INK_SIZE), dtype=np.uint8))[0]
+        logits = self.logits_and_features(np.zeros((2, INK_SIZE, INK_SIZE), dtype=np.uint8))[0]
         if logits.shape != (2, 10) or not np.isfinite(logits).all():
             raise ArtifactCorruptError(
                 f"the model answers a blank batch with shape {logits.shape} instead of (2, 10), "
                 "or with values that are not finite"
             )
 
-    def answer(self, inks: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
-        """The network's answers to ink that is prepared already, second looks included.
+    def logits_and_features(self, inks: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        """Return the network's outputs for ink, test-time augmentation included.
 
         Args:
             inks: (N, 28, 28) uint8, N at least 1, as ``preprocessing.preprocess`` makes it.
@@ -104,19 +104,19 @@ class DigitReader:
         Returns:
             Logits (N, 10) and features (N, 128), float32.
         """
-        return self._answer(standardise(inks))
+        return self._forward(standardise(inks))
 
     def logits(self, batch: Floats) -> Floats:
         """Logits (N, 10) float32 for standardised ink (N, 1, 28, 28) float32, N at least 1."""
-        return self._answer(batch)[0]
+        return self._forward(batch)[0]
 
-    def _answer(self, batch: Floats) -> tuple[Floats, Floats]:
+    def _forward(self, batch: Floats) -> tuple[Floats, Floats]:
         margin = self.metadata.second_look_margin
-        return answer_with_second_look(self._backend.answer, batch, margin)
+        return forward_with_tta(self._backend.forward, batch, margin)
 
     def probabilities(self, inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Calibrated probabilities (N, 10) for ink (N, 28, 28) that is prepared already."""
-        return probabilities(self.answer(inks)[0], self.metadata.temperature)
+        return probabilities(self.logits_and_features(inks)[0], self.metadata.temperature)
 
     def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
         """Read one picture.
@@ -219,7 +219,7 @@ class DigitReader:
         started = time.perf_counter()
         rows: dict[int, tuple[list[float], float]] = {}
         if with_ink:
-            logits = self.answer(np.stack(list(with_ink.values())))[0]
+            logits = self.logits_and_features(np.stack(list(with_ink.values())))[0]
             shares = probabilities(logits, self.metadata.temperature)
             novelty = energy(logits).tolist()
             rows = dict(zip(with_ink, zip(shares.tolist(), novelty, strict=True), strict=True))
@@ -237,7 +237,7 @@ class DigitReader:
         parts = halves(ink)
         if parts is None or limit is None:
             return False
-        novelty = energy(self.answer(parts)[0])
+        novelty = energy(self.logits_and_features(parts)[0])
         return bool((novelty <= limit).all())
 
     def _prediction(

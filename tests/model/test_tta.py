@@ -1,5 +1,3 @@
-"""Ink that the network doubts is looked at again from four sides; what it is sure of isn't."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -11,8 +9,8 @@ from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.ink.normalize import standardise
 from inkdigits.model.backends import OnnxBackend
 from inkdigits.model.networks import MNISTClassifier
-from inkdigits.model.tta import answer_with_second_look
-from inkdigits.training.calibrate import answer
+from inkdigits.model.tta import forward_with_tta
+from inkdigits.training.calibrate import logits_and_features
 from inkdigits.training.export import export
 
 POLICY = DecisionPolicy(None, 0.01, 0.95)
@@ -33,7 +31,7 @@ class Linear:
 
 
 def inks(n: int, seed: int = 1) -> np.ndarray:
-    """Ink with paper around it, as preprocessing leaves it."""
+    """Ink with background around it, as preprocessing leaves it."""
     made = np.zeros((n, 28, 28), np.uint8)
     made[:, 4:24, 4:24] = np.random.default_rng(seed).integers(0, 256, (n, 20, 20))
     return made
@@ -45,39 +43,39 @@ def mean_of_five(network, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.mean([v[0] for v in views], axis=0), np.mean([v[1] for v in views], axis=0)
 
 
-def test_sure_answers_stay_as_they_are_and_doubted_ones_become_the_mean_of_five():
+def test_certain_outputs_stay_as_they_are_and_uncertain_ones_become_the_mean_of_five():
     some = inks(40)
     network = Linear(0.01)
     once = network(standardise(some))
     highest = np.sort(once[0], axis=1)
     gaps = highest[:, -1] - highest[:, -2]
     margin = float(np.median(gaps))
-    doubted = gaps < margin
-    assert 0 < doubted.sum() < len(some)
+    uncertain = gaps < margin
+    assert 0 < uncertain.sum() < len(some)
     network.asked.clear()
-    logits, features = answer_with_second_look(network, standardise(some), margin)
-    assert network.asked == [40, *[doubted.sum()] * 4]
-    assert np.array_equal(logits[~doubted], once[0][~doubted])
-    assert np.array_equal(features[~doubted], once[1][~doubted])
-    expected = mean_of_five(network, some[doubted])
-    np.testing.assert_allclose(logits[doubted], expected[0], atol=1e-4)
-    np.testing.assert_allclose(features[doubted], expected[1], atol=1e-5)
+    logits, features = forward_with_tta(network, standardise(some), margin)
+    assert network.asked == [40, *[uncertain.sum()] * 4]
+    assert np.array_equal(logits[~uncertain], once[0][~uncertain])
+    assert np.array_equal(features[~uncertain], once[1][~uncertain])
+    expected = mean_of_five(network, some[uncertain])
+    np.testing.assert_allclose(logits[uncertain], expected[0], atol=1e-4)
+    np.testing.assert_allclose(features[uncertain], expected[1], atol=1e-5)
     np.testing.assert_allclose(features @ network.head, logits, atol=1e-4)
     assert logits.dtype == features.dtype == np.float32
 
 
 @pytest.mark.parametrize(("margin", "calls"), [(0.0, 1), (1e9, 5)])
-def test_margin_says_who_is_looked_at_again(margin, calls):
+def test_margin_decides_which_ink_is_read_again(margin, calls):
     network = Linear()
-    answer_with_second_look(network, standardise(inks(3)), margin)
+    forward_with_tta(network, standardise(inks(3)), margin)
     assert len(network.asked) == calls
 
 
-def test_answer_of_the_network_is_not_written_over():
+def test_outputs_of_the_network_are_not_overwritten():
     network = Linear()
     kept = network(standardise(inks(2)))
     before = [part.copy() for part in kept]
-    answer_with_second_look(lambda _: kept, standardise(inks(2)), 1e9)
+    forward_with_tta(lambda _: kept, standardise(inks(2)), 1e9)
     assert all(np.array_equal(a, b) for a, b in zip(kept, before, strict=True))
 
 
@@ -89,18 +87,18 @@ def test_reader_goes_by_the_margin_of_its_artifact(tmp_path, margin):
     path.write_bytes(content)
     reader, network = inkdigits.load(path), OnnxBackend(content, 1)
     some = inks(5)
-    expected = mean_of_five(network.answer, some) if margin else network.answer(standardise(some))
-    for found, meant in zip(reader.answer(some), expected, strict=True):
+    expected = mean_of_five(network.forward, some) if margin else network.forward(standardise(some))
+    for found, meant in zip(reader.logits_and_features(some), expected, strict=True):
         np.testing.assert_allclose(found, meant, atol=1e-4)
     np.testing.assert_allclose(reader.logits(standardise(some)), expected[0], atol=1e-4)
 
 
-def test_operating_point_is_fitted_to_what_the_reader_answers(tmp_path):
+def test_operating_point_is_fitted_to_the_logits_of_the_reader(tmp_path):
     torch.manual_seed(3)
     model = MNISTClassifier().eval()
     path = tmp_path / "model.onnx"
     path.write_bytes(export(model.state_dict(), 1.0, POLICY, {}))
     some = inks(700)
-    found = answer(model, torch.from_numpy(some))
-    for mine, meant in zip(found, inkdigits.load(path).answer(some), strict=True):
+    found = logits_and_features(model, torch.from_numpy(some))
+    for mine, meant in zip(found, inkdigits.load(path).logits_and_features(some), strict=True):
         np.testing.assert_allclose(mine, meant, atol=1e-4)

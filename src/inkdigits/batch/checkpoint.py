@@ -20,6 +20,7 @@ from typing import IO, Any, Final
 
 from inkdigits.batch.writers import Columns, Form, write
 from inkdigits.errors import BatchError
+from inkdigits.model.artifact import write_atomically
 
 FAILURES_KEPT: Final = 10
 """How many pictures that can't be read are named at the end."""
@@ -103,7 +104,7 @@ class Unfinished:
         """
         path = self.folder / _RUN
         if not path.is_file():
-            _replace(path, json.dumps(run).encode())
+            write_atomically(path, json.dumps(run).encode())
             return
         try:
             known = json.loads(path.read_bytes())
@@ -167,7 +168,7 @@ def write_part(folder: Path, number: int, key: str, columns: Columns) -> None:
     """
     content = json.dumps({"key": key, "columns": columns}).encode()
     try:
-        _replace(_part(folder, number), b"%08x\n" % zlib.crc32(content) + content)
+        write_atomically(_part(folder, number), b"%08x\n" % zlib.crc32(content) + content)
     except OSError as error:
         raise BatchError(f"{folder} can't be written: {error.strerror}") from error
 
@@ -183,9 +184,3 @@ def _checked(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     return content if checksum == b"%08x" % zlib.crc32(content) else None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -7,6 +7,7 @@ stay apart for colour-blind viewers (jfly.uni-koeln.de/color, 2008).
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.calibration.scores import ReliabilityCurve
 from inkdigits.errors import DataError
+from inkdigits.model.artifact import write_atomically
 
 if TYPE_CHECKING:
     from inkdigits.evaluation.architecture import Layer
@@ -42,13 +44,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
         OSError: the folder or the file can't be written.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(unfinished, format="png", dpi=150, facecolor="white")
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, facecolor="white")
+    write_atomically(target, buffer.getvalue())
     return target
 
 

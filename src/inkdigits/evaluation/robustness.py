@@ -11,7 +11,6 @@ seeds; nothing is trained on scenes.
 from __future__ import annotations
 
 import importlib.util
-import io
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +31,7 @@ from inkdigits.data.scenes import photograph_scenes
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import DataError
 from inkdigits.evaluation.ood_metrics import auroc, fpr_at_tpr
+from inkdigits.ink.png import encode_png
 from inkdigits.reader import Reader
 from inkdigits.types import Labels, Pixels
 
@@ -321,14 +321,10 @@ def _read(reader: Reader, pictures: Sequence[Pixels] | Pixels) -> list[Predictio
     """Answers to pictures sent as PNG files."""
     answers: list[Prediction] = []
     for start in range(0, len(pictures), CHUNK):
-        answers += reader.predict_batch([_png(p) for p in pictures[start : start + CHUNK]])
+        answers += reader.predict_batch(
+            [encode_png(p, compress_level=1) for p in pictures[start : start + CHUNK]]
+        )
     return answers
-
-
-def _png(picture: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def _read_photographs(

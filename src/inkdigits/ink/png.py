@@ -10,6 +10,7 @@ stream that holds the rows as they are (RFC 1951, section 3.2.4).
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import Final
 
@@ -34,6 +35,22 @@ _HARMLESS: Final = {b"sRGB": 1, b"gAMA": 4, b"pHYs": 9, b"cHRM": 32, b"tIME": 7}
 _NONE, _SUB, _PAETH = 0, 1, 4
 _LONGEST_STORED = 0xFFFF
 _InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub's mistake
+
+
+def encode_png(picture: Image.Image | Pixels, compress_level: int = 6) -> bytes:
+    r"""Return a PNG file of a Pillow image or of an array (H, W) or (H, W, 3 or 4) uint8.
+
+    Args:
+        picture: what to encode; the pixels stay as they are.
+        compress_level: 0 (fast) to 9 (small), as zlib counts.
+
+    >>> encode_png(np.zeros((2, 3), np.uint8))[:4]
+    b'\x89PNG'
+    """
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=compress_level)
+    return buffer.getvalue()
 
 
 def read_plain(content: bytes, max_pixels: int) -> tuple[Pixels | int, Pixels | int] | None:

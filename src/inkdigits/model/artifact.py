@@ -178,11 +178,26 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, then rename: readers see all or nothing."""
+    """Write a file whole or not at all: under a temporary name in its folder, then renamed.
+
+    Missing folders are made. The content is on the disk before the file has its name.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomically(Path(folder) / "new" / "a.bin", b"abc")
+    ...     (Path(folder) / "new" / "a.bin").read_bytes()
+    b'abc'
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Backend(Protocol):
     """What runs the network on (N, 1, 28, 28) float32 standardised ink."""
 
-    def answer(self, batch: Floats) -> tuple[Floats, Floats]:
+    def forward(self, batch: Floats) -> tuple[Floats, Floats]:
         """Logits (N, 10) and features (N, 128) of a batch, float32."""
 
 
@@ -50,14 +50,14 @@ class OnnxBackend:
                 f"the artifact's outputs are {', '.join(self._outputs)}, not logits and features"
             )
 
-    def answer(self, batch: Floats) -> tuple[Floats, Floats]:
+    def forward(self, batch: Floats) -> tuple[Floats, Floats]:
         """Logits (N, 10) and features (N, 128) of a batch, float32."""
         logits, features = self._session.run(self._outputs, {self._input: batch})
         return logits, features
 
     def logits(self, batch: Floats) -> Floats:
         """Logits of a batch."""
-        return self.answer(batch)[0]
+        return self.forward(batch)[0]
 
 
 def _onnxruntime_errors() -> tuple[type[BaseException], ...]:
@@ -91,7 +91,7 @@ class TorchBackend:
         self._device = resolve_device(device)
         self._model = load_network(artifact).to(self._device)
 
-    def answer(self, batch: Floats) -> tuple[Floats, Floats]:
+    def forward(self, batch: Floats) -> tuple[Floats, Floats]:
         """Logits (N, 10) and features (N, 128) of a batch, float32."""
         with self._torch.inference_mode():
             features = self._model.features(self._torch.from_numpy(batch).to(self._device))
@@ -100,4 +100,4 @@ class TorchBackend:
 
     def logits(self, batch: Floats) -> Floats:
         """Logits of a batch."""
-        return self.answer(batch)[0]
+        return self.forward(batch)[0]

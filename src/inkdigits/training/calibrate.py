@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from inkdigits.calibration.drift import PROVENANCE, DriftReference
 from inkdigits.calibration.intervals import LEVEL
 from inkdigits.calibration.scores import ProbabilityScores, score_probabilities
 from inkdigits.calibration.temperature import CalibrationReport, calibrate, probabilities
 from inkdigits.data.mnist import Digits
+from inkdigits.decision.drift import PROVENANCE, DriftReference
 from inkdigits.decision.ood import METHOD, REJECTED_SHARE, energy, reject_threshold
 from inkdigits.decision.policy import RISK, RISKS, DecisionPolicy, accept_choices, accept_threshold
 from inkdigits.decision.risk import count_accepted
@@ -28,7 +28,7 @@ from inkdigits.errors import NoThresholdError
 from inkdigits.evaluation.ood_metrics import auroc
 from inkdigits.ink.normalize import preprocess, standardise
 from inkdigits.model.networks import Network
-from inkdigits.model.tta import MARGIN, answer_with_second_look
+from inkdigits.model.tta import MARGIN, forward_with_tta
 from inkdigits.training.export import network_of
 from inkdigits.types import NO_DIGIT, Floats
 
@@ -113,7 +113,7 @@ def find_operating_point(
     """
     model = network_of(weights)
     prepared = _prepared(clean)
-    answers = answer(model, prepared)[0]
+    answers = logits_and_features(model, prepared)[0]
     labels = clean.labels.numpy()
     hard_answers, hard_labels = answers[:0], labels[:0]
     refusal = None
@@ -121,10 +121,10 @@ def find_operating_point(
     if synthetic is not None:
         with_digit = synthetic.labels != NO_DIGIT
         hard = synthetic[with_digit.nonzero().squeeze(1)]
-        hard_answers, hard_labels = answer(model, hard.inks)[0], hard.labels.numpy()
+        hard_answers, hard_labels = logits_and_features(model, hard.inks)[0], hard.labels.numpy()
         others = synthetic[(~with_digit).nonzero().squeeze(1)]
         if len(others):
-            refusal = auroc(-novelty, -energy(answer(model, others.inks)[0]))
+            refusal = auroc(-novelty, -energy(logits_and_features(model, others.inks)[0]))
             report(f"told from digits by {METHOD}: AUROC {refusal:.4f} (n = {len(others):,})")
     result = calibrate(answers, labels, also=(hard_answers, hard_labels))
     after = probabilities(answers, result.temperature)
@@ -132,7 +132,7 @@ def find_operating_point(
     limit = reject_threshold(novelty)
     sets = [_not_rejected(after, labels, novelty, limit)]
     if corrupted is not None:
-        changed = answer(model, _prepared(corrupted))[0]
+        changed = logits_and_features(model, _prepared(corrupted))[0]
         shares = probabilities(changed, result.temperature)
         sets.append(_not_rejected(shares, corrupted.labels.numpy(), energy(changed), limit))
     policy = _policy(sets, limit, risk, report)
@@ -223,18 +223,18 @@ def _tell(
         report(f"rejected as no digit above {METHOD} {policy.novelty_threshold:.4f}")
 
 
-def answer(model: Network, inks: torch.Tensor) -> tuple[Floats, Floats]:
+def logits_and_features(model: Network, inks: torch.Tensor) -> tuple[Floats, Floats]:
     """Logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28) uint8.
 
-    As ``DigitReader.answer`` gives them, second looks included.
+    As ``DigitReader.logits_and_features`` gives them, test-time augmentation included.
     """
 
     @torch.inference_mode()
-    def look(batch: Floats) -> tuple[Floats, Floats]:
+    def forward(batch: Floats) -> tuple[Floats, Floats]:
         features = model.features(torch.from_numpy(batch))
         return model.fc2(features).numpy(), features.numpy()
 
-    return answer_with_second_look(look, standardise(inks.numpy()), MARGIN, BATCH_SIZE)
+    return forward_with_tta(forward, standardise(inks.numpy()), MARGIN, BATCH_SIZE)
 
 
 def describe(point: OperatingPoint) -> dict[str, Any]:

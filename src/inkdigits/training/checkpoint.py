@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import pickle
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inkdigits.errors import TrainingError
 from inkdigits.evaluation.environment import hardware, versions
+from inkdigits.model.artifact import write_atomically
 from inkdigits.model.devices import autocast_dtype
 from inkdigits.model.networks import NETWORKS, NetworkName
 from inkdigits.training.augmentation import AugmentationConfig
@@ -218,9 +220,7 @@ class TrainingState:
         }
 
     def save(self, path: Path) -> None:
-        """Write all of it, to a temporary name first; of a finished run only what it leaves."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
+        """Write all of it, whole or not at all; of a finished run only what it leaves."""
         saved: dict[str, Any] = {
             "fingerprint": self.fingerprint,
             "history": [asdict(figures) for figures in self.history],
@@ -230,8 +230,9 @@ class TrainingState:
         }
         if len(self.history) < self.config.epochs:
             saved["to_go_on"] = {name: part.state_dict() for name, part in self._parts().items()}
-        torch.save(saved, temporary)
-        temporary.replace(path)
+        buffer = io.BytesIO()
+        torch.save(saved, buffer)
+        write_atomically(path, buffer.getvalue())
 
     def _parts(self) -> dict[str, Any]:
         """What changes with each step, by name."""

@@ -7,7 +7,6 @@ served; nothing is chosen by it.
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,20 +18,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 
-from inkdigits.calibration.drift import PROVENANCE
 from inkdigits.calibration.temperature import probabilities, reliability_curve
 from inkdigits.data.corruptions import corrupt_mildly
 from inkdigits.data.mnist import SPLIT_SEED, Digits, Splits
 from inkdigits.data.synthesis import SynthesisConfig, synthesise
 from inkdigits.data.synthesis_cache import described, read_or_write, read_synthetic, together
+from inkdigits.decision.drift import PROVENANCE
 from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import RISK, DecisionPolicy
 from inkdigits.errors import TrainingError
 from inkdigits.evaluation import plots
 from inkdigits.evaluation.environment import hardware, versions
 from inkdigits.evaluation.metrics import Evaluation, evaluate
+from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import ARTIFACT_NAME, NOVELTY_PARAMETERS, write_atomically
 from inkdigits.reader import DigitReader, load
 from inkdigits.training.augmentation import augment
@@ -313,13 +312,6 @@ def evaluate_reader(
     pictures = [encode_png(ink) for ink in digits.inks.numpy()]
     shares = np.array([p.probabilities for p in reader.predict_batch(pictures)])
     return evaluate(shares, digits.labels.numpy()), shares
-
-
-def encode_png(ink: npt.NDArray[np.uint8]) -> bytes:
-    """A PNG file of (H, W) uint8."""
-    buffer = io.BytesIO()
-    Image.fromarray(ink).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def draw_evaluation(

@@ -20,7 +20,7 @@ from support.repository import REPOSITORY
 from support.scrape import Samples, fetch, parse, value
 from support.server import Service, running, wait_until
 
-from inkdigits.calibration.drift import PROVENANCE, DriftReference
+from inkdigits.decision.drift import PROVENANCE, DriftReference
 from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.metrics import forget_process, shared_folder
 from inkdigits.settings import Settings

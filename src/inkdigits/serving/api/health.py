@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import threading
 
 from PIL import Image, ImageDraw
 
 from inkdigits.errors import InkdigitsError, NotReadyError
+from inkdigits.ink.png import encode_png
 from inkdigits.reader import Reader
 from inkdigits.serving.monitoring.logging import fields
 
@@ -19,9 +19,7 @@ def warm_up_picture() -> bytes:
     """Draw a one, as an encoded PNG, so that a warm-up goes the whole way of a real picture."""
     image = Image.new("L", (56, 56), 255)
     ImageDraw.Draw(image).line((28, 10, 28, 46), fill=0, width=6)
-    encoded = io.BytesIO()
-    image.save(encoded, "PNG")
-    return encoded.getvalue()
+    return encode_png(image)
 
 
 class Readiness:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from flask import g
-from PIL import Image
 
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import StoreError
 from inkdigits.explain import Explanation
+from inkdigits.ink.png import encode_png
 from inkdigits.log.record import InputKind, Record
 from inkdigits.serving.monitoring.logging import fields
 
@@ -42,9 +41,7 @@ def ink_url(ink: npt.NDArray[np.uint8]) -> str:
 
 
 def _base64_png(ink: npt.NDArray[np.uint8]) -> str:
-    encoded = io.BytesIO()
-    Image.fromarray(ink).save(encoded, "PNG")
-    return base64.b64encode(encoded.getvalue()).decode("ascii")
+    return base64.b64encode(encode_png(ink)).decode("ascii")
 
 
 def elapsed_ms() -> float:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.calibration.drift import (
+from inkdigits.decision.drift import (
     PROVENANCE,
     DriftReference,
     Window,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from inkdigits.calibration.drift import DriftReference
+    from inkdigits.decision.drift import DriftReference
     from inkdigits.decision.prediction import Prediction
     from inkdigits.serving.monitoring.drift import DriftFigures
 

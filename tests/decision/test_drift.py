@@ -16,7 +16,7 @@ from support.fakes import FakeReader, drawn_digit
 from support.scrape import fetch, parse, value
 from support.server import running, wait_until
 
-from inkdigits.calibration.drift import (
+from inkdigits.decision.drift import (
     STATISTICS,
     DriftReference,
     Reference,
