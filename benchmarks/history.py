@@ -106,7 +106,7 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
     """Fill a log in a temporary folder and time its questions."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.sqlite3"
-        with Store.open(f"sqlite:///{path}", spool_dir=Path(folder) / "spool") as store:
+        with Store.open(f"sqlite:///{path}", outbox_dir=Path(folder) / "spool") as store:
             fill(store, rows)
             middle = store.page(Filters(until=START + timedelta(days=DAYS / 2)), limit=1)
             last_month = START + timedelta(days=DAYS - 30)
@@ -132,7 +132,7 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
             inks = np.random.default_rng(1).integers(0, 256, (28, 28), np.uint8)
             choose = random.Random(1)
             times["record one prediction"] = milliseconds(
-                lambda: store.record(a_record(rows, rows, inks, choose)), repeats
+                lambda: store.keep(a_record(rows, rows, inks, choose)), repeats
             )
             plans = {
                 name: plan(store, history.page_query(f, c, 50)) for name, (f, c) in pages.items()

@@ -77,7 +77,7 @@ def test_every_variable_reaches_its_setting() -> None:
         model_url="http://model:5000",
         database_url="postgresql://db/inkdigits",
         data_dir=Path("/data"),
-        spool_dir=Path("/spool"),
+        outbox_dir=Path("/spool"),
         retention_days=30,
         keep_pictures="on",
         admin_token="a-token-of-the-operator",
@@ -219,7 +219,7 @@ def test_secrets_are_not_in_the_settings_representation() -> None:
 def test_log_is_in_the_users_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/home/ada/data")
     assert Settings().log_url == "sqlite:////home/ada/data/inkdigits/inkdigits.sqlite3"
-    assert Settings().spool_folder == Path("/home/ada/data/inkdigits/spool")
+    assert Settings().outbox_folder == Path("/home/ada/data/inkdigits/spool")
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     monkeypatch.setenv("HOME", "/home/ada")
     assert Settings().data_folder == Path("/home/ada/.local/share/inkdigits")

@@ -71,7 +71,7 @@ class Settings:
         model_url: the model service that reads, ``http://host:port``; None reads here.
         database_url: of the prediction log; None is SQLite in the data directory.
         data_dir: for the log, its spool and the key; None is the user's data directory.
-        spool_dir: for predictions that wait for the database; None is in the data directory.
+        outbox_dir: for predictions that wait for the database; None is in the data directory.
         retention_days: predictions older than this are deleted; None keeps them.
         keep_pictures: whether pictures are kept as they were sent, beside their 28x28 ink.
         admin_token: opens everybody's history; None opens only each browser's own.
@@ -108,7 +108,7 @@ class Settings:
     model_url: str | None = None
     database_url: str | None = field(default=None, repr=False)
     data_dir: Path | None = None
-    spool_dir: Path | None = None
+    outbox_dir: Path | None = None
     retention_days: int | None = None
     keep_pictures: Switch = "off"
     admin_token: str | None = field(default=None, repr=False)
@@ -140,9 +140,9 @@ class Settings:
         return self.database_url or f"sqlite:///{self.data_folder / 'inkdigits.sqlite3'}"
 
     @property
-    def spool_folder(self) -> Path:
+    def outbox_folder(self) -> Path:
         """Where predictions wait for the database."""
-        return self.spool_dir or self.data_folder / "spool"
+        return self.outbox_dir or self.data_folder / "spool"
 
     @property
     def keeps_log(self) -> bool:
@@ -317,7 +317,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "MODEL_URL": ("model_url", _model_url),
     "DATABASE_URL": ("database_url", str),
     "INKDIGITS_DATA_DIR": ("data_dir", Path),
-    "INKDIGITS_SPOOL_DIR": ("spool_dir", Path),
+    "INKDIGITS_SPOOL_DIR": ("outbox_dir", Path),
     "INKDIGITS_RETENTION_DAYS": ("retention_days", _integer(1, 36_500)),
     "INKDIGITS_KEEP_PICTURES": ("keep_pictures", _one_of(*get_args(Switch))),
     "INKDIGITS_ADMIN_TOKEN": ("admin_token", _secret(16)),

@@ -24,13 +24,13 @@ def log(tmp_path, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("INKDIGITS_SPOOL_DIR", str(tmp_path / "spool"))
     records = [a_record(number) for number in range(3)]
-    with Store.open(url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(url, outbox_dir=tmp_path / "spool") as store:
         for record in records:
-            store.record(record)
+            store.keep(record)
         store.give_feedback(records[0].id, 4, "tester")
 
     def ids() -> set[str]:
-        with Store.open(url, spool_dir=tmp_path / "spool") as store:
+        with Store.open(url, outbox_dir=tmp_path / "spool") as store:
             return {record.id for record in store.page().records}
 
     return records, ids

@@ -80,7 +80,7 @@ def test_the_previous_schema_is_brought_up_with_its_rows(database_url: str, tmp_
             row = {k: v for k, v in to_row(record).items() if k not in FEEDBACK}
             connection.execute(sa.insert(old).values(row))
     engine.dispose()
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
         assert list(reversed(store.page().records)) == records
         assert store.give_feedback(records[0].id, 5, "page").true_digit == 5
     assert differences(database_url) == []
@@ -115,7 +115,7 @@ def test_a_database_of_a_newer_inkdigits_is_refused(database_url: str, tmp_path:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     with pytest.raises(SchemaVersionError, match="9999"):
-        Store.open(database_url, spool_dir=tmp_path / "spool")
+        Store.open(database_url, outbox_dir=tmp_path / "spool")
 
 
 def test_a_migration_that_fails_half_way_leaves_what_was_there(
@@ -128,7 +128,7 @@ def test_a_migration_that_fails_half_way_leaves_what_was_there(
 
     with monkeypatch.context() as patched:
         patched.setattr(op, "create_index", fail)
-        with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+        with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
             assert not store.healthy()
             with pytest.raises(StoreUnavailableError, match="no space left"):
                 store.flush_spool()
@@ -137,14 +137,14 @@ def test_a_migration_that_fails_half_way_leaves_what_was_there(
         names = {column["name"] for column in sa.inspect(engine).get_columns("predictions")}
         engine.dispose()
         assert not names & FEEDBACK
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
         assert store.healthy()
 
 
-def open_at_once(url: str, spool_dir: Path, barrier: Barrier, number: int) -> None:
+def open_at_once(url: str, outbox_dir: Path, barrier: Barrier, number: int) -> None:
     barrier.wait()
-    with Store.open(url, spool_dir=spool_dir) as store:
-        if store.record(a_record(number)) != "stored":
+    with Store.open(url, outbox_dir=outbox_dir) as store:
+        if store.keep(a_record(number)) != "database":
             raise SystemExit("the database was away")
 
 
@@ -189,8 +189,8 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
-        assert store.record(a_record()) == "stored"
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
+        assert store.keep(a_record()) == "database"
     assert differences(database_url) == []
 
 

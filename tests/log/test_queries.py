@@ -25,9 +25,10 @@ from inkdigits.log import export as history_export
 from inkdigits.log import queries as history
 from inkdigits.log import statistics as dashboard
 from inkdigits.log.queries import Filters
-from inkdigits.log.record import NOT_A_DIGIT, Record, to_row
+from inkdigits.log.record import Record, to_row
 from inkdigits.log.statistics import CALIBRATION_BINS, Proportion
 from inkdigits.log.store import Store
+from inkdigits.types import NO_DIGIT
 
 pytest_plugins = ["support.databases"]
 
@@ -51,8 +52,8 @@ def a_history() -> list[Record]:
             "input_kind": choose.choice(["drawn", "uploaded", "api"]),
         }
         if number % 5 < 2:
-            true = choose.choice([digit, digit, choose.randrange(10), NOT_A_DIGIT])
-            changes["true_digit"] = NOT_A_DIGIT if true is None else true
+            true = choose.choice([digit, digit, choose.randrange(10), NO_DIGIT])
+            changes["true_digit"] = NO_DIGIT if true is None else true
             changes["feedback_at"] = START + timedelta(days=30)
             changes["feedback_by"] = "page"
         records.append(a_record(number, **changes))
@@ -92,7 +93,7 @@ def test_a_last_page_that_is_full_has_no_older_one(store: Store, records: list[R
 def test_a_page_stays_put_while_records_come_in(store: Store, records: list[Record]) -> None:
     first = store.page(limit=10)
     before = store.page(cursor=first.older, limit=10)
-    store.record(a_record(created_at=START + timedelta(days=300)))
+    store.keep(a_record(created_at=START + timedelta(days=300)))
     assert store.page(cursor=first.older, limit=10) == before
 
 
@@ -103,7 +104,7 @@ def test_an_empty_log_has_one_empty_page(store: Store) -> None:
 
 FILTERS = {
     "digit": (Filters(digit=3), lambda r: r.digit == 3),
-    "nothing read": (Filters(digit=NOT_A_DIGIT), lambda r: r.digit is None),
+    "nothing read": (Filters(digit=NO_DIGIT), lambda r: r.digit is None),
     "decision": (Filters(decision="review"), lambda r: r.decision == "review"),
     "with feedback": (Filters(feedback="given"), lambda r: r.true_digit is not None),
     "without feedback": (Filters(feedback="none"), lambda r: r.true_digit is None),
@@ -177,8 +178,8 @@ def test_a_page_of_no_or_too_many_records_is_refused(store: Store, limit: int) -
 def test_the_figures_are_those_counted_by_hand(store: Store, records: list[Record]) -> None:
     found = store.statistics()
     corrected = [r for r in records if r.true_digit is not None]
-    digits = [r for r in corrected if r.true_digit != NOT_A_DIGIT and r.digit is not None]
-    scribbles = [r for r in corrected if r.true_digit == NOT_A_DIGIT]
+    digits = [r for r in corrected if r.true_digit != NO_DIGIT and r.digit is not None]
+    scribbles = [r for r in corrected if r.true_digit == NO_DIGIT]
     assert found.total == 200
     for decision in ("accept", "review", "reject"):
         of_it = [r for r in digits if r.decision == decision]
@@ -201,7 +202,7 @@ def test_the_figures_are_those_counted_by_hand(store: Store, records: list[Recor
 
 def test_calibration_compares_confidence_with_accuracy(store: Store, records: list[Record]) -> None:
     found = store.statistics()
-    digits = [r for r in records if r.true_digit not in {None, NOT_A_DIGIT} and r.digit is not None]
+    digits = [r for r in records if r.true_digit not in {None, NO_DIGIT} and r.digit is not None]
     error = 0.0
     for k, bin_ in enumerate(found.calibration):
         inside = [r for r in digits if min(int(r.confidence * 10 + 1e-9), 9) == k]
@@ -224,7 +225,7 @@ def test_time_is_counted_in_buckets_without_gaps(
     store: Store, records: list[Record], bucket: Any, hours: int
 ) -> None:
     gap = a_record(created_at=records[-1].created_at + timedelta(days=3), decision="review")
-    store.record(gap)
+    store.keep(gap)
     over_time = store.statistics(bucket=bucket).over_time
     step = timedelta(hours=hours)
     first = records[0].created_at.replace(hour=12 if hours == 1 else 0)
@@ -257,8 +258,8 @@ def test_an_empty_log_has_no_figures_and_no_division_by_zero(store: Store) -> No
 
 
 def test_too_many_buckets_are_refused(store: Store) -> None:
-    store.record(a_record(created_at=START))
-    store.record(a_record(created_at=START - timedelta(hours=10_000)))
+    store.keep(a_record(created_at=START))
+    store.keep(a_record(created_at=START - timedelta(hours=10_000)))
     with pytest.raises(QueryError, match="10,001 hours"):
         store.statistics(bucket="hour")
     assert len(store.statistics(bucket="day").over_time) == 417 + 1
@@ -366,7 +367,7 @@ def read_idx(archive: io.BytesIO) -> tuple[np.ndarray[Any, Any], np.ndarray[Any,
 
 def test_idx_has_the_corrected_digits_to_train_on(store: Store, records: list[Record]) -> None:
     file = io.BytesIO()
-    meant = [r for r in records if r.true_digit is not None and r.true_digit != NOT_A_DIGIT]
+    meant = [r for r in records if r.true_digit is not None and r.true_digit != NO_DIGIT]
     assert store.export("idx", file) == len(meant)
     images, labels = read_idx(file)
     assert labels.tolist() == [record.true_digit for record in meant]
@@ -404,7 +405,7 @@ def test_an_export_of_many_batches_has_each_record_once(
 def plan_of(tmp_path: Path) -> Iterator[Any]:
     """SQLite's plan of a query, as lines."""
     url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
-    with Store.open(url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(url, outbox_dir=tmp_path / "spool") as store:
 
         def explain(query: sa.Select[Any]) -> list[str]:
             text = query.compile(store._database.engine, compile_kwargs={"literal_binds": True})
@@ -421,7 +422,7 @@ def plan_of(tmp_path: Path) -> Iterator[Any]:
         (Filters(), "time"),
         (Filters(since=START, until=START), "time"),
         (Filters(digit=3), "digit"),
-        (Filters(digit=NOT_A_DIGIT), "digit"),
+        (Filters(digit=NO_DIGIT), "digit"),
         (Filters(decision="review"), "decision"),
         (Filters(owner="mine"), "owner"),
         (Filters(owner="mine", since=START), "owner"),
@@ -457,6 +458,6 @@ def test_the_dashboard_counts_on_indexes(plan_of: Any, filters: Filters) -> None
 def test_times_are_utc_whatever_zone_they_come_in(store: Store) -> None:
     zone = datetime.fromisoformat("2026-03-02T01:30:00+05:30")
     record = a_record(created_at=zone)
-    store.record(record)
+    store.keep(record)
     assert store.get(record.id).created_at == datetime(2026, 3, 1, 20, tzinfo=UTC)
     assert store.statistics().over_time[0].start == datetime(2026, 3, 1, tzinfo=UTC)

@@ -26,7 +26,6 @@ from inkdigits.errors import (
     QueryError,
     RecordError,
     RecordNotFoundError,
-    SpoolFullError,
     StoreUnavailableError,
 )
 from inkdigits.log import database
@@ -36,13 +35,13 @@ from inkdigits.log.queries import Filters
 from inkdigits.log.record import (
     ANYONE,
     MAX_PICTURE_BYTES,
-    NOT_A_DIGIT,
     Record,
     from_bytes,
     to_bytes,
 )
 from inkdigits.log.spool import Spool, read_frames
 from inkdigits.log.store import Store
+from inkdigits.types import NO_DIGIT
 
 pytest_plugins = ["support.databases"]
 
@@ -133,9 +132,9 @@ def test_a_record_comes_back_from_bytes_as_it_was() -> None:
         (3, "accept", None, None),
         (3, "accept", 3, True),
         (3, "accept", 5, False),
-        (3, "accept", NOT_A_DIGIT, False),
-        (3, "reject", NOT_A_DIGIT, True),
-        (None, "reject", NOT_A_DIGIT, True),
+        (3, "accept", NO_DIGIT, False),
+        (3, "reject", NO_DIGIT, True),
+        (None, "reject", NO_DIGIT, True),
         (None, "reject", 5, False),
     ],
 )
@@ -155,8 +154,8 @@ def test_what_was_recorded_comes_back_as_it_was(store: Store) -> None:
     moment = datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=UTC)
     record = a_record(3, created_at=moment, confidence=1 / 3, novelty=-0.1, owner="browser-1")
     blank = a_record(digit=None, confidence=0, decision="reject", reason="blank", novelty=None)
-    assert store.record(record) == "stored"
-    assert store.record(blank) == "stored"
+    assert store.keep(record) == "database"
+    assert store.keep(blank) == "database"
     for kept in (record, blank):
         found = store.get(kept.id)
         assert found == kept
@@ -166,33 +165,33 @@ def test_what_was_recorded_comes_back_as_it_was(store: Store) -> None:
 
 def test_recording_again_changes_nothing(store: Store) -> None:
     record = a_record(1)
-    store.record(record)
+    store.keep(record)
     store.give_feedback(record.id, 7, "page")
-    store.record(record)
+    store.keep(record)
     assert store.get(record.id).true_digit == 7
     assert len(store.page().records) == 1
 
 
 def test_a_picture_is_kept_only_if_the_operator_wants_it(database_url: str, tmp_path: Path) -> None:
     plain, kept = a_record(picture=b"plain"), a_record(picture=b"kept")
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
-        store.record(plain)
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
+        store.keep(plain)
         assert store.get(plain.id).picture is None
-    with Store.open(database_url, spool_dir=tmp_path / "spool", keep_pictures=True) as store:
-        store.record(kept)
+    with Store.open(database_url, outbox_dir=tmp_path / "spool", keep_pictures=True) as store:
+        store.keep(kept)
         assert store.get(kept.id).picture == b"kept"
         assert all(record.picture is None for record in store.page().records)
 
 
 def test_feedback_is_given_replaced_and_taken_back(store: Store) -> None:
     record = a_record(3)
-    store.record(record)
+    store.keep(record)
     before = datetime.now(UTC)
     corrected = store.give_feedback(record.id, 5, "page")
     assert (corrected.true_digit, corrected.feedback_by) == (5, "page")
     assert corrected.feedback_at is not None
     assert before <= corrected.feedback_at <= datetime.now(UTC)
-    assert store.give_feedback(record.id, NOT_A_DIGIT, "api").true_digit == NOT_A_DIGIT
+    assert store.give_feedback(record.id, NO_DIGIT, "api").true_digit == NO_DIGIT
     assert store.get(record.id).feedback_by == "api"
     assert store.clear_feedback(record.id) == record
 
@@ -200,7 +199,7 @@ def test_feedback_is_given_replaced_and_taken_back(store: Store) -> None:
 @pytest.mark.parametrize("true_digit", [-2, 10, True, "7", 1.5])
 def test_feedback_that_cannot_be_is_refused(store: Store, true_digit: Any) -> None:
     record = a_record()
-    store.record(record)
+    store.keep(record)
     with pytest.raises(RecordError, match="true digit"):
         store.give_feedback(record.id, true_digit, "page")
     with pytest.raises(RecordError, match="giver"):
@@ -210,7 +209,7 @@ def test_feedback_that_cannot_be_is_refused(store: Store, true_digit: Any) -> No
 
 def test_another_browsers_record_is_as_if_it_were_not_there(store: Store) -> None:
     record = a_record(3, owner="mine")
-    store.record(record)
+    store.keep(record)
     for owner in ("yours", "MINE"):
         with pytest.raises(RecordNotFoundError):
             store.get(record.id, owner=owner)
@@ -227,7 +226,7 @@ def test_another_browsers_record_is_as_if_it_were_not_there(store: Store) -> Non
 def test_a_missing_owner_never_means_everybody(store: Store) -> None:
     nobody: Any = None
     record = a_record()
-    store.record(record)
+    store.keep(record)
     for question in (
         lambda: store.get(record.id, owner=nobody),
         lambda: store.delete(record.id, owner=nobody),
@@ -243,7 +242,7 @@ def test_a_missing_owner_never_means_everybody(store: Store) -> None:
 def test_what_is_deleted_is_gone(store: Store) -> None:
     records = [a_record(n, owner="mine" if n < 3 else "yours") for n in range(6)]
     for record in records:
-        store.record(record)
+        store.keep(record)
     store.delete(records[0].id)
     with pytest.raises(RecordNotFoundError):
         store.get(records[0].id)
@@ -265,12 +264,12 @@ def test_retention_deletes_the_old_and_keeps_the_rest(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("inkdigits.log.store._PURGE_ROWS", 3)
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
         assert store.purge() == 0
-    with Store.open(database_url, spool_dir=tmp_path / "spool", retention_days=30) as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool", retention_days=30) as store:
         wait_until(lambda: store._keeper._tidied > 0)  # the thread's own purge is done
         for n in range(10):
-            store.record(a_record(created_at=START - timedelta(days=n)))
+            store.keep(a_record(created_at=START - timedelta(days=n)))
         on_the_limit = START + timedelta(days=27)  # 30 days after the fourth
         assert store.purge(on_the_limit) == 6
         kept = [record.created_at for record in store.page().records]
@@ -278,10 +277,10 @@ def test_retention_deletes_the_old_and_keeps_the_rest(
 
 
 def test_retention_works_without_being_asked(database_url: str, tmp_path: Path) -> None:
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
-        store.record(a_record(created_at=datetime.now(UTC) - timedelta(days=31)))
-        store.record(a_record(created_at=datetime.now(UTC) - timedelta(days=29)))
-    with Store.open(database_url, spool_dir=tmp_path / "spool", retention_days=30) as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
+        store.keep(a_record(created_at=datetime.now(UTC) - timedelta(days=31)))
+        store.keep(a_record(created_at=datetime.now(UTC) - timedelta(days=29)))
+    with Store.open(database_url, outbox_dir=tmp_path / "spool", retention_days=30) as store:
         wait_until(lambda: len(store.page().records) == 1)
 
 
@@ -304,7 +303,7 @@ def test_a_wrong_url_is_said_at_once_and_without_its_password(
     url: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        Store.open(url, spool_dir=tmp_path)
+        Store.open(url, outbox_dir=tmp_path)
     assert "secret" not in str(caught.value)
 
 
@@ -313,7 +312,7 @@ def test_postgresql_without_its_driver_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"inkdigits\[postgres\]"):
-        Store.open("postgresql://host/name", spool_dir=tmp_path)
+        Store.open("postgresql://host/name", outbox_dir=tmp_path)
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
@@ -326,12 +325,12 @@ def test_each_way_to_write_postgresql_means_psycopg_3(scheme: str) -> None:
 @pytest.mark.parametrize("days", [0, -1, 10**12])
 def test_a_retention_that_cannot_be_is_refused(tmp_path: Path, days: int) -> None:
     with pytest.raises(ConfigError, match="INKDIGITS_RETENTION_DAYS is 1 to 36500"):
-        Store.open(f"sqlite:///{tmp_path / 'x'}", spool_dir=tmp_path, retention_days=days)
+        Store.open(f"sqlite:///{tmp_path / 'x'}", outbox_dir=tmp_path, retention_days=days)
 
 
 def test_sqlite_syncs_each_commit_and_lets_readers_in(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new folder' / 'log.sqlite3'}"
-    with Store.open(url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(url, outbox_dir=tmp_path / "spool") as store:
         with store._database.transaction() as connection:
             modes = [
                 connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -358,15 +357,15 @@ def test_what_is_recorded_during_an_outage_is_there_after_it(
     outage: Outage, tmp_path: Path
 ) -> None:
     records = [a_record(n) for n in range(60)]
-    with Store.open(outage.url, spool_dir=tmp_path / "spool") as store:
-        assert [store.record(record) for record in records[:20]] == ["stored"] * 20
+    with Store.open(outage.url, outbox_dir=tmp_path / "spool") as store:
+        assert [store.keep(record) for record in records[:20]] == ["database"] * 20
         outage.begin()
-        assert [store.record(record) for record in records[20:40]] == ["spooled"] * 20
+        assert [store.keep(record) for record in records[20:40]] == ["outbox"] * 20
         assert spooled(tmp_path / "spool") == records[20:40]
         assert store.spooled_bytes() > 0
         outage.end()
         wait_until(lambda: store.healthy() and store.spooled_bytes() == 0)
-        assert [store.record(record) for record in records[40:]] == ["stored"] * 20
+        assert [store.keep(record) for record in records[40:]] == ["database"] * 20
         assert sorted(rows_of(outage.url)) == sorted(record.id for record in records)
         assert list(reversed(store.page(limit=100).records)) == records
         counters = store.counters()
@@ -380,9 +379,9 @@ def test_a_store_opens_spools_and_later_migrates_while_the_database_is_away(
 ) -> None:
     outage.begin()
     record = a_record(4)
-    with Store.open(outage.url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(outage.url, outbox_dir=tmp_path / "spool") as store:
         assert not store.healthy()
-        assert store.record(record) == "spooled"
+        assert store.keep(record) == "outbox"
         with pytest.raises(StoreUnavailableError):
             store.page()
         with pytest.raises(StoreUnavailableError):
@@ -404,18 +403,18 @@ def test_after_one_time_out_nobody_waits_for_the_next(outage: Outage, tmp_path: 
             tries.append(rows)
         raise StoreUnavailableError("still away")
 
-    with Store.open(outage.url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(outage.url, outbox_dir=tmp_path / "spool") as store:
         outage.begin()
-        store.record(a_record(0))
+        store.keep(a_record(0))
         store._database.insert = insert  # type: ignore[assignment,method-assign]
-        assert store.record(a_record(1)) == "spooled"
+        assert store.keep(a_record(1)) == "outbox"
         assert tries == []
         del store._database.insert
 
 
 def test_an_older_success_does_not_undo_a_newer_failure(outage: Outage, tmp_path: Path) -> None:
     """The thread that looks after the database may finish after another found it away."""
-    with Store.open(outage.url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(outage.url, outbox_dir=tmp_path / "spool") as store:
         wait_until(store.healthy)
         database = store._database
         before = database.failures
@@ -431,7 +430,7 @@ def test_an_older_success_does_not_undo_a_newer_failure(outage: Outage, tmp_path
 def test_feedback_finds_a_record_that_is_still_spooled(outage: Outage, tmp_path: Path) -> None:
     record, other = a_record(3), a_record(4)
     Spool(tmp_path / "spool").append(to_bytes(other))
-    with Store.open(outage.url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(outage.url, outbox_dir=tmp_path / "spool") as store:
         # As if another process had spooled it while this one's database is there.
         Spool(tmp_path / "spool").append(to_bytes(record))
         assert store.give_feedback(record.id, 5, "page").true_digit == 5
@@ -442,7 +441,7 @@ def test_what_is_deleted_does_not_come_back_from_the_spool(
     database_url: str, tmp_path: Path
 ) -> None:
     mine, yours = a_record(owner="mine"), a_record(owner="yours")
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
         for record in (mine, yours):
             Spool(tmp_path / "spool").append(to_bytes(record))
         assert store.delete_all(owner="mine") == 1
@@ -451,27 +450,24 @@ def test_what_is_deleted_does_not_come_back_from_the_spool(
 
 
 @pytest.mark.usefixtures("short_timeouts")
-def test_a_full_spool_is_said_and_counted(outage: Outage, tmp_path: Path) -> None:
+def test_a_full_spool_is_said_and_counted(
+    outage: Outage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     limit = 3 * (len(to_bytes(a_record(1))) + 100)
-    with Store.open(outage.url, spool_dir=tmp_path / "spool", spool_limit_bytes=limit) as store:
+    with Store.open(outage.url, outbox_dir=tmp_path / "spool", spool_limit_bytes=limit) as store:
         outage.begin()
-        kept: list[str] = []
-
-        def record_until_full() -> None:
-            for n in range(10):
-                record = a_record(n)
-                store.record(record)
-                kept.append(record.id)
-
-        with pytest.raises(SpoolFullError, match=f"at most {limit:,}"):
-            record_until_full()
+        records = [a_record(n) for n in range(10)]
+        outcomes = [store.keep(record) for record in records]
+        kept = [r.id for r, outcome in zip(records, outcomes, strict=True) if outcome == "outbox"]
+        assert outcomes == ["outbox"] * len(kept) + ["lost"] * (10 - len(kept))
+        assert f"at most {limit:,}" in caplog.text
         assert len(kept) >= 2
-        assert store.counters().lost == 1
+        assert store.counters().lost == 10 - len(kept)
         assert store.spooled_bytes() <= limit
         outage.end()
         wait_until(lambda: store.spooled_bytes() == 0)
         assert sorted(rows_of(outage.url)) == sorted(kept)
-        assert store.record(a_record(7)) == "stored"
+        assert store.keep(a_record(7)) == "database"
 
 
 def test_what_the_database_refuses_for_good_is_set_aside(
@@ -481,7 +477,7 @@ def test_what_the_database_refuses_for_good_is_set_aside(
     spool = Spool(tmp_path / "spool")
     for payload in (to_bytes(before), b"not a record", to_bytes(after)):
         spool.append(payload)
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
         assert {record.id for record in store.page().records} == {before.id, after.id}
         assert store.counters().rejected == 1
     assert "set aside" in caplog.text
@@ -492,7 +488,7 @@ def test_what_the_database_refuses_for_good_is_set_aside(
 def test_a_value_the_database_refuses_does_not_block_the_others(
     database_url: str, tmp_path: Path
 ) -> None:
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
         with store._database.transaction(writes=True) as connection:
             connection.execute(sa.text("CREATE UNIQUE INDEX once ON predictions (confidence)"))
         for n in range(4):
@@ -503,16 +499,16 @@ def test_a_value_the_database_refuses_does_not_block_the_others(
         assert store.counters().rejected == 1
 
 
-def record_many(url: str, spool_dir: Path, count: int, ids: Path, go: Event) -> None:
+def record_many(url: str, outbox_dir: Path, count: int, ids: Path, go: Event) -> None:
     """Several threads of one process record; the ids that were taken are written down."""
-    with Store.open(url, spool_dir=spool_dir) as store, ids.open("w") as file:
+    with Store.open(url, outbox_dir=outbox_dir) as store, ids.open("w") as file:
         go.wait()
         writing = threading.Lock()
 
         def work() -> None:
             for n in range(count):
                 record = a_record(n)
-                outcome = store.record(record)
+                outcome = store.keep(record)
                 with writing:
                     file.write(f"{record.id} {outcome}\n")
                     file.flush()
@@ -542,26 +538,26 @@ def test_postgresql_stopped_under_load_and_started_again_has_each_prediction_onc
         return Counter(line.split()[1] for line in lines if len(line.split()) == 2)
 
     go.set()
-    wait_until(lambda: outcomes()["stored"] > 100)
+    wait_until(lambda: outcomes()["database"] > 100)
     own_postgres.stop(how)
-    wait_until(lambda: outcomes()["spooled"] > 100)
+    wait_until(lambda: outcomes()["outbox"] > 100)
     own_postgres.start()
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    with Store.open(url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(url, outbox_dir=tmp_path / "spool") as store:
         assert store.spooled_bytes() == 0
     taken = [line.split()[0] for file in files for line in file.read_text().splitlines()]
     assert len(taken) == 2 * 4 * 250
     assert sorted(rows_of(url)) == sorted(taken)
 
 
-def record_until_killed(url: str, spool_dir: Path, ids: Path) -> None:
-    store = Store.open(url, spool_dir=spool_dir)
+def record_until_killed(url: str, outbox_dir: Path, ids: Path) -> None:
+    store = Store.open(url, outbox_dir=outbox_dir)
     with ids.open("w") as file:
         for n in range(10**6):
             record = a_record(n)
-            store.record(record)
+            store.keep(record)
             file.write(f"{record.id}\n")
             file.flush()
 
@@ -582,7 +578,7 @@ def test_a_process_killed_with_sigkill_has_lost_nothing_that_it_recorded(
     process.join()
     if is_away_at_the_kill:
         outage.end()
-    with Store.open(outage.url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(outage.url, outbox_dir=tmp_path / "spool") as store:
         promised = [line for line in ids.read_text().splitlines() if len(line) == 36]
         found = rows_of(outage.url)
         assert store.spooled_bytes() == 0
@@ -600,8 +596,8 @@ def test_a_forked_process_records_on_connections_of_its_own(
     database_url: str, tmp_path: Path
 ) -> None:
     ours, theirs = a_record(1), a_record(2)
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
-        store.record(ours)
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
+        store.keep(ours)
         parents = connection_of(store)
         with warnings.catch_warnings():
             # Python 3.12 warns of forks among threads, which is what is tried here.
@@ -609,7 +605,7 @@ def test_a_forked_process_records_on_connections_of_its_own(
             child = os.fork()
         if child == 0:
             is_own = connection_of(store) is not parents
-            is_well = is_own and store.record(theirs) == "stored" and store.get(ours.id) == ours
+            is_well = is_own and store.keep(theirs) == "database" and store.get(ours.id) == ours
             store.close()
             os._exit(0 if is_well else 1)
         assert os.waitpid(child, 0)[1] == 0
@@ -619,12 +615,12 @@ def test_a_forked_process_records_on_connections_of_its_own(
 
 
 def test_a_thread_that_died_is_started_again(database_url: str, tmp_path: Path) -> None:
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
         first = store._keeper._thread
         assert first is not None
         store._keeper._stop.set()
         store._keeper._wake.set()
         first.join()
         store._keeper._stop.clear()
-        store.record(a_record())
+        store.keep(a_record())
         assert store._keeper._thread is not first

@@ -32,6 +32,7 @@ FIELDS = [
     "novelty",
     "model_version",
     "id",
+    "kept",
     "preprocessing_time_ms",
     "inference_time_ms",
     "total_time_ms",
@@ -449,7 +450,7 @@ class TestHealth:
         assert response.json["status"] == "healthy"
         assert response.json["model_loaded"] is True
         assert response.json["model_version"] == "fake-1"
-        assert client.get("/health/ready").json == {"status": "ready"}
+        assert client.get("/health/ready").json == {"status": "ready", "log": "off"}
         assert client.get("/health/live").json == {"status": "alive"}
         assert len(reader.read) == 1
 

@@ -162,7 +162,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
     """An empty prediction log, on each kind of database in turn."""
-    with Store.open(database_url, spool_dir=tmp_path / "spool") as opened:
+    with Store.open(database_url, outbox_dir=tmp_path / "spool") as opened:
         yield opened
 
 

@@ -9,16 +9,14 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from sqlalchemy import exc
 
 from inkdigits.errors import RecordError, SpoolError, StoreError, StoreUnavailableError
 from inkdigits.log.database import Database
-from inkdigits.log.record import Record, from_bytes, to_bytes, to_row
+from inkdigits.log.record import Kept, Record, from_bytes, to_bytes, to_row
 from inkdigits.log.spool import Spool
-
-Outcome: TypeAlias = Literal["stored", "spooled"]
 
 # Seconds between the thread's looks: at a database that is away (doubling from the first to the
 # last), at the spool for what other processes left, and for what has outlived the retention.
@@ -70,7 +68,7 @@ class Keeper:
         reset = weakref.WeakMethod(self._reset_in_child)
         os.register_at_fork(after_in_child=lambda: (call := reset()) and call())
 
-    def record(self, record: Record) -> Outcome:
+    def record(self, record: Record) -> Kept:
         """Keep a record; `Store.record` says more."""
         self.start()
         if not self.database.is_away:
@@ -80,7 +78,7 @@ class Keeper:
                 _log.warning("predictions are spooled: %s", error)
             else:
                 self._count(stored=1)
-                return "stored"
+                return "database"
         try:
             self.spool.append(to_bytes(record))
         except SpoolError:
@@ -88,7 +86,7 @@ class Keeper:
             raise
         self._count(spooled=1)
         self._look()
-        return "spooled"
+        return "outbox"
 
     def flush(self, *, wait: bool = True) -> int:
         """Write what is spooled; `Store.flush_spool` says more. Not wait: leave it to another."""

@@ -13,7 +13,6 @@ from inkdigits.decision.policy import Decision
 from inkdigits.errors import QueryError, RecordError
 from inkdigits.log.record import (
     ANYONE,
-    NOT_A_DIGIT,
     Owner,
     Record,
     check_key,
@@ -23,6 +22,7 @@ from inkdigits.log.record import (
     to_microseconds,
 )
 from inkdigits.log.schema import predictions
+from inkdigits.types import NO_DIGIT
 
 MAX_PAGE: Final = 500
 """The most records on one page."""
@@ -38,7 +38,7 @@ class Filters:
     """Which records; all by default. A value that can't be is a QueryError when made.
 
     Attributes:
-        digit: read as this, 0 to 9; NOT_A_DIGIT for those where nothing was read; None for any.
+        digit: read as this, 0 to 9; NO_DIGIT for those where nothing was read; None for any.
         decision: None for any.
         feedback: "given", "none", "right" (the digit was the true one, or what is no digit was
             rejected), "wrong"; None for any.
@@ -55,8 +55,8 @@ class Filters:
     owner: Owner = ANYONE
 
     def __post_init__(self) -> None:
-        if self.digit is not None and self.digit not in range(NOT_A_DIGIT, 10):
-            raise QueryError(f"the digit is 0 to 9, or {NOT_A_DIGIT} for none; not {self.digit!r}")
+        if self.digit is not None and self.digit not in range(NO_DIGIT, 10):
+            raise QueryError(f"the digit is 0 to 9, or {NO_DIGIT} for none; not {self.digit!r}")
         for name, kinds in (("decision", Decision), ("feedback", Feedback)):
             value = getattr(self, name)
             if value is not None and value not in get_args(kinds):
@@ -90,7 +90,7 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     """What a WHERE says for the filters; each kind can use an index of its own."""
     found: list[sa.ColumnElement[bool]] = []
     if filters.digit is not None:
-        read = _c.digit.is_(None) if filters.digit == NOT_A_DIGIT else _c.digit == filters.digit
+        read = _c.digit.is_(None) if filters.digit == NO_DIGIT else _c.digit == filters.digit
         found.append(read)
     if filters.decision is not None:
         found.append(_c.decision == filters.decision)
@@ -107,7 +107,7 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
         found.append(_c.true_digit.is_not(None))
     if filters.feedback in {"right", "wrong"}:
         is_right = sa.case(
-            (_c.true_digit == NOT_A_DIGIT, _c.decision == "reject"),
+            (_c.true_digit == NO_DIGIT, _c.decision == "reject"),
             else_=sa.and_(_c.digit.is_not(None), _c.digit == _c.true_digit),
         )
         found.append(is_right if filters.feedback == "right" else sa.not_(is_right))

@@ -23,11 +23,13 @@ from inkdigits.decision.policy import Decision, Reason
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import RecordError
 from inkdigits.log.ids import new_id
+from inkdigits.types import NO_DIGIT
+
+Kept: TypeAlias = Literal["database", "outbox", "off", "lost"]
+"""Where a prediction is kept: in the database, in the outbox until the database is available,
+nowhere because no log is kept ("off"), or nowhere because both failed ("lost")."""
 
 InputKind: TypeAlias = Literal["drawn", "uploaded", "api"]
-
-NOT_A_DIGIT: Final = -1
-"""The true digit of a picture that shows none: a scribble, a letter, nothing."""
 
 MAX_PICTURE_BYTES: Final = 16 * 2**20
 """The largest source picture a record keeps, in bytes."""
@@ -72,10 +74,10 @@ def is_id(text: str) -> bool:
 
 
 def check_true_digit(true_digit: int) -> int:
-    """Return a label that feedback may give: 0 to 9 or NOT_A_DIGIT; else a RecordError."""
-    if isinstance(true_digit, bool) or true_digit not in range(NOT_A_DIGIT, 10):
+    """Return a label that feedback may give: 0 to 9 or NO_DIGIT; else a RecordError."""
+    if isinstance(true_digit, bool) or true_digit not in range(NO_DIGIT, 10):
         raise RecordError(
-            f"the true digit is 0 to 9, or {NOT_A_DIGIT} for no digit; not {true_digit!r}"
+            f"the true digit is 0 to 9, or {NO_DIGIT} for no digit; not {true_digit!r}"
         )
     return int(true_digit)
 
@@ -108,7 +110,7 @@ class Record:
             None when it belongs to none. Not a credential: keep the cookie's secret out of it.
         ink: (28, 28) uint8, read-only: 0 is paper, 255 is ink.
         picture: the source picture as sent, at most MAX_PICTURE_BYTES; None where not kept.
-        true_digit: what feedback says it is: 0 to 9, NOT_A_DIGIT, or None without feedback.
+        true_digit: what feedback says it is: 0 to 9, NO_DIGIT, or None without feedback.
         feedback_at: when the feedback was given, aware; None without feedback.
         feedback_by: what gave it, a key as ``owner``; None without feedback.
         ink_sha256: hexadecimal SHA-256 of the ink's 784 bytes in row order.
@@ -216,7 +218,7 @@ class Record:
         """
         if self.true_digit is None:
             return None
-        if self.true_digit == NOT_A_DIGIT:
+        if self.true_digit == NO_DIGIT:
             return self.decision == "reject"
         return self.digit == self.true_digit
 

@@ -17,8 +17,9 @@ from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.decision.policy import Decision
 from inkdigits.errors import QueryError
 from inkdigits.log.queries import Filters, conditions
-from inkdigits.log.record import ANYONE, NOT_A_DIGIT, from_microseconds
+from inkdigits.log.record import ANYONE, from_microseconds
 from inkdigits.log.schema import predictions
+from inkdigits.types import NO_DIGIT
 
 MAX_BUCKETS: Final = 10_000
 """The most hours or days in one statistic."""
@@ -179,7 +180,7 @@ def _statistics_of(
     over_time: tuple[Interval, ...], corrected: Sequence[sa.RowMapping]
 ) -> Statistics:
     digits = [row for row in corrected if row["true_digit"] >= 0 and row["digit"] is not None]
-    no_digits = [row for row in corrected if row["true_digit"] == NOT_A_DIGIT]
+    no_digits = [row for row in corrected if row["true_digit"] == NO_DIGIT]
     confusion = [[0] * 10 for _ in range(10)]
     for row in digits:
         confusion[row["true_digit"]][row["digit"]] += row["n"]

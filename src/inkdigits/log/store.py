@@ -23,10 +23,11 @@ from inkdigits.log import export as history_export
 from inkdigits.log import queries as history
 from inkdigits.log import statistics as dashboard
 from inkdigits.log.export import Format
-from inkdigits.log.outbox import Counters, Keeper, Outcome
+from inkdigits.log.outbox import Counters, Keeper
 from inkdigits.log.queries import Filters, Page
 from inkdigits.log.record import (
     ANYONE,
+    Kept,
     Owner,
     Record,
     check_key,
@@ -69,7 +70,7 @@ class Store:
         cls,
         url: str,
         *,
-        spool_dir: Path | str,
+        outbox_dir: Path | str,
         spool_limit_bytes: int = SPOOL_LIMIT_BYTES,
         retention_days: int | None = None,
         keep_pictures: bool = False,
@@ -81,7 +82,7 @@ class Store:
         Args:
             url: ``sqlite:///path`` (the folder is made when missing) or
                 ``postgresql://user:password@host/name``.
-            spool_dir: folder for what can't be written yet; one for each database and machine.
+            outbox_dir: folder for what can't be written yet; one for each database and machine.
             spool_limit_bytes: of everything in that folder.
             retention_days: records older than this many days (1 to MAX_RETENTION_DAYS) are
                 deleted, hourly; None keeps them for ever.
@@ -98,7 +99,7 @@ class Store:
                 f"INKDIGITS_RETENTION_DAYS is 1 to {MAX_RETENTION_DAYS}; not {retention_days}"
             )
         retention = None if retention_days is None else timedelta(days=retention_days)
-        spool = Spool(spool_dir, spool_limit_bytes)
+        spool = Spool(outbox_dir, spool_limit_bytes)
         store = cls(url, spool, retention, keep_pictures=keep_pictures)
         try:
             store.flush_spool()
@@ -110,20 +111,21 @@ class Store:
         store._keeper.start()
         return store
 
-    def record(self, record: Record) -> Outcome:
-        """Keep a prediction, once however often it is recorded (the id decides).
+    def keep(self, record: Record) -> Kept:
+        """Keep a prediction, once however often this is called (the id decides).
 
         Returns:
-            "stored" in the database, or "spooled" on disk while that is away. Either is kept
-            when the process is killed or the power fails.
-
-        Raises:
-            SpoolFullError: the database is away and the spool full; the record is kept nowhere.
-            SpoolError: the database is away and the spool's disk refuses; likewise.
+            "database", or "outbox" while the database is unavailable: neither is lost when the
+            process is killed. "lost" where both failed, which is logged as an error.
         """
         if not self._keep_pictures and record.picture is not None:
             record = replace(record, picture=None)
-        return self._keeper.record(record)
+        try:
+            return self._keeper.record(record)
+        except StoreError:
+            # Whoever waits for a digit cannot mend the log; the operator reads this.
+            _log.exception("a prediction was not kept")
+            return "lost"
 
     def get(self, record_id: str, *, owner: Owner = ANYONE) -> Record:
         """The record with its picture; RecordNotFoundError if there is none of this owner's."""
@@ -158,7 +160,7 @@ class Store:
 
         Args:
             record_id: of the prediction.
-            true_digit: 0 to 9, or NOT_A_DIGIT.
+            true_digit: 0 to 9, or NO_DIGIT.
             by: what gave the feedback, such as "page" or "api": 1 to 128 of A-Z a-z 0-9 _.:@-
             owner: whose it must be.
 
@@ -258,6 +260,11 @@ class Store:
             total += deleted
             if deleted < _PURGE_ROWS:
                 return total
+
+    @property
+    def available(self) -> bool:
+        """Whether the database took or answered what it was last asked; asks nothing itself."""
+        return not self._database.is_away
 
     def healthy(self) -> bool:
         """Whether the database answers now; at once False while it is known to be away."""

@@ -230,7 +230,10 @@ def create_app(
     @app.get("/health/ready")
     def ready() -> ResponseReturnValue:
         check()
-        return {"status": "ready"}
+        if store is None:
+            return {"status": "ready", "log": "off"}
+        # Predictions are answered all the same while they wait in the outbox.
+        return {"status": "ready", "log": "database" if store.available else "outbox"}
 
     @app.get("/metrics")
     def figures() -> ResponseReturnValue:
@@ -281,9 +284,8 @@ def _answer(
     log: Store | None, prediction: Prediction, picture: bytes | None, *, with_ink: bool
 ) -> dict[str, object]:
     prediction_id = new_id()
-    if log is not None:
-        keep(log, prediction, prediction_id, kind="api", owner=None, picture=picture)
-    return prediction_body(prediction, prediction_id, with_ink=with_ink)
+    kept = keep(log, prediction, prediction_id, kind="api", owner=None, picture=picture)
+    return prediction_body(prediction, prediction_id, kept, with_ink=with_ink)
 
 
 def _read_batch(

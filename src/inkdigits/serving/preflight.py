@@ -51,7 +51,7 @@ def open_store(settings: Settings) -> Store | None:
 
     return Store.open(
         settings.log_url,
-        spool_dir=settings.spool_folder,
+        outbox_dir=settings.outbox_folder,
         retention_days=settings.retention_days,
         keep_pictures=settings.keep_pictures == "on",
     )

@@ -89,7 +89,7 @@ class TestKeys:
 
     def test_everything_but_the_health_checks_needs_one(self, tmp_path: Path) -> None:
         settings = Settings(data_dir=tmp_path, api_keys=KEYS)
-        with Store.open(settings.log_url, spool_dir=settings.spool_folder) as store:
+        with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
             app = create_app(settings, FakeReader(), store)
         asker = app.test_client()
         for rule in app.url_map.iter_rules():

@@ -40,7 +40,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     ours = Settings(
         data_dir=tmp_path_factory.mktemp("data"), max_bytes=4096, max_batch=3, max_pixels=5000
     )
-    with Store.open(ours.log_url, spool_dir=ours.spool_folder) as store:
+    with Store.open(ours.log_url, outbox_dir=ours.outbox_folder) as store:
         yield create_app(ours, FakeReader(max_pixels=5000), store)
 
 

@@ -16,13 +16,13 @@ from support.fakes import FakeReader, blank_picture, drawn_digit
 
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.errors import ConfigError, SpoolFullError, StoreUnavailableError
-from inkdigits.log.record import NOT_A_DIGIT
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.app import create_app
 from inkdigits.serving.web.security import CONTENT_SECURITY_POLICY
 from inkdigits.serving.web.session import KEY_NAME, session_key
 from inkdigits.settings import Settings
+from inkdigits.types import NO_DIGIT
 
 HTML = {"Accept": "text/html,*/*;q=0.8"}
 TOKEN = "the-operators-token"
@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[Store]:
-    with Store.open(settings.log_url, spool_dir=settings.spool_folder) as opened:
+    with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as opened:
         yield opened
 
 
@@ -135,7 +135,7 @@ class TestSecurity:
         from dataclasses import replace
 
         for https, secure in (("off", False), ("on", True)):
-            with Store.open(settings.log_url, spool_dir=settings.spool_folder) as store:
+            with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
                 app = create_app(replace(settings, https=https), FakeReader(), store)
                 response = app.test_client().get("/", headers=HTML)
                 cookie = response.headers["Set-Cookie"]
@@ -187,7 +187,7 @@ class TestSecurity:
 
         friend = {"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}
         configured = replace(settings, cors_origins=("https://friend.example",))
-        with Store.open(settings.log_url, spool_dir=settings.spool_folder) as store:
+        with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
             client = create_app(configured, FakeReader(), store).test_client()
             response = client.post(
                 "/predict", data=drawn_digit(), content_type="image/png", headers=friend
@@ -227,7 +227,7 @@ class TestKeeping:
     def test_finished_drawing_is_kept_for_its_browser(self, browser: Browser, store: Store) -> None:
         answer = browser.draw("kind=uploaded")
         assert answer["prediction"] == 7
-        assert answer["kept"] == "stored"
+        assert answer["kept"] == "database"
         assert answer["ink"].startswith("data:image/png;base64,")
         record = store.get(answer["id"])
         assert (record.digit, record.input_kind, record.picture) == (7, "uploaded", None)
@@ -285,14 +285,14 @@ class TestKeeping:
         def refuse(record: object) -> None:
             raise SpoolFullError("the spool is full")
 
-        monkeypatch.setattr(store, "record", refuse)
+        monkeypatch.setattr(store._keeper, "record", refuse)
         answer = browser.draw()
         assert (answer["prediction"], answer["kept"]) == (7, "lost")
         assert any(record.message == "a prediction was not kept" for record in caplog.records)
 
     def test_picture_is_kept_only_where_the_operator_says_so(self, settings: Settings) -> None:
         with Store.open(
-            settings.log_url, spool_dir=settings.spool_folder, keep_pictures=True
+            settings.log_url, outbox_dir=settings.outbox_folder, keep_pictures=True
         ) as store:
             answer = Browser(create_app(settings, FakeReader(), store)).draw()
             assert store.get(answer["id"]).picture == drawn_digit()
@@ -457,8 +457,8 @@ class TestOperator:
 
     def test_without_a_token_there_is_no_operator(self, tmp_path: Path) -> None:
         settings = Settings(data_dir=tmp_path)
-        with Store.open(settings.log_url, spool_dir=settings.spool_folder) as store:
-            store.record(a_record())
+        with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
+            store.keep(a_record())
             app = create_app(settings, FakeReader(), store)
             client = app.test_client()
             assert client.get("/sign-in").status_code == 404
@@ -550,8 +550,8 @@ class TestDashboardAndModel:
 
 def test_operators_history_names_what_is_no_digit(app: Flask, store: Store) -> None:
     record = a_record()
-    store.record(record)
-    store.give_feedback(record.id, NOT_A_DIGIT, "page")
+    store.keep(record)
+    store.give_feedback(record.id, NO_DIGIT, "page")
     operator = Browser(app)
     operator.post("/sign-in", token=TOKEN)
     assert "it is no digit" in operator.see()

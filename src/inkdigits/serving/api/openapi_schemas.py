@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from inkdigits.decision.policy import Decision, Reason
+from inkdigits.log.record import Kept
 from inkdigits.settings import Settings
 from inkdigits.types import Json
 
@@ -66,7 +67,7 @@ def schemas(settings: Settings) -> Json:
             "type": "object",
             "required": [
                 *("prediction", "confidence", "probabilities", "decision", "reason", "novelty"),
-                *("model_version", "id"),
+                *("model_version", "id", "kept"),
                 *("preprocessing_time_ms", "inference_time_ms", "total_time_ms"),
             ],
             "properties": {
@@ -83,6 +84,7 @@ def schemas(settings: Settings) -> Json:
                 "novelty": {"type": ["number", "null"], "description": "Higher is stranger."},
                 "model_version": text,
                 "id": {"type": "string", "format": "uuid"},
+                "kept": {"enum": list(get_args(Kept)), "description": "Where it is kept."},
                 "preprocessing_time_ms": milliseconds,
                 "inference_time_ms": milliseconds,
                 "total_time_ms": milliseconds,
@@ -210,6 +212,9 @@ def schemas(settings: Settings) -> Json:
         "Status": {
             "type": "object",
             "required": ["status"],
-            "properties": {"status": {"enum": ["alive", "ready"]}},
+            "properties": {
+                "status": {"enum": ["alive", "ready"]},
+                "log": {"enum": ["database", "outbox", "off"]},
+            },
         },
     }

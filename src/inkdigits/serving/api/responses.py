@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import base64
-import logging
 import time
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from flask import g
 
 from inkdigits.decision.prediction import Prediction
-from inkdigits.errors import StoreError
 from inkdigits.explain import Explanation
 from inkdigits.ink.png import encode_png
-from inkdigits.log.record import InputKind, Record
-from inkdigits.serving.monitoring.logging import fields
+from inkdigits.log.record import InputKind, Kept, Record
 
 if TYPE_CHECKING:
     # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
-    from inkdigits.log.outbox import Outcome
     from inkdigits.log.store import Store
-
-Kept: TypeAlias = "Outcome | Literal['lost']"
-
-logger = logging.getLogger(__name__)
 
 
 def ink_url(ink: npt.NDArray[np.uint8]) -> str:
@@ -51,13 +43,14 @@ def elapsed_ms() -> float:
 
 
 def prediction_body(
-    prediction: Prediction, prediction_id: str, *, with_ink: bool
+    prediction: Prediction, prediction_id: str, kept: Kept, *, with_ink: bool
 ) -> dict[str, Any]:
     """The JSON of an answer, as ``docs/api.md`` has it.
 
     Args:
         prediction: what was read.
         prediction_id: under which the log keeps it, if it does.
+        kept: where it is kept.
         with_ink: whether to add the 28x28 picture that the model saw.
     """
     body = {
@@ -69,6 +62,7 @@ def prediction_body(
         "novelty": prediction.novelty,
         "model_version": prediction.model_version,
         "id": prediction_id,
+        "kept": kept,
         "preprocessing_time_ms": round(prediction.preprocessing_ms, 3),
         "inference_time_ms": round(prediction.inference_ms, 3),
         "total_time_ms": elapsed_ms(),
@@ -96,7 +90,7 @@ def error_body(code: str, message: str) -> dict[str, Any]:
 
 
 def keep(
-    store: Store,
+    store: Store | None,
     prediction: Prediction,
     prediction_id: str,
     *,
@@ -104,22 +98,15 @@ def keep(
     owner: str | None,
     picture: bytes | None,
 ) -> Kept:
-    """Keep a prediction in the log; what goes wrong with that doesn't take the answer away.
-
-    Returns:
-        "stored", "spooled" while the database is away, or "lost", which the log file explains.
-    """
-    try:
-        return store.record(
-            Record.of(
-                prediction,
-                input_kind=kind,
-                owner=owner,
-                picture=picture,
-                record_id=prediction_id,
-            )
+    """Keep a prediction in the log, if there is one, and return where it is kept."""
+    if store is None:
+        return "off"
+    return store.keep(
+        Record.of(
+            prediction,
+            input_kind=kind,
+            owner=owner,
+            picture=picture,
+            record_id=prediction_id,
         )
-    except StoreError as error:
-        # The person waiting for a digit can't mend the log; whoever runs it reads this.
-        logger.error("a prediction was not kept", extra=fields(error=error))  # noqa: TRY400
-        return "lost"
+    )

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from inkdigits.errors import QueryError
 from inkdigits.log.queries import Filters
-from inkdigits.log.record import NOT_A_DIGIT, Owner
-from inkdigits.types import NO_DIGIT_LABEL
+from inkdigits.log.record import Owner
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
 NAMES: Final = ("digit", "decision", "feedback", "since", "until")
 
@@ -44,7 +44,7 @@ def link_of(query: Mapping[str, str], **more: str | None) -> str:
 
 def _digit(text: str) -> int:
     if text == NO_DIGIT_LABEL:
-        return NOT_A_DIGIT
+        return NO_DIGIT
     if len(text) != 1 or not "0" <= text <= "9":
         raise QueryError(f"the digit is 0 to 9, or {NO_DIGIT_LABEL}; not {text!r}")
     return int(text)

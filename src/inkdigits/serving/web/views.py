@@ -24,7 +24,7 @@ from inkdigits.errors import (
 )
 from inkdigits.log.export import Format
 from inkdigits.log.ids import new_id
-from inkdigits.log.record import NOT_A_DIGIT, InputKind
+from inkdigits.log.record import InputKind
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
@@ -38,6 +38,7 @@ from inkdigits.serving.web.query import filters_of, link_of
 from inkdigits.serving.web.security import SAFE_METHODS
 from inkdigits.serving.web.session import Operator, brings_csrf_token, browser, csrf_token
 from inkdigits.settings import Settings
+from inkdigits.types import NO_DIGIT
 
 PAGE_SIZE: Final = 24
 
@@ -136,9 +137,9 @@ def blueprint(
         metrics.count_prediction(prediction)
         kept = keep(store, prediction, prediction_id, kind=kind, owner=owner, picture=picture)
         replaced = request.args.get("replaces")
-        if kept == "stored" and replaced:
+        if kept == "database" and replaced:
             _drop_unlabelled(store, replaced, owner)
-        return {**prediction_body(prediction, prediction_id, with_ink=True), "kept": kept}
+        return prediction_body(prediction, prediction_id, kept, with_ink=True)
 
     @web.get("/history")
     def history() -> ResponseReturnValue:
@@ -154,7 +155,7 @@ def blueprint(
             query=request.args,
             link=lambda **more: link_of(request.args, **more),
             formats=get_args(Format),
-            not_a_digit=NOT_A_DIGIT,
+            not_a_digit=NO_DIGIT,
         )
 
     @web.post("/history/<record_id>/feedback")
@@ -267,7 +268,7 @@ def _kind(text: str) -> InputKind:
 
 def _label(text: str) -> int:
     if text == "none":
-        return NOT_A_DIGIT
+        return NO_DIGIT
     if len(text) != 1 or not "0" <= text <= "9":
         raise RecordError(f'"true_digit" is 0 to 9, or none; not {text!r}')
     return int(text)
