@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The model service: docker build -f docker/model.Dockerfile -t inkdigits-model .
+# The model service: docker build -t inkdigits-model .
 
 FROM python:3.12-slim AS builder
 WORKDIR /build

@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The web service: docker build -f docker/web.Dockerfile -t inkdigits-web .
+# The web service: docker build -f deploy/docker/web.Dockerfile -t inkdigits-web .
 
 FROM python:3.12-slim AS builder
 WORKDIR /build
