@@ -95,7 +95,7 @@ async function read() {
   const asked = version;
   try {
     const body = await picture();
-    const answer = await ask("/predict?ink=true&record=false", {
+    const answer = await ask("predict?ink=true&record=false", {
       method: "POST",
       headers: { "Content-Type": body.type || "application/octet-stream" },
       body,
@@ -118,7 +118,7 @@ function keep() {
     if (kept.has(of)) query.set("replaces", kept.get(of));
     const sent = await body;
     try {
-      const answer = await ask(`/history?${query}`, {
+      const answer = await ask(`history?${query}`, {
         method: "POST",
         headers: { "Content-Type": sent.type || "application/octet-stream", "X-CSRF-Token": token },
         body: sent,
@@ -186,7 +186,7 @@ async function say(what) {
   const id = kept.get(drawing);
   if (!id) return;
   try {
-    const answer = await ask(`/history/${id}/feedback`, {
+    const answer = await ask(`history/${id}/feedback`, {
       method: "POST",
       headers: { "X-CSRF-Token": token },
       body: new URLSearchParams({ true_digit: what }),
@@ -208,7 +208,7 @@ function away() {
   $("away").hidden = false;
   const look = async () => {
     try {
-      const response = await fetch("/health/ready", { cache: "no-store" });
+      const response = await fetch("health/ready", { cache: "no-store" });
       if (response.ok) return back();
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
