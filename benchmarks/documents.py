@@ -121,13 +121,13 @@ def digits(result: Json) -> list[str]:
     return [*rows, f"| **mean of the 15 corruptions** | | **{mean} %** | | | | | |"]
 
 
-def refusals(result: Json) -> list[str]:
+def non_digits(result: Json) -> list[str]:
     """Each kind of picture without a digit."""
     return [
         f"| {kind['name'].replace('_', ' ')} | {kind['n']:,} | {kind['auroc']:.4f} "
         f"| {percent(kind['fpr_at_95_tpr'])} % | {percent(kind['rejected'])} % "
         f"| {percent(kind['reviewed'])} % | {percent(kind['accepted'])} % |"
-        for kind in result["refusals"]
+        for kind in result["non_digits"]
     ]
 
 
@@ -144,7 +144,7 @@ def lowest_corruption(result: Json) -> str:
 
 def beyond(result: Json) -> list[str]:
     """The README's extract of the robustness report."""
-    by_name = {row["name"]: row for row in (*result["digits"], *result["refusals"])}
+    by_name = {row["name"]: row for row in (*result["digits"], *result["non_digits"])}
     right = {
         name: f"{row['n']:,} | {percent(row['accuracy']['value'])} % right"
         for name, row in by_name.items()
@@ -201,7 +201,7 @@ def card(text: str, run: Json, results: Mapping[str, Json]) -> str:
     text = fill(text, "| Figure | Value | Interval |", scores(run["test"])[CARD])
     text = fill(text, "| Form | Accuracy |", forms(results["inputs"]))
     text = fill(text, "| Pictures | n | Accuracy |", digits(report))
-    text = fill(text, "| Pictures without a digit |", refusals(report))
+    text = fill(text, "| Pictures without a digit |", non_digits(report))
     text = fill(text, "| Risk | Accepted from |", risks(run["policy"]))
 
     wrong = sum(family["n_wrong_accepted"] for family in corruptions(mild))

@@ -347,7 +347,7 @@ def test_evaluate_reports_robustness_as_a_table_json_and_a_figure(small_mnist, t
     assert (tmp_path / "robustness.png").is_file()
     scores = json.loads(run(*arguments, "--severity", 1, "--json").stdout)
     assert {tuple(s["severities"]) for s in scores["digits"]} == {(), (1,)}
-    assert {s["n"] for s in scores["refusals"]} == {3}
+    assert {s["n"] for s in scores["non_digits"]} == {3}
 
 
 def test_options_of_robustness_are_refused_without_it(tmp_path):

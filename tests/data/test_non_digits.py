@@ -5,7 +5,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from inkdigits.data.fonts import PARTS, find_fonts, part_of
+from inkdigits.data.fonts import SPLITS, find_fonts, split_of
 from inkdigits.data.non_digits import (
     DIGIT_SHAPED,
     KINDS,
@@ -65,13 +65,13 @@ def test_letters_that_are_digits_in_shape_are_left_out():
 
 
 def test_a_font_family_has_one_part_on_every_machine():
-    parts = {part: {f.family for f in find_fonts(part, BUNDLED)} for part in PARTS}
+    parts = {split: {f.family for f in find_fonts(split, BUNDLED)} for split in SPLITS}
     assert all(parts.values())
     everything = [family for families in parts.values() for family in families]
     assert len(everything) == len(set(everything))
     assert set(everything) == {f.family for f in find_fonts(paths=BUNDLED)}
-    assert part_of("DejaVu Serif") == "train"
-    assert part_of("STIXGeneral") == "held_back"
+    assert split_of("DejaVu Serif") == "train"
+    assert split_of("STIXGeneral") == "held_back"
 
 
 def test_fonts_of_symbols_and_of_boxes_are_not_used():

@@ -10,8 +10,9 @@ from inkdigits.data import non_digits as nondigits
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import ConfigError, DataError
-from inkdigits.evaluation.robustness import measure_robustness, score_digits, score_refusals
-from inkdigits.evaluation.robustness_plots import contact_sheet, robustness_figure
+from inkdigits.evaluation.plots import robustness_figure
+from inkdigits.evaluation.robustness import measure_robustness
+from inkdigits.evaluation.robustness_report import score_digits, score_non_digits
 
 
 def answer(digit=7, confidence=0.9, decision="accept", novelty=None):
@@ -85,7 +86,7 @@ def test_where_nothing_is_accepted_there_is_no_share_of_wrong_ones():
 def test_novelty_tells_digits_apart_where_there_is_one():
     digits = [answer(confidence=0.5, novelty=-3.0), answer(confidence=0.6, novelty=-2.0)]
     others = [answer(novelty=1.0, decision="review"), answer(novelty=2.0, decision="reject")]
-    name, (scores,) = score_refusals(digits, {"letter": others})
+    name, (scores,) = score_non_digits(digits, {"letter": others})
     assert name == "novelty"
     assert (scores.auroc, scores.fpr_at_95_tpr) == (1.0, 0.0)
     assert (scores.rejected, scores.reviewed, scores.accepted) == (0.5, 0.5, 0.0)
@@ -93,7 +94,7 @@ def test_novelty_tells_digits_apart_where_there_is_one():
 
 def test_confidence_tells_digits_apart_where_one_has_no_novelty():
     digits = [answer(confidence=0.5, novelty=-3.0), answer(confidence=0.6)]
-    name, (scores,) = score_refusals(digits, {"letter": [answer(novelty=1.0)]})
+    name, (scores,) = score_non_digits(digits, {"letter": [answer(novelty=1.0)]})
     assert name == "confidence"
     assert scores.auroc == 0.0
 
@@ -101,7 +102,7 @@ def test_confidence_tells_digits_apart_where_one_has_no_novelty():
 def test_a_blank_is_below_everything_with_either_score():
     for novelty in (None, 1e9):
         digits = [answer(confidence=0.1, novelty=novelty)]
-        _, (scores,) = score_refusals(digits, {"blank": [BLANK]})
+        _, (scores,) = score_non_digits(digits, {"blank": [BLANK]})
         assert scores.auroc == 1.0
 
 
@@ -115,17 +116,17 @@ def test_every_family_and_kind_is_measured_once(digits, report):
         "pen strokes",
         "scikit-learn's digits",
     ]
-    assert [r.name for r in report.refusals] == [
+    assert [r.name for r in report.non_digits] == [
         *nondigits.KINDS,
         "photographed_paper",
         "empty_scenes",
     ]
     assert {s.severities for s in report.digits if s.name == "fog"} == {(MNIST_C_SEVERITY["fog"],)}
     assert report.digits[0].n == len(digits[0])
-    assert all(s.n == 20 for s in [*report.digits[1:], *report.refusals])
+    assert all(s.n == 20 for s in [*report.digits[1:], *report.non_digits])
     # Strokes take turns, and the reader only knows 7.
     assert {s.name: s.n_correct for s in report.digits}["pen strokes"] == 2
-    blank = report.refusals[0]
+    blank = report.non_digits[0]
     assert 0 < blank.rejected < 1
     assert blank.accepted == 1 - blank.rejected
 
@@ -155,7 +156,7 @@ def test_the_report_is_a_table_json_and_a_figure(report):
     left, middle, right = figure.axes
     assert next(t.get_text() for t in left.get_yticklabels()) == "clean (n = 1,797)"
     assert len(middle.patches) == len(report.digits)
-    assert len(right.patches) == 3 * len(report.refusals)
+    assert len(right.patches) == 3 * len(report.non_digits)
 
 
 def test_nothing_accepted_can_be_shown(report):
@@ -181,12 +182,3 @@ def test_an_unknown_severity_is_refused(digits):
 def test_no_answers_have_no_scores():
     with pytest.raises(DataError, match="no pictures"):
         score_digits("set", "other", (), [], [])
-
-
-def test_a_contact_sheet_has_a_row_for_each_name(digits):
-    figure = contact_sheet({"one": digits[0][:3], "two_digits": digits[0][:5]}, columns=4)
-    assert len(figure.axes) == 8
-    assert figure.axes[4].get_ylabel() == "two digits"
-    assert sum(bool(axes.images) for axes in figure.axes) == 7
-    with pytest.raises(DataError, match="contact sheet"):
-        contact_sheet({"none": []})

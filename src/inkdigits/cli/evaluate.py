@@ -94,9 +94,8 @@ def _evaluate_robustness(
     *,
     as_json: bool,
 ) -> None:
-    from inkdigits.evaluation.plots import save
+    from inkdigits.evaluation.plots import robustness_figure, save
     from inkdigits.evaluation.robustness import PER_FAMILY, measure_robustness
-    from inkdigits.evaluation.robustness_plots import robustness_figure
 
     result = measure_robustness(
         reader,

@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from inkdigits.data.canny import canny, gaussian_matrix, smooth
 from inkdigits.data.overlays import dotted_lines, fog, zigzags
-from inkdigits.errors import ConfigError, DataError
+from inkdigits.data.pixels import check_inks
+from inkdigits.errors import ConfigError
 from inkdigits.types import Floats, Ink, Rng
 
 SIDE = 28
@@ -50,8 +51,7 @@ def corrupt(inks: Ink, family: str, severity: int, rng: Rng) -> Ink:
         DataError: pictures of another shape or type.
         ConfigError: an unknown family or severity.
     """
-    if inks.ndim != 3 or inks.shape[1:] != (SIDE, SIDE) or inks.dtype != np.uint8:
-        raise DataError(f"inks must be (N, 28, 28) uint8; these are {inks.shape} {inks.dtype}")
+    check_inks(inks)
     if family not in _CORRUPTIONS:
         raise ConfigError(f"family is {family!r}; it must be one of {', '.join(FAMILIES)}")
     if severity not in SEVERITIES:

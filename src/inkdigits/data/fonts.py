@@ -1,8 +1,8 @@
-"""Installed fonts, and which of them train, validate or are held back; training side.
+"""Installed fonts, and the split that each belongs to: train, validation or held back.
 
 Fonts come from the system's folders and with matplotlib, so that every machine with the ``train``
-extra has some. A family belongs to one part by a hash of its name: the same font is held back on
-every machine, with all its weights and slants.
+extra has some. A hash of its name decides a family's split: the same font is held back on every
+machine, with all its weights and slants.
 """
 
 from __future__ import annotations
@@ -21,23 +21,16 @@ from matplotlib.ft2font import FT2Font
 
 from inkdigits.errors import ConfigError, DataError
 
-Part: TypeAlias = Literal["train", "validation", "held_back"]
+FontSplit: TypeAlias = Literal["train", "validation", "held_back"]
 
-PARTS: tuple[Part, ...] = ("train", "validation", "held_back")
-# Shares of the hashes' range. The salt is the first that leaves each part three of matplotlib's
+SPLITS: tuple[FontSplit, ...] = ("train", "validation", "held_back")
+# Shares of the hashes' range. The salt is the first that leaves each split three of matplotlib's
 # families or more; it was set before any picture was read.
-TRAIN_SHARE, VALIDATION_SHARE = 0.6, 0.2
-SALT = "0"
+_TRAIN_SHARE, _VALIDATION_SHARE, _SALT = 0.6, 0.2, "0"
 # Their letters are symbols, or boxes with the character's number.
-SYMBOL_FONTS = (
-    "cmex",
-    "cmsy",
-    "stmary",
-    "last resort",
-    "symbol",
-    "dingbats",
-    "wingdings",
-    "webdings",
+_SYMBOL_FONTS = (
+    *("cmex", "cmsy", "stmary", "last resort"),
+    *("symbol", "dingbats", "wingdings", "webdings"),
 )
 
 
@@ -58,38 +51,45 @@ class Font:
     characters: frozenset[str]
 
 
-def find_fonts(part: Part | None = None, paths: Iterable[Path] | None = None) -> tuple[Font, ...]:
-    """Scalable fonts with the whole Latin alphabet, one of each family and style, sorted.
+def find_fonts(
+    split: FontSplit | None = None, paths: Iterable[Path] | None = None
+) -> tuple[Font, ...]:
+    """Return scalable fonts with the whole Latin alphabet, one per family and style, sorted.
 
     Args:
-        part: only those of a part; None is all of them.
+        split: only those of a split; None is all of them.
         paths: font files to choose from; None is the system's and matplotlib's.
 
     Raises:
-        ConfigError: an unknown part.
+        ConfigError: an unknown split.
         DataError: there is no such font.
+
+    >>> "DejaVu Serif" in {font.family for font in find_fonts("train")}
+    True
     """
-    if part is not None and part not in PARTS:
-        raise ConfigError(f"part is {part!r}; it must be one of {', '.join(PARTS)}")
+    if split is not None and split not in SPLITS:
+        raise ConfigError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
     fonts = _usable(tuple(sorted(paths))) if paths is not None else _installed()
-    chosen = tuple(font for font in fonts if part is None or part_of(font.family) == part)
+    chosen = tuple(font for font in fonts if split is None or split_of(font.family) == split)
     if not chosen:
         families = ", ".join(sorted({font.family for font in fonts})) or "none"
         raise DataError(
-            f"no installed font belongs to the part {part!r}; found are {families}. Install more "
-            "fonts (TrueType or OpenType, with Latin letters)"
-            if part
-            else "no font with Latin letters is installed: install any TrueType or OpenType font"
+            f"no font for {split or 'any split'} is installed; found are {families}. Install more "
+            "fonts (TrueType or OpenType, with Latin letters)."
         )
     return chosen
 
 
-def part_of(family: str) -> Part:
-    """Which part a font family belongs to, by its name alone."""
-    position = hashlib.sha256(f"{SALT}:{family}".encode()).digest()[0] / 256
-    if position < TRAIN_SHARE:
+def split_of(family: str) -> FontSplit:
+    """Return the split of a font family, by its name alone.
+
+    >>> split_of("DejaVu Serif")
+    'train'
+    """
+    position = hashlib.sha256(f"{_SALT}:{family}".encode()).digest()[0] / 256
+    if position < _TRAIN_SHARE:
         return "train"
-    return "validation" if position < TRAIN_SHARE + VALIDATION_SHARE else "held_back"
+    return "validation" if position < _TRAIN_SHARE + _VALIDATION_SHARE else "held_back"
 
 
 def _installed() -> tuple[Font, ...]:
@@ -108,13 +108,13 @@ def _usable(paths: tuple[Path, ...]) -> tuple[Font, ...]:
 
 
 def _read(path: Path) -> Font | None:
-    """The font, or None where the file isn't one that can be used."""
+    """Return the font, or None where the file is not a usable one."""
     try:
         face = FT2Font(str(path))
     except (RuntimeError, OSError, ValueError):  # damaged, or no font
         return None
     family = face.family_name
-    if not face.scalable or any(name in family.lower() for name in SYMBOL_FONTS):
+    if not face.scalable or any(name in family.lower() for name in _SYMBOL_FONTS):
         return None
     characters = frozenset(map(chr, face.get_charmap()))
     if not characters.issuperset(string.ascii_letters):

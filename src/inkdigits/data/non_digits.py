@@ -19,7 +19,8 @@ from PIL import Image
 
 from inkdigits.data.fonts import Font
 from inkdigits.data.pen_strokes import draw_lines, spline
-from inkdigits.data.printed import Coverage, as_bytes, on_paper, print_character
+from inkdigits.data.pixels import Coverage, blend_ink, enlarge, to_bytes
+from inkdigits.data.printed import render_character
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.types import Pixels, Rng
 
@@ -109,7 +110,7 @@ def _blank(rng: Rng, _: Sources) -> Pixels:
     if look == 2:
         picture += _ramp(shape, rng) * rng.uniform(10, 90)
         picture += rng.normal(0, rng.uniform(0, 3), shape)
-    return as_bytes(picture)
+    return to_bytes(picture)
 
 
 def _scribble(rng: Rng, _: Sources) -> Pixels:
@@ -134,7 +135,7 @@ def _scribble(rng: Rng, _: Sources) -> Pixels:
     # A random shape may be so thin that the scribble is a line, and a line is a 1.
     if np.linalg.cond(turned) > 2.5:
         turned = np.eye(2)
-    return on_paper(_drawn([line @ turned for line in lines], rng), rng)
+    return blend_ink(_drawn([line @ turned for line in lines], rng), rng)
 
 
 def _drawn(lines: list[npt.NDArray[np.float64]], rng: Rng) -> Coverage:
@@ -154,13 +155,12 @@ def _noise(rng: Rng, _: Sources) -> Pixels:
     shape = _size(rng)
     look = rng.integers(3)
     if look == 0:
-        return as_bytes(rng.normal(rng.uniform(60, 200), rng.uniform(25, 90), shape))
+        return to_bytes(rng.normal(rng.uniform(60, 200), rng.uniform(25, 90), shape))
     if look == 1:
-        return on_paper((rng.random(shape) < rng.uniform(0.03, 0.5)).astype(np.float32), rng)
+        return blend_ink((rng.random(shape) < rng.uniform(0.03, 0.5)).astype(np.float32), rng)
     cells = int(rng.integers(4, 16))
-    coarse = Image.fromarray(rng.normal(0, 1, (cells, cells)).astype(np.float32))
-    cloud = np.asarray(coarse.resize(shape[::-1], Image.Resampling.BICUBIC))
-    return as_bytes(rng.uniform(90, 165) + rng.uniform(30, 70) * cloud)
+    cloud = enlarge(rng.normal(0, 1, (cells, cells)), shape, Image.Resampling.BICUBIC)
+    return to_bytes(rng.uniform(90, 165) + rng.uniform(30, 70) * cloud)
 
 
 def _texture(rng: Rng, _: Sources) -> Pixels:
@@ -186,15 +186,15 @@ def _texture(rng: Rng, _: Sources) -> Pixels:
         ink = np.sin(phase * np.hypot(u, v) + shift[0]) > rng.uniform(-0.3, 0.6)
     else:
         ink = across + along > rng.uniform(0.6, 1.4)
-    return on_paper(ink.astype(np.float32), rng)
+    return blend_ink(ink.astype(np.float32), rng)
 
 
 def _letter(rng: Rng, sources: Sources) -> Pixels:
-    return on_paper(print_character(LETTERS, sources.fonts, 1, rng)[0], rng)
+    return blend_ink(render_character(LETTERS, sources.fonts, 1, rng)[0], rng)
 
 
 def _symbol(rng: Rng, sources: Sources) -> Pixels:
-    return on_paper(print_character(SYMBOLS, sources.fonts, FEWEST_SYMBOLS, rng)[0], rng)
+    return blend_ink(render_character(SYMBOLS, sources.fonts, FEWEST_SYMBOLS, rng)[0], rng)
 
 
 def _two_digits(rng: Rng, sources: Sources) -> Pixels:
@@ -208,7 +208,7 @@ def _two_digits(rng: Rng, sources: Sources) -> Pixels:
         top = 4 + int(rng.integers(height - ink.shape[0] + 1))
         canvas[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
         left += ink.shape[1] + gap
-    return on_paper(_enlarged(canvas, rng), rng)
+    return blend_ink(_enlarged(canvas, rng), rng)
 
 
 def _part_of_digit(rng: Rng, sources: Sources) -> Pixels:
@@ -221,7 +221,7 @@ def _part_of_digit(rng: Rng, sources: Sources) -> Pixels:
         left = digit[part] if axis == 0 else digit[:, part]
         # A 1 cut short is a 1, and of some digits a half is one stroke.
         if min(_trimmed(left).shape) >= 7 and int(left.sum()) < 0.75 * int(digit.sum()):
-            return on_paper(_enlarged(np.pad(left, 5), rng), rng)
+            return blend_ink(_enlarged(np.pad(left, 5), rng), rng)
     raise DataError("in 50 digits there was none of which a half is more than a stroke")
 
 

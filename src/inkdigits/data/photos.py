@@ -13,10 +13,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from inkdigits.errors import ConfigError, DataError
+from inkdigits.data.pixels import check_inks, enlarge, to_bytes
+from inkdigits.errors import ConfigError
 from inkdigits.types import Floats, Pixels, Rng
 
 # What a picture may have, and how often it does when no conditions are asked for.
@@ -79,12 +79,6 @@ def photograph_paper(n: int, rng: Rng, conditions: Sequence[str] | None = None) 
     if conditions is not None:
         return photograph(nothing, rng, conditions)
     return [_photo(ink, _drawn(rng) - {"specks", "frame"}, rng) for ink in nothing]
-
-
-def check_inks(inks: Pixels) -> None:
-    """Raises a DataError for what isn't (N, 28, 28) uint8."""
-    if inks.ndim != 3 or inks.shape[1:] != (28, 28) or inks.dtype != np.uint8:
-        raise DataError(f"inks must be (N, 28, 28) uint8; these are {inks.shape} {inks.dtype}")
 
 
 def _drawn(rng: Rng) -> frozenset[str]:
@@ -192,16 +186,11 @@ def _between(low: float, high: float, rng: Rng) -> float:
     return float(rng.uniform(low, high)) if low < high else (low + high) / 2
 
 
-def _resized(coarse: npt.NDArray[np.floating], shape: tuple[int, int]) -> Floats:
-    image = Image.fromarray(coarse.astype(np.float32))
-    return np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR))
-
-
 def _grain(shape: tuple[int, int], rng: Rng) -> Floats:
     """About standard normal, in grains of 1 to 4 pixels."""
     size = rng.uniform(1, 4)
     coarse = (max(2, int(shape[0] / size)), max(2, int(shape[1] / size)))
-    return _resized(rng.standard_normal(coarse, dtype=np.float32), shape) * np.float32(1.4)
+    return enlarge(rng.standard_normal(coarse, dtype=np.float32), shape) * np.float32(1.4)
 
 
 def _along(shape: tuple[int, int], angle: float) -> Floats:
@@ -304,8 +293,7 @@ def _light(shape: tuple[int, int], rng: Rng) -> Floats:
         factor = (y[:, np.newaxis] + x) / np.float32(0.8)
     else:
         cells = int(rng.integers(2, 5))
-        image = Image.fromarray(rng.random((cells, cells)).astype(np.float32))
-        factor = np.asarray(image.resize(shape[::-1], Image.Resampling.BICUBIC))
+        factor = enlarge(rng.random((cells, cells)), shape, Image.Resampling.BICUBIC)
     light: Floats = 1 - np.float32(strength) * np.clip(factor, 0, 1)
     return light
 
@@ -331,7 +319,7 @@ def _taken(surface: Floats, has: frozenset[str], rng: Rng) -> Pixels:
     if "noise" in has:
         sigma = np.float32(rng.uniform(0.5, 8))
         values += rng.standard_normal(values.shape, dtype=np.float32) * sigma
-    image = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    image = Image.fromarray(to_bytes(values))
     if "blur" in has:
         reach = 0.008 * max(values.shape)
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, max(0.6, reach))))

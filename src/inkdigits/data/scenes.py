@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from inkdigits.data.photos import check_inks
+from inkdigits.data.pixels import check_inks, enlarge, to_bytes
 from inkdigits.types import Floats, Pixels, Rng
 
 Scene: TypeAlias = Literal["table", "note", "page"]
@@ -63,7 +63,7 @@ def _scene(ink: Pixels, scene: Scene, rng: Rng) -> Pixels:
     part += stroke * (np.float32(pen) - part)
     surface *= _light((height, width), rng)
     surface += rng.standard_normal(surface.shape, dtype=np.float32) * rng.uniform(1, 5)
-    image = Image.fromarray(np.clip(np.rint(surface), 0, 255).astype(np.uint8))
+    image = Image.fromarray(to_bytes(surface))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2))))
 
 
@@ -84,8 +84,7 @@ def _around(scene: Scene, paper: float, shape: tuple[int, int], rng: Rng) -> Flo
     )
     if scene == "note":
         coarse = rng.standard_normal((shape[0] // 8 + 1, shape[1] // 8 + 1), dtype=np.float32)
-        grain = Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BILINEAR)
-        return shade + np.float32(4) * np.asarray(grain, dtype=np.float32)
+        return shade + np.float32(4) * enlarge(coarse, shape)
     along = rng.standard_normal((1, shape[1]), dtype=np.float32).repeat(shape[0], axis=0)
     return shade + np.float32(0.06) * shade * along
 

@@ -22,12 +22,12 @@ import torch
 from PIL import Image
 
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, SEVERITIES, corrupt
-from inkdigits.data.fonts import Part, find_fonts
+from inkdigits.data.fonts import FontSplit, find_fonts
 from inkdigits.data.mnist import Digits
 from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
 from inkdigits.data.pen_strokes import draw_digits
 from inkdigits.data.photos import photograph
-from inkdigits.data.printed import print_digits
+from inkdigits.data.printed import render_digits
 from inkdigits.errors import DataError
 from inkdigits.ink.normalize import preprocess
 from inkdigits.types import NO_DIGIT, Ink, Labels, Rng
@@ -51,7 +51,7 @@ class SynthesisConfig:
         kinds: shares of ``others``, by the names of ``nondigits.KINDS``.
         degraded_others: share of ``others`` that is photographed or corrupted afterwards, so that
             neither is a sign of a digit.
-        fonts: which part of the installed fonts writes letters.
+        fonts: which split of the installed fonts writes letters.
         seed: of everything random.
     """
 
@@ -74,7 +74,7 @@ class SynthesisConfig:
         ("part_of_digit", 0.02),
     )
     degraded_others: float = 0.25
-    fonts: Part = "train"
+    fonts: FontSplit = "train"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -192,7 +192,7 @@ def _make(task: _Task) -> tuple[Ink, Labels]:
     if task.what == "strokes":
         return _kept(*draw_digits(task.n, rng))
     if task.what == "printed":
-        return _kept(*print_digits(task.n, _Given.sources.fonts, rng))
+        return _kept(*render_digits(task.n, _Given.sources.fonts, rng))
     clean, labels = _clean_digits(task.n, rng)
     if task.what == "photos":
         return _kept(photograph(clean, rng), labels)

@@ -1,90 +1,86 @@
-"""From results to figures; with robustness_plots the only drawer with matplotlib.
+"""Figures drawn with matplotlib from results that were computed elsewhere.
 
-Every function takes results that were computed elsewhere and returns a Figure; nothing is drawn
-on a screen and no global state (pyplot, rcParams) is touched. Colours are Okabe and Ito's, which
-stay apart for colour-blind viewers (jfly.uni-koeln.de/color, 2008).
+Each function takes results and returns a Figure. Nothing is shown on a screen, and no global state
+(pyplot, rcParams) changes. The colours are those of Okabe and Ito, which colour-blind viewers can
+tell apart (jfly.uni-koeln.de/color, 2008).
 """
 
 from __future__ import annotations
 
 import io
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.calibration.scores import ReliabilityCurve
 from inkdigits.errors import DataError
+from inkdigits.evaluation.robustness_report import RobustnessReport
 from inkdigits.model.artifact import write_atomically
-
-if TYPE_CHECKING:
-    from inkdigits.evaluation.architecture import Layer
-    from inkdigits.model.networks import NetworkName
+from inkdigits.types import Doubles, Ink, Labels
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 TIMES = "\N{MULTIPLICATION SIGN}"
+_GROUP_COLOURS = {"clean": GREEN, "corruption": BLUE, "other": ORANGE}
+_KEPT = {"color": "black", "marker": "*", "markersize": 11, "clip_on": False}
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG at 150 dots per inch; folders are made, the file appears whole.
+    """Write a figure as a PNG of 150 dots per inch, atomically; missing folders are made.
 
     Returns:
         The path written.
 
     Raises:
-        OSError: the folder or the file can't be written.
+        OSError: the folder or the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Figure(), f"{folder}/figures/empty.png").name
+    'empty.png'
     """
-    target = Path(path)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, facecolor="white")
-    write_atomically(target, buffer.getvalue())
-    return target
+    write_atomically(Path(path), buffer.getvalue())
+    return Path(path)
 
 
-def reliability_diagram(
-    before: ReliabilityCurve,
-    after: ReliabilityCurve,
-    *,
-    titles: tuple[str, str] = ("Before calibration", "After calibration"),
-) -> Figure:
-    """Accuracy against confidence, before and after, over histograms of the pictures' numbers.
+def reliability_diagram(before: ReliabilityCurve, after: ReliabilityCurve) -> Figure:
+    """Draw accuracy against confidence, before and after, above histograms of the confidence.
 
-    Points are bins, their bars 95 % Wilson intervals; on the diagonal, confidence is honest.
+    Each point is a bin, with its 95 % Wilson interval. Points on the diagonal are calibrated.
 
     Args:
         before: the curve at temperature 1.
         after: the curve at the fitted temperature.
-        titles: of the two columns; the ECE is added.
+
+    >>> from inkdigits.calibration.scores import reliability_curve
+    >>> curve = reliability_curve([[0.82] + [0.02] * 9] * 5, [0, 0, 0, 0, 1])
+    >>> reliability_diagram(curve, curve).axes[0].get_title()
+    'Before calibration: ECE 2.00 %'
     """
     figure = Figure(figsize=(10, 6.2), layout="constrained")
     figure.suptitle(f"Does the confidence match the accuracy?   n = {before.n:,}", fontsize=14)
     axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
-    for column, (curve, title) in enumerate(zip((before, after), titles, strict=True)):
+    for column, (title, curve) in enumerate((("Before", before), ("After", after))):
         top: Axes = axes[0, column]
         bottom: Axes = axes[1, column]
-        intervals = np.array(
-            [
-                wilson_interval(round(accuracy * count), int(count))
-                for accuracy, count in zip(curve.accuracy, curve.count, strict=True)
-            ]
-        )
-        errors = np.abs(intervals.T - curve.accuracy)
-        top.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="honest")
+        hits = np.rint(curve.accuracy * curve.count).astype(int)
+        intervals = [wilson_interval(*pair) for pair in zip(hits, curve.count, strict=True)]
+        errors = np.abs(np.array(intervals).T - curve.accuracy)
+        top.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
         top.errorbar(
             curve.confidence,
             curve.accuracy,
             yerr=errors,
             color=BLUE,
-            ecolor=BLUE,
             marker="o",
             linestyle="none",
             elinewidth=1,
@@ -92,34 +88,32 @@ def reliability_diagram(
             label="bins, 95 % interval",
         )
         top.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
-        top.set_title(f"{title}: ECE {100 * curve.ece:.2f} %")
+        top.set_title(f"{title} calibration: ECE {100 * curve.ece:.2f} %")
         top.grid(alpha=0.3)
+        width = curve.upper - curve.lower
         bottom.bar(
-            curve.lower,
-            curve.count,
-            width=curve.upper - curve.lower,
-            align="edge",
-            color=ORANGE,
-            edgecolor="white",
+            curve.lower, curve.count, width=width, align="edge", color=ORANGE, edgecolor="white"
         )
         bottom.set_yscale("log")
-        bottom.set_ylim(0.7, 2 * curve.n)
-        bottom.set_xlabel("confidence of the digit read")
+        bottom.set(ylim=(0.7, 2 * curve.n), xlabel="confidence of the predicted digit")
         bottom.grid(axis="y", alpha=0.3)
-    axes[0, 0].set_ylabel("share read right")
+    axes[0, 0].set_ylabel("accuracy")
     axes[1, 0].set_ylabel("pictures (log)")
     axes[0, 0].legend(loc="lower right")
     return figure
 
 
 def confusion_matrix_figure(matrix: npt.NDArray[np.int64]) -> Figure:
-    """The confusion matrix, counts written in; colour shows mistakes only.
+    """Draw the confusion matrix with its counts; only mistakes are coloured.
 
     Args:
-        matrix: (10, 10) counts, row = true digit, column = digit read.
+        matrix: (10, 10) counts, row = true digit, column = predicted digit.
 
     Raises:
         DataError: another shape, or no pictures.
+
+    >>> confusion_matrix_figure(np.eye(10, dtype=int)).axes[0].get_title()
+    'True and predicted digits: 0 of 10 wrong'
     """
     if matrix.shape != (10, 10) or matrix.sum() == 0:
         raise DataError(f"a confusion matrix is (10, 10) and not empty; this is {matrix.shape}")
@@ -130,58 +124,52 @@ def confusion_matrix_figure(matrix: npt.NDArray[np.int64]) -> Figure:
     axes = figure.subplots()
     darkest = max(2, int(mistakes.max()))
     axes.imshow(np.ma.masked_equal(mistakes, 0), cmap="Oranges", vmin=0, vmax=darkest)
-    for true in range(10):
-        for read in range(10):
-            count = int(matrix[true, read])
-            hit = true == read
-            if count == 0 and not hit:
-                continue
-            dark = not hit and count > 0.6 * darkest
-            axes.text(
-                read,
-                true,
-                f"{count:,}",
-                ha="center",
-                va="center",
-                fontsize=10 if hit else 12,
-                fontweight="normal" if hit else "bold",
-                color="white" if dark else (BLUE if hit else "black"),
-            )
-    axes.set_xticks(range(10))
-    axes.set_yticks(range(10))
+    for true, predicted in np.argwhere((matrix > 0) | np.eye(10, dtype=bool)).tolist():
+        count, hit = int(matrix[true, predicted]), true == predicted
+        colour = BLUE if hit else "white" if count > 0.6 * darkest else "black"
+        axes.text(
+            predicted,
+            true,
+            f"{count:,}",
+            ha="center",
+            va="center",
+            fontsize=10 if hit else 12,
+            fontweight="normal" if hit else "bold",
+            color=colour,
+        )
+    axes.set(xticks=range(10), yticks=range(10))
+    axes.set(xlabel="predicted digit", ylabel="true digit")
     axes.set_xticks(np.arange(-0.5, 10), minor=True)
     axes.set_yticks(np.arange(-0.5, 10), minor=True)
     axes.grid(which="minor", color="0.9")
     axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("digit read")
-    axes.set_ylabel("true digit")
-    axes.set_title(f"What was read as what: {wrong:,} of {n:,} wrong", fontsize=14)
+    axes.set_title(f"True and predicted digits: {wrong:,} of {n:,} wrong", fontsize=14)
     return figure
 
 
 def misread_figure(
-    inks: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
-    predicted: npt.NDArray[np.int64],
-    confidence: npt.NDArray[np.float64],
-    max_items: int = 40,
+    inks: Ink, labels: Labels, predicted: Labels, confidence: Doubles, max_items: int = 40
 ) -> Figure:
-    """The misread digits as the model saw them, the most confident mistake first.
+    """Draw the misread digits as the model saw them, the most confident mistake first.
 
     Args:
-        inks: (N, 28, 28) uint8, 255 is ink; every picture of the set, as the title counts them.
+        inks: (N, 28, 28); every picture of the set, because the title counts them.
         labels: (N,) true digits.
-        predicted: (N,) digits read.
-        confidence: (N,) confidence of the digit read, 0 to 1.
+        predicted: (N,) predicted digits.
+        confidence: (N,) confidence of the predicted digit, 0 to 1.
         max_items: how many to draw at most, at least 1.
 
     Raises:
-        DataError: shapes that don't belong together, or ``max_items`` below 1.
+        DataError: shapes that do not match, or ``max_items`` below 1.
+
+    >>> inks = np.zeros((2, 28, 28), np.uint8)
+    >>> misread_figure(inks, np.array([1, 7]), np.array([1, 1]), np.ones(2)).get_suptitle()
+    'Misread: 1 of 2'
     """
     n = len(inks)
     if inks.shape != (n, 28, 28) or any(a.shape != (n,) for a in (labels, predicted, confidence)):
         raise DataError(
-            f"inks must be (N, 28, 28) with N labels, readings and confidences; this is "
+            "inks must be (N, 28, 28) with N labels, predictions and confidences; these are "
             f"{inks.shape}, {labels.shape}, {predicted.shape}, {confidence.shape}"
         )
     if max_items < 1:
@@ -191,32 +179,32 @@ def misread_figure(
     columns = min(10, max(5, len(shown)))
     rows = max(1, -(-len(shown) // columns))
     figure = Figure(figsize=(1.15 * columns, 1.55 * rows + 0.7), layout="constrained")
-    title = f"Misread: {len(wrong):,} of {n:,}"
-    if len(shown) < len(wrong):
-        title += f", the {len(shown)} most confident"
-    figure.suptitle(title, fontsize=13)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels[len(shown) :]:
+    more = f", the {len(shown)} most confident" if len(shown) < len(wrong) else ""
+    figure.suptitle(f"Misread: {len(wrong):,} of {n:,}{more}", fontsize=13)
+    for at, panel in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
         panel.set_axis_off()
-    for panel, index in zip(panels, shown, strict=False):
-        _draw_ink(panel, inks[index], frame="0.8")
-        panel.set_title(
-            f"{labels[index]} read as {predicted[index]}\n{100 * confidence[index]:.1f} %",
-            fontsize=9,
-        )
+        if at < len(shown):
+            index = shown[at]
+            _draw_ink(panel, inks[index])
+            title = f"{labels[index]} read as {predicted[index]}\n{100 * confidence[index]:.1f} %"
+            panel.set_title(title, fontsize=9)
     return figure
 
 
 def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) -> Figure:
-    """Losses, validation accuracy and learning rate, epoch by epoch; a star at the kept one.
+    """Draw losses, validation accuracy and learning rate per epoch; a star marks the kept epoch.
 
     Args:
-        history: one mapping an epoch, with the keys epoch, train_loss, validation_loss,
+        history: one mapping per epoch, with the keys epoch, train_loss, validation_loss,
             validation_accuracy (0 to 1) and learning_rate.
         kept_epoch: whose weights were kept, counted from 1.
 
     Raises:
-        DataError: no epochs, a key is missing, or the kept epoch is none of them.
+        DataError: no epochs, a missing key, or the kept epoch is none of them.
+
+    >>> keys = ("train_loss", "validation_loss", "validation_accuracy", "learning_rate")
+    >>> len(training_history([{"epoch": 1, **dict.fromkeys(keys, 0.5)}], 1).axes)
+    3
     """
     if not history:
         raise DataError("the training history is empty")
@@ -224,30 +212,28 @@ def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) ->
     missing = [key for key in keys if any(key not in row for row in history)]
     if missing:
         raise DataError(f"the training history lacks {', '.join(missing)}")
+    if not 1 <= kept_epoch <= len(history):
+        raise DataError(f"epoch {kept_epoch} was kept, of {len(history)}")
     epoch, train, validation, accuracy, rate = (
         np.array([row[key] for row in history], dtype=np.float64) for key in keys
     )
-    if not 1 <= kept_epoch <= len(history):
-        raise DataError(f"epoch {kept_epoch} was kept, of {len(history)}")
-    kept = kept_epoch - 1
+    accuracy, kept = 100 * accuracy, kept_epoch - 1
     figure = Figure(figsize=(12, 3.9), layout="constrained")
     figure.suptitle(
         f"Training, {len(history)} epochs: epoch {epoch[kept]:g} is kept, with a validation "
-        f"loss of {validation[kept]:.4f} and an accuracy of {100 * accuracy[kept]:.2f} %",
+        f"loss of {validation[kept]:.4f} and an accuracy of {accuracy[kept]:.2f} %",
         fontsize=14,
     )
     losses, accuracies, rates = figure.subplots(1, 3)
     losses.plot(epoch, train, color=BLUE, marker=".", label="training")
     losses.plot(epoch, validation, color=VERMILION, marker=".", label="validation")
-    losses.plot(epoch[kept], validation[kept], color="black", marker="*", markersize=11)
+    losses.plot(epoch[kept], validation[kept], **_KEPT)
     losses.set_yscale("log")
     losses.set(title="Loss", ylabel="cross-entropy, nats (log)")
     losses.legend(frameon=False)
-    accuracies.plot(epoch, 100 * accuracy, color=GREEN, marker=".")
-    accuracies.plot(
-        epoch[kept], 100 * accuracy[kept], color="black", marker="*", markersize=11, clip_on=False
-    )
-    lowest, highest = 100 * float(accuracy.min()), 100 * float(accuracy.max())
+    accuracies.plot(epoch, accuracy, color=GREEN, marker=".")
+    accuracies.plot(epoch[kept], accuracy[kept], **_KEPT)
+    lowest, highest = float(accuracy.min()), float(accuracy.max())
     # A tenth of a point at least: a constant accuracy would get an axis that goes beyond 100 %.
     margin = max(0.1, (highest - lowest) / 20)
     accuracies.set_ylim(max(0.0, lowest - margin), min(100.0, highest + margin))
@@ -261,17 +247,19 @@ def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) ->
     return figure
 
 
-def augmentation_preview(
-    originals: npt.NDArray[np.uint8], augmented: npt.NDArray[np.uint8]
-) -> Figure:
-    """A contact sheet: each original at the left, what augmentation made of it beside it.
+def augmentation_preview(originals: Ink, augmented: Ink) -> Figure:
+    """Draw each original at the left, and what augmentation made of it beside it.
 
     Args:
-        originals: (N, 28, 28) uint8, 255 is ink, N at least 1.
+        originals: (N, 28, 28), N at least 1.
         augmented: (N, K, 28, 28) uint8, K at least 1.
 
     Raises:
-        DataError: shapes that don't belong together.
+        DataError: shapes that do not match.
+
+    >>> variants = np.zeros((2, 3, 28, 28), np.uint8)
+    >>> augmentation_preview(variants[:, 0], variants).get_suptitle()
+    'Augmentation: 2 digits at the left, 3 variants each'
     """
     n, k = augmented.shape[:2] if augmented.ndim == 4 else (0, 0)
     if n < 1 or k < 1 or augmented.shape[2:] != (28, 28) or originals.shape != (n, 28, 28):
@@ -279,28 +267,24 @@ def augmentation_preview(
             "originals must be (N, 28, 28) and augmented (N, K, 28, 28), neither empty; these are "
             f"{originals.shape} and {augmented.shape}"
         )
-    figure = Figure(figsize=(0.85 * (k + 1), 0.85 * n + 0.8), layout="constrained")
-    figure.suptitle(f"Augmentation: {n} digits, {k} variants each", fontsize=13)
-    panels = figure.subplots(n, k + 1, squeeze=False)
-    for row in range(n):
-        for column in range(k + 1):
-            ink = originals[row] if column == 0 else augmented[row, column - 1]
-            panel: Axes = panels[row, column]
-            _draw_ink(panel, ink, frame=BLUE if column == 0 else "0.8")
-    panels[0, 0].set_title("original", fontsize=10, color=BLUE)
-    return figure
+    rows = np.concatenate([originals[:, np.newaxis], augmented], axis=1)
+    title = f"Augmentation: {n} digits at the left, {k} variants each"
+    return contact_sheet(rows.reshape(-1, 28, 28), title, k + 1)
 
 
-def contact_sheet(inks: npt.NDArray[np.uint8], title: str, columns: int = 24) -> Figure:
-    """Many inks side by side.
+def contact_sheet(inks: Ink, title: str, columns: int = 24) -> Figure:
+    """Draw many inks side by side.
 
     Args:
-        inks: (N, 28, 28) uint8, 255 is ink, N at least 1.
+        inks: (N, 28, 28), N at least 1.
         title: what they are.
-        columns: how many in a row.
+        columns: how many per row.
 
     Raises:
         DataError: another shape, or none.
+
+    >>> contact_sheet(np.zeros((30, 28, 28), np.uint8), "Blank").axes[0].images[0].get_size()
+    (60, 720)
     """
     if inks.ndim != 3 or inks.shape[1:] != (28, 28) or not len(inks):
         raise DataError(f"inks must be (N, 28, 28) with N at least 1; this is {inks.shape}")
@@ -311,29 +295,29 @@ def contact_sheet(inks: npt.NDArray[np.uint8], title: str, columns: int = 24) ->
     figure = Figure(figsize=(0.5 * columns, 0.5 * rows + 0.4), layout="constrained")
     figure.suptitle(title, fontsize=13)
     axes = figure.subplots()
-    axes.imshow(255 - sheet, cmap="gray", vmin=0, vmax=255)
+    _draw_ink(axes, sheet)
     axes.set_axis_off()
     return figure
 
 
-def _draw_ink(axes: Axes, ink: npt.NDArray[np.uint8], frame: str) -> None:
-    """Black ink on white, as on paper, in a thin frame."""
+def _draw_ink(axes: Axes, ink: Ink) -> None:
+    """Draw ink black on white."""
     axes.imshow(255 - ink, cmap="gray", vmin=0, vmax=255)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color(frame)
 
 
 def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """How many times faster the contender is than the baseline, task by task.
+    """Draw how many times as fast as the baseline the contender is, for each task.
 
     Args:
         rows: mappings with the keys task, baseline, contender (str) and speedup (baseline's time
-            divided by the contender's, above 0); drawn in their order from the top.
+            divided by the contender's, above 0), drawn from the top.
 
     Raises:
-        DataError: no rows, or a speed-up that isn't a finite number above 0.
+        DataError: no rows, or a speed-up that is not a finite number above 0.
+
+    >>> row = {"task": "read", "baseline": "CPU", "contender": "GPU", "speedup": 4.0}
+    >>> speedup_chart([row]).axes[0].get_title()
+    'Speed-up in 1 tasks: faster in 1'
     """
     if not rows:
         raise DataError("there are no speed-ups to draw")
@@ -348,18 +332,10 @@ def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
     colours = [BLUE if value >= 1 else VERMILION for value in values]
     axes.barh(range(len(rows)), values - start, left=start, color=colours)
     for row, value in enumerate(values):
-        axes.annotate(
-            f"{value:.3g}{TIMES}",
-            xy=(max(1, value), row),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-        )
-    axes.set_yticks(
-        range(len(rows)),
-        [f"{row['task']}\n{row['contender']} against {row['baseline']}" for row in rows],
-        fontsize=9,
-    )
+        text = f"  {value:.3g}{TIMES}"
+        axes.text(max(1, value), row, text, va="center")
+    labels = [f"{row['task']}\n{row['contender']} against {row['baseline']}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=9)
     axes.invert_yaxis()
     axes.axvline(1, color="black", linewidth=1.2)
     if logarithmic:
@@ -369,78 +345,63 @@ def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlim(0, 1.15 * max(1, values.max()))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}{TIMES}")
     axes.set_xlabel(f"times as fast (1{TIMES} = as fast as the baseline)")
-    axes.set_title(
-        f"Speed-up in {len(rows)} tasks: faster in {int((values > 1).sum())}", fontsize=13
-    )
+    faster = int((values > 1).sum())
+    axes.set_title(f"Speed-up in {len(rows)} tasks: faster in {faster}", fontsize=13)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     return figure
 
 
-def architecture_diagram(network: NetworkName) -> Figure:
-    """A network as blocks of feature maps, with the layers between and their parameters.
+def robustness_figure(report: RobustnessReport) -> Figure:
+    """Draw accuracy and coverage of each set of digits, and the decisions on non-digits.
 
-    Read from a forward pass of the real network (``architecture.trace_layers``); needs torch.
+    Accuracies have 95 % Wilson intervals. Non-digits are divided into rejected, reviewed and
+    accepted, with the AUROC and the false positive rate of each kind beside its bar.
+
+    >>> from inkdigits.calibration.intervals import Estimate
+    >>> from inkdigits.evaluation.robustness_report import DigitScores
+    >>> share = Estimate(0.5, 0.2, 0.8)
+    >>> fog = DigitScores("fog", "corruption", (5,), 4, 2, share, 0.1, 0, 0.0, 0, None, 0.0)
+    >>> robustness_figure(RobustnessReport("v1", "novelty", (fog,), ())).get_suptitle()
+    'v1: mean of the corruptions 50.00 %'
     """
-    from inkdigits.evaluation.architecture import trace_layers
-
-    layers = trace_layers(network)
-    # One block for each shape that a picture takes on; layers that keep the shape join its block.
-    blocks: list[tuple[tuple[int, ...], list[Layer]]] = [((1, 28, 28), [])]
-    for layer in layers:
-        if layer.output_shape != blocks[-1][0]:
-            blocks.append((layer.output_shape, []))
-        blocks[-1][1].append(layer)
-    total = sum(layer.parameters for layer in layers)
-
-    texts = [
-        "\n".join(_describe(layer) for layer in members) or "standardised ink"
-        for _, members in blocks
-    ]
-    # Inches: what a unit of the vertical axis takes, a line of 10 points (0.21), and a character of
-    # it at most (0.09).
-    unit = 1.85
-    depth = 0.21 * max(text.count("\n") + 1 for text in texts) / unit
-    width = max(unit, 0.09 * max(len(line) for text in texts for line in text.splitlines()))
-    low, high = -0.35 - depth, 1.15
-    figure = Figure(figsize=(width * len(blocks), unit * (high - low) + 0.4), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(f"{network}: {total:,} parameters", fontsize=15)
-    axes.set_axis_off()
-    axes.set(xlim=(-0.55, len(blocks) - 0.4), ylim=(low, high))
-    for x, ((shape, _), text) in enumerate(zip(blocks, texts, strict=True)):
-        _draw_block(axes, x, shape, unit / width)
-        size = f" {TIMES} ".join(str(side) for side in shape)
-        axes.text(x, 1.0, size, ha="center", fontsize=12, fontweight="bold")
-        if x > 0:
-            axes.annotate(
-                "",
-                xy=(x - 0.36, 0.4),
-                xytext=(x - 0.58, 0.4),
-                arrowprops={"arrowstyle": "->", "color": GREY, "linewidth": 1.5},
-            )
-        axes.text(x, -0.3, text, ha="center", va="top", fontsize=10, linespacing=1.5)
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    mean = 100 * report.corruption_accuracy
+    figure.suptitle(f"{report.model_version}: mean of the corruptions {mean:.2f} %", fontsize=14)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(3, 2, 3))
+    rows = range(len(report.digits))
+    for row, s in enumerate(report.digits):
+        colour, value = _GROUP_COLOURS[s.group], 100 * s.accuracy.value
+        errors = [[value - 100 * s.accuracy.low], [100 * s.accuracy.high - value]]
+        left.errorbar(value, row, xerr=errors, color=colour, marker="o", capsize=3)
+        middle.barh(row, 100 * s.coverage, color=colour)
+        text = f"{s.n_wrong_accepted:,} wrong"
+        middle.text(100 * s.coverage + 2, row, text, va="center", fontsize=8)
+    left.set_yticks(rows, [f"{s.name.replace('_', ' ')} (n = {s.n:,})" for s in report.digits])
+    left.set(title="Accuracy", xlabel="%, with 95 % interval")
+    middle.set(title="Accepted, and wrong among them", xlabel="%", xlim=(0, 150))
+    middle.set(xticks=range(0, 101, 25), yticks=[])
+    for axes in (left, middle):
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+    _draw_non_digits(right, report)
     return figure
 
 
-def _describe(layer: Layer) -> str:
-    plain = layer.name.rpartition(".")[2] == layer.kind.lower()
-    text = layer.kind if plain else f"{layer.name}: {layer.kind}"
-    return f"{text}\n({layer.parameters:,} parameters)" if layer.parameters else text
-
-
-def _draw_block(axes: Axes, x: float, shape: tuple[int, ...], aspect: float) -> None:
-    """A stack of sheets for feature maps (C, H, W), a bar for a vector; sides to scale by kind.
-
-    ``aspect`` is a unit's height in inches by its width.
-    """
-    if len(shape) == 1:
-        height = 0.12 * math.log2(shape[0]) / 2
-        axes.add_patch(Rectangle((x - 0.04, 0.4 - height / 2), 0.08, height, color=ORANGE))
-        return
-    sheets = 1 + math.ceil(math.log2(shape[0]))
-    side = 0.5 * shape[1] / 28
-    for sheet in reversed(range(sheets)):
-        shift = 0.025 * (sheet - (sheets - 1) / 2)
-        corner = (x + aspect * (shift - side / 2), 0.4 + shift - side / 2)
-        axes.add_patch(Rectangle(corner, aspect * side, side, facecolor=BLUE, edgecolor="white"))
+def _draw_non_digits(axes: Axes, report: RobustnessReport) -> None:
+    kinds = report.non_digits
+    rows, start = range(len(kinds)), np.zeros(len(kinds))
+    for name, colour in (("rejected", GREEN), ("reviewed", ORANGE), ("accepted", VERMILION)):
+        shares = np.array([100 * getattr(kind, name) for kind in kinds])
+        axes.barh(rows, shares, left=start, color=colour, label=name)
+        start += shares
+    labels = [
+        f"{s.name.replace('_', ' ')}\nAUROC {s.auroc:.4f}\nFPR {100 * s.fpr_at_95_tpr:.1f} %"
+        for s in kinds
+    ]
+    axes.set_yticks(rows, labels, fontsize=9)
+    axes.set(title="Not digits", xlabel=f"%; digits told from them by {report.score}")
+    axes.set_xlim(0, 100)
+    axes.invert_yaxis()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=3, frameon=False)

@@ -29,6 +29,7 @@ from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import RISK, DecisionPolicy
 from inkdigits.errors import TrainingError
 from inkdigits.evaluation import plots
+from inkdigits.evaluation.architecture import architecture_diagram, trace_layers
 from inkdigits.evaluation.environment import hardware, versions
 from inkdigits.evaluation.metrics import Evaluation, evaluate
 from inkdigits.ink.png import encode_png
@@ -100,7 +101,7 @@ def train(
     started = time.perf_counter()
     first_weights = read_weights(initial, config.network) if initial else None
     plots.save(preview(splits.train, config), folders.figures / "augmentation_preview.png")
-    diagram = plots.architecture_diagram(config.network)
+    diagram = architecture_diagram(config.network, trace_layers(config.network))
     plots.save(diagram, folders.figures / "model_architecture.png")
     made, composition = None, []
     if pictures:

@@ -1,0 +1,222 @@
+"""Scores of what a reader answered to digits and non-digits, and their report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inkdigits.calibration.intervals import Estimate, wilson_interval
+from inkdigits.calibration.scores import check_labels, expected_calibration_error
+from inkdigits.decision.prediction import Prediction
+from inkdigits.errors import DataError
+from inkdigits.evaluation.ood_metrics import auroc, fpr_at_tpr
+
+
+@dataclass(frozen=True, slots=True)
+class DigitScores:
+    """How one set of digits was read.
+
+    Attributes:
+        name: of the set.
+        group: "clean", "corruption" or "other".
+        severities: of the corruption; empty where there is none.
+        n: pictures; over all severities.
+        n_correct: those read right.
+        accuracy: 0 to 1, with its 95 % Wilson interval.
+        ece: expected calibration error in 15 bins, 0 to 1; a picture in which no ink was found
+            counts as 10 % for each digit.
+        n_accepted: those accepted without review.
+        coverage: ``n_accepted / n``.
+        n_wrong_accepted: those accepted and read wrong.
+        wrong_among_accepted: 0 to 1, with its 95 % Wilson interval; None where none is accepted.
+        rejected: share rejected, 0 to 1.
+    """
+
+    name: str
+    group: str
+    severities: tuple[int, ...]
+    n: int
+    n_correct: int
+    accuracy: Estimate
+    ece: float
+    n_accepted: int
+    coverage: float
+    n_wrong_accepted: int
+    wrong_among_accepted: Estimate | None
+    rejected: float
+
+
+@dataclass(frozen=True, slots=True)
+class NonDigitScores:
+    """What was decided on one kind of non-digits.
+
+    Attributes:
+        name: of the kind.
+        n: pictures.
+        auroc: the chance that a clean digit scores higher, 0 to 1.
+        fpr_at_95_tpr: share that passes where 95 % of clean digits do, 0 to 1.
+        rejected: share rejected, 0 to 1.
+        reviewed: share left to review, 0 to 1.
+        accepted: share accepted as a digit, 0 to 1.
+    """
+
+    name: str
+    n: int
+    auroc: float
+    fpr_at_95_tpr: float
+    rejected: float
+    reviewed: float
+    accepted: float
+
+
+@dataclass(frozen=True, slots=True)
+class RobustnessReport:
+    """The scores of all sets.
+
+    Attributes:
+        model_version: which artifact was measured.
+        score: what tells digits from non-digits, "novelty" (negated) or "confidence".
+        digits: clean first, then the corruptions in MNIST-C's order, then other digits.
+        non_digits: in the order of ``non_digits.KINDS``, then photographs of paper without a digit
+            and scenes without one.
+    """
+
+    model_version: str
+    score: str
+    digits: tuple[DigitScores, ...]
+    non_digits: tuple[NonDigitScores, ...]
+
+    @property
+    def corruption_accuracy(self) -> float:
+        """The mean accuracy over the corruption families, 0 to 1."""
+        return float(np.mean([s.accuracy.value for s in self.digits if s.group == "corruption"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report in lists, numbers and dictionaries that ``json.dumps`` takes."""
+        return {**asdict(self), "corruption_accuracy": self.corruption_accuracy}
+
+    def table(self) -> str:
+        """Return both tables for a terminal, in per cent."""
+        lines = [
+            f"{'digits':<26}{'n':>7}  accuracy  95 % interval      ECE  accepted  "
+            "wrong of those  rejected"
+        ]
+        for s in self.digits:
+            name = f"{s.name} ({', '.join(map(str, s.severities))})" if s.severities else s.name
+            interval = f"{100 * s.accuracy.low:.2f}\N{EN DASH}{100 * s.accuracy.high:.2f}"
+            wrong = s.wrong_among_accepted
+            share = "none accepted" if wrong is None else f"{100 * wrong.value:.2f}"
+            lines.append(
+                f"{name:<26}{s.n:>7,}  {100 * s.accuracy.value:>8.2f}  {interval:<13}  "
+                f"{100 * s.ece:>7.2f}  {100 * s.coverage:>8.2f}  {share:>14}  "
+                f"{100 * s.rejected:>8.2f}"
+            )
+        lines += [
+            f"{'mean of the corruptions':<33}  {100 * self.corruption_accuracy:>8.2f}",
+            "",
+            f"{'not digits':<26}{'n':>7}     AUROC  FPR at 95 % TPR  rejected  reviewed  accepted",
+        ]
+        lines += [
+            f"{s.name:<26}{s.n:>7,}  {s.auroc:>8.4f}  {100 * s.fpr_at_95_tpr:>15.2f}  "
+            f"{100 * s.rejected:>8.2f}  {100 * s.reviewed:>8.2f}  {100 * s.accepted:>8.2f}"
+            for s in self.non_digits
+        ]
+        lines += [
+            "",
+            "Severities are in brackets. All figures but AUROC are in per cent. Digits are told "
+            f"from the rest by {self.score}.",
+        ]
+        return "\n".join(lines)
+
+
+def score_digits(
+    name: str,
+    group: str,
+    severities: tuple[int, ...],
+    answers: Sequence[Prediction],
+    labels: npt.ArrayLike,
+) -> DigitScores:
+    """Score the answers to labelled digits; a digit in which no ink was found is wrong.
+
+    Raises:
+        DataError: no answers, or labels that do not match them.
+
+    >>> import inkdigits
+    >>> answers = inkdigits.load().predict_batch([np.zeros((28, 28), np.uint8)])
+    >>> score_digits("blank", "other", (), answers, [7]).n_correct
+    0
+    """
+    n = len(answers)
+    if not n:
+        raise DataError(f"{name} holds no pictures")
+    truth = check_labels(labels, n)
+    right = np.array([a.digit == label for a, label in zip(answers, truth.tolist(), strict=True)])
+    accepted = np.array([a.decision == "accept" for a in answers])
+    n_correct, n_accepted = int(right.sum()), int(accepted.sum())
+    n_wrong = int((accepted & ~right).sum())
+    return DigitScores(
+        name=name,
+        group=group,
+        severities=severities,
+        n=n,
+        n_correct=n_correct,
+        accuracy=_share(n_correct, n),
+        ece=expected_calibration_error([a.probabilities for a in answers], truth),
+        n_accepted=n_accepted,
+        coverage=n_accepted / n,
+        n_wrong_accepted=n_wrong,
+        wrong_among_accepted=_share(n_wrong, n_accepted) if n_accepted else None,
+        rejected=sum(a.decision == "reject" for a in answers) / n,
+    )
+
+
+def score_non_digits(
+    digits: Sequence[Prediction], kinds: Mapping[str, Sequence[Prediction]]
+) -> tuple[str, tuple[NonDigitScores, ...]]:
+    """Score how each kind is told from digits, and what was decided.
+
+    The score is minus the novelty where the reader gives one, else the confidence. A picture
+    without ink scores below everything.
+
+    Returns:
+        "novelty" or "confidence", and the scores in the order of ``kinds``.
+
+    Raises:
+        DataError: no digits, or a kind without pictures.
+
+    >>> import inkdigits
+    >>> blank = inkdigits.load().predict_batch([np.zeros((28, 28), np.uint8)])
+    >>> score_non_digits(blank, {"blank": blank})[1][0].auroc
+    0.5
+    """
+    everything = [*digits, *(a for answers in kinds.values() for a in answers)]
+    by_novelty = all(a.novelty is not None for a in everything if a.digit is not None)
+
+    def score(answer: Prediction) -> float:
+        if answer.digit is None:
+            return -np.inf
+        return -answer.novelty if by_novelty and answer.novelty is not None else answer.confidence
+
+    positive = [score(a) for a in digits]
+    results = []
+    for name, answers in kinds.items():
+        negative = [score(a) for a in answers]
+        decisions = [a.decision for a in answers]
+        results.append(
+            NonDigitScores(
+                name,
+                len(answers),
+                auroc(positive, negative),
+                fpr_at_tpr(positive, negative),
+                *(decisions.count(d) / len(answers) for d in ("reject", "review", "accept")),
+            )
+        )
+    return "novelty" if by_novelty else "confidence", tuple(results)
+
+
+def _share(successes: int, n: int) -> Estimate:
+    return Estimate(successes / n, *wilson_interval(successes, n))

@@ -1,0 +1,67 @@
+from itertools import combinations
+
+import pytest
+import torch
+from torch import nn
+
+from inkdigits.evaluation.architecture import architecture_diagram, trace_layers
+from inkdigits.model.networks import MNISTClassifier, build_network
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@pytest.mark.parametrize(
+    ("network", "shapes"),
+    [
+        ("MNISTClassifier", ("1 28 28", "32 26 26", "64 24 24", "64 12 12", "9216", "128", "10")),
+        ("DigitNet", ("1 28 28", "32 28 28", "64 14 14", "96 7 7", "4704", "128", "10")),
+    ],
+)
+def test_the_architecture_diagram_shows_every_layer_of_the_real_network(network, shapes):
+    model = build_network(network)
+    (axes,) = architecture_diagram(network, trace_layers(network)).axes
+    total = sum(p.numel() for p in model.parameters())
+    assert axes.get_title() == f"{network}: {total:,} parameters"
+    written = [text.get_text() for text in axes.texts]
+    for shape in shapes:
+        assert shape.replace(" ", f" {TIMES} ") in written
+    everything = "\n".join(written)
+    for name, layer in model.named_children():
+        assert type(layer).__name__ in everything
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
+            size = sum(p.numel() for p in layer.parameters())
+            label = next(text for text in written if f"{name}: " in text)
+            assert f"({size:,} parameters)" in label
+
+
+@pytest.mark.parametrize("network", ["DigitNet", "MNISTClassifier", "TeacherNet"])
+def test_nothing_in_the_architecture_diagram_overlaps_or_is_cut_off(network):
+    figure = architecture_diagram(network, trace_layers(network))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
+
+
+def test_the_traced_layers_hold_every_parameter_once():
+    layers = trace_layers("MNISTClassifier")
+    total = sum(p.numel() for p in MNISTClassifier().parameters())
+    assert sum(layer.parameters for layer in layers) == total
+    flat = next(layer for layer in layers if layer.name == "flatten")
+    assert flat.output_shape == (9216,)
+    assert [layer.name for layer in layers if layer.parameters] == [
+        "conv1",
+        "bn1",
+        "conv2",
+        "bn2",
+        "fc1",
+        "fc2",
+    ]
+
+
+def test_tracing_leaves_the_random_generator_alone():
+    before = torch.get_rng_state()
+    trace_layers("DigitNet")
+    assert torch.equal(torch.get_rng_state(), before)
