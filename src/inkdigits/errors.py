@@ -31,6 +31,8 @@ InkdigitsError
 │   ├── OverloadedError                  more requests wait than the limit allows
 │   ├── DeadlineExceededError            the request has waited longer than its deadline
 │   ├── ClientDisconnectedError          the client has closed its connection
+│   ├── UnknownHostError                 the Host is not one of the service's names
+│   ├── ForeignOriginError               a page of another origin sent the request
 │   ├── KeyRequiredError                 the request brings no API key that is known
 │   ├── TooManyRequestsError             the client is over its rate limit
 │   ├── UnknownModelError                no model of that name or version
@@ -179,6 +181,14 @@ class DeadlineExceededError(ServiceError):
 
 class ClientDisconnectedError(ServiceError):
     """The client has closed its connection, so nobody waits for the answer."""
+
+
+class UnknownHostError(ServiceError):
+    """The request's Host is not one of the names of the service."""
+
+
+class ForeignOriginError(ServiceError):
+    """A page of another origin sent a request that changes something."""
 
 
 class KeyRequiredError(ServiceError):

@@ -83,6 +83,8 @@ class Settings:
         model_key: the API key that the model service asks for.
         rate_limit: requests a minute of one key, or without one of one address, in each worker;
             None doesn't limit them.
+        hosts: names, besides localhost, of a service that listens on this machine only; requests
+            with another Host are denied.
         trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is believed.
         tls_cert: certificate chain in PEM; with ``tls_key`` the service speaks HTTPS itself.
         tls_key: its private key in PEM.
@@ -119,6 +121,7 @@ class Settings:
     api_keys_file: Path | None = None
     model_key: str | None = field(default=None, repr=False)
     rate_limit: int | None = None
+    hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -247,6 +250,10 @@ def _endpoint(text: str) -> str:
     return text.rstrip("/")
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    return tuple(_host(part.strip()).lower() for part in text.split(","))
+
+
 def _secret(least: int) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if len(text) < least:
@@ -328,6 +335,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "INKDIGITS_API_KEYS_FILE": ("api_keys_file", Path),
     "INKDIGITS_MODEL_KEY": ("model_key", _secret(16)),
     "INKDIGITS_RATE_LIMIT": ("rate_limit", _integer(1, 1_000_000)),
+    "INKDIGITS_HOSTS": ("hosts", _hosts),
     "INKDIGITS_TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "INKDIGITS_TLS_CERT": ("tls_cert", Path),
     "INKDIGITS_TLS_KEY": ("tls_key", Path),

@@ -21,8 +21,8 @@ from support.fakes import drawn_digit, empty_png
 from support.server import PATIENCE, REAL, free_port, run_to_its_end, running, wait_until
 
 from inkdigits.errors import ConfigError
-from inkdigits.serving.api.auth import digest_of
 from inkdigits.serving.api.health import warm_up_picture
+from inkdigits.serving.api.keys import digest_of
 from inkdigits.serving.gunicorn import gunicorn_options, load_reader
 from inkdigits.serving.preflight import bind_sockets, check_certificate
 from inkdigits.settings import Settings

@@ -14,7 +14,7 @@ from support.server import REAL, Service, running, wait_until
 
 from inkdigits.errors import ArtifactError, ConfigError
 from inkdigits.model.artifact import read_artifact, write_atomically
-from inkdigits.serving.api.auth import digest_of
+from inkdigits.serving.api.keys import digest_of
 from inkdigits.serving.reload import Served, Watch
 from inkdigits.settings import Settings
 

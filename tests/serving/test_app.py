@@ -16,7 +16,7 @@ from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from support.repository import REPOSITORY
 
 from inkdigits.errors import ArtifactCorruptError, UnsupportedImageError
-from inkdigits.serving.api.error_handlers import ANSWERS, HTTP_CODES
+from inkdigits.serving.api.error_handlers import HTTP_CODES, STATUSES
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
 
@@ -556,7 +556,7 @@ class TestRequestIdsAndLog:
 
 def test_documented_error_codes_are_the_ones_that_there_are() -> None:
     table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", API.read_text(encoding="utf-8"), re.MULTILINE)
-    mapped = {(str(status), code) for _, status, code in ANSWERS}
+    mapped = {(str(status), code) for status, code in STATUSES.values()}
     from_http = {(str(status), code) for code, status in HTTP_CODES.items()}
     assert len(table) == len(set(table))
     assert set(table) == mapped | from_http

@@ -9,8 +9,10 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from flask.testing import FlaskClient
 from PIL import Image
 
 from inkdigits.decision.prediction import Prediction
@@ -123,6 +125,12 @@ def drawn_digit(format: str = "PNG", size: tuple[int, int] = (56, 56)) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, format)
     return buffer.getvalue()
+
+
+def send_digit(client: FlaskClient, path: str = "/predict", **headers: str) -> Any:
+    """Send a drawn digit, with headers named in Python's way, such as ``X_API_Key``."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.post(path, data=drawn_digit(), content_type="image/png", headers=named)
 
 
 def blank_picture() -> bytes:

@@ -131,7 +131,7 @@ def key(name: str) -> None:
 
     The service keeps the line only, from which nobody can find the key again.
     """
-    from inkdigits.serving.api.auth import digest_of, new_key
+    from inkdigits.serving.api.keys import digest_of, new_key
     from inkdigits.settings import parse_api_keys
 
     made = new_key()

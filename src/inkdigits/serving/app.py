@@ -1,7 +1,7 @@
 """The HTTP interface: a Flask application around a reader.
 
-``docs/api.md`` is its contract; ``refusals`` has the statuses of its errors. Nothing here writes a
-picture anywhere.
+``docs/api.md`` is its contract; ``error_handlers`` has the statuses of its errors. Nothing here
+writes a picture anywhere.
 """
 
 from __future__ import annotations
@@ -25,10 +25,16 @@ from inkdigits.errors import ImageError, ModelUnavailableError, NotReadyError
 from inkdigits.log.ids import new_id
 from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.reader import Reader
-from inkdigits.serving.api import error_handlers as refusals
 from inkdigits.serving.api import open_inference
 from inkdigits.serving.api import requests as payload
-from inkdigits.serving.api.auth import Gate
+from inkdigits.serving.api.access import Gate, with_headers
+from inkdigits.serving.api.error_handlers import (
+    MAX_FORM_PARTS,
+    error_response,
+    install,
+    status_and_code,
+    wants_html,
+)
 from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.load_shedding import Pressure
 from inkdigits.serving.api.responses import (
@@ -42,7 +48,7 @@ from inkdigits.serving.model_service import RemoteReader
 from inkdigits.serving.monitoring.drift import compare_with_reference
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import CONTENT_TYPE, Metrics
-from inkdigits.serving.web import docs, security, session
+from inkdigits.serving.web import docs, session
 from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,7 +113,7 @@ def create_app(
     app = _Application(__name__, static_folder=None, template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_bytes
-    app.config["MAX_FORM_PARTS"] = refusals.MAX_FORM_PARTS
+    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
     # An answer for the client and a traceback in the log, in tests as in service.
     app.config["PROPAGATE_EXCEPTIONS"] = False
     # A model service may come and go; a model in this process, once it has read, stays.
@@ -137,24 +143,20 @@ def create_app(
         tracing.install(app, settings.otlp_endpoint, metrics, package_version)
 
     @app.before_request
-    def begin() -> ResponseReturnValue | None:
+    def begin() -> None:
         asked = _asked()
         _begin(asked)
         g.is_counted = True
         metrics.begin_request()
         g.waited = pressure.admit(asked.path)
-        if security.is_foreign(asked, settings):
-            return refusals.refuse(403, "forbidden", "This came from a page of another origin.")
         gate.admit(asked)
-        return None
 
-    app.wsgi_app = security.with_headers(app.wsgi_app, settings)  # type: ignore[assignment, method-assign]
+    app.wsgi_app = with_headers(app.wsgi_app, settings)  # type: ignore[assignment, method-assign]
 
     @app.after_request
     def finish(response: Response) -> Response:
         asked = _asked()
-        if settings.cors_origins:
-            security.allow_origins(response, asked, settings)
+        gate.allow_origins(response, asked)
         _count(metrics, asked, response)
         return _finish(asked, response)
 
@@ -164,7 +166,7 @@ def create_app(
         if g.pop("is_counted", False):
             metrics.end_request()
 
-    refusals.install(app)
+    install(app)
     app.register_blueprint(
         open_inference.blueprint(settings, reader, metrics, check, proceed, package_version)
     )
@@ -199,7 +201,7 @@ def create_app(
     @app.get("/")
     def root() -> ResponseReturnValue:
         # Programs that don't care, such as curl, get the index; browsers ask for HTML.
-        wanted = draw_page if draw_page is not None and refusals.wants_html() else index
+        wanted = draw_page if draw_page is not None and wants_html() else index
         response = app.make_response(wanted())
         response.headers.add("Vary", "Accept")
         return response
@@ -208,7 +210,7 @@ def create_app(
     def model() -> ResponseReturnValue:
         metadata: ArtifactMetadata | None = getattr(reader, "metadata", None)
         if metadata is None:
-            return refusals.refuse(404, "not_found", "This model says nothing of itself.")
+            return error_response(404, "not_found", "This model says nothing of itself.")
         return asdict(metadata)
 
     @app.get("/health")
@@ -216,7 +218,7 @@ def create_app(
         try:
             check()
         except (NotReadyError, ModelUnavailableError) as error:
-            status, g.error_code = refusals.answer_to(error)
+            status, g.error_code = status_and_code(error)
             body = {"status": "unhealthy", "model_loaded": False}
             versions = {"model_version": reader.model_version, "version": package_version}
             return {**body, **versions, **error_body(g.error_code, str(error))}, status
@@ -264,13 +266,13 @@ def create_app(
         failures = [result for _, result in results if isinstance(result, ImageError)]
         g.outcome = {"pictures": len(results), "failed": len(failures)}
         for failure in failures:
-            metrics.count_error(refusals.answer_to(failure)[1])
+            metrics.count_error(status_and_code(failure)[1])
         for _, result in results:
             if not isinstance(result, ImageError):
                 metrics.count_prediction(result)
         return {
             "predictions": [
-                error_body(refusals.answer_to(result)[1], str(result))
+                error_body(status_and_code(result)[1], str(result))
                 if isinstance(result, ImageError)
                 else _answer(log, result, picture, with_ink=with_ink)
                 for picture, result in results

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
 from inkdigits.model.artifact import read_artifact, write_atomically
 from inkdigits.reader import Reader
-from inkdigits.serving.api.auth import load_keys
+from inkdigits.serving.api.keys import load_keys
 from inkdigits.serving.web.session import session_key
 from inkdigits.settings import Settings
 

@@ -17,11 +17,11 @@ from support.fakes import FakeReader, drawn_digit
 
 from inkdigits.errors import UndescribedRouteError
 from inkdigits.log.store import Store
-from inkdigits.serving.api.error_handlers import ANSWERS, HTTP_CODES
+from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
+from inkdigits.serving.api.error_handlers import HTTP_CODES, STATUSES
 from inkdigits.serving.api.openapi import document, routes
 from inkdigits.serving.api.openapi_operations import OPERATIONS
 from inkdigits.serving.app import create_app
-from inkdigits.serving.web.security import CONTENT_SECURITY_POLICY
 from inkdigits.settings import Settings
 
 load_all_checks()
@@ -114,7 +114,7 @@ def test_route_that_nobody_described_is_an_error(tmp_path: Path) -> None:
 
 
 def test_every_error_code_is_documented_with_its_status(described: Any) -> None:
-    assigned = {(code, status) for _, status, code in ANSWERS} | set(HTTP_CODES.items())
+    assigned = {(code, status) for status, code in STATUSES.values()} | set(HTTP_CODES.items())
     told = {
         (code, int(status))
         for path in described["paths"].values()

@@ -18,8 +18,8 @@ from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.errors import ConfigError, SpoolFullError, StoreUnavailableError
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
+from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
 from inkdigits.serving.app import create_app
-from inkdigits.serving.web.security import CONTENT_SECURITY_POLICY
 from inkdigits.serving.web.session import KEY_NAME, session_key
 from inkdigits.settings import Settings
 from inkdigits.types import NO_DIGIT

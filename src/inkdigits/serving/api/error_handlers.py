@@ -1,86 +1,60 @@
-"""Which error gets which HTTP status and code, and the answer that says so; ``app`` installs it."""
+"""Which error gets which HTTP status and code, and the answer that says so."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from flask import Flask, Response, current_app, g, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
-from inkdigits.errors import (
-    BackendUnavailableError,
-    BodyEncodingError,
-    BodyTooLargeError,
-    ClientDisconnectedError,
-    DeadlineExceededError,
-    DecompressedTooLargeError,
-    EmptyBodyError,
-    ImageError,
-    ImageTooLargeError,
-    IncompleteBodyError,
-    InkdigitsError,
-    InvalidBase64Error,
-    InvalidDataUrlError,
-    InvalidJsonError,
-    InvalidRiskError,
-    InvalidTensorError,
-    KeyRequiredError,
-    MissingFieldError,
-    ModelUnavailableError,
-    NotReadyError,
-    OverloadedError,
-    QueryError,
-    RecordError,
-    RecordNotFoundError,
-    StoreUnavailableError,
-    TooManyPicturesError,
-    TooManyRequestsError,
-    UnknownModelError,
-    UnsupportedEncodingError,
-    UnsupportedImageError,
-    UnsupportedMediaTypeError,
-    WrongShapeError,
-)
+from inkdigits import errors
+from inkdigits.errors import InkdigitsError
 from inkdigits.serving.api.responses import error_body
 
 MAX_FORM_PARTS: Final = 16
 """Parts that a form may have."""
 
-ANSWERS: Final[tuple[tuple[type[InkdigitsError], int, str], ...]] = (
-    (KeyRequiredError, 401, "key_required"),
-    (TooManyRequestsError, 429, "too_many_requests"),
-    (OverloadedError, 429, "too_busy"),
-    (DeadlineExceededError, 503, "deadline_exceeded"),
-    # nginx's status for it; nobody gets the answer, but the log and the figures have it.
-    (ClientDisconnectedError, 499, "client_gone"),
-    (NotReadyError, 503, "not_ready"),
-    (ModelUnavailableError, 503, "model_unavailable"),
-    (StoreUnavailableError, 503, "history_unavailable"),
-    (RecordNotFoundError, 404, "not_found"),
-    (UnknownModelError, 404, "unknown_model"),
-    (InvalidTensorError, 400, "invalid_tensor"),
-    (BodyEncodingError, 400, "invalid_encoding"),
-    (DecompressedTooLargeError, 413, "body_too_large"),
-    (UnsupportedEncodingError, 415, "unsupported_encoding"),
-    (QueryError, 400, "invalid_query"),
-    (RecordError, 422, "wrong_value"),
-    (BackendUnavailableError, 501, "not_installed"),
-    (EmptyBodyError, 400, "empty_body"),
-    (IncompleteBodyError, 400, "incomplete_body"),
-    (BodyTooLargeError, 413, "body_too_large"),
-    (UnsupportedMediaTypeError, 415, "unsupported_media_type"),
-    (InvalidJsonError, 400, "invalid_json"),
-    (MissingFieldError, 400, "missing_field"),
-    (WrongShapeError, 422, "wrong_shape"),
-    (InvalidRiskError, 422, "invalid_risk"),
-    (TooManyPicturesError, 413, "too_many_pictures"),
-    (InvalidBase64Error, 400, "invalid_base64"),
-    (InvalidDataUrlError, 400, "invalid_data_url"),
-    (ImageTooLargeError, 413, "image_too_large"),
-    (UnsupportedImageError, 415, "unsupported_image"),
-    (ImageError, 400, "not_an_image"),
-)
-"""Error → status and code; the first class that fits, so a subclass comes before its base."""
+STATUSES: Final[Mapping[type[InkdigitsError], tuple[int, str]]] = {
+    # A defect here, or an error that no request can cause: the log has it, the client does not.
+    InkdigitsError: (500, "internal_error"),
+    errors.ImageError: (400, "not_an_image"),
+    errors.InvalidBase64Error: (400, "invalid_base64"),
+    errors.InvalidDataUrlError: (400, "invalid_data_url"),
+    errors.UnsupportedImageError: (415, "unsupported_image"),
+    errors.ImageTooLargeError: (413, "image_too_large"),
+    errors.InvalidRequestError: (400, "bad_request"),
+    errors.EmptyBodyError: (400, "empty_body"),
+    errors.IncompleteBodyError: (400, "incomplete_body"),
+    errors.BodyTooLargeError: (413, "body_too_large"),
+    errors.BodyEncodingError: (400, "invalid_encoding"),
+    errors.UnsupportedEncodingError: (415, "unsupported_encoding"),
+    errors.UnsupportedMediaTypeError: (415, "unsupported_media_type"),
+    errors.InvalidJsonError: (400, "invalid_json"),
+    errors.MissingFieldError: (400, "missing_field"),
+    errors.WrongShapeError: (422, "wrong_shape"),
+    errors.InvalidRiskError: (422, "invalid_risk"),
+    errors.InvalidTensorError: (400, "invalid_tensor"),
+    errors.TooManyPicturesError: (413, "too_many_pictures"),
+    errors.NotReadyError: (503, "not_ready"),
+    errors.OverloadedError: (429, "too_busy"),
+    errors.DeadlineExceededError: (503, "deadline_exceeded"),
+    # nginx's status. Nobody gets this answer, but the log and the metrics have it.
+    errors.ClientDisconnectedError: (499, "client_gone"),
+    errors.UnknownHostError: (403, "forbidden"),
+    errors.ForeignOriginError: (403, "forbidden"),
+    errors.KeyRequiredError: (401, "key_required"),
+    errors.TooManyRequestsError: (429, "too_many_requests"),
+    errors.UnknownModelError: (404, "unknown_model"),
+    errors.ArtifactError: (503, "model_unavailable"),
+    errors.ClientError: (503, "model_unavailable"),
+    errors.BackendUnavailableError: (501, "not_installed"),
+    errors.StoreError: (503, "history_unavailable"),
+    errors.RecordError: (422, "wrong_value"),
+    errors.QueryError: (400, "invalid_query"),
+    errors.RecordNotFoundError: (404, "not_found"),
+}
+"""Error → status and code. An error that is not here has those of its nearest base."""
 
 HTTP_CODES: Final = {
     "bad_request": 400,
@@ -90,58 +64,67 @@ HTTP_CODES: Final = {
     "requested_range_not_satisfiable": 416,
     "internal_error": 500,
 }
-"""Codes of the errors that Flask finds by itself, and of ours that no exception stands for."""
+"""Codes of the errors that Flask finds, and of ours that no exception stands for."""
 
 
 def install(app: Flask) -> None:
-    """Answer the application's errors; see the table."""
+    """Let the application answer errors as the table says.
+
+    >>> install(Flask("example"))
+    """
     app.register_error_handler(InkdigitsError, _answer_error)
     app.register_error_handler(HTTPException, _answer_http_error)
 
 
 def wants_html() -> bool:
-    """Whether the client prefers a page to JSON, as browsers do."""
+    """Return whether the client prefers a page to JSON, as browsers do.
+
+    >>> with Flask("example").test_request_context(headers={"Accept": "text/html"}):
+    ...     wants_html()
+    True
+    """
     accepted = request.accept_mimetypes
     return accepted.best_match(["application/json", "text/html"]) == "text/html"
 
 
-def answer_to(error: InkdigitsError) -> tuple[int, str]:
-    """Status and code of an error.
+def status_and_code(error: InkdigitsError) -> tuple[int, str]:
+    """Return the HTTP status and the code of an error.
 
-    Raises:
-        InkdigitsError: the error itself, where it isn't the client's doing: it then goes the way
-            of any unhandled exception.
+    >>> status_and_code(errors.ImageTooLargeError("PNG is 48 MP; the limit is 25 MP"))
+    (413, 'image_too_large')
     """
-    for kind, status, code in ANSWERS:
-        if isinstance(error, kind):
-            return status, code
-    raise error
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-def refuse(status: int, code: str, message: str) -> Response:
-    """An error's answer: a page for browsers where there are pages, else JSON."""
+def error_response(status: int, code: str, message: str) -> Response:
+    """Return an error's answer: a page for browsers if there are pages, otherwise JSON.
+
+    >>> with Flask("example").test_request_context("/predict"):
+    ...     error_response(404, "not_found", "There is no such picture.").status_code
+    404
+    """
     g.error_code = code
-    is_api = request.path.startswith(("/predict", "/api", "/health", "/metrics", "/v2"))
+    first = request.path.partition("/")[2].partition("/")[0]
+    is_api = first in {"predict", "api", "health", "metrics", "v2"}
     if "web" in current_app.blueprints and not is_api and wants_html():
         return make_response(render_template("error.html", status=status, message=message), status)
-    if request.path.partition("/")[2].partition("/")[0] == "v2":
-        # As the Open Inference Protocol has it.
-        response = jsonify({"error": message})
-    else:
-        response = jsonify(error_body(code, message))
+    # The Open Inference Protocol has one string.
+    response = jsonify({"error": message} if first == "v2" else error_body(code, message))
     response.status_code = status
     return response
 
 
 def _answer_error(error: InkdigitsError) -> Response:
-    status, code = answer_to(error)
-    response = refuse(status, code, str(error))
-    if status == 503 or isinstance(error, OverloadedError):
-        response.headers["Retry-After"] = "1"
-    elif isinstance(error, TooManyRequestsError):
+    status, code = status_and_code(error)
+    if status == 500:
+        raise error
+    response = error_response(status, code, str(error))
+    if isinstance(error, errors.TooManyRequestsError):
         response.headers["Retry-After"] = str(error.retry_after)
+    elif status in (429, 503):
+        response.headers["Retry-After"] = "1"
     elif status == 401:
-        # A browser asks its user for Basic's password; a program has no user to ask.
+        # A browser asks its user for the password of Basic; a program has no user to ask.
         scheme = 'Basic realm="inkdigits", charset="UTF-8"' if wants_html() else "Bearer"
         response.headers["WWW-Authenticate"] = scheme
     return response
@@ -158,8 +141,8 @@ def _answer_http_error(error: HTTPException) -> Response:
         )
     elif isinstance(error, InternalServerError):
         code = "internal_error"
-        message = f"Something went wrong here; the log has it under request id {g.request_id}."
-    response = refuse(error.code or 500, code, message)
+        message = f"The service failed; its log has the reason under request id {g.request_id}."
+    response = error_response(error.code or 500, code, message)
     for name, value in error.get_headers():
         # Allow of a 405 and its like are kept; the type of the body is ours.
         if name.lower() != "content-type":

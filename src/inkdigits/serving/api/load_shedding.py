@@ -21,7 +21,7 @@ from inkdigits.errors import (
     DeadlineExceededError,
     OverloadedError,
 )
-from inkdigits.serving.api.auth import OPEN_PATHS
+from inkdigits.serving.api.access import OPEN_PATHS
 from inkdigits.serving.turn import current_turn
 
 SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}

@@ -14,8 +14,8 @@ from typing import Final
 from flask import Flask
 
 from inkdigits.errors import UndescribedRouteError
-from inkdigits.serving.api.auth import OPEN_PATHS
-from inkdigits.serving.api.error_handlers import ANSWERS, HTTP_CODES, MAX_FORM_PARTS
+from inkdigits.serving.api.access import OPEN_PATHS
+from inkdigits.serving.api.error_handlers import HTTP_CODES, MAX_FORM_PARTS, STATUSES
 from inkdigits.serving.api.load_shedding import SPARED_PATHS
 from inkdigits.serving.api.openapi_operations import OPERATIONS, Operation
 from inkdigits.serving.api.openapi_schemas import schemas
@@ -96,7 +96,7 @@ def status_of(code: str) -> int:
     Raises:
         KeyError: there is no such code.
     """
-    statuses = {known: status for _, status, known in ANSWERS}
+    statuses = {known: status for status, known in STATUSES.values()}
     return (statuses | HTTP_CODES)[code]
 
 

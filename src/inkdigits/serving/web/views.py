@@ -30,12 +30,12 @@ from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.reader import Reader
 from inkdigits.serving.api import requests as payload
+from inkdigits.serving.api.access import SAFE_METHODS
 from inkdigits.serving.api.responses import ink_url, keep, prediction_body
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import charts
 from inkdigits.serving.web.query import filters_of, link_of
-from inkdigits.serving.web.security import SAFE_METHODS
 from inkdigits.serving.web.session import Operator, brings_csrf_token, browser, csrf_token
 from inkdigits.settings import Settings
 from inkdigits.types import NO_DIGIT

@@ -1,0 +1,280 @@
+"""Who may ask what: hosts, origins, API keys and rates; and what browsers are told of that."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from flask import Request, Response
+
+from inkdigits.errors import (
+    ForeignOriginError,
+    KeyRequiredError,
+    TooManyRequestsError,
+    UnknownHostError,
+)
+from inkdigits.serving.api.keys import brought_key, load_keys, name_of
+from inkdigits.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+OPEN_PATHS: Final = frozenset(
+    {"/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+)
+"""Orchestrators ask these without a key and without a rate limit."""
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
+
+BURST_SECONDS: Final = 10
+"""A client that was quiet may send at once what its rate allows in this time."""
+
+# No 'unsafe-inline' and no other origin: an injected script can neither run nor send anything.
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+_HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+# The client not seen for longest makes room; its bucket is full by then.
+_MAX_CLIENTS: Final = 10_000
+# A household or a machine gets at least this much of IPv6, so it counts as one client.
+_IPV6_PREFIX: Final = 64
+
+
+def client_address(request: Request, trusted: Iterable[Network]) -> str:
+    """Return the address of the client that a request comes from.
+
+    >>> client_address(Request({"REMOTE_ADDR": "192.0.2.1"}), [])
+    '192.0.2.1'
+
+    Args:
+        request: its peer's address, and ``X-Forwarded-For`` if there is one.
+        trusted: networks of the proxies that are believed.
+
+    Returns:
+        The peer, or behind trusted proxies the last address in ``X-Forwarded-For`` that is not
+        one of theirs. Of IPv6 it is the network of 64 bits. "unknown" if the server gives none.
+    """
+    networks = tuple(trusted)
+    hops = [request.remote_addr or ""]
+    for header in reversed(request.headers.getlist("X-Forwarded-For")):
+        hops += [hop.strip() for hop in reversed(header.split(","))]
+    client: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
+    for hop in hops:
+        try:
+            address = ipaddress.ip_address(hop)
+        except ValueError:
+            break
+        client = getattr(address, "ipv4_mapped", None) or address
+        if not any(client in network for network in networks):
+            break
+    if client is None:
+        return "unknown"
+    if client.version == 6:
+        return str(ipaddress.ip_network((client, _IPV6_PREFIX), strict=False))
+    return str(client)
+
+
+def is_known_host(host: str, names: frozenset[str] | None) -> bool:
+    """Return whether a request's Host is one under which this service is reached.
+
+    A page elsewhere can let its own name resolve to 127.0.0.1 (DNS rebinding). Its requests would
+    then count as of the same origin, but they carry its name.
+
+    >>> is_known_host("127.0.0.1:5000", frozenset()), is_known_host("evil.example", frozenset())
+    (True, False)
+
+    Args:
+        host: the header, a name or an address, perhaps with a port.
+        names: known besides those of this machine; None allows every name.
+    """
+    if names is None:
+        return True
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name in names or name == "localhost" or name.endswith(".localhost"):
+            return True
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class TokenBuckets:
+    """A token bucket per client, in this process. It is safe for threads.
+
+    Args:
+        per_minute: tokens that a bucket gains per minute; it holds those of ``BURST_SECONDS``.
+        clock: seconds of a monotonic clock.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = per_minute / 60
+        self._size = max(1.0, self._rate * BURST_SECONDS)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str) -> None:
+        """Take one token.
+
+        Raises:
+            TooManyRequestsError: the bucket is empty.
+        """
+        now = self._clock()
+        with self._lock:
+            tokens, then = self._buckets.pop(client, (self._size, now))
+            tokens = min(self._size, tokens + (now - then) * self._rate)
+            is_allowed = tokens >= 1
+            self._buckets[client] = (tokens - is_allowed, now)
+            if len(self._buckets) > _MAX_CLIENTS:
+                self._buckets.popitem(last=False)
+        if not is_allowed:
+            raise TooManyRequestsError(max(1, math.ceil((1 - tokens) / self._rate)))
+
+
+class Gate:
+    """Lets requests in, or raises.
+
+    Args:
+        settings: hosts, origins, keys, rate and trusted proxies.
+        is_operator: whether a request brings the operator's token, which is a key too.
+
+    Raises:
+        ConfigError: the API keys are invalid; see ``load_keys``.
+    """
+
+    def __init__(self, settings: Settings, is_operator: Callable[[Request], bool]) -> None:
+        self._settings = settings
+        self._keys = load_keys(settings)
+        self._is_operator = is_operator
+        self._trusted = tuple(ipaddress.ip_network(one) for one in settings.trusted_proxies)
+        self._buckets = None if settings.rate_limit is None else TokenBuckets(settings.rate_limit)
+        names = frozenset({settings.host, *settings.hosts}) if settings.is_local else None
+        self._is_known_host = lru_cache(maxsize=256)(partial(is_known_host, names=names))
+
+    def admit(self, request: Request) -> None:
+        """Let a request in.
+
+        Raises:
+            UnknownHostError: its Host is not one of this service's.
+            ForeignOriginError: a page of another origin sent it, and it changes something.
+            TooManyRequestsError: its key, or without one its address, is over the rate limit.
+            KeyRequiredError: a key is needed, and it brings none that is known.
+        """
+        host = request.environ.get("HTTP_HOST")
+        if host is not None and not self._is_known_host(host):
+            raise UnknownHostError(
+                "This Host is unknown: the service listens on this machine only. Use localhost, "
+                "or name the host in INKDIGITS_HOSTS."
+            )
+        if request.method not in SAFE_METHODS:
+            self._require_own_origin(request)
+        if request.path in OPEN_PATHS:
+            return
+        brought = brought_key(request) if self._keys else None
+        name = None if brought is None else name_of(brought, self._keys)
+        if name is None and self._keys and self._is_operator(request):
+            name = "the operator"
+        if self._buckets is not None:
+            self._buckets.take(
+                f"address {self.address(request)}" if name is None else f"key {name}"
+            )
+        # A browser's preflight request brings no key, and gets only the CORS headers.
+        if self._keys and name is None and request.method != "OPTIONS":
+            raise KeyRequiredError("An API key is needed; docs/api.md says how to send it.")
+
+    def address(self, request: Request) -> str:
+        """Return the address of the client that a request comes from."""
+        return client_address(request, self._trusted)
+
+    def _require_own_origin(self, request: Request) -> None:
+        # Browsers send Sec-Fetch-Site or Origin. Programs send neither, and no page controls them.
+        if self._is_allowed_origin(request):
+            return
+        site = request.environ.get("HTTP_SEC_FETCH_SITE")
+        origin = request.environ.get("HTTP_ORIGIN")
+        if site is not None:
+            is_foreign = site not in {"same-origin", "none"}
+        else:
+            is_foreign = origin is not None and origin.partition("://")[2] != request.host
+        if is_foreign:
+            raise ForeignOriginError(
+                "A page of another origin sent this request. Name its origin in "
+                "INKDIGITS_CORS_ORIGINS to allow it."
+            )
+
+    def _is_allowed_origin(self, request: Request) -> bool:
+        return request.environ.get("HTTP_ORIGIN") in self._settings.cors_origins
+
+    def allow_origins(self, response: Response, request: Request) -> None:
+        """Let pages of ``INKDIGITS_CORS_ORIGINS`` read the answers of the API, and no others."""
+        if not self._settings.cors_origins:
+            return
+        is_api = request.path == "/predict" or request.path.startswith(("/api", "/health"))
+        if not is_api:
+            response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+            return
+        response.headers.add("Vary", "Origin")
+        if not self._is_allowed_origin(request):
+            return
+        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+            response.headers["Access-Control-Allow-Headers"] = (
+                "Content-Type, X-Request-ID, Authorization, X-API-Key"
+            )
+            response.headers["Access-Control-Max-Age"] = "600"
+
+
+def with_headers(application: WSGIApplication, settings: Settings) -> WSGIApplication:
+    """Add the headers that are the same on all answers.
+
+    As WSGI this costs a fiftieth of setting each of them on the response.
+
+    >>> def hello(environ, start_response):
+    ...     start_response("200 OK", [("X-Frame-Options", "SAMEORIGIN")])
+    ...     return [b"hello"]
+    >>> with_headers(hello, Settings())({}, lambda status, headers: print(headers[0]))
+    ('X-Frame-Options', 'SAMEORIGIN')
+    [b'hello']
+
+    Args:
+        application: a header that its answer already has stays as it is.
+        settings: whether browsers use HTTPS, and from which origins they may call the API.
+    """
+    headers = dict(_HEADERS)
+    if settings.https == "on":
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    if not settings.cors_origins:
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    names = frozenset(headers)
+
+    def secured(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, sent: list[tuple[str, str]], *error: Any) -> Any:
+            own = names.intersection([name for name, _ in sent])
+            added = [item for item in headers.items() if item[0] not in own]
+            return start_response(status, sent + added, *error)
+
+        return application(environ, start)
+
+    return secured

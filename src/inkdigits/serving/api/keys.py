@@ -1,0 +1,111 @@
+"""API keys: how they are made, kept as hashes only, and found in a request."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flask import Request
+
+from inkdigits.errors import ConfigError
+from inkdigits.settings import Settings, parse_api_keys
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One key: the name of its owner, and its SHA-256 in lower-case hexadecimal."""
+
+    name: str
+    digest: str
+
+
+def new_key() -> str:
+    """Make a key of 256 random bits, so that one SHA-256 is enough to keep it by.
+
+    >>> new_key().startswith("ink_")
+    True
+    """
+    return "ink_" + secrets.token_urlsafe(32)
+
+
+def digest_of(key: str) -> str:
+    """Return the SHA-256 of a key in lower-case hexadecimal, the only form that is kept.
+
+    >>> digest_of("ink_example")[:8]
+    'b4d8ada3'
+    """
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
+    """Load the keys of the settings and of their file.
+
+    >>> load_keys(Settings(api_keys=(("ada", digest_of("ink_example")),)))[0].name
+    'ada'
+
+    Args:
+        settings: ``api_keys``, and ``api_keys_file`` with one ``name:sha256`` per line; empty
+            lines and lines that begin with # are skipped.
+
+    Returns:
+        The keys; without any, requests need none.
+
+    Raises:
+        ConfigError: the file cannot be read, has no key or an invalid line, or two keys have
+            the same name.
+    """
+    pairs = list(settings.api_keys)
+    if settings.api_keys_file is not None:
+        path = settings.api_keys_file
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the API keys file {path} cannot be read: {error}") from error
+        wanted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        if not wanted:
+            # An empty file would open the service to everybody.
+            raise ConfigError(f"the API keys file {path} has no key")
+        try:
+            pairs += parse_api_keys(",".join(wanted))
+        except ConfigError as error:
+            raise ConfigError(f"the API keys file {path}: {error}") from None
+    names = [name for name, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"two API keys have the name {twice[0]!r}; each needs its own")
+    return tuple(ApiKey(name, digest) for name, digest in pairs)
+
+
+def name_of(key: str, keys: Iterable[ApiKey]) -> str | None:
+    """Return the name of a key's owner, or None; every key is compared in constant time.
+
+    >>> name_of("ink_example", [ApiKey("ada", digest_of("ink_example"))])
+    'ada'
+    """
+    digest = digest_of(key)
+    found: str | None = None
+    for known in keys:
+        if hmac.compare_digest(digest, known.digest):
+            found = known.name
+    return found
+
+
+def brought_key(request: Request) -> str | None:
+    """Return the key that a request brings, or None.
+
+    It is the first of ``X-API-Key``, ``Authorization: Bearer …`` and the password of
+    ``Authorization: Basic …``, for which browsers ask their user.
+
+    >>> brought_key(Request({"HTTP_X_API_KEY": "ink_example"}))
+    'ink_example'
+    """
+    header = request.headers.get("X-API-Key")
+    if header is not None:
+        return header
+    authorization = request.authorization
+    if authorization is None:
+        return None
+    return authorization.token if authorization.type == "bearer" else authorization.password

@@ -1,0 +1,84 @@
+"""Which error gets which status, over the whole tree; and that answers are never HTML for programs."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from flask.testing import FlaskClient
+from support.fakes import FakeReader, send_digit
+
+from inkdigits import errors
+from inkdigits.serving.api.error_handlers import HTTP_CODES, STATUSES, status_and_code
+from inkdigits.serving.app import create_app
+from inkdigits.settings import Settings
+
+TREE = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.InkdigitsError)
+]
+# Raised by commands, at the start or by a defect: a request that meets one gets 500.
+NOT_OF_A_REQUEST = {
+    errors.InkdigitsError,
+    errors.ConfigError,
+    errors.DataError,
+    errors.NoThresholdError,
+    errors.TrainingError,
+    errors.BatchError,
+    errors.ServiceError,
+    errors.UndescribedRouteError,
+    errors.WorkersNotStartedError,
+}
+EXAMPLES = {
+    errors.RequestDeniedError: (422, "other", "no"),
+    errors.TooManyRequestsError: (3,),
+}
+
+
+def example(kind: type[errors.InkdigitsError]) -> errors.InkdigitsError:
+    return kind(*EXAMPLES.get(kind, ("what happened",)))
+
+
+@pytest.fixture
+def reader() -> FakeReader:
+    return FakeReader()
+
+
+@pytest.fixture
+def client(reader: FakeReader) -> FlaskClient:
+    return create_app(Settings(page="off"), reader).test_client()
+
+
+def test_every_error_that_a_request_can_raise_has_a_status() -> None:
+    without = {kind for kind in TREE if status_and_code(example(kind))[0] == 500}
+    assert without == NOT_OF_A_REQUEST
+
+
+def test_every_code_has_one_status() -> None:
+    known = {*STATUSES.values(), *((status, code) for code, status in HTTP_CODES.items())}
+    assert len({code for _, code in known}) == len(known)
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_any_error_of_the_tree_is_answered_in_json(
+    client: FlaskClient, reader: FakeReader, kind: type[errors.InkdigitsError]
+) -> None:
+    reader.failure = example(kind)
+    response = send_digit(client, Accept="text/html")
+    assert (response.status_code, response.json["error"]["code"]) == status_and_code(example(kind))
+    assert ("Retry-After" in response.headers) == (response.status_code in (429, 503))
+    assert (str(example(kind)) in response.json["error"]["message"]) == (
+        response.status_code != 500
+    )
+
+
+def test_failure_that_nobody_foresaw_is_in_the_log_and_not_in_the_answer(
+    client: FlaskClient, reader: FakeReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader.failure = ZeroDivisionError("secret detail")
+    response = send_digit(client, X_Request_ID="r1")
+    assert (response.status_code, response.json["error"]["code"]) == (500, "internal_error")
+    assert "r1" in response.json["error"]["message"]
+    assert "secret detail" not in response.text
+    assert "secret detail" in caplog.text
