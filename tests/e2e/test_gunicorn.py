@@ -108,7 +108,7 @@ def test_client_that_announces_more_than_it_sends_does_not_hold_a_thread() -> No
     with running("--read-timeout", "1", INKDIGITS_THREADS="1") as service:
         with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as liar:
             liar.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
                 b"Content-Length: 1000\r\n\r\nabc"
             )
             assert liar.recv(4096).startswith(b"HTTP/1.1 400 ")
@@ -219,7 +219,7 @@ def test_certificate_makes_it_speak_https(certificate: dict[str, str]) -> None:
             assert connection.getresponse().headers["Strict-Transport-Security"]
         # One who doesn't speak it, and one who says nothing, take nothing from the others.
         with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as plain:
-            plain.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
+            plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert service.predict()[0] == 200
         with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE):
             assert service.predict()[0] == 200

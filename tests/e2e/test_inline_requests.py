@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threa
 
 
 def request(body: bytes = b"picture", target: str = "/predict", headers: str = "") -> bytes:
-    head = f"POST {target} HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n{headers}"
+    head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n{headers}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -84,10 +84,8 @@ def test_least_rate_still_lets_one_through() -> None:
     assert caught.value.retry_after == 60
 
 
-def test_clients_are_forgotten_before_they_fill_the_memory(
-    self, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("inkdigits.serving.api.auth._MAX_CLIENTS", 3)
+def test_clients_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inkdigits.serving.api.access._MAX_CLIENTS", 3)
     buckets = TokenBuckets(6, clock=lambda: 0.0)
     for name in "abcd":
         buckets.take(name)

@@ -1,4 +1,4 @@
-"""Which error gets which status, over the whole tree; and that answers are never HTML for programs."""
+"""Which error gets which status, over the whole tree, and what its answer says."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ TREE = [
 NOT_OF_A_REQUEST = {
     errors.InkdigitsError,
     errors.ConfigError,
+    errors.ArtifactError,
+    errors.ArtifactNotFoundError,
+    errors.ArtifactCorruptError,
+    errors.ArtifactVersionError,
     errors.DataError,
     errors.NoThresholdError,
     errors.TrainingError,

@@ -122,7 +122,7 @@ def test_file_and_setting_are_added_up(tmp_path: Path) -> None:
     [("# none\n", "has no key"), ("ada:hunter2", "key 1 isn't"), (None, "cannot be read")],
 )
 def test_file_that_cannot_be_used_is_an_error(
-    self, tmp_path: Path, text: str | None, message: str
+    tmp_path: Path, text: str | None, message: str
 ) -> None:
     path = tmp_path / "keys"
     if text is not None:

@@ -27,7 +27,7 @@ from inkdigits.settings import Settings
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
 
 PREDICT = (
-    b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
     b"Content-Length: %d\r\n\r\n" % len(drawn_digit())
 ) + drawn_digit()
 NOW = time.perf_counter
@@ -231,7 +231,7 @@ def test_client_that_sends_a_byte_now_and_then_is_cut_off_at_the_deadline() -> N
         head, _, _ = PREDICT.partition(b"\r\n\r\n")
         answer = trickle(service, head + b"\r\n\r\n")
         assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
-        assert trickle(service, b"GET /health HTTP/1.1\r\nHost: here\r\nX-A: ") == b""
+        assert trickle(service, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: ") == b""
         assert service.predict()[0] == 200
 
 
@@ -253,7 +253,7 @@ def test_silent_connections_take_no_threads() -> None:
 
 def test_clients_that_do_not_close_their_side_hold_nobody_up() -> None:
     # Stock Gunicorn waits up to 2 seconds for each, and accepts nobody meanwhile.
-    closing = b"GET /health/live HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+    closing = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with running() as service, contextlib.ExitStack() as stack:
         for _ in range(40):
             assert connected(service, stack, closing).recv(4096).startswith(b"HTTP/1.1 200 ")

@@ -46,7 +46,6 @@ STATUSES: Final[Mapping[type[InkdigitsError], tuple[int, str]]] = {
     errors.KeyRequiredError: (401, "key_required"),
     errors.TooManyRequestsError: (429, "too_many_requests"),
     errors.UnknownModelError: (404, "unknown_model"),
-    errors.ArtifactError: (503, "model_unavailable"),
     errors.ClientError: (503, "model_unavailable"),
     errors.BackendUnavailableError: (501, "not_installed"),
     errors.StoreError: (503, "history_unavailable"),
