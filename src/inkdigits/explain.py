@@ -1,27 +1,24 @@
 """Why a digit was read: what hiding parts of the ink does to its odds, and the runner-up.
 
-Occlusion: a patch of paper slides over the ink, and the network reads each variant (Zeiler and
-Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2). It needs
-answers only, so it works with any backend. NumPy and Pillow.
+Occlusion: a patch of background slides over the ink, and the network reads each variant (Zeiler
+and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2). It
+needs probabilities only, so it works with any backend. NumPy and Pillow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from inkdigits.decision.prediction import Explanation, Prediction
 from inkdigits.ink.png import encode_png
-from inkdigits.types import Ink
+from inkdigits.types import Floats, Ink, Probabilities
 
-if TYPE_CHECKING:
-    from inkdigits.decision.prediction import Prediction
-    from inkdigits.types import Picture
-
+ReadInk: TypeAlias = Callable[[Ink], Probabilities]
+"""Ink (N, 28, 28) → calibrated probabilities (N, 10)."""
 
 # Pixels. The patch is about as wide as a stroke of MNIST, and each pixel is hidden 4 to 9 times.
 PATCH = 5
@@ -35,86 +32,55 @@ _AGAINST = np.array([0, 92, 190], np.float32)
 _LEAST = 1e-12
 
 
-class ReadsInk(Protocol):
-    """What an explanation needs of a reader."""
-
-    def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
-        """Read one picture."""
-
-    def probabilities(self, inks: Ink) -> npt.NDArray[np.float64]:
-        """Calibrated probabilities (N, 10) for ink (N, 28, 28)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """A reading and what it rests on.
-
-    Attributes:
-        prediction: the reading.
-        saliency: (28, 28) float32, in nats: by how much the logarithm of the digit's odds falls
-            when the ink around a pixel is hidden; negative where it rises. Zeros where nothing
-            was read.
-        runner_up: the second likeliest digit; None where nothing was read.
-        runner_up_probability: its calibrated probability, 0 to 1; 0.0 where nothing was read.
-        overlay: PNG file, 280x280 RGB: dark ink on white paper, orange where it speaks for the
-            digit and blue where against.
-    """
-
-    prediction: Prediction
-    saliency: npt.NDArray[np.float32]
-    runner_up: int | None
-    runner_up_probability: float
-    overlay: bytes
-
-
-def explain(reader: ReadsInk, picture: Picture, *, risk: float | None = None) -> Explanation:
-    """Read a picture and find what the reading rests on.
+def explain(prediction: Prediction, read: ReadInk) -> Explanation:
+    """Find what a reading rests on.
 
     Args:
-        reader: a ``DigitReader``.
-        picture: see ``preprocessing.preprocess``.
-        risk: as for ``DigitReader.predict``.
+        prediction: what was read in a picture.
+        read: the network that read it, calibrated.
 
-    Raises:
-        ImageError: the picture can't be read or is over a limit.
-        ConfigError: a risk outside (0, 1).
+    >>> ink = np.zeros((28, 28), np.uint8)
+    >>> blank = Prediction(None, 0.0, (0.1,) * 10, "reject", "blank", None, ink, "v1", 1.0, 0.0)
+    >>> explain(blank, read=lambda inks: np.full((len(inks), 10), 0.1)).runner_up is None
+    True
     """
-    prediction = reader.predict(picture, risk=risk)
-    if prediction.digit is None:
-        saliency = np.zeros(prediction.ink.shape, np.float32)
-        return Explanation(prediction, saliency, None, 0.0, overlay(prediction.ink, saliency))
-    saliency = occlusion(reader.probabilities, prediction.ink, prediction.digit)
+    ink, digit = prediction.ink, prediction.digit
+    if digit is None:
+        saliency = np.zeros(ink.shape, np.float32)
+        return Explanation(prediction, saliency, None, 0.0, overlay(ink, saliency))
+    saliency = occlusion(read, ink, digit)
     second = int(np.argsort(prediction.probabilities)[-2])
-    return Explanation(
-        prediction,
-        saliency,
-        second,
-        prediction.probabilities[second],
-        overlay(prediction.ink, saliency),
-    )
+    probability = prediction.probabilities[second]
+    return Explanation(prediction, saliency, second, probability, overlay(ink, saliency))
 
 
 def occlusion(
-    read: Callable[[Ink], npt.NDArray[np.float64]],
+    read: ReadInk,
     ink: Ink,
     digit: int,
     *,
     patch: int = PATCH,
     stride: int = STRIDE,
-) -> npt.NDArray[np.float32]:
-    """What hiding each part of the ink takes from a digit.
+) -> Floats:
+    """Return by how much hiding each part of the ink lowers the odds of a digit.
 
     Args:
-        read: ink (N, 28, 28) uint8 to probabilities (N, 10).
+        read: the network, calibrated.
         ink: (28, 28) uint8.
         digit: 0 to 9, whose odds are watched: near certainty its probability hardly moves.
-        patch: side of the square of paper, in pixels.
+        patch: side of the square of background, in pixels.
         stride: from one place of it to the next, in pixels, at most ``patch``.
 
     Returns:
         (28, 28) float32, in nats: log odds of the digit with the ink as it is, less those with a
         patch over it, averaged over the patches that hide the pixel. 0 where no patch hides any
         ink.
+
+    >>> ink = np.zeros((28, 28), np.uint8)
+    >>> ink[4:24, 14] = 255
+    >>> even = lambda inks: np.full((len(inks), 10), 0.1)
+    >>> float(occlusion(even, ink, digit=1).max())
+    0.0
     """
     height, width = ink.shape
     # From outside the edge, so that what is at the edge is hidden as often as the rest.
@@ -139,22 +105,22 @@ def occlusion(
     return (total / np.maximum(times, 1)).astype(np.float32)
 
 
-def overlay(ink: Ink, saliency: npt.NDArray[np.float32]) -> bytes:
-    """Draw saliency over ink.
+def overlay(ink: Ink, saliency: Floats) -> bytes:
+    """Draw saliency over ink, as a PNG file of 280x280 RGB.
 
     Args:
-        ink: (28, 28) uint8, 0 is paper and 255 is ink.
+        ink: (28, 28) uint8, 0 is background and 255 is ink.
         saliency: (28, 28) float32, in nats.
 
-    Returns:
-        A PNG file, 280x280 RGB.
+    >>> len(overlay(np.zeros((28, 28), np.uint8), np.zeros((28, 28), np.float32))) > 100
+    True
     """
     # Colours are relative to the strongest part, unless all are weak.
     strongest = max(float(np.abs(saliency).max()), _FULL_COLOUR)
     strength = np.clip(saliency / strongest, -1, 1)[..., None]
     tint = np.where(strength > 0, _FOR, _AGAINST)
-    paper = 255 + (tint - 255) * np.abs(strength) * 0.75
+    background = 255 + (tint - 255) * np.abs(strength) * 0.75
     darkness = ink[..., None].astype(np.float32) / 255 * 0.8
-    pixels = np.rint(paper * (1 - darkness)).astype(np.uint8)
+    pixels = np.rint(background * (1 - darkness)).astype(np.uint8)
     size = (ink.shape[1] * SCALE, ink.shape[0] * SCALE)
     return encode_png(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST))

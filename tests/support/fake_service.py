@@ -17,10 +17,10 @@ from support.fakes import FakeReader
 
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import ArtifactNotFoundError, InkdigitsError
-from inkdigits.reader import Picture
 from inkdigits.serving import gunicorn as server
 from inkdigits.serving import inline_requests as at_once
 from inkdigits.settings import Settings
+from inkdigits.types import Picture
 
 
 class NamingReader(FakeReader):

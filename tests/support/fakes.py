@@ -15,10 +15,10 @@ import numpy as np
 from flask.testing import FlaskClient
 from PIL import Image
 
-from inkdigits.decision.prediction import Prediction
+from inkdigits.decision.prediction import Explanation, Prediction
 from inkdigits.errors import ImageError, ImageTooLargeError, UnreadableImageError
-from inkdigits.explain import Explanation, overlay
-from inkdigits.reader import Picture
+from inkdigits.explain import overlay
+from inkdigits.types import Picture
 
 STRICTEST_RISK = 0.002
 """A FakeReader accepts nothing at a risk below it."""

@@ -32,8 +32,7 @@ from inkdigits.ink.decode import Limits
 from inkdigits.types import Picture
 
 if TYPE_CHECKING:
-    from inkdigits.decision.prediction import Prediction
-    from inkdigits.reader import Reader
+    from inkdigits.decision.prediction import Prediction, Reader
 
 # Through the network together. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower: its
 # activations leave the processor's caches (docs/experiments/).

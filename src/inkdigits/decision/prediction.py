@@ -1,11 +1,15 @@
-"""What was read in one picture."""
+"""What a reader gives: predictions and explanations; and the interface of every reader."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, overload
 
 from inkdigits.decision.policy import Decision, Reason
-from inkdigits.types import Ink
+from inkdigits.errors import ImageError
+from inkdigits.types import Floats, Ink, Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +23,15 @@ class Prediction:
             ``digit`` is None.
         decision: what to do with it: accept it, let somebody review it, or reject it.
         reason: why it was rejected; None unless ``decision`` is "reject".
-        novelty: how unlike any digit the ink is, higher is stranger; None without ink.
-        ink: (28, 28) uint8, what the model saw: 0 is paper, 255 is ink.
-        model_version: which artifact answered.
+        novelty: out-of-distribution score, higher is less like a digit; None without ink.
+        ink: (28, 28) uint8, what the model saw: 0 is background, 255 is ink.
+        model_version: of the artifact that read it.
         preprocessing_ms: milliseconds from the encoded picture to the ink.
         inference_ms: milliseconds from the ink to the probabilities (a batch's mean).
-        risk: the stated share of wrong readings among the accepted, as it was asked for; None
-            where none was, and the artifact's own counts.
+        risk: the stated share of wrong readings among the accepted; None where none was stated,
+            and the artifact's own applies.
         coverage: share of calibration digits that are accepted at that risk, 0 to 1; 0 where the
-            risk can't be kept and nothing is accepted. None without ``risk``.
+            risk cannot be kept and nothing is accepted. None without ``risk``.
     """
 
     digit: int | None
@@ -42,3 +46,91 @@ class Prediction:
     inference_ms: float
     risk: float | None = None
     coverage: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A reading and what it rests on.
+
+    Attributes:
+        prediction: the reading.
+        saliency: (28, 28) float32, in nats: by how much the logarithm of the digit's odds falls
+            when the ink around a pixel is hidden; negative where it rises. Zeros where nothing
+            was read.
+        runner_up: the second likeliest digit; None where nothing was read.
+        runner_up_probability: its calibrated probability, 0 to 1; 0.0 where nothing was read.
+        overlay: PNG file, 280x280 RGB: dark ink on white, orange where it speaks for the digit
+            and blue where against it.
+    """
+
+    prediction: Prediction
+    saliency: Floats
+    runner_up: int | None
+    runner_up_probability: float
+    overlay: bytes
+
+
+class Reader(ABC):
+    """What reads digits: a ``DigitReader``, or a service in another process."""
+
+    @property
+    @abstractmethod
+    def model_version(self) -> str:
+        """The version of the artifact that reads."""
+
+    @abstractmethod
+    def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
+        """Read one picture; raises an ImageError if it cannot be decoded."""
+
+    @abstractmethod
+    def explain(self, picture: Picture, *, risk: float | None = None) -> Explanation:
+        """Read one picture and show what the reading rests on."""
+
+    @abstractmethod
+    def _read_each(
+        self, pictures: Sequence[Picture], risk: float | None
+    ) -> Iterable[Prediction | ImageError]:
+        """Yield for each picture, in order, its reading or the error that it causes."""
+
+    @overload
+    def predict_batch(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["raise"] = "raise",
+        risk: float | None = None,
+    ) -> list[Prediction]: ...
+    @overload
+    def predict_batch(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["return"],
+        risk: float | None = None,
+    ) -> list[Prediction | ImageError]: ...
+
+    def predict_batch(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        risk: float | None = None,
+    ) -> list[Prediction] | list[Prediction | ImageError]:
+        """Read many pictures; the predictions are in the same order.
+
+        Args:
+            pictures: as for ``predict``.
+            on_error: "raise" stops at the first picture that cannot be read; "return" puts its
+                error in its place and continues.
+            risk: as for ``predict``.
+
+        Raises:
+            ImageError: with "raise", of the first picture that cannot be read.
+            ConfigError: a risk outside (0, 1).
+        """
+        readings = []
+        for reading in self._read_each(pictures, risk):
+            if on_error == "raise" and isinstance(reading, ImageError):
+                raise reading
+            readings.append(reading)
+        return readings

@@ -26,7 +26,7 @@ from inkdigits.data.pen_strokes import draw_digits
 from inkdigits.data.photos import photograph, photograph_paper
 from inkdigits.data.pixels import check_inks
 from inkdigits.data.scenes import photograph_scenes
-from inkdigits.decision.prediction import Prediction
+from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import DataError
 from inkdigits.evaluation.robustness_report import (
     DigitScores,
@@ -35,7 +35,6 @@ from inkdigits.evaluation.robustness_report import (
     score_non_digits,
 )
 from inkdigits.ink.png import encode_png
-from inkdigits.reader import Reader
 from inkdigits.types import Ink, Labels, Pixels, Rng
 
 Pictures: TypeAlias = "Sequence[Pixels] | Pixels"

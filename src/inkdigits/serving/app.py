@@ -20,11 +20,10 @@ from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
 
-from inkdigits.decision.prediction import Prediction
+from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import ImageError, ModelUnavailableError, NotReadyError
 from inkdigits.log.ids import new_id
 from inkdigits.model.artifact import ArtifactMetadata
-from inkdigits.reader import Reader
 from inkdigits.serving.api import open_inference
 from inkdigits.serving.api import requests as payload
 from inkdigits.serving.api.access import Gate, with_headers

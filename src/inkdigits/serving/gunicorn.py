@@ -24,11 +24,12 @@ from typing import Any, NoReturn
 
 from flask import Flask
 
+from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, InkdigitsError
 from inkdigits.ink.decode import Limits
 from inkdigits.model.allocator import return_freed_memory, use_one_heap
 from inkdigits.model.artifact import shipped_artifact
-from inkdigits.reader import Reader, load
+from inkdigits.reader import load
 from inkdigits.serving.app import create_app
 from inkdigits.serving.model_service import RemoteReader
 from inkdigits.serving.monitoring.logging import configure_logging, resolve_format

@@ -10,22 +10,21 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Final, Literal, overload
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import numpy as np
 from PIL import Image
 
 from inkdigits.client import encoded, refusal
-from inkdigits.decision.prediction import Prediction
+from inkdigits.decision.prediction import Explanation, Prediction, Reader
 from inkdigits.errors import (
     ImageError,
     ModelUnavailableError,
     UnreadableImageError,
 )
-from inkdigits.explain import Explanation
 from inkdigits.model.artifact import ArtifactMetadata
-from inkdigits.reader import Picture
+from inkdigits.types import Picture
 
 CONNECT_TIMEOUT_S: Final = 2.0
 """Seconds for a connection to be made."""
@@ -46,7 +45,7 @@ traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 """The trace that a question belongs to (W3C Trace Context), for the service to go on with."""
 
 
-class RemoteReader:
+class RemoteReader(Reader):
     """Reads digits by asking a model service; safe for threads, not across a fork.
 
     Args:
@@ -162,41 +161,10 @@ class RemoteReader:
         values = {"ink": "true", "record": "false", **options}
         return "?" + urlencode(values if stated is None else {**values, "risk": repr(stated)})
 
-    @overload
-    def predict_batch(
-        self,
-        pictures: Sequence[Picture],
-        *,
-        on_error: Literal["raise"] = "raise",
-        risk: float | None = None,
-    ) -> list[Prediction]: ...
-    @overload
-    def predict_batch(
-        self,
-        pictures: Sequence[Picture],
-        *,
-        on_error: Literal["return"],
-        risk: float | None = None,
-    ) -> list[Prediction | ImageError]: ...
-
-    def predict_batch(
-        self,
-        pictures: Sequence[Picture],
-        *,
-        on_error: Literal["raise", "return"] = "raise",
-        risk: float | None = None,
-    ) -> list[Prediction] | list[Prediction | ImageError]:
-        """Read many pictures in one request; answers are in the same order.
-
-        Args:
-            pictures: as for ``predict``.
-            on_error: "raise" raises the first picture's error; "return" puts it in its place.
-            risk: as for ``predict``.
-
-        Raises:
-            ImageError: with "raise", of the first picture that can't be read.
-            ModelUnavailableError: the service can't be reached or can't answer.
-        """
+    def _read_each(
+        self, pictures: Sequence[Picture], risk: float | None
+    ) -> list[Prediction | ImageError]:
+        """Read many pictures in one request."""
         if not pictures:
             return []
         texts = [base64.b64encode(encoded(picture)).decode("ascii") for picture in pictures]
@@ -204,16 +172,12 @@ class RemoteReader:
         answer = self._answer(
             "POST", "/predict" + self._query(risk), body, {"Content-Type": "application/json"}
         )
-        answers: list[Prediction | ImageError] = []
-        for one in answer["predictions"]:
-            if "error" not in one:
-                answers.append(self._prediction(one))
-                continue
-            error = refusal(one["error"]) or UnreadableImageError(one["error"]["message"])
-            if on_error == "raise":
-                raise error
-            answers.append(error)
-        return answers
+        return [
+            (refusal(one["error"]) or UnreadableImageError(one["error"]["message"]))
+            if "error" in one
+            else self._prediction(one)
+            for one in answer["predictions"]
+        ]
 
     def _answer(
         self,

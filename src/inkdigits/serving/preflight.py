@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
 from inkdigits.model.artifact import read_artifact, write_atomically
-from inkdigits.reader import Reader
 from inkdigits.serving.api.keys import load_keys
 from inkdigits.serving.web.session import session_key
 from inkdigits.settings import Settings

@@ -7,9 +7,9 @@ import threading
 
 from PIL import Image, ImageDraw
 
+from inkdigits.decision.prediction import Reader
 from inkdigits.errors import InkdigitsError, NotReadyError
 from inkdigits.ink.png import encode_png
-from inkdigits.reader import Reader
 from inkdigits.serving.monitoring.logging import fields
 
 logger = logging.getLogger(__name__)

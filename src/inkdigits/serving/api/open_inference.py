@@ -18,12 +18,13 @@ from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 
 from inkdigits.calibration.temperature import probabilities
+from inkdigits.decision.prediction import Reader
 from inkdigits.errors import (
     InvalidTensorError,
     TooManyPicturesError,
     UnknownModelError,
 )
-from inkdigits.reader import DigitReader, Reader
+from inkdigits.reader import DigitReader
 from inkdigits.serving.api import requests as payload
 from inkdigits.serving.api.open_inference_tensors import (
     Output,

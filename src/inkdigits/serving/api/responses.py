@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from flask import g
 
-from inkdigits.decision.prediction import Prediction
-from inkdigits.explain import Explanation
+from inkdigits.decision.prediction import Explanation, Prediction
 from inkdigits.ink.png import encode_png
 from inkdigits.log.record import InputKind, Kept, Record
 

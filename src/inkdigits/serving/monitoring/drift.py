@@ -25,8 +25,7 @@ from inkdigits.errors import DataError
 from inkdigits.serving.monitoring.logging import fields
 
 if TYPE_CHECKING:
-    from inkdigits.decision.prediction import Prediction
-    from inkdigits.reader import Reader
+    from inkdigits.decision.prediction import Prediction, Reader
     from inkdigits.serving.monitoring.metrics import Metrics
 
 WINDOW: Final = 1000

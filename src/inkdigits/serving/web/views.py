@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 from flask import Blueprint, abort, redirect, render_template, request, send_file, url_for
 from flask.typing import ResponseReturnValue
 
+from inkdigits.decision.prediction import Reader
 from inkdigits.errors import (
     ArtifactError,
     ModelUnavailableError,
@@ -28,7 +29,6 @@ from inkdigits.log.record import InputKind
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
-from inkdigits.reader import Reader
 from inkdigits.serving.api import requests as payload
 from inkdigits.serving.api.access import SAFE_METHODS
 from inkdigits.serving.api.responses import ink_url, keep, prediction_body
