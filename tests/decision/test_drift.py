@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from prometheus_client import CollectorRegistry
-from support.drifting_service import Inky
-from support.fakes import FakeReader, drawn_digit
-from support.scrape import fetch, parse, value
-from support.server import running, wait_until
 
 from inkdigits.decision.drift import (
     STATISTICS,
@@ -27,10 +20,6 @@ from inkdigits.decision.drift import (
     stroke_width,
 )
 from inkdigits.errors import DataError
-from inkdigits.serving.app import create_app
-from inkdigits.serving.monitoring.drift import MOST_A_PERIOD, DriftFigures
-from inkdigits.serving.monitoring.metrics import Metrics
-from inkdigits.settings import Settings
 
 SCALE = 16
 
@@ -217,73 +206,3 @@ def test_reference_is_not_made_of_other_shapes_or_of_no_values(inks: np.ndarray)
         make(inks[:200], confidences(199))
     with pytest.raises(DataError, match="finite"):
         make(inks[:100], np.full(100, np.nan))
-
-
-def samples(provenance: dict[str, Any], inks: np.ndarray) -> dict[Any, float]:
-    client = create_app(Settings(page="off"), Inky(inks, provenance)).test_client()
-    for _ in range(5):
-        client.post("/predict", data=drawn_digit(), content_type="image/png")
-    return parse(client.get("/metrics").text)
-
-
-def test_drift_is_among_the_figures_if_the_artifact_has_a_reference(
-    reference: DriftReference, inks: np.ndarray
-) -> None:
-    shown = samples({"drift_reference": reference.to_dict()}, inks)
-    assert value(shown, "inkdigits_drift_pictures") == pytest.approx(5, rel=0.01)
-    for name in STATISTICS:
-        assert ("inkdigits_drift_psi", (("statistic", name),)) in shown
-    # The fake is 0.91 sure of everything.
-    expected = (0.91 - reference.statistics["confidence"].mean) / reference.statistics[
-        "confidence"
-    ].deviation
-    shift = value(shown, "inkdigits_drift_mean_shift", statistic="confidence")
-    assert shift == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("provenance", [{}, {"drift_reference": {"n": 1}}])
-def test_without_a_reference_that_can_be_used_there_are_no_figures_of_drift(
-    provenance: dict[str, Any], inks: np.ndarray
-) -> None:
-    assert not any("drift" in name for name, _ in samples(provenance, inks))
-
-
-def test_busy_worker_looks_at_a_part_of_its_pictures(
-    reference: DriftReference, inks: np.ndarray
-) -> None:
-    now = 0.0
-    figures = DriftFigures(reference, CollectorRegistry(), clock=lambda: now)
-    prediction = FakeReader().predict(drawn_digit())
-    for ink in inks[:500]:
-        figures.observe(replace(prediction, ink=ink))
-    # Blank ink, which a reader may give a digit only by mistake, has no stroke to measure.
-    figures.observe(replace(prediction, ink=np.zeros((28, 28), np.uint8)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figures.flush()
-    *_, pictures = figures.derived(figures._bins.collect())
-    # The first was due at once.
-    assert pictures.samples[0].value == pytest.approx(1 + MOST_A_PERIOD, rel=0.05)
-
-
-def test_windows_of_all_workers_are_added_up(reference: DriftReference) -> None:
-    program = ["-m", "support.drifting_service", json.dumps(reference.to_dict())]
-    with running(program=program, INKDIGITS_WORKERS="2") as service:
-        answered: list[str] = []
-
-        def both_have_answered() -> bool:
-            answered.append(service.predict()[1]["model_version"])
-            return len(set(answered)) == 2
-
-        wait_until(both_have_answered)
-        # What the worker that isn't asked has taken in last may wait until it reads another.
-        shown = value(fetch(service), "inkdigits_drift_pictures")
-        assert 2 - 0.1 <= shown <= len(answered)
-
-
-def test_metrics_tell_listeners_of_every_picture() -> None:
-    metrics, told = Metrics(), []
-    metrics.tell(told.append)
-    prediction = FakeReader().predict(drawn_digit())
-    metrics.count_prediction(prediction)
-    assert told == [prediction]

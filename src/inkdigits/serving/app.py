@@ -44,7 +44,6 @@ from inkdigits.serving.api.responses import (
     prediction_body,
 )
 from inkdigits.serving.model_service import RemoteReader
-from inkdigits.serving.monitoring.drift import compare_with_reference
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import CONTENT_TYPE, Metrics
 from inkdigits.serving.web import docs, session
@@ -126,7 +125,7 @@ def create_app(
     metrics = Metrics() if metrics is None else metrics
     metrics.show_model(reader.model_version)
     if not is_remote:
-        compare_with_reference(metrics, reader)
+        metrics.compare_with_reference(getattr(reader, "metadata", None))
     gate = Gate(settings, session.Operator(settings.admin_token).bears_token)
     pressure = Pressure(settings.deadline)
 

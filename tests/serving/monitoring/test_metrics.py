@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from flask.testing import FlaskClient
+from prometheus_client.mmap_dict import MmapedDict
 from support.drifting_service import Inky
 from support.fakes import FakeReader, blank_picture, drawn_digit
 from support.repository import REPOSITORY
@@ -21,8 +23,9 @@ from support.scrape import Samples, fetch, parse, value
 from support.server import Service, running, wait_until
 
 from inkdigits.decision.drift import PROVENANCE, DriftReference
+from inkdigits.errors import ConfigError
 from inkdigits.serving.app import create_app
-from inkdigits.serving.monitoring.metrics import forget_process, shared_folder
+from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared_folder
 from inkdigits.settings import Settings
 
 FOLDER = REPOSITORY / "docs" / "operate"
@@ -133,14 +136,40 @@ def test_shared_folder_is_removed_by_its_maker_only() -> None:
     assert os.environ.get("PROMETHEUS_MULTIPROC_DIR") == before
 
 
-def test_file_of_a_worker_killed_while_making_it_is_cleared_away(tmp_path: Path) -> None:
-    (tmp_path / "counter_7.db").touch()
-    (tmp_path / "gauge_livesum_7.db").write_bytes(b"\0" * 4096)
-    (tmp_path / "histogram_7.db").write_bytes(b"\0" * 4096)
-    (tmp_path / "counter_8.db").touch()
+def test_counts_of_workers_that_ended_are_added_up_in_one_file_of_each_kind(
+    tmp_path: Path,
+) -> None:
+    for pid, counts in ((7, {"a": 1.0, "b": 2.0}), (8, {"a": 4.0})):
+        file = MmapedDict(str(tmp_path / f"counter_{pid}.db"))
+        for key, count in counts.items():
+            file.write_value(key, count, 0.0)
+        file.close()
+        (tmp_path / f"gauge_livesum_{pid}.db").write_bytes(b"\0" * 4096)
+        # Killed while it made the file.
+        (tmp_path / f"histogram_{pid}.db").touch()
     forget_process(tmp_path, 7)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"histogram_7.db", "counter_8.db"}
+    assert (tmp_path / "counter_8.db").exists()
+    forget_process(tmp_path, 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["counter_past.db"]
+    kept = MmapedDict.read_all_values_from_file(str(tmp_path / "counter_past.db"))
+    assert {key: value for key, value, *_ in kept} == {"a": 5.0, "b": 2.0}
+
+
+def test_full_disk_is_named_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(ConfigError, match=rf"{tmp_path}: No space left on device; .* TMPDIR"):
+        Metrics(tmp_path)
+
+
+def test_listeners_are_called_with_every_prediction() -> None:
+    metrics, told = Metrics(), []
+    metrics.tell(told.append)
+    prediction = FakeReader().predict(drawn_digit())
+    metrics.count_prediction(prediction)
+    assert told == [prediction]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Log lines for machines (JSON) and for people (logfmt-like text). Configures only when asked."""
+"""Log lines for machines (JSON) and for people (``name=value``)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import warnings
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+import orjson
+
 from inkdigits.settings import LogFormat, LogLevel
 
 _PLAIN = re.compile(r"[A-Za-z0-9._/:@+,-]+")
-# json.dumps would make one for each line.
-_ENCODER = json.JSONEncoder(default=str)
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
-    """Wrap a line's fields for ``extra=`` of a logging call; those that are None are left out."""
+    """Wrap a line's fields for ``extra=`` of a logging call, without those that are None.
+
+    >>> fields(status=200, error=None)
+    {'fields': {'status': 200}}
+    """
     return {"fields": {name: value for name, value in values.items() if value is not None}}
 
 
@@ -28,7 +32,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, the fields, a traceback if any."""
+    """One JSON object per line: time, level, logger, message, the fields, a traceback if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line."""
@@ -37,22 +41,27 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **getattr(record, "fields", {}),
         }
-        line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _ENCODER.encode(line)
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:
+            # A file name that is not UTF-8, or a number beyond 64 bits.
+            texts = {name: ascii(value) for name, value in line.items()}
+            return orjson.dumps(texts).decode()
 
 
 class TextFormatter(logging.Formatter):
-    """``time level message name=value …``; a value that isn't plain is quoted as in JSON."""
+    """``time level message name=value …``; a value that is not plain is quoted as in JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line, with the traceback on further ones."""
         parts = [_time(record), record.levelname.lower(), record.getMessage()]
         for name, value in getattr(record, "fields", {}).items():
             text = str(value)
-            # Quoted, a line break from a request's path can't forge a line of its own.
+            # Quoted in ASCII, a request's path can neither forge a line nor steer a terminal.
             parts.append(f"{name}={text if _PLAIN.fullmatch(text) else json.dumps(text)}")
         line = " ".join(parts)
         if record.exc_info:
@@ -61,7 +70,12 @@ class TextFormatter(logging.Formatter):
 
 
 def resolve_format(log_format: LogFormat | None, stream: TextIO) -> LogFormat:
-    """Choose text for a terminal and JSON for anything else, unless a format is given."""
+    """Choose text for a terminal and JSON for anything else, unless a format is given.
+
+    >>> import io
+    >>> resolve_format(None, io.StringIO())
+    'json'
+    """
     if log_format is not None:
         return log_format
     return "text" if stream.isatty() else "json"
@@ -75,7 +89,7 @@ def configure_logging(
     Args:
         log_format: None is text on a terminal and JSON elsewhere.
         level: least severe level that is logged.
-        stream: where to; None is standard error.
+        stream: None is standard error.
     """
     stream = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(stream)
@@ -84,12 +98,12 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Nothing of it is in a line, and each would be looked up for every one.
+    # No line has them, and each would be looked up for every line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    # Pillow describes every chunk of every file at DEBUG, which would be a picture in the log, and
-    # complains of damaged files as of errors here, where whoever sent one is told anyway.
+    # Pillow logs every block of a file at DEBUG, which would put the picture into the log. It logs
+    # damaged files as errors, but whoever sent one is told anyway.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    # Alembic introduces itself at INFO whenever the log's schema is looked at.
+    # Alembic logs a line at INFO whenever the schema is checked.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.captureWarnings(True)

@@ -1,7 +1,7 @@
-"""What the service counts and times, for Prometheus; right under several worker processes.
+"""What the service counts and times, for Prometheus; exact under several worker processes.
 
-Each worker writes its figures to memory-mapped files in one folder, and whoever is asked adds them
-up (the multiprocess mode of prometheus_client). A worker that dies leaves its counts behind.
+Each worker writes to memory-mapped files in one folder, and whoever is asked adds them up (the
+multiprocess mode of prometheus_client). The counts of a worker that ends are kept in one file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,16 +17,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from inkdigits.errors import ConfigError
+
 if TYPE_CHECKING:
-    from inkdigits.decision.drift import DriftReference
+    from prometheus_client import Counter, Gauge, Histogram
+
     from inkdigits.decision.prediction import Prediction
-    from inkdigits.serving.monitoring.drift import DriftFigures
+    from inkdigits.serving.monitoring.drift import DriftMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Of the text format (prometheus.io/docs/instrumenting/exposition_formats)."""
 
 # prometheus_client decides by it, once and for all, when it is first imported.
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+# Bytes of the file that prometheus_client makes per process and kind of metric.
+_FILE_BYTES: Final = 1 << 16
 _SECONDS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
     *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
@@ -35,9 +41,13 @@ _CONFIDENCES: Final = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.99
 
 @contextmanager
 def shared_folder() -> Iterator[Path]:
-    """A folder for the figures of a server's processes, removed at the end.
+    """Make a folder for the metrics of a server's processes, and remove it at the end.
 
-    To be entered before any process of the server makes its ``Metrics``.
+    It is to be entered before any process of the server makes its ``Metrics``.
+
+    >>> with shared_folder() as folder:
+    ...     folder.is_dir()
+    True
     """
     folder = Path(tempfile.mkdtemp(prefix="inkdigits-metrics-"))
     before = os.environ.get(_FOLDER_VARIABLE)
@@ -56,99 +66,111 @@ def shared_folder() -> Iterator[Path]:
 
 
 def forget_process(folder: Path, pid: int) -> None:
-    """Take a process that has ended out of the figures of those that live; its counts stay.
+    """Add the counts of a process that has ended to those of its predecessors.
+
+    >>> with shared_folder() as folder:
+    ...     forget_process(folder, 12345)
 
     Args:
         folder: of ``shared_folder``.
         pid: of the process.
     """
+    from prometheus_client.mmap_dict import MmapedDict
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
     for path in folder.glob(f"*_{pid}.db"):
-        # Killed between making the file and giving it its size: it could never be read.
-        if path.stat().st_size == 0:
-            path.unlink()
+        # A process killed between making the file and giving it its size left it empty.
+        if path.stat().st_size > 0:
+            past = MmapedDict(str(folder / f"{path.name.partition('_')[0]}_past.db"))  # type: ignore[no-untyped-call]
+            for key, value, stamp, _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
+                past.write_value(key, past.read_value(key)[0] + value, stamp)  # type: ignore[no-untyped-call]
+            past.close()  # type: ignore[no-untyped-call]
+        path.unlink()
 
 
 class Metrics:
-    """The service's figures. Safe for threads; one for each process and application.
+    """The metrics of one process and application. They are safe for threads.
 
     Args:
-        folder: of ``shared_folder``, to add up the figures of several processes; None keeps them
+        folder: of ``shared_folder``, to add up the metrics of several processes; None keeps them
             in this process.
+
+    Raises:
+        ConfigError: the folder's disk is full.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+        from prometheus_client import CollectorRegistry
 
+        if folder is not None:
+            _reserve(folder)
         self._folder = folder
         self._registry = CollectorRegistry()
-        own = self._registry
-        self._requests = Counter(
-            "inkdigits_requests",
-            "Requests answered.",
-            ["method", "route", "status"],
-            registry=own,
+        self._in_flight = self._gauge(
+            "inkdigits_requests_in_flight", "Requests being answered now.", "livesum"
         )
-        self._in_flight = Gauge(
-            "inkdigits_requests_in_flight",
-            "Requests being answered now.",
-            multiprocess_mode="livesum",
-            registry=own,
+        self._waiting = self._gauge(
+            "inkdigits_requests_waiting", "Requests that wait for a thread.", "livesum"
         )
-        self._waiting = Gauge(
-            "inkdigits_requests_waiting",
-            "Requests that wait for a thread.",
-            multiprocess_mode="livesum",
-            registry=own,
+        self._model = self._gauge(
+            "inkdigits_model_info",
+            "1 for the model that answers.",
+            "livemax",
+            "model_version",
+            "version",
         )
-        stages = Histogram(
+        stages = self._histogram(
             "inkdigits_stage_duration_seconds",
             "Seconds of a stage: queue, receiving and total of a request, preprocessing and "
             "inference of a picture.",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=own,
+            _SECONDS,
+            "stage",
         )
+        # Finding a metric by its labels takes longer than counting.
         self._queue, self._receiving, self._total, self._preprocessing, self._inference = (
-            # Looked up once: a lookup costs as much as an observation.
             stages.labels(stage)
             for stage in ("queue", "receiving", "total", "preprocessing", "inference")
         )
-        self._errors = Counter(
-            "inkdigits_errors",
-            "Requests, and pictures of a batch, that got an error, by its code.",
-            ["code"],
-            registry=own,
-        )
-        self._decisions = Counter(
-            "inkdigits_decisions", "Pictures read, by decision.", ["decision"], registry=own
-        )
-        self._rejects = Counter(
-            "inkdigits_rejects", "Pictures rejected, by reason.", ["reason"], registry=own
-        )
-        self._confidence = Histogram(
+        self._confidence = self._histogram(
             "inkdigits_confidence",
             "Calibrated confidence of the pictures read that have ink.",
-            buckets=_CONFIDENCES,
-            registry=own,
+            _CONFIDENCES,
         )
-        self._model = Gauge(
-            "inkdigits_model_info",
-            "1 for the model that answers.",
-            ["model_version", "version"],
-            multiprocess_mode="livemax",
-            registry=own,
+        self._request_of = self._counters(
+            "inkdigits_requests", "Requests answered.", "method", "route", "status"
+        )
+        self._error_of = self._counters(
+            "inkdigits_errors",
+            "Requests, and pictures of a batch, that got an error, by its code.",
+            "code",
+        )
+        self._decision_of = self._counters(
+            "inkdigits_decisions", "Pictures read, by decision.", "decision"
+        )
+        self._reject_of = self._counters(
+            "inkdigits_rejects", "Pictures rejected, by reason.", "reason"
         )
         self._model_version: str | None = None
-        # Finding the figure of some labels takes longer than counting.
-        self._request_of = cache(self._requests.labels)
-        self._error_of = cache(self._errors.labels)
-        self._decision_of = cache(self._decisions.labels)
-        self._reject_of = cache(self._rejects.labels)
-        self._drift: DriftFigures | None = None
+        self._drift: DriftMetrics | None = None
         self._listeners: list[Callable[[Prediction], None]] = []
+
+    def _counters(self, name: str, meaning: str, *labels: str) -> Callable[..., Counter]:
+        from prometheus_client import Counter
+
+        return cache(Counter(name, meaning, labels, registry=self._registry).labels)
+
+    def _gauge(self, name: str, meaning: str, mode: Any, *labels: str) -> Gauge:
+        from prometheus_client import Gauge
+
+        return Gauge(name, meaning, labels, registry=self._registry, multiprocess_mode=mode)
+
+    def _histogram(
+        self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        from prometheus_client import Histogram
+
+        return Histogram(name, meaning, labels, registry=self._registry, buckets=buckets)
 
     def show_waiting(self, number: int) -> None:
         """Say how many requests wait for a thread of this process."""
@@ -168,7 +190,7 @@ class Metrics:
         """Count an answer.
 
         Args:
-            method: one that the route takes, or "other".
+            method: one that the route allows, or "other".
             route: the rule of the path, never the path itself: strangers choose paths.
             status: of the answer.
             waited: seconds that the request waited for a thread.
@@ -176,16 +198,16 @@ class Metrics:
         """
         self._request_of(method, route, str(status)).inc()
         if method == "POST":
-            # Pages and probes would drown what people wait for.
+            # Pages and probes would hide the times that people wait for.
             self._queue.observe(waited)
             self._total.observe(seconds)
 
     def count_arrival(self, seconds: float) -> None:
-        """Count the pictures of a request that are here: seconds since its headers were."""
+        """Count the seconds from a request's headers until its pictures were here."""
         self._receiving.observe(seconds)
 
     def count_error(self, code: str) -> None:
-        """Count a refused request, or a refused picture of a batch."""
+        """Count a denied request, or a picture of a batch that could not be read."""
         self._error_of(code).inc()
 
     def count_prediction(self, prediction: Prediction) -> None:
@@ -197,20 +219,26 @@ class Metrics:
         if prediction.digit is not None:
             self._inference.observe(prediction.inference_ms / 1000)
             self._confidence.observe(prediction.confidence)
+            if self._drift is not None:
+                self._drift.recent.append(prediction)
+                if time.monotonic() >= self._drift.due:
+                    self._drift.flush()
         for listener in self._listeners:
             listener(prediction)
-        self.show_model(prediction.model_version)
+        if prediction.model_version != self._model_version:
+            self.show_model(prediction.model_version)
 
     def tell(self, listener: Callable[[Prediction], None]) -> None:
-        """Have a listener called with every picture that was read, in the thread that read it."""
+        """Call a listener with every picture that is read from now on, in its thread."""
         self._listeners.append(listener)
 
-    def compare_with(self, reference: DriftReference) -> None:
-        """Compare the pictures that are read with a reference from now on."""
-        from inkdigits.serving.monitoring.drift import DriftFigures
+    def compare_with_reference(self, metadata: Any) -> None:
+        """Compare the pictures that are read with the reference of an artifact, if it has one."""
+        from inkdigits.serving.monitoring.drift import DriftMetrics, reference_of
 
-        self._drift = DriftFigures(reference, self._registry)
-        self.tell(self._drift.observe)
+        reference = reference_of(metadata)
+        if reference is not None:
+            self._drift = DriftMetrics(reference, self._gauge)
 
     def show_model(self, model_version: str) -> None:
         """Say which model answers."""
@@ -224,23 +252,49 @@ class Metrics:
         self._model_version = model_version
 
     def render(self) -> bytes:
-        """The figures of all processes in Prometheus's text format."""
+        """Return the metrics of all processes in Prometheus's text format."""
         from prometheus_client import generate_latest
-        from prometheus_client.multiprocess import MultiProcessCollector
 
         if self._drift is not None:
             self._drift.flush()
-        source: Any = self._registry
-        if self._folder is not None:
-            source = MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
-        families = _Families(source.collect())
+        families = _Families(self._collected())
         if self._drift is not None:
             families += self._drift.derived(families)
         return generate_latest(families)
 
+    def _collected(self) -> list[Any]:
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        if self._folder is None:
+            return list(self._registry.collect())
+        collector = MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
+        try:
+            return list(collector.collect())  # type: ignore[no-untyped-call]
+        except FileNotFoundError:
+            # A worker ended between listing the files and reading them.
+            return list(collector.collect())  # type: ignore[no-untyped-call]
+
 
 class _Families(list[Any]):
-    """What was collected, as if it were to be collected."""
+    """What was collected, in the form that ``generate_latest`` asks for."""
 
     def collect(self) -> list[Any]:
         return self
+
+
+def _reserve(folder: Path) -> None:
+    """Allocate this process's files: writing to a hole in a mapped file on a full disk kills it."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    for kind in ("counter", "histogram", "gauge_livesum", "gauge_livemax"):
+        path = folder / f"{kind}_{os.getpid()}.db"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, _FILE_BYTES)
+        except OSError as error:
+            raise ConfigError(
+                f"there is no room for the metrics in {folder}: {error.strerror}; free some space "
+                "or name another folder in TMPDIR"
+            ) from error
+        finally:
+            os.close(descriptor)

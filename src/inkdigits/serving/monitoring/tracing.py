@@ -1,8 +1,8 @@
-"""Traces of requests by OpenTelemetry, to a collector that is named; the ``tracing`` extra.
+"""Traces of requests by OpenTelemetry, sent to a collector; the ``tracing`` extra.
 
-A request is one span, by the semantic conventions for HTTP servers, that goes on from the client's
-``traceparent``. In it are the wait for a thread, preprocessing and inference. Neither pictures nor
-what was read are in a span, nor addresses and queries.
+A request is one span, by the semantic conventions for HTTP servers, and continues the client's
+``traceparent``. Its children are the wait for a thread, preprocessing and inference. Spans hold
+neither pictures nor predictions, addresses or queries.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MILLISECOND: Final = 1_000_000
 
 
 def install(app: Flask, endpoint: str, metrics: Metrics, version: str) -> None:
-    """Trace the application's requests. Not before the process is forked: it starts a thread.
+    """Trace the application's requests. It starts a thread, so it comes after any fork.
 
     Args:
         app: before its own ``before_request`` functions are there.
         endpoint: of the collector, ``http://host:port``; spans go to ``/v1/traces`` there.
-        metrics: tells what was read.
+        metrics: calls with every prediction.
         version: of the package.
     """
     resource = Resource.create({"service.version": version})
@@ -42,24 +42,34 @@ def install(app: Flask, endpoint: str, metrics: Metrics, version: str) -> None:
         resource = resource.merge(Resource({"service.name": "inkdigits"}))
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces")))
-    tracer = provider.get_tracer("inkdigits", version)
-    propagator = TraceContextTextMapPropagator()
     app.extensions["inkdigits.tracing"] = provider
+    spans = _RequestSpans(provider, version)
+    app.before_request(spans.begin)
+    app.after_request(spans.describe)
+    app.teardown_request(spans.end)
+    metrics.tell(spans.note)
 
-    def child(parent: Span, name: str, start: int, end: int) -> None:
+
+class _RequestSpans:
+    """The span of the request that the thread serves, kept in ``flask.g``."""
+
+    def __init__(self, provider: TracerProvider, version: str) -> None:
+        self._tracer = provider.get_tracer("inkdigits", version)
+        self._propagator = TraceContextTextMapPropagator()
+
+    def _child(self, parent: Span, name: str, start: int, end: int) -> None:
         context = set_span_in_context(parent)
-        tracer.start_span(name, context=context, start_time=start).end(end)
+        self._tracer.start_span(name, context=context, start_time=start).end(end)
 
-    @app.before_request
-    def begin_span() -> None:
+    def begin(self) -> None:
         now = time.time_ns()
         turn = current_turn()
         arrived = now if turn is None else now - int(turn.waited * 1e9)
         rule = None if request.url_rule is None else request.url_rule.rule
-        # Strangers choose paths; a name of each would be of no use.
-        span = tracer.start_span(
+        # Strangers choose paths; a name for each would be of no use.
+        span = self._tracer.start_span(
             request.method if rule is None else f"{request.method} {rule}",
-            context=propagator.extract(request.headers),
+            context=self._propagator.extract(request.headers),
             kind=SpanKind.SERVER,
             start_time=arrived,
             attributes={"http.request.method": request.method, "url.path": request.path},
@@ -67,26 +77,21 @@ def install(app: Flask, endpoint: str, metrics: Metrics, version: str) -> None:
         if rule is not None:
             span.set_attribute("http.route", rule)
         if turn is not None:
-            child(span, "queue", arrived, now)
+            self._child(span, "queue", arrived, now)
         where = span.get_span_context()
         g.span, g.spent, g.read_at = span, (0.0, 0.0), 0
         g.trace_id = f"{where.trace_id:032x}"
         traceparent.set(f"00-{g.trace_id}-{where.span_id:016x}-{where.trace_flags:02x}")
 
-    def note(prediction: Prediction) -> None:
-        if "span" in g:
-            # A batch is read as a whole before the first of it is told of.
-            g.read_at = g.read_at or time.time_ns()
-            preprocessing, inference = g.spent
-            g.spent = (
-                preprocessing + prediction.preprocessing_ms,
-                inference + prediction.inference_ms,
-            )
+    def note(self, prediction: Prediction) -> None:
+        if "span" not in g:
+            return
+        # A batch is read as a whole before its first prediction is noted.
+        g.read_at = g.read_at or time.time_ns()
+        preprocessing, inference = g.spent
+        g.spent = (preprocessing + prediction.preprocessing_ms, inference + prediction.inference_ms)
 
-    metrics.tell(note)
-
-    @app.after_request
-    def describe_span(response: Response) -> Response:
+    def describe(self, response: Response) -> Response:
         span: Span = g.span
         span.set_attribute("http.response.status_code", response.status_code)
         span.set_attribute("inkdigits.request_id", g.request_id)
@@ -99,12 +104,11 @@ def install(app: Flask, endpoint: str, metrics: Metrics, version: str) -> None:
         if g.read_at:
             preprocessing, inference = (int(spent * _MILLISECOND) for spent in g.spent)
             between = g.read_at - inference
-            child(span, "preprocessing", between - preprocessing, between)
-            child(span, "inference", between, g.read_at)
+            self._child(span, "preprocessing", between - preprocessing, between)
+            self._child(span, "inference", between, g.read_at)
         return response
 
-    @app.teardown_request
-    def end_span(_error: BaseException | None) -> None:
+    def end(self, _error: BaseException | None) -> None:
         span: Span | None = g.pop("span", None)
         if span is not None:
             span.end()
