@@ -1,180 +1,338 @@
-"""The client against the real application, without a network."""
+"""The client against the real application and against servers that misbehave."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable
+import io
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
+from support.local_http import answering, reply, served
 
 from inkdigits import Client
-from inkdigits.client import Health
+from inkdigits.client import UNKNOWN_VERSION
+from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.prediction import ServedPrediction
 from inkdigits.errors import (
-    ArtifactCorruptError,
+    ClientError,
     ImageTooLargeError,
     RequestDeniedError,
     ServiceUnavailableError,
     UnreadableImageError,
+    UnsupportedImageError,
 )
+from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
 
+BUSY = b'{"error": {"code": "too_busy", "message": "Ask again."}}'
 
-class Flaky(httpx.BaseTransport):
-    """Gives some answers, or raises them, before it lets the application answer."""
 
-    def __init__(self, app: Any, *first: httpx.Response | Exception) -> None:
-        self._transport = httpx.WSGITransport(app)
-        self._first = list(first)
-        self.requests: list[httpx.Request] = []
+class Service:
+    """The application, behind some answers that are given first."""
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        if not self._first:
-            return self._transport.handle_request(request)
-        answer = self._first.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def __init__(self, model: FakeReader) -> None:
+        self.app = create_app(Settings(max_batch=3), model)
+        self.first: list[tuple[str, dict[str, str], bytes]] = []
+        self.requests: list[dict[str, Any]] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        self.requests.append(environ)
+        if not self.first:
+            return self.app(environ, start_response)
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        status, headers, body = self.first.pop(0)
+        start_response(status, list(headers.items()))
+        return [body]
 
 
 @pytest.fixture
-def reader() -> FakeReader:
+def model() -> FakeReader:
     return FakeReader()
 
 
-def asking(reader: FakeReader, *first: httpx.Response | Exception, **how: Any) -> Any:
-    waits: list[float] = []
-    transport = Flaky(create_app(Settings(max_batch=3), reader), *first)
-    client = Client("http://service", transport=transport, sleep=waits.append, **how)
-    return client, waits, transport
+@pytest.fixture
+def service(model: FakeReader) -> Service:
+    return Service(model)
 
 
-def levels() -> np.ndarray:
-    array = np.full((40, 40), 255, np.uint8)
-    array[10:30, 18:22] = 0
-    return array
+@pytest.fixture
+def url(service: Service) -> Iterator[str]:
+    with served(service) as address:
+        yield address
 
 
-def as_path(folder: Path) -> Path:
-    (folder / "a.png").write_bytes(drawn_digit())
-    return folder / "a.png"
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url) as made:
+        yield made
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        as_path,
-        lambda folder: str(as_path(folder)),
-        lambda folder: drawn_digit(),
-        lambda folder: Image.fromarray(levels()),
-        lambda folder: levels(),
-    ],
-)
-def test_every_kind_of_picture_is_read(
-    reader: FakeReader, tmp_path: Path, make: Callable[[Path], Any]
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    waited: list[float] = []
+    monkeypatch.setattr("inkdigits.client.sleep", waited.append)
+    return waited
+
+
+def test_reading_is_the_readers_own(client: Client, model: FakeReader) -> None:
+    here, there = model.predict(drawn_digit()), client.predict(drawn_digit())
+    for name in ("digit", "confidence", "probabilities", "decision", "reason", "novelty"):
+        assert getattr(there, name) == getattr(here, name)
+    assert np.array_equal(there.ink, here.ink)
+    assert there.ink.dtype == np.uint8
+    assert (there.preprocessing_ms, there.inference_ms) == (0.25, 0.5)
+    assert there.id
+    assert client.predict(blank_picture()).digit is None
+
+
+def test_every_kind_of_picture_is_read(client: Client, model: FakeReader, tmp_path: Path) -> None:
+    path = tmp_path / "seven.png"
+    path.write_bytes(drawn_digit())
+    with Image.open(path) as image:
+        for picture in (path, str(path), image, np.asarray(image)):
+            assert client.predict(picture).digit == 7
+    client.predict(drawn_digit("JPEG"))
+    assert model.read[-1] == drawn_digit("JPEG")
+    with pytest.raises(UnreadableImageError, match="missing"):
+        client.predict(tmp_path / "missing.png")
+
+
+def test_risk_is_sent_and_answered(client: Client, url: str) -> None:
+    assert client.predict(drawn_digit()).risk is None
+    asked = client.predict(drawn_digit(), risk=1e-4)
+    assert (asked.decision, asked.risk, asked.coverage) == ("review", 1e-4, 0.0)
+    (in_batch,) = client.predict_batch([drawn_digit()], risk=0.01)
+    assert (in_batch.decision, in_batch.risk, in_batch.coverage) == ("accept", 0.01, 0.99)
+    with Client(url, risk=1e-4) as strict:
+        assert strict.predict(drawn_digit()).decision == "review"
+        assert strict.predict(drawn_digit(), risk=0.01).decision == "accept"
+
+
+def test_explanation_is_the_readers_own(client: Client, model: FakeReader) -> None:
+    here, there = model.explain(drawn_digit()), client.explain(drawn_digit(), risk=0.01)
+    assert there.prediction.risk == 0.01
+    assert (there.runner_up, there.runner_up_probability) == (8, 0.01)
+    assert there.overlay == here.overlay
+    assert there.saliency.dtype == np.float32
+    assert np.allclose(there.saliency, here.saliency, atol=1e-6)
+
+
+def test_service_that_explains_nothing_is_of_another_version(
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, waits, _ = asking(reader)
-    with client:
-        prediction = client.predict(make(tmp_path))
-    assert (prediction.digit, prediction.confidence, prediction.decision) == (7, 0.91, "accept")
-    assert len(prediction.probabilities) == 10
-    assert (prediction.model_version, prediction.novelty) == ("fake-1", -3.1)
-    assert (prediction.preprocessing_ms, prediction.inference_ms) == (0.25, 0.5)
-    assert waits == []
+    monkeypatch.setattr("inkdigits.serving.app.explanation_body", lambda _: {"runner_up": 1})
+    with pytest.raises(ServiceUnavailableError, match="same version"):
+        client.explain(drawn_digit())
 
 
-def test_batch_is_in_order_with_errors_in_place(reader: FakeReader) -> None:
-    client, _, _ = asking(reader)
-    first, second, third = client.predict_batch([drawn_digit(), b"text", blank_picture()])
-    assert first.digit == 7
-    assert isinstance(second, UnreadableImageError)
-    assert (third.digit, third.reason) == (None, "blank")
+def test_rejected_pictures_raise_the_errors_of_a_reader(client: Client, model: FakeReader) -> None:
+    for content in (b"text", b""):
+        with pytest.raises(UnreadableImageError):
+            client.predict(content)
+    with pytest.raises(ImageTooLargeError, match="1000000 pixels"):
+        client.predict(empty_png(1000, 1001))
+    model.failure = UnsupportedImageError("An icon is not supported.")
+    with pytest.raises(UnsupportedImageError, match="icon"):
+        client.predict(drawn_digit())
+
+
+def test_batch_is_in_order_with_errors_in_place(client: Client, tmp_path: Path) -> None:
+    pictures = [drawn_digit(), tmp_path / "missing.png", b"text", blank_picture()]
+    answers = client.predict_batch(pictures, on_error="return")
+    kinds = [getattr(answer, "digit", type(answer)) for answer in answers]
+    assert kinds == [7, UnreadableImageError, UnreadableImageError, None]
+    with pytest.raises(UnreadableImageError):
+        client.predict_batch(pictures)
     assert client.predict_batch([]) == []
 
 
-def test_refusals_are_the_errors_that_a_local_reader_raises(reader: FakeReader) -> None:
-    client, waits, _ = asking(reader)
-    with pytest.raises(UnreadableImageError):
-        client.predict(b"text")
-    with pytest.raises(ImageTooLargeError, match="1000000 pixels"):
-        client.predict(empty_png(2000, 2000))
-    with pytest.raises(RequestDeniedError, match="limit is 3") as caught:
-        client.predict_batch([drawn_digit()] * 4)
-    assert (caught.value.status, caught.value.code) == (413, "too_many_pictures")
-    assert waits == []
+def test_batch_is_cut_to_the_services_limits(
+    client: Client, service: Service, model: FakeReader
+) -> None:
+    pictures = [drawn_digit(size=(56 + i, 56)) for i in range(10)]
+    assert [answer.digit for answer in client.predict_batch(pictures)] == [7] * 10
+    assert model.read[-10:] == pictures
+    asked = len(service.requests)
+    client.predict_batch(pictures)
+    assert len(service.requests) - asked == 5
 
 
-def test_retry_after_is_honoured(reader: FakeReader) -> None:
-    busy = [httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(503)]
-    client, waits, transport = asking(reader, *busy)
+def test_batch_is_cut_by_its_bytes(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inkdigits.client._BATCH_BYTES", 10)
+    assert len(client.predict_batch([drawn_digit()] * 3)) == 3
+    assert len(service.requests) == 3
+
+
+def test_proxys_413_is_a_picture_that_is_too_large(client: Client, service: Service) -> None:
+    too_large = ("413 Content Too Large", {}, b"<html>")
+    service.first = [too_large]
+    with pytest.raises(ImageTooLargeError):
+        client.predict(drawn_digit())
+    service.first = [too_large] * 2
+    first, second = client.predict_batch([drawn_digit()] * 2, on_error="return")
+    assert isinstance(first, ImageTooLargeError)
+    assert isinstance(second, ServedPrediction)
+
+
+def test_retry_after_is_honoured(client: Client, service: Service, waits: list[float]) -> None:
+    service.first = [
+        ("429 Too Many", {"Retry-After": "7"}, BUSY),
+        ("503 Unavailable", {"Retry-After": "Sat, 28 Nov 2026 00:00:00 GMT"}, b"<html>"),
+    ]
     assert client.predict(drawn_digit()).digit == 7
     assert waits[0] == 7
     assert 0.2 <= waits[1] <= 0.4
-    assert len(transport.requests) == 3
-    assert len({request.content for request in transport.requests}) == 1
+    assert len(service.requests) == 3
 
 
-def test_lost_connections_and_timeouts_are_tried_again(reader: FakeReader) -> None:
-    client, waits, _ = asking(reader, httpx.ConnectError("gone"), httpx.ReadTimeout("slow"))
-    assert client.predict(drawn_digit()).digit == 7
-    assert len(waits) == 2
-
-
-def test_attempts_end(reader: FakeReader) -> None:
-    client, waits, transport = asking(reader, *[httpx.ConnectError("gone")] * 9, retries=2)
-    with pytest.raises(ServiceUnavailableError, match="gone"):
+def test_attempts_end(url: str, service: Service, waits: list[float]) -> None:
+    service.first = [("503 Unavailable", {}, BUSY)] * 9
+    with Client(url, retries=2) as client, pytest.raises(ServiceUnavailableError, match="too_busy"):
         client.predict(drawn_digit())
-    assert (len(transport.requests), len(waits)) == (3, 2)
+    assert (len(service.requests), len(waits)) == (3, 2)
 
 
-def test_long_retry_after_is_not_waited_for(reader: FakeReader) -> None:
-    client, waits, _ = asking(reader, httpx.Response(503, headers={"Retry-After": "3600"}))
-    with pytest.raises(ServiceUnavailableError):
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [("503 Unavailable", {"Retry-After": "3600"}), ("500 Internal Server Error", {})],
+)
+def test_what_will_not_pass_soon_is_not_repeated(
+    client: Client, service: Service, waits: list[float], status: str, headers: dict[str, str]
+) -> None:
+    service.first = [(status, headers, b"")]
+    with pytest.raises(ServiceUnavailableError, match=status[:3]):
         client.predict(drawn_digit())
-    assert waits == []
+    assert (len(service.requests), waits) == (1, [])
 
 
-def test_answer_of_something_else_is_refused(reader: FakeReader) -> None:
-    client, _, _ = asking(reader, httpx.Response(404, text="<h1>nginx</h1>"))
+def test_answer_of_something_else_is_denied(
+    client: Client, service: Service, waits: list[float]
+) -> None:
+    service.first = [("404 Not Found", {}, b"<h1>nginx</h1>")]
     with pytest.raises(RequestDeniedError) as caught:
         client.predict(drawn_digit())
-    assert (caught.value.status, caught.value.code) == (404, "unknown")
+    assert (caught.value.status, caught.value.code, waits) == (404, "unknown", [])
 
 
-def test_health_tells_ready_from_not(reader: FakeReader) -> None:
-    client, _, _ = asking(reader)
-    health = client.health()
-    assert (health.is_ready, health.model_version) == (True, "fake-1")
-    broken, _, _ = asking(FakeReader(failure=ArtifactCorruptError("x")))
-    assert broken.health() == Health(False, "fake-1", health.version)
-    gone, _, _ = asking(reader, httpx.ConnectError("gone"))
-    with pytest.raises(ServiceUnavailableError):
-        gone.health()
+def test_broken_connections_are_repeated(waits: list[float]) -> None:
+    with answering(lambda connection: None) as (url, connections), Client(url) as client:
+        with pytest.raises(ServiceUnavailableError, match="cannot be reached"):
+            client.predict(drawn_digit())
+        assert (len(connections), len(waits)) == (4, 3)
 
 
-def test_key_and_wish_not_to_be_recorded_are_sent(reader: FakeReader) -> None:
-    client, _, transport = asking(reader, api_key="a-key")
-    client.predict(drawn_digit(), record=False)
-    (request,) = transport.requests
-    assert request.headers["Authorization"] == "Bearer a-key"
-    assert request.url.params["record"] == "false"
+def test_silence_ends_and_is_not_asked_again(waits: list[float]) -> None:
+    released = threading.Event()
+
+    def stay_silent(connection: socket.socket) -> None:
+        released.wait(30)
+
+    with answering(stay_silent) as (url, connections), Client(url, timeout=0.2) as client:
+        with pytest.raises(ServiceUnavailableError, match="in time"):
+            client.predict(drawn_digit())
+        released.set()
+    assert (len(connections), waits) == (1, [])
 
 
-def test_without_httpx_the_extra_is_named() -> None:
-    code = (
-        "import sys\nsys.modules['httpx'] = None\nimport inkdigits\n"
-        "try:\n    inkdigits.Client()\n"
-        "except inkdigits.errors.BackendUnavailableError as error:\n    print(error)\n"
+def test_service_that_is_gone_is_unavailable(waits: list[float]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with Client(f"http://127.0.0.1:{taken.getsockname()[1]}") as client:
+            for ask in (client.check, lambda: client.predict(drawn_digit())):
+                with pytest.raises(ServiceUnavailableError, match="cannot be reached"):
+                    ask()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"{}",
+        json.dumps({"prediction": 7, "ink": "data:image/png;base64,AAAA"}).encode(),
+        json.dumps({"ink": None}).encode(),
+        json.dumps({"predictions": []}).encode(),
+    ],
+)
+def test_answer_of_another_shape_is_unavailable_and_not_a_crash(body: bytes) -> None:
+    with answering(reply(body)) as (url, _), Client(url) as client:
+        for ask in (
+            lambda: client.predict(drawn_digit()),
+            lambda: client.predict_batch([drawn_digit()]),
+            client.check,
+        ):
+            with pytest.raises(ServiceUnavailableError, match="same version"):
+                ask()
+
+
+def test_check_tells_ready_from_not(client: Client, model: FakeReader, service: Service) -> None:
+    assert client.model_version == UNKNOWN_VERSION
+    client.check()
+    assert client.model_version == "fake-1"
+    service.first = [("502 Bad Gateway", {}, b"<html>Bad Gateway</html>")]
+    with pytest.raises(ServiceUnavailableError, match="502"):
+        client.check()
+
+
+def test_key_prefix_and_wish_not_to_be_recorded_are_sent(url: str, service: Service) -> None:
+    client = Client(f"{url}/digits/", api_key="a-key", record=False)
+    with client, pytest.raises(RequestDeniedError):
+        client.predict(drawn_digit())
+    (request,) = service.requests
+    assert request["PATH_INFO"] == "/digits/predict"
+    assert request["HTTP_AUTHORIZATION"] == "Bearer a-key"
+    assert "record=false" in request["QUERY_STRING"]
+
+
+def test_metadata_comes_whole(client: Client, model: FakeReader) -> None:
+    with pytest.raises(ClientError, match="says nothing"):
+        _ = client.metadata
+    metadata = ArtifactMetadata(
+        model_version="v1",
+        architecture="MNISTClassifier",
+        temperature=1.25,
+        policy=DecisionPolicy(0.9, 0.002, 0.95),
+        provenance={"test": {"n": 10000}},
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert "inkdigits[client]" in done.stdout
+    model.metadata = metadata  # type: ignore[attr-defined]
+    assert client.metadata == metadata
+
+
+def test_threads_share_a_client(client: Client) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(client.predict, [drawn_digit()] * 40))
+    assert [answer.digit for answer in answers] == [7] * 40
+
+
+def test_web_service_starts_without_its_model_and_reads_when_it_is_there(
+    model: FakeReader, waits: list[float]
+) -> None:
+    with served(create_app(Settings(), model)) as url:
+        port = int(url.rpartition(":")[2])
+    reader = Client(url, retries=1)
+    web = create_app(Settings(), reader).test_client()
+    picture = {"data": drawn_digit(), "content_type": "image/png"}
+    assert web.get("/health/live").status_code == 200
+    assert web.get("/health/ready").status_code == 503
+    denied = web.post("/predict", **picture)
+    assert (denied.status_code, denied.json["error"]["code"]) == (503, "model_unavailable")
+    assert denied.headers["Retry-After"] == "1"
+    with served(create_app(Settings(), model), port):
+        assert web.get("/health/ready").status_code == 200
+        assert web.post("/predict", **picture).json["prediction"] == 7
+        assert web.get("/health").json["model_version"] == "fake-1"
+        form = web.post("/predict", data={"image": (io.BytesIO(drawn_digit()), "a.png")})
+        assert form.json["decision"] == "accept"
+    reader.close()
+    assert web.get("/health/ready").status_code == 503

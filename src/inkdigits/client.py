@@ -1,23 +1,30 @@
-"""A client of the service, on httpx, which ``pip install 'inkdigits[client]'`` brings.
+"""Ask an Inkdigits service over HTTP: the methods of ``DigitReader``, one class for everyone.
 
-RequestDeniedError      the service refuses the request; asking again won't help
-ServiceUnavailableError  it can't be reached, is too busy or can't answer; later it may
+Programs read pictures with it; the web service reaches its model service (``MODEL_URL``) with it.
 """
 
 from __future__ import annotations
 
 import base64
+import io
+import json
 import os
 import random
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import fields
+from math import inf
+from pathlib import Path
+from time import sleep
+from typing import Any, Final
+from urllib.parse import urlencode
 
-from inkdigits.decision.policy import Decision, Reason
+import numpy as np
+from PIL import Image
+
+from inkdigits.decision.prediction import Explanation, Prediction, Reader, ServedPrediction
 from inkdigits.errors import (
-    BackendUnavailableError,
     ImageError,
     ImageTooLargeError,
     InkdigitsError,
@@ -27,78 +34,54 @@ from inkdigits.errors import (
     UnsupportedImageError,
 )
 from inkdigits.ink.png import encode_png
-from inkdigits.types import Picture
+from inkdigits.model.artifact import ArtifactMetadata
+from inkdigits.types import Json, Picture
 
-if TYPE_CHECKING:
-    import httpx
+UNKNOWN_VERSION: Final = "unknown"
+"""The model's version until the service has answered for the first time."""
 
-TIMEOUT_S: Final = 15.0
-"""Seconds for a connection, and seconds without a byte of the answer."""
+traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
+"""The trace that the next requests belong to (W3C Trace Context); it is sent with them."""
 
-RETRIES: Final = 3
-"""Further attempts after a failure that may pass."""
-
-MAX_WAIT_S: Final = 30.0
-"""A Retry-After of more seconds than these isn't waited for."""
-
-# Reading a picture twice does no harm, so a lost answer is asked for again.
-_PASSING: Final = frozenset({429, 502, 503, 504})
+_CONNECTIONS: Final = 16
+_CONNECT_TIMEOUT_S: Final = 2.0
+# Before the second attempt; twice as long before each further one; always less a random half.
 _FIRST_WAIT_S: Final = 0.2
+_PASSING: Final = frozenset({429, 502, 503, 504})
+# Below the default limits of the service, 64 pictures and 10 MiB; a 413 halves a batch further.
+_BATCH_PICTURES: Final = 64
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+_SAME: Final = {field.name for field in fields(ServedPrediction)} - {"ink", "probabilities"}
+_BINARY: Final = "application/octet-stream"
+_IMAGE_ERRORS: Final[Mapping[str, type[ImageError]]] = {
+    "not_an_image": UnreadableImageError,
+    "empty_body": UnreadableImageError,
+    "invalid_base64": UnreadableImageError,
+    "invalid_data_url": UnreadableImageError,
+    "unsupported_image": UnsupportedImageError,
+    "image_too_large": ImageTooLargeError,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class RemotePrediction:
-    """What the service read in one picture; ``inference.Prediction`` without the ink.
+class Client(Reader):
+    """Asks a service. It is safe for threads, but not across a fork: make one in each process.
 
-    Attributes:
-        digit: 0 to 9, or None when there is no ink to read.
-        confidence: calibrated probability of ``digit``, 0 to 1; 0.0 when ``digit`` is None.
-        probabilities: calibrated probabilities of the digits 0 to 9.
-        decision: what to do with it: "accept", "review" or "reject".
-        reason: why it was rejected; None unless ``decision`` is "reject".
-        novelty: how unlike any digit the ink is, higher is stranger; None where not computed.
-        model_version: which artifact answered.
-        id: under which the service keeps it, if it does.
-        preprocessing_ms: milliseconds from the encoded picture to the ink.
-        inference_ms: milliseconds from the ink to the probabilities (a batch's mean).
-    """
-
-    digit: int | None
-    confidence: float
-    probabilities: tuple[float, ...]
-    decision: Decision
-    reason: Reason | None
-    novelty: float | None
-    model_version: str
-    id: str
-    preprocessing_ms: float
-    inference_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Whether the service can read pictures, and by which model and version of Inkdigits."""
-
-    is_ready: bool
-    model_version: str
-    version: str
-
-
-class Client:
-    """Asks a service. Safe for threads; use it in a ``with``, or close it.
+    Requests are repeated when the connection fails or the answer is 429, 502, 503 or 504: after
+    its ``Retry-After``, or else after a random wait that doubles. A silent service is not.
 
     Args:
-        url: of the service.
-        api_key: one that it knows; None where it asks for none.
-        timeout: seconds for a connection, and without a byte of the answer.
-        retries: further attempts when the service can't be reached, is too busy (429) or can't
-            answer now (502, 503, 504). It waits as long as ``Retry-After`` says, or else twice as
-            long each time, from 0.2 seconds, less a random half of it.
-        transport: how requests are sent, for tests; None is by HTTP.
-        sleep: waits between attempts.
+        url: of the service, ``http://host:port``, with a path prefix where it has one.
+        api_key: a key that the service knows; None where it asks for none.
+        risk: tolerated share of wrong readings among the accepted, where a call states none;
+            None is the service's own.
+        record: whether the service may keep the pictures in its prediction log.
+        timeout: seconds without a byte of the answer.
+        retries: further attempts after a failure that may pass.
+        max_wait: seconds; a longer Retry-After is not waited for.
 
-    Raises:
-        BackendUnavailableError: httpx isn't installed.
+    >>> with Client("http://127.0.0.1:5000", retries=0) as client:
+    ...     client.model_version
+    'unknown'
     """
 
     def __init__(
@@ -106,201 +89,227 @@ class Client:
         url: str = "http://127.0.0.1:5000",
         *,
         api_key: str | None = None,
-        timeout: float = TIMEOUT_S,
-        retries: int = RETRIES,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        risk: float | None = None,
+        record: bool = True,
+        timeout: float = 15.0,
+        retries: int = 3,
+        max_wait: float = 30.0,
     ) -> None:
-        try:
-            import httpx
-        except ModuleNotFoundError as error:
-            raise BackendUnavailableError(
-                "inkdigits.Client needs httpx: pip install 'inkdigits[client]'"
-            ) from error
-        self._http = httpx.Client(
-            base_url=url,
-            timeout=timeout,
-            transport=transport,
-            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
-        )
-        self._transport_error = httpx.TransportError
+        # A service that reads by itself starts without urllib3.
+        import urllib3
+
+        self._url = url.rstrip("/")
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._risk = risk
+        self._options = {"ink": "true"} if record else {"ink": "true", "record": "false"}
         self._retries = retries
-        self._sleep = sleep
+        self._max_wait = max_wait
+        self._model_version = UNKNOWN_VERSION
+        self._batch_pictures = _BATCH_PICTURES
+        self._pool = urllib3.PoolManager(
+            maxsize=_CONNECTIONS,
+            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=timeout),
+            retries=False,
+        )
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections; the next request opens another."""
+        self._pool.clear()
 
-    def predict(self, picture: Picture, *, record: bool = True) -> RemotePrediction:
+    @property
+    def model_version(self) -> str:
+        """Names the artifact that answered last; UNKNOWN_VERSION before the first answer."""
+        return self._model_version
+
+    @property
+    def metadata(self) -> ArtifactMetadata:
+        """What the service's artifact says of itself; raises a ClientError or an ArtifactError."""
+        answer = self._ask("GET", "/api/model")
+        return ArtifactMetadata.from_properties({k: json.dumps(v) for k, v in answer.items()})
+
+    def check(self) -> None:
+        """Ask once whether the service can read pictures; raise a ClientError if it cannot."""
+        answer = self._once("GET", "/health")
+        with _known_shape():
+            self._model_version = answer["model_version"]
+
+    def predict(self, picture: Picture, *, risk: float | None = None) -> ServedPrediction:
         """Read one picture.
 
         Args:
             picture: a path, an encoded picture, a Pillow image, or an array (H, W[, C]) uint8.
-            record: whether the service may keep it in its prediction log.
+                Files and encoded pictures are sent as they are, the others as PNG.
+            risk: tolerated share of wrong readings among the accepted, between 0 and 1; None is
+                the client's, or else the service's own.
 
         Raises:
-            ImageError: the picture can't be read or is over a limit of the service.
-            RequestDeniedError: the request is refused for something else.
+            ImageError: the picture cannot be read or is over a limit of the service.
+            RequestDeniedError: the service denies the request for another reason.
             ServiceUnavailableError: there was no answer, after all attempts.
         """
-        answer = self._ask(
-            "POST",
-            "/predict",
-            params=_flags(record),
-            content=encoded(picture),
-            headers={"Content-Type": "application/octet-stream"},
-        )
-        return _prediction(answer)
+        answer = self._predict(_encoded(picture), _BINARY, risk)
+        with _known_shape():
+            return self._prediction(answer)
 
-    def predict_batch(
-        self, pictures: Sequence[Picture], *, record: bool = True
-    ) -> list[RemotePrediction | ImageError]:
-        """Read many pictures in one request; answers are in the same order.
+    def explain(self, picture: Picture, *, risk: float | None = None) -> Explanation:
+        """Read one picture and say what the reading rests on; see ``predict``."""
+        answer = self._predict(_encoded(picture), _BINARY, risk, explain="true")
+        with _known_shape():
+            why = answer["explanation"]
+            return Explanation(
+                prediction=self._prediction(answer),
+                saliency=np.array(why["saliency"], np.float32),
+                runner_up=why["runner_up"],
+                runner_up_probability=why["runner_up_probability"],
+                overlay=base64.b64decode(why["saliency_png"]),
+            )
 
-        Args:
-            pictures: as for ``predict``; at most as many as the service takes.
-            record: whether the service may keep them.
-
-        Returns:
-            What was read, or in its place what is wrong with a picture.
-
-        Raises:
-            RequestDeniedError: the request is refused as a whole.
-            ServiceUnavailableError: there was no answer, after all attempts.
-        """
-        if not pictures:
-            return []
-        texts = [base64.b64encode(encoded(picture)).decode("ascii") for picture in pictures]
-        answer = self._ask("POST", "/predict", params=_flags(record), json={"images": texts})
-        return [
-            (refusal(one["error"]) or ImageError(one["error"]["message"]))
-            if "error" in one
-            else _prediction(one)
-            for one in answer["predictions"]
-        ]
-
-    def health(self) -> Health:
-        """Ask once whether the service can read pictures.
-
-        Raises:
-            RequestDeniedError: something else answered.
-            ServiceUnavailableError: nobody answered.
-        """
-        try:
-            response = self._http.get("/health")
-        except self._transport_error as error:
-            raise ServiceUnavailableError(f"the service can't be reached: {error}") from error
-        answer = _json_of(response)
-        if "model_loaded" not in answer:
-            raise _refused(response.status_code, answer)
-        return Health(
-            is_ready=response.status_code == 200,
-            model_version=answer["model_version"],
-            version=answer["version"],
-        )
-
-    def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
-        for attempt in range(self._retries + 1):
-            wait = _FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311
+    def _read_each(
+        self, pictures: Sequence[Picture], risk: float | None
+    ) -> Iterator[Prediction | ImageError]:
+        """Yield what is read, by as many requests as it takes, for ``predict_batch``."""
+        texts: list[str] = []
+        for picture in pictures:
             try:
-                response = self._http.request(method, path, **how)
-            except self._transport_error as error:
-                failure = ServiceUnavailableError(f"the service can't be reached: {error}")
-            else:
-                answer = _json_of(response)
-                if response.status_code == 200:
-                    return answer
-                refused = _refused(response.status_code, answer)
-                if response.status_code not in _PASSING or isinstance(refused, ImageError):
-                    raise refused
-                failure = ServiceUnavailableError(f"the service can't answer now: {refused}")
-                wait = _seconds(response.headers.get("Retry-After"), wait)
-            if attempt == self._retries or wait > MAX_WAIT_S:
-                break
-            self._sleep(wait)
-        raise failure
+                text = base64.b64encode(_encoded(picture)).decode("ascii")
+            except UnreadableImageError as error:
+                yield from self._read(texts, risk)
+                yield error
+                texts = []
+                continue
+            is_full = len(texts) >= self._batch_pictures
+            if is_full or sum(map(len, texts)) + len(text) > _BATCH_BYTES:
+                yield from self._read(texts, risk)
+                texts = []
+            texts.append(text)
+        yield from self._read(texts, risk)
+
+    def _read(self, texts: list[str], risk: float | None) -> list[Prediction | ImageError]:
+        """Read pictures in base64 by one request, or by two halves where that is too large."""
+        if not texts:
+            return []
+        try:
+            body = json.dumps({"images": texts}).encode()
+            answer = self._predict(body, "application/json", risk)
+        except ImageTooLargeError as error:
+            if len(texts) == 1:
+                return [error]
+            self._batch_pictures = middle = len(texts) // 2
+            return self._read(texts[:middle], risk) + self._read(texts[middle:], risk)
+        with _known_shape():
+            pairs = zip(texts, answer["predictions"], strict=True)
+            return [self._prediction_or_error(one) for _, one in pairs]
+
+    def _predict(self, body: bytes, content_type: str, risk: float | None, **more: str) -> Json:
+        query = self._options | more
+        risk = self._risk if risk is None else risk
+        if risk is not None:
+            query["risk"] = repr(risk)
+        return self._ask("POST", f"/predict?{urlencode(query)}", body, content_type)
+
+    def _ask(self, *request: Any) -> Json:
+        """Send a request until it is answered or the attempts end."""
+        for attempt in range(self._retries):
+            try:
+                return self._once(*request)
+            except ServiceUnavailableError as error:
+                wait = error.retry_after
+                if wait is None:
+                    wait = _FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311
+                if wait > self._max_wait:
+                    raise
+            sleep(wait)
+        return self._once(*request)
+
+    def _once(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = _BINARY
+    ) -> Json:
+        """Send a request once and return the JSON that answers it."""
+        from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+        headers = {**self._headers, "Content-Type": content_type}
+        trace = traceparent.get()
+        if trace is not None:
+            headers["traceparent"] = trace
+        try:
+            response = self._pool.request(method, self._url + path, body=body, headers=headers)
+        except ReadTimeoutError as error:
+            raise ServiceUnavailableError("The service did not answer in time.", inf) from error
+        except HTTPError as error:
+            raise ServiceUnavailableError(
+                f"The service cannot be reached ({type(error).__name__}). "
+                "Check its address and whether it runs."
+            ) from error
+        try:
+            found = json.loads(response.data)
+        except ValueError:
+            found = None
+        answer = found if isinstance(found, dict) else {}
+        if response.status == 200:
+            return answer
+        raise _error(response.status, answer, response.headers.get("Retry-After", ""))
+
+    def _prediction(self, answer: Json) -> ServedPrediction:
+        content = base64.b64decode(answer["ink"].partition(",")[2])
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            ink = np.asarray(image.convert("L"))
+        self._model_version = str(answer["model_version"])
+        values = {name: answer[name] for name in _SAME if name in answer}
+        return ServedPrediction(
+            **values,
+            digit=answer["prediction"],
+            probabilities=tuple(answer["probabilities"]),
+            ink=ink,
+            preprocessing_ms=answer["preprocessing_time_ms"],
+            inference_ms=answer["inference_time_ms"],
+        )
+
+    def _prediction_or_error(self, answer: Json) -> ServedPrediction | ImageError:
+        if "error" not in answer:
+            return self._prediction(answer)
+        code, message = _problem(answer)
+        return _IMAGE_ERRORS.get(code, UnreadableImageError)(message)
 
 
-def _flags(record: bool) -> dict[str, str]:
-    return {} if record else {"record": "false"}
+def _error(status: int, answer: Json, retry_after: str) -> InkdigitsError:
+    """Return the error that an answer of another status than 200 stands for."""
+    code, message = _problem(answer)
+    if status == 429 or status >= 500:
+        wait = float(retry_after) if retry_after.isdecimal() else None
+        message = f"The service cannot answer now (status {status}, {code}): {message}"
+        return ServiceUnavailableError(message, wait if status in _PASSING else inf)
+    kind = ImageTooLargeError if status == 413 else _IMAGE_ERRORS.get(code)
+    return RequestDeniedError(status, code, message) if kind is None else kind(message)
 
 
-def _seconds(header: str | None, otherwise: float) -> float:
-    # A date is allowed too (RFC 9110 section 10.2.3), but the service sends seconds.
-    return float(header) if header is not None and header.isdecimal() else otherwise
-
-
-def _json_of(response: httpx.Response) -> dict[str, Any]:
-    try:
-        answer = response.json()
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def _refused(status: int, answer: Mapping[str, Any]) -> InkdigitsError:
+def _problem(answer: Json) -> tuple[str, str]:
     error = answer.get("error")
-    if not isinstance(error, dict):
-        return RequestDeniedError(status, "unknown", f"status {status}, which says no more")
-    return refusal(error) or RequestDeniedError(
-        status, str(error.get("code")), str(error.get("message"))
-    )
+    error = error if isinstance(error, dict) else {}
+    return str(error.get("code", "unknown")), str(error.get("message", "no message"))
 
 
-def _prediction(answer: Mapping[str, Any]) -> RemotePrediction:
-    return RemotePrediction(
-        digit=answer["prediction"],
-        confidence=answer["confidence"],
-        probabilities=tuple(answer["probabilities"]),
-        decision=answer["decision"],
-        reason=answer["reason"],
-        novelty=answer["novelty"],
-        model_version=answer["model_version"],
-        id=answer["id"],
-        preprocessing_ms=answer["preprocessing_time_ms"],
-        inference_ms=answer["inference_time_ms"],
-    )
+@contextmanager
+def _known_shape() -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, OSError, SyntaxError) as error:
+        raise ServiceUnavailableError(
+            "The answer has an unknown shape. Check that the service is of the same version.", inf
+        ) from error
 
 
-_REFUSALS: Final[Mapping[str, type[ImageError]]] = {
-    "not_an_image": UnreadableImageError,
-    "empty_body": UnreadableImageError,
-    "invalid_base64": UnreadableImageError,
-    "unsupported_image": UnsupportedImageError,
-    "image_too_large": ImageTooLargeError,
-    "body_too_large": ImageTooLargeError,
-}
-
-
-def refusal(error: Mapping[str, Any]) -> ImageError | None:
-    """The error that a service's error stands for, if it is about the picture."""
-    kind = _REFUSALS.get(str(error.get("code")))
-    return None if kind is None else kind(str(error.get("message")))
-
-
-def encoded(picture: Picture) -> bytes:
-    """A picture as it is sent: bytes and files as they are, images and arrays as PNG.
-
-    Raises:
-        UnreadableImageError: the file can't be read.
-    """
+def _encoded(picture: Picture) -> bytes:
     if isinstance(picture, bytes):
         return picture
     if isinstance(picture, str | os.PathLike):
         try:
-            with open(picture, "rb") as file:  # noqa: PTH123
-                return file.read()
+            return Path(picture).read_bytes()
         except OSError as error:
-            raise UnreadableImageError(f"{picture} can't be read: {error.strerror}") from error
+            raise UnreadableImageError(f"{picture} cannot be read: {error.strerror}") from error
     return encode_png(picture)

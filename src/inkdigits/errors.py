@@ -54,8 +54,7 @@ InkdigitsError
 │   └── TooManyPicturesError             more pictures than one request may carry
 └── ClientError                      a service did not answer this client as it asked
     ├── RequestDeniedError               the service denied the request
-    ├── ServiceUnavailableError          no answer after all attempts
-    └── ModelUnavailableError            the model service is unavailable; it may answer later
+    └── ServiceUnavailableError          no answer after all attempts
 """
 
 
@@ -294,8 +293,13 @@ class RequestDeniedError(ClientError):
 
 
 class ServiceUnavailableError(ClientError):
-    """The service is unavailable, overloaded or cannot answer, after all attempts."""
+    """The service is unreachable, overloaded or cannot answer, after all attempts.
 
+    Attributes:
+        retry_after: seconds after which the service wants to be asked again; None where it does
+            not say, infinite where repeating the request will not help.
+    """
 
-class ModelUnavailableError(ClientError):
-    """The model service is unavailable; the same request may work later."""
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -49,6 +49,19 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedPrediction(Prediction):
+    """What a service read in one picture, and where it is kept.
+
+    Attributes:
+        id: under which the service keeps the prediction, if it does.
+        kept: where it is kept, as ``docs/api.md`` lists; None where the service does not say.
+    """
+
+    id: str = ""
+    kept: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """A reading and what it rests on.
 

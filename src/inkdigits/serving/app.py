@@ -20,8 +20,9 @@ from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
 
+from inkdigits.client import Client
 from inkdigits.decision.prediction import Prediction, Reader
-from inkdigits.errors import ImageError, ModelUnavailableError, NotReadyError
+from inkdigits.errors import ClientError, ImageError, NotReadyError
 from inkdigits.log.ids import new_id
 from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.serving.api import open_inference
@@ -43,7 +44,6 @@ from inkdigits.serving.api.responses import (
     keep,
     prediction_body,
 )
-from inkdigits.serving.model_service import RemoteReader
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import CONTENT_TYPE, Metrics
 from inkdigits.serving.web import docs, session
@@ -115,11 +115,11 @@ def create_app(
     # An answer for the client and a traceback in the log, in tests as in service.
     app.config["PROPAGATE_EXCEPTIONS"] = False
     # A model service may come and go; a model in this process, once it has read, stays.
-    is_remote = isinstance(reader, RemoteReader)
-    check = reader.check if isinstance(reader, RemoteReader) else Readiness(reader).require
+    is_remote = isinstance(reader, Client)
+    check = reader.check if isinstance(reader, Client) else Readiness(reader).require
     try:
         check()
-    except (NotReadyError, ModelUnavailableError) as error:
+    except (NotReadyError, ClientError) as error:
         logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
     package_version = version("inkdigits")
     metrics = Metrics() if metrics is None else metrics
@@ -215,7 +215,7 @@ def create_app(
     def health() -> ResponseReturnValue:
         try:
             check()
-        except (NotReadyError, ModelUnavailableError) as error:
+        except (NotReadyError, ClientError) as error:
             status, g.error_code = status_and_code(error)
             body = {"status": "unhealthy", "model_loaded": False}
             versions = {"model_version": reader.model_version, "version": package_version}

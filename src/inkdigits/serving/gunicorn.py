@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from flask import Flask
 
+from inkdigits.client import Client
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, InkdigitsError
 from inkdigits.ink.decode import Limits
@@ -31,7 +32,6 @@ from inkdigits.model.allocator import return_freed_memory, use_one_heap
 from inkdigits.model.artifact import shipped_artifact
 from inkdigits.reader import load
 from inkdigits.serving.app import create_app
-from inkdigits.serving.model_service import RemoteReader
 from inkdigits.serving.monitoring.logging import configure_logging, resolve_format
 from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared_folder
 from inkdigits.serving.preflight import ReaderLoader, bind_sockets, check_certificate, open_store
@@ -64,7 +64,15 @@ def load_reader(settings: Settings) -> Reader:
         ArtifactError: the artifact is missing, damaged or of another version.
     """
     if settings.model_url is not None:
-        return RemoteReader(settings.model_url, key=settings.model_key, risk=settings.risk)
+        # A person waits, so it only repeats at once; the log is kept here, where feedback is given.
+        return Client(
+            settings.model_url,
+            api_key=settings.model_key,
+            risk=settings.risk,
+            record=False,
+            retries=2,
+            max_wait=0.5,
+        )
     return load(
         settings.model_path,
         limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),

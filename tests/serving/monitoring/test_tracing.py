@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from support.fakes import FakeReader, drawn_digit
+from support.local_http import served
 from support.repository import TESTS
 from support.server import free_port, run_to_its_end, running
-from werkzeug.serving import make_server
 
+from inkdigits.client import Client
 from inkdigits.serving.app import create_app
-from inkdigits.serving.model_service import RemoteReader
 from inkdigits.settings import Settings
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -143,11 +143,7 @@ def test_refusal_is_traced_and_a_failure_of_ours_is_marked(collector: Collector)
 def test_trace_goes_on_in_the_model_service(collector: Collector) -> None:
     settings = Settings(page="off", otlp_endpoint=collector.url)
     model = create_app(settings, FakeReader())
-    server = make_server("127.0.0.1", 0, model, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    reader = RemoteReader(f"http://127.0.0.1:{server.server_port}")
-    try:
+    with served(model) as url, Client(url) as reader:
         web = create_app(settings, reader)
         web.test_client().post(
             "/predict",
@@ -155,11 +151,6 @@ def test_trace_goes_on_in_the_model_service(collector: Collector) -> None:
             content_type="image/png",
             headers={"traceparent": PARENT},
         )
-    finally:
-        reader.close()
-        server.shutdown()
-        thread.join()
-        server.server_close()
     for app in (web, model):
         app.extensions["inkdigits.tracing"].shutdown()
     ours = [s for s in collector.spans if s["name"] == "POST /predict"]

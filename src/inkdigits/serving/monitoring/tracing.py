@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from inkdigits.serving.model_service import traceparent
+from inkdigits.client import traceparent
 from inkdigits.serving.turn import current_turn
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import (
     ArtifactError,
-    ModelUnavailableError,
+    ClientError,
     QueryError,
     RecordError,
     RecordNotFoundError,
@@ -222,7 +222,7 @@ def blueprint(
         metadata: ArtifactMetadata | None
         try:
             metadata = getattr(reader, "metadata", None)
-        except (ModelUnavailableError, ArtifactError):
+        except (ClientError, ArtifactError):
             return render_template("away.html", what="The model"), 503
         # The figures are of the shipped model; another one has its own in its run's folder.
         figures = FIGURES if reader.model_version == shipped_version() else {}
