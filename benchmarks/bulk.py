@@ -2,7 +2,7 @@
 
 Rate: the same encoded pictures, in a TAR archive, are (a) read by `inkdigits predict --out`, (b)
 only decoded by Pillow (`Image.open`, `load`), and (c) only decoded by our own `read_grey`; (b) and
-(c) in as many processes, from the same archive, by the same chunks. They take turns. Their start
+(c) in as many processes, from the same archive, by the same shards. They take turns. Their start
 isn't counted: the rate is that at which a long run's pictures beyond a short run's take the seconds
 beyond the short run's. The share that is asked for is (a) of (b), decoding as everybody has it.
 `most` is the share that could be reached if nothing were done but decoding, by the faster of the
@@ -39,7 +39,7 @@ from PIL import Image
 
 import inkdigits
 from inkdigits.batch.archives import Extent
-from inkdigits.batch.shards import Chunk, Members
+from inkdigits.batch.shards import ArchiveShard, Shard
 from inkdigits.batch.sources import open_sources
 from inkdigits.batch.workers import BATCH_PICTURES
 from inkdigits.evaluation.environment import hardware, versions
@@ -104,21 +104,21 @@ def by_pillow(content: bytes) -> object:
 DECODERS: dict[str, Callable[[bytes], object]] = {"pillow": by_pillow, "own": read_grey}
 
 
-def decode(name: str, chunk: Chunk) -> int:
-    """Decode a chunk's pictures and do nothing with them; returns how many."""
-    assert isinstance(chunk, Members)
-    with chunk.archive.open("rb") as file:
-        for _, where in chunk.found:
+def decode(name: str, shard: Shard) -> int:
+    """Decode a shard's pictures and do nothing with them; returns how many."""
+    assert isinstance(shard, ArchiveShard)
+    with shard.archive.open("rb") as file:
+        for _, where in shard.entries:
             assert isinstance(where, Extent)
             DECODERS[name](where.read(file))
-    return len(chunk.found)
+    return len(shard.entries)
 
 
 def decode_all(path: Path, name: str, workers: int) -> None:
-    """What a run without a reader would be: the same chunks, in as many processes."""
+    """What a run without a reader would be: the same shards, in as many processes."""
     (source,) = open_sources([path])
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        print(sum(pool.imap_unordered(partial(decode, name), source.chunks())), "decoded")
+        print(sum(pool.imap_unordered(partial(decode, name), source.shards())), "decoded")
 
 
 def network(pictures: int) -> float:

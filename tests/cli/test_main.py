@@ -99,7 +99,7 @@ def test_predict_at_a_stated_risk_says_what_it_costs(pictures):
     assert "calibration digits" in loose.stderr
     assert loose.stdout.splitlines()[1].endswith("accept")
     impossible = run("predict", "--risk", 1e-9, seven_png)
-    assert "can't keep it, so nothing is accepted" in impossible.stderr
+    assert "cannot keep it, so nothing is accepted" in impossible.stderr
     assert impossible.stdout.splitlines()[1].endswith("review")
     row = json.loads(run("predict", "--json", "--risk", 0.01, seven_png).stdout)["predictions"][0]
     assert row["risk"] == 0.01
@@ -134,7 +134,7 @@ def test_predict_that_cannot_write_its_explanation_says_where(pictures, tmp_path
     (tmp_path / "file").write_text("in the way")
     folder = tmp_path / "file" / "deeper"
     result = run("predict", "--explain", "--explain-to", folder, pictures, exit_code=1)
-    assert f"can't write into {folder}" in result.stderr
+    assert f"cannot write into {folder}" in result.stderr
 
 
 def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):
@@ -143,7 +143,7 @@ def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):
         exit_code=1,
     )  # fmt: skip
     assert "notes.txt  " in result.stdout
-    assert "2 of 3 files can't be read" in result.stderr
+    assert "2 of 3 files cannot be read" in result.stderr
     assert " 7 " in result.stdout
 
 
@@ -238,7 +238,7 @@ def test_teacher_that_is_no_network_is_an_error(small_mnist, tmp_path):
     wrong = tmp_path / "wrong.pt"
     torch.save({"weight": torch.zeros(3)}, wrong)
     result = run(*train_arguments(small_mnist, tmp_path, 0), "--teacher", wrong, exit_code=1)
-    assert "wrong.pt can't be used" in result.stderr
+    assert "wrong.pt cannot be used" in result.stderr
 
 
 def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):
@@ -268,7 +268,7 @@ def test_pictures_that_cannot_be_learned_from_are_an_error(trained, small_mnist,
     assert "no synthesised pictures at" in missing.stderr
     (tmp_path / "damaged.npz").write_bytes(b"PK")
     damaged = run(*arguments, "--pictures", tmp_path / "damaged.npz", exit_code=1)
-    assert "damaged.npz can't be read" in damaged.stderr
+    assert "damaged.npz cannot be read" in damaged.stderr
     made = tmp_path / "of_others.npz"
     with np.load(trained / "models" / "synthetic.npz") as saved:
         key = json.dumps([json.loads(str(saved["key"]))[0], "another digest", 2])

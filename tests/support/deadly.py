@@ -18,7 +18,7 @@ class DeadlyPicture(os.PathLike):
 
 
 @dataclass
-class DeadlyChunk:
+class DeadlyShard:
     """A sound picture, a deadly one, a sound one."""
 
     sound: bytes

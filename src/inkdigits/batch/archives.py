@@ -1,10 +1,9 @@
 """The pictures in a ZIP or TAR archive, one after another; nothing is unpacked to disk.
 
-An archive may come from a stranger, so nothing that it declares is believed before it is compared
-with a limit, and what is held in memory doesn't grow with the number of its members. That is why
-the ZIP directory is read here entry by entry (PKWARE, "APPNOTE.TXT, .ZIP File Format
-Specification", 6.3, sections 4.3.7 to 4.3.16 and 4.5.3): ``zipfile`` holds all of it, about half a
-kilobyte a member. A member's name is only a name: no path is made of it.
+An archive may be hostile, so everything that it declares is compared with a limit first, and memory
+does not grow with the number of members. That is why the ZIP directory is read here entry by entry
+(PKWARE, "APPNOTE.TXT, .ZIP File Format Specification", 6.3, sections 4.3.7 to 4.3.16 and 4.5.3):
+``zipfile`` holds all of it, about half a kilobyte per member. No path is made of a member's name.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ PICTURE_SUFFIXES: Final = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
 
-# A header of a TAR archive that is longer than this holds no name that any system has.
+# A longer header of a TAR archive, in bytes, is rejected; no system has such long names.
 MAX_TAR_HEADER: Final = 2**20
 
 _ZIP_END = struct.Struct("<4s4H2LH")
@@ -44,13 +43,13 @@ _ZIP_LONGEST_COMMENT = 65535
 _IN_ZIP_64 = 0xFFFFFFFF
 _ENCRYPTED, _UTF_8 = 0x1, 0x800
 _STORED, _DEFLATED = 0, 8
-# What a packed member may be longer than its contents by: deflate's worst case is far below.
+# A packed member may be this many bytes longer than its contents; deflate needs far fewer.
 _PACKING_SLACK = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where a member's bytes lie in an archive's file.
+    """The place of a member's bytes in an archive's file.
 
     Attributes:
         offset: of its ZIP header or, in a TAR archive, of its bytes; in bytes from the start.
@@ -67,13 +66,13 @@ class Extent:
     deflated: bool = False
 
     def read(self, file: IO[bytes]) -> bytes:
-        """The encoded picture.
+        """Return the encoded picture.
 
         Args:
             file: the archive, open for reading.
 
         Raises:
-            UnreadableImageError: truncated, or not what the archive's directory says of it.
+            UnreadableImageError: truncated, or different from what the archive's directory says.
         """
         offset = self.offset
         if self.crc is not None:
@@ -91,36 +90,48 @@ class Extent:
             )
         if self.deflated:
             try:
-                # One byte more than declared, so that a member which holds more is noticed
-                # without being unpacked.
+                # One byte more than declared: a member that holds more is noticed, not unpacked.
                 content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, self.size + 1)
             except zlib.error as error:
-                raise UnreadableImageError(f"the member can't be unpacked: {error}") from error
+                raise UnreadableImageError(f"the member cannot be unpacked: {error}") from error
         if len(content) != self.size or self.crc not in (None, zlib.crc32(content)):
-            raise UnreadableImageError("the member isn't what the archive's directory says of it")
+            raise UnreadableImageError(
+                "the member differs from what the archive's directory says of it"
+            )
         return content
 
 
 Member: TypeAlias = "tuple[str, Extent | bytes | ImageError]"
-"""A picture's name in the archive, and where it is, itself, or why it can't be had."""
+"""A picture's name in the archive, and its place, its bytes, or why there are none."""
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file of that name counts as a picture: by its suffix; macOS's "._" files don't."""
+    """Return whether a file's suffix is a picture's; macOS's "._" files are none.
+
+    >>> is_picture_name("folder/seven.PNG"), is_picture_name("folder/._seven.png")
+    (True, False)
+    """
     base = name.rpartition("/")[2]
     stem, dot, suffix = base.rpartition(".")
     return bool(stem) and (dot + suffix).lower() in PICTURE_SUFFIXES and stem[:2] != "._"
 
 
 def zip_members(path: Path, limits: Limits) -> Iterator[Member]:
-    """The pictures of a ZIP archive in the order of its directory; other members are left out.
+    """Yield the pictures of a ZIP archive in the order of its directory; skip other members.
 
     Args:
         path: the archive, ZIP64 included, in one file.
         limits: a member over ``max_bytes`` comes as an ImageTooLargeError.
 
     Raises:
-        DataError: not a ZIP archive, or from some entry on its directory can't be read.
+        DataError: not a ZIP archive, or from some entry on its directory cannot be read.
+
+    >>> import tempfile, zipfile
+    >>> with tempfile.NamedTemporaryFile() as file, zipfile.ZipFile(file, "w") as archive:
+    ...     archive.writestr("a.png", b"png")
+    ...     archive.close()
+    ...     print(*zip_members(Path(file.name), Limits()))
+    ('a.png', Extent(offset=0, packed=3, size=3, crc=2199389072, deflated=False))
     """
     with path.open("rb") as file:
         start, length, shift = _zip_directory(path, file)
@@ -140,23 +151,24 @@ def zip_members(path: Path, limits: Limits) -> Iterator[Member]:
                 continue
             extra = rest[name_length : name_length + extra_length]
             size, packed, offset = _with_zip_64(extra, size, packed, offset)
-            if flags & _ENCRYPTED:
-                yield name, UnsupportedImageError("the member is encrypted")
-            elif method not in (_STORED, _DEFLATED):
-                yield (
-                    name,
-                    UnsupportedImageError(
-                        f"the member is packed by ZIP method {method}; taken are stored and deflate"
-                    ),
-                )
-            elif max(size, packed - _PACKING_SLACK) > limits.max_bytes:
-                yield name, _too_large(max(size, packed), limits)
-            else:
-                yield name, Extent(offset + shift, packed, size, crc, method == _DEFLATED)
+            extent = Extent(offset + shift, packed, size, crc, method == _DEFLATED)
+            yield name, _zip_member_error(flags, method, extent, limits) or extent
+
+
+def _zip_member_error(flags: int, method: int, extent: Extent, limits: Limits) -> ImageError | None:
+    if flags & _ENCRYPTED:
+        return UnsupportedImageError("the member is encrypted")
+    if method not in (_STORED, _DEFLATED):
+        return UnsupportedImageError(
+            f"the member is packed by ZIP method {method}; supported are stored and deflate"
+        )
+    if max(extent.size, extent.packed - _PACKING_SLACK) > limits.max_bytes:
+        return _too_large(max(extent.size, extent.packed), limits)
+    return None
 
 
 def _zip_directory(path: Path, file: IO[bytes]) -> tuple[int, int, int]:
-    """Where the directory starts, its length, and what all offsets are too small by, in bytes."""
+    """Return the directory's start and length, and what to add to all offsets, in bytes."""
     file_size = file.seek(0, os.SEEK_END)
     tail_start = max(0, file_size - _ZIP_END.size - _ZIP_LONGEST_COMMENT)
     file.seek(tail_start)
@@ -179,15 +191,15 @@ def _zip_directory(path: Path, file: IO[bytes]) -> tuple[int, int, int]:
             *_, length, start = _ZIP_END_64.unpack(record)
     if disk not in (0, 0xFFFF):
         raise DataError(f"{path} is one part of a ZIP archive of several files")
-    # A program may stand before the archive, which then doesn't begin where its offsets say.
+    # A program may precede the archive, which then begins later than its offsets say.
     shift = end - length - start
     if shift < 0:
-        raise DataError(f"{path}: the ZIP archive's directory isn't where its end says")
+        raise DataError(f"{path}: the ZIP archive's directory is not where its end says")
     return start + shift, length, shift
 
 
 def _with_zip_64(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """Sizes and offset, those that take 64 bits from the entry's extra field."""
+    """Return sizes and offset, with 64-bit values from the entry's extra field."""
     values = [size, packed, offset]
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
@@ -202,7 +214,7 @@ def _with_zip_64(extra: bytes, size: int, packed: int, offset: int) -> tuple[int
 
 
 class TarMembers:
-    """The pictures of a TAR archive in its order; what isn't a picture's file is left out.
+    """The pictures of a TAR archive in its order; other members are skipped.
 
     Iterating gives an Extent for each picture of a plain archive, and its bytes for one that is
     compressed with gzip, which can only be read from the start.
@@ -212,19 +224,19 @@ class TarMembers:
         limits: a member over ``max_bytes`` comes as an ImageTooLargeError.
 
     Attributes:
-        share: how much of the file has been gone through, 0 to 1.
+        fraction: how much of the file has been read, 0 to 1.
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
-        self.share = 0.0
+        self.fraction = 0.0
         self._path = path
         self._limits = limits
 
     def __iter__(self) -> Iterator[Member]:
-        """The members.
+        """Yield the members.
 
         Raises:
-            DataError: not a TAR archive, or from some member on it can't be read.
+            DataError: not a TAR archive, or from some member on it cannot be read.
         """
         try:
             with self._path.open("rb") as raw:
@@ -236,16 +248,18 @@ class TarMembers:
                 else:
                     yield from self._members(raw, None)
         except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
-            raise DataError(f"{self._path}: the TAR archive can't be read on: {error}") from error
+            raise DataError(
+                f"{self._path}: the TAR archive cannot be read further: {error}"
+            ) from error
 
     def _members(self, raw: IO[bytes], unpacked: gzip.GzipFile | None) -> Iterator[Member]:
         file_size = max(1, os.fstat(raw.fileno()).st_size)
         reader = _Bounded(unpacked or raw, max(MAX_TAR_HEADER, self._limits.max_bytes))
         with tarfile.open(fileobj=reader, mode="r:") as archive:  # type: ignore[call-overload]
             while (member := archive.next()) is not None:
-                # It keeps every member that it has seen, for random access.
+                # The library keeps every member for random access.
                 archive.members.clear()
-                self.share = raw.tell() / file_size
+                self.fraction = raw.tell() / file_size
                 if not member.isreg() or not is_picture_name(member.name):
                     continue
                 if member.issparse():
@@ -260,19 +274,19 @@ class TarMembers:
                     if len(content) < member.size:
                         raise DataError(f"{self._path}: the TAR archive ends inside {member.name}")
                     yield member.name, content
-        # tarfile takes any block that isn't a header for the end; what ends an archive is zeros.
+        # tarfile stops at any block that is not a header; a whole archive ends in zeros.
         if reader.last.strip(b"\0") or not reader.last:
             raise DataError(f"{self._path}: the TAR archive is truncated or damaged")
-        # Reading to the end is what compares gzip's checksum.
+        # Reading to the end makes gzip compare its checksum.
         while unpacked is not None and unpacked.read(2**20):
             pass
 
 
 class _Bounded:
-    """A file that refuses long reads: a TAR header may declare a name of gigabytes.
+    """A file that rejects long reads: a TAR header may declare a name of gigabytes.
 
     Attributes:
-        last: what the last read gave.
+        last: the result of the last read.
     """
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile, most: int) -> None:

@@ -24,12 +24,12 @@ import numpy.typing as npt
 from inkdigits.errors import DataError
 from inkdigits.ink.decode import Limits
 
-# What NumPy raises for a header that isn't sound; it parses it as Python's own literals.
+# NumPy raises these for a damaged header, which it parses as Python literals.
 _NPY_ERRORS: Final = (
     *(OSError, EOFError, ValueError, TypeError, OverflowError),
     *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
 )
-# What gzip raises for bytes that are not sound.
+# gzip raises these for damaged bytes.
 _GZIP_ERRORS: Final = (EOFError, OSError, zlib.error)
 
 _IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
@@ -54,7 +54,7 @@ class ArrayFile:
     order: Literal["C", "F"] = "C"
 
     def rows(self, first: int, count: int) -> npt.NDArray[np.uint8]:
-        """A copy of ``count`` pictures, uint8; the file is mapped only while it is made.
+        """Return a copy of ``count`` pictures, uint8; the file is mapped only meanwhile.
 
         Raises:
             DataError: the file is shorter than it was.
@@ -64,33 +64,43 @@ class ArrayFile:
                 self.path, np.uint8, "r", self.offset, self.shape, self.order
             )
         except ValueError as error:
-            raise DataError(f"{self.path} has been changed: {error}") from error
+            raise DataError(f"{self.path} was changed during the run: {error}") from error
         return np.array(mapped[first : first + count])
 
 
 def is_idx_name(name: str) -> bool:
-    """Whether a file's name is one of IDX: ``…-idx3-ubyte``, ``….idx``, either with ``.gz``."""
+    """Return whether a file's name is one of IDX: ``…-idx3-ubyte``, ``….idx``, also ``.gz``.
+
+    >>> is_idx_name("train-images-idx3-ubyte.gz"), is_idx_name("Digits.IDX"), is_idx_name("idx.png")
+    (True, True, False)
+    """
     return _IDX_NAME.search(name.lower()) is not None
 
 
 def npy_file(path: Path, limits: Limits) -> ArrayFile:
-    """The array in a ``.npy`` file; only its header is read.
+    """Return the array in a ``.npy`` file; only its header is read.
 
     Raises:
         DataError: not such a file, truncated, or not (N, H, W) or (N, H, W, C) of uint8.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+    ...     np.save(file.name, np.zeros((5, 28, 28), np.uint8))
+    ...     npy_file(Path(file.name), Limits()).shape
+    (5, 28, 28)
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except _NPY_ERRORS as error:
-        raise DataError(f"{path} can't be read as a NumPy array: {error}") from error
+        raise DataError(f"{path} cannot be read as a NumPy array: {error}") from error
     if not isinstance(array, np.memmap):
         raise DataError(f"{path} is not a NumPy array in a file of its own")
     if array.dtype != np.uint8:
         raise DataError(f"{path} holds {array.dtype}; pictures are uint8, 0 to 255")
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)):
         raise DataError(
-            f"{path} has the shape {array.shape}; taken are (N, H, W) and (N, H, W, C) with 1, 3 "
-            "or 4 channels"
+            f"{path} has the shape {array.shape}; supported are (N, H, W) and (N, H, W, C) with "
+            "1, 3 or 4 channels"
         )
     _check_size(path, array.shape, limits)
     order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
@@ -98,13 +108,20 @@ def npy_file(path: Path, limits: Limits) -> ArrayFile:
 
 
 def idx_file(path: Path, limits: Limits) -> ArrayFile:
-    """The pictures in an IDX file, not compressed; only its header is read.
+    """Return the array in an uncompressed IDX file; only its header is read.
 
     Raises:
         DataError: not such a file, not of pictures, or not as long as its header says.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = file.write(struct.pack(">HBB3I", 0, 8, 3, 1, 2, 2) + bytes(4))
+    ...     file.flush()
+    ...     idx_file(Path(file.name), Limits()).shape
+    (1, 2, 2)
     """
     with path.open("rb") as file:
-        shape = idx_shape(path, file, limits)
+        shape = _idx_shape(path, file, limits)
         offset = file.tell()
     size, declared = path.stat().st_size - offset, math.prod(shape)
     if size != declared:
@@ -116,33 +133,46 @@ def idx_file(path: Path, limits: Limits) -> ArrayFile:
 
 
 def packed_idx_shape(path: Path, limits: Limits) -> tuple[int, int, int]:
-    """(N, H, W) that the header of an IDX file compressed with gzip declares.
+    """Return (N, H, W) that the header of an IDX file compressed with gzip declares.
 
     Raises:
         DataError: not such a file, or not of pictures.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = file.write(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 1, 2, 2) + bytes(4)))
+    ...     file.flush()
+    ...     packed_idx_shape(Path(file.name), Limits())
+    ...     [(first, rows.shape) for first, rows in packed_idx_rows(Path(file.name), Limits(), 8)]
+    (1, 2, 2)
+    [(0, (1, 2, 2))]
     """
     try:
         with gzip.open(path, "rb") as file:
-            return idx_shape(path, file, limits)
+            return _idx_shape(path, file, limits)
     except _GZIP_ERRORS as error:
-        raise DataError(f"{path} can't be unpacked: {error}") from error
+        raise DataError(f"{path} cannot be unpacked: {error}") from error
 
 
 def packed_idx_rows(
     path: Path, limits: Limits, count: int
 ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """The pictures of an IDX file compressed with gzip, ``count`` at a time.
+    """Yield the pictures of an IDX file compressed with gzip, ``count`` at a time.
 
     Returns:
         The number of the first, and (count, H, W) uint8, the last with fewer.
 
     Raises:
-        DataError: from some picture on it can't be read.
+        DataError: from some picture on it cannot be read.
+
+    >>> next(packed_idx_rows(Path("missing.gz"), Limits(), 8))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: missing.gz cannot be unpacked after picture 0: ...
     """
     first = 0
     try:
         with gzip.open(path, "rb") as file:
-            total, height, width = idx_shape(path, file, limits)
+            total, height, width = _idx_shape(path, file, limits)
             while first < total:
                 block = file.read(min(count, total - first) * height * width)
                 whole = len(block) // (height * width)
@@ -152,19 +182,15 @@ def packed_idx_rows(
                 first += whole
                 if whole < min(count, total - first + whole):
                     raise DataError(f"{path} ends after {first:,} of {total:,} pictures")
-            # Reading past the end is what compares gzip's checksum.
+            # Reading past the end makes gzip compare its checksum.
             if file.read(1):
                 raise DataError(f"{path} holds more than the {total:,} pictures of its header")
     except _GZIP_ERRORS as error:
-        raise DataError(f"{path} can't be unpacked after picture {first:,}: {error}") from error
+        raise DataError(f"{path} cannot be unpacked after picture {first:,}: {error}") from error
 
 
-def idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile, limits: Limits) -> tuple[int, int, int]:
-    """(N, H, W) that an IDX header declares; leaves ``file`` after the header.
-
-    Raises:
-        DataError: not IDX, or not of pictures.
-    """
+def _idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile, limits: Limits) -> tuple[int, int, int]:
+    """Return (N, H, W) that an IDX header declares, and leave ``file`` after the header."""
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0":
         raise DataError(f"{path} is not an IDX file: it begins with {magic!r}")
@@ -186,5 +212,5 @@ def _check_size(path: Path, shape: tuple[int, ...], limits: Limits) -> None:
     if not 0 < height * width <= limits.max_pixels:
         raise DataError(
             f"{path}: its pictures have {height:,} x {width:,} pixels; at least 1 and at most "
-            f"{limits.max_pixels:,} are taken"
+            f"{limits.max_pixels:,} are allowed"
         )

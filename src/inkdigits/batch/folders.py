@@ -18,31 +18,42 @@ NAMES_IN_MEMORY: Final = 100_000
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, Path | UnreadableImageError]]:
-    """Each picture's path, as a name and as where it is, in the order in which paths sort.
+    """Yield the path of each picture twice, as a name and as a place, in sorted order.
 
-    A picture is a file whose name says so (``archives.is_picture_name``). Links to folders aren't
-    followed. A folder that can't be read comes as an error in its place.
+    A picture is a file whose name says so (``archives.is_picture_name``). Links to folders are not
+    followed. A folder that cannot be read comes as an error in its place.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "a.png").touch()
+    ...     (Path(folder) / "notes.txt").touch()
+    ...     print([name.name for name, _ in walk(Path(folder))], count(Path(folder)))
+    ['a.png'] 1
     """
-    # In every folder, files and folders together by name: as whole paths sort.
-    unfinished = [(folder, _sorted_names(folder))]
-    while unfinished:
-        here, names = unfinished[-1]
+    # Whole paths sort like the names in every folder, files and folders together.
+    open_folders = [(folder, _sorted_names(folder))]
+    while open_folders:
+        here, names = open_folders[-1]
         try:
             name, is_folder = next(names)
         except StopIteration:
-            unfinished.pop()
+            open_folders.pop()
         except OSError as error:
-            unfinished.pop()
-            yield here, UnreadableImageError(f"the folder can't be read: {error.strerror}")
+            open_folders.pop()
+            yield here, UnreadableImageError(f"the folder cannot be read: {error.strerror}")
         else:
             if is_folder:
-                unfinished.append((here / name, _sorted_names(here / name)))
+                open_folders.append((here / name, _sorted_names(here / name)))
             else:
                 yield here / name, here / name
 
 
 def count(folder: Path) -> int:
-    """How many pictures there are; folders that can't be read count as none."""
+    """Return how many pictures there are; folders that cannot be read count as none.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     count(Path(folder))
+    0
+    """
     total = 0
     unread: list[str | Path] = [folder]
     while unread:
@@ -58,12 +69,12 @@ def count(folder: Path) -> int:
 
 
 def _entries(folder: str | Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
-    """Pictures and folders in a folder, unsorted, and whether each is a folder."""
+    """Yield the pictures and folders in a folder, unsorted, and whether each is a folder."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield entry, True
-            # A link that leads nowhere is told of when it is read. A pipe would be waited for.
+            # A broken link is an error when it is read. A pipe is left out: reading would block.
             elif is_picture_name(entry.name) and (
                 entry.is_file() or (entry.is_symlink() and not entry.is_dir())
             ):
@@ -71,10 +82,7 @@ def _entries(folder: str | Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
 
 
 def _sorted_names(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Names of pictures and folders in a folder, sorted, and whether each is a folder.
-
-    Sorted as what is too large for memory is: in runs, kept in temporary files and merged.
-    """
+    """Yield the names that ``_entries`` finds, sorted by merging sorted runs."""
     runs: list[Iterable[tuple[str, bool]]] = []
     names: list[tuple[str, bool]] = []
     for entry, is_folder in _entries(folder):
@@ -86,9 +94,9 @@ def _sorted_names(folder: Path) -> Iterator[tuple[str, bool]]:
 
 
 def _spilled(names: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
-    """The same names from a temporary file, which goes when the iterator does."""
+    """Return the names from a temporary file, which is deleted with the iterator."""
     file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - closed below
-    # JSON, because a name may hold a line's end, or bytes that aren't text.
+    # JSON, because a name may hold a line's end, or bytes that are not text.
     file.writelines(json.dumps(name) + "\n" for name in names)
     file.seek(0)
 

@@ -1,8 +1,8 @@
-"""Consecutive pictures of a source, as a worker process is given them.
+"""Shards: consecutive pictures of a source, as a worker process is given them.
 
-A chunk says where its pictures are instead of holding them, so that decoding and unpacking are the
-workers' work and what waits for them is small. Only what can't be read from the middle, whatever
-is compressed as a whole with gzip, is carried by its chunks.
+A shard says where its pictures are instead of holding them. So the workers decode and unpack, and
+the shards that wait for them are small. Data compressed as a whole with gzip cannot be read from
+the middle, so its shards carry the pictures.
 """
 
 from __future__ import annotations
@@ -23,84 +23,84 @@ from inkdigits.batch.arrays import ArrayFile
 from inkdigits.errors import ImageError, UnreadableImageError
 from inkdigits.types import Picture
 
-Where = TypeVar("Where")
-Found: TypeAlias = "tuple[str, Where | ImageError]"
-"""A picture's name, and where it is or why it can't be had."""
+Place = TypeVar("Place")
+Entry: TypeAlias = "tuple[str, Place | ImageError]"
+"""A picture's name, and its place or why there is none."""
 
 
-class Chunk(Protocol):
-    """Consecutive pictures of one source. Sent to a worker, which reads them."""
+class Shard(Protocol):
+    """Consecutive pictures of one source. It is sent to a worker, which reads them."""
 
     def key(self) -> str:
-        """Tells this chunk from others, and from itself after the source has changed."""
+        """Return what tells this shard from others, and from itself once its source changed."""
 
     def names(self) -> list[str]:
-        """What each picture is called in the results."""
+        """Return the name of each picture in the results."""
 
     def pictures(self) -> Iterator[Picture | ImageError]:
-        """The pictures, read as they are asked for; an error in the place of what can't be had."""
+        """Yield the pictures, read as they are asked for, or the errors in their places."""
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """A chunk of encoded pictures, each a file; ``found`` has their names and paths."""
+class FileShard:
+    """Encoded pictures, each a file; ``entries`` has their names and paths."""
 
-    found: tuple[Found[Path], ...]
+    entries: tuple[Entry[Path], ...]
 
     def key(self) -> str:
-        """See ``Chunk``."""
-        return _digest(self.found)
+        """See ``Shard``."""
+        return _digest(self.entries)
 
     def names(self) -> list[str]:
-        """See ``Chunk``."""
-        return [as_text(name) for name, _ in self.found]
+        """See ``Shard``."""
+        return [as_text(name) for name, _ in self.entries]
 
     def pictures(self) -> Iterator[Picture | ImageError]:
-        """See ``Chunk``."""
-        for _, where in self.found:
-            yield where
+        """See ``Shard``."""
+        for _, place in self.entries:
+            yield place
 
 
 @dataclass(frozen=True, slots=True)
-class Members:
-    """A chunk of encoded pictures in an archive.
+class ArchiveShard:
+    """Encoded pictures in an archive.
 
     Attributes:
         archive: the archive's file.
-        found: their names, and where they lie in the archive, or themselves.
+        entries: their names, and their places in the archive or their bytes.
     """
 
     archive: Path
-    found: tuple[Found[Extent | bytes], ...]
+    entries: tuple[Entry[Extent | bytes], ...]
 
     def key(self) -> str:
-        """See ``Chunk``."""
-        return _digest(self.found)
+        """See ``Shard``."""
+        return _digest(self.entries)
 
     def names(self) -> list[str]:
-        """See ``Chunk``."""
-        return [as_text(name) for name, _ in self.found]
+        """See ``Shard``."""
+        return [as_text(name) for name, _ in self.entries]
 
     def pictures(self) -> Iterator[Picture | ImageError]:
-        """See ``Chunk``."""
+        """See ``Shard``."""
         with self.archive.open("rb") as file:
-            for _, where in self.found:
+            for _, place in self.entries:
                 try:
-                    yield where.read(file) if isinstance(where, Extent) else where
+                    yield place.read(file) if isinstance(place, Extent) else place
                 except ImageError as error:
                     yield error
                 except OSError as error:
-                    yield UnreadableImageError(f"the archive can't be read: {error.strerror}")
+                    yield UnreadableImageError(f"the archive cannot be read: {error.strerror}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """A chunk of an array's pictures.
+class ArrayShard:
+    """Pictures of an array.
 
     Attributes:
         source: the array's name.
-        first: number of its first picture.
-        count: how many.
+        first: the number of the first picture, from 0.
+        count: how many pictures.
         content: (count, H, W) uint8, or the file that holds them among others.
     """
 
@@ -110,16 +110,16 @@ class Rows:
     content: ArrayFile | npt.NDArray[np.uint8]
 
     def key(self) -> str:
-        """See ``Chunk``."""
+        """See ``Shard``."""
         return f"{self.source}#{self.first}+{self.count}"
 
     def names(self) -> list[str]:
-        """See ``Chunk``."""
+        """See ``Shard``."""
         source = as_text(self.source)
         return [f"{source}#{i}" for i in range(self.first, self.first + self.count)]
 
     def pictures(self) -> Iterator[Picture | ImageError]:
-        """See ``Chunk``."""
+        """See ``Shard``."""
         if isinstance(self.content, ArrayFile):
             yield from self.content.rows(self.first, self.count)
         else:
@@ -127,13 +127,17 @@ class Rows:
 
 
 def as_text(name: str) -> str:
-    """A name that UTF-8 can hold; bytes in it that aren't text become backslash escapes."""
+    r"""Return a name that UTF-8 can hold: bytes that are not text become backslash escapes.
+
+    >>> print(as_text("3\udcff.png"))
+    3\udcff.png
+    """
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _digest(found: Iterable[tuple[str, object]]) -> str:
+def _digest(entries: Iterable[tuple[str, object]]) -> str:
     digest = hashlib.sha256()
-    for name, where in found:
-        what = zlib.crc32(where) if isinstance(where, bytes) else repr(where)
-        digest.update(json.dumps([name, what]).encode())
+    for name, place in entries:
+        content = zlib.crc32(place) if isinstance(place, bytes) else repr(place)
+        digest.update(json.dumps([name, content]).encode())
     return digest.hexdigest()

@@ -1,6 +1,6 @@
-"""Where many pictures come from: folders, archives and arrays, cut into chunks.
+"""Where many pictures come from: folders, archives and arrays, cut into shards.
 
-The same source gives the same chunks each time; that is what lets a run be resumed.
+The same source gives the same shards each time, so a run can be resumed.
 """
 
 from __future__ import annotations
@@ -9,36 +9,41 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from inkdigits.batch import arrays, folders
 from inkdigits.batch.archives import PICTURE_SUFFIXES, Extent, Member, TarMembers, zip_members
-from inkdigits.batch.shards import Chunk, Files, Found, Members, Rows
+from inkdigits.batch.shards import ArchiveShard, ArrayShard, Entry, FileShard, Place, Shard
 from inkdigits.errors import DataError, ImageError, UnreadableImageError
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
 
-CHUNK_PICTURES: Final = 512
-# A chunk ends earlier where its pictures have this many bytes, as far as that is known unread.
-CHUNK_BYTES: Final = 16 * 2**20
-
-Where = TypeVar("Where")
+SHARD_PICTURES: Final = 512
+# A shard ends earlier where its pictures have this many bytes, as far as that is known unread.
+SHARD_BYTES: Final = 16 * 2**20
 
 
 class Source:
     """Something with pictures in it.
 
+    Args:
+        path: where it is; it must exist.
+
     Attributes:
         name: as it was given.
         expected: how many pictures it has, as far as is known by now; for the time left.
+
+    Raises:
+        DataError: there is no such file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
         self.expected: int | None = None
+        self.identity()
 
     def identity(self) -> dict[str, Any]:
-        """What tells, as JSON, that it is the same source as in an earlier run.
+        """Return, as JSON, what tells that it is the same source as in an earlier run.
 
         Raises:
             DataError: there is no such file.
@@ -46,19 +51,19 @@ class Source:
         try:
             status = self.path.stat()
         except OSError as error:
-            raise DataError(f"{self.path} can't be read: {error.strerror}") from error
+            raise DataError(f"{self.path} cannot be read: {error.strerror}") from error
         return {"path": self.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
     def count(self) -> None:
-        """Find out ``expected`` where that is soon done."""
+        """Find out ``expected`` where that does not take long."""
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Its pictures in its order. What can't be read in it comes as an error among them."""
+    def shards(self) -> Iterator[Shard]:
+        """Yield its pictures in order, with an error in the place of what cannot be read."""
         raise NotImplementedError
 
 
 def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list[Source]:
-    """A source for each path; its name says of which kind.
+    """Return the sources of some paths; the name of a path says what kind it is.
 
     A folder stands for the pictures in it, at any depth, sorted. ``.zip``, ``.tar``, ``.tar.gz``
     and ``.tgz`` are archives, ``.npy`` is a NumPy array, names that end like MNIST's own
@@ -66,10 +71,13 @@ def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list
 
     Args:
         paths: as the user gave them; the sources are in this order.
-        limits: what single pictures are refused by.
+        limits: larger pictures are rejected.
 
     Raises:
-        DataError: an archive or array that isn't one, or of a shape or type that isn't taken.
+        DataError: an archive or array that is not one, or of an unsupported shape or type.
+
+    >>> [source.expected for source in open_sources([Path("a.png"), Path("b.png")])]
+    [2]
     """
     sources: list[Source] = []
     for path in paths:
@@ -92,44 +100,44 @@ def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list
 
 
 class Singles(Source):
-    """Pictures that were named one by one."""
+    """Pictures that were named one by one; a missing file is an error among the pictures."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
         self._paths: list[Path] = []
+        super().__init__(path)
         self.add(path)
 
     def add(self, path: Path) -> None:
-        """One more, after the others."""
+        """Add a picture after the others."""
         self._paths.append(path)
         self.expected = len(self._paths)
 
     def identity(self) -> dict[str, Any]:
-        """See ``Source``; a file that isn't there is an error among the pictures."""
+        """See ``Source``."""
         return {"files": [str(path) for path in self._paths]}
 
-    def chunks(self) -> Iterator[Chunk]:
+    def shards(self) -> Iterator[Shard]:
         """See ``Source``."""
-        for group in _grouped(self.name, ((str(path), path) for path in self._paths)):
-            yield Files(group)
+        for entries in _grouped(self.name, ((str(path), path) for path in self._paths)):
+            yield FileShard(entries)
 
 
 class Folder(Source):
     """The pictures in a folder and those below it."""
 
     def identity(self) -> dict[str, Any]:
-        """See ``Source``; the chunks' keys say more."""
+        """See ``Source``; the shards' keys say more."""
         return {"folder": self.name}
 
     def count(self) -> None:
         """See ``Source``."""
         self.expected = folders.count(self.path)
 
-    def chunks(self) -> Iterator[Chunk]:
+    def shards(self) -> Iterator[Shard]:
         """See ``Source``."""
-        found = ((str(path), where) for path, where in folders.walk(self.path))
-        for group in _grouped(self.name, found):
-            yield Files(group)
+        found = ((str(path), place) for path, place in folders.walk(self.path))
+        for entries in _grouped(self.name, found):
+            yield FileShard(entries)
 
 
 class ZipArchive(Source):
@@ -138,21 +146,20 @@ class ZipArchive(Source):
     def __init__(self, path: Path, limits: Limits) -> None:
         super().__init__(path)
         self._limits = limits
-        self.identity()
-        next(zip_members(path, limits), None)  # what isn't an archive is found before any work
+        next(zip_members(path, limits), None)  # A file of another kind is found before any work.
 
     def count(self) -> None:
         """See ``Source``."""
         self.expected = 0
-        with contextlib.suppress(DataError):  # it will be an error among the pictures
+        with contextlib.suppress(DataError):  # It will be an error among the pictures.
             for _ in zip_members(self.path, self._limits):
                 self.expected += 1
 
-    def chunks(self) -> Iterator[Chunk]:
+    def shards(self) -> Iterator[Shard]:
         """See ``Source``."""
         members = zip_members(self.path, self._limits)
-        for group in _grouped(self.name, _inside(self.name, members)):
-            yield Members(self.path, group)
+        for entries in _grouped(self.name, _inside(self.name, members)):
+            yield ArchiveShard(self.path, entries)
 
 
 class TarArchive(Source):
@@ -161,17 +168,16 @@ class TarArchive(Source):
     def __init__(self, path: Path, limits: Limits) -> None:
         super().__init__(path)
         self._limits = limits
-        self.identity()
-        next(iter(TarMembers(path, limits)), None)  # as for a ZIP archive
+        next(iter(TarMembers(path, limits)), None)  # As for a ZIP archive.
 
-    def chunks(self) -> Iterator[Chunk]:
-        """See ``Source``; estimates ``expected`` by how much of the file was gone through."""
+    def shards(self) -> Iterator[Shard]:
+        """See ``Source``; estimates ``expected`` from the fraction of the file that was read."""
         members = TarMembers(self.path, self._limits)
         seen = 0
-        for group in _grouped(self.name, _inside(self.name, members)):
-            seen += len(group)
-            self.expected = round(seen / members.share) if members.share else None
-            yield Members(self.path, group)
+        for entries in _grouped(self.name, _inside(self.name, members)):
+            seen += len(entries)
+            self.expected = round(seen / members.fraction) if members.fraction else None
+            yield ArchiveShard(self.path, entries)
         self.expected = seen
 
 
@@ -180,19 +186,18 @@ class Array(Source):
 
     def __init__(self, path: Path, limits: Limits) -> None:
         super().__init__(path)
-        self.identity()
         is_npy = path.name.lower().endswith(".npy")
         self._file = (arrays.npy_file if is_npy else arrays.idx_file)(path, limits)
         self.expected = self._file.shape[0]
 
-    def chunks(self) -> Iterator[Chunk]:
+    def shards(self) -> Iterator[Shard]:
         """See ``Source``."""
         total = self._file.shape[0]
-        step = _rows_a_chunk(self._file.shape)
+        step = _rows_per_shard(self._file.shape)
         for first in range(0, total, step):
-            yield Rows(self.name, first, min(step, total - first), self._file)
+            yield ArrayShard(self.name, first, min(step, total - first), self._file)
         if not total:
-            yield Files((_without_pictures(self.name),))
+            yield FileShard((_without_pictures(self.name),))
 
 
 class PackedIdx(Source):
@@ -200,62 +205,58 @@ class PackedIdx(Source):
 
     def __init__(self, path: Path, limits: Limits) -> None:
         super().__init__(path)
-        self.identity()
         self._limits = limits
         self._shape = arrays.packed_idx_shape(path, limits)
         self.expected = self._shape[0]
 
-    def chunks(self) -> Iterator[Chunk]:
+    def shards(self) -> Iterator[Shard]:
         """See ``Source``."""
         try:
-            step = _rows_a_chunk(self._shape)
+            step = _rows_per_shard(self._shape)
             for first, block in arrays.packed_idx_rows(self.path, self._limits, step):
-                yield Rows(self.name, first, len(block), block)
+                yield ArrayShard(self.name, first, len(block), block)
         except DataError as error:
-            yield Files(((self.name, UnreadableImageError(str(error))),))
+            yield FileShard(((self.name, UnreadableImageError(str(error))),))
         if not self._shape[0]:
-            yield Files((_without_pictures(self.name),))
+            yield FileShard((_without_pictures(self.name),))
 
 
-def _rows_a_chunk(shape: tuple[int, ...]) -> int:
-    return max(1, min(CHUNK_PICTURES, CHUNK_BYTES // math.prod(shape[1:])))
+def _rows_per_shard(shape: tuple[int, ...]) -> int:
+    return max(1, min(SHARD_PICTURES, SHARD_BYTES // math.prod(shape[1:])))
 
 
-def _grouped(source: str, found: Iterable[tuple[str, Where]]) -> Iterator[tuple[Found[Where], ...]]:
-    """Groups for chunks. The source's own failure, or its having no pictures, is one more entry."""
-    group: list[Found[Where]] = []
-    size = 0
-    seen = 0
-    entries = iter(found)
-    while True:
-        try:
-            entry = next(entries)
-        except StopIteration:
-            if not seen:
-                yield (_without_pictures(source),)
-            break
-        except (DataError, OSError) as error:
-            group.append((source, UnreadableImageError(str(error))))
-            break
-        seen += 1
-        group.append(entry)
-        size += _bytes_of(entry[1])
-        if len(group) == CHUNK_PICTURES or size >= CHUNK_BYTES:
-            yield tuple(group)
-            group, size = [], 0
+def _grouped(source: str, found: Iterable[tuple[str, Place]]) -> Iterator[tuple[Entry[Place], ...]]:
+    """Yield the entries of each shard.
+
+    One more entry says that the source cannot be read on, or that it has no pictures.
+    """
+    group: list[Entry[Place]] = []
+    size = seen = 0
+    try:
+        for entry in found:
+            seen += 1
+            group.append(entry)
+            size += _bytes_of(entry[1])
+            if len(group) == SHARD_PICTURES or size >= SHARD_BYTES:
+                yield tuple(group)
+                group, size = [], 0
+        if not seen:
+            group.append(_without_pictures(source))
+    except (DataError, OSError) as error:
+        group.append((source, UnreadableImageError(str(error))))
     if group:
         yield tuple(group)
 
 
-def _inside(archive: str, members: Iterable[Member]) -> Iterator[Found[Extent | bytes]]:
-    for name, where in members:
-        yield f"{archive}#{name}", where
+def _inside(archive: str, members: Iterable[Member]) -> Iterator[Entry[Extent | bytes]]:
+    for name, place in members:
+        yield f"{archive}#{name}", place
 
 
-def _bytes_of(where: object) -> int:
-    if isinstance(where, Extent):
-        return where.size
-    return len(where) if isinstance(where, bytes) else 0
+def _bytes_of(place: object) -> int:
+    if isinstance(place, Extent):
+        return place.size
+    return len(place) if isinstance(place, bytes) else 0
 
 
 def _without_pictures(source: str) -> tuple[str, ImageError]:

@@ -1,10 +1,10 @@
-"""Processes that read chunks of pictures, each with its own model and one thread of arithmetic.
+"""Worker processes that read shards, each with its own model and one thread of arithmetic.
 
-A process reads one chunk at a time, and the next few wait in the parent, so what is held doesn't
-grow with the number of pictures. What a process reads it writes to the run's folder itself; the
-parent only counts.
+A worker reads one shard at a time, and the next few wait in the parent, so memory does not grow
+with the number of pictures. A worker writes what it read to the run's checkpoint itself; the parent
+only counts.
 
-A decoder is C, and a hostile picture may end the process that decodes it. Its chunk is then read
+A decoder is C, and a hostile picture may end the process that decodes it. Its shard is then read
 again one picture after another; the picture that ends a process again gets an error in its row.
 """
 
@@ -24,34 +24,35 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from inkdigits.batch.checkpoint import ChunkDone, write_part
-from inkdigits.batch.shards import Chunk, as_text
-from inkdigits.batch.writers import COLUMNS, Columns
+from inkdigits.batch.checkpoint import ShardDone, write_part
+from inkdigits.batch.shards import Shard, as_text
+from inkdigits.batch.writers import SCHEMA
 from inkdigits.errors import BatchError, ImageError, InkdigitsError
 from inkdigits.ink.decode import Limits
+from inkdigits.log.tables import Columns
 from inkdigits.types import Picture
 
 if TYPE_CHECKING:
     from inkdigits.decision.prediction import Prediction, Reader
 
-# Through the network together. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower: its
-# activations leave the processor's caches (docs/experiments/).
+# Pictures per pass of the network. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower:
+# its activations leave the processor's caches (docs/experiments/).
 BATCH_PICTURES: Final = 32
-# A batch ends earlier where its encoded pictures are this long, in bytes.
+# A batch ends earlier where its encoded pictures have this many bytes.
 BATCH_BYTES: Final = 32 * 2**20
 
-# A new interpreter for each: a copy of this one would hold its locks in whatever state they are.
+# Each worker is a new interpreter: a fork would copy locks in whatever state they are.
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a worker process needs to know.
+class WorkerSettings:
+    """What a worker needs to know.
 
     Attributes:
         folder: where it writes.
         model_path: the artifact; None is the shipped one.
-        limits: what pictures are refused by.
+        limits: larger pictures are rejected.
     """
 
     folder: Path
@@ -61,43 +62,43 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A chunk to read.
+    """A shard to read.
 
     Attributes:
-        number: the chunk's place in the run.
-        chunk: its pictures.
-        one_by_one: tell of each picture before it is read.
-        fatal: why pictures aren't read again, by their place in the chunk.
+        number: the shard's place in the run, from 0.
+        shard: its pictures.
+        one_by_one: announce each picture before it is read.
+        fatal: why pictures are not read again, by their place in the shard.
     """
 
     number: int
-    chunk: Chunk
+    shard: Shard
     one_by_one: bool = False
     fatal: dict[int, str] = field(default_factory=dict)
 
 
-class Pool:
-    """A number of worker processes, from ``with`` on until its end.
+class WorkerPool:
+    """A number of workers, which run inside a ``with`` block.
 
     Attributes:
-        model_version: names the artifact that they all read with.
+        model_version: the artifact that all of them read with.
 
     Raises:
-        InkdigitsError: that artifact can't be used.
-        BatchError: a process ended without a word, or they loaded different artifacts.
+        InkdigitsError: that artifact cannot be used.
+        BatchError: a worker ended while it started, or they loaded different artifacts.
     """
 
-    def __init__(self, processes: int, work: Work) -> None:
-        self._work = work
+    def __init__(self, processes: int, settings: WorkerSettings) -> None:
+        self._settings = settings
         self._workers: list[_Worker] = []
         self._processes = processes
         self.model_version = ""
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> WorkerPool:
         try:
-            self._workers = [_Worker(self._work) for _ in range(self._processes)]
+            self._workers = [_Worker(self._settings) for _ in range(self._processes)]
             for worker in self._workers:
-                self._greet(worker)
+                self._wait_until_ready(worker)
         except BaseException:
             self._stop()
             raise
@@ -111,21 +112,21 @@ class Pool:
     ) -> None:
         self._stop()
 
-    def read(self, tasks: Iterator[Task]) -> Iterator[ChunkDone]:
-        """Have chunks read; yields as they are done, in whatever order.
+    def read(self, tasks: Iterator[Task]) -> Iterator[ShardDone]:
+        """Have shards read; yield them as they are done, in any order.
 
         Args:
-            tasks: asked for a few ahead, as processes become free.
+            tasks: asked for a few ahead, as workers become free.
 
         Raises:
-            InkdigitsError: from a process: the run can't go on.
-            BatchError: a process keeps ending, without a picture that does it.
+            InkdigitsError: from a worker: the run cannot continue.
+            BatchError: a worker keeps ending, and no picture is the cause.
         """
         ahead: deque[Task] = deque()
         while True:
             for worker in self._workers:
                 if worker.task is None and (task := _next(ahead, tasks)) is not None:
-                    worker.give(task)
+                    worker.start(task)
             while len(ahead) < self._processes and (task := next(tasks, None)) is not None:
                 ahead.append(task)
             busy = {w.connection: w for w in self._workers if w.task is not None}
@@ -136,55 +137,57 @@ class Pool:
                 try:
                     message = worker.connection.recv()
                 except (EOFError, ConnectionError):
-                    ahead.appendleft(self._again(worker))
+                    ahead.appendleft(self._replace(worker))
                     continue
-                if isinstance(message, ChunkDone):
+                if isinstance(message, ShardDone):
                     worker.task = None
                     yield message
                 elif isinstance(message, int):
-                    worker.at = message
+                    worker.picture = message
                 else:
                     raise message
 
-    def _again(self, worker: _Worker) -> Task:
-        """Replace a process that ended; its chunk, to be read with more care."""
-        how, task, at = worker.end(), worker.task, worker.at
+    def _replace(self, worker: _Worker) -> Task:
+        """Replace a worker that ended, and return its shard, to be read one by one."""
+        how, task, picture = worker.wait(), worker.task, worker.picture
         assert task is not None  # noqa: S101 - it was busy
         if task.one_by_one:
-            if at is None or at in task.fatal:
-                raise BatchError(f"the process that read chunk {task.number} {how}, twice")
-            task = replace(task, fatal=task.fatal | {at: f"the process that read it {how}"})
-        new = _Worker(self._work)
+            if picture is None or picture in task.fatal:
+                raise BatchError(f"the worker that read shard {task.number} {how}, twice")
+            task = replace(task, fatal=task.fatal | {picture: f"the worker that read it {how}"})
+        new = _Worker(self._settings)
         self._workers[self._workers.index(worker)] = new
-        self._greet(new)
+        self._wait_until_ready(new)
         return replace(task, one_by_one=True)
 
-    def _greet(self, worker: _Worker) -> None:
+    def _wait_until_ready(self, worker: _Worker) -> None:
         try:
             message = worker.connection.recv()
         except (EOFError, ConnectionError) as error:
-            raise BatchError(f"a process that should read {worker.end()} at its start") from error
+            raise BatchError(f"a worker {worker.wait()} while it started") from error
         if isinstance(message, InkdigitsError):
             raise message
         if self.model_version not in ("", message):
-            raise BatchError(f"the model was replaced: {self.model_version}, then {message}")
+            raise BatchError(
+                f"the model was replaced during the run: {self.model_version}, then {message}"
+            )
         self.model_version = message
 
     def _stop(self) -> None:
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
-            worker.end()
+            worker.wait()
 
 
 class _Worker:
-    """A process, the connection to it, and what it is at."""
+    """A process, the connection to it, its task, and the picture that it has announced."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self.task: Task | None = None
-        self.at: int | None = None
+        self.picture: int | None = None
         self.connection, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=run_worker, args=(theirs, work), daemon=True)
+        self.process = _CONTEXT.Process(target=_run_worker, args=(theirs, settings), daemon=True)
         # Ctrl-C reaches all processes of a terminal, and the parent ends the others. It stays
         # blocked in them from their first instruction on; the tracker's start would unblock it.
         resource_tracker.ensure_running()
@@ -195,15 +198,15 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
-    def give(self, task: Task) -> None:
-        """Have it read a chunk; it must be at none."""
-        self.task, self.at = task, None
-        # If it has ended, that is found when its answer is waited for.
+    def start(self, task: Task) -> None:
+        """Have a shard read; the worker must be idle."""
+        self.task, self.picture = task, None
+        # A worker that has ended is found when its answer is waited for.
         with contextlib.suppress(ConnectionError):
             self.connection.send(task)
 
-    def end(self) -> str:
-        """Wait for its end and say how it ended."""
+    def wait(self) -> str:
+        """Wait for the end of the process, and return how it ended."""
         self.process.join()
         code = self.process.exitcode or 0
         self.connection.close()
@@ -215,30 +218,30 @@ def _next(ahead: deque[Task], tasks: Iterator[Task]) -> Task | None:
     return ahead.popleft() if ahead else next(tasks, None)
 
 
-def run_worker(connection: Connection, work: Work) -> None:
-    """The whole life of a worker process: load, then read chunks until the parent is gone.
+def _run_worker(connection: Connection, settings: WorkerSettings) -> None:
+    """Load the model, then read shards until the parent has gone.
 
-    Sends the model's version first; then, for each task, a ChunkDone, and before each of its
-    pictures that picture's place if it is read one by one. An InkdigitsError that isn't about a
-    picture is sent too, and ends it.
+    Sends the model's version first, and a ShardDone for each task. A task that is read one by one
+    announces each picture by its place in the shard. An InkdigitsError that is not about a picture
+    is sent too, and ends the worker.
     """
     from inkdigits.reader import load
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        reader = load(work.model_path, threads=1, limits=work.limits)
+        reader = load(settings.model_path, threads=1, limits=settings.limits)
         connection.send(reader.model_version)
         while True:
             task: Task = connection.recv()
-            columns = read_chunk(reader, task, connection)
-            write_part(work.folder, task.number, task.chunk.key(), columns)
-            connection.send(ChunkDone.of(task.number, columns))
+            columns = read_shard(reader, task, connection)
+            write_part(settings.folder, task.number, task.shard.key(), columns)
+            connection.send(ShardDone.of(task.number, columns))
     except InkdigitsError as error:
         connection.send(error)
     except (EOFError, ConnectionError):
-        return  # the parent is gone
+        return  # The parent has gone.
     except OSError as error:
-        connection.send(BatchError(f"a source can't be read any more: {error}"))
+        connection.send(BatchError(f"a source can no longer be read: {error}"))
 
 
 def _end_with_parent() -> None:
@@ -249,19 +252,25 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def read_chunk(reader: Reader, task: Task, connection: Connection | None = None) -> Columns:
-    """The columns of a chunk's results, in its order.
+def read_shard(reader: Reader, task: Task, connection: Connection | None = None) -> Columns:
+    """Return the rows of a shard, in its order.
 
     Args:
         reader: reads the pictures.
-        task: says which.
-        connection: where a task that is read one by one tells of each picture.
+        task: the shard, and how to read it.
+        connection: where pictures that are read one by one are announced.
+
+    >>> from inkdigits.batch.shards import FileShard
+    >>> import inkdigits
+    >>> shard = FileShard((("a.png", ImageError("damaged")),))
+    >>> read_shard(inkdigits.load(), Task(0, shard))["error"]
+    ['damaged']
     """
     answers: list[Prediction | ImageError] = []
     batch: list[Picture] = []
     size = 0
-    names = task.chunk.names()
-    pictures = task.chunk.pictures()
+    names = task.shard.names()
+    pictures = task.shard.pictures()
     for i in range(len(names)):
         if task.one_by_one and connection is not None:
             connection.send(i)
@@ -288,13 +297,12 @@ def _answers(reader: Reader, batch: Sequence[Picture]) -> list[Prediction | Imag
 def _columns(
     names: list[str], answers: Sequence[Prediction | ImageError], model_version: str
 ) -> Columns:
-    columns: Columns = {name: [None] * len(names) for name in COLUMNS}
+    columns: Columns = {
+        name: [getattr(answer, name, None) for answer in answers] for name in SCHEMA
+    }
     columns["source"] = names
     columns["model_version"] = [model_version] * len(names)
-    for i, answer in enumerate(answers):
-        if isinstance(answer, ImageError):
-            columns["error"][i] = as_text(str(answer))
-        else:
-            for name in ("digit", "confidence", "decision", "reason", "novelty"):
-                columns[name][i] = getattr(answer, name)
+    columns["error"] = [
+        as_text(str(answer)) if isinstance(answer, ImageError) else None for answer in answers
+    ]
     return columns

@@ -170,7 +170,7 @@ def key(name: str) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a row a picture to this file (.parquet, .csv or .jsonl), on all cores.",
 )
-@click.option("--resume", is_flag=True, help="With --out: go on with an unfinished run.")
+@click.option("--resume", is_flag=True, help="With --out: resume an unfinished run.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 512),
@@ -192,13 +192,13 @@ def predict(
     """Read the digit in each picture; a folder stands for the pictures in it.
 
     Pictures may be PNG, JPEG, WebP, BMP, GIF or TIFF, of any size. A line that says "review" is
-    a reading that isn't sure enough to be used unseen. Exit code 1 if any file can't be read.
+    a reading that isn't sure enough to be used unseen. Exit code 1 if any file cannot be read.
 
     --explain writes NAME.ink.png, what the model saw, and NAME.saliency.png, in which orange
     spoke for the digit and blue against.
 
     With --out, for very many: a SOURCE may also be an archive (.zip, .tar, .tar.gz), a NumPy
-    array (.npy) or IDX (MNIST's own files, .gz too). What can't be read gets a row with its error.
+    array (.npy) or IDX (MNIST's own files, .gz too). What cannot be read gets a row with its error.
     After Ctrl-C or a crash, the same command with --resume goes on.
     """
     if out is not None:
@@ -238,7 +238,7 @@ def predict(
     if as_json:
         click.echo(json.dumps({"model_version": reader.model_version, "predictions": rows}))
     if failed:
-        raise click.ClickException(f"{failed} of {len(files)} files can't be read")
+        raise click.ClickException(f"{failed} of {len(files)} files cannot be read")
 
 
 def _predict_to_file(
@@ -265,7 +265,7 @@ def _predict_to_file(
         )
     except KeyboardInterrupt:
         line.end()
-        say("interrupted; the same command with --resume goes on")
+        say("interrupted; the same command with --resume continues")
         sys.exit(130)
     finally:
         line.end()
@@ -280,7 +280,7 @@ def _predict_to_file(
         if summary.failed > len(summary.failures):
             say(f"and {summary.failed - len(summary.failures):,} more: see the column error")
         raise click.ClickException(
-            f"{summary.failed:,} of {summary.pictures:,} pictures can't be read"
+            f"{summary.failed:,} of {summary.pictures:,} pictures cannot be read"
         )
 
 
@@ -320,7 +320,9 @@ def _explained(reader: DigitReader, path: Path, target: Path) -> Read:
         Image.fromarray(prediction.ink).save(ink)
         saliency.write_bytes(explanation.overlay)
     except OSError as error:
-        raise click.ClickException(f"can't write into {target.parent}: {error.strerror}") from error
+        raise click.ClickException(
+            f"cannot write into {target.parent}: {error.strerror}"
+        ) from error
     why = {
         "runner_up": second,
         "runner_up_probability": explanation.runner_up_probability,
@@ -336,7 +338,7 @@ def _explained(reader: DigitReader, path: Path, target: Path) -> Read:
 def _costs(choice: AcceptThreshold | None, risk: float) -> str:
     """What a stated risk costs, in a line."""
     if choice is None or choice.threshold is None:
-        return f"risk {risk:g}: this model can't keep it, so nothing is accepted"
+        return f"risk {risk:g}: this model cannot keep it, so nothing is accepted"
     return (
         f"risk {risk:g}: accepted from confidence {choice.threshold:g} up, which was "
         f"{100 * choice.coverage:.2f} % of {choice.n:,} calibration digits"

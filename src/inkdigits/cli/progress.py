@@ -58,7 +58,7 @@ def as_line(progress: Progress) -> str:
     if progress.seconds_left is not None:
         parts.append(f"{_duration(progress.seconds_left)} left")
     if progress.failed:
-        parts.append(f"{progress.failed:,} can't be read")
+        parts.append(f"{progress.failed:,} cannot be read")
     return "  ".join(parts)
 
 

@@ -11,22 +11,20 @@ true digit feedback gave. Those that are no digit have no place in it.
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 import shutil
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from inkdigits.errors import BackendUnavailableError, QueryError
+from inkdigits.errors import QueryError
 from inkdigits.log.queries import WITHOUT_PICTURE, Filters, conditions
 from inkdigits.log.record import Record
 from inkdigits.log.schema import predictions
+from inkdigits.log.tables import Columns, Schema, write_table
 
 Format: TypeAlias = Literal["csv", "parquet", "idx"]
 
@@ -37,11 +35,23 @@ IDX_IMAGES: Final = "train-images-idx3-ubyte"
 IDX_LABELS: Final = "train-labels-idx1-ubyte"
 
 _PROBABILITIES: Final = tuple(f"probability_{digit}" for digit in range(10))
-_COLUMNS: Final = (
-    *("id", "created_at", "digit", "confidence", *_PROBABILITIES, "decision", "reason", "novelty"),
-    *("model_version", "input_kind", "true_digit", "feedback_at", "feedback_by"),
-    *("ink_sha256", "ink"),
-)
+_SCHEMA: Final[Schema] = {
+    "id": "text",
+    "created_at": "time",
+    "digit": "int8",
+    "confidence": "float64",
+    **dict.fromkeys(_PROBABILITIES, "float64"),
+    "decision": "text",
+    "reason": "text",
+    "novelty": "float64",
+    "model_version": "text",
+    "input_kind": "text",
+    "true_digit": "int8",
+    "feedback_at": "time",
+    "feedback_by": "text",
+    "ink_sha256": "text",
+    "ink": "ink",
+}
 # What waits in memory before it goes to a temporary file, in bytes.
 _MEMORY: Final = 8 * 2**20
 
@@ -67,61 +77,23 @@ def write(form: Format, file: IO[bytes], records: Iterable[Record]) -> int:
         QueryError: another format.
         BackendUnavailableError: "parquet" without pyarrow.
     """
-    if form == "csv":
-        return _write_csv(file, records)
-    if form == "parquet":
-        return _write_parquet(file, records)
     if form == "idx":
         return _write_idx(file, records)
+    if form in ("csv", "parquet"):
+        return write_table(form, file, _SCHEMA, map(_columns, _groups(records)))
     raise QueryError(f"the format is csv, parquet or idx; not {form!r}")
 
 
-def _values(record: Record) -> dict[str, Any]:
-    values = {name: getattr(record, name) for name in _COLUMNS if name not in _PROBABILITIES}
-    values.update(zip(_PROBABILITIES, record.probabilities, strict=True))
-    values["ink"] = record.ink.tobytes()
-    return values
-
-
-def _write_csv(file: IO[bytes], records: Iterable[Record]) -> int:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    try:
-        writer = csv.DictWriter(text, _COLUMNS)
-        writer.writeheader()
-        count = 0
-        for record in records:
-            values = _values(record)
-            for name in ("created_at", "feedback_at"):
-                values[name] = values[name] and values[name].isoformat()
-            values["ink"] = base64.b64encode(values["ink"]).decode("ascii")
-            writer.writerow(values)
-            count += 1
-    finally:
-        text.detach()  # the file is the caller's to close
-    return count
-
-
-def _write_parquet(file: IO[bytes], records: Iterable[Record]) -> int:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise BackendUnavailableError(
-            "Parquet needs pyarrow, which isn't installed; install inkdigits[export]"
-        ) from error
-    moment = pa.timestamp("us", tz="UTC")
-    types = dict.fromkeys(_COLUMNS, pa.string()) | dict.fromkeys(_PROBABILITIES, pa.float64())
-    types |= {"created_at": moment, "feedback_at": moment, "ink": pa.binary(784)}
-    types |= {"digit": pa.int8(), "true_digit": pa.int8()}
-    types |= {"confidence": pa.float64(), "novelty": pa.float64()}
-    schema = pa.schema([(name, types[name]) for name in _COLUMNS])
-    count = 0
-    with pq.ParquetWriter(file, schema) as writer:
-        for group in _groups(records):
-            rows = [_values(record) for record in group]
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-            count += len(rows)
-    return count
+def _columns(records: Sequence[Record]) -> Columns:
+    columns: Columns = {
+        name: [getattr(record, name) for record in records]
+        for name in _SCHEMA
+        if name not in _PROBABILITIES
+    }
+    shares = zip(*(record.probabilities for record in records), strict=True)
+    columns.update(zip(_PROBABILITIES, map(list, shares), strict=True))
+    columns["ink"] = [record.ink.tobytes() for record in records]
+    return columns
 
 
 def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:

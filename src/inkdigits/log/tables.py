@@ -1,0 +1,128 @@
+"""A table as one file: CSV, JSON Lines or Parquet, written some rows at a time.
+
+CSV has a header, RFC 4180's quoting and empty fields for None. JSON Lines has one object per row.
+In both, times are ISO 8601 and bytes are base64. Parquet has types. This module needs no SQL.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import IO, Any, Final, Literal, TypeAlias
+
+from inkdigits.errors import BackendUnavailableError
+
+TableFormat: TypeAlias = Literal["csv", "jsonl", "parquet"]
+Kind: TypeAlias = Literal["text", "int8", "float64", "time", "ink"]
+Schema: TypeAlias = Mapping[str, Kind]
+"""The kind of each column's values, by name; any value may be None. Ink is 784 bytes."""
+
+Columns: TypeAlias = dict[str, list[Any]]
+"""The values of some rows, by column."""
+
+# Parquet compresses rows in groups of at least this many, which are held until they are written.
+_GROUP_ROWS: Final = 8192
+
+
+def check_available(form: TableFormat) -> None:
+    """Raise BackendUnavailableError if the library that the format needs is not installed.
+
+    >>> check_available("csv")
+    """
+    if form == "parquet":
+        _pyarrow()
+
+
+def write_table(
+    form: TableFormat, file: IO[bytes], schema: Schema, parts: Iterable[Columns]
+) -> int:
+    """Write the parts of a table one after another, and return the number of rows.
+
+    Args:
+        form: the format.
+        file: open for writing in binary; need not be seekable. It stays open.
+        schema: the columns, in the order of the file.
+        parts: rows in the order of the file; few parts are held at a time.
+
+    Raises:
+        BackendUnavailableError: Parquet without pyarrow.
+
+    >>> file = io.BytesIO()
+    >>> write_table("jsonl", file, {"digit": "int8"}, [{"digit": [7, None]}])
+    2
+    >>> print(file.getvalue().decode(), end="")
+    {"digit": 7}
+    {"digit": null}
+    """
+    if form == "parquet":
+        return _write_parquet(file, schema, parts)
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    count = 0
+    try:
+        writer = csv.writer(text)
+        if form == "csv":
+            writer.writerow(schema)
+        for row in _rows(schema, parts):
+            if form == "csv":
+                writer.writerow(row)
+            else:
+                text.write(json.dumps(dict(zip(schema, row, strict=True))) + "\n")
+            count += 1
+    finally:
+        text.detach()  # The file is the caller's to close.
+    return count
+
+
+def _rows(schema: Schema, parts: Iterable[Columns]) -> Iterator[tuple[Any, ...]]:
+    for part in parts:
+        columns = [
+            part[name] if kind not in ("time", "ink") else map(_as_text, part[name])
+            for name, kind in schema.items()
+        ]
+        yield from zip(*columns, strict=True)
+
+
+def _as_text(value: datetime | bytes | None) -> str | None:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return None if value is None else value.isoformat()
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise BackendUnavailableError(
+            "Parquet needs pyarrow, which is not installed; pip install 'inkdigits[export]'"
+        ) from error
+    return pyarrow, pyarrow.parquet
+
+
+def _write_parquet(file: IO[bytes], schema: Schema, parts: Iterable[Columns]) -> int:
+    pa, pq = _pyarrow()
+    types = {
+        "text": pa.string(),
+        "int8": pa.int8(),
+        "float64": pa.float64(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "ink": pa.binary(784),
+    }
+    typed = pa.schema([(name, types[kind]) for name, kind in schema.items()])
+    count = waiting_rows = 0
+    waiting: list[Any] = []
+    with pq.ParquetWriter(file, typed) as writer:
+        for part in parts:
+            waiting.append(pa.Table.from_pydict(part, schema=typed))
+            count += len(waiting[-1])
+            waiting_rows += len(waiting[-1])
+            if waiting_rows >= _GROUP_ROWS:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting, waiting_rows = [], 0
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+    return count

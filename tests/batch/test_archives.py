@@ -1,0 +1,190 @@
+import io
+import struct
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.batches import PICTURE, everything, names, tarred, zipped
+from support.pictures import encoded, seven
+
+from inkdigits.batch import sources
+from inkdigits.batch.sources import open_sources
+from inkdigits.errors import (
+    DataError,
+    ImageTooLargeError,
+    UnreadableImageError,
+    UnsupportedImageError,
+)
+from inkdigits.ink.normalize import preprocess
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zip_gives_what_zipfile_gives(packing, tmp_path):
+    members = {f"folder {i}/é{i}.png": encoded(seven(30 + i, 4)) for i in range(30)}
+    path = zipped(tmp_path / "a.zip", members | {"notes.txt": b"x"}, compression=packing)
+    found = everything(path)
+    assert names(found, path) == list(members)
+    assert [picture for _, picture in found] == list(members.values())
+    (source,) = open_sources([path])
+    source.count()
+    assert source.expected == 30
+
+
+def test_zip_64_and_a_program_before_the_archive_are_read(tmp_path):
+    plain = io.BytesIO()
+    with (
+        zipfile.ZipFile(plain, "w") as archive,
+        archive.open("a.png", "w", force_zip64=True) as member,
+    ):
+        member.write(PICTURE)
+    start = plain.getvalue().index(b"PK\x01\x02")
+    end = plain.getvalue().index(b"PK\x05\x06")
+    body, entry = plain.getvalue()[:start], bytearray(plain.getvalue()[start:end])
+    # The same directory as a program writes it for an archive of more than 4 GiB.
+    entry[20:28] = b"\xff" * 8
+    entry[42:46] = b"\xff" * 4
+    entry[30:32] = struct.pack("<H", 28)
+    wide = struct.pack("<HHQQQ", 1, 24, len(PICTURE), len(PICTURE), 0)
+    directory = bytes(entry[:46]) + b"a.png" + wide
+    end_64 = struct.pack(
+        *("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(directory), len(body))
+    )
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(body) + len(directory), 1)
+    end_32 = struct.pack(
+        *("<4s4H2LH", b"PK\x05\x06", 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    )
+    path = tmp_path / "a.zip"
+    path.write_bytes(b"#!/bin/sh\n" + body + directory + end_64 + locator + end_32)
+    assert everything(path) == [(f"{path}#a.png", PICTURE)]
+
+
+def test_name_that_leads_out_of_an_archive_is_only_a_name(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    evil = {"../../evil.png": PICTURE, "/tmp/evil.png": PICTURE, "..\\evil.png": PICTURE}
+    for path in (
+        zipped(inside / "a.zip", evil),
+        tarred(inside / "a.tar", evil),
+        tarred(inside / "a.tgz", evil, "w:gz"),
+    ):
+        found = everything(path)
+        assert names(found, path) == list(evil)
+        assert all(picture == PICTURE for _, picture in found)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tar", "a.tgz", "a.zip", "inside"]
+
+
+def test_member_over_the_limit_is_an_error_in_its_place_and_is_not_unpacked(tmp_path):
+    members = {"a.png": PICTURE, "huge.png": bytes(10_000_000), "z.png": PICTURE}
+    for path in (
+        zipped(tmp_path / "a.zip", members, compression=zipfile.ZIP_DEFLATED),
+        tarred(tmp_path / "a.tar", members),
+        tarred(tmp_path / "a.tar.gz", members, "w:gz"),
+    ):
+        first, huge, last = (picture for _, picture in everything(path))
+        assert first == last == PICTURE
+        assert isinstance(huge, ImageTooLargeError)
+        assert "10,000,000 bytes; at most 5,000" in str(huge)
+
+
+def test_zip_member_that_holds_more_than_it_declares_is_not_unpacked_further(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.png": bytes(3_000_000)}, compression=8)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = struct.pack("<L", 100)
+    path.write_bytes(content)
+    ((_, error),) = everything(path)
+    assert isinstance(error, UnreadableImageError)
+    assert "differs from what the archive's directory says" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (8, 1, "encrypted"),
+        (10, 12, "ZIP method 12"),
+        (16, 7, "differs from what the archive's directory says"),
+        (42, 9, "no member where its directory says"),
+    ],
+)
+def test_zip_member_that_cannot_be_had_says_why(offset, value, message, tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.png": PICTURE, "b.png": PICTURE})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + offset] = value
+    path.write_bytes(content)
+    (_, error), (_, whole) = everything(path)
+    assert isinstance(error, UnreadableImageError | UnsupportedImageError)
+    assert message in str(error)
+    assert whole == PICTURE
+
+
+def test_zip_whose_directory_is_damaged_gives_what_comes_before(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.png": PICTURE, "b.png": PICTURE})
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02")] = 0
+    path.write_bytes(content)
+    (_, first), (name, error) = everything(path)
+    assert first == PICTURE
+    assert name == str(path)
+    assert "directory is damaged" in str(error)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_truncated_tar_gives_what_comes_before_and_an_error(mode, tmp_path):
+    rng = np.random.default_rng(0)
+    members = {
+        f"{i}.png": encoded(Image.fromarray(rng.integers(0, 256, (40, 40), np.uint8)))
+        for i in range(10)
+    }
+    path = tarred(tmp_path / ("a.tar.gz" if mode == "w:gz" else "a.tar"), members, mode)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    *whole, (_, error) = everything(path)
+    good = [picture for _, picture in whole if isinstance(picture, bytes)]
+    assert good == list(members.values())[: len(good)]
+    assert len(good) >= 2
+    assert isinstance(error, UnreadableImageError)
+    assert str(path) in str(error)
+
+
+def test_tar_that_ends_between_two_members_is_truncated_too(tmp_path):
+    path = tarred(tmp_path / "a.tar", {"a.png": PICTURE, "b.png": PICTURE})
+    path.write_bytes(path.read_bytes()[: 512 + -(-len(PICTURE) // 512) * 512])
+    (_, whole), (_, error) = everything(path)
+    assert whole == PICTURE
+    assert "truncated" in str(error)
+
+
+def test_tar_leaves_out_what_is_no_file_and_reads_long_names(tmp_path):
+    long_name = "folder/" * 40 + "é.png"
+    path = tarred(tmp_path / "a.tar.gz", {long_name: PICTURE}, "w:gz")
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            info = tarfile.TarInfo("link.png")
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+    assert everything(path) == [(f"{path}#{long_name}", PICTURE)]
+    ((_, error),) = everything(tmp_path / "b.tar")
+    assert "holds no pictures" in str(error)
+
+
+def test_tar_header_that_declares_gigabytes_is_refused_unread(tmp_path):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 7 * 2**30
+    path = tmp_path / "a.tar"
+    path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(4096))
+    with pytest.raises(DataError, match="declares 7,516,1"):
+        open_sources([path])
+
+
+def test_pictures_of_an_archive_end_a_shard_by_their_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SHARD_BYTES", 2 * len(PICTURE))
+    path = tarred(tmp_path / "a.tgz", {f"{i}.png": PICTURE for i in range(5)}, "w:gz")
+    sizes = [len(shard.names()) for shard in open_sources([path])[0].shards()]
+    assert sizes == [2, 2, 1]
+
+
+def test_archive_members_read_like_the_pictures_themselves(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.png": PICTURE})
+    ((_, picture),) = everything(path)
+    assert np.array_equal(preprocess(picture), preprocess(PICTURE))
