@@ -5,7 +5,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from inkdigits.data.fonts import SPLITS, find_fonts, split_of
+from inkdigits.data.fonts import find_fonts
 from inkdigits.data.non_digits import (
     DIGIT_SHAPED,
     KINDS,
@@ -64,40 +64,7 @@ def test_letters_that_are_digits_in_shape_are_left_out():
     assert not set(LETTERS + SYMBOLS) & set(string.digits)
 
 
-def test_a_font_family_has_one_part_on_every_machine():
-    parts = {split: {f.family for f in find_fonts(split, BUNDLED)} for split in SPLITS}
-    assert all(parts.values())
-    everything = [family for families in parts.values() for family in families]
-    assert len(everything) == len(set(everything))
-    assert set(everything) == {f.family for f in find_fonts(paths=BUNDLED)}
-    assert split_of("DejaVu Serif") == "train"
-    assert split_of("STIXGeneral") == "held_back"
-
-
-def test_fonts_of_symbols_and_of_boxes_are_not_used():
-    families = {font.family for font in find_fonts(paths=BUNDLED)}
-    assert not any(f.startswith(("cmex", "cmsy", "Last Resort")) for f in families)
-
-
-def test_installed_fonts_are_found():
-    assert {f.family for f in find_fonts(paths=BUNDLED)} <= {f.family for f in find_fonts()}
-
-
-def test_no_fonts_is_an_error_that_says_so(tmp_path):
-    with pytest.raises(DataError, match="install"):
-        find_fonts(paths=[])
-    broken = tmp_path / "broken.ttf"
-    broken.write_bytes(b"no font")
-    with pytest.raises(DataError, match="install"):
-        find_fonts(paths=[broken])
-    serif = [path for path in BUNDLED if path.name == "DejaVuSerif.ttf"]
-    with pytest.raises(DataError, match="DejaVu Serif"):
-        find_fonts("held_back", serif)
-
-
-def test_unknown_parts_and_kinds_are_refused():
-    with pytest.raises(ConfigError, match="test"):
-        find_fonts("test")
+def test_an_unknown_kind_is_an_error():
     with pytest.raises(ConfigError, match="cat"):
         make_non_digits("cat", 1, np.random.default_rng(0))
 

@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from inkdigits.data.corruptions import FAMILIES
-from inkdigits.data.fonts import find_fonts
 from inkdigits.data.mnist import Digits
-from inkdigits.data.printed import render_character, render_digits
 from inkdigits.data.synthesis import SynthesisConfig, lower_resolution, synthesise
 from inkdigits.errors import DataError
 from inkdigits.types import NO_DIGIT
@@ -96,14 +94,3 @@ def test_lower_resolution_still_shows_the_digit(some):
     assert min(p.shape[0] for p in pictures) < 20 < max(p.shape[0] for p in pictures)
     # Ink and paper are both there, whichever is the darker.
     assert all(int(p.max()) - int(p.min()) > 100 for p in pictures)
-
-
-def test_printed_digits_have_every_label_and_ink():
-    pictures, labels = render_digits(60, find_fonts(), np.random.default_rng(1))
-    assert set(labels.tolist()) == set(range(10))
-    assert all(int(p.max()) - int(p.min()) > 60 for p in pictures)
-
-
-def test_character_that_no_font_has_is_an_error():
-    with pytest.raises(DataError, match="none of the"):
-        render_character("\N{EGYPTIAN HIEROGLYPH A001}", find_fonts(), 1, np.random.default_rng(0))

@@ -1,16 +1,21 @@
-"""The fifteen corruptions of MNIST-C, on whole batches, in five severities. NumPy only.
+"""The fifteen corruptions of MNIST-C, on whole batches, in five severities.
 
 N. Mu and J. Gilmer, "MNIST-C: A Robustness Benchmark for Computer Vision", arXiv:1906.02337,
-2019; eleven of them are D. Hendrycks and T. Dietterich's ("Benchmarking Neural Network Robustness
-to Common Corruptions and Perturbations", ICLR 2019) or take their five severities from there. The
-figures below are those of the MNIST-C repository (github.com/google-research/mnist-c), and
-``MNIST_C_SEVERITY`` says which severity its published files have. Stripe, dotted line, zigzag and
-Canny edges have one setting there: it is severity 3 here, and the others are ours.
+2019. Eleven of them are those of D. Hendrycks and T. Dietterich ("Benchmarking Neural Network
+Robustness to Common Corruptions and Perturbations", ICLR 2019) or take their five severities from
+there. The settings below are those of the MNIST-C repository (github.com/google-research/mnist-c),
+and ``MNIST_C_SEVERITY`` says which severity its published files have. Stripe, dotted line, zigzag
+and Canny edges have one setting there: it is severity 3 here, and the others are ours.
 
-It is an implementation from the description, not the published files: random draws differ, and so
-do libraries' roundings. One difference is known: by its code, the published glass blur smooths
-along columns only (the library took a grey picture's rows for colour channels); this one smooths
-both ways, as described, which is harder.
+This is an implementation from the description, not the published files: random draws differ, and
+so does rounding. One difference is known: by its code, the published glass blur smooths along
+columns only (the library took a grey picture's rows for colour channels). This one smooths both
+ways, as described, which is harder.
+
+Smoothing, resampling, gradients and connected components are SciPy's. Pictures differ from those
+of the NumPy code that came before (version 0.1.0) by at most 1 of 255, in at most 0.2 % of a
+family's pixels; a pixel on the edge of mud may flip. Canny edges are the same. That was measured on
+2,000 digits in each family and severity.
 """
 
 from __future__ import annotations
@@ -18,38 +23,43 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
+from scipy import ndimage
 
-from inkdigits.data.canny import canny, gaussian_matrix, smooth
 from inkdigits.data.overlays import dotted_lines, fog, zigzags
 from inkdigits.data.pixels import check_inks
 from inkdigits.errors import ConfigError
-from inkdigits.types import Floats, Ink, Rng
+from inkdigits.types import Floats, Ink, Mask, Rng
 
-SIDE = 28
+Matrix: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
+
 SEVERITIES = (1, 2, 3, 4, 5)
-# Pictures that are changed together: more gains nothing and takes memory.
-CHUNK = 1000
+# Canny's thresholds of weak and strong edges; a step of height 1 has a Sobel gradient of 4.
+CANNY_LOW, CANNY_HIGH = 0.1, 0.2
+_SIDE = 28
+# Pictures that are changed together: more takes memory and is not faster.
+_BATCH_SIZE = 1000
 
 
 def corrupt(inks: Ink, family: str, severity: int, rng: Rng) -> Ink:
-    """A corrupted copy of each picture; each draws its own randomness.
+    """Return a corrupted copy of each picture; each has its own random draws.
 
     Args:
-        inks: (N, 28, 28) uint8, MNIST's way: 0 is paper, 255 is ink.
+        inks: (N, 28, 28).
         family: one of ``FAMILIES``.
         severity: 1 (mild) to 5; MNIST-C's own is ``MNIST_C_SEVERITY[family]``.
         rng: the only source of randomness.
 
-    Returns:
-        (N, 28, 28) uint8.
-
     Raises:
         DataError: pictures of another shape or type.
         ConfigError: an unknown family or severity.
+
+    >>> blank = np.zeros((1, 28, 28), np.uint8)
+    >>> corrupt(blank, "brightness", 5, np.random.default_rng(0)).max()
+    np.uint8(128)
     """
     check_inks(inks)
     if family not in _CORRUPTIONS:
@@ -59,27 +69,24 @@ def corrupt(inks: Ink, family: str, severity: int, rng: Rng) -> Ink:
     corruption = _CORRUPTIONS[family]
     setting = corruption.settings[severity - 1]
     changed = np.empty_like(inks)
-    for start in range(0, len(inks), CHUNK):
-        part = inks[start : start + CHUNK].astype(np.float32) / np.float32(255.0)
-        result = np.clip(corruption.apply(part, setting, rng), 0.0, 1.0)
-        changed[start : start + CHUNK] = np.rint(result * np.float32(255.0))
+    for start in range(0, len(inks), _BATCH_SIZE):
+        batch = slice(start, start + _BATCH_SIZE)
+        x = inks[batch].astype(np.float32) / np.float32(255.0)
+        result = np.clip(corruption.apply(x, setting, rng), 0.0, 1.0)
+        changed[batch] = np.rint(result * np.float32(255.0))
     return changed
 
 
 def corrupt_mildly(inks: Ink, rng: Rng) -> Ink:
-    """A copy of each picture, corrupted by one of the families in severity 1.
+    """Return a copy of each (28, 28) picture, corrupted by one of the families in severity 1.
 
-    The families take as many pictures each as they can, drawn by ``rng``.
-
-    Args:
-        inks: (N, 28, 28) uint8, MNIST's way: 0 is paper, 255 is ink.
-        rng: the only source of randomness.
-
-    Returns:
-        (N, 28, 28) uint8.
+    The families get the same number of pictures each, as far as possible; ``rng`` draws which.
 
     Raises:
         DataError: pictures of another shape or type.
+
+    >>> corrupt_mildly(np.zeros((15, 28, 28), np.uint8), np.random.default_rng(0)).shape
+    (15, 28, 28)
     """
     changed = np.empty_like(inks)
     families = rng.permutation(len(inks)) % len(FAMILIES)
@@ -89,8 +96,59 @@ def corrupt_mildly(inks: Ink, rng: Rng) -> Ink:
     return changed
 
 
+def canny(pictures: Floats, sigma: float) -> Mask:
+    """Return edges one pixel wide (J. Canny, "A Computational Approach to Edge Detection", 1986).
+
+    The steps are Gaussian smoothing, Sobel gradients, non-maximum suppression along the gradient,
+    and hysteresis. The outermost pixels are never edges.
+
+    Args:
+        pictures: (N, 28, 28) float32, 0 to 1.
+        sigma: of the smoothing, in pixels, above 0.
+
+    Returns:
+        (N, 28, 28) bool.
+
+    >>> canny(np.ones((1, 28, 28), np.float32), 1.0).any()
+    np.False_
+    """
+    # Beyond the border there is nothing: the weights inside are normalised to a sum of 1.
+    weights = ndimage.gaussian_filter(np.ones((_SIDE, _SIDE)), sigma, mode="constant")
+    blurred = ndimage.gaussian_filter(pictures, (0, sigma, sigma), mode="constant") / weights
+    down, right = (
+        ndimage.correlate1d(
+            ndimage.correlate1d(blurred, (1, 2, 1), axis=across, mode="nearest"),
+            (-1, 0, 1),
+            axis=along,
+            mode="nearest",
+        )
+        for along, across in ((1, 2), (2, 1))
+    )
+    height = np.hypot(down, right)
+    weak = height >= CANNY_LOW
+    weak[:, [0, -1]] = False
+    weak[:, :, [0, -1]] = False
+    picture, row, column = np.nonzero(weak)
+    # One pixel along the gradient, in the direction in which it is steeper.
+    steepest = np.maximum(np.abs(down[weak]), np.abs(right[weak]))
+    dy, dx = down[weak] / steepest, right[weak] / steepest
+    ahead, behind = (
+        ndimage.map_coordinates(height, (picture, row + s * dy, column + s * dx), order=1)
+        for s in (1, -1)
+    )
+    weak[weak] = height[weak] >= np.maximum(ahead, behind)
+    # Pixels touch at sides or corners, inside one picture.
+    structure = np.zeros((3, 3, 3), dtype=np.bool_)
+    structure[1] = True
+    components, count = ndimage.label(weak, structure)
+    strong = np.zeros(count + 1, dtype=np.bool_)
+    strong[components[weak & (height >= CANNY_HIGH)]] = True
+    edges: Mask = strong[components]
+    return edges
+
+
 def _shot_noise(x: Floats, photons: float, rng: Rng) -> Floats:
-    """Poisson noise, with that many photons for the darkest ink; paper has none."""
+    """Poisson noise, with that many photons for the darkest ink; the background has none."""
     noisy = np.zeros_like(x)
     inked = x > 0
     noisy[inked] = rng.poisson(x[inked] * photons) / photons
@@ -98,7 +156,7 @@ def _shot_noise(x: Floats, photons: float, rng: Rng) -> Floats:
 
 
 def _impulse_noise(x: Floats, share: float, rng: Rng) -> Floats:
-    """That share of the pixels becomes paper or full ink, either as likely."""
+    """That share of the pixels becomes background or full ink, either as likely."""
     draw = rng.random(x.shape, dtype=np.float32)
     noisy = np.where(draw < share / 2, np.float32(0.0), x)
     return np.where(draw > 1 - share / 2, np.float32(1.0), noisy)
@@ -112,22 +170,23 @@ def _glass_blur(x: Floats, setting: tuple[float, int, int], rng: Rng) -> Floats:
     pixels = np.ascontiguousarray(_blur(x, sigma).reshape(n, -1).T)
     everyone = np.arange(n)
     for _ in range(rounds):
-        for row in range(SIDE - reach, reach, -1):
-            # The pixel itself is drawn too, and half of the swaps aren't made.
-            draws = rng.integers(-reach, reach, size=(2, SIDE - 2 * reach, n), dtype=np.int16)
-            made = rng.random((SIDE - 2 * reach, n), dtype=np.float32) < 0.5
-            offsets = np.where(made, draws[0] * SIDE + draws[1], 0)
-            for step, column in enumerate(range(SIDE - reach, reach, -1)):
-                here = row * SIDE + column
+        for row in range(_SIDE - reach, reach, -1):
+            # The pixel itself is drawn too, and half of the swaps are not made.
+            draws = rng.integers(-reach, reach, size=(2, _SIDE - 2 * reach, n), dtype=np.int16)
+            made = rng.random((_SIDE - 2 * reach, n), dtype=np.float32) < 0.5
+            offsets = np.where(made, draws[0] * _SIDE + draws[1], 0)
+            for step, column in enumerate(range(_SIDE - reach, reach, -1)):
+                here = row * _SIDE + column
                 there = here + offsets[step]
-                taken = pixels[there, everyone]
+                swapped = pixels[there, everyone]
                 pixels[there, everyone] = pixels[here]
-                pixels[here] = taken
+                pixels[here] = swapped
     return _blur(np.ascontiguousarray(pixels.T).reshape(x.shape), sigma)
 
 
 def _blur(x: Floats, sigma: float) -> Floats:
-    return smooth(x, gaussian_matrix(sigma))
+    blurred: Floats = ndimage.gaussian_filter(x, (0, sigma, sigma), mode="nearest")
+    return blurred
 
 
 def _motion_blur(x: Floats, setting: tuple[int, float], rng: Rng) -> Floats:
@@ -137,36 +196,27 @@ def _motion_blur(x: Floats, setting: tuple[int, float], rng: Rng) -> Floats:
     length = min(2 * radius, math.ceil(4 * sigma)) + 1
     weights = np.exp(-0.5 * np.square(np.arange(length) / sigma))
     weights /= weights.sum()
-    angles = rng.uniform(-math.pi / 4, math.pi / 4, len(x))
-    padded = np.pad(x, ((0, 0), (length, length), (length, length)), mode="edge")
+    angles = rng.uniform(-math.pi / 4, math.pi / 4, (len(x), 1))
+    pictures, grid = np.arange(len(x))[:, None, None], np.arange(_SIDE)
     smeared = np.zeros_like(x)
     for step, weight in enumerate(weights.astype(np.float32)):
-        # Whole pixels, so pictures whose angles give the same ones are moved together.
-        across = np.rint(step * np.cos(angles)).astype(np.int64)
-        down = np.rint(step * np.sin(angles)).astype(np.int64)
-        for a, d in np.unique(np.stack([across, down], axis=1), axis=0).tolist():
-            members = np.flatnonzero((across == a) & (down == d))
-            top, left = length + d, length + a
-            moved = padded[members, top : top + SIDE, left : left + SIDE]
-            smeared[members] += weight * moved
+        # Whole pixels; beyond the border the outermost pixel repeats.
+        offsets = np.rint(step * np.sin(angles)), np.rint(step * np.cos(angles))
+        rows, columns = (np.clip(grid + o.astype(np.intp), 0, _SIDE - 1) for o in offsets)
+        smeared += weight * x[pictures, rows[:, :, None], columns[:, None]]
     return smeared
 
 
 def _shear(x: Floats, angle: float, rng: Rng) -> Floats:
     """Slant by that angle (radians), either way, and stretch the height by 1 / cos of it."""
-    return _either_way(
-        x, rng, lambda sign: ((1.0, -math.sin(sign * angle)), (0.0, math.cos(angle)))
-    )
+    sin, cos = math.sin(angle), math.cos(angle)
+    return _either_way(x, rng, lambda sign: ((1.0, -sign * sin), (0.0, cos)))
 
 
 def _rotate(x: Floats, angle: float, rng: Rng) -> Floats:
-    """Turn by that angle (radians), either way."""
-
-    def matrix(sign: int) -> Matrix:
-        sin, cos = math.sin(sign * angle), math.cos(angle)
-        return (cos, -sin), (sin, cos)
-
-    return _either_way(x, rng, matrix)
+    """Rotate by that angle (radians), either way."""
+    sin, cos = math.sin(angle), math.cos(angle)
+    return _either_way(x, rng, lambda sign: ((cos, -sign * sin), (sign * sin, cos)))
 
 
 def _scale(x: Floats, factor: float, _: Rng) -> Floats:
@@ -174,61 +224,58 @@ def _scale(x: Floats, factor: float, _: Rng) -> Floats:
     return _warp(x, ((1 / factor, 0.0), (0.0, 1 / factor)))
 
 
-Matrix = tuple[tuple[float, float], tuple[float, float]]
-
-
 def _either_way(x: Floats, rng: Rng, matrix: Callable[[int], Matrix]) -> Floats:
-    positive: npt.NDArray[np.bool_] = rng.random(len(x)) < 0.5
+    """Warp each picture by ``matrix(1)`` or ``matrix(-1)``, either as likely."""
+    positive = rng.random(len(x)) < 0.5
     changed = np.empty_like(x)
-    changed[positive] = _warp(x[positive], matrix(1))
-    changed[~positive] = _warp(x[~positive], matrix(-1))
+    for sign, members in ((1, positive), (-1, ~positive)):
+        changed[members] = _warp(x[members], matrix(sign))
     return changed
 
 
 def _warp(x: Floats, matrix: Matrix) -> Floats:
-    """Bilinear resampling: pixel p is read at ``matrix @ (p - centre) + centre``, p = (x, y)."""
-    centre = (SIDE - 1) / 2
-    offset = np.arange(SIDE) - centre
+    """Resample bilinearly: pixel p is read at ``matrix @ (p - centre) + centre``, p = (x, y)."""
     (xx, xy), (yx, yy) = matrix
-    column = xx * offset[None, :] + xy * offset[:, None] + centre
-    row = yx * offset[None, :] + yy * offset[:, None] + centre
-    # Two pixels of paper on each side take whatever is read from beyond the picture.
-    row, column = (np.clip(v, -1.5, SIDE + 0.5) + 2 for v in (row, column))
-    top, left = np.floor(row).astype(np.intp), np.floor(column).astype(np.intp)
-    down, right = (row - top).astype(np.float32), (column - left).astype(np.float32)
-    wide = SIDE + 4
-    # Position first, (1024, N): a pixel of all pictures lies together, and is moved at once.
-    padded = np.pad(x, ((0, 0), (2, 2), (2, 2))).reshape(len(x), wide * wide).T.copy()
-    warped = np.zeros((SIDE * SIDE, len(x)), dtype=np.float32)
-    for dy, vertical in ((0, 1 - down), (1, down)):
-        for dx, horizontal in ((0, 1 - right), (1, right)):
-            weight = (vertical * horizontal).reshape(-1, 1)
-            warped += weight * padded[((top + dy) * wide + left + dx).ravel()]
-    return warped.T.reshape(x.shape)
+    # Axes are picture, row and column; whatever lies beyond the picture is background.
+    turn = np.array([[1, 0, 0], [0, yy, yx], [0, xy, xx]])
+    centre = np.array([0, (_SIDE - 1) / 2, (_SIDE - 1) / 2])
+    offset = centre - turn @ centre
+    warped: Floats = ndimage.affine_transform(x, turn, offset, order=1, mode="grid-constant")
+    return warped
 
 
 def _translate(x: Floats, pixels: int, rng: Rng) -> Floats:
     """Move by that many pixels on both axes, each either way; what leaves is lost."""
     padded = np.pad(x, ((0, 0), (pixels, pixels), (pixels, pixels)))
-    ways = rng.integers(4, size=len(x))
-    moved = np.empty_like(x)
-    for way in range(4):
-        top, left = 2 * pixels * (way // 2), 2 * pixels * (way % 2)
-        moved[ways == way] = padded[ways == way, top : top + SIDE, left : left + SIDE]
+    moved, directions = np.empty_like(x), rng.integers(4, size=len(x))
+    for direction in range(4):
+        top, left = 2 * pixels * (direction // 2), 2 * pixels * (direction % 2)
+        members = directions == direction
+        moved[members] = padded[members, top : top + _SIDE, left : left + _SIDE]
     return moved
 
 
 def _brightness(x: Floats, amount: float, _: Rng) -> Floats:
-    """Lighten everything by that much, paper too."""
+    """Lighten everything by that much, the background too."""
     return x + np.float32(amount)
 
 
 def _stripe(x: Floats, width: int, _: Rng) -> Floats:
     """Invert that many columns at the left and as many at the right."""
     striped = x.copy()
-    for edge in (slice(None, width), slice(SIDE - width, None)):
+    for edge in (slice(None, width), slice(_SIDE - width, None)):
         striped[:, :, edge] = 1 - striped[:, :, edge]
     return striped
+
+
+def _spatter(x: Floats, setting: tuple[float, float, float, float, float], rng: Rng) -> Floats:
+    """Add mud: (mean, deviation, sigma) of noise, the height that is mud, sigma of its edge."""
+    mean, deviation, sigma, height, edge = setting
+    noise = rng.standard_normal(x.shape, dtype=np.float32) * np.float32(deviation)
+    mud = _blur((_blur(noise, sigma) > height - mean).astype(np.float32), edge)
+    mud[mud < 0.8] = 0.0
+    # Mud is a dark grey, a quarter of full ink, and hides what is below.
+    return x * (1 - mud) + np.float32(63 / 255) * mud
 
 
 def _fog(x: Floats, setting: tuple[float, float], rng: Rng) -> Floats:
@@ -240,34 +287,19 @@ def _fog(x: Floats, setting: tuple[float, float], rng: Rng) -> Floats:
     return foggy
 
 
-def _spatter(x: Floats, setting: tuple[float, float, float, float, float], rng: Rng) -> Floats:
-    """Mud: (mean, deviation, sigma) of smooth noise, the height that is mud, sigma of its edge."""
-    mean, deviation, sigma, height, edge = setting
-    noise = rng.standard_normal(x.shape, dtype=np.float32) * np.float32(deviation)
-    mud = _blur((_blur(noise, sigma) > height - mean).astype(np.float32), edge)
-    mud[mud < 0.8] = 0.0
-    # Mud is a dark grey, a quarter of full ink, and hides what is below.
-    return x * (1 - mud) + np.float32(63 / 255) * mud
-
-
-def _lines(x: Floats, setting: tuple[int, float], rng: Rng, drawn: Floats) -> Floats:
-    """Add (how many, how dark) of the lines ``drawn``, (K, 28, 28)."""
+def _add_lines(
+    lines: Callable[[], Floats], x: Floats, setting: tuple[int, float], rng: Rng
+) -> Floats:
+    """Add (how many, how dark) of the (K, 28, 28) ``lines``."""
     count, darkness = setting
     for _ in range(count):
-        x = np.minimum(x + np.float32(darkness) * drawn[rng.integers(len(drawn), size=len(x))], 1)
+        drawn = lines()[rng.integers(len(lines()), size=len(x))]
+        x = np.minimum(x + np.float32(darkness) * drawn, 1)
     return x
 
 
-def _dotted_line(x: Floats, setting: tuple[int, float], rng: Rng) -> Floats:
-    return _lines(x, setting, rng, dotted_lines())
-
-
-def _zigzag(x: Floats, setting: tuple[int, float], rng: Rng) -> Floats:
-    return _lines(x, setting, rng, zigzags())
-
-
 def _canny_edges(x: Floats, setting: tuple[float, float], _: Rng) -> Floats:
-    """Edges instead of strokes: (share of the stroke that stays, sigma of the smoothing)."""
+    """Replace strokes by edges: (share of the stroke that stays, sigma of the smoothing)."""
     stays, sigma = setting
     edges: Floats = np.maximum(canny(x, sigma).astype(np.float32), np.float32(stays) * x)
     return edges
@@ -307,8 +339,8 @@ _CORRUPTIONS = {
         ),
         4,
     ),
-    "dotted_line": _Corruption(_dotted_line, _LINES, 3),
-    "zigzag": _Corruption(_zigzag, _LINES, 3),
+    "dotted_line": _Corruption(partial(_add_lines, dotted_lines), _LINES, 3),
+    "zigzag": _Corruption(partial(_add_lines, zigzags), _LINES, 3),
     "canny_edges": _Corruption(
         _canny_edges, ((0.6, 1.0), (0.3, 1.0), (0.0, 1.0), (0.0, 1.4), (0.0, 1.8)), 3
     ),

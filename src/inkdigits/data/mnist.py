@@ -1,10 +1,9 @@
-"""MNIST as whole tensors, and the fixed split that keeps every figure honest.
+"""MNIST as whole tensors, and its fixed split.
 
-The 60,000 training pictures are divided once, by a fixed seed and stratified by digit:
-44,000 train the weights, 1,200 watch over it (validation), 14,800 fit the temperature and the
-accept thresholds (calibration: a risk of 0.1 % can't be shown with fewer than 2,995 accepted
-digits; among 14,432 eight may be misread, and some digits of MNIST are mislabelled). The 10,000
-test pictures choose nothing.
+The 60,000 training pictures are divided once, by a fixed seed and stratified by digit: 44,000 train
+the weights, 1,200 are for validation, 14,800 for calibration (temperature and accept thresholds).
+A risk of 0.1 % cannot be shown with fewer than 2,995 accepted digits; among 14,432 eight may be
+misread, and some digits of MNIST are mislabelled.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from torchvision.datasets import MNIST
 from inkdigits.errors import DataError
 
 SPLIT_SEED = 20261123
-# The label of a picture without a digit.
 VALIDATION_FRACTION = 0.02
 CALIBRATION_FRACTION = 14.8 / 60
 
@@ -30,7 +28,7 @@ class Digits:
     """Labelled ink.
 
     Attributes:
-        inks: (N, 28, 28) uint8; 0 is paper, 255 is ink.
+        inks: (N, 28, 28) uint8; 0 is background, 255 is ink.
         labels: (N,) int64, 0 to 9; NO_DIGIT where there is none to read.
     """
 
@@ -44,11 +42,11 @@ class Digits:
         return Digits(self.inks[index], self.labels[index])
 
     def to(self, device: torch.device) -> Digits:
-        """The same digits on ``device``."""
+        """Return the same digits on ``device``."""
         return Digits(self.inks.to(device), self.labels.to(device))
 
     def digest(self) -> str:
-        """SHA-256 of the pictures and labels: which data this was."""
+        """Return the SHA-256 of the pictures and labels, which identifies the data."""
         content = hashlib.sha256(self.inks.cpu().numpy().tobytes())
         content.update(self.labels.to(torch.uint8).cpu().numpy().tobytes())
         return content.hexdigest()
@@ -71,16 +69,20 @@ def load_splits(
     seed: int = SPLIT_SEED,
     fractions: tuple[float, float] = (VALIDATION_FRACTION, CALIBRATION_FRACTION),
 ) -> Splits:
-    """MNIST from ``root`` in TorchVision's layout (``root/MNIST/raw``), split.
+    """Read MNIST from ``root`` in TorchVision's layout (``root/MNIST/raw``), and split it.
 
     Args:
         root: the folder.
-        download: fetch it where it isn't there.
+        download: fetch the files where they are missing.
         seed: which division.
         fractions: of the training part, validation's and calibration's.
 
     Raises:
-        DataError: the files aren't there and ``download`` is off, or they aren't MNIST's shape.
+        DataError: the files are missing and ``download`` is off, or they have another shape.
+
+    >>> load_splits(Path("nowhere"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: MNIST's training part cannot be read from nowhere/MNIST/raw: ...
     """
     training = _read(root, train=True, download=download)
     test = _read(root, train=False, download=download)
@@ -94,7 +96,7 @@ def _read(root: Path, *, train: bool, download: bool) -> Digits:
     except (RuntimeError, OSError, ValueError) as error:
         part = "training" if train else "test"
         raise DataError(
-            f"MNIST's {part} part can't be read from {root}/MNIST/raw: {error}"
+            f"MNIST's {part} part cannot be read from {root}/MNIST/raw: {error}"
             + ("" if download else " Pass --download to fetch it, or --data for another folder.")
         ) from error
     inks, labels = dataset.data, dataset.targets.long()
@@ -107,10 +109,10 @@ def _read(root: Path, *, train: bool, download: bool) -> Digits:
 
 
 def stratified_split(labels: Tensor, fractions: tuple[float, ...], seed: int) -> tuple[Tensor, ...]:
-    """Disjoint indices: what is left first, then a part for each of ``fractions``.
+    """Return disjoint indices: the remainder first, then a part for each of ``fractions``.
 
-    Each part has, of each digit, its share rounded; what rounding leaves over goes to the digits
-    with the largest remainders, so that the part's size is the rounded share of all of them.
+    Each part has a rounded share of each digit. The digits with the largest remainders round up,
+    so that the part's size is the rounded share of all pictures.
 
     Args:
         labels: (N,) int64.
@@ -122,6 +124,9 @@ def stratified_split(labels: Tensor, fractions: tuple[float, ...], seed: int) ->
 
     Raises:
         DataError: a share is so small that a part would be empty, or they sum to 1 or more.
+
+    >>> [len(part) for part in stratified_split(torch.arange(20) % 10, (0.5,), seed=0)]
+    [10, 10]
     """
     if not 0 < sum(fractions) < 1:
         raise DataError(f"the parts' shares {fractions} must sum to more than 0 and less than 1")
@@ -141,7 +146,7 @@ def stratified_split(labels: Tensor, fractions: tuple[float, ...], seed: int) ->
 
 
 def _shares(available: Tensor, fraction: float, total: int) -> Tensor:
-    """How many of each digit: largest-remainder rounding to ``round(fraction * total)``."""
+    """Return how many of each digit: largest-remainder rounding to ``round(fraction * total)``."""
     wanted = round(fraction * total)
     exact = available.double() / available.sum() * wanted
     sizes = exact.floor().long()

@@ -1,8 +1,8 @@
-"""Pictures without a readable digit, made by code, to train and measure refusal; training side.
+"""Pictures without a readable digit, made by code, to train and measure rejection.
 
-They come in the sizes and shades that users send, for the same ``preprocess`` as digits. Letters
-and symbols that are digits in shape are left out (``DIGIT_SHAPED``): nobody could tell a printed O
-from a 0 without its neighbours.
+They have the sizes and shades of users' pictures. Letters and symbols that have the shape of a
+digit are left out (``DIGIT_SHAPED``): nobody could tell a printed O from a 0 without its
+neighbours.
 """
 
 # ruff: noqa: RUF001 - look-alikes from three alphabets are what this module is about
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from inkdigits.data.fonts import Font
@@ -22,10 +21,9 @@ from inkdigits.data.pen_strokes import draw_lines, spline
 from inkdigits.data.pixels import Coverage, blend_ink, enlarge, to_bytes
 from inkdigits.data.printed import render_character
 from inkdigits.errors import ConfigError, DataError
-from inkdigits.types import Pixels, Rng
+from inkdigits.types import Doubles, Ink, Pixels, Rng
 
-# Characters that are a digit in shape, in print or as people write them, once they are scaled to
-# one size; by the digit that each can be taken for.
+# Characters with the shape of a digit, printed or handwritten, once they are scaled to one size.
 DIGIT_SHAPED = {
     0: "OoQDΟοΘθσΦφОоФфЮю°@()",
     1: "IliJjΙι`|!/\\-_'\",.;:∫",
@@ -44,25 +42,25 @@ _SIGNS = string.punctuation + "°×÷±≠≈√∞∑∏∂∫€£¥§¶©®�
 _EXCLUDED = frozenset("".join(DIGIT_SHAPED.values()))
 LETTERS = "".join(c for c in _LATIN + _GREEK + _CYRILLIC if c not in _EXCLUDED)
 SYMBOLS = "".join(c for c in _SIGNS if c not in _EXCLUDED)
-# A font with fewer symbols than this isn't made for them, and may have others in their places.
+# A font with fewer symbols than this is not made for them, and may draw others in their place.
 FEWEST_SYMBOLS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What some kinds are made from.
+    """The fonts and digits that some kinds are made from.
 
     Attributes:
         fonts: for letters and symbols; see ``fonts.find_fonts``.
-        digits: (N, 28, 28) uint8 inks for two_digits and part_of_digit.
+        digits: (N, 28, 28) inks for two_digits and part_of_digit.
     """
 
     fonts: Sequence[Font] = ()
-    digits: Pixels | None = None
+    digits: Ink | None = None
 
 
 def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None) -> list[Pixels]:
-    """Pictures of a kind of thing to refuse.
+    """Make pictures of one kind of non-digits.
 
     Args:
         kind: one of ``KINDS``.
@@ -76,6 +74,9 @@ def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None)
     Raises:
         ConfigError: an unknown kind.
         DataError: n below 0, or the fonts or digits that the kind needs are missing.
+
+    >>> len(make_non_digits("scribble", 2, np.random.default_rng(0)))
+    2
     """
     if kind not in _MAKERS:
         raise ConfigError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
@@ -86,22 +87,22 @@ def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None)
 
 
 def _size(rng: Rng) -> tuple[int, int]:
-    """Height and width as users' pictures have them: often square, small ones as often as large."""
+    """Return a height and width as users' pictures have: often square, small as often as large."""
     height = int(28 * (400 / 28) ** rng.random())
     aspect = 1.0 if rng.random() < 0.6 else math.exp(rng.uniform(-0.5, 0.5))
     return height, min(400, max(28, round(height * aspect)))
 
 
-def _ramp(shape: tuple[int, int], rng: Rng) -> npt.NDArray[np.float64]:
-    """(H, W) rising from about 0 to about 1 across the picture in some direction."""
+def _ramp(shape: tuple[int, int], rng: Rng) -> Doubles:
+    """Return (H, W), rising from about 0 to about 1 in some direction."""
     angle = rng.uniform(0, 2 * math.pi)
     y, x = np.mgrid[: shape[0], : shape[1]] / max(shape)
-    ramp: npt.NDArray[np.float64] = x * math.cos(angle) + y * math.sin(angle)
+    ramp: Doubles = x * math.cos(angle) + y * math.sin(angle)
     return ramp
 
 
 def _blank(rng: Rng, _: Sources) -> Pixels:
-    """Plain, noisy, or lit from one side."""
+    """Make it plain, noisy, or lit from one side."""
     shape = _size(rng)
     picture = np.full(shape, rng.uniform(0, 255))
     look = rng.integers(3)
@@ -114,7 +115,7 @@ def _blank(rng: Rng, _: Sources) -> Pixels:
 
 
 def _scribble(rng: Rng, _: Sources) -> Pixels:
-    """A tangle, a hatching, a spiral or several strokes across each other."""
+    """Draw a tangle, a hatching, a spiral or several strokes across each other."""
     look = rng.integers(4)
     if look == 0:
         lines = [spline(rng.random((rng.integers(9, 22), 2)))]
@@ -130,16 +131,16 @@ def _scribble(rng: Rng, _: Sources) -> Pixels:
         lines = [spline(np.stack([reach * np.cos(phase), reach * np.sin(phase)], axis=1))]
     else:
         lines = [spline(rng.random((rng.integers(2, 6), 2))) for _ in range(rng.integers(4, 9))]
-    turned = rng.normal(0, 1, (2, 2))
-    turned /= np.abs(np.linalg.det(turned)) ** 0.5 or 1.0
+    shape = rng.normal(0, 1, (2, 2))
+    shape /= np.abs(np.linalg.det(shape)) ** 0.5 or 1.0
     # A random shape may be so thin that the scribble is a line, and a line is a 1.
-    if np.linalg.cond(turned) > 2.5:
-        turned = np.eye(2)
-    return blend_ink(_drawn([line @ turned for line in lines], rng), rng)
+    if np.linalg.cond(shape) > 2.5:
+        shape = np.eye(2)
+    return blend_ink(_drawn([line @ shape for line in lines], rng), rng)
 
 
-def _drawn(lines: list[npt.NDArray[np.float64]], rng: Rng) -> Coverage:
-    """Lines of any unit, drawn on a canvas of a user's size."""
+def _drawn(lines: list[Doubles], rng: Rng) -> Coverage:
+    """Draw lines of any unit on a canvas of a user's size."""
     side = int(rng.integers(60, 300))
     everything = np.concatenate(lines)
     low, extent = everything.min(axis=0), float(np.ptp(everything, axis=0).max())
@@ -151,7 +152,7 @@ def _drawn(lines: list[npt.NDArray[np.float64]], rng: Rng) -> Coverage:
 
 
 def _noise(rng: Rng, _: Sources) -> Pixels:
-    """Grains or clouds, all over the picture."""
+    """Make grains or clouds, all over the picture."""
     shape = _size(rng)
     look = rng.integers(3)
     if look == 0:
@@ -164,7 +165,7 @@ def _noise(rng: Rng, _: Sources) -> Pixels:
 
 
 def _texture(rng: Rng, _: Sources) -> Pixels:
-    """Stripes, checks, gratings, rings or dots: at least three repeats, so that none is a 1."""
+    """Make stripes, checks, gratings, rings or dots, each at least three times."""
     shape = _size(rng)
     repeats = rng.uniform(3, 9)
     if min(shape) < 60:
@@ -198,7 +199,7 @@ def _symbol(rng: Rng, sources: Sources) -> Pixels:
 
 
 def _two_digits(rng: Rng, sources: Sources) -> Pixels:
-    """Two digits side by side, apart or just touching."""
+    """Put two digits side by side, apart or just touching."""
     first, second = (_trimmed(_digit(rng, sources)) for _ in range(2))
     gap = int(rng.integers(0, 9))
     height = max(first.shape[0], second.shape[0])
@@ -212,7 +213,7 @@ def _two_digits(rng: Rng, sources: Sources) -> Pixels:
 
 
 def _part_of_digit(rng: Rng, sources: Sources) -> Pixels:
-    """A digit of which about a half is covered; some of what is left looks like another digit."""
+    """Cut off about half of a digit; what remains sometimes looks like another digit."""
     for _ in range(50):
         digit = _trimmed(_digit(rng, sources))
         axis = int(rng.integers(2))

@@ -1,4 +1,4 @@
-"""What corruptions lay over a picture: fog, dotted lines, zigzags. NumPy only."""
+"""What corruptions add to a picture: fog, dotted lines and zigzags."""
 
 from __future__ import annotations
 
@@ -8,89 +8,93 @@ from itertools import pairwise
 
 import numpy as np
 
-from inkdigits.types import Floats
+from inkdigits.types import Floats, Rng
 
-SIDE = 28
-FOG_SIDE = 256
-# Pictures whose fog is made together: more doesn't fit a processor's cache.
-FOG_CHUNK = 32
+_SIDE, _FOG_SIDE = 28, 256
+# Pictures whose fog is made together: more does not fit a processor's cache.
+_BATCH_SIZE = 32
 
 
-def fog(n: int, decay: float, rng: np.random.Generator) -> Floats:
-    """Corners of fractal height maps as large as 256x256.
+def fog(n: int, decay: float, rng: Rng) -> Floats:
+    """Return (n, 28, 28) corners of fractal height maps of 256x256, 0 to 1.
 
-    A corner's distribution is the same at all four corners of a map that closes upon itself, so
-    one map, which is what takes the time, serves four pictures in a row.
+    A map closes upon itself, so that its four corners are alike: one map serves four pictures.
 
     Args:
         n: pictures.
         decay: each halving of the scale divides the height by the square of this, above 1.
         rng: the only source of randomness.
 
-    Returns:
-        (n, 28, 28) float32, 0 to 1, the ends being the whole map's.
+    >>> fog(5, 2.0, np.random.default_rng(0)).shape
+    (5, 28, 28)
     """
-    straight = np.arange(SIDE)
-    mirrored = -straight
-    sides = [
-        (rows[:, None], columns)
-        for rows in (straight, mirrored)
-        for columns in (straight, mirrored)
-    ]
-    corners = np.empty((n, SIDE, SIDE), dtype=np.float32)
-    for start in range(0, n, FOG_CHUNK):
-        block = corners[start : start + FOG_CHUNK]
-        maps = plasma(-(-len(block) // 4), decay, rng)
-        for corner, (rows, columns) in enumerate(sides):
-            members = block[corner::4]
+    sides = np.arange(_SIDE), -np.arange(_SIDE)
+    corners = [(rows[:, None], columns) for rows in sides for columns in sides]
+    foggy = np.empty((n, _SIDE, _SIDE), dtype=np.float32)
+    for start in range(0, n, _BATCH_SIZE):
+        batch = foggy[start : start + _BATCH_SIZE]
+        maps = _plasma(-(-len(batch) // 4), decay, rng)
+        for index, (rows, columns) in enumerate(corners):
+            members = batch[index::4]
             members[:] = maps[: len(members), rows, columns]
-    return corners
+    return foggy
 
 
-def plasma(n: int, decay: float, rng: np.random.Generator) -> Floats:
-    """(n, 256, 256) fractal height maps, 0 to 1, that close upon themselves.
+def _plasma(n: int, decay: float, rng: Rng) -> Floats:
+    """Return (n, 256, 256) fractal height maps, 0 to 1, that close upon themselves.
 
-    The diamond-square algorithm (A. Fournier, D. Fussell and L. Carpenter, "Computer Rendering of
-    Stochastic Models", Communications of the ACM 25, 1982): midpoints are the mean of their four
-    neighbours and noise, and the noise falls by ``decay`` squared with each halving.
+    This is the diamond-square algorithm (A. Fournier, D. Fussell and L. Carpenter, "Computer
+    Rendering of Stochastic Models", Communications of the ACM 25, 1982). Midpoints are the mean of
+    their four neighbours and noise, which falls by ``decay`` squared with each halving.
     """
-    maps = np.zeros((n, FOG_SIDE, FOG_SIDE), dtype=np.float32)
-    step, noise = FOG_SIDE, 1.0
+
+    def noisy(total: Floats) -> Floats:
+        draw = rng.random(total.shape, dtype=np.float32) - np.float32(0.5)
+        return total / 4 + np.float32(2 * noise) * draw
+
+    maps = np.zeros((n, _FOG_SIDE, _FOG_SIDE), dtype=np.float32)
+    step, noise = _FOG_SIDE, 1.0
     while step >= 2:
         half = step // 2
         corners = maps[:, ::step, ::step]
         beside = corners + np.roll(corners, -1, axis=1)
         total = beside + np.roll(beside, -1, axis=2)
-        centres = total / 4 + _wobble(corners.shape, noise, rng)
+        centres = noisy(total)
         maps[:, half::step, half::step] = centres
         across = corners + np.roll(corners, -1, axis=2) + centres + np.roll(centres, 1, axis=1)
-        maps[:, ::step, half::step] = across / 4 + _wobble(corners.shape, noise, rng)
+        maps[:, ::step, half::step] = noisy(across)
         down = beside + centres + np.roll(centres, 1, axis=2)
-        maps[:, half::step, ::step] = down / 4 + _wobble(corners.shape, noise, rng)
+        maps[:, half::step, ::step] = noisy(down)
         step, noise = half, noise / decay**2
     maps -= maps.min(axis=(1, 2), keepdims=True)
     maps /= maps.max(axis=(1, 2), keepdims=True)
     return maps
 
 
-def _wobble(shape: tuple[int, ...], amount: float, rng: np.random.Generator) -> Floats:
-    return np.float32(2 * amount) * (rng.random(shape, dtype=np.float32) - np.float32(0.5))
-
-
 @cache
 def dotted_lines() -> Floats:
-    """Every dotted line from the left edge to the right one that can be drawn."""
-    heights = range(SIDE - 1)
+    """Return every dotted line from the left edge to the right one, (729, 28, 28), 0 to 1.
+
+    >>> dotted_lines()[:, :, 0].any()
+    np.False_
+    """
+    heights = range(_SIDE - 1)
     lines = np.stack([_segment(0, r0, 27, r1) for r0 in heights for r1 in heights])
-    return lines * (np.arange(SIDE) % 4 >= 2)
+    return lines * (np.arange(_SIDE) % 4 >= 2)
 
 
 @cache
 def zigzags() -> Floats:
-    """Every zigzag: teeth 4 pixels long, 2 high on either side of a line that rises at most 5."""
+    """Return every zigzag, (270, 28, 28), 0 to 1, about a line that rises by at most 5 pixels.
+
+    Its teeth are 4 pixels long and 2 high, on either side of the line.
+
+    >>> zigzags().shape
+    (270, 28, 28)
+    """
     start, end, tooth, height = 2, 25, 4.0, 2.0
     drawn = []
-    for r0 in range(SIDE - 1):
+    for r0 in range(_SIDE - 1):
         for rise in range(-5, 5):
             length = math.hypot(end - start, rise)
             along = np.arange(tooth / 2, length, tooth)
@@ -106,8 +110,8 @@ def zigzags() -> Floats:
 
 
 def _segment(c0: float, r0: float, c1: float, r1: float) -> Floats:
-    """(28, 28): a soft line between two points, c0 < c1, fading out 1.45 pixels above and below."""
-    grid = np.arange(SIDE)
+    """Return (28, 28), a line between two points, c0 < c1, that fades out within 1.45 pixels."""
+    grid = np.arange(_SIDE)
     height = r0 + (r1 - r0) / (c1 - c0) * (grid - c0)
     distance = np.abs(grid[:, None] - height)
     line = 1 + np.log1p(-np.minimum(distance, 2.29) / 2.3)

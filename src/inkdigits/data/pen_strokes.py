@@ -1,264 +1,145 @@
-"""Digits as pen strokes on a canvas, in several countries' manners; training side.
+"""Digits as pen strokes on a canvas, as people of several countries write them.
 
-A style is a few strokes in a box 1 wide and 1 high, y down. Each digit drawn moves the points a
-little, bends, slants, turns and stretches the whole, and picks its pen. Nothing here comes from
-anybody's handwriting.
+A style is a path in a box 1 wide and 1 high, y down. Each drawing moves the points a little, bends,
+slants, rotates and stretches the whole, and picks its pen. No style comes from anybody's
+handwriting.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from inkdigits.errors import DataError
+from inkdigits.types import Doubles, Labels, Pixels, Rng
 
 CANVAS = 280
-Points = tuple[tuple[float, float], ...]
-# A stroke is pieces that go on where the last one ended: two points are a straight line, more
-# are a smooth curve through them.
-Stroke = tuple[Points, ...]
+Points: TypeAlias = list[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """One way to write a digit: its strokes, and how wide it is for its height."""
+    """One way to write a digit.
 
-    strokes: tuple[Stroke, ...]
+    Attributes:
+        path: strokes separated by "|", of pieces separated by ";", of points "x,y". A piece starts
+            where the last one ended. Two points are a straight line, more are a smooth curve.
+        width: of the digit, relative to its height.
+    """
+
+    path: str
     width: float = 0.68
 
+    def strokes(self) -> list[list[Points]]:
+        """Return the pieces of each stroke, with the points where they start."""
+        strokes = []
+        for stroke in self.path.split("|"):
+            pieces: list[Points] = []
+            for piece in stroke.split(";"):
+                points = [(float(x), float(y)) for x, y in (p.split(",") for p in piece.split())]
+                pieces.append([*(pieces[-1][-1:] if pieces else []), *points])
+            strokes.append(pieces)
+        return strokes
 
-_OVAL: Points = (
-    *((0.55, 0.0), (0.2, 0.14), (0.04, 0.5), (0.18, 0.88), (0.5, 1.0)),
-    *((0.83, 0.86), (0.96, 0.48), (0.8, 0.12), (0.5, 0.01)),
-)
-_BELLY: Points = ((0.2, 0.44), (0.58, 0.36), (0.9, 0.64), (0.62, 0.98), (0.08, 0.92))
-_LOWER_3: Points = ((0.4, 0.46), (0.88, 0.66), (0.6, 0.98), (0.08, 0.9))
-_RING_9: Points = ((0.86, 0.24), (0.55, 0.0), (0.14, 0.22), (0.42, 0.52), (0.86, 0.24))
 
 STYLES: dict[int, dict[str, Style]] = {
     0: {
-        "oval": Style(((_OVAL,),)),
-        "narrow": Style(((_OVAL,),), 0.5),
-        "open at the top": Style(((_OVAL[:-1],),)),
-    },
-    1: {
-        "bar": Style(((((0.5, 0.0), (0.5, 1.0)),),), 0.3),
-        "flag": Style(((((0.15, 0.3), (0.6, 0.0)), ((0.6, 0.0), (0.6, 1.0))),), 0.45),
-        "flag and base": Style(
-            (
-                (((0.12, 0.28), (0.52, 0.0)), ((0.52, 0.0), (0.52, 1.0))),
-                (((0.12, 1.0), (0.92, 1.0)),),
-            ),
+        "oval": Style(
+            "0.55,0 0.2,0.14 0.04,0.5 0.18,0.88 0.5,1 0.83,0.86 0.96,0.48 0.8,0.12 0.5,0.01",
+        ),
+        "narrow": Style(
+            "0.55,0 0.2,0.14 0.04,0.5 0.18,0.88 0.5,1 0.83,0.86 0.96,0.48 0.8,0.12 0.5,0.01",
             0.5,
         ),
-        "long flag": Style(((((0.0, 0.5), (0.8, 0.0)), ((0.8, 0.0), (0.8, 1.0))),), 0.48),
-        "flag to the base": Style(((((0.0, 0.7), (0.85, 0.0)), ((0.85, 0.0), (0.8, 1.0))),), 0.55),
-        "long flag and base": Style(
-            (
-                (((0.0, 0.4), (0.55, 0.0)), ((0.55, 0.0), (0.55, 1.0))),
-                (((0.1, 1.0), (1.0, 1.0)),),
-            ),
-            0.6,
+        "open at the top": Style(
+            "0.55,0 0.2,0.14 0.04,0.5 0.18,0.88 0.5,1 0.83,0.86 0.96,0.48 0.8,0.12",
         ),
     },
+    1: {
+        "bar": Style("0.5,0 0.5,1", 0.3),
+        "flag": Style("0.15,0.3 0.6,0; 0.6,1", 0.45),
+        "flag and base": Style("0.12,0.28 0.52,0; 0.52,1 | 0.12,1 0.92,1", 0.5),
+        "long flag": Style("0,0.5 0.8,0; 0.8,1", 0.48),
+        "flag to the base": Style("0,0.7 0.85,0; 0.8,1", 0.55),
+        "long flag and base": Style("0,0.4 0.55,0; 0.55,1 | 0.1,1 1,1", 0.6),
+    },
     2: {
-        "straight base": Style(
-            (
-                (
-                    ((0.08, 0.26), (0.3, 0.02), (0.72, 0.05), (0.82, 0.34), (0.45, 0.7), (0.05, 1)),
-                    ((0.05, 1.0), (0.95, 1.0)),
-                ),
-            )
-        ),
+        "straight base": Style("0.08,0.26 0.3,0.02 0.72,0.05 0.82,0.34 0.45,0.7 0.05,1; 0.95,1"),
         "loop": Style(
-            (
-                (
-                    (
-                        *((0.1, 0.2), (0.4, 0.0), (0.8, 0.2), (0.6, 0.6), (0.25, 0.94)),
-                        *((0.05, 0.9), (0.2, 0.76), (0.5, 0.9), (0.95, 0.96)),
-                    ),
-                ),
-            )
+            "0.1,0.2 0.4,0 0.8,0.2 0.6,0.6 0.25,0.94 0.05,0.9 0.2,0.76 0.5,0.9 0.95,0.96",
         ),
     },
     3: {
-        "round": Style(
-            ((((0.1, 0.12), (0.5, 0.0), (0.8, 0.2), (0.66, 0.4), (0.4, 0.46)), _LOWER_3),)
-        ),
-        "flat top": Style(
-            ((((0.1, 0.0), (0.85, 0.0)), ((0.85, 0.0), (0.4, 0.42)), ((0.4, 0.42), *_LOWER_3[1:])),)
-        ),
+        "round": Style("0.1,0.12 0.5,0 0.8,0.2 0.66,0.4 0.4,0.46; 0.88,0.66 0.6,0.98 0.08,0.9"),
+        "flat top": Style("0.1,0 0.85,0; 0.4,0.42; 0.88,0.66 0.6,0.98 0.08,0.9"),
     },
     4: {
-        "open": Style(
-            (
-                (((0.2, 0.0), (0.1, 0.58)), ((0.1, 0.58), (0.95, 0.58))),
-                (((0.72, 0.08), (0.7, 1.0)),),
-            )
-        ),
-        "closed": Style(
-            (
-                (((0.68, 0.0), (0.03, 0.66)), ((0.03, 0.66), (0.97, 0.66))),
-                (((0.68, 0.0), (0.68, 1.0)),),
-            )
-        ),
-        "short stem": Style(
-            (
-                (((0.5, 0.0), (0.05, 0.62)), ((0.05, 0.62), (0.97, 0.62))),
-                (((0.66, 0.36), (0.62, 1.0)),),
-            )
-        ),
-        "leaning stem": Style(
-            (
-                (((0.45, 0.0), (0.05, 0.6)), ((0.05, 0.6), (0.95, 0.5))),
-                (((0.85, 0.22), (0.42, 1.0)),),
-            )
-        ),
-        "looped": Style(
-            (
-                (
-                    (
-                        *((0.3, 0.0), (0.12, 0.4), (0.2, 0.6), (0.55, 0.5)),
-                        *((0.85, 0.1), (0.74, 0.5), (0.62, 1.0)),
-                    ),
-                ),
-            )
-        ),
+        "open": Style("0.2,0 0.1,0.58; 0.95,0.58 | 0.72,0.08 0.7,1"),
+        "closed": Style("0.68,0 0.03,0.66; 0.97,0.66 | 0.68,0 0.68,1"),
+        "short stem": Style("0.5,0 0.05,0.62; 0.97,0.62 | 0.66,0.36 0.62,1"),
+        "leaning stem": Style("0.45,0 0.05,0.6; 0.95,0.5 | 0.85,0.22 0.42,1"),
+        "looped": Style("0.3,0 0.12,0.4 0.2,0.6 0.55,0.5 0.85,0.1 0.74,0.5 0.62,1"),
     },
     5: {
-        "one stroke": Style(((((0.88, 0.0), (0.26, 0.0)), ((0.26, 0.0), (0.2, 0.44)), _BELLY),)),
-        "bar apart": Style(((((0.24, 0.03), (0.2, 0.44)), _BELLY), (((0.28, 0.02), (0.92, 0.0)),))),
-        "flowing": Style(
-            (
-                (
-                    (
-                        *((0.88, 0.04), (0.4, 0.06), (0.22, 0.34), (0.6, 0.44)),
-                        *((0.86, 0.7), (0.5, 0.98), (0.08, 0.9)),
-                    ),
-                ),
-            )
+        "one stroke": Style("0.88,0 0.26,0; 0.2,0.44; 0.58,0.36 0.9,0.64 0.62,0.98 0.08,0.92"),
+        "bar apart": Style(
+            "0.24,0.03 0.2,0.44; 0.58,0.36 0.9,0.64 0.62,0.98 0.08,0.92 | 0.28,0.02 0.92,0",
         ),
+        "flowing": Style("0.88,0.04 0.4,0.06 0.22,0.34 0.6,0.44 0.86,0.7 0.5,0.98 0.08,0.9"),
     },
     6: {
-        "curved": Style(
-            (
-                (
-                    (
-                        *((0.78, 0.02), (0.34, 0.26), (0.1, 0.68), (0.42, 1.0)),
-                        *((0.86, 0.76), (0.52, 0.5), (0.14, 0.72)),
-                    ),
-                ),
-            )
-        ),
-        "straight": Style(
-            (
-                (
-                    ((0.6, 0.0), (0.16, 0.6)),
-                    ((0.16, 0.6), (0.2, 0.92), (0.6, 0.98), (0.84, 0.7), (0.5, 0.54), (0.15, 0.72)),
-                ),
-            )
-        ),
+        "curved": Style("0.78,0.02 0.34,0.26 0.1,0.68 0.42,1 0.86,0.76 0.52,0.5 0.14,0.72"),
+        "straight": Style("0.6,0 0.16,0.6; 0.2,0.92 0.6,0.98 0.84,0.7 0.5,0.54 0.15,0.72"),
     },
     7: {
-        "plain": Style(((((0.06, 0.02), (0.92, 0.0)), ((0.92, 0.0), (0.38, 1.0))),)),
-        "bar": Style(
-            (
-                (((0.06, 0.02), (0.92, 0.0)), ((0.92, 0.0), (0.38, 1.0))),
-                (((0.3, 0.52), (0.9, 0.48)),),
-            )
-        ),
-        "hook": Style(
-            (
-                (
-                    ((0.08, 0.16), (0.1, 0.0)),
-                    ((0.1, 0.0), (0.92, 0.0)),
-                    ((0.92, 0.0), (0.6, 0.4), (0.45, 1.0)),
-                ),
-            )
-        ),
-        "hook and bar": Style(
-            (
-                (
-                    ((0.08, 0.18), (0.1, 0.02)),
-                    ((0.1, 0.02), (0.92, 0.0)),
-                    ((0.92, 0.0), (0.55, 0.5), (0.4, 1.0)),
-                ),
-                (((0.28, 0.5), (0.86, 0.52)),),
-            )
-        ),
+        "plain": Style("0.06,0.02 0.92,0; 0.38,1"),
+        "bar": Style("0.06,0.02 0.92,0; 0.38,1 | 0.3,0.52 0.9,0.48"),
+        "hook": Style("0.08,0.16 0.1,0; 0.92,0; 0.6,0.4 0.45,1"),
+        "hook and bar": Style("0.08,0.18 0.1,0.02; 0.92,0; 0.55,0.5 0.4,1 | 0.28,0.5 0.86,0.52"),
     },
     8: {
         "from the middle": Style(
-            (
-                (
-                    (
-                        *((0.5, 0.47), (0.18, 0.24), (0.5, 0.0), (0.82, 0.24), (0.5, 0.47)),
-                        *((0.1, 0.74), (0.5, 1.0), (0.9, 0.74), (0.5, 0.47)),
-                    ),
-                ),
-            )
+            "0.5,0.47 0.18,0.24 0.5,0 0.82,0.24 0.5,0.47 0.1,0.74 0.5,1 0.9,0.74 0.5,0.47",
         ),
         "crossing": Style(
-            (
-                (
-                    (
-                        *((0.8, 0.14), (0.48, 0.0), (0.2, 0.22), (0.5, 0.46), (0.86, 0.76)),
-                        *((0.5, 1.0), (0.14, 0.76), (0.48, 0.48), (0.8, 0.22), (0.76, 0.08)),
-                    ),
-                ),
-            )
+            "0.8,0.14 0.48,0 0.2,0.22 0.5,0.46 0.86,0.76 0.5,1 0.14,0.76 0.48,0.48 "
+            "0.8,0.22 0.76,0.08",
         ),
         "two rings": Style(
-            (
-                (((0.5, 0.46), (0.2, 0.24), (0.5, 0.0), (0.8, 0.24), (0.5, 0.46)),),
-                (((0.5, 0.46), (0.1, 0.74), (0.5, 1.0), (0.9, 0.74), (0.5, 0.46)),),
-            )
+            "0.5,0.46 0.2,0.24 0.5,0 0.8,0.24 0.5,0.46 | 0.5,0.46 0.1,0.74 0.5,1 0.9,0.74 0.5,0.46",
         ),
     },
     9: {
-        "straight stem": Style(((_RING_9, ((0.86, 0.24), (0.78, 1.0))),)),
-        "curled": Style(((_RING_9, ((0.86, 0.24), (0.84, 0.7), (0.52, 1.0), (0.12, 0.9))),)),
-        "hook": Style(((_RING_9, ((0.86, 0.24), (0.8, 0.95), (0.3, 1.0), (0.14, 0.8))),)),
+        "straight stem": Style("0.86,0.24 0.55,0 0.14,0.22 0.42,0.52 0.86,0.24; 0.78,1"),
+        "curled": Style("0.86,0.24 0.55,0 0.14,0.22 0.42,0.52 0.86,0.24; 0.84,0.7 0.52,1 0.12,0.9"),
+        "hook": Style("0.86,0.24 0.55,0 0.14,0.22 0.42,0.52 0.86,0.24; 0.8,0.95 0.3,1 0.14,0.8"),
         "open ring": Style(
-            (
-                (
-                    (
-                        *((0.84, 0.15), (0.48, 0.0), (0.14, 0.24), (0.42, 0.5), (0.85, 0.26)),
-                        *((0.88, 0.6), (0.62, 0.98), (0.1, 0.92)),
-                    ),
-                ),
-            )
+            "0.84,0.15 0.48,0 0.14,0.24 0.42,0.5 0.85,0.26 0.88,0.6 0.62,0.98 0.1,0.92",
         ),
-        "open ring, straight stem": Style(
-            (
-                (
-                    ((0.8, 0.1), (0.45, 0.0), (0.14, 0.26), (0.42, 0.5), (0.83, 0.24)),
-                    ((0.83, 0.24), (0.74, 1.0)),
-                ),
-            )
-        ),
+        "open ring, straight stem": Style("0.8,0.1 0.45,0 0.14,0.26 0.42,0.5 0.83,0.24; 0.74,1"),
     },
 }
 
 
-def draw_digits(
-    n: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Pictures of a canvas with one digit: black ink on white, anywhere on it, not too small.
+def draw_digits(n: int, rng: Rng) -> tuple[Pixels, Labels]:
+    """Draw one digit per canvas: black ink on white, anywhere on it, not too small.
 
     Args:
         n: how many; the digits take turns, the styles are drawn.
         rng: the only source of randomness.
 
     Returns:
-        (n, 280, 280) uint8 pictures and (n,) int64 digits.
+        (n, 280, 280) uint8 pictures and (n,) digits.
 
     Raises:
         DataError: n below 1.
+
+    >>> draw_digits(3, np.random.default_rng(0))[1].tolist()
+    [0, 1, 2]
     """
     if n < 1:
         raise DataError(f"n is {n}; at least 1 is needed")
@@ -270,7 +151,7 @@ def draw_digits(
     return pictures, labels
 
 
-def _draw(style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def _draw(style: Style, rng: Rng) -> Pixels:
     height = rng.uniform(90, 220)
     width = height * style.width * rng.uniform(0.8, 1.25)
     pen = max(5.0, height * rng.uniform(0.04, 0.12))
@@ -279,15 +160,15 @@ def _draw(style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     shape = turn @ np.array([[width, -slant * height], [0.0, height]])
     bend = rng.normal(0, 0.03, (2, 2))
     lines = []
-    for stroke in style.strokes:
-        pieces: list[npt.NDArray[np.float64]] = []
+    for stroke in style.strokes():
+        pieces: list[Doubles] = []
         for piece in stroke:
             points = np.array(piece) + rng.normal(0, 0.028, (len(piece), 2))
             if pieces:
                 points[0] = pieces[-1][-1]
             pieces.append(spline(points))
         line = np.concatenate(pieces)
-        # A bow along each axis: a hand's straight lines aren't.
+        # A bow along each axis: a hand's straight lines are not straight.
         line = line + np.sin(math.pi * line[:, ::-1]) * bend[0] + bend[1] * line**2
         lines.append((line - 0.5) @ shape.T)
     everything = np.concatenate(lines)
@@ -296,11 +177,11 @@ def _draw(style: Style, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     return draw_lines([line - low + corner for line in lines], (CANVAS, CANVAS), pen)
 
 
-def spline(points: npt.NDArray[np.float64], per_piece: int = 12) -> npt.NDArray[np.float64]:
-    """A smooth line through points; it closes smoothly where the ends nearly meet.
+def spline(points: Doubles, per_piece: int = 12) -> Doubles:
+    """Return a smooth line through points; it closes smoothly where the ends nearly meet.
 
-    E. Catmull and R. Rom, "A class of local interpolating splines", in Computer Aided Geometric
-    Design, 1974, pages 317 to 326.
+    The method is that of E. Catmull and R. Rom, "A class of local interpolating splines", in
+    Computer Aided Geometric Design, 1974, pages 317 to 326.
 
     Args:
         points: (K, 2), K at least 2.
@@ -308,6 +189,9 @@ def spline(points: npt.NDArray[np.float64], per_piece: int = 12) -> npt.NDArray[
 
     Returns:
         ((K - 1) * per_piece + 1, 2), through every point.
+
+    >>> spline(np.array([[0.0, 0.0], [2.0, 4.0]]), 2).tolist()
+    [[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]]
     """
     closed = len(points) > 3 and bool(np.hypot(*(points[0] - points[-1])) < 0.08)
     before = points[-2] if closed else 2 * points[0] - points[1]
@@ -324,10 +208,8 @@ def spline(points: npt.NDArray[np.float64], per_piece: int = 12) -> npt.NDArray[
     return np.concatenate([curve.transpose(1, 0, 2).reshape(-1, 2), points[-1:]])
 
 
-def draw_lines(
-    lines: list[npt.NDArray[np.float64]], size: tuple[int, int], pen: float
-) -> npt.NDArray[np.uint8]:
-    """Lines drawn with a round pen, black on white, edges smooth.
+def draw_lines(lines: list[Doubles], size: tuple[int, int], pen: float) -> Pixels:
+    """Draw lines with a round pen, black on white, with smooth edges.
 
     Args:
         lines: each (K, 2), x and y in pixels.
@@ -336,6 +218,9 @@ def draw_lines(
 
     Returns:
         (height, width) uint8.
+
+    >>> draw_lines([np.array([[2.0, 5.0], [18.0, 5.0]])], (20, 10), 3.0).shape
+    (10, 20)
     """
     # Twice as large, then averaged down: Pillow's lines have hard edges.
     image = Image.new("L", (2 * size[0], 2 * size[1]), 255)

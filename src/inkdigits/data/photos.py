@@ -1,9 +1,9 @@
-"""Digits as a camera sees them on real paper, made from 28x28 inks; training side.
+"""Digits on paper as a camera sees them, made from 28x28 inks.
 
 A photograph is paper (shade, grain, printed lines) with a stroke on it (width, darkness, gaps as of
-a pencil or chalk), lit (gradient, vignetting, a shadow's edge), with dirt, and then taken (blur,
-noise, resolution, JPEG). Shades multiply, as light on a surface does. No figure here is fitted to
-anything: they cover what phones give, and the pictures were looked at.
+a pencil or chalk) and dirt. It is lit (gradient, vignetting, a shadow's edge) and captured (blur,
+noise, resolution, JPEG). Light multiplies shades. No figure here is fitted to data: they cover the
+pictures that phones take.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from inkdigits.data.pixels import check_inks, enlarge, to_bytes
 from inkdigits.errors import ConfigError
-from inkdigits.types import Floats, Pixels, Rng
+from inkdigits.types import Floats, Ink, Pixels, Rng
 
-# What a picture may have, and how often it does when no conditions are asked for.
+# The conditions of a picture, and how often each applies when none are asked for.
 PROBABILITIES = {
     "lighting": 0.6,  # gradient, clouds of light or vignetting, up to strong
     "shadow": 0.2,  # the edge of a shadow across the picture
@@ -39,20 +39,20 @@ PROBABILITIES = {
     "low_resolution": 0.2,  # 24 to 64 pixels in the end
 }
 CONDITIONS = tuple(PROBABILITIES)
-# Of two that say opposite things of one picture, the first is kept.
+# Of two that exclude each other, the first is kept.
 _EXCLUSIVE = (("squared", "ruled"), ("marker", "pencil"), ("chalk", "grey"))
 
 
-def photograph(inks: Pixels, rng: Rng, conditions: Sequence[str] | None = None) -> list[Pixels]:
-    """A photo-like picture of each digit.
+def photograph(inks: Ink, rng: Rng, conditions: Sequence[str] | None = None) -> list[Pixels]:
+    """Make a picture like a photograph of each digit.
 
-    The digit is 30 to 90 % of the picture's height, anywhere in it, turned by up to 15 degrees.
+    The digit is 30 to 90 % of the picture's height, anywhere in it, rotated by up to 15 degrees.
 
     Args:
-        inks: (N, 28, 28) uint8, MNIST's way: 0 is paper, 255 is ink.
+        inks: (N, 28, 28).
         rng: the only source of randomness.
         conditions: those that every picture gets, of ``CONDITIONS``; None draws them for each
-            picture as ``PROBABILITIES`` says.
+            picture, with ``PROBABILITIES``.
 
     Returns:
         N pictures (H, W) uint8, 100 to 400 pixels the longer side; 24 to 64 in low resolution.
@@ -60,6 +60,10 @@ def photograph(inks: Pixels, rng: Rng, conditions: Sequence[str] | None = None) 
     Raises:
         DataError: inks of another shape or type.
         ConfigError: an unknown condition.
+
+    >>> ink = np.zeros((1, 28, 28), np.uint8)
+    >>> int(np.ptp(photograph(ink, np.random.default_rng(0), ["ruled"])[0])) > 0
+    True
     """
     check_inks(inks)
     unknown = [name for name in conditions or () if name not in PROBABILITIES]
@@ -70,10 +74,13 @@ def photograph(inks: Pixels, rng: Rng, conditions: Sequence[str] | None = None) 
 
 
 def photograph_paper(n: int, rng: Rng, conditions: Sequence[str] | None = None) -> list[Pixels]:
-    """The same paper with nothing written on it: what must be refused as blank.
+    """Make n pictures of the same paper with nothing on it, which readers must reject as blank.
 
-    Args, returns and errors are those of ``photograph``. Specks and frames aren't blank, so
+    Arguments, returns and errors are those of ``photograph``. Specks and frames are not blank, so
     they are left out where conditions are drawn.
+
+    >>> int(np.ptp(photograph_paper(1, np.random.default_rng(0), [])[0]))
+    0
     """
     nothing = np.zeros((n, 28, 28), dtype=np.uint8)
     if conditions is not None:
@@ -89,7 +96,7 @@ def _drawn(rng: Rng) -> frozenset[str]:
     return frozenset(names)
 
 
-def _photo(ink: Pixels, has: frozenset[str], rng: Rng) -> Pixels:
+def _photo(ink: Ink, has: frozenset[str], rng: Rng) -> Pixels:
     longer = 100 * 4.0 ** rng.random()
     aspect = 1.0 if rng.random() < 0.4 else rng.uniform(0.7, 1.4)
     height, width = round(longer * min(1.0, aspect)), round(longer / max(1.0, aspect))
@@ -111,18 +118,18 @@ def _photo(ink: Pixels, has: frozenset[str], rng: Rng) -> Pixels:
         coverage = coverage * np.clip(0.85 + rng.uniform(0.05, 0.3) * grain, 0, 1)
     surface += coverage * (np.float32(pen) - surface)
     if "specks" in has:
-        _dirty(surface, pen, box, rng)
+        _add_specks(surface, pen, box, rng)
     if "frame" in has:
         _add_edges(surface, paper, box, rng)
     if "lighting" in has:
         surface *= _light(shape, rng)
     if "shadow" in has:
         surface *= _shadow(shape, rng)
-    return _taken(surface, has, rng)
+    return _capture(surface, has, rng)
 
 
 def _shades(has: frozenset[str], rng: Rng) -> tuple[float, float]:
-    """Reflected light of paper and pen, of 255."""
+    """Return the reflected light of paper and pen, of 255."""
     paper = rng.uniform(85, 170) if "grey" in has else rng.uniform(185, 250)
     pen = rng.uniform(5, 0.5 * paper)
     if "chalk" in has:
@@ -134,9 +141,9 @@ def _shades(has: frozenset[str], rng: Rng) -> tuple[float, float]:
 
 
 def _stroke(
-    ink: Pixels, shape: tuple[int, int], digit_height: float, has: frozenset[str], rng: Rng
+    ink: Ink, shape: tuple[int, int], digit_height: float, has: frozenset[str], rng: Rng
 ) -> tuple[Floats, tuple[int, int, int, int]]:
-    """(H, W) float32, how much of each pixel the pen covers; left, top, right, bottom of that."""
+    """Return (H, W) float32, how much of each pixel the pen covers, and the box of that."""
     height, width = shape
     fine = Image.fromarray(ink).resize((84, 84), Image.Resampling.BICUBIC)
     covered = int((ink > 127).sum())
@@ -158,12 +165,11 @@ def _stroke(
     left, top = max(0, int(centre_x - reach_x) - 3), max(0, int(centre_y - reach_y) - 3)
     right = min(width, int(centre_x + reach_x) + 4)
     bottom = min(height, int(centre_y + reach_y) + 4)
-    # Where a pixel of the patch comes from in the fine digit.
+    # The affine transform from a pixel of the patch to the fine digit.
     a, b = cosine / scale, sine / scale
-    offset_x, offset_y = left + 0.5 - centre_x, top + 0.5 - centre_y
     middle_x, middle_y = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
     # Pillow adds half a pixel itself.
-    offset_x, offset_y = offset_x - 0.5, offset_y - 0.5
+    offset_x, offset_y = left + 0.5 - centre_x - 0.5, top + 0.5 - centre_y - 0.5
     patch = fine.transform(
         (right - left, bottom - top),
         Image.Transform.AFFINE,
@@ -187,14 +193,14 @@ def _between(low: float, high: float, rng: Rng) -> float:
 
 
 def _grain(shape: tuple[int, int], rng: Rng) -> Floats:
-    """About standard normal, in grains of 1 to 4 pixels."""
+    """Return about standard normal values, in grains of 1 to 4 pixels."""
     size = rng.uniform(1, 4)
     coarse = (max(2, int(shape[0] / size)), max(2, int(shape[1] / size)))
     return enlarge(rng.standard_normal(coarse, dtype=np.float32), shape) * np.float32(1.4)
 
 
 def _along(shape: tuple[int, int], angle: float) -> Floats:
-    """(H, W): each pixel's place along a direction, in pixels."""
+    """Return (H, W), each pixel's position along a direction, in pixels."""
     y = np.arange(shape[0], dtype=np.float32)[:, np.newaxis] * np.float32(math.sin(angle))
     x = np.arange(shape[1], dtype=np.float32) * np.float32(math.cos(angle))
     return y + x
@@ -209,22 +215,24 @@ def _print_lines(
     width = max(0.5, period * rng.uniform(0.015, 0.06))
     strength = np.float32(rng.uniform(0.1, 0.55))
     shade = np.float32(rng.uniform(0.3, 0.8) * paper if paper > 100 else rng.uniform(140, 230))
+
+    def print_lines(distance: Floats) -> None:
+        line = np.clip(np.float32(width / 2 + 0.5) - distance, 0, min(1.0, width)) * strength
+        surface[:] += line * (shade - surface)
+
     directions = [angle + math.pi / 2] + ([angle] if squared else [])
     if not squared and rng.random() < 0.15:
         directions = [angle]
     for direction in directions:
         along = _along(surface.shape, direction) / np.float32(period) + np.float32(rng.random())
-        away = np.abs(along - np.rint(along)) * np.float32(period)
-        line = np.clip(np.float32(width / 2 + 0.5) - away, 0, min(1.0, width)) * strength
-        surface += line * (shade - surface)
+        print_lines(np.abs(along - np.rint(along)) * np.float32(period))
     if not squared and rng.random() < 0.3:  # the margin's line
-        at = np.abs(_along(surface.shape, angle) - np.float32(rng.uniform(0, 0.3) * len(surface)))
-        line = np.clip(np.float32(width / 2 + 0.5) - at, 0, min(1.0, width)) * strength
-        surface += line * (shade - surface)
+        margin = np.float32(rng.uniform(0, 0.3) * len(surface))
+        print_lines(np.abs(_along(surface.shape, angle) - margin))
 
 
 def _print_box(surface: Floats, paper: float, box: tuple[int, int, int, int], rng: Rng) -> None:
-    """A printed frame around the digit, as forms have."""
+    """Print a frame around the digit, as forms have."""
     height, width = surface.shape
     gap = int(rng.uniform(0.05, 0.3) * (box[3] - box[1])) + 2
     thick = max(1, round(rng.uniform(0.005, 0.015) * height))
@@ -242,27 +250,27 @@ def _print_box(surface: Floats, paper: float, box: tuple[int, int, int, int], rn
 
 
 def _add_edges(surface: Floats, paper: float, box: tuple[int, int, int, int], rng: Rng) -> None:
-    """What lies beside the paper, on one or two sides of the picture."""
+    """Show what lies beside the paper, on up to two sides of the picture."""
     height, width = surface.shape
     room = {"left": box[0], "top": box[1], "right": width - box[2], "bottom": height - box[3]}
+    from_the_left = {
+        "left": surface,
+        "top": surface.T,
+        "right": surface[:, ::-1],
+        "bottom": surface[::-1].T,
+    }
     shade = np.float32(rng.uniform(20, 120) if paper > 120 else rng.uniform(120, 230))
     for side in rng.permutation(list(room))[: rng.integers(0, 3)]:
         depth = int(min(0.7 * room[side], rng.uniform(0.01, 0.12) * max(surface.shape)))
         slope = rng.uniform(-0.03, 0.03)
         if depth < 1:
             continue
-        if side in ("left", "right"):
-            along = np.arange(height)[:, np.newaxis] * slope + depth
-            place = np.arange(width) if side == "left" else np.arange(width)[::-1]
-            surface[place < along] = shade
-        else:
-            along = np.arange(width) * slope + depth
-            place = np.arange(height) if side == "top" else np.arange(height)[::-1]
-            surface[place[:, np.newaxis] < along] = shade
+        view = from_the_left[side]
+        view[np.arange(view.shape[1]) < np.arange(len(view))[:, np.newaxis] * slope + depth] = shade
 
 
-def _dirty(surface: Floats, pen: float, box: tuple[int, int, int, int], rng: Rng) -> None:
-    """Dots and fibres, few of them as dark as the ink."""
+def _add_specks(surface: Floats, pen: float, box: tuple[int, int, int, int], rng: Rng) -> None:
+    """Add dots and fibres, few of them as dark as the ink."""
     height, width = surface.shape
     mask = Image.new("L", (width, height), 0)
     draw = ImageDraw.Draw(mask)
@@ -280,7 +288,7 @@ def _dirty(surface: Floats, pen: float, box: tuple[int, int, int, int], rng: Rng
 
 
 def _light(shape: tuple[int, int], rng: Rng) -> Floats:
-    """A factor for each pixel, at most about 1."""
+    """Return a factor for each pixel, at most about 1."""
     strength = rng.uniform(0.1, 0.65)
     look = rng.integers(3)
     if look == 0:
@@ -308,8 +316,8 @@ def _shadow(shape: tuple[int, int], rng: Rng) -> Floats:
     return factor
 
 
-def _taken(surface: Floats, has: frozenset[str], rng: Rng) -> Pixels:
-    """What camera and file make of it."""
+def _capture(surface: Floats, has: frozenset[str], rng: Rng) -> Pixels:
+    """Apply what the camera and the file format do."""
     image = Image.fromarray(surface)
     if "low_resolution" in has:
         scale = rng.uniform(24, 64) / max(surface.shape)

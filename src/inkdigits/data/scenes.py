@@ -1,8 +1,8 @@
-"""Digits in what is around them: a sheet on a table, a note on a wall, a small digit on a page.
+"""Digits in a scene: a sheet on a table, a note on a wall, a small digit on a page.
 
-For the report and for tests. Nothing is trained on them, so that they show how the preparation of
-pictures does where ``photos``, which is trained on, never was: there paper fills the picture, and
-a digit has at least 30 % of its height.
+They are for reports and tests. Training does not use them, so that they measure preprocessing
+outside what ``photos`` makes: there paper fills the picture, and a digit has at least 30 % of its
+height.
 """
 
 from __future__ import annotations
@@ -14,33 +14,36 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from inkdigits.data.pixels import check_inks, enlarge, to_bytes
-from inkdigits.types import Floats, Pixels, Rng
+from inkdigits.types import Floats, Ink, Pixels, Rng
 
 Scene: TypeAlias = Literal["table", "note", "page"]
 SCENES: tuple[Scene, ...] = get_args(Scene)
 
 
-def photograph_scenes(inks: Pixels, rng: Rng, scene: Scene | None = None) -> list[Pixels]:
-    """A picture of each digit in a scene.
+def photograph_scenes(inks: Ink, rng: Rng, scene: Scene | None = None) -> list[Pixels]:
+    """Photograph each digit in a scene.
 
     Args:
-        inks: (N, 28, 28) uint8, MNIST's way: 0 is paper, 255 is ink; all zeros leave it empty.
+        inks: (N, 28, 28); all zeros leave the scene empty.
         rng: the only source of randomness.
         scene: "table" is a sheet on a darker table, which shows on two sides or more; "note" a
             small sheet that the digit fills, on a wall; "page" paper that fills the picture, in
-            uneven light, with a digit of 8 to 20 % of its shorter side. None draws one for each.
+            uneven light, with a digit of 8 to 20 % of its shorter side. None draws one per digit.
 
     Returns:
         N pictures (H, W) uint8, 400 to 700 pixels the longer side.
 
     Raises:
         DataError: inks of another shape or type.
+
+    >>> len(photograph_scenes(np.zeros((2, 28, 28), np.uint8), np.random.default_rng(0)))
+    2
     """
     check_inks(inks)
     return [_scene(ink, scene or SCENES[rng.integers(len(SCENES))], rng) for ink in inks]
 
 
-def _scene(ink: Pixels, scene: Scene, rng: Rng) -> Pixels:
+def _scene(ink: Ink, scene: Scene, rng: Rng) -> Pixels:
     longer = int(rng.integers(400, 701))
     shorter = round(longer * rng.uniform(0.7, 1.0))
     width, height = (shorter, longer) if rng.random() < 0.5 else (longer, shorter)
@@ -67,8 +70,8 @@ def _scene(ink: Pixels, scene: Scene, rng: Rng) -> Pixels:
     return np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2))))
 
 
-def _stroke(ink: Pixels, size: int, rng: Rng) -> Floats:
-    """(size, size) float32, how much of each pixel the pen covers."""
+def _stroke(ink: Ink, size: int, rng: Rng) -> Floats:
+    """Return (size, size) float32, how much of each pixel the pen covers."""
     image = Image.fromarray(ink).resize((size, size), Image.Resampling.BICUBIC)
     image = image.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR)
     values = np.asarray(image, dtype=np.float32) / 255
@@ -78,7 +81,7 @@ def _stroke(ink: Pixels, size: int, rng: Rng) -> Floats:
 
 
 def _around(scene: Scene, paper: float, shape: tuple[int, int], rng: Rng) -> Floats:
-    """What the sheet lies on: a table with its grain, or a wall."""
+    """Return what the sheet lies on: a table with its grain, or a wall."""
     shade = np.float32(
         paper * (rng.uniform(0.4, 0.8) if scene == "note" else rng.uniform(0.2, 0.7))
     )
@@ -92,25 +95,19 @@ def _around(scene: Scene, paper: float, shape: tuple[int, int], rng: Rng) -> Flo
 def _sheet(
     scene: Scene, box: tuple[float, float, float, float], shape: tuple[int, int], rng: Rng
 ) -> Floats:
-    """(H, W) float32, 1 on the sheet: four straight sides around the digit's box."""
+    """Return (H, W) float32, 1 on the sheet: four straight sides around the digit's box."""
     height, width = shape
     left, top, right, bottom = box
     if scene == "table":
-        # How far the sheet goes on beyond the digit; farther than the picture on two sides.
+        # How far the sheet extends beyond the digit; farther than the picture on two sides.
         limits = [left, top, width - right, height - bottom]
         far = [limit * rng.uniform(0.4, 0.9) for limit in limits]
         for side in rng.permutation(4)[:2]:
             far[side] = limits[side] * 1.5 + 0.1 * max(shape)
     else:
         far = [(right - left) * rng.uniform(0.12, 0.3) for _ in range(4)]
-    corners = np.array(
-        [
-            (left - far[0], top - far[1]),
-            (right + far[2], top - far[1]),
-            (right + far[2], bottom + far[3]),
-            (left - far[0], bottom + far[3]),
-        ]
-    )
+    west, north, east, south = left - far[0], top - far[1], right + far[2], bottom + far[3]
+    corners = np.array([(west, north), (east, north), (east, south), (west, south)])
     corners += rng.uniform(-0.04, 0.04, corners.shape) * (right - left)
     angle = math.radians(rng.uniform(-8, 8))
     middle = np.array([(left + right) / 2, (top + bottom) / 2])
@@ -123,7 +120,7 @@ def _sheet(
 
 
 def _light(shape: tuple[int, int], rng: Rng) -> Floats:
-    """A lamp's light, brighter to one side, and less of it towards the picture's corners."""
+    """Return a lamp's light, brighter to one side and darker towards the picture's corners."""
     y = np.linspace(-0.5, 0.5, shape[0], dtype=np.float32)[:, np.newaxis]
     x = np.linspace(-0.5, 0.5, shape[1], dtype=np.float32)
     angle = rng.uniform(0, 2 * math.pi)

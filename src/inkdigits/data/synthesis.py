@@ -1,23 +1,22 @@
-"""What users send beyond clean digits, made from MNIST's digits and by code; training side.
+"""What users send beyond clean digits, made from MNIST's digits and by code.
 
-Some of it are digits: photographed, corrupted as MNIST-C's are, in low resolution, drawn with a
-pen, printed; those drawn with a pen, in manners that MNIST's writers didn't have, are also
-photographed, corrupted and reduced. The rest are pictures without a digit. All of it has gone
-through ``preprocess``, as a user's picture does, so that the network learns what it will be given.
-The pictures are made once, in parts that worker processes share, each with a seed of its own: the
-number of processes changes nothing.
+Digits are photographed, corrupted as in MNIST-C, reduced to a low resolution, drawn with a pen and
+printed. Some of those drawn with a pen, in styles that MNIST's writers did not have, are also
+photographed, corrupted and reduced. The rest are pictures without a digit. All of them go through
+``preprocess``, as a user's picture does, so that the network learns what it will be given.
+Worker processes share the tasks. Each task has a seed of its own, so that the number of processes
+changes nothing.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -30,17 +29,17 @@ from inkdigits.data.photos import photograph
 from inkdigits.data.printed import render_digits
 from inkdigits.errors import DataError
 from inkdigits.ink.normalize import preprocess
-from inkdigits.types import NO_DIGIT, Ink, Labels, Rng
+from inkdigits.types import NO_DIGIT, Ink, Labels, Pixels, Rng
 
 # Pictures that one task makes: few enough to spread evenly, many enough to start cheaply.
-PART = 500
-# Half of the corrupted digits have the severity that MNIST-C has, the others any.
-OWN_SEVERITY = 0.5
+_TASK_SIZE = 500
+# The share of the corrupted digits that has MNIST-C's severity; the others have any.
+_MNIST_C_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class SynthesisConfig:
-    """How many pictures, and how they are shared out; shares needn't sum to 1.
+    """How many pictures of which kinds; shares need not sum to 1.
 
     Attributes:
         digits: pictures with a digit.
@@ -48,10 +47,10 @@ class SynthesisConfig:
         photos, corrupted, low_resolution, strokes, printed: shares of ``digits``.
         drawn: share of the photographed, corrupted and reduced digits that are drawn with a pen
             instead of MNIST's.
-        kinds: shares of ``others``, by the names of ``nondigits.KINDS``.
+        kinds: shares of ``others``, by the names of ``non_digits.KINDS``.
         degraded_others: share of ``others`` that is photographed or corrupted afterwards, so that
             neither is a sign of a digit.
-        fonts: which split of the installed fonts writes letters.
+        fonts: which split of the installed fonts renders letters.
         seed: of everything random.
     """
 
@@ -80,9 +79,12 @@ class SynthesisConfig:
     def __post_init__(self) -> None:
         unknown = [kind for kind, _ in self.kinds if kind not in KINDS]
         if unknown:
-            raise DataError(f"{unknown[0]!r} is none of the kinds {', '.join(KINDS)}")
+            raise DataError(f"kind is {unknown[0]!r}; it must be one of {', '.join(KINDS)}")
         if self.digits < 0 or self.others < 0 or not self.digits + self.others:
-            raise DataError(f"{self.digits} digits and {self.others} others can't be made")
+            raise DataError(
+                f"digits is {self.digits} and others {self.others}; neither may be negative, and "
+                "one must be above 0"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,83 +92,6 @@ class _Task:
     what: str
     n: int
     seed: tuple[int, ...]
-
-
-def synthesise(
-    digits: Digits,
-    config: SynthesisConfig,
-    *,
-    workers: int | None = None,
-    report: Callable[[int, int], None] = lambda _done, _all: None,
-) -> Digits:
-    """Make the pictures and their ink.
-
-    Args:
-        digits: what is photographed, corrupted, cut and put side by side.
-        config: how many of what.
-        workers: processes; None is one a core.
-        report: told how many parts are done, of how many.
-
-    Returns:
-        About ``config.digits + config.others`` inks, in no order; the label is ``NO_DIGIT`` where
-        there is none. Pictures in which no ink was found are left out.
-
-    Raises:
-        DataError: no digits to make them from, no fonts, or so few that none of any kind is made.
-    """
-    if not len(digits):
-        raise DataError("there are no digits to make others from")
-    tasks = _tasks(config)
-    if not tasks:
-        raise DataError(
-            f"{config.digits} digits and {config.others} others are too few to be shared out; ask "
-            "for 100 or more"
-        )
-    arguments = (digits.inks.numpy(), digits.labels.numpy(), config)
-    parts: list[tuple[Ink, Labels]] = []
-    processes = workers or os.cpu_count() or 1
-    if processes == 1:
-        _prepare(*arguments)
-        for task in tasks:
-            parts.append(_make(task))
-            report(len(parts), len(tasks))
-    else:
-        # Spawned: a fork would copy the locks of torch's threads.
-        with ProcessPoolExecutor(
-            processes,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_prepare,
-            initargs=arguments,
-        ) as pool:
-            for part in pool.map(_make, tasks):
-                parts.append(part)
-                report(len(parts), len(tasks))
-    inks = np.concatenate([part[0] for part in parts])
-    labels = np.concatenate([part[1] for part in parts])
-    order = np.random.default_rng((config.seed, 1)).permutation(len(inks))
-    return Digits(torch.from_numpy(inks[order]), torch.from_numpy(labels[order]))
-
-
-def _tasks(config: SynthesisConfig) -> list[_Task]:
-    wanted: list[tuple[str, float]] = []
-    ways = {
-        "photos": config.photos,
-        "low_resolution": config.low_resolution,
-        "strokes": config.strokes,
-        "printed": config.printed,
-        **{family: config.corrupted / len(FAMILIES) for family in FAMILIES},
-    }
-    wanted += [(name, config.digits * share / sum(ways.values())) for name, share in ways.items()]
-    total = sum(share for _, share in config.kinds)
-    wanted += [(kind, config.others * share / total) for kind, share in config.kinds]
-    tasks = []
-    for number, (what, size) in enumerate(wanted):
-        n = round(size)
-        tasks += [
-            _Task(what, min(PART, n - start), (config.seed, number, start))
-            for start in range(0, n, PART)
-        ]
-    return tasks
 
 
 class _Given:
@@ -178,6 +103,79 @@ class _Given:
     sources: Sources
 
 
+def synthesise(
+    digits: Digits,
+    config: SynthesisConfig,
+    *,
+    workers: int | None = None,
+    report: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Digits:
+    """Make the pictures and return their ink.
+
+    Args:
+        digits: what is photographed, corrupted, cut and put side by side.
+        config: how many of what.
+        workers: processes at most; None is one per core.
+        report: called with how many tasks are done, of how many.
+
+    Returns:
+        About ``config.digits + config.others`` inks, in random order. The label is ``NO_DIGIT``
+        where there is none. Pictures in which no ink was found are left out.
+
+    Raises:
+        DataError: no digits to make them from, no fonts, or so few that none of any kind is made.
+
+    >>> given = Digits(torch.full((2, 28, 28), 255, dtype=torch.uint8), torch.tensor([1, 7]))
+    >>> config = SynthesisConfig(digits=0, others=9, kinds=(("scribble", 1.0),))
+    >>> len(synthesise(given, config, workers=1))
+    9
+    """
+    if not len(digits):
+        raise DataError("there are no digits to make others from")
+    tasks = _tasks(config)
+    if not tasks:
+        raise DataError(
+            f"{config.digits} digits and {config.others} others are too few to be divided among "
+            "the kinds; ask for 100 or more"
+        )
+    arguments = (digits.inks.numpy(), digits.labels.numpy(), config)
+    made: list[tuple[Ink, Labels]] = []
+    processes = min(workers or os.cpu_count() or 1, len(tasks))
+    if processes == 1:
+        _prepare(*arguments)
+        for task in tasks:
+            made.append(_make(task))
+            report(len(made), len(tasks))
+    else:
+        # Spawned: a fork would copy the locks of torch's threads.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, _prepare, arguments) as pool:
+            for result in pool.map(_make, tasks):
+                made.append(result)
+                report(len(made), len(tasks))
+    inks, labels = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
+    order = np.random.default_rng((config.seed, 1)).permutation(len(inks))
+    return Digits(torch.from_numpy(inks[order]), torch.from_numpy(labels[order]))
+
+
+def _tasks(config: SynthesisConfig) -> list[_Task]:
+    ways = {
+        "photos": config.photos,
+        "low_resolution": config.low_resolution,
+        "strokes": config.strokes,
+        "printed": config.printed,
+        **{family: config.corrupted / len(FAMILIES) for family in FAMILIES},
+    }
+    wanted = [(name, config.digits * share / sum(ways.values())) for name, share in ways.items()]
+    total = sum(share for _, share in config.kinds)
+    wanted += [(kind, config.others * share / total) for kind, share in config.kinds]
+    return [
+        _Task(what, min(_TASK_SIZE, round(size) - start), (config.seed, number, start))
+        for number, (what, size) in enumerate(wanted)
+        for start in range(0, round(size), _TASK_SIZE)
+    ]
+
+
 def _prepare(inks: Ink, labels: Labels, config: SynthesisConfig) -> None:
     _Given.inks, _Given.labels, _Given.config = inks, labels, config
     _Given.sources = Sources(find_fonts(config.fonts), inks)
@@ -187,22 +185,29 @@ def _make(task: _Task) -> tuple[Ink, Labels]:
     rng = np.random.default_rng(task.seed)
     if task.what in KINDS:
         pictures = make_non_digits(task.what, task.n, rng, _Given.sources)
-        inks, labels = _kept(pictures, np.full(len(pictures), NO_DIGIT))
+        inks, labels = _found(pictures, np.full(len(pictures), NO_DIGIT))
         return _degraded(inks, rng), labels
     if task.what == "strokes":
-        return _kept(*draw_digits(task.n, rng))
+        return _found(*draw_digits(task.n, rng))
     if task.what == "printed":
-        return _kept(*render_digits(task.n, _Given.sources.fonts, rng))
+        return _found(*render_digits(task.n, _Given.sources.fonts, rng))
     clean, labels = _clean_digits(task.n, rng)
     if task.what == "photos":
-        return _kept(photograph(clean, rng), labels)
+        return _found(photograph(clean, rng), labels)
     if task.what == "low_resolution":
-        return _kept(lower_resolution(clean, rng), labels)
-    return _kept(_corrupted(clean, task.what, rng), labels)
+        return _found(lower_resolution(clean, rng), labels)
+    return _found(_corrupted(clean, task.what, rng), labels)
+
+
+def _found(pictures: Sequence[Pixels] | Pixels, labels: Labels) -> tuple[Ink, Labels]:
+    """Return the ink of each picture in which there is some, and its label."""
+    inks = np.stack([preprocess(picture) for picture in pictures])
+    found = inks.any(axis=(1, 2))
+    return inks[found], labels[found]
 
 
 def _clean_digits(n: int, rng: Rng) -> tuple[Ink, Labels]:
-    """MNIST's digits and, for a share, the ink of digits drawn with a pen."""
+    """Return MNIST's digits and, for a share, the ink of digits drawn with a pen."""
     chosen = rng.integers(len(_Given.inks), size=n)
     inks, labels = _Given.inks[chosen], _Given.labels[chosen]
     drawn = round(_Given.config.drawn * n)
@@ -213,9 +218,9 @@ def _clean_digits(n: int, rng: Rng) -> tuple[Ink, Labels]:
 
 
 def _corrupted(inks: Ink, family: str, rng: Rng) -> Ink:
-    """Each picture in MNIST-C's severity or, as often, in any."""
+    """Corrupt each picture in MNIST-C's severity or, as often, in any."""
     severities = rng.choice(SEVERITIES, size=len(inks))
-    severities[rng.random(len(inks)) < OWN_SEVERITY] = MNIST_C_SEVERITY[family]
+    severities[rng.random(len(inks)) < _MNIST_C_SHARE] = MNIST_C_SEVERITY[family]
     changed = np.empty_like(inks)
     for severity in SEVERITIES:
         at = severities == severity
@@ -225,7 +230,7 @@ def _corrupted(inks: Ink, family: str, rng: Rng) -> Ink:
 
 
 def _degraded(inks: Ink, rng: Rng) -> Ink:
-    """A share of the inks, photographed or corrupted and read again; the rest as they are."""
+    """Photograph or corrupt a share of the inks and preprocess them again."""
     result = inks.copy()
     for at in np.flatnonzero(rng.random(len(inks)) < _Given.config.degraded_others):
         one = inks[at : at + 1]
@@ -239,23 +244,21 @@ def _degraded(inks: Ink, rng: Rng) -> Ink:
     return result
 
 
-def lower_resolution(inks: Ink, rng: Rng) -> list[npt.NDArray[np.uint8]]:
-    """Digits as small scans have them: 7 to 18 pixels high, in few shades, cut at their edges.
+def lower_resolution(inks: Ink, rng: Rng) -> list[Pixels]:
+    """Make digits as in small scans: 7 to 18 pixels high, in few shades, cut at their edges.
 
     Args:
-        inks: (N, 28, 28) uint8.
+        inks: (N, 28, 28).
         rng: the only source of randomness.
 
     Returns:
         N pictures (H, W) uint8, as small as that or enlarged by one of the usual filters.
+
+    >>> len(lower_resolution(np.full((2, 28, 28), 255, np.uint8), np.random.default_rng(0)))
+    2
     """
-    filters = (
-        Image.Resampling.NEAREST,
-        Image.Resampling.BOX,
-        Image.Resampling.BILINEAR,
-        Image.Resampling.BICUBIC,
-        Image.Resampling.LANCZOS,
-    )
+    names = ("NEAREST", "BOX", "BILINEAR", "BICUBIC", "LANCZOS")
+    filters = [Image.Resampling[name] for name in names]
     pictures = []
     for ink in inks:
         image = Image.fromarray(ink)
@@ -284,12 +287,3 @@ def lower_resolution(inks: Ink, rng: Rng) -> list[npt.NDArray[np.uint8]]:
         picture = np.pad(np.asarray(small), edge)
         pictures.append(255 - picture if rng.random() < 0.3 else picture)
     return pictures
-
-
-def _kept(
-    pictures: Iterable[npt.NDArray[np.uint8]], labels: Sequence[int] | Labels
-) -> tuple[Ink, Labels]:
-    """The ink of each picture in which there is some."""
-    inks = np.stack([preprocess(picture) for picture in pictures])
-    found = inks.any(axis=(1, 2))
-    return inks[found], np.asarray(labels, dtype=np.int64)[found]

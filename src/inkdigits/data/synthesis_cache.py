@@ -1,4 +1,4 @@
-"""Files of synthesised pictures: made once, learned from by as many runs as one likes."""
+"""Files of synthesised pictures, which several runs can train on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_synthetic(
     progress: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> Digits:
-    """What ``synthesise`` makes of ``digits``; written to ``path``, whole or not at all.
+    """Synthesise pictures and write them to ``path``, atomically.
 
     Args:
         digits: see ``synthesise``.
@@ -38,10 +38,17 @@ def write_synthetic(
         path: a NumPy archive (.npz) of ``inks`` (N, 28, 28) uint8, ``labels`` (N,) int64, and
             ``key``, JSON of the configuration, the digits' digest and the preprocessing version.
         progress: show a bar on standard error.
-        report: told, in a line, what was made.
+        report: called with a line that says what was made.
 
     Raises:
         DataError: see ``synthesise``.
+
+    >>> import tempfile
+    >>> given = Digits(torch.full((2, 28, 28), 255, dtype=torch.uint8), torch.tensor([1, 7]))
+    >>> config = SynthesisConfig(digits=0, others=9, kinds=(("scribble", 1.0),))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(write_synthetic(given, config, Path(folder, "synthetic.npz")))
+    9
     """
     with tqdm(disable=not progress, unit="part", desc="synthesising", dynamic_ncols=True) as bar:
 
@@ -64,16 +71,21 @@ def write_synthetic(
 
 
 def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
-    """What ``write_synthetic`` wrote, and how it was made: see ``described``.
+    """Return what ``write_synthetic`` wrote, and how it was made: see ``describe_synthesis``.
 
     Raises:
         TrainingError: missing, damaged, made of other digits or by another preprocessing.
+
+    >>> none = Digits(torch.empty(0), torch.empty(0))
+    >>> read_synthetic(Path("none.npz"), none)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.TrainingError: there are no synthesised pictures at none.npz; ...
     """
     made, key = _read(path)
     try:
         config, *source = json.loads(key)
     except (ValueError, TypeError) as error:
-        raise TrainingError(f"{path} can't be read: {error}; delete it") from error
+        raise TrainingError(f"{path} cannot be read: {error}; delete it") from error
     if source != _source(digits):
         raise TrainingError(
             f"{path} was made of other digits or by another preprocessing; delete it"
@@ -81,8 +93,12 @@ def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
     return made, {**config, "preprocessing_version": source[1]}
 
 
-def described(config: SynthesisConfig) -> dict[str, Any]:
-    """The configuration as JSON has it, and the version of the preprocessing that goes with it."""
+def describe_synthesis(config: SynthesisConfig) -> dict[str, Any]:
+    """Return the configuration as JSON has it, with the version of the preprocessing.
+
+    >>> describe_synthesis(SynthesisConfig(seed=3))["seed"]
+    3
+    """
     return {**asdict(config), "preprocessing_version": PREPROCESSING_VERSION}
 
 
@@ -94,7 +110,17 @@ def read_or_write(
     progress: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> Digits:
-    """What an earlier start of the same run left at ``path``, or else ``write_synthetic``'s."""
+    """Return what an earlier start of the same run left at ``path``, or else write it.
+
+    Arguments and errors are those of ``write_synthetic``.
+
+    >>> import tempfile
+    >>> given = Digits(torch.full((2, 28, 28), 255, dtype=torch.uint8), torch.tensor([1, 7]))
+    >>> config = SynthesisConfig(digits=0, others=9, kinds=(("scribble", 1.0),))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(read_or_write(given, config, Path(folder, "synthetic.npz")))
+    9
+    """
     if path.is_file():
         made, key = _read(path)
         if key == _key(config, digits):
@@ -102,13 +128,18 @@ def read_or_write(
     return write_synthetic(digits, config, path, progress=progress, report=report)
 
 
-def together(parts: Sequence[Digits]) -> Digits:
-    """All of them, in their order."""
+def concatenate(parts: Sequence[Digits]) -> Digits:
+    """Return the digits of all parts, in their order.
+
+    >>> part = Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([1, 7]))
+    >>> len(concatenate([part, part]))
+    4
+    """
     return Digits(torch.cat([p.inks for p in parts]), torch.cat([p.labels for p in parts]))
 
 
 def _read(path: Path) -> tuple[Digits, str]:
-    """The pictures and the key in a file."""
+    """Return the pictures and the key in a file."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             made = Digits(torch.from_numpy(saved["inks"]), torch.from_numpy(saved["labels"]))
@@ -118,7 +149,7 @@ def _read(path: Path) -> tuple[Digits, str]:
             f"there are no synthesised pictures at {path}; inkdigits synthesise makes some"
         ) from error
     except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"{path} can't be read: {error}; delete it") from error
+        raise TrainingError(f"{path} cannot be read: {error}; delete it") from error
 
 
 def _key(config: SynthesisConfig, digits: Digits) -> str:

@@ -23,7 +23,12 @@ from inkdigits.calibration.temperature import probabilities, reliability_curve
 from inkdigits.data.corruptions import corrupt_mildly
 from inkdigits.data.mnist import SPLIT_SEED, Digits, Splits
 from inkdigits.data.synthesis import SynthesisConfig, synthesise
-from inkdigits.data.synthesis_cache import described, read_or_write, read_synthetic, together
+from inkdigits.data.synthesis_cache import (
+    concatenate,
+    describe_synthesis,
+    read_or_write,
+    read_synthetic,
+)
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import RISK, DecisionPolicy
@@ -106,11 +111,11 @@ def train(
     made, composition = None, []
     if pictures:
         parts, composition = zip(*(read_synthetic(p, splits.train) for p in pictures), strict=True)
-        made = together(parts)
+        made = concatenate(parts)
     elif synthesis is not None:
         path = folders.run / SYNTHETIC_NAME
         made = read_or_write(splits.train, synthesis, path, progress=progress, report=report)
-        composition = [described(synthesis)]
+        composition = [describe_synthesis(synthesis)]
     if made is not None:
         sheet = plots.contact_sheet(made.inks[:240].numpy(), "Synthesised, as the network sees it")
         plots.save(sheet, folders.figures / "synthetic_preview.png")

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from inkdigits.data.fonts import SPLITS, find_fonts, split_of
+from inkdigits.errors import ConfigError, DataError
+
+BUNDLED = tuple(Path(mpl.get_data_path(), "fonts", "ttf").glob("*.ttf"))
+
+
+def test_a_font_family_has_one_split_on_every_machine():
+    splits = {split: {f.family for f in find_fonts(split, BUNDLED)} for split in SPLITS}
+    assert all(splits.values())
+    everything = [family for families in splits.values() for family in families]
+    assert len(everything) == len(set(everything))
+    assert set(everything) == {f.family for f in find_fonts(paths=BUNDLED)}
+    assert split_of("DejaVu Serif") == "train"
+    assert split_of("STIXGeneral") == "held_back"
+
+
+def test_fonts_of_symbols_and_of_boxes_are_not_used():
+    families = {font.family for font in find_fonts(paths=BUNDLED)}
+    assert not any(f.startswith(("cmex", "cmsy", "Last Resort")) for f in families)
+
+
+def test_installed_fonts_are_found():
+    assert {f.family for f in find_fonts(paths=BUNDLED)} <= {f.family for f in find_fonts()}
+
+
+def test_no_fonts_is_an_error_that_says_so(tmp_path):
+    broken = tmp_path / "broken.ttf"
+    broken.write_bytes(b"no font")
+    for paths in ([], [broken]):
+        with pytest.raises(DataError, match="Install"):
+            find_fonts(paths=paths)
+    serif = [path for path in BUNDLED if path.name == "DejaVuSerif.ttf"]
+    with pytest.raises(DataError, match="DejaVu Serif"):
+        find_fonts("held_back", serif)
+
+
+def test_an_unknown_split_is_an_error():
+    with pytest.raises(ConfigError, match="test"):
+        find_fonts("test")
