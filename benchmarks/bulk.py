@@ -1,17 +1,11 @@
-"""How fast `inkdigits predict --out` reads, against decoding alone, and the memory it takes.
+"""How fast does `inkdigits predict --out` read, beside decoding alone, and in how much memory?
 
-Rate: the same encoded pictures, in a TAR archive, are (a) read by `inkdigits predict --out`, (b)
-only decoded by Pillow (`Image.open`, `load`), and (c) only decoded by our own `read_grey`; (b) and
-(c) in as many processes, from the same archive, by the same shards. They take turns. Their start
-isn't counted: the rate is that at which a long run's pictures beyond a short run's take the seconds
-beyond the short run's. The share that is asked for is (a) of (b), decoding as everybody has it.
-`most` is the share that could be reached if nothing were done but decoding, by the faster of the
-two, and the network, whose own rate is measured first; where it is below the share that is asked
-for, the picture decodes in too little time beside the network's, and missing it isn't an error.
+Rate: pictures in a TAR archive are read by `predict --out`, and only decoded by Pillow in as many
+processes, in turns. A short and a long run are timed; the rate is that of the pictures which the
+long run has more, so the start is not counted.
 
-Memory: the peak of the parent's and the workers' resident sets together, sampled every 20 ms, for
-an array of few rows and of many. Each sample counts private and shared pages alike, so libraries
-that the processes share count once for each.
+Memory: the peak resident memory of all processes for an array of few rows and of many, sampled
+every 20 ms. Pages that processes share count once per process.
 
     python benchmarks/bulk.py --data data [--only rate|memory] [--json benchmarks/bulk.json]
 """
@@ -29,58 +23,42 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from results import fail, options, write
+from service import tree
+from serving import canvas_png
 
-import inkdigits
-from inkdigits.batch.archives import Extent
-from inkdigits.batch.shards import ArchiveShard, Shard
-from inkdigits.batch.sources import open_sources
-from inkdigits.batch.workers import BATCH_PICTURES
-from inkdigits.evaluation.environment import hardware, versions
-from inkdigits.ink.decode import read_grey
-from inkdigits.ink.normalize import INK_SIZE
 from inkdigits.settings import available_cores
 
-NEEDED_SHARE = 0.8  # of the rate of decoding alone
-# Many rows may take this much more than few, in MB: what an allocator keeps varies by that much.
-ALLOWED_GROWTH = 16
+GROWTH_LIMIT_MB = 16
+"""What an allocator keeps varies by about as much."""
+PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 
-# The first two are what a page's canvas sends.
-FORMS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "280x280 RGBA, opaque": lambda ink: opaque(enlarged(ink)),
-    "280x280 RGBA, transparent": lambda ink: transparent(enlarged(ink)),
-    "280x280 grey": lambda ink: enlarged(ink),
-    "28x28 grey": lambda ink: ink,
+
+def grey_png(ink: np.ndarray, size: int) -> bytes:
+    """Return a digit as a grey PNG, light on dark."""
+    buffer = io.BytesIO()
+    Image.fromarray(ink).resize((size, size), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+FORMS: dict[str, Callable[[np.ndarray], bytes]] = {
+    "280x280 RGBA, opaque": lambda ink: canvas_png(ink, transparent=False),
+    "280x280 RGBA, transparent": lambda ink: canvas_png(ink, transparent=True),
+    "280x280 grey": lambda ink: grey_png(ink, 280),
+    "28x28 grey": lambda ink: grey_png(ink, 28),
 }
 
 
-def enlarged(ink: Image.Image) -> Image.Image:
-    return ink.resize((280, 280), Image.Resampling.BICUBIC)
-
-
-def opaque(ink: Image.Image) -> Image.Image:
-    shade = ink.point(lambda value: 255 - value)
-    return Image.merge("RGBA", (shade, shade, shade, Image.new("L", ink.size, 255)))
-
-
-def transparent(ink: Image.Image) -> Image.Image:
-    black = Image.new("L", ink.size, 0)
-    return Image.merge("RGBA", (black, black, black, ink))
-
-
 def write_archive(path: Path, form: str, inks: np.ndarray, number: int) -> None:
-    """``number`` pictures; each of ``inks`` comes again as often as is needed."""
-    encoded = []
-    for ink in inks[:number]:
-        buffer = io.BytesIO()
-        FORMS[form](Image.fromarray(ink)).save(buffer, "PNG")
-        encoded.append(buffer.getvalue())
+    """Write so many pictures; the digits repeat if there are fewer."""
+    encoded = [FORMS[form](ink) for ink in inks[:number]]
     with tarfile.open(path, "w") as archive:
         for i in range(number):
             content = encoded[i % len(encoded)]
@@ -89,133 +67,75 @@ def write_archive(path: Path, form: str, inks: np.ndarray, number: int) -> None:
             archive.addfile(member, io.BytesIO(content))
 
 
-def write_array(path: Path, inks: np.ndarray, number: int) -> None:
-    """``number`` pictures as (N, 28, 28), written by a mapping and never held."""
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, (number, 28, 28))
-    for start in range(0, number, len(inks)):
-        array[start : start + len(inks)] = inks[: number - start]
-    array.flush()
+def decode(job: tuple[Path, list[tuple[int, int]]]) -> int:
+    """Decode the pictures at these offsets, of these sizes, and return how many there are."""
+    path, extents = job
+    with path.open("rb") as file:
+        for offset, size in extents:
+            file.seek(offset)
+            Image.open(io.BytesIO(file.read(size))).load()
+    return len(extents)
 
 
-def by_pillow(content: bytes) -> object:
-    return Image.open(io.BytesIO(content)).load()
-
-
-DECODERS: dict[str, Callable[[bytes], object]] = {"pillow": by_pillow, "own": read_grey}
-
-
-def decode(name: str, shard: Shard) -> int:
-    """Decode a shard's pictures and do nothing with them; returns how many."""
-    assert isinstance(shard, ArchiveShard)
-    with shard.archive.open("rb") as file:
-        for _, where in shard.entries:
-            assert isinstance(where, Extent)
-            DECODERS[name](where.read(file))
-    return len(shard.entries)
-
-
-def decode_all(path: Path, name: str, workers: int) -> None:
-    """What a run without a reader would be: the same shards, in as many processes."""
-    (source,) = open_sources([path])
+def decode_all(path: Path, workers: int) -> None:
+    """Decode an archive with Pillow in so many processes, 512 pictures at a time."""
+    with tarfile.open(path) as archive:
+        extents = [(member.offset_data, member.size) for member in archive]
+    jobs = [(path, extents[start : start + 512]) for start in range(0, len(extents), 512)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        print(sum(pool.imap_unordered(partial(decode, name), source.shards())), "decoded")
+        print(sum(pool.imap_unordered(decode, jobs)), "decoded")
 
 
-def network(pictures: int) -> float:
-    """Seconds that the network alone takes for so many pictures, in batches as bulk has them."""
-    batch = np.zeros((BATCH_PICTURES, 1, INK_SIZE, INK_SIZE), np.float32)
-    reader = inkdigits.load(threads=1)
-    reader.logits(batch)
-    began = time.perf_counter()
-    for _ in range(-(-pictures // BATCH_PICTURES)):
-        reader.logits(batch)
-    return time.perf_counter() - began
-
-
-def network_rate(workers: int, pictures: int) -> float:
-    """Pictures a second that the network alone reads, a process a worker."""
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        return sum(pictures / seconds for seconds in pool.map(network, [pictures] * workers, 1))
-
-
-def timed(command: list[str]) -> float:
+def seconds_of(command: list[str]) -> float:
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
-def rates(folder: Path, form: str, inks: np.ndarray, options: Any) -> dict[str, Any]:
-    """Pictures a second of both, medians over the rounds."""
-    archives = {}
-    for number in (options.short, options.long):
-        archives[number] = folder / f"{number}.tar"
-        write_archive(archives[number], form, inks, number)
-    workers = str(options.workers)
-    commands: dict[str, Any] = {
-        "predict": lambda path: [
-            *(sys.executable, "-m", "inkdigits", "predict", str(path)),
-            *("--out", str(folder / "out.csv"), "--workers", workers),
-        ],
-    }
-    for decoder in DECODERS:
-        commands[decoder] = lambda path, decoder=decoder: [
-            *(sys.executable, __file__, "--decode", str(path)),
-            *("--decoder", decoder, "--workers", workers),
-        ]
+def rates(folder: Path, form: str, inks: np.ndarray, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return the pictures per second of both, as medians over the rounds."""
+    workers, numbers = ("--workers", str(chosen.workers)), (chosen.short, chosen.long)
+    archives = [folder / f"{number}.tar" for number in numbers]
+    for path, number in zip(archives, numbers, strict=True):
+        write_archive(path, form, inks, number)
+    predict = [sys.executable, "-m", "inkdigits", "predict", "--out", str(folder / "out.csv")]
+    commands = {"predict": predict, "pillow": [sys.executable, __file__, "--decode"]}
     found: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(options.rounds):
+    for _ in range(chosen.rounds):
         for name, command in commands.items():
-            short, long = (timed(command(archives[n])) for n in (options.short, options.long))
-            found[name].append((options.long - options.short) / (long - short))
+            short, long = (seconds_of([*command, str(path), *workers]) for path in archives)
+            found[name].append((chosen.long - chosen.short) / (long - short))
     medians = {name: statistics.median(values) for name, values in found.items()}
-    return {
-        "form": form,
-        "pictures_per_second": medians,
-        "all": found,
-        "share": medians["predict"] / medians["pillow"],
-    }
-
-
-def resident(pid: int) -> Iterator[int]:
-    """Bytes resident of a process and all below it."""
-    try:
-        yield int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            yield from resident(int(child))
-    except (FileNotFoundError, ProcessLookupError):
-        return  # it has just ended
+    share = medians["predict"] / medians["pillow"]
+    return {"form": form, "pictures_per_second": medians, "share": share, "all": found}
 
 
 def memory(folder: Path, inks: np.ndarray, number: int, workers: int) -> dict[str, Any]:
-    """Peak memory of a run over an array, in MB, and how long it took."""
-    path = folder / f"{number}.npy"
-    write_array(path, inks, number)
-    out = folder / "out.parquet"
-    command = [sys.executable, "-m", "inkdigits", "predict", str(path)]
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--out", str(out), "--workers", str(workers)], stdout=subprocess.DEVNULL
-    )
-    peak = 0
+    """Return the peak memory of a run over an array of so many rows."""
+    path, out = folder / f"{number}.npy", folder / "out.parquet"
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, (number, 28, 28))
+    for start in range(0, number, len(inks)):
+        array[start : start + len(inks)] = inks[: number - start]
+    array.flush()
+    command = [sys.executable, "-m", "inkdigits", "predict", str(path), "--out", str(out)]
+    began, peak = time.perf_counter(), 0.0
+    process = subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        peak = max(peak, sum(resident(process.pid)))
+        total = 0
+        for pid in tree(process.pid):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        peak = max(peak, total * PAGE_MB)
         time.sleep(0.02)
     if process.returncode:
-        raise SystemExit(f"predict ended with exit code {process.returncode}")
+        raise SystemExit(f"predict ended with exit status {process.returncode}")
     seconds = time.perf_counter() - began
     path.unlink()
-    return {
-        "rows": number,
-        "peak_mb": round(peak / 1e6, 1),
-        "seconds": round(seconds, 1),
-        "result_mb": round(out.stat().st_size / 1e6, 1),
-    }
+    return {"rows": number, "peak_mb": round(peak, 1), "seconds": round(seconds, 1)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--workers", type=int, default=available_cores())
     parser.add_argument("--short", type=int, default=2000, help="pictures of the short run")
@@ -225,87 +145,29 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=10_000, help="rows of the small array")
     parser.add_argument("--many", type=int, default=1_000_000, help="rows of the large array")
     parser.add_argument("--only", choices=("rate", "memory"), help="one of the two measurements")
-    parser.add_argument("--beside", help="what else the machine was doing, for the report")
-    parser.add_argument("--json", type=Path, help="file for the figures; keeps those not asked for")
     parser.add_argument("--decode", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--decoder", choices=list(DECODERS), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.decode:
-        decode_all(options.decode, options.decoder, options.workers)
+    chosen = parser.parse_args()
+    if chosen.decode:
+        decode_all(chosen.decode, chosen.workers)
         return
+    from inkdigits.data.mnist import load_splits  # It imports torch, which decoding does not need.
 
-    from inkdigits.data.mnist import (
-        load_splits,  # imports torch, which decoding processes don't need
-    )
-
-    inks = load_splits(options.data).validation.inks.numpy()
-    result: dict[str, Any] = {}
-    if options.only != "memory":
-        result["rate"] = measured_rates(inks, options)
-    if options.only != "rate":
-        result["memory"] = measured_memory(inks, options)
-    if options.json:
-        if options.json.is_file():
-            # What wasn't measured this time stays: rates need a quiet machine, memory doesn't.
-            result = json.loads(options.json.read_text()) | result
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-    missed = [
-        row["form"]
-        for row in result.get("rate", {}).get("forms", ())
-        if row["share"] < NEEDED_SHARE <= row["most"]
-    ]
+    inks = load_splits(chosen.data).validation.inks.numpy()
+    # A part that is not measured keeps its last figures.
+    result = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.is_file() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        if chosen.only != "memory":
+            result["rate"] = [rates(Path(folder), form, inks, chosen) for form in chosen.forms]
+        if chosen.only != "rate":
+            rows = (chosen.few, chosen.many)
+            runs = [memory(Path(folder), inks, number, chosen.workers) for number in rows]
+            growth = round(runs[1]["peak_mb"] - runs[0]["peak_mb"], 1)
+            result["memory"] = {"runs": runs, "growth_mb": growth}
+    result |= {"workers": chosen.workers, "pictures": [chosen.short, chosen.long]}
+    print(json.dumps(result, indent=2))
+    write(chosen.json, result)
     growth = result.get("memory", {}).get("growth_mb", 0)
-    if missed or growth > ALLOWED_GROWTH:
-        raise SystemExit(f"missed: {missed}, memory {growth:+.1f} MB")
-
-
-def measured_rates(inks: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
-    alone = network_rate(options.workers, options.short)
-    print(f"the network alone: {alone:,.0f} pictures a second")
-    head = f"{'predict':>9} {'Pillow':>9} {'own':>9} {'share':>6} {'most':>6}"
-    print(f"{'PNG, pictures a second':<26} {head}", flush=True)
-    forms = []
-    for form in options.forms:
-        with tempfile.TemporaryDirectory() as folder:
-            row = rates(Path(folder), form, inks, options)
-        read, pillow, own = row["pictures_per_second"].values()
-        row["most"] = 1 / (1 / max(pillow, own) + 1 / alone) / pillow
-        print(
-            f"{form:<26} {read:>9,.0f} {pillow:>9,.0f} {own:>9,.0f} "
-            f"{row['share']:>6.0%} {row['most']:>6.0%}",
-            flush=True,
-        )
-        forms.append(row)
-    return {
-        "workers": options.workers,
-        "pictures": [options.short, options.long],
-        "rounds": options.rounds,
-        "network_per_second": alone,
-        "forms": forms,
-        **circumstances(options),
-    }
-
-
-def measured_memory(inks: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
-    print(f"{'rows':>10}  peak MB  seconds")
-    runs = []
-    for number in (options.few, options.many):
-        with tempfile.TemporaryDirectory() as folder:
-            row = memory(Path(folder), inks, number, options.workers)
-        print(f"{number:>10,}  {row['peak_mb']:>7.1f}  {row['seconds']:>7.1f}", flush=True)
-        runs.append(row)
-    growth = round(runs[1]["peak_mb"] - runs[0]["peak_mb"], 1)
-    print(f"memory {growth:+.1f} MB, allowed {ALLOWED_GROWTH:+}")
-    return {
-        "workers": options.workers,
-        "runs": runs,
-        "growth_mb": growth,
-        **circumstances(options),
-    }
-
-
-def circumstances(options: argparse.Namespace) -> dict[str, Any]:
-    return {"beside": options.beside, "hardware": hardware(), "versions": versions()}
+    fail([f"memory grew by {growth} MB with the rows"] * (growth > GROWTH_LIMIT_MB))
 
 
 if __name__ == "__main__":

@@ -1,178 +1,144 @@
-"""Requests that nobody should send, to a real service: what is answered, and what it costs.
+"""What does the service answer to requests that nobody should send, and what do they cost it?
 
-Sends cases of ``mutations.py`` over several kept-alive connections at once. Every one must be
-answered with a status of 2xx or 4xx and with JSON or the tensors that were asked for; no worker may
-die, and the memory of the workers may not grow beyond a limit. Queue and deadline are set so that
-nothing is refused for want of room.
+Sends cases of mutations.py over several kept-alive connections at once. Every case must be answered
+with a status of 2xx or 4xx, and with JSON or the tensors that were asked for, within a limit of
+seconds. No worker may die or log an error, and the workers' memory may not grow beyond a limit.
 
     python benchmarks/fuzz.py [--cases 20000] [--seed 1] [--json benchmarks/fuzz.json]
 """
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
+from typing import Any
 
 from mutations import Case, cases
-from service import PATIENCE_S, Service, running, status_kib
-
-from inkdigits.evaluation.environment import hardware, versions
+from results import fail, options, write
+from service import PATIENCE_S, Service, running, status_mib
 
 CONNECTIONS = 8
-# Parts after each of which the memory is looked at; after the first, buffers and pools have their
-# size.
 PARTS = 10
+"""Memory is measured after each part; after the first one buffers and pools have their size."""
 GROWTH_LIMIT_MIB = 150
-SETTINGS = {"INKDIGITS_WORKERS": "2", "INKDIGITS_QUEUE": "4096", "INKDIGITS_DEADLINE": "3600"}
 
 
-@dataclass
-class Tally:
-    """What was answered."""
+class Fuzzer:
+    """Sends cases and counts what is answered."""
 
-    answers: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, port: int, seed: int, count: int) -> None:
+        self._port = port
+        self._lock = threading.Lock()
+        self._cases = enumerate(cases(seed, count))
+        self.answers: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.slowest_s = 0.0
 
-    def add(self, number: int, case: Case, status: int | None, kind: str, body: bytes) -> None:
-        code = "" if status is None or status < 400 else code_of(body)
-        is_right = status is not None and (200 <= status < 300 or 400 <= status < 500)
-        is_right = is_right and (kind == "application/octet-stream" or is_json(body))
-        with self.lock:
+    def send(self, count: int) -> None:
+        """Send the next cases. They are made while they are sent, so memory does not grow here."""
+        some = islice(self._cases, count)
+        threads = [threading.Thread(target=self._run, args=(some,)) for _ in range(CONNECTIONS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _run(self, some: Iterator[tuple[int, Case]]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
+        while True:
+            with self._lock:
+                number, case = next(some, (-1, None))
+            if case is None:
+                break
+            began = time.monotonic()
+            status, kind = 0, ""
+            try:
+                connection.request("POST", case.path, case.body, case.headers)
+                response = connection.getresponse()
+                body, status = response.read(), response.status
+                kind = response.headers.get_content_type()
+            except (OSError, http.client.HTTPException) as error:
+                body = repr(error).encode()
+                connection.close()
+            self._count(number, case, status, kind, body, time.monotonic() - began)
+        connection.close()
+
+    def _count(
+        self, number: int, case: Case, status: int, kind: str, body: bytes, seconds: float
+    ) -> None:
+        answer = {} if kind == "application/octet-stream" else _parsed(body)
+        is_right = (200 <= status < 300 or 400 <= status < 500) and answer is not None
+        error = answer.get("error") if isinstance(answer, dict) and status >= 400 else ""
+        code = error.get("code", "?") if isinstance(error, dict) else "v2" if error else ""
+        with self._lock:
             self.answers[f"{status} {code}".strip()] += 1
             self.kinds[case.kind] += 1
+            self.slowest_s = max(self.slowest_s, seconds)
             if not is_right:
                 self.wrong.append(f"case {number} ({case.kind}): {status} {body[:200]!r}")
 
 
-def is_json(body: bytes) -> bool:
+def _parsed(body: bytes) -> Any:
     try:
-        json.loads(body)
+        return json.loads(body)
     except ValueError:
-        return False
-    return True
-
-
-def code_of(body: bytes) -> str:
-    """The error's code; the Open Inference Protocol has none."""
-    try:
-        error = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
-        return "?"
-    return error["code"] if isinstance(error, dict) else "v2"
-
-
-def send(
-    port: int, numbered: Iterator[tuple[int, Case]], lock: threading.Lock, tally: Tally
-) -> None:
-    """Send cases one after the other over one connection, until there are none left."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    while True:
-        with lock:
-            number, case = next(numbered, (-1, None))
-        if case is None:
-            break
-        try:
-            connection.request("POST", case.path, case.body, case.headers)
-            response = connection.getresponse()
-            body = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            tally.add(number, case, None, "", repr(error).encode())
-            connection.close()
-            continue
-        tally.add(number, case, response.status, response.headers.get_content_type(), body)
-    connection.close()
+        return None
 
 
 def memory(service: Service) -> dict[str, float]:
-    """Resident MiB of the workers: now, and at most until now; of the largest."""
+    """Return the largest worker's resident MiB: now, and the peak."""
     workers = service.workers()
     return {
-        "resident_mib": round(max(status_kib(pid, "VmRSS") for pid in workers) / 1024, 1),
-        "peak_mib": round(max(status_kib(pid, "VmHWM") for pid in workers) / 1024, 1),
+        "resident_mib": max(status_mib(pid, "VmRSS") for pid in workers),
+        "peak_mib": max(status_mib(pid, "VmHWM") for pid in workers),
     }
 
 
-def fuzz(count: int, seed: int) -> tuple[dict[str, object], list[str]]:
-    """Send so many cases.
-
-    Returns:
-        What is reported, and what went wrong.
-    """
-    tally, lock = Tally(), threading.Lock()
-    numbered = enumerate(cases(seed, count))
-    with running(**SETTINGS) as service:
-        before = service.workers()
-        began = time.monotonic()
-        stages = []
+def fuzz(count: int, seed: int) -> tuple[dict[str, Any], list[str]]:
+    """Send so many cases, and return what is reported and the faults."""
+    # No request may be denied for want of room here.
+    with running(INKDIGITS_QUEUE="4096", INKDIGITS_DEADLINE="3600") as service:
+        before, began, stages = service.workers(), time.monotonic(), []
+        fuzzer = Fuzzer(service.port, seed, count)
         for _ in range(PARTS):
-            # Cases are made as they are sent, so memory here doesn't grow either.
-            some = islice(numbered, -(-count // PARTS))
-            threads = [
-                threading.Thread(target=send, args=(service.port, some, lock, tally))
-                for _ in range(CONNECTIONS)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            stages.append({"cases": sum(tally.answers.values()), **memory(service)})
-        seconds = time.monotonic() - began
-        wrong = list(tally.wrong)
+            fuzzer.send(-(-count // PARTS))
+            stages.append({"cases": fuzzer.answers.total(), **memory(service)})
+        seconds, wrong = time.monotonic() - began, fuzzer.wrong
         if service.workers() != before:
             wrong.append(f"workers {before} became {service.workers()}")
-        wrong += [f"in the log: {line}" for line in failures_in(service.log)]
+        for line in service.log.read_text(errors="replace").splitlines():
+            if '"level": "error"' in line or '"level": "critical"' in line or "Traceback" in line:
+                wrong.append(f"in the log: {line[:500]}")
     growth = stages[-1]["resident_mib"] - stages[0]["resident_mib"]
     if growth > GROWTH_LIMIT_MIB:
         wrong.append(f"the largest worker grew by {growth:.0f} MiB")
-    report: dict[str, object] = {
-        "cases": sum(tally.answers.values()),
+    return {
+        "cases": fuzzer.answers.total(),
         "seed": seed,
         "seconds": round(seconds, 1),
-        "answers": dict(tally.answers.most_common()),
-        "kinds": dict(tally.kinds.most_common()),
+        "slowest_answer_s": round(fuzzer.slowest_s, 3),
+        "answers": dict(fuzzer.answers.most_common()),
+        "kinds": dict(fuzzer.kinds.most_common()),
         "wrong": wrong,
         "largest_worker": stages,
-        "hardware": hardware(),
-        "versions": versions(),
-    }
-    return report, wrong
-
-
-def failures_in(log: Path) -> Iterator[str]:
-    """Lines of the log that tell of a failure of ours."""
-    for line in log.read_text(errors="replace").splitlines():
-        if '"level": "error"' in line or '"level": "critical"' in line or "Traceback" in line:
-            yield line[:500]
+    }, wrong
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = options(__doc__)
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    options = parser.parse_args()
-    report, wrong = fuzz(options.cases, options.seed)
-    print(
-        json.dumps(
-            {k: report[k] for k in ("cases", "seconds", "answers", "largest_worker")}, indent=2
-        )
-    )
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
-    for one in wrong[:20]:
-        print(one)
-    if wrong:
-        raise SystemExit(f"{len(wrong)} things went wrong")
+    chosen = parser.parse_args()
+    report, wrong = fuzz(chosen.cases, chosen.seed)
+    print(json.dumps(report, indent=2))
+    write(chosen.json, report)
+    fail(wrong)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The real service as a process of its own, for the scripts beside this one; Linux only."""
+"""A server as a process of its own, watched through /proc. The scripts beside this one share it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE_S = 120
-# A state of /proc/net/tcp.
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 LISTENING = "0A"
+"""A state in /proc/net/tcp."""
 
 
 class Service:
-    """A running service.
+    """A running server on 127.0.0.1.
 
     Attributes:
-        process: the parent of the workers.
-        port: on 127.0.0.1.
+        process: the process that was started; its children are the workers.
+        port: the TCP port that it listens on.
         log: file with its standard error.
     """
 
@@ -33,33 +34,24 @@ class Service:
         self.process, self.port, self.log = process, port, log
 
     def workers(self) -> list[int]:
-        """Process ids of the workers that there are now, of two or more.
-
-        A worker has one listening socket. The process that tries a new model has its parent's.
-        """
-        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        children = map(int, task.read_text().split())
-        return sorted(pid for pid in children if self._listeners(pid) == 1)
+        """Return the process ids of the children that listen on the port."""
+        children = _children(self.process.pid)
+        return sorted(p for p in children if LISTENING in (s for _, s in self._sockets(p)))
 
     def connections(self, pid: int) -> set[int]:
-        """The clients' ports of the connections that a process has taken up."""
+        """Return the clients' ports of the connections that a process has accepted."""
         return {remote for remote, state in self._sockets(pid) if state != LISTENING}
 
-    def _listeners(self, pid: int) -> int:
-        return sum(state == LISTENING for _, state in self._sockets(pid))
-
     def _sockets(self, pid: int) -> list[tuple[int, str]]:
-        """The other end's port, and the state, of a process's sockets on the service's port."""
+        """The other end's port and the state of each socket that a process has on the port."""
         inodes = set()
         try:
             for link in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(FileNotFoundError):
-                    target = str(link.readlink())
-                    if target.startswith("socket:["):
-                        inodes.add(target[8:-1])
+                    inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
             lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
         except (FileNotFoundError, ProcessLookupError):
-            return []  # it has ended
+            return []  # The process has ended.
         rows = [line.split() for line in lines]
         return [
             (int(row[2].partition(":")[2], 16), row[3])
@@ -67,73 +59,109 @@ class Service:
             if row[9] in inodes and int(row[1].partition(":")[2], 16) == self.port
         ]
 
-    def wait_until_ready(self) -> None:
+    def wait_for(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> bytes:
+        """Repeat a request until it is answered with 200, and return the answer's body."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise SystemExit(f"the service ended:\n{self.log.read_text()[-2000:]}")
+                raise SystemExit(f"the server ended:\n{self.log.read_text()[-2000:]}")
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
             try:
-                connection.request("GET", "/health/ready")
-                if connection.getresponse().status == 200:
-                    return
-            except OSError:
-                time.sleep(0.05)
+                connection.request(method, path, body, {"Content-Type": kind} if kind else {})
+                response = connection.getresponse()
+                content = response.read()
+                if response.status == 200:
+                    return content
+            except (OSError, http.client.HTTPException):
+                pass
             finally:
                 connection.close()
-        raise SystemExit("the service isn't ready")
+            time.sleep(0.005)
+        raise SystemExit(f"no answer to {path}:\n{self.log.read_text()[-2000:]}")
 
-    def logged(self, message: str) -> int:
-        """How many lines of the log have a message that begins so."""
-        return self.log.read_text(errors="replace").count(f'"message": "{message}')
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds of all processes, with those of children that have ended."""
+        total = 0
+        for pid in tree(self.process.pid):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += sum(map(int, fields[11:15]))  # user, system, and both of ended children
+        return total / TICKS_PER_S
 
-    def hang_up(self) -> None:
-        """Have it take up what is at MODEL_PATH."""
-        self.process.send_signal(signal.SIGHUP)
+    def resident_mb(self) -> float:
+        """Return the resident megabytes (10^6 bytes) of all processes; shared pages count once."""
+        total = 0
+        for pid in tree(self.process.pid):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+                total += int(found[1]) if found else 0
+        return total * 1024 / 1e6
 
 
-def status_kib(pid: int, name: str) -> int:
-    """A figure of /proc/PID/status in KiB: VmRSS is resident now, VmHWM was at most."""
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, tasks.read_text().split())
+    return found
+
+
+def tree(pid: int) -> Iterator[int]:
+    """Yield a process and all processes below it."""
+    yield pid
+    for child in _children(pid):
+        yield from tree(child)
+
+
+def status_mib(pid: int, name: str) -> float:
+    """Return a figure of /proc/PID/status: VmRSS is resident now, VmHWM is the peak."""
     text = Path(f"/proc/{pid}/status").read_text()
     found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
     assert found is not None
-    return int(found[1])
+    return round(int(found[1]) / 1024, 1)
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that no process listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
-def running(**settings: str) -> Iterator[Service]:
-    """Start the service with these variables, on a free port; stop it at the end."""
+def started(command: list[str], port: int, **variables: str) -> Iterator[Service]:
+    """Start a server with these environment variables, and stop it with all its processes."""
     with tempfile.TemporaryDirectory(prefix="inkdigits-") as folder:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
         log = Path(folder) / "log"
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("INKDIGITS_")}
-        environment = {
-            **inherited,
-            "PORT": str(port),
-            "INKDIGITS_DATA_DIR": folder,
-            "INKDIGITS_PAGE": "off",
-            "INKDIGITS_LOG_FORMAT": "json",
-            **settings,
-        }
+        own = {"INKDIGITS_DATA_DIR": folder, "INKDIGITS_LOG_FORMAT": "json"}
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "inkdigits", "serve"],
-                env=environment,
+                command,
+                env={**inherited, **own, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
                 start_new_session=True,
             )
-        service = Service(process, port, log)
         try:
-            service.wait_until_ready()
-            yield service
+            yield Service(process, port, log)
         finally:
             process.send_signal(signal.SIGTERM)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(60)
-            except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(60)
+            process.wait(60)
+
+
+@contextmanager
+def running(**settings: str) -> Iterator[Service]:
+    """Start `inkdigits serve` without the page and with two workers, and wait until it is ready."""
+    port = free_port()
+    command = [sys.executable, "-m", "inkdigits", "serve", "--port", str(port)]
+    fixed = {"INKDIGITS_PAGE": "off", "INKDIGITS_WORKERS": "2"}
+    with started(command, port, **fixed, **settings) as service:
+        service.wait_for("GET", "/health/ready")
+        yield service

@@ -1,6 +1,9 @@
+"""The documents have the figures of the shipped run, and their links and names exist."""
+
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +11,68 @@ from typing import Any
 
 import pytest
 from support.repository import REPOSITORY
+
+TOP = ("README.md", "MODEL_CARD.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+DOCUMENTS = [REPOSITORY / name for name in (*TOP, "benchmarks/README.md")] + sorted(
+    (REPOSITORY / "docs").rglob("*.md")
+)
+PACKAGE = REPOSITORY / "src" / "inkdigits"
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def names(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=names)
+def test_links_lead_to_files_and_headings_that_exist(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
+    broken = []
+    for target in filter(None, (first or second for first, second in targets)):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        page = (path.parent / name).resolve() if name else path
+        if not page.exists() or (anchor and anchor not in anchors(page)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=names)
+def test_paths_in_code_marks_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(r"`((?:src|tests|benchmarks|docs|deploy)/[\w./-]+)`", text)
+    assert [name for name in found if not (REPOSITORY / name).exists()] == []
+
+
+def test_each_module_that_the_architecture_names_exists() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    found = set(re.findall(r"`(\w+(?:/\w+)*(?:\.py|/))`", text))
+    assert len(found) > 40
+    roots = (PACKAGE, REPOSITORY)
+    assert [n for n in sorted(found) if not any((root / n).exists() for root in roots)] == []
+
+
+def test_the_architecture_names_each_room() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = [path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] != "_"]
+    assert [room for room in rooms if f"`{room}/`" not in text] == []
+
+
+@pytest.mark.parametrize("folder", ["experiments", "decisions"])
+def test_each_page_is_dated_and_in_the_index(folder: str) -> None:
+    pages = sorted((REPOSITORY / "docs" / folder).glob("*.md"))
+    index = (REPOSITORY / "docs" / folder / "README.md").read_text(encoding="utf-8")
+    for page in pages:
+        if page.name != "README.md":
+            assert re.match(r"\d{4}-\d{2}-\d{2}-", page.name), page.name
+            assert f"]({page.name})" in index, page.name
 
 
 @pytest.fixture
@@ -21,7 +86,7 @@ def documents(benchmarks: Any) -> ModuleType:
 def copy(documents: ModuleType, tmp_path: Path) -> Path:
     """What the script reads and writes, to be changed."""
     results = [f"benchmarks/{name}.json" for name in documents.RESULTS]
-    for name in (documents.RUN, documents.CARD, documents.README, *results):
+    for name in (documents.RUN, *documents.DOCUMENTS, *results):
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, target)
@@ -45,7 +110,9 @@ def test_another_run_changes_both_documents(documents: ModuleType, copy: Path) -
         assert "91.11 to 99.99 %" in text
 
 
-def test_result_of_another_model_is_refused_by_name(documents: ModuleType, copy: Path) -> None:
+def test_result_of_another_model_is_an_error_that_names_it(
+    documents: ModuleType, copy: Path
+) -> None:
     path = copy / "benchmarks" / "inputs.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "model_version": "mnist-classifier-000000000000"}))
@@ -53,11 +120,8 @@ def test_result_of_another_model_is_refused_by_name(documents: ModuleType, copy:
         documents.rewritten(copy)
 
 
-@pytest.mark.parametrize("lost", ["| Risk | Accepted from |", "Temperature "])
-def test_table_or_passage_that_is_gone_is_an_error(
-    documents: ModuleType, copy: Path, lost: str
-) -> None:
-    path = copy / documents.CARD
-    path.write_text(path.read_text().replace(lost, "| Something else |"))
-    with pytest.raises(ValueError, match="there must be one"):
+def test_mark_that_no_figures_have_is_an_error(documents: ModuleType, copy: Path) -> None:
+    path = copy / "README.md"
+    path.write_text(path.read_text().replace("<!-- figures: scores -->", "<!-- figures: score -->"))
+    with pytest.raises(ValueError, match="no figures are called 'score'"):
         documents.rewritten(copy)
