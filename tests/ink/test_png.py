@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from inkdigits.ink.png import MOST_PIXELS, SIGNATURE, read_plain
+from inkdigits.ink.png import MAX_PIXELS, SIGNATURE, read_plain
 
 LIMIT = 1_000_000
 KINDS = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}
@@ -200,7 +200,7 @@ def test_more_pixels_than_the_limit_are_left_to_pillow_before_anything_is_inflat
     content = saved(GREY)
     assert read_plain(content, 256 * 256) is not None
     assert read_plain(content, 256 * 256 - 1) is None
-    header = struct.pack(">IIBBBBB", MOST_PIXELS + 1, 1, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", MAX_PIXELS + 1, 1, 8, 0, 0, 0, 0)
     bomb = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", b"\0") + chunk(b"IEND", b"")
     assert read_plain(bomb, 10**9) is None
 

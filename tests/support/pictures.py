@@ -1,9 +1,11 @@
-"""Pictures that the tests make themselves."""
+"""Pictures that the tests make themselves, and how far two of them are apart."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 
@@ -19,3 +21,27 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def drawn_ink(draw_on: Callable[[ImageDraw.ImageDraw], object]) -> np.ndarray:
+    """(128, 128) float32 of ink, 200 where drawn."""
+    image = Image.new("L", (128, 128), 0)
+    draw_on(ImageDraw.Draw(image))
+    return np.asarray(image, dtype=np.float32) / 255 * 200
+
+
+def draw_five(draw: ImageDraw.ImageDraw) -> None:
+    """A 5 whose bar does not touch the rest."""
+    draw.line([(50, 35), (45, 60), (70, 62), (72, 85), (45, 92)], fill=255, width=6)
+    draw.line([(58, 28), (82, 27)], fill=255, width=6)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """The mean absolute difference of two inks."""
+    return float(np.abs(a.astype(float) - b.astype(float)).mean())
+
+
+def shifted_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """The least difference over shifts by a pixel, which rounding the centre of mass may cause."""
+    moved = [np.roll(a, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    return min(difference(one, b) for one in moved)

@@ -1,10 +1,11 @@
-"""Two digits side by side: where ink that isn't one digit may be cut into two. NumPy only."""
+"""Two digits side by side: where ink that is not one digit may be cut into two. NumPy only."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from inkdigits.ink.normalize import INK_SIZE, Difference, normalise
+from inkdigits.ink.normalize import INK_SIZE, normalise
+from inkdigits.ink.plain import Foreground
 from inkdigits.types import Ink
 
 # A pair is at least this wide for its height, and is cut within this middle part of its width.
@@ -14,7 +15,7 @@ MIDDLE = (0.25, 0.75)
 CUT_SHARE = 0.35
 # Either half is at least this high for the height of both.
 LEAST_HEIGHT = 0.6
-# Ink below this shade, of 255, is taken for paper.
+# Ink below this shade, of 255, counts as background.
 FAINT = 25
 
 
@@ -25,8 +26,13 @@ def halves(ink: Ink) -> Ink | None:
         ink: (28, 28) uint8.
 
     Returns:
-        (2, 28, 28) uint8, left and right; None where the shape can't be two digits side by side:
+        (2, 28, 28) uint8, left and right; None where the shape cannot be two digits side by side:
         too narrow, no gap, or halves of very different heights.
+
+    >>> ink = np.zeros((28, 28), np.uint8)
+    >>> ink[8:20, 5:9] = ink[8:20, 19:23] = 255
+    >>> halves(ink).shape
+    (2, 28, 28)
     """
     inked = ink > FAINT
     columns, rows = np.flatnonzero(inked.any(axis=0)), np.flatnonzero(inked.any(axis=1))
@@ -50,4 +56,4 @@ def halves(ink: Ink) -> Ink | None:
         own = np.flatnonzero((part > FAINT).any(axis=1))
         if not len(own) or own[-1] - own[0] + 1 < LEAST_HEIGHT * height:
             return None
-    return np.stack([normalise(Difference.of_all(part)) for part in parts])
+    return np.stack([normalise(Foreground.whole_picture(part)) for part in parts])

@@ -1,6 +1,6 @@
 """A picture of any kind → its luminance, upright and opaque, within limits. Pillow and NumPy.
 
-It doesn't know what ink is; ``preprocessing`` looks for that in what comes from here.
+This module does not know what ink is; ``plain`` looks for that in what it returns.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from inkdigits.ink.png import read_plain
 from inkdigits.types import Floats, Grey, Picture, Pixels
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-# A filled shape on transparency whose shades differ by this much, of 255, has ink of its own on it.
+# A filled shape on transparency whose shades differ by this much, of 255, is a card with ink on it.
 CARD_CONTRAST = 40.0
-
 
 # What Pillow's decoders raise for bytes that are not a sound picture. Decoders are third-party
 # parsers of hostile input, so the list is long; anything else is a defect and is not caught.
@@ -46,11 +45,11 @@ _DECODER_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is refused before it is decoded.
+    """What is rejected before it is decoded.
 
     Attributes:
-        max_bytes: size of the encoded picture.
-        max_pixels: width times height that the picture's header declares.
+        max_bytes: greatest size of the encoded picture.
+        max_pixels: greatest width times height that the picture's header declares.
     """
 
     max_bytes: int = 10 * 1024 * 1024
@@ -61,14 +60,17 @@ DEFAULT_LIMITS = Limits()
 
 
 def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
-    """Luminance (H, W) of a picture, 0 black to 255 white, with transparency composited.
+    """Return the luminance (H, W) of a picture, 0 black to 255 white, transparency composited.
 
     Args:
-        picture: see ``preprocessing.preprocess``, which raises the same errors.
-        limits: sizes that are refused.
+        picture: see ``normalize.preprocess``, which raises the same errors.
+        limits: sizes above which pictures are rejected.
 
     Returns:
-        uint8 where it has no more than that, which is faster to look through; else float32.
+        uint8 where the picture has 8 bits per sample and is opaque; else float32.
+
+    >>> read_grey(np.uint8([[[255, 0, 0], [255, 255, 255]]])).tolist()
+    [[76, 255]]
     """
     if isinstance(picture, str | os.PathLike):
         picture = _read(Path(picture), limits)
@@ -82,7 +84,7 @@ def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
     return to_grey(_open(picture, limits))
 
 
-def _open(picture: bytes | Image.Image | npt.NDArray[np.uint8], limits: Limits) -> Image.Image:
+def _open(picture: bytes | Image.Image | Pixels, limits: Limits) -> Image.Image:
     if isinstance(picture, np.ndarray):
         return _from_array(picture, limits)
     if isinstance(picture, Image.Image):
@@ -99,18 +101,20 @@ def _read(path: Path, limits: Limits) -> bytes:
     try:
         size = path.stat().st_size
         if size > limits.max_bytes:
-            raise ImageTooLargeError(f"{path} has {size:,} bytes; at most {limits.max_bytes:,}")
+            raise ImageTooLargeError(
+                f"{path} has {size:,} bytes; the limit is {limits.max_bytes:,}"
+            )
         return path.read_bytes()
     except OSError as error:
-        raise UnreadableImageError(f"{path} can't be read: {error.strerror}") from error
+        raise UnreadableImageError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _is_grey(array: npt.NDArray[np.uint8]) -> bool:
-    """Whether an array is luminance as it is, which Pillow would only copy."""
+def _is_grey(array: Pixels) -> bool:
+    """Return whether an array is luminance as it is, which Pillow would only copy."""
     return array.dtype == np.uint8 and array.ndim == 2 and array.size > 0
 
 
-def _from_array(array: npt.NDArray[np.uint8], limits: Limits) -> Image.Image:
+def _from_array(array: Pixels, limits: Limits) -> Image.Image:
     if array.dtype != np.uint8:
         raise UnsupportedImageError(f"an array must be uint8 (0 to 255), not {array.dtype}")
     if array.ndim == 3 and array.shape[2] == 1:
@@ -128,7 +132,7 @@ def _decode(content: bytes, limits: Limits) -> Image.Image:
         raise UnreadableImageError("the picture is empty: 0 bytes")
     if len(content) > limits.max_bytes:
         raise ImageTooLargeError(
-            f"the picture has {len(content):,} bytes; at most {limits.max_bytes:,} are taken"
+            f"the picture has {len(content):,} bytes; the limit is {limits.max_bytes:,}"
         )
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
@@ -138,8 +142,8 @@ def _decode(content: bytes, limits: Limits) -> Image.Image:
         ) from error
     except _DECODER_ERRORS as error:
         raise UnreadableImageError(
-            f"these {len(content):,} bytes are not a picture that can be read; "
-            f"taken are {', '.join(FORMATS)}"
+            f"these {len(content):,} bytes are not a picture that can be read; the supported "
+            f"formats are {', '.join(FORMATS)}"
         ) from error
     _check_pixels(image.size, limits)
     return _loaded(image)
@@ -150,17 +154,17 @@ def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise ImageTooLargeError(
             f"the picture has {width} x {height} = {width * height:,} pixels; "
-            f"at most {limits.max_pixels:,} are taken"
+            f"the limit is {limits.max_pixels:,}"
         )
     if not width * height:
         raise UnreadableImageError(f"the picture has no pixels: {width} x {height}")
 
 
 def _loaded(image: Image.Image) -> Image.Image:
-    """Decoded and turned upright."""
+    """Return the picture decoded and turned upright."""
     try:
         if isinstance(image, JpegImagePlugin.JpegImageFile):
-            # A JPEG holds its luminance apart, so that its colours needn't be decoded.
+            # A JPEG holds its luminance apart, so its colours need not be decoded.
             image.draft("L", image.size)
         image.load()
         return ImageOps.exif_transpose(image)
@@ -171,10 +175,13 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 
 def to_grey(image: Image.Image) -> Grey:
-    """Luminance (H, W), 0 black to 255 white, with transparency composited.
+    """Return the luminance (H, W), 0 black to 255 white, transparency composited.
 
     Raises:
         UnsupportedImageError: samples of more than 16 bits, or not finite.
+
+    >>> to_grey(Image.new("RGBA", (2, 1), (0, 0, 0, 0))).tolist()
+    [[255, 255]]
     """
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.float32) / np.float32(257.0)
@@ -195,7 +202,7 @@ def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all() or low < 0 or high > 65535:
         raise UnsupportedImageError(
-            f"samples run from {low:g} to {high:g}; taken are 0-1 (float), 0-255 and 0-65535"
+            f"samples run from {low:g} to {high:g}; supported are 0-1 (float), 0-255 and 0-65535"
         )
     if samples.dtype.kind == "f" and high <= 1:
         values *= 255.0
@@ -205,11 +212,11 @@ def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
 
 
 def _composite(shade: Pixels | int, alpha: Pixels | int) -> Grey:
-    """Put a transparent picture on the paper that makes its ink visible.
+    """Put a transparent picture on the background that makes its ink visible.
 
-    A drawing on transparency is ink of about one colour, so the paper is the opposite of it. A
-    card (a filled shape with ink of its own on it) gets paper of the card's own commonest shade,
-    so that the card's edge isn't read.
+    A drawing on transparency is ink of about one colour, so the background is the opposite of it.
+    A card (a filled shape with ink on it) gets a background of the card's commonest shade, so that
+    the card's edge is not read as ink.
 
     Args:
         shade: (H, W) uint8, or an int where it is the same everywhere; not both are ints.
@@ -221,20 +228,20 @@ def _composite(shade: Pixels | int, alpha: Pixels | int) -> Grey:
         alpha = np.full_like(shade, alpha)
     if alpha.min() == 255:
         return np.full_like(alpha, shade) if isinstance(shade, int) else shade
-    paper = _paper_behind(shade, alpha)
-    if paper is None:
+    background = _background_behind(shade, alpha)
+    if background is None:
         return np.full_like(alpha, 255)
     share = alpha.astype(np.float32)
     share /= 255.0
     composited = np.multiply(shade, share, dtype=np.float32)
     np.subtract(1.0, share, out=share)
-    share *= np.float32(paper)
+    share *= np.float32(background)
     composited += share
     return composited
 
 
-def _paper_behind(shade: Pixels | int, alpha: Pixels) -> float | None:
-    """The paper's shade, or None where nothing is visible."""
+def _background_behind(shade: Pixels | int, alpha: Pixels) -> float | None:
+    """Return the background's shade, or None where nothing is visible."""
     visible = alpha >= 128
     if not visible.any():
         visible = alpha > 0
@@ -255,7 +262,7 @@ def _paper_behind(shade: Pixels | int, alpha: Pixels) -> float | None:
 
 
 def _quantile(counts: npt.NDArray[np.int64], share: float) -> float:
-    """Of shades whose cumulative counts (256,) are given; between two of them by their distance."""
+    """Return a quantile of shades with these cumulative counts (256,), interpolated."""
     position = share * (int(counts[-1]) - 1)
     below = int(position)
     low, high = np.searchsorted(counts, (below, min(below + 1, int(counts[-1]) - 1)), "right")

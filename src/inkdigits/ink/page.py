@@ -1,9 +1,9 @@
-"""A sheet of paper on a table: where it is, and the picture as if the sheet went on all around.
+"""A page on a table: where it is, and the picture as if the page continued on all sides.
 
-A table beside the paper is a greater change of shade than any ink, so it's taken out before ink is
-looked for. It is told by its shape: a sheet has straight sides, seen from any direction, and a
-table reaches the picture's border. The lit part of paper that lies half in a shadow looks alike, so
-that what is beside a sheet comes with it where it isn't darker than a shadow makes paper.
+A table beside the page is a greater change of shade than any ink, so it is removed before ink is
+looked for. The page is found by its shape: it has straight sides, seen from any direction, and the
+table reaches the picture's border. The lit part of a page that lies half in a shadow looks alike,
+so what is beside the page is returned too, where it is no darker than a shadow makes paper.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inkdigits.ink.background import extended, extreme, reduced
-from inkdigits.ink.components import find_blobs, grown
+from inkdigits.ink.background import downscale, inpaint, square_filter
+from inkdigits.ink.components import connected_components, dilate
 from inkdigits.types import Floats, Mask
 
 GRID = 64
-# Of the picture's variance, what its two shades explain at the least.
+# The least share of the picture's variance that its two shades explain.
 TWO_SHADES = 0.6
 # Least difference between them, of 255.
 LEAST_CONTRAST = 30.0
-# Shares of the picture that a sheet covers, and of the border that the table does.
-LEAST_SHEET, GREATEST_SHEET = 0.12, 0.95
+# Shares of the picture that a page covers, and of the border that the table does.
+LEAST_PAGE, GREATEST_PAGE = 0.12, 0.95
 LEAST_BORDER = 0.12
-# Of what is around the sheet, the share that is of the table's shade.
+# Of what is around the page, the share that is of the table's shade.
 TABLE_SHARE = 0.8
-# Of the sheet, the share that isn't written on; in a hollow digit there is less.
-LEAST_PAPER = 0.75
-# On paper lighter than this ink is dark, and light on paper darker than that.
-LIGHT_PAPER, DARK_PAPER = 140.0, 60.0
+# Of the page, the share that is not written on; in a hollow digit there is less.
+LEAST_BLANK = 0.75
+# On a page lighter than the first ink is dark, and light on a page darker than the second.
+LIGHT_PAGE, DARK_PAGE = 140.0, 60.0
 # A shadow leaves paper at least this share of its shade.
 DEEPEST_SHADOW = 0.4
-# Shares of its hull that the sheet fills, and that the largest quadrilateral of its corners does;
-# of a disc's that is 0.64.
+# Shares of its hull that the page fills, and that the largest quadrilateral of its corners does;
+# of a disc's hull that is 0.64.
 SOLID = 0.92
 FOUR_SIDED = 0.82
 # Within so many pixels across its edge, the share of the two shades' difference that is stepped.
@@ -44,14 +44,14 @@ SHARP = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Region:
     """A part of a picture by itself.
 
     Attributes:
-        picture: (h, w) float32: the box around the part; beside the part its own shade goes on.
-        beside: (h', w') float32, the same box, coarser: 1 beside the part, 0 in it.
+        picture: (h, w) float32: the box around the region; beside the region its shade continues.
+        beside: (h', w') float32, the same box, coarser: 1 beside the region, 0 in it.
         sign: of what is written on it: 1 for light ink, -1 for dark ink, None where its shade
-            doesn't say.
+            does not tell.
     """
 
     picture: Floats
@@ -59,45 +59,54 @@ class Part:
     sign: float | None
 
     def is_left_by(self, ink: Mask) -> bool:
-        """Whether ink (H, W), of the box at any scale, reaches the edge of the part."""
+        """Return whether ink (H, W), of the box at any scale, reaches the region's edge."""
         size = (ink.shape[1], ink.shape[0])
         beside = np.asarray(Image.fromarray(self.beside).resize(size, Image.Resampling.BILINEAR))
         return bool((ink & (beside > 0.5)).any())
 
 
-def find_sheet(grey: Floats) -> tuple[Part, Part | None] | None:
-    """The sheet in a picture, and what is beside it if that may be paper too, in a shadow.
+def find_page(grey: Floats) -> tuple[Region, Region | None] | None:
+    """Find the page in a picture, and what is beside it if that may be paper too, in a shadow.
 
     Args:
         grey: (H, W) float32, 0 to 255.
 
     Returns:
-        None where there is nothing beside a sheet.
+        None where there is no page, or nothing beside it.
+
+    >>> table = np.full((200, 200), 80, np.float32)
+    >>> table[40:160, 30:170] = 230
+    >>> page, beside = find_page(table)
+    >>> page.picture.shape, page.sign
+    ((118, 138), -1.0)
     """
-    small = reduced(grey, GRID, reducing_gap=3.0)
+    small = downscale(grey, GRID, reducing_gap=3.0)
     if min(small.shape) < GRID // 4:
         return None
-    shades = _two_shades(small)
+    shades = _otsu_shades(small)
     if shades is None:
         return None
     lighter = small > sum(shades) / 2
-    change = extreme(small, REACH, np.maximum) - extreme(small, REACH, np.minimum)
+    change = square_filter(small, REACH, np.maximum) - square_filter(small, REACH, np.minimum)
     stepped = change >= SHARP * (shades[1] - shades[0])
-    # Of light that fades the rest needn't be looked at.
-    if not _is_edged(lighter, stepped):
+    # Light that fades has no such edge, and needs no further look.
+    if not _has_stepped_edge(lighter, stepped):
         return None
     for shade in (lighter, ~lighter):
-        sheet = _sheet(shade)
-        if sheet is not None and _is_edged(sheet, stepped):
-            alone = _alone(grey, small, sheet, shade)
+        page = _page_mask(shade)
+        if page is not None and _has_stepped_edge(page, stepped):
+            alone = _cut_out(grey, small, page, shade)
             if shades[0] < DEEPEST_SHADOW * shades[1]:
                 return alone, None
-            return alone, _alone(grey, small, ~sheet, ~shade)
+            return alone, _cut_out(grey, small, ~page, ~shade)
     return None
 
 
-def _two_shades(small: Floats) -> tuple[float, float] | None:
-    """The darker and the lighter one (Otsu, IEEE SMC 9, 1979); None where they explain little."""
+def _otsu_shades(small: Floats) -> tuple[float, float] | None:
+    """Return the darker and the lighter shade, or None where they explain little.
+
+    N. Otsu, "A threshold selection method from gray-level histograms", IEEE SMC 9, 1979.
+    """
     shades = np.sort(small.ravel()).astype(np.float64)
     n = len(shades)
     total = np.cumsum(shades)[:-1]
@@ -110,45 +119,45 @@ def _two_shades(small: Floats) -> tuple[float, float] | None:
     return float(below[best]), float(above[best])
 
 
-def _sheet(shade: Mask) -> Mask | None:
-    """The sheet's pixels with what is written on it, if the largest piece of a shade is one."""
+def _page_mask(shade: Mask) -> Mask | None:
+    """Return the page's pixels with its writing, if a shade's largest component is a page."""
     ones = np.ones(shade.shape, dtype=np.float32)
-    pieces = find_blobs(shade, ones)
-    if not len(pieces):
+    found = connected_components(shade, ones)
+    if not len(found):
         return None
-    largest = pieces.number == int(np.argmax(pieces.area))
-    others = find_blobs(~largest, ones)
+    largest = found.number == int(np.argmax(found.area))
+    others = connected_components(~largest, ones)
     height, width = shade.shape
-    outside = (others.left == 0) | (others.top == 0)
-    outside |= (others.right == width) | (others.bottom == height)
-    around: Mask = np.append(outside, False)[others.number]
-    sheet = ~around
-    share = float(sheet.mean())
-    if not LEAST_SHEET <= share <= GREATEST_SHEET:
+    is_outside = (others.left == 0) | (others.top == 0)
+    is_outside |= (others.right == width) | (others.bottom == height)
+    around = others.pixels(is_outside)
+    page = ~around
+    share = float(page.mean())
+    if not LEAST_PAGE <= share <= GREATEST_PAGE:
         return None
     border = np.concatenate([around[0], around[-1], around[1:-1, 0], around[1:-1, -1]])
     if float(border.mean()) < LEAST_BORDER or float(shade[around].mean()) > 1 - TABLE_SHARE:
         return None
-    if float(shade[sheet].mean()) < LEAST_PAPER:
+    if float(shade[page].mean()) < LEAST_BLANK:
         return None
-    hull = _hull(sheet)
-    area = _area(hull)
-    if sheet.sum() < SOLID * area or _largest_quadrilateral(hull) < FOUR_SIDED * area:
+    hull = _convex_hull(page)
+    area = _polygon_area(hull)
+    if page.sum() < SOLID * area or _largest_quadrilateral(hull) < FOUR_SIDED * area:
         return None
-    return sheet
+    return page
 
 
-def _is_edged(part: Mask, stepped: Mask) -> bool:
-    """Whether the shade changes by a step on half of the way around a part at the least."""
-    edge = grown(~part) & part
+def _has_stepped_edge(part: Mask, stepped: Mask) -> bool:
+    """Return whether the shade changes by a step on at least half of the way around a part."""
+    edge = dilate(~part) & part
     return bool(2 * np.count_nonzero(stepped & edge) >= np.count_nonzero(edge))
 
 
-def _alone(grey: Floats, small: Floats, part: Mask, shade: Mask) -> Part:
+def _cut_out(grey: Floats, small: Floats, part: Mask, shade: Mask) -> Region:
     height, width = grey.shape
     # Pixels at the edge are half of one and half of the other.
-    inner = ~grown(~part)
-    shades = extended(small, inner & ~grown(~shade))
+    inner = ~dilate(~part)
+    shades = inpaint(small, inner & ~dilate(~shade))
     rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     left, right = (round(at * width / small.shape[1]) for at in box[::2])
@@ -160,13 +169,13 @@ def _alone(grey: Floats, small: Floats, part: Mask, shade: Mask) -> Part:
         for values in (beside, shades)
     )
     picture: Floats = (own + share * (behind - own)).astype(np.float32, copy=False)
-    paper = float(small[part & shade].mean())
-    sign = -1.0 if paper > LIGHT_PAPER else 1.0 if paper < DARK_PAPER else None
-    return Part(picture, beside[box[1] : box[3], box[0] : box[2]], sign)
+    level = float(small[part & shade].mean())
+    sign = -1.0 if level > LIGHT_PAGE else 1.0 if level < DARK_PAGE else None
+    return Region(picture, beside[box[1] : box[3], box[0] : box[2]], sign)
 
 
-def _hull(mask: Mask) -> npt.NDArray[np.int64]:
-    """(n, 2) the corners of the pixels' convex hull, by Andrew's monotone chain."""
+def _convex_hull(mask: Mask) -> npt.NDArray[np.int64]:
+    """Return (n, 2) the corners of the pixels' convex hull, by Andrew's monotone chain."""
     rows = np.flatnonzero(mask.any(axis=1))
     first = np.argmax(mask[rows], axis=1)
     last = mask.shape[1] - np.argmax(mask[rows, ::-1], axis=1)
@@ -186,13 +195,13 @@ def _hull(mask: Mask) -> npt.NDArray[np.int64]:
     return np.array(halves[0] + halves[1])
 
 
-def _area(polygon: npt.NDArray[np.int64]) -> float:
+def _polygon_area(polygon: npt.NDArray[np.int64]) -> float:
     x, y = polygon.T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def _largest_quadrilateral(hull: npt.NDArray[np.int64]) -> float:
-    """The area of the largest quadrilateral whose corners are corners of the hull."""
+    """Return the area of the largest quadrilateral whose corners are corners of the hull."""
     x, y = (values[:, np.newaxis] - values for values in hull.T)
     # [i, j, k]: twice the triangle's area, its sign saying on which side of the diagonal k is.
     doubled = x[:, :, np.newaxis] * y[:, np.newaxis] - y[:, :, np.newaxis] * x[:, np.newaxis]

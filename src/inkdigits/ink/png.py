@@ -1,11 +1,11 @@
-"""Plain PNGs → shade and opacity, in a fraction of Pillow's time; the same values, or None.
+"""PNG: plain files → shade and opacity in a fraction of Pillow's time; and pictures → files.
 
-Plain is what browsers and drawing programs write: 8 bits a sample, not interlaced, no palette and
-nothing that changes how the pixels are meant. Whatever isn't plain, or isn't sound, is left to
-Pillow, which then reads it or says what is wrong with it. The time is saved in three ways: a
-faster inflate; columns without a digit in them are never unfiltered; and of channels that are the
-same only one is. Unfiltering itself is Pillow's, for its loops are in C: it is given a deflate
-stream that holds the rows as they are (RFC 1951, section 3.2.4).
+Plain is what browsers and drawing programs write: 8 bits per sample, not interlaced, no palette
+and nothing that changes the meaning of the pixels. Whatever is not plain, or not sound, is left to
+Pillow, which then reads it or says what is wrong with it. Time is saved in three ways: a faster
+inflate; columns without a digit in them are never unfiltered; and of equal channels only one is.
+Unfiltering itself is Pillow's, whose loops are in C: it is given a deflate stream that holds the
+rows as they are (RFC 1951, section 3.2.4).
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from zlib_ng import zlib_ng
 from inkdigits.types import Pixels
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-# Some 12 bytes are held for each pixel; a larger picture isn't a browser's drawing.
-MOST_PIXELS: Final = 4_000_000
+# Some 12 bytes are held per pixel; a larger picture is no browser's drawing.
+MAX_PIXELS: Final = 4_000_000
 
 # The signature; of IHDR its length, type, width, height, depth, colour type, compression, filter
 # and interlace methods, and its CRC (W3C "PNG specification", third edition, section 11.2.1).
 _HEAD: Final = struct.Struct(">8sI4sIIBBBBBI")
 _CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}
 _MODES: Final = {1: "L", 3: "RGB"}
-# Chunks that say nothing of the pixels' values, with their only length. Pillow reads the first
-# four and skips the last; other chunks may hold an orientation, a transparent colour or an error.
+# Chunks that do not change the pixels' values, with their only length. Pillow reads the first four
+# and skips the last; other chunks may hold an orientation, a transparent colour or an error.
 _HARMLESS: Final = {b"sRGB": 1, b"gAMA": 4, b"pHYs": 9, b"cHRM": 32, b"tIME": 7}
 _NONE, _SUB, _PAETH = 0, 1, 4
 _LONGEST_STORED = 0xFFFF
-_InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub's mistake
+_InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # an error of its stub
 
 
 def encode_png(picture: Image.Image | Pixels, compress_level: int = 6) -> bytes:
@@ -54,16 +54,20 @@ def encode_png(picture: Image.Image | Pixels, compress_level: int = 6) -> bytes:
 
 
 def read_plain(content: bytes, max_pixels: int) -> tuple[Pixels | int, Pixels | int] | None:
-    """Shade and opacity of a plain PNG.
+    """Return shade and opacity of a plain PNG.
 
     Args:
         content: an encoded picture.
-        max_pixels: width times height that is read here.
+        max_pixels: the greatest width times height that is read here.
 
     Returns:
         Luminance and alpha, (H, W) uint8 each, as Pillow has them after converting to "L" and
         "A"; a channel that is the same everywhere is one int, but never both of them are. None
-        for anything that isn't plain and sound, and for a picture of one colour.
+        for anything that is not plain and sound, and for a picture of one colour.
+
+    >>> shade, alpha = read_plain(encode_png(np.uint8([[0, 255, 7]])), max_pixels=100)
+    >>> shade.tolist(), alpha
+    ([[0, 255, 7]], 255)
     """
     if len(content) < _HEAD.size:
         return None
@@ -75,14 +79,14 @@ def read_plain(content: bytes, max_pixels: int) -> tuple[Pixels | int, Pixels | 
         or depth != 8
         or head[7:10] != (0, 0, 0)
         or channels is None
-        or not 0 < width * height <= min(max_pixels, MOST_PIXELS)
+        or not 0 < width * height <= min(max_pixels, MAX_PIXELS)
         or head[10] != zlib_ng.crc32(content[12:29])
     ):
         return None
     compressed = _image_data(content)
     if compressed is None:
         return None
-    # Bounded: what would inflate to more than the header's pixels isn't inflated any further.
+    # Bounded: inflating stops at the header's number of pixels.
     size = height * (1 + width * channels)
     inflater = zlib_ng.decompressobj()
     try:
@@ -99,7 +103,7 @@ def read_plain(content: bytes, max_pixels: int) -> tuple[Pixels | int, Pixels | 
 
 
 def _image_data(content: bytes) -> bytes | None:
-    """The IDAT chunks of a PNG that has only harmless ones beside them."""
+    """Return the IDAT chunks of a PNG that has only harmless ones beside them."""
     position = _HEAD.size
     parts: list[bytes] = []
     while position + 12 <= len(content):
@@ -107,7 +111,7 @@ def _image_data(content: bytes) -> bytes | None:
         kind = content[position + 4 : position + 8]
         end = position + 8 + length
         if kind == b"IDAT":
-            # Their CRC isn't looked at, nor is it by Pillow: the stream has a checksum of its own.
+            # Pillow does not check their CRC either: the stream has a checksum of its own.
             parts.append(content[position + 8 : end])
         elif kind == b"IEND" and parts:
             return b"".join(parts)
@@ -124,14 +128,14 @@ def _image_data(content: bytes) -> bytes | None:
 def _shade_and_opacity(
     residuals: Pixels, filters: Pixels, channels: int
 ) -> tuple[Pixels | int, Pixels | int] | None:
-    """Of filtered rows (H, W * C) and their filters (H,)."""
+    """Return both for filtered rows (H, W * C) and their filters (H,)."""
     width = residuals.shape[1] // channels
-    # Where a column has no residual but 0, the filters may have foretold all of it.
+    # Where a column has no residual but 0, the filters may have predicted all of it.
     changes = np.bitwise_or.reduce(residuals, axis=0).reshape(width, channels)[1:]
     columns = changes.any(axis=1).nonzero()[0]
     if not len(columns):
         return None
-    # And the next, for the filter "up" needs no residual there to find back to the paper.
+    # And the next one, where the filter "up" returns to the background without a residual.
     narrow = slice(int(columns[0]) + 1, min(int(columns[-1]) + 3, width))
     varies = changes.any(axis=0).tolist()
     found = _read_columns(residuals, filters, varies, narrow)
@@ -141,7 +145,7 @@ def _shade_and_opacity(
 def _read_columns(
     residuals: Pixels, filters: Pixels, varies: list[bool], columns: slice
 ) -> tuple[Pixels | int, Pixels | int] | None:
-    """Column 0 and these; None where the others aren't as column 0 is."""
+    """Return column 0 and these; None where the others differ from column 0."""
     channels = len(varies)
     width = residuals.shape[1] // channels
     narrow = np.empty(
@@ -166,7 +170,7 @@ def _read_columns(
         image = _unfilter(kept, filters)
         values = np.asarray(image)
         is_whole = kept.shape[1] == width
-        if not is_whole and not _is_foretold(values, filters, reaches_end=columns.stop == width):
+        if not is_whole and not _is_predicted(values, filters, reaches_end=columns.stop == width):
             return None
         shades = values if values.ndim == 2 else np.asarray(image.convert("L"))
         if shades.shape[1] == 1:
@@ -181,20 +185,20 @@ def _read_columns(
 
 
 def _constant(column: Pixels, filters: Pixels) -> int | None:
-    """The value of a channel whose residuals are 0 but for column 0, if it has only one.
+    """Return the value of a channel whose residuals are 0 except in column 0, if it has only one.
 
-    Then a row's filter has a residual of its own for each value (section 9.2 of the
+    Each filter then has one residual in column 0 for that value (section 9.2 of the
     specification).
     """
     value = int(column[0])
     expected = np.array([value, value, 0, value - value // 2, 0], np.uint8)[filters]
     expected[0] = value
-    is_foretold = value == 0 or (filters[0] in (_SUB, _PAETH) and filters.all())
-    return value if is_foretold and np.array_equal(column, expected) else None
+    is_predicted = value == 0 or (filters[0] in (_SUB, _PAETH) and filters.all())
+    return value if is_predicted and np.array_equal(column, expected) else None
 
 
 def _is_grey(residuals: Pixels) -> bool:
-    """Whether red, green and blue are the same, which is so where their residuals are."""
+    """Return whether red, green and blue are equal, which they are where their residuals are."""
     if residuals.shape[2] == 4:
         words = residuals.view("<u4")
         differences = words >> 8
@@ -204,17 +208,17 @@ def _is_grey(residuals: Pixels) -> bool:
     return bool((residuals[:, :, 0] == green).all() and (residuals[:, :, 2] == green).all())
 
 
-def _is_foretold(values: Pixels, filters: Pixels, *, reaches_end: bool) -> bool:
-    """Whether residuals of 0 between column 0 and the next, and after the last, mean column 0.
+def _is_predicted(values: Pixels, filters: Pixels, *, reaches_end: bool) -> bool:
+    """Return whether residuals of 0 beside the columns that are read mean the value of column 0.
 
-    They do where all to the left and above is of one value. Above the first row, and for the
-    filter "none", that is 0.
+    They do where all to the left and above has one value. Above the first row, and for the filter
+    "none", that is 0.
     """
-    paper = values[0, 0]
+    background = values[0, 0]
     return bool(
-        (not paper.any() or (filters[0] in (_SUB, _PAETH) and filters.all()))
-        and (values[:, 0] == paper).all()
-        and (reaches_end or (values[:, -1] == paper).all())
+        (not background.any() or (filters[0] in (_SUB, _PAETH) and filters.all()))
+        and (values[:, 0] == background).all()
+        and (reaches_end or (values[:, -1] == background).all())
     )
 
 
@@ -230,7 +234,7 @@ def _unfilter(residuals: Pixels, filters: Pixels) -> Image.Image:
 
 
 def _stored(content: Pixels) -> bytes:
-    """Content (N,) as a zlib stream (RFC 1950) that doesn't compress it."""
+    """Return content (N,) as a zlib stream (RFC 1950) that does not compress it."""
     parts: list[bytes | memoryview] = [b"\x78\x01"]
     for start in range(0, len(content), _LONGEST_STORED):
         block = content[start : start + _LONGEST_STORED]

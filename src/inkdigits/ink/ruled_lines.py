@@ -1,4 +1,4 @@
-"""Printed lines of ruled and squared paper, found and taken out where no stroke crosses them."""
+"""Printed lines of ruled and squared paper, removed where no stroke crosses them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from inkdigits.types import Floats
 
 # Slopes that are looked for, in pixels across per pixel along.
 SLOPES = np.tan(np.radians(np.arange(-9.0, 9.1, 0.75)))
-# A line is seen on at least this share of its way across the picture...
+# A line is visible on at least this share of its way across the picture, on this share of each
+# third of it, and within this share of it at both ends.
 LINE_SHARE = 0.6
-# ... and of each third of it, and in this share of it at both ends.
 LINE_SHARE_OF_THIRDS = 0.4
 LINE_END = 0.025
-# More pixels of the reduced picture than this are a stroke.
+# A line that is thicker, in pixels of the reduced picture, is a stroke.
 THICKEST_LINE = 6
-# More lines than this aren't looked for.
+# No more lines than this are looked for.
 MOST_LINES = 40
 
 
 def erase_lines(ink: Floats, threshold: float) -> Floats:
-    """Take out thin straight lines that run across the whole picture, but not what crosses them.
+    """Remove thin straight lines that run across the whole picture, but not what crosses them.
 
     Args:
         ink: (H, W) float32.
@@ -28,13 +28,18 @@ def erase_lines(ink: Floats, threshold: float) -> Floats:
 
     Returns:
         (H, W) float32, a copy where there was a line; the same array otherwise.
+
+    >>> ink = np.zeros((100, 100), np.float32)
+    >>> ink[50] = 80
+    >>> erase_lines(ink, threshold=20.0).max()
+    np.float32(0.0)
     """
     across, down = _lines(ink, threshold), _lines(ink.T, threshold)
     if not across and not down:
         return ink
     result = ink.copy()
     for lines, others, turned in ((across, down, False), (down, across, True)):
-        # What crosses a line is a stroke, unless it's another line.
+        # What crosses a line is a stroke, unless it is another line.
         strokes = ink.copy()
         for row, slope in others:
             _band(strokes.T if not turned else strokes, row, slope, 3)
@@ -56,10 +61,10 @@ def _band(ink: Floats, row: float, slope: float, reach: int) -> None:
 
 
 def _lines(ink: Floats, threshold: float) -> list[tuple[float, float]]:
-    """Row at the left side, and slope, of each line that runs from left to right."""
+    """Return the row at the left side, and the slope, of each line from left to right."""
     mask = ink > threshold
     height, width = mask.shape
-    # Solid areas are no lines: a line's pixel has paper close above and below.
+    # Solid areas are no lines: close above or below a line's pixel there is no ink.
     thin = mask.copy()
     reach = max(3, round(0.03 * height))
     below, above = np.zeros_like(mask), np.zeros_like(mask)
@@ -119,7 +124,7 @@ def _erase(
     places = np.rint(row + slope * columns).astype(np.int64) + steps[:, np.newaxis]
     inside = (places >= 0) & (places < height)
     at = np.clip(places, 0, height - 1)
-    # Across the line, by the median along it: strokes and other lines don't show.
+    # Across the line, by the median along it: strokes and other lines do not count.
     profile = np.median(np.where(inside, ink[at, columns], np.float32(0.0)), axis=1)
     up = down = reach - 2 + int(np.argmax(profile[reach - 2 : reach + 3]))
     level = float(profile[up])
@@ -134,7 +139,7 @@ def _erase(
     kept = (crossed > 0.6 * level) | (band[up : down + 1].max(axis=0) > 2.2 * level + threshold)
     kept[1:] |= kept[:-1].copy()
     kept[:-1] |= kept[1:].copy()
-    # A slope between two of those looked for leaves a thick line's rim.
+    # A slope between two of SLOPES leaves a thick line's rim.
     rim = 1 if down - up < 2 else 2
     for step in range(max(up - rim, 0), min(down + rim, 2 * reach) + 1):
         there = inside[step] & ~kept

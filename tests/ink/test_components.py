@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from inkdigits.ink.components import connected_components, dilate
+
+
+def naive_count(mask: np.ndarray) -> int:
+    left, n = set(map(tuple, np.argwhere(mask))), 0
+    while left:
+        n += 1
+        queue = [left.pop()]
+        while queue:
+            y, x = queue.pop()
+            for near in [(y + a, x + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]:
+                if near in left:
+                    left.remove(near)
+                    queue.append(near)
+    return n
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
+def test_components_are_those_that_a_search_finds(share):
+    rng = np.random.default_rng(int(share * 10))
+    for shape in [(1, 1), (1, 9), (9, 1), (17, 23)]:
+        mask = rng.random(shape) < share
+        ink = rng.random(shape).astype(np.float32)
+        found = connected_components(mask, ink)
+        assert len(found) == naive_count(mask)
+        assert np.array_equal(found.number >= 0, mask)
+        for i in range(len(found)):
+            own = found.number == i
+            rows, columns = np.nonzero(own)
+            assert found.area[i] == own.sum()
+            assert found.ink[i] == pytest.approx(ink[own].sum(), rel=1e-4)
+            assert found.peak[i] == ink[own].max()
+            box = (found.left[i], found.top[i], found.right[i], found.bottom[i])
+            assert box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+def test_a_spiral_is_one_component():
+    mask = np.zeros((41, 41), dtype=bool)
+    low, high = 0, 40
+    while low < high:
+        mask[low, max(0, low - 2) : high + 1] = mask[low : high + 1, high] = True
+        mask[high, low : high + 1] = mask[low + 2 : high + 1, low] = True
+        low, high = low + 2, high - 2
+    assert len(connected_components(mask, mask.astype(np.float32))) == naive_count(mask)
+
+
+def test_dilation_adds_the_eight_neighbours():
+    mask = np.zeros((5, 5), dtype=bool)
+    mask[2, 2] = True
+    assert dilate(mask).sum() == 9

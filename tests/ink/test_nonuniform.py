@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageChops, ImageDraw
+from support.pictures import seven, shifted_difference
+
+from inkdigits.ink.nonuniform import extract_ink, extract_ink_on_page
+from inkdigits.ink.normalize import preprocess
+
+REFERENCE = preprocess(seven())
+
+
+def photo_of(drawing: Image.Image, light: np.ndarray, noise: float = 3.0) -> np.ndarray:
+    """A drawing (200, 200) in black on white, as a photo in that light."""
+    covered = 1 - np.asarray(drawing, dtype=float) / 255
+    surface = (235.0 * (1 - covered) + 40 * covered) * light
+    surface += np.random.default_rng(5).normal(0, noise, surface.shape)
+    return np.clip(np.rint(surface), 0, 255).astype(np.uint8)
+
+
+GRADIENT = np.add.outer(np.linspace(0.45, 0.7, 200), np.linspace(0, 0.3, 200))
+PLACE = np.square(np.linspace(-1, 1, 200))
+VIGNETTE = 1 - 0.3 * np.add.outer(PLACE, PLACE)
+SHADOW = np.where(np.arange(200) < 120, 1.0, 0.55) * np.ones((200, 200))
+LIGHTS = pytest.mark.parametrize(
+    "light", [GRADIENT, VIGNETTE, SHADOW], ids=["gradient", "vignette", "shadow"]
+)
+
+
+@LIGHTS
+def test_photo_in_uneven_light_is_read(light):
+    assert shifted_difference(preprocess(photo_of(seven(), light)), REFERENCE) < 8
+
+
+@LIGHTS
+@pytest.mark.parametrize("noise", [0.0, 1.5, 4.0])
+def test_light_alone_is_blank(light, noise):
+    white = Image.new("L", (200, 200), 255)
+    assert not preprocess(photo_of(white, light, noise)).any()
+
+
+def ruled(image: Image.Image, squared: bool) -> Image.Image:
+    lines = Image.new("L", image.size, 255)
+    draw = ImageDraw.Draw(lines)
+    for at in range(17, 200, 33):
+        draw.line([(0, at), (200, at + 3)], fill=150, width=2)
+        if squared:
+            draw.line([(at, 0), (at - 3, 200)], fill=150, width=2)
+    return ImageChops.darker(lines, image)
+
+
+@pytest.mark.parametrize("squared", [False, True], ids=["ruled", "squared"])
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_printed_lines_are_not_read(squared, noise):
+    light = np.ones((200, 200)) if noise == 0.0 else GRADIENT
+    white = ruled(Image.new("L", (200, 200), 255), squared)
+    assert not preprocess(photo_of(white, light, noise)).any()
+    picture = photo_of(ruled(seven(), squared), light, noise)
+    assert shifted_difference(preprocess(picture), REFERENCE) < 12
+
+
+def page_on_table(page, draw_on, table: int = 70) -> np.ndarray:
+    """(420, 400) float32: a page of shade 220 on a table, with the camera's noise."""
+    image = Image.new("L", (400, 420), table)
+    draw = ImageDraw.Draw(image)
+    if page:
+        draw.polygon(page, fill=220)
+    draw_on(draw)
+    return (np.asarray(image) + np.random.default_rng(1).normal(0, 2, (420, 400))).astype("f4")
+
+
+PAGE = [(60, 50), (330, 30), (350, 400), (30, 380)]
+
+
+def line(*points, width, shade=40):
+    return lambda draw: draw.line(list(points), fill=shade, width=width)
+
+
+ONE = line((190, 120), (170, 280), width=14)
+
+
+def test_ink_on_the_page_is_extracted_and_the_table_is_not():
+    ink = extract_ink_on_page(page_on_table(PAGE, ONE))
+    assert ink.shape[0] == pytest.approx(160, abs=30)
+    assert ink.shape[1] < 70
+    assert ink.max() == pytest.approx(180, abs=15)
+
+
+def test_ink_that_leaves_the_page_is_not_on_it():
+    across = line((20, 200), (200, 220), width=9, shade=30)
+    assert extract_ink_on_page(page_on_table(PAGE, across)) is None
+
+
+def test_a_digit_in_the_shadow_beside_one_in_the_light_is_not_forgotten():
+    def two(draw) -> None:
+        line((100, 150), (90, 260), width=12)(draw)
+        line((300, 150), (290, 260), width=12, shade=25)(draw)
+
+    grey = page_on_table([(0, 0), (200, 0), (200, 420), (0, 420)], two, table=140)
+    assert extract_ink_on_page(grey) is None
+    assert extract_ink(grey).shape[1] > 180
+
+
+def test_ink_is_dark_on_a_page_that_a_lamp_makes_brightest_in_its_middle():
+    y, x = np.mgrid[-1:1:420j, -1:1:400j]
+    light = 1 - 0.35 * (x * x + y * y)
+    lit = page_on_table(None, ONE, table=230) * light
+    assert extract_ink(lit.astype(np.float32)).shape[1] < 70
+
+
+def test_a_tiny_digit_is_found_on_a_page_but_not_a_faint_one():
+    def tiny(shade):
+        return page_on_table(None, line((300, 100), (294, 130), width=6, shade=shade), table=220)
+
+    assert extract_ink(tiny(60)) is not None
+    assert extract_ink(tiny(195)) is None
