@@ -25,8 +25,7 @@ from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import ClientError, ImageError, NotReadyError
 from inkdigits.log.ids import new_id
 from inkdigits.model.artifact import ArtifactMetadata
-from inkdigits.serving.api import open_inference
-from inkdigits.serving.api import requests as payload
+from inkdigits.serving.api import bodies, open_inference
 from inkdigits.serving.api.access import Gate, with_headers
 from inkdigits.serving.api.error_handlers import (
     MAX_FORM_PARTS,
@@ -37,6 +36,7 @@ from inkdigits.serving.api.error_handlers import (
 )
 from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.load_shedding import Pressure
+from inkdigits.serving.api.requests import InMemoryRequest, decode_picture, flag, parse_reading
 from inkdigits.serving.api.responses import (
     elapsed_ms,
     error_body,
@@ -71,7 +71,7 @@ class _JSONProvider(DefaultJSONProvider):
 
 
 class _Application(Flask):
-    request_class = payload.InMemoryRequest
+    request_class = InMemoryRequest
     json_provider_class = _JSONProvider
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -244,9 +244,9 @@ def create_app(
         if not is_remote:
             check()
         asked = _asked()
-        with_ink = payload.flag(asked, "ink", default=False)
-        to_keep = payload.flag(asked, "record", default=True)
-        wish = payload.requested(asked, settings.max_batch)
+        with_ink = flag(asked, "ink", default=False)
+        to_keep = flag(asked, "record", default=True)
+        wish = parse_reading(asked, settings.max_batch)
         proceed()
         log = store if to_keep else None
         if isinstance(wish.pictures, bytes):
@@ -282,7 +282,7 @@ def create_app(
 
 def _answer(
     log: Store | None, prediction: Prediction, picture: bytes | None, *, with_ink: bool
-) -> dict[str, object]:
+) -> bodies.Prediction:
     prediction_id = new_id()
     kept = keep(log, prediction, prediction_id, kind="api", owner=None, picture=picture)
     return prediction_body(prediction, prediction_id, kept, with_ink=with_ink)
@@ -295,7 +295,7 @@ def _read_batch(
     decoded: list[bytes | ImageError] = []
     for text in texts:
         try:
-            decoded.append(payload.decode_picture(text))
+            decoded.append(decode_picture(text))
         except ImageError as error:
             decoded.append(error)
     pictures = [picture for picture in decoded if isinstance(picture, bytes)]

@@ -1,17 +1,11 @@
-"""The Open Inference Protocol v2: by hand, and by Triton's and KServe's own clients."""
+"""The Open Inference Protocol v2: by hand, and by Triton's own client."""
 
 from __future__ import annotations
 
 import base64
-import gzip
-import json
-import os
-import subprocess
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +14,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from support.pictures import encoded, seven
-from support.repository import REPOSITORY, TESTS
 from werkzeug.serving import make_server
 
 import inkdigits
@@ -130,22 +123,6 @@ def test_pictures_give_digit_confidence_and_decision(
     assert "inkdigits_decisions_total" in client.get("/metrics").text
 
 
-@pytest.mark.parametrize(("pack", "name"), [(gzip.compress, "gzip"), (zlib.compress, "deflate")])
-def test_compressed_requests_are_taken_up_to_the_limit(
-    client: FlaskClient, pack: Any, name: str
-) -> None:
-    body = json.dumps(of_pictures(encoded(seven()))).encode()
-    headers = {"Content-Encoding": name, "Content-Type": "application/json"}
-    path = INFER.format("inkdigits")
-    response = client.post(path, data=pack(body), headers=headers)
-    assert outputs_of(response.json)["digit"] == [7]
-    status, message = refusal(client.post(path, data=pack(b" " * 200_000), headers=headers))
-    assert (status, "100000 bytes once it is decompressed" in message) == (413, True)
-    assert refusal(client.post(path, data=body, headers=headers))[0] == 400
-    headers["Content-Encoding"] = "br"
-    assert refusal(client.post(path, data=body, headers=headers))[0] == 415
-
-
 @pytest.mark.parametrize(
     ("document", "status"),
     [
@@ -202,36 +179,3 @@ def test_tritons_client(address: str, ink: np.ndarray, compression: Any, binary:
         assert answer.as_numpy("decision").tolist() == [b"accept"]
         with pytest.raises(triton.InferenceServerException, match="no model 'x'"):
             service.get_model_metadata("x")
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_kserves_client(
-    address: str, reader: inkdigits.DigitReader, ink: np.ndarray, binary: bool
-) -> None:
-    picture = base64.b64encode(encoded(seven())).decode()
-    question = {"ink": ink.tolist(), "picture": picture, "binary": binary}
-    script = TESTS / "support" / "kserve_asks.py"
-    asked = subprocess.run(
-        [kserves_python(), script, f"http://{address}"],
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert asked.returncode == 0, asked.stderr
-    said = json.loads(asked.stdout.splitlines()[-1])
-    assert (said["live"], said["ready"], said["mnist ready"]) == (True, True, True)
-    expected = reader.predict(seven()).probabilities
-    assert said["probabilities"] == [pytest.approx(expected, abs=1e-6)] * 2
-    assert said["digit"] == [7]
-
-
-def kserves_python() -> Path:
-    """The interpreter that has KServe's client: ``make test`` names one, and it must work."""
-    if "KSERVE_PYTHON" in os.environ:
-        return Path(os.environ["KSERVE_PYTHON"])
-    python = REPOSITORY / ".venv-kserve" / "bin" / "python"
-    if not python.is_file():
-        pytest.skip("KServe's client isn't installed: make .venv-kserve/.installed")
-    return python

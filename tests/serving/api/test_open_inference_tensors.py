@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -14,16 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkdigits.errors import (
-    BodyEncodingError,
-    DecompressedTooLargeError,
-    InvalidTensorError,
-    UnsupportedEncodingError,
-)
+from inkdigits.errors import InvalidTensorError
 from inkdigits.serving.api.open_inference_tensors import (
-    Output,
     Signature,
-    decompress,
     read_input,
     split,
     wanted_outputs,
@@ -43,34 +34,6 @@ def request(**changes: Any) -> dict[str, Any]:
 
 def pictures(shape: int, **changes: Any) -> dict[str, Any]:
     return {"inputs": [{"name": "picture", "datatype": "BYTES", "shape": [shape], **changes}]}
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZIP", "identity", ""])
-def test_body_comes_out_as_it_went_in(encoding: str) -> None:
-    body = b"ink" * 100
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding.lower(), bytes)(body)
-    assert decompress(packed, encoding, 300) == body
-
-
-@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
-def test_bomb_is_refused_at_the_limit(pack: Any) -> None:
-    bomb = pack(bytes(50_000_000))
-    assert len(bomb) < 100_000
-    with pytest.raises(DecompressedTooLargeError, match="limit of 1000 bytes"):
-        decompress(bomb, "gzip", 1000)
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b"text", gzip.compress(b"ink")[:-4], gzip.compress(b"ink") + b"more"]
-)
-def test_damaged_body_is_refused(body: bytes) -> None:
-    with pytest.raises(BodyEncodingError):
-        decompress(body, "gzip", 1000)
-
-
-def test_other_encoding_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedEncodingError, match="'br'"):
-        decompress(b"ink", "br", 1000)
 
 
 def test_header_says_where_the_json_ends() -> None:
@@ -199,19 +162,18 @@ def test_outputs_that_are_not_there_are_refused(outputs: Any) -> None:
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1), st.booleans())
 def test_numbers_survive_the_way_out_and_in(numbers: list[float], binary: bool) -> None:
     signature = Signature("a", "FP32", (-1,))
-    output = Output(signature, (len(numbers),), np.array(numbers, np.float32))
-    pieces = write({"model_name": "m"}, {"a": output}, {"a": binary})
+    values = np.array(numbers, np.float32)
+    pieces = write({"model_name": "m"}, {signature: values}, {"a": binary})
     (tensor,) = json.loads(pieces[0])["outputs"]
     assert tensor["shape"] == [len(numbers)]
-    if np.isfinite(output.values).all():
+    if np.isfinite(values).all():
         read = read_input({"inputs": [tensor]}, b"".join(pieces[1:]), signature)
-        np.testing.assert_array_equal(read, output.values)
+        np.testing.assert_array_equal(read, values)
 
 
 @given(st.lists(st.text(), min_size=1))
 def test_texts_survive_as_bytes(texts: list[str]) -> None:
-    output = Output(PICTURE, (len(texts),), texts)
-    head, binary = write({}, {"picture": output}, {"picture": True})
+    head, binary = write({}, {PICTURE: texts}, {"picture": True})
     read = read_input({"inputs": json.loads(head)["outputs"]}, binary, PICTURE)
     assert read == [text.encode() for text in texts]
 

@@ -1,20 +1,15 @@
 """Tensors of the Open Inference Protocol v2, as JSON and as bytes; knows no HTTP and no model.
 
-The protocol is KServe's "Open Inference Protocol" v2 over REST (github.com/kserve/open-inference-
+The protocol is the "Open Inference Protocol" v2 over REST (github.com/kserve/open-inference-
 protocol), with Triton's extension for binary tensors (triton-inference-server/server,
 docs/protocol/extension_binary_data.md): the JSON, whose length a header announces, is followed by
-the tensors' bytes in the order of the tensors.
-
-InvalidTensorError              an inference request isn't as the protocol or the model wants it
-BodyEncodingError        a compressed body that can't be decompressed
-UnsupportedEncodingError     a body of an encoding that isn't taken
+the bytes of the tensors in their order.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -23,19 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from inkdigits.errors import (
-    BodyEncodingError,
-    DecompressedTooLargeError,
-    InvalidTensorError,
-    UnsupportedEncodingError,
-)
-from inkdigits.types import Json
+from inkdigits.errors import InvalidTensorError
+from inkdigits.types import Floats, Json
 
 Datatype: TypeAlias = Literal["FP32", "INT32", "BYTES"]
-Values: TypeAlias = "npt.NDArray[np.float32] | list[bytes] | list[str]"
+Values: TypeAlias = "Floats | npt.NDArray[np.int32] | list[bytes] | list[str]"
 
 _NUMPY: Final = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4")}
-_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,75 +36,29 @@ class Signature:
     shape: tuple[int, ...]
 
     def to_json(self) -> Json:
-        """As the protocol's model metadata has it."""
+        """Return the signature as the protocol's model metadata has it."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One tensor of an answer.
-
-    Attributes:
-        signature: its name and type.
-        shape: without -1.
-        values: as many as the shape has places, in row-major order.
-    """
-
-    signature: Signature
-    shape: tuple[int, ...]
-    values: Values | npt.NDArray[np.int32]
-
-
-def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undo a body's Content-Encoding.
-
-    Args:
-        body: as it came.
-        encoding: "", "identity", "gzip" (RFC 1952) or "deflate" (RFC 1950).
-        limit: most bytes that may come out; no more than one above it are made.
-
-    Raises:
-        UnsupportedEncodingError: another encoding.
-        BodyEncodingError: it can't be decompressed.
-        DecompressedTooLargeError: it is over the limit.
-    """
-    encoding = encoding.strip().lower()
-    if encoding in {"", "identity"}:
-        return body
-    if encoding not in {"gzip", "deflate"}:
-        raise UnsupportedEncodingError(
-            f"Content-Encoding {encoding!r} isn't taken; send gzip, deflate or identity."
-        )
-    decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        plain = decompressor.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise BodyEncodingError(f"The body is not {encoding}: {error}.") from None
-    if len(plain) > limit:
-        raise DecompressedTooLargeError(
-            f"The body is over the limit of {limit} bytes once it is decompressed."
-        )
-    if not decompressor.eof or decompressor.unused_data:
-        raise BodyEncodingError(f"The {encoding} body is truncated, or something follows it.")
-    return plain
-
-
 def split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
-    """A request's JSON, and the bytes of its tensors.
+    """Return a request's JSON, and the bytes of its tensors.
+
+    >>> split(b'{"id": "1"}abc', "11")
+    ({'id': '1'}, b'abc')
 
     Args:
         body: decompressed.
         header_length: Inference-Header-Content-Length, bytes of the JSON; None is all of it.
 
     Raises:
-        InvalidTensorError: the length can't be, or the JSON isn't an object.
+        InvalidTensorError: the length is invalid, or the JSON is not an object.
     """
     length = len(body)
     if header_length is not None:
         is_number = header_length.isascii() and header_length.isdigit() and len(header_length) < 12
-        if not is_number or int(header_length) > len(body):
+        if not is_number or int(header_length) > length:
             raise InvalidTensorError(
-                f"Inference-Header-Content-Length must be from 0 to the body's {len(body)}; "
+                f"Inference-Header-Content-Length must be from 0 to the body's {length}; "
                 f"not {header_length[:20]!r}."
             )
         length = int(header_length)
@@ -129,7 +72,11 @@ def split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
 
 
 def read_input(document: Json, binary: bytes, wanted: Signature) -> Values:
-    """The one input of a model, whose shape has -1 first.
+    """Return the one input of a model.
+
+    >>> tensor = {"name": "ink", "datatype": "FP32", "shape": [2], "data": [0, 1.5]}
+    >>> read_input({"inputs": [tensor]}, b"", Signature("ink", "FP32", (-1,)))
+    array([0. , 1.5], dtype=float32)
 
     Args:
         document: the request's JSON.
@@ -137,62 +84,55 @@ def read_input(document: Json, binary: bytes, wanted: Signature) -> Values:
         wanted: the model's input.
 
     Returns:
-        float32 of the request's shape; or the elements of BYTES, ``bytes`` where they came as
-        binary and ``str`` where they came in the JSON.
+        float32 of the request's shape; or the elements of BYTES, ``bytes`` if they came as
+        binary and ``str`` if they came in the JSON.
 
     Raises:
-        InvalidTensorError: the request isn't as the protocol or the signature wants it.
+        InvalidTensorError: the request is not as the protocol or the signature wants it.
     """
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise InvalidTensorError(f'"inputs" must be a list of one tensor, {wanted.name!r}.')
     tensor = inputs[0]
-    if tensor.get("name") != wanted.name:
-        raise InvalidTensorError(f"The input's name must be {wanted.name!r}.")
-    if tensor.get("datatype") != wanted.datatype:
-        raise InvalidTensorError(f"The datatype of {wanted.name!r} must be {wanted.datatype}.")
+    if (tensor.get("name"), tensor.get("datatype")) != (wanted.name, wanted.datatype):
+        raise InvalidTensorError(f"The input must be {wanted.name!r} of {wanted.datatype}.")
     shape = _shape(tensor.get("shape"), wanted)
-    count = math.prod(shape)
-    parameters = _parameters(tensor)
-    if any(name.startswith("shared_memory") for name in parameters):
-        raise InvalidTensorError("Shared memory isn't taken; send the tensor's data.")
-    size = parameters.get("binary_data_size")
+    size = _parameters(tensor).get("binary_data_size")
     if size is None:
         if binary:
             raise InvalidTensorError(
-                f"Bytes follow the JSON, but {wanted.name!r} has no size of them."
+                f'Bytes follow the JSON, but {wanted.name!r} has no "binary_data_size".'
             )
-        return _of_json(tensor.get("data"), wanted, shape)
-    if not isinstance(size, int) or isinstance(size, bool) or size != len(binary):
+        values = _of_json(tensor.get("data"), wanted, shape)
+    elif type(size) is not int or size != len(binary):
         raise InvalidTensorError(
             f'"binary_data_size" of {wanted.name!r} must be the {len(binary)} bytes that follow '
             "the JSON."
         )
-    if "data" in tensor:
-        raise InvalidTensorError(f'{wanted.name!r} has "data" and binary data; one is enough.')
-    if wanted.datatype == "BYTES":
-        return _elements(binary, count, wanted.name)
-    numpy_type = _NUMPY[wanted.datatype]
-    if len(binary) != count * numpy_type.itemsize:
-        raise InvalidTensorError(
-            f"{wanted.name!r} of shape {list(shape)} takes {count * numpy_type.itemsize} bytes; "
-            f"{len(binary)} came."
-        )
-    array = np.frombuffer(binary, numpy_type).reshape(shape).astype(np.float32)
-    return _finite(array, wanted.name)
+    elif "data" in tensor:
+        raise InvalidTensorError(f'{wanted.name!r} has "data" and binary data; send one of them.')
+    else:
+        values = _of_bytes(binary, wanted, shape)
+    if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+        raise InvalidTensorError(f"{wanted.name!r} has numbers that are not finite.")
+    return values
 
 
-def wanted_outputs(document: Json, there_are: Sequence[Signature]) -> dict[str, bool]:
-    """Which outputs a request asks for, and which of them as binary; all unless it says.
+def wanted_outputs(document: Json, signatures: Sequence[Signature]) -> dict[str, bool]:
+    """Return which outputs a request asks for, and whether as binary; all by default.
+
+    >>> wanted_outputs({"outputs": [{"name": "digit"}]}, [Signature("digit", "INT32", (-1,))])
+    {'digit': False}
 
     Raises:
-        InvalidTensorError: the request names others, or one twice, or isn't as the protocol has it.
+        InvalidTensorError: the request names another one, or one twice, or is not as the protocol
+            wants it.
     """
     default = _parameters(document).get("binary_data_output", False)
     asked = document.get("outputs")
+    names = [signature.name for signature in signatures]
     if asked is None or asked == []:
-        return {signature.name: default is True for signature in there_are}
-    names = [signature.name for signature in there_are]
+        return dict.fromkeys(names, default is True)
     if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
         raise InvalidTensorError('"outputs" must be a list of objects.')
     wanted: dict[str, bool] = {}
@@ -200,40 +140,41 @@ def wanted_outputs(document: Json, there_are: Sequence[Signature]) -> dict[str, 
         name = output.get("name")
         if name not in names or name in wanted:
             raise InvalidTensorError(
-                f"An output's name must be one of {', '.join(names)}, each once."
+                f"The name of an output must be one of {', '.join(names)}, each once."
             )
         parameters = _parameters(output)
-        if any(key.startswith("shared_memory") for key in parameters):
-            raise InvalidTensorError("Shared memory isn't given; outputs come in the answer.")
         if parameters.get("classification"):
-            raise InvalidTensorError("The classification extension isn't there.")
+            raise InvalidTensorError("The classification extension is unsupported.")
         wanted[name] = parameters.get("binary_data", default) is True
     return wanted
 
 
 def write(
-    answer: Json, outputs: Mapping[str, Output], as_binary: Mapping[str, bool]
+    answer: Json, outputs: Mapping[Signature, Values], as_binary: Mapping[str, bool]
 ) -> list[bytes]:
-    """An answer's JSON, and after it the bytes of its binary tensors if there are any.
+    """Return an answer's JSON, and after it the bytes of its binary tensors if there are any.
+
+    >>> digit = Signature("digit", "INT32", (-1,))
+    >>> write({}, {digit: np.array([7], np.int32)}, {"digit": False})
+    [b'{"outputs":[{"name":"digit","datatype":"INT32","shape":[1],"data":[7]}]}']
 
     Args:
         answer: all of the JSON but the outputs.
-        outputs: by name.
-        as_binary: names of those that are wanted, in order, and whether as bytes.
-
-    Returns:
-        One piece, or the JSON and one piece for each binary tensor.
+        outputs: by signature; a list has one dimension.
+        as_binary: the names of the wanted ones, in order, and whether they are wanted as bytes.
     """
+    by_name = {signature.name: (signature, values) for signature, values in outputs.items()}
     tensors: list[Json] = []
     pieces: list[bytes] = []
     for name, binary in as_binary.items():
-        output = outputs[name]
-        tensor = {**output.signature.to_json(), "shape": list(output.shape)}
+        signature, values = by_name[name]
+        shape = values.shape if isinstance(values, np.ndarray) else (len(values),)
+        tensor = {**signature.to_json(), "shape": list(shape)}
         if binary:
-            pieces.append(_to_bytes(output))
+            pieces.append(_to_bytes(values, signature))
             tensor["parameters"] = {"binary_data_size": len(pieces[-1])}
         else:
-            tensor["data"] = _to_list(output)
+            tensor["data"] = _to_list(values)
         tensors.append(tensor)
     return [orjson.dumps({**answer, "outputs": tensors}), *pieces]
 
@@ -242,17 +183,19 @@ def _parameters(of: Json) -> Json:
     parameters = of.get("parameters", {})
     if not isinstance(parameters, dict):
         raise InvalidTensorError('"parameters" must be an object.')
+    if any(name.startswith("shared_memory") for name in parameters):
+        raise InvalidTensorError("Shared memory is unsupported; tensors come in the body.")
     return parameters
 
 
 def _shape(shape: object, wanted: Signature) -> tuple[int, ...]:
-    is_list = isinstance(shape, list) and all(type(n) is int and 1 <= n < 2**31 for n in shape)
-    if (
-        not isinstance(shape, list)
-        or not is_list
-        or len(shape) != len(wanted.shape)
-        or any(want not in (-1, have) for have, want in zip(shape, wanted.shape, strict=True))
-    ):
+    is_valid = (
+        isinstance(shape, list)
+        and len(shape) == len(wanted.shape)
+        and all(type(n) is int and 1 <= n < 2**31 for n in shape)
+        and all(want in (-1, have) for have, want in zip(shape, wanted.shape, strict=True))
+    )
+    if not isinstance(shape, list) or not is_valid:
         raise InvalidTensorError(
             f"The shape of {wanted.name!r} must be {list(wanted.shape)}, with 1 or more for -1."
         )
@@ -260,11 +203,11 @@ def _shape(shape: object, wanted: Signature) -> tuple[int, ...]:
 
 
 def _of_json(data: object, wanted: Signature, shape: tuple[int, ...]) -> Values:
-    count = math.prod(shape)
     flat = _flattened(data, wanted.name, shape)
-    if len(flat) != count:
+    if len(flat) != math.prod(shape):
         raise InvalidTensorError(
-            f"{wanted.name!r} of shape {list(shape)} has {count} elements; {len(flat)} came."
+            f"{wanted.name!r} of shape {list(shape)} has {math.prod(shape)} elements; "
+            f"{len(flat)} came."
         )
     if wanted.datatype == "BYTES":
         texts = [element for element in flat if isinstance(element, str)]
@@ -273,14 +216,13 @@ def _of_json(data: object, wanted: Signature, shape: tuple[int, ...]) -> Values:
         return texts
     if not all(type(element) in (int, float) for element in flat):
         raise InvalidTensorError(f"The data of {wanted.name!r} must be numbers.")
-    # A double beyond float32 becomes infinite, which is refused with the others.
+    # A double beyond float32 becomes infinite, which is invalid like the others.
     with np.errstate(over="ignore"):
-        array = np.array(flat, np.float64).astype(np.float32)
-    return _finite(array.reshape(shape), wanted.name)
+        return np.array(flat, np.float64).astype(np.float32).reshape(shape)
 
 
 def _flattened(data: object, name: str, shape: tuple[int, ...]) -> list[object]:
-    """Row-major elements of a list that is flat, or nested as the shape says."""
+    """Return the elements, in row-major order, of a list that is flat or nested like the shape."""
     if not isinstance(data, list):
         raise InvalidTensorError(f'{name!r} needs "data", a list, or binary data.')
     if not data or not isinstance(data[0], list):
@@ -289,23 +231,30 @@ def _flattened(data: object, name: str, shape: tuple[int, ...]) -> list[object]:
     for length in shape[1:]:
         rows = [row for row in flat if isinstance(row, list) and len(row) == length]
         if len(rows) != len(flat):
-            raise InvalidTensorError(f"The data of {name!r} is not nested as its shape says.")
+            raise InvalidTensorError(f"The data of {name!r} is not nested like its shape.")
         flat = [element for row in rows for element in row]
     return flat
+
+
+def _of_bytes(binary: bytes, wanted: Signature, shape: tuple[int, ...]) -> Values:
+    if wanted.datatype == "BYTES":
+        return _elements(binary, math.prod(shape), wanted.name)
+    numpy_type = _NUMPY[wanted.datatype]
+    size = math.prod(shape) * numpy_type.itemsize
+    if len(binary) != size:
+        raise InvalidTensorError(
+            f"{wanted.name!r} of shape {list(shape)} needs {size} bytes; {len(binary)} came."
+        )
+    return np.frombuffer(binary, numpy_type).reshape(shape).astype(np.float32)
 
 
 def _elements(binary: bytes, count: int, name: str) -> list[bytes]:
     elements: list[bytes] = []
     at = 0
-    while at < len(binary):
-        end = at + 4
-        if end <= len(binary):
-            (length,) = struct.unpack_from("<I", binary, at)
-            end += length
-        if end > len(binary) or len(elements) == count:
-            break
-        elements.append(binary[at + 4 : end])
-        at = end
+    while at + 4 <= len(binary) and len(elements) < count:
+        (length,) = struct.unpack_from("<I", binary, at)
+        elements.append(binary[at + 4 : at + 4 + length])
+        at += 4 + length
     if at != len(binary) or len(elements) != count:
         raise InvalidTensorError(
             f"{name!r} must be {count} elements of BYTES, each after its length in 4 bytes."
@@ -313,21 +262,15 @@ def _elements(binary: bytes, count: int, name: str) -> list[bytes]:
     return elements
 
 
-def _finite(array: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
-    if not np.isfinite(array).all():
-        raise InvalidTensorError(f"{name!r} has numbers that are not finite.")
-    return array
+def _to_bytes(values: Values, signature: Signature) -> bytes:
+    if isinstance(values, np.ndarray):
+        return values.astype(_NUMPY[signature.datatype]).tobytes()
+    encoded = [v.encode() if isinstance(v, str) else v for v in values]
+    return b"".join(struct.pack("<I", len(value)) + value for value in encoded)
 
 
-def _to_bytes(output: Output) -> bytes:
-    if isinstance(output.values, list):
-        encoded = [v.encode() if isinstance(v, str) else v for v in output.values]
-        return b"".join(struct.pack("<I", len(value)) + value for value in encoded)
-    return output.values.astype(_NUMPY[output.signature.datatype]).tobytes()
-
-
-def _to_list(output: Output) -> list[Any]:
-    if isinstance(output.values, list):
-        return [v if isinstance(v, str) else v.decode() for v in output.values]
-    flat: list[Any] = output.values.ravel().tolist()
-    return flat
+def _to_list(values: Values) -> list[Any]:
+    if isinstance(values, np.ndarray):
+        flat: list[Any] = values.ravel().tolist()
+        return flat
+    return [v if isinstance(v, str) else v.decode() for v in values]

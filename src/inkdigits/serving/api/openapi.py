@@ -1,36 +1,196 @@
-"""The OpenAPI 3.1 document, made from the code.
+"""The OpenAPI 3.1 document, made of the application's routes, types, errors and limits.
 
-Routes are the application's, limits the settings', errors those of ``refusals``; what no code says,
-such as a route's purpose, is in ``operations``. It follows the OpenAPI Specification
-3.1.1 (spec.openapis.org) and JSON Schema 2020-12.
+It follows the OpenAPI Specification 3.1.1 (spec.openapis.org) and JSON Schema 2020-12, which
+msgspec makes from the types in ``bodies``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
 from flask import Flask
 
 from inkdigits.errors import UndescribedRouteError
+from inkdigits.serving.api import bodies
 from inkdigits.serving.api.access import OPEN_PATHS
 from inkdigits.serving.api.error_handlers import HTTP_CODES, MAX_FORM_PARTS, STATUSES
 from inkdigits.serving.api.load_shedding import SPARED_PATHS
-from inkdigits.serving.api.openapi_operations import OPERATIONS, Operation
-from inkdigits.serving.api.openapi_schemas import schemas
 from inkdigits.settings import Settings
 from inkdigits.types import Json
 
-_AUTOMATIC: Final = frozenset({"HEAD", "OPTIONS"})
-# What any route may answer.
-_EVERYWHERE: Final = ("internal_error", "method_not_allowed")
-_ACCESS: Final = ("key_required", "too_many_requests")
-_PRESSURE: Final = ("too_busy", "deadline_exceeded")
+Content: TypeAlias = Mapping[str, tuple[Any, ...]]
+"""Media type → types, of which the body is one."""
+
 _KEYS: Final[Json] = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
     "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
+}
+
+
+def _json(*types: Any) -> Content:
+    return {"application/json": types or (dict[str, Any],)}
+
+
+_HTML: Final[Content] = {"text/html": (str,)}
+_FILE: Final[Content] = {"*/*": (bodies.Binary,)}
+_FORM: Final[Content] = {"application/x-www-form-urlencoded": (dict[str, Any],)}
+_OCTETS: Final[Content] = {"application/octet-stream": (bodies.Binary,)}
+_PICTURE: Final[Content] = {
+    **_json(bodies.Picture, bodies.Pictures),
+    "image/*": (bodies.Binary,),
+    **_OCTETS,
+    "multipart/form-data": (bodies.Form,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one route.
+
+    Attributes:
+        summary: what it is for.
+        answers: HTTP status → body; errors are in ``codes``.
+        codes: of the errors that it may answer, between spaces; see ``error_handlers``.
+        query: a type whose fields are the parameters in the query.
+        body: of the request.
+    """
+
+    summary: str
+    answers: Mapping[int, Content] = field(default_factory=lambda: {200: _json()})
+    codes: str = ""
+    query: Any = None
+    body: Content = field(default_factory=dict)
+
+
+_BODY: Final = "empty_body incomplete_body body_too_large invalid_encoding unsupported_encoding"
+_IMAGE: Final = (
+    "invalid_base64 invalid_data_url image_too_large unsupported_image not_an_image not_ready "
+    "model_unavailable client_gone too_many_pictures"
+)
+_READING: Final = (
+    f"{_BODY} unsupported_media_type invalid_json missing_field wrong_shape invalid_risk {_IMAGE}"
+)
+_HISTORY: Final = "history_unavailable invalid_query not_found wrong_value wrong_shape"
+_CHANGE: Final = f"{_HISTORY} body_too_large"
+_CHANGED: Final[Mapping[int, Content]] = {200: _json(), 303: _HTML}
+_INFER: Final = Operation(
+    "Run a model on one input tensor, JSON or binary",
+    {200: {**_json(bodies.InferenceAnswer), **_OCTETS}},
+    f"{_BODY} invalid_tensor unknown_model {_IMAGE}",
+    body={**_json(bodies.InferenceRequest), **_OCTETS},
+)
+_MODEL: Final = Operation("The inputs and outputs of a model", codes="unknown_model")
+_MODEL_READY: Final = Operation(
+    "Whether a model can be used", codes="unknown_model not_ready model_unavailable"
+)
+
+OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
+    ("POST", "/predict"): Operation(
+        "Read a picture of a handwritten digit, or a batch of them",
+        {200: _json(bodies.Prediction, bodies.Predictions)},
+        _READING,
+        query=bodies.ReadingOptions,
+        body=_PICTURE,
+    ),
+    ("GET", "/health"): Operation(
+        "Whether pictures can be read, and by which model",
+        {200: _json(bodies.Health), 503: _json(bodies.Health)},
+        "not_ready model_unavailable",
+    ),
+    ("GET", "/health/live"): Operation("Whether the process answers", {200: _json(bodies.Status)}),
+    ("GET", "/health/ready"): Operation(
+        "Whether to send it requests", {200: _json(bodies.Status)}, "not_ready model_unavailable"
+    ),
+    ("GET", "/v2"): Operation("The server, by the Open Inference Protocol v2"),
+    ("GET", "/v2/health/live"): Operation("Whether the process answers"),
+    ("GET", "/v2/health/ready"): Operation(
+        "Whether to send it requests", codes="not_ready model_unavailable"
+    ),
+    ("GET", "/v2/models/<name>"): _MODEL,
+    ("GET", "/v2/models/<name>/ready"): _MODEL_READY,
+    ("POST", "/v2/models/<name>/infer"): _INFER,
+    ("GET", "/v2/models/<name>/versions/<model_version>"): _MODEL,
+    ("GET", "/v2/models/<name>/versions/<model_version>/ready"): _MODEL_READY,
+    ("POST", "/v2/models/<name>/versions/<model_version>/infer"): _INFER,
+    ("GET", "/metrics"): Operation(
+        "What all workers count and time, for Prometheus", {200: {"text/plain": (str,)}}
+    ),
+    ("GET", "/api"): Operation("Name, version and the list of endpoints"),
+    ("GET", "/api/model"): Operation(
+        "The metadata of the model", codes="not_found model_unavailable"
+    ),
+    ("GET", "/openapi.json"): Operation("This document"),
+    ("GET", "/docs"): Operation("This document as a page", {200: _HTML}),
+    ("GET", "/docs/style.css"): Operation("The style of that page", {200: {"text/css": (str,)}}),
+    ("GET", "/"): Operation(
+        "The page to draw on, or for programs the list of endpoints", {200: {**_json(), **_HTML}}
+    ),
+    ("POST", "/history"): Operation(
+        "Read a finished drawing and keep it; needs the page's token",
+        {200: _json(bodies.Prediction)},
+        f"{_READING} invalid_query",
+        query=bodies.KeepingOptions,
+        body=_PICTURE,
+    ),
+    ("GET", "/history"): Operation("What was read", {200: _HTML}, _HISTORY),
+    ("POST", "/history/<record_id>/feedback"): Operation(
+        "Say what a picture shows", _CHANGED, _CHANGE, body=_FORM
+    ),
+    ("POST", "/history/<record_id>/delete"): Operation(
+        "Delete a reading", _CHANGED, _CHANGE, body=_FORM
+    ),
+    ("POST", "/history/delete"): Operation(
+        "Delete all readings", _CHANGED, f"{_CHANGE} bad_request", body=_FORM
+    ),
+    ("GET", "/history/export"): Operation(
+        "The readings as a file",
+        {
+            200: {
+                "text/csv": (str,),
+                "application/vnd.apache.parquet": (bodies.Binary,),
+                "application/zip": (bodies.Binary,),
+            }
+        },
+        f"{_HISTORY} not_installed",
+        query=bodies.ExportOptions,
+    ),
+    ("GET", "/dashboard"): Operation(
+        "Figures of what was read", {200: _HTML}, _HISTORY, query=bodies.DashboardOptions
+    ),
+    ("GET", "/model"): Operation("The page of the model", {200: _HTML}, "model_unavailable"),
+    ("GET", "/sign-in"): Operation("The sign-in of the operator", {200: _HTML}, "not_found"),
+    ("POST", "/sign-in"): Operation(
+        "Sign in as the operator; needs the page's token",
+        {303: _HTML},
+        "not_found too_many_requests body_too_large",
+        body=_FORM,
+    ),
+    ("POST", "/sign-out"): Operation(
+        "Sign out; needs the page's token", {303: _HTML}, "body_too_large", body=_FORM
+    ),
+    ("GET", "/static/<path:filename>"): Operation(
+        "The files of the page",
+        {200: _FILE, 206: _FILE, 304: _FILE},
+        "not_found requested_range_not_satisfiable",
+    ),
+}
+"""(method, Flask's rule) → what it does."""
+
+Tag: TypeAlias = Literal["reading", "inference", "health", "about", "page"]
+_TAGS: Final[Mapping[str, Tag]] = {
+    "predict": "reading",
+    "v2": "inference",
+    "health": "health",
+    "metrics": "health",
+    "api": "about",
+    "openapi.json": "about",
+    "docs": "about",
 }
 
 
@@ -46,15 +206,20 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
         The document, ready for ``json.dumps``.
 
     Raises:
-        UndescribedRouteError: see there.
+        UndescribedRouteError: a route is not in ``OPERATIONS``.
     """
-    paths: Json = {}
+    described: dict[tuple[str, str], Operation] = {}
     for method, rule in sorted(routes(app), key=lambda route: (route[1], route[0])):
-        operation = OPERATIONS.get((method, rule))
-        if operation is None:
+        if (method, rule) not in OPERATIONS:
             raise UndescribedRouteError(f"{method} {rule} is not described")
+        described[method, rule] = OPERATIONS[method, rule]
+    schemas = _Schemas(described.values())
+    paths: Json = {}
+    for (method, rule), operation in described.items():
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
-        paths.setdefault(path, {})[method.lower()] = _operation(operation, rule, settings)
+        paths.setdefault(path, {})[method.lower()] = _operation(operation, rule, schemas)
+    schemas.components["Pictures"]["properties"]["images"]["maxItems"] = settings.max_batch
+    schemas.components["Predictions"]["properties"]["predictions"]["maxItems"] = settings.max_batch
     return {
         "openapi": "3.1.1",
         "info": {
@@ -63,12 +228,11 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
             "summary": "Reads handwritten digits and says how sure it is",
             "description": (
                 f"A request carries at most {settings.max_bytes} bytes and {settings.max_batch} "
-                f"pictures; a picture has at most {settings.max_pixels} pixels, a form at most "
+                f"pictures. A picture has at most {settings.max_pixels} pixels, and a form at most "
                 f"{MAX_FORM_PARTS} parts."
             ),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        # Relative to the document's own address, so it holds behind a proxy too.
         "servers": [{"url": "/"}],
         "x-limits": {
             "max_bytes": settings.max_bytes,
@@ -79,99 +243,105 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
         "paths": paths,
         # An empty choice means that no key is needed.
         "security": [{scheme: []} for scheme in _KEYS] if settings.has_keys else [{}],
-        "components": {"schemas": schemas(settings), "securitySchemes": _KEYS},
+        "components": {"schemas": schemas.components, "securitySchemes": _KEYS},
     }
 
 
 def routes(app: Flask) -> Iterator[tuple[str, str]]:
-    """Method and rule of each route, without the methods that Flask answers by itself."""
+    """Yield method and rule of each route, without the methods that Flask answers by itself.
+
+    >>> list(routes(Flask("example", static_folder=None)))
+    []
+    """
     for rule in app.url_map.iter_rules():
-        for method in (rule.methods or set()) - _AUTOMATIC:
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             yield method, rule.rule
 
 
-def status_of(code: str) -> int:
-    """The HTTP status of an error code.
+class _Schemas:
+    """The JSON Schemas of the types that operations use; ``components`` has those with a name."""
 
-    Raises:
-        KeyError: there is no such code.
-    """
-    statuses = {known: status for status, known in STATUSES.values()}
-    return (statuses | HTTP_CODES)[code]
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        types: list[Any] = [bodies.Error, bodies.InferenceError]
+        for operation in operations:
+            for content in (*operation.answers.values(), operation.body):
+                types += [one for group in content.values() for one in group]
+        made, self.components = msgspec.json.schema_components(types, ref_template=bodies.REFERENCE)
+        self._made = list(zip(types, made, strict=True))
+
+    def of(self, *types: Any) -> Json:
+        """Return the schema of a body that is of one of the types."""
+        found = [next(made for known, made in self._made if known is one) for one in types]
+        return found[0] if len(found) == 1 else {"anyOf": found}
+
+    def content(self, content: Content) -> Json:
+        """Return the media types of a body with their schemas."""
+        return {kind: {"schema": self.of(*types)} for kind, types in content.items()}
 
 
-def _operation(operation: Operation, rule: str, settings: Settings) -> Json:
-    answers: Json = {
-        str(status): _answer(what, settings) for status, what in operation.answers.items()
+def _operation(operation: Operation, rule: str, schemas: _Schemas) -> Json:
+    tag = _TAGS.get(rule.split("/")[1], "page")
+    codes = [*operation.codes.split(), "forbidden", "internal_error", "method_not_allowed"]
+    if rule not in OPEN_PATHS:
+        codes += ["key_required", "too_many_requests"]
+    if rule not in SPARED_PATHS:
+        codes += ["too_busy", "deadline_exceeded"]
+    described: Json = {
+        "summary": operation.summary,
+        "tags": [tag],
+        "responses": _responses(operation, tag, dict.fromkeys(codes), schemas),
     }
-    access = () if rule in OPEN_PATHS else _ACCESS
-    pressure = () if rule in SPARED_PATHS else _PRESSURE
-    for status, codes in _by_status((*operation.codes, *access, *pressure, *_EVERYWHERE)).items():
-        refusal = _refusal(operation, codes)
-        if str(status) in answers:
-            # A page that says what went wrong, or a health check that says more than an error.
-            answers[str(status)]["description"] += " " + refusal["description"]
-            answers[str(status)]["content"] |= {
-                kind: body
-                for kind, body in refusal["content"].items()
-                if kind not in answers[str(status)]["content"]
-            }
-        else:
-            answers[str(status)] = refusal
-        if status in (429, 503):
-            answers[str(status)].setdefault("headers", {})["Retry-After"] = {
-                "schema": {"type": "integer", "minimum": 1},
-                "description": "seconds",
-            }
+    if rule in OPEN_PATHS:
+        described["security"] = [{}]
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"<(?:\w+:)?(\w+)>", rule)
     ]
-    parameters += [
-        {"name": name, "in": "query", "required": False, "schema": schema, "description": meaning}
-        for name, (schema, meaning) in operation.query.items()
-    ]
-    described: Json = {
-        "summary": operation.summary,
-        "tags": [operation.tag],
-        "responses": answers,
-    }
-    if not access:
-        described["security"] = [{}]
+    if operation.query is not None:
+        _, components = msgspec.json.schema_components([operation.query])
+        fields = components[operation.query.__name__]["properties"].items()
+        parameters += [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": schema.pop("description"),
+                "schema": schema,
+            }
+            for name, schema in fields
+        ]
     if parameters:
         described["parameters"] = parameters
     if operation.body:
-        described["requestBody"] = {
-            "required": True,
-            "description": f"At most {settings.max_bytes} bytes.",
-            "content": {kind: {"schema": schema} for kind, schema in operation.body.items()},
-        }
+        described["requestBody"] = {"required": True, "content": schemas.content(operation.body)}
     return described
 
 
-def _answer(what: tuple[str, Json], settings: Settings) -> Json:
-    description, content = what
-    return {
-        "description": description.format(max_batch=settings.max_batch),
-        "content": {kind: {"schema": schema} for kind, schema in content.items()},
-    }
-
-
-def _by_status(codes: Iterable[str]) -> dict[int, list[str]]:
+def _responses(operation: Operation, tag: str, codes: Iterable[str], schemas: _Schemas) -> Json:
+    statuses = {code: status for status, code in STATUSES.values()} | HTTP_CODES
     by_status: dict[int, list[str]] = {}
     for code in codes:
-        by_status.setdefault(status_of(code), []).append(code)
-    return by_status
-
-
-def _refusal(operation: Operation, codes: list[str]) -> Json:
-    schema: Json = {"$ref": "#/components/schemas/Error"}
-    if not operation.has_plain_errors:
-        code: Json = {"properties": {"code": {"enum": codes}}}
-        schema = {"allOf": [schema, {"properties": {"error": code}}]}
-    else:
-        schema = {"$ref": "#/components/schemas/InferenceError"}
-    content: Json = {"application/json": {"schema": schema}}
-    if operation.tag == "page":
-        content["text/html"] = {"schema": {"type": "string"}}
-    return {"description": ", ".join(codes), "content": content}
+        by_status.setdefault(statuses[code], []).append(code)
+    responses: Json = {
+        str(status): {
+            "description": HTTPStatus(status).phrase,
+            "content": schemas.content(content),
+        }
+        for status, content in operation.answers.items()
+    }
+    for status, together in by_status.items():
+        if tag == "inference":
+            schema = schemas.of(bodies.InferenceError)
+        else:
+            codes_here = {"properties": {"code": {"enum": together}}}
+            schema = {"allOf": [schemas.of(bodies.Error), {"properties": {"error": codes_here}}]}
+        content = {"application/json": {"schema": schema}}
+        if tag == "page":
+            content["text/html"] = {"schema": {"type": "string"}}
+        response = responses.setdefault(str(status), {"content": {}})
+        response["description"] = ", ".join(together)
+        response["content"] = content | response["content"]
+        if status in (429, 503):
+            seconds = {"schema": {"type": "integer", "minimum": 1}, "description": "seconds"}
+            response["headers"] = {"Retry-After": seconds}
+    return responses

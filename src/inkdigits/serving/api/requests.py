@@ -1,34 +1,22 @@
-"""From what a client sends to the bytes of its pictures, within limits; knows no statuses.
-
-InvalidRequestError             the request doesn't carry pictures as docs/api.md says
-├── EmptyBodyError           there is no body
-├── IncompleteBodyError      the body ends before its announced length
-├── BodyTooLargeError        the body is over the limit in bytes
-├── UnsupportedMediaTypeError     a Content-Type that isn't taken
-├── InvalidJsonError         the body isn't JSON
-├── MissingFieldError        the picture's field isn't there
-├── WrongShapeError          JSON or a form of another shape
-├── InvalidRiskError         a risk that can't be
-└── TooManyPicturesError     more pictures than one request may carry
-UnreadableImageError
-├── InvalidBase64Error       the text isn't base64
-└── InvalidDataUrlError      a data URL, but not of a base64 picture
-"""
+"""From what a client sends to the bytes of its pictures, within limits; knows no statuses."""
 
 from __future__ import annotations
 
 import binascii
 import io
 import re
-from dataclasses import dataclass, replace
-from typing import IO, Any
+import zlib
+from dataclasses import dataclass
+from typing import IO, Any, Final
 
 import orjson
 import pybase64
 from flask import Request
 
 from inkdigits.errors import (
+    BodyEncodingError,
     BodyTooLargeError,
+    DecompressedTooLargeError,
     EmptyBodyError,
     IncompleteBodyError,
     InvalidBase64Error,
@@ -38,14 +26,16 @@ from inkdigits.errors import (
     MissingFieldError,
     TooManyPicturesError,
     UnreadableImageError,
+    UnsupportedEncodingError,
     UnsupportedMediaTypeError,
     WrongShapeError,
 )
 
 # RFC 2397: data:[<mediatype>][;<attribute>=<value>]*[;base64],<data>
 _DATA_URL_HEAD = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*)", re.IGNORECASE)
-_RISK_LIMITS = 'The "risk" must be a number above 0 and below 1, such as 0.01.'
+_RISK_LIMITS: Final = 'The "risk" must be a number above 0 and below 1, such as 0.01.'
 _URL_SAFE = str.maketrans("-_", "+/")
+_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
 
 class InMemoryRequest(Request):
@@ -56,14 +46,13 @@ class InMemoryRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ReadingRequest:
     """What a request asks for.
 
     Attributes:
-        pictures: one encoded picture, not empty; or a batch's texts, at least one, to be decoded
-            with ``decode_picture``.
-        risk: tolerated share of wrong readings among the accepted, between 0 and 1; None where
-            none is stated.
+        pictures: one encoded picture, not empty; or the texts of a batch, at least one, to be
+            decoded with ``decode_picture``.
+        risk: tolerated share of wrong readings among the accepted, above 0 and below 1, or None.
         explain: whether to say what the reading of one picture rests on.
     """
 
@@ -72,42 +61,50 @@ class Wish:
     explain: bool = False
 
 
-def requested(request: Request, max_batch: int) -> Wish:
-    """Take the pictures out of a request, and what it wants of them.
+def parse_reading(request: Request, max_batch: int) -> ReadingRequest:
+    """Return the pictures of a request, and how they are to be read.
+
+    >>> environ = {"wsgi.input": io.BytesIO(b"P5..."), "CONTENT_LENGTH": "5",
+    ...            "CONTENT_TYPE": "image/png", "QUERY_STRING": "risk=0.01"}
+    >>> parse_reading(Request(environ), max_batch=64)
+    ReadingRequest(pictures=b'P5...', risk=0.01, explain=False)
 
     Args:
         request: JSON, multipart/form-data, or a picture as its whole body. ``risk`` and
-            ``explain`` are in the query, or in the JSON, which goes first.
+            ``explain`` are in the query or in the JSON, which has precedence.
         max_batch: most pictures in one request.
 
     Raises:
-        InvalidRequestError: one of its subclasses, which the module's docstring lists.
-        UnreadableImageError: the one picture is empty, or isn't base64.
+        InvalidRequestError: the request is not as docs/api.md says; a subclass names what is wrong.
+        UnreadableImageError: the one picture is empty or not base64.
     """
     kind = request.mimetype
-    wish = Wish(b"", _risk_of_query(request), flag(request, "explain", default=False))
-    if kind == "multipart/form-data":
-        return replace(wish, pictures=_picture_of_form(request))
-    if kind.startswith("image/") or kind == "application/octet-stream":
-        return replace(wish, pictures=body(request))
+    risk, explain = _risk_of_query(request), flag(request, "explain", default=False)
     if kind == "application/json" or kind.endswith("+json"):
-        return _wish_of_json(body(request), max_batch, wish)
-    # One byte is enough to tell an empty request from one of the wrong type.
+        return _parse_json(read_body(request), max_batch, risk, explain)
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return ReadingRequest(read_body(request), risk, explain)
+    if kind == "multipart/form-data":
+        return ReadingRequest(_picture_of_form(request), risk, explain)
+    # One byte is enough to tell an empty request from one of an unsupported type.
     if not request.stream.read(1):
         raise EmptyBodyError("The request has no body.")
     raise UnsupportedMediaTypeError(
-        f"Content-Type {kind or '(none)'} isn't taken; send application/json, image/* or "
+        f"Content-Type {kind or '(none)'} is unsupported; send application/json, image/* or "
         "multipart/form-data."
     )
 
 
 def flag(request: Request, name: str, *, default: bool) -> bool:
-    """Take a yes or no from a request's query.
+    """Return a yes or no from a request's query.
+
+    >>> flag(Request({"QUERY_STRING": "ink=true"}), "ink", default=False)
+    True
 
     Args:
         request: with ``?name=true`` or ``?name=false``, or without.
         name: of the parameter.
-        default: if it isn't there.
+        default: if it is not there.
 
     Raises:
         WrongShapeError: it is anything else.
@@ -120,27 +117,60 @@ def flag(request: Request, name: str, *, default: bool) -> bool:
     return value == "true"
 
 
-def body(request: Request) -> bytes:
-    """The request's whole body.
+def read_body(request: Request) -> bytes:
+    """Return the whole body of a request, decompressed.
+
+    >>> read_body(Request({"wsgi.input": io.BytesIO(b"{}"), "CONTENT_LENGTH": "2"}))
+    b'{}'
 
     Raises:
         EmptyBodyError: there is none.
         IncompleteBodyError: it ends before its announced length.
-        BodyTooLargeError: it is over the limit.
+        BodyTooLargeError: it is over the limit, as sent or decompressed.
+        UnsupportedEncodingError: a Content-Encoding besides gzip, deflate and identity.
+        BodyEncodingError: it cannot be decompressed.
     """
     content: bytes = request.get_data(cache=False)
     announced, limit = request.content_length, request.max_content_length
     if announced is not None and len(content) < announced:
         raise IncompleteBodyError(f"{announced} bytes were announced and {len(content)} came.")
-    # Werkzeug cuts a body of unknown length off at the limit, and doesn't say so.
+    # Werkzeug cuts a body of unknown length off at the limit, and does not say so.
     if announced is None and limit is not None and len(content) >= limit:
         raise BodyTooLargeError(f"The body is over the limit of {limit} bytes.")
     if not content:
         raise EmptyBodyError("The request has no body.")
-    return content
+    encoding = request.environ.get("HTTP_CONTENT_ENCODING")
+    return content if encoding is None else _decompress(content, encoding, limit)
+
+
+def _decompress(body: bytes, encoding: str, limit: int | None) -> bytes:
+    """Undo a Content-Encoding; at most one byte more than the limit is made."""
+    encoding = encoding.strip().lower()
+    if encoding in {"", "identity"}:
+        return body
+    if encoding not in {"gzip", "deflate"}:
+        raise UnsupportedEncodingError(
+            f"Content-Encoding {encoding!r} is unsupported; send gzip, deflate or identity."
+        )
+    decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        plain = decompressor.decompress(body, 0 if limit is None else limit + 1)
+    except zlib.error as error:
+        raise BodyEncodingError(f"The body is not {encoding}: {error}.") from None
+    if limit is not None and len(plain) > limit:
+        raise DecompressedTooLargeError(
+            f"The body is over the limit of {limit} bytes once it is decompressed."
+        )
+    if not decompressor.eof or decompressor.unused_data:
+        raise BodyEncodingError(f"The {encoding} body is truncated, or something follows it.")
+    if not plain:
+        raise EmptyBodyError("The request has no body once it is decompressed.")
+    return plain
 
 
 def _picture_of_form(request: Request) -> bytes:
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise UnsupportedEncodingError("Send a form without Content-Encoding.")
     uploads = request.files.getlist("image")
     if not uploads:
         raise MissingFieldError('The form has no file in its field "image".')
@@ -162,13 +192,13 @@ def _risk_of_query(request: Request) -> float | None:
         raise InvalidRiskError(_RISK_LIMITS) from None
 
 
-def _checked_risk(risk: float) -> float:
-    if not 0 < risk < 1:
+def _checked_risk(risk: object) -> float:
+    if isinstance(risk, bool) or not isinstance(risk, int | float) or not 0 < risk < 1:
         raise InvalidRiskError(_RISK_LIMITS)
     return risk
 
 
-def _wish_of_json(body: bytes, max_batch: int, default: Wish) -> Wish:
+def _parse_json(body: bytes, max_batch: int, risk: float | None, explain: bool) -> ReadingRequest:
     try:
         document = orjson.loads(body)
     except ValueError:
@@ -179,16 +209,14 @@ def _wish_of_json(body: bytes, max_batch: int, default: Wish) -> Wish:
         raise MissingFieldError('The JSON has neither "image" nor "images".')
     if "image" in document and "images" in document:
         raise WrongShapeError('The JSON must have "image" or "images", not both.')
-    risk, explain = document.get("risk", default.risk), document.get("explain", default.explain)
     if "risk" in document:
-        if isinstance(risk, bool) or not isinstance(risk, int | float):
-            raise InvalidRiskError(_RISK_LIMITS)
-        risk = _checked_risk(risk)
+        risk = _checked_risk(document["risk"])
+    explain = document.get("explain", explain)
     if not isinstance(explain, bool):
         raise WrongShapeError('"explain" must be true or false.')
     if explain and "images" in document:
         raise WrongShapeError('"explain" is for one "image", not for "images".')
-    return Wish(_pictures_of_json(document, max_batch), risk, explain)
+    return ReadingRequest(_pictures_of_json(document, max_batch), risk, explain)
 
 
 def _pictures_of_json(document: dict[str, Any], max_batch: int) -> bytes | list[str]:
@@ -199,31 +227,51 @@ def _pictures_of_json(document: dict[str, Any], max_batch: int) -> bytes | list[
     texts = document["images"]
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise WrongShapeError('"images" must be a list of base64 strings or data URLs, not empty.')
-    if len(texts) > max_batch:
-        raise TooManyPicturesError(
-            f"The request carries {len(texts)} pictures; the limit is {max_batch}."
-        )
+    require_batch(len(texts), max_batch)
     return texts
 
 
-def decode_base64(text: str) -> bytes:
-    """Decode base64 strictly (RFC 4648 sections 4 and 5).
+def require_batch(pictures: int, max_batch: int) -> None:
+    """Require that a request carries no more pictures than it may.
 
-    White space and missing padding are taken, and either alphabet; any other character is an
-    error, where Python's default would skip it and decode something else.
-
-    Args:
-        text: the base64 text.
-
-    Returns:
-        The decoded bytes, at least one.
+    >>> require_batch(64, max_batch=64)
 
     Raises:
-        InvalidBase64Error: it isn't base64.
+        TooManyPicturesError: it carries more.
+    """
+    if pictures > max_batch:
+        raise TooManyPicturesError(
+            f"The request carries {pictures} pictures; the limit is {max_batch}. Send several "
+            "requests."
+        )
+
+
+def decode_picture(text: str) -> bytes:
+    """Decode a picture from base64 or from a ``data:`` URL (RFC 2397).
+
+    Base64 is strict (RFC 4648 sections 4 and 5): white space, missing padding and either alphabet
+    are allowed; any other character is an error, where Python's default would skip it.
+
+    >>> decode_picture("data:image/gif;base64,R0lGODlh")
+    b'GIF89a'
+
+    Args:
+        text: base64, or ``data:image/…;base64,…``.
+
+    Returns:
+        At least one byte, not yet known to be a picture.
+
+    Raises:
+        InvalidDataUrlError: a data URL without ``;base64``, without a comma, or whose media type
+            is not ``image/*``.
+        InvalidBase64Error: it is not base64.
         UnreadableImageError: it is empty.
     """
+    text = text.strip()
+    if text[:5].lower() == "data:":
+        text = _data_of_url(text)
     try:
-        decoded = _decoded(text)
+        decoded = _decode_base64(text)
     except ValueError as error:
         raise InvalidBase64Error(f"The picture is not valid base64: {error}.") from None
     if not decoded:
@@ -231,39 +279,22 @@ def decode_base64(text: str) -> bytes:
     return decoded
 
 
-def _decoded(text: str) -> bytes:
-    try:
-        return pybase64.b64decode(text, validate=True)
-    except ValueError:
-        # Tidied only where it must be: nearly all that comes is as it should be.
-        compact = "".join(text.split()).translate(_URL_SAFE)
-        return binascii.a2b_base64(compact + "=" * (-len(compact) % 4), strict_mode=True)
-
-
-def decode_picture(text: str) -> bytes:
-    """Decode a picture from base64 text or from a ``data:`` URL (RFC 2397).
-
-    Args:
-        text: base64, or ``data:image/…;base64,…``.
-
-    Returns:
-        The encoded picture's bytes, at least one; not yet known to be a picture.
-
-    Raises:
-        InvalidDataUrlError: a data URL without ``;base64``, without a comma, or whose media type
-            isn't ``image/*``.
-        InvalidBase64Error: it isn't base64.
-        UnreadableImageError: it is empty.
-    """
-    text = text.strip()
-    if text[:5].lower() != "data:":
-        return decode_base64(text)
+def _data_of_url(text: str) -> str:
     head, comma, data = text.partition(",")
     match = _DATA_URL_HEAD.fullmatch(head)
     if match is None or not comma:
         raise InvalidDataUrlError("The data URL has no comma between its type and its data.")
     if not match["type"].strip().lower().startswith("image/"):
-        raise InvalidDataUrlError("The data URL's media type is not image/*.")
+        raise InvalidDataUrlError("The media type of the data URL is not image/*.")
     if match["parameters"].rpartition(";")[2].strip().lower() != "base64":
         raise InvalidDataUrlError("The data URL is not ;base64.")
-    return decode_base64(data)
+    return data
+
+
+def _decode_base64(text: str) -> bytes:
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:
+        # Nearly all texts are tidy already.
+        compact = "".join(text.split()).translate(_URL_SAFE)
+        return binascii.a2b_base64(compact + "=" * (-len(compact) % 4), strict_mode=True)

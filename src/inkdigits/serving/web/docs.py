@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, current_app, render_template
+from flask import Blueprint, Response, current_app, render_template, request
 from flask.typing import ResponseReturnValue
 
 from inkdigits.serving.api.openapi import document
@@ -32,7 +32,8 @@ def blueprint(settings: Settings, version: str) -> Blueprint:
 
     @docs.get("/openapi.json")
     def openapi() -> ResponseReturnValue:
-        return described()
+        # Behind a proxy the service may be below a path.
+        return {**described(), "servers": [{"url": request.script_root or "/"}]}
 
     @docs.get("/docs")
     def page() -> ResponseReturnValue:

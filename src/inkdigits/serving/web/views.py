@@ -29,8 +29,8 @@ from inkdigits.log.record import InputKind
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
-from inkdigits.serving.api import requests as payload
 from inkdigits.serving.api.access import SAFE_METHODS
+from inkdigits.serving.api.requests import parse_reading
 from inkdigits.serving.api.responses import ink_url, keep, prediction_body
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
@@ -129,7 +129,7 @@ def blueprint(
     def record() -> ResponseReturnValue:
         """Read a finished drawing and keep it, in place of the one it was drawn on from."""
         kind = _kind(request.args.get("kind", "drawn"))
-        picture = payload.requested(request, 1).pictures
+        picture = parse_reading(request, 1).pictures
         if not isinstance(picture, bytes):
             raise WrongShapeError("One picture at a time is kept here.")
         proceed()

@@ -1,0 +1,214 @@
+"""The JSON bodies of the API as types: mypy checks the code against them, OpenAPI shows them.
+
+They are plain dictionaries at run time and validate nothing: ``requests`` does, with its own
+messages. Limits that are settings are added by ``openapi``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict
+
+from msgspec import Meta
+
+from inkdigits.decision.policy import Decision, Reason
+from inkdigits.log.record import Kept
+
+REFERENCE = "#/components/schemas/{name}"
+"""Where a type's schema is in the OpenAPI document."""
+
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Milliseconds: TypeAlias = Annotated[float, Meta(ge=0)]
+Digit: TypeAlias = Annotated[int, Meta(ge=0, le=9)]
+Row: TypeAlias = Annotated[list[float], Meta(min_length=28, max_length=28)]
+Base64: TypeAlias = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
+Binary: TypeAlias = Annotated[
+    str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})
+]
+EncodedPicture: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="Base64 (RFC 4648) or a data URL (RFC 2397) of a PNG, JPEG, WebP, BMP, GIF or "
+        "TIFF."
+    ),
+]
+Risk: TypeAlias = Annotated[
+    float,
+    Meta(gt=0, lt=1, description="Tolerated share of wrong readings among the accepted."),
+]
+
+
+class Picture(TypedDict):
+    """One picture to read."""
+
+    image: EncodedPicture
+    risk: NotRequired[Risk]
+    explain: NotRequired[Annotated[bool, Meta(description="Add what the reading rests on.")]]
+
+
+class Pictures(TypedDict):
+    """A batch of pictures to read."""
+
+    images: Annotated[list[EncodedPicture], Meta(min_length=1)]
+    risk: NotRequired[Risk]
+
+
+class Form(TypedDict):
+    """One picture to read, as an HTML form sends it."""
+
+    image: Annotated[str, Meta(extra_json_schema={"contentMediaType": "image/*"})]
+
+
+class ReadingOptions(TypedDict, total=False):
+    """The query of ``POST /predict``."""
+
+    ink: Annotated[bool, Meta(description="add the 28 x 28 picture that the model saw")]
+    record: Annotated[bool, Meta(description="keep the reading in the prediction log")]
+    risk: Risk
+    explain: Annotated[bool, Meta(description="add what the reading of one picture rests on")]
+
+
+class KeepingOptions(TypedDict, total=False):
+    """The query of ``POST /history``."""
+
+    kind: Annotated[Literal["drawn", "uploaded"], Meta(description="where the picture is from")]
+    replaces: Annotated[str, Meta(description="the id of the drawing that this one continues")]
+
+
+class ExportOptions(TypedDict, total=False):
+    """The query of ``GET /history/export``."""
+
+    format: Annotated[Literal["csv", "parquet", "idx"], Meta(description="csv by default")]
+
+
+class DashboardOptions(TypedDict, total=False):
+    """The query of ``GET /dashboard``."""
+
+    span: Annotated[Literal["day", "month", "all"], Meta(description="month by default")]
+
+
+class Explanation(TypedDict):
+    """What a reading rests on: per pixel, how much its digit leads by because of it."""
+
+    runner_up: Digit | None
+    runner_up_probability: Share
+    ink_png: Base64
+    saliency_png: Base64
+    saliency: Annotated[list[Row], Meta(min_length=28, max_length=28)]
+
+
+class Prediction(TypedDict):
+    """What was read in one picture."""
+
+    prediction: Annotated[Digit | None, Meta(description="null only without ink to read.")]
+    confidence: Annotated[Share, Meta(description="Calibrated probability of the digit.")]
+    probabilities: Annotated[list[Share], Meta(min_length=10, max_length=10)]
+    decision: Decision
+    reason: Reason | None
+    novelty: Annotated[float | None, Meta(description="Higher is less like any digit.")]
+    model_version: str
+    id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+    kept: Annotated[Kept, Meta(description="Where the prediction log has it.")]
+    preprocessing_time_ms: Milliseconds
+    inference_time_ms: Milliseconds
+    total_time_ms: Milliseconds
+    risk: NotRequired[Annotated[Risk, Meta(description="The risk, if one was stated.")]]
+    coverage: NotRequired[
+        Annotated[
+            Share | None,
+            Meta(
+                description="Share of calibration digits that are accepted at the stated risk; 0 "
+                "if it cannot be kept."
+            ),
+        ]
+    ]
+    explanation: NotRequired[Explanation]
+    ink: NotRequired[
+        Annotated[str, Meta(description="28 x 28, what the model saw, as a data URL.")]
+    ]
+
+
+class ErrorDetails(TypedDict):
+    """The code and the message of an error."""
+
+    code: str
+    message: str
+
+
+class Error(TypedDict):
+    """An error."""
+
+    error: ErrorDetails
+
+
+class Predictions(TypedDict):
+    """What was read in each picture of a batch, in its order."""
+
+    # msgspec has no union of two dictionaries.
+    predictions: Annotated[
+        list[Any],
+        Meta(
+            extra_json_schema={
+                "items": {
+                    "anyOf": [{"$ref": REFERENCE.format(name=n)} for n in ("Prediction", "Error")]
+                }
+            }
+        ),
+    ]
+
+
+class Health(TypedDict):
+    """Whether pictures can be read, and by which model."""
+
+    status: Literal["healthy", "unhealthy"]
+    model_loaded: bool
+    model_version: str
+    version: str
+    error: NotRequired[ErrorDetails]
+
+
+class Status(TypedDict):
+    """Whether the process answers, or whether to send it requests."""
+
+    status: Literal["alive", "ready"]
+    log: NotRequired[Literal["database", "outbox", "off"]]
+
+
+class Tensor(TypedDict):
+    """One tensor of the Open Inference Protocol."""
+
+    name: str
+    datatype: Literal["FP32", "INT32", "BYTES"]
+    shape: Annotated[list[Annotated[int, Meta(ge=1)]], Meta(min_length=1, max_length=4)]
+    parameters: NotRequired[dict[str, Any]]
+    data: NotRequired[list[Any]]
+
+
+class WantedOutput(TypedDict):
+    """The name of an output, and how it is wanted."""
+
+    name: str
+    parameters: NotRequired[dict[str, Any]]
+
+
+class InferenceRequest(TypedDict):
+    """A request of the Open Inference Protocol."""
+
+    id: NotRequired[str]
+    parameters: NotRequired[dict[str, Any]]
+    inputs: Annotated[list[Tensor], Meta(min_length=1, max_length=1)]
+    outputs: NotRequired[list[WantedOutput]]
+
+
+class InferenceAnswer(TypedDict):
+    """An answer of the Open Inference Protocol."""
+
+    id: NotRequired[str]
+    model_name: str
+    model_version: str
+    outputs: list[Tensor]
+
+
+class InferenceError(TypedDict):
+    """An error of the Open Inference Protocol."""
+
+    error: str
