@@ -221,7 +221,7 @@ def test_secrets_are_not_in_the_settings_representation() -> None:
 def test_log_is_in_the_users_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/home/ada/data")
     assert Settings().log_url == "sqlite:////home/ada/data/inkdigits/inkdigits.sqlite3"
-    assert Settings().outbox_folder == Path("/home/ada/data/inkdigits/spool")
+    assert Settings().outbox_folder == Path("/home/ada/data/inkdigits/outbox")
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     monkeypatch.setenv("HOME", "/home/ada")
     assert Settings().data_folder == Path("/home/ada/.local/share/inkdigits")

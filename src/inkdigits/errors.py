@@ -23,9 +23,7 @@ InkdigitsError
 │   ├── RecordNotFoundError              no such record, or it belongs to somebody else
 │   ├── StoreUnavailableError            the database is unavailable; the call may work later
 │   ├── SchemaVersionError               the database was made by a newer Inkdigits
-│   └── SpoolError                       the spool cannot be written or read
-│       ├── SpoolFullError                   at its limit: the record was kept nowhere
-│       └── SpoolLockedError                 another process or thread holds the lock
+│   └── OutboxError                      the outbox cannot be written or read
 ├── ServiceError                     the service cannot answer this request now, or ever
 │   ├── NotReadyError                    the reader has not read its warm-up picture
 │   ├── OverloadedError                  more requests wait than the limit allows
@@ -150,16 +148,8 @@ class SchemaVersionError(StoreError):
     """The database was made by a newer Inkdigits than this one."""
 
 
-class SpoolError(StoreError):
-    """The spool cannot be written or read."""
-
-
-class SpoolFullError(SpoolError):
-    """The spool is at its limit; the record was kept nowhere."""
-
-
-class SpoolLockedError(SpoolError):
-    """Another process or thread holds the spool's lock."""
+class OutboxError(StoreError):
+    """The outbox cannot be written or read: its disk is full, fails or is locked."""
 
 
 class ServiceError(InkdigitsError):

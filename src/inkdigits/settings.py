@@ -70,8 +70,13 @@ class Settings:
             ``database_url``.
         model_url: the model service that reads, ``http://host:port``; None reads here.
         database_url: of the prediction log; None is SQLite in the data directory.
-        data_dir: for the log, its spool and the key; None is the user's data directory.
+        data_dir: for the log, its outbox and the key; None is the user's data directory.
         outbox_dir: for predictions that wait for the database; None is in the data directory.
+        log_wait_ms: milliseconds that a request waits for the database of the log, at most; its
+            prediction goes to the outbox after that.
+        sqlite_synchronous: "normal" syncs SQLite's commits to the disk each half second, "full"
+            each commit.
+        pgbouncer: whether PostgreSQL is reached through PgBouncer.
         retention_days: predictions older than this are deleted; None keeps them.
         keep_pictures: whether pictures are kept as they were sent, beside their 28x28 ink.
         admin_token: opens everybody's history; None opens only each browser's own.
@@ -111,6 +116,9 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     data_dir: Path | None = None
     outbox_dir: Path | None = None
+    log_wait_ms: int = 250
+    sqlite_synchronous: Literal["normal", "full"] = "normal"
+    pgbouncer: Switch = "off"
     retention_days: int | None = None
     keep_pictures: Switch = "off"
     admin_token: str | None = field(default=None, repr=False)
@@ -145,7 +153,7 @@ class Settings:
     @property
     def outbox_folder(self) -> Path:
         """Where predictions wait for the database."""
-        return self.outbox_dir or self.data_folder / "spool"
+        return self.outbox_dir or self.data_folder / "outbox"
 
     @property
     def keeps_log(self) -> bool:
@@ -325,6 +333,9 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "DATABASE_URL": ("database_url", str),
     "INKDIGITS_DATA_DIR": ("data_dir", Path),
     "INKDIGITS_SPOOL_DIR": ("outbox_dir", Path),
+    "INKDIGITS_LOG_WAIT_MS": ("log_wait_ms", _integer(1, 60_000)),
+    "INKDIGITS_SQLITE_SYNCHRONOUS": ("sqlite_synchronous", _one_of("normal", "full")),
+    "INKDIGITS_PGBOUNCER": ("pgbouncer", _one_of(*get_args(Switch))),
     "INKDIGITS_RETENTION_DAYS": ("retention_days", _integer(1, 36_500)),
     "INKDIGITS_KEEP_PICTURES": ("keep_pictures", _one_of(*get_args(Switch))),
     "INKDIGITS_ADMIN_TOKEN": ("admin_token", _secret(16)),

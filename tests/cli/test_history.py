@@ -22,15 +22,15 @@ def log(tmp_path, monkeypatch):
     """A log with three predictions, the first corrected, and the environment that names it."""
     url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
     monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.setenv("INKDIGITS_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("INKDIGITS_SPOOL_DIR", str(tmp_path / "outbox"))
     records = [a_record(number) for number in range(3)]
-    with Store.open(url, outbox_dir=tmp_path / "spool") as store:
+    with Store.open(url, outbox_dir=tmp_path / "outbox") as store:
         for record in records:
             store.keep(record)
         store.give_feedback(records[0].id, 4, "tester")
 
     def ids() -> set[str]:
-        with Store.open(url, outbox_dir=tmp_path / "spool") as store:
+        with Store.open(url, outbox_dir=tmp_path / "outbox") as store:
             return {record.id for record in store.page().records}
 
     return records, ids
@@ -86,7 +86,7 @@ def test_unknown_id_is_an_error(log):
 
 def test_purge_and_flush_say_what_they_did(log):
     assert "0 predictions deleted" in run("purge").output
-    assert "0 predictions taken up" in run("flush").output
+    assert "0 predictions moved" in run("flush").output
 
 
 def test_without_a_log_it_says_so(monkeypatch):

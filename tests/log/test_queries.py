@@ -405,7 +405,7 @@ def test_an_export_of_many_batches_has_each_record_once(
 def plan_of(tmp_path: Path) -> Iterator[Any]:
     """SQLite's plan of a query, as lines."""
     url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
-    with Store.open(url, outbox_dir=tmp_path / "spool") as store:
+    with Store.open(url, outbox_dir=tmp_path / "outbox") as store:
 
         def explain(query: sa.Select[Any]) -> list[str]:
             text = query.compile(store._database.engine, compile_kwargs={"literal_binds": True})

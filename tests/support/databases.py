@@ -12,12 +12,14 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,10 +29,13 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from inkdigits.log import database
+from inkdigits.log.database import Options, connect
 from inkdigits.log.ids import new_id
 from inkdigits.log.record import Record
 from inkdigits.log.store import Store
+
+PATIENT = Options(wait_s=60)
+"""For tests that are not about time: the machine may be busy."""
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -98,10 +103,17 @@ class EmbeddedPostgres:
         """Stop: "fast" ends the connections, "immediate" is as good as a crash."""
         self._run("pg_ctl", "-w", "-m", how, "stop")
 
+    def freeze(self) -> None:
+        """Stop all of the server's processes where they are; they answer nobody until `thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
     def empty_database(self) -> str:
         """The URL of the server's database, with nothing in it any more."""
         url = f"postgresql://postgres@/postgres?host={self._root}"
-        engine = database.connect(url)
+        engine = connect(url)
         with engine.begin() as connection:
             connection.execute(sa.text("DROP SCHEMA public CASCADE"))
             connection.execute(sa.text("CREATE SCHEMA public"))
@@ -109,9 +121,22 @@ class EmbeddedPostgres:
         return url
 
     def remove(self) -> None:
+        self.thaw()
         if (self._data / "postmaster.pid").exists():
             self.stop("immediate")
         shutil.rmtree(self._root)
+
+    def _signal(self, number: signal.Signals) -> None:
+        file = self._data / "postmaster.pid"
+        if not file.exists():
+            return
+        server = int(file.read_text().split()[0])
+        command = ["ps", "-e", "-o", "pid=,ppid="]
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        pairs = [[int(word) for word in line.split()] for line in found.splitlines()]
+        for pid in [server, *(pid for pid, parent in pairs if parent == server)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -162,21 +187,32 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
     """An empty prediction log, on each kind of database in turn."""
-    with Store.open(database_url, outbox_dir=tmp_path / "spool") as opened:
+    with Store.open(database_url, outbox_dir=tmp_path / "outbox", options=PATIENT) as opened:
         yield opened
 
 
 class Outage:
-    """Takes a database away and gives it back: a server stops, an SQLite file stays locked."""
+    """Makes a database unavailable and available again.
 
-    def __init__(self, url: str, server: EmbeddedPostgres | None) -> None:
+    A server stops or freezes; an SQLite file stays locked.
+    """
+
+    def __init__(self, url: str, server: EmbeddedPostgres | None, *, freezes: bool = False) -> None:
         self.url = url
         self._server = server
+        self._freezes = freezes
         self._lock: sqlite3.Connection | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        return self._server is not None
 
     def begin(self) -> None:
         if self._server is not None:
-            self._server.stop()
+            if self._freezes:
+                self._server.freeze()
+            else:
+                self._server.stop()
             return
         path = self.url.removeprefix("sqlite:///")
         self._lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -184,27 +220,30 @@ class Outage:
 
     def end(self) -> None:
         if self._server is not None:
-            self._server.start()
+            if self._freezes:
+                self._server.thaw()
+            else:
+                self._server.start()
         elif self._lock is not None:
             self._lock.close()
             self._lock = None
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["locked sqlite", "stopped postgresql", "frozen postgresql"])
 def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
-    """An empty database of each kind in turn, that can be taken away."""
-    if request.param == "sqlite":
+    """An empty database of each kind in turn, that can be made unavailable."""
+    if request.param == "locked sqlite":
         outage = Outage(f"sqlite:///{tmp_path / 'log.sqlite3'}", None)
         yield outage
         outage.end()
         return
     server: EmbeddedPostgres = request.getfixturevalue("own_postgres")
-    yield Outage(server.empty_database(), server)
+    yield Outage(server.empty_database(), server, freezes=request.param.startswith("frozen"))
 
 
 def rows_of(url: str, columns: str = "id") -> list[Any]:
     """What the table of the predictions holds, read without the store."""
-    engine = database.connect(url)
+    engine = connect(url)
     with engine.connect() as connection:
         rows = connection.execute(sa.text(f"SELECT {columns} FROM predictions")).all()
     engine.dispose()

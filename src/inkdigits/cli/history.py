@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ def open_log() -> Store:
     from inkdigits.serving.preflight import open_store
     from inkdigits.settings import Settings
 
-    store = open_store(Settings.from_env())
+    # Nobody waits for a command, so that it may wait for a busy database.
+    store = open_store(replace(Settings.from_env(), log_wait_ms=60_000))
     if store is None:
         raise ConfigError("no prediction log is kept: INKDIGITS_PAGE is off without DATABASE_URL")
     return store
@@ -104,7 +106,6 @@ def delete(prediction_id: str | None, *, everything: bool) -> None:
 
 @history.command()
 def flush() -> None:
-    """Write what is spooled to the database."""
+    """Move the predictions that wait in the outbox to the database."""
     with open_log() as store:
-        store.flush_spool()
-        click.echo(f"{store.counters().replayed} predictions taken up")
+        click.echo(f"{store.flush_outbox()} predictions moved to the database")

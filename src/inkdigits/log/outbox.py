@@ -1,193 +1,265 @@
-"""Gets every prediction into the database, by way of the spool while that is away."""
+"""The outbox: rows on disk that wait for the database, in an SQLite file of their own.
+
+The processes of one machine that log to one database share it, and any of them may move what
+another has left. Each commit is synced, so that a row survives the end of its process and a power
+failure. The file's size is bounded.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
 import time
-import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
+import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects.sqlite import insert
 
-from inkdigits.errors import RecordError, SpoolError, StoreError, StoreUnavailableError
-from inkdigits.log.database import Database
-from inkdigits.log.record import Kept, Record, from_bytes, to_bytes, to_row
-from inkdigits.log.spool import Spool
+from inkdigits.errors import ConfigError, OutboxError, RecordError, StoreUnavailableError
+from inkdigits.log.database import check_file, connect_sqlite
+from inkdigits.log.locks import file_lock
+from inkdigits.log.record import ANYONE, Owner, from_json, to_json
+from inkdigits.log.schema import write_ahead_log
 
-# Seconds between the thread's looks: at a database that is away (doubling from the first to the
-# last), at the spool for what other processes left, and for what has outlived the retention.
-_FIRST_RETRY_S: Final = 0.1
-_LAST_RETRY_S: Final = 5.0
-_LOOK_S: Final = 5.0
-_TIDY_S: Final = 3600.0
+OUTBOX_LIMIT_BYTES: Final = 128 * 2**20
+"""How much waits on disk by default, in bytes: over 50,000 predictions without pictures."""
 
-_log = logging.getLogger(__name__)
+FILE_NAME: Final = "outbox.sqlite3"
+
+# How long a write waits for another process's, in seconds: the row is lost after that.
+_WAIT_S: Final = 1.0
+_PAGE_BYTES: Final = 4096
+
+logger = logging.getLogger(__name__)
+_metadata = sa.MetaData()
+_waiting = sa.Table(
+    "waiting",
+    _metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("owner", sa.String(128)),
+    sa.Column("row", sa.Text, nullable=False),
+    # How often feedback has changed the row since it was put here.
+    sa.Column("version", sa.Integer, nullable=False, default=0),
+    # Why the database rejects the row for its values; such rows stay for a person to look at.
+    sa.Column("rejected", sa.Text),
+)
+_c = _waiting.c
 
 
-@dataclass(slots=True)
-class Counters:
-    """What this process has done with records since its store was opened.
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A row that waits for the database.
 
     Attributes:
-        stored: written to the database at once.
-        spooled: put on disk, the database being away.
-        replayed: brought from the spool to the database, whichever process spooled them.
-        rejected: found in the spool and refused by the database for what they are; set aside.
-        lost: kept nowhere, the spool being full or its disk refusing.
+        row: as `inkdigits.log.record.to_row` makes it.
+        version: how often feedback has changed it since it was put into the outbox.
     """
 
-    stored: int = 0
-    spooled: int = 0
-    replayed: int = 0
-    rejected: int = 0
-    lost: int = 0
+    row: dict[str, Any]
+    version: int
 
 
-class Keeper:
-    """Records into the database or the spool, and a thread that empties the spool.
+class Outbox:
+    """Rows that wait for the database; safe for threads, processes and forks.
 
     Args:
-        url: of the database.
-        spool: where records wait.
-        tidy: called by the thread hourly while the database is there.
+        folder: made with its parents, for its user alone, if it does not exist.
+        limit_bytes: the largest size of the file.
+
+    Raises:
+        ConfigError: the folder cannot be made or written, or the limit is too small.
     """
 
-    def __init__(self, url: str, spool: Spool, tidy: Callable[[], object]) -> None:
-        self.database = Database(url, self._look)
-        self.spool = spool
-        self._tidy = tidy
-        self._tidied = -float("inf")
-        self._counters = Counters()
-        self._thread: threading.Thread | None
-        self._after_fork()
-        # Not by a bound method, which would keep a closed store for as long as the process lives.
-        reset = weakref.WeakMethod(self._reset_in_child)
-        os.register_at_fork(after_in_child=lambda: (call := reset()) and call())
-
-    def record(self, record: Record) -> Kept:
-        """Keep a record; `Store.record` says more."""
-        self.start()
-        if not self.database.is_away:
-            try:
-                self.database.insert([to_row(record)])
-            except StoreUnavailableError as error:
-                _log.warning("predictions are spooled: %s", error)
-            else:
-                self._count(stored=1)
-                return "database"
+    def __init__(self, folder: Path | str, limit_bytes: int = OUTBOX_LIMIT_BYTES) -> None:
+        if limit_bytes < 16 * _PAGE_BYTES:
+            raise ConfigError(f"the outbox needs at least {16 * _PAGE_BYTES:,} bytes")
+        self.folder = Path(folder)
+        self._path = self.folder / FILE_NAME
+        self._pages = limit_bytes // _PAGE_BYTES
         try:
-            self.spool.append(to_bytes(record))
-        except SpoolError:
-            self._count(lost=1)
-            raise
-        self._count(spooled=1)
-        self._look()
-        return "outbox"
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._engine = connect_sqlite(self._path, _WAIT_S, "full")
+            sa.event.listen(self._engine, "connect", self._limit)
+            with self.moving(None):
+                self._open()
+        except (OSError, OutboxError) as error:
+            raise ConfigError(f"the outbox {self.folder} cannot be used: {error}") from error
+        self.after_fork()
 
-    def flush(self, *, wait: bool = True) -> int:
-        """Write what is spooled; `Store.flush_spool` says more. Not wait: leave it to another."""
-        failures = self.database.failures
-        if self.database.is_away:
-            self.database.migrate()
-        count = self.spool.drain(self._replay, wait=wait)
-        # Only now: as long as the spool can't be written, nobody else need try and wait.
-        self.database.is_back(failures)
-        if count:
-            self._count(replayed=count)
-            _log.info("took up %d spooled predictions", count)
-        return count
+    def put(self, row: Mapping[str, Any]) -> None:
+        """Keep a row; it is on the disk when this returns.
 
-    def counters(self) -> Counters:
-        """A copy of what has been counted so far."""
-        with self._counting:
-            return replace(self._counters)
+        Threads that call this at the same time share one commit.
 
-    def start(self) -> None:
-        """Start the thread unless it runs, as it doesn't after a fork."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        with self._starting:
-            if self._stop.is_set() or (self._thread is not None and self._thread.is_alive()):
-                return
-            self._thread = threading.Thread(
-                target=self._look_after, name="inkdigits-store", daemon=True
+        Raises:
+            OutboxError: the file is at its limit, or its disk is full, fails or is locked. The
+                row is not kept.
+        """
+        name = row["id"]
+        self._pending[name] = {"id": name, "owner": row["owner"], "row": to_json(row)}
+        with self._putting:
+            if name not in self._pending:
+                return  # another thread's commit had it
+            together = list(self._pending.values())
+            if len(together) > 1:
+                # One row may fit where all together do not; then each thread tries its own.
+                with suppress(OutboxError):
+                    self._insert(together)
+                    for entry in together:
+                        del self._pending[entry["id"]]
+                    return
+            try:
+                self._insert([self._pending[name]])
+            finally:
+                del self._pending[name]
+
+    def first(self, count: int) -> list[Waiting]:
+        """Return up to ``count`` rows, oldest first; rows that are no records are set aside."""
+        query = sa.select(_c.id, _c.row, _c.version).where(_c.rejected.is_(None)).order_by(_c.id)
+        with self._transaction(writes=False) as connection:
+            found = connection.execute(query.limit(count)).all()
+        rows: list[Waiting] = []
+        for name, text, version in found:
+            try:
+                rows.append(Waiting(from_json(text), version))
+            except RecordError as error:
+                self.set_aside(name, str(error))
+        return rows
+
+    def find(self, record_id: str, owner: Owner) -> dict[str, Any] | None:
+        """Return the row of an id, if it waits here and is this owner's."""
+        query = sa.select(_c.row).where(*_named(record_id, owner))
+        with self._transaction(writes=False) as connection:
+            text = connection.scalar(query)
+        return None if text is None else from_json(text)
+
+    def change(self, record_id: str, owner: Owner, values: Mapping[str, Any]) -> bool:
+        """Change columns of a row, such as its feedback; returns whether the row waits here."""
+        if self.find(record_id, owner) is None:
+            return False
+        named = _named(record_id, owner)
+        with self._transaction() as connection:
+            text = connection.scalar(sa.select(_c.row).where(*named))
+            if text is None:
+                return False
+            row = to_json({**from_json(text), **values})
+            connection.execute(
+                sa.update(_waiting).where(*named).values(row=row, version=_c.version + 1)
             )
-            self._thread.start()
+        return True
+
+    def remove(self, rows: Sequence[Waiting]) -> None:
+        """Remove rows that are in the database, unless they have been changed since."""
+        statement = sa.delete(_waiting).where(
+            _c.id == sa.bindparam("name"), _c.version == sa.bindparam("seen")
+        )
+        with self._transaction() as connection:
+            connection.execute(statement, [{"name": w.row["id"], "seen": w.version} for w in rows])
+
+    def delete(self, record_id: str | None, owner: Owner) -> int:
+        """Delete an owner's row of an id, or all of the owner's; returns how many there were."""
+        if self.count() == 0:
+            return 0
+        with self._transaction() as connection:
+            return connection.execute(sa.delete(_waiting).where(*_named(record_id, owner))).rowcount
+
+    def set_aside(self, record_id: str, reason: str) -> None:
+        """Keep a row that the database rejects for its values, for a person to look at."""
+        logger.error("a row of the outbox is set aside: %s: %s", record_id, reason)
+        with self._transaction() as connection:
+            connection.execute(
+                sa.update(_waiting).where(_c.id == record_id).values(rejected=reason)
+            )
+
+    def count(self) -> int:
+        """Return how many rows wait for the database, of all processes."""
+        query = sa.select(sa.func.count()).where(_c.rejected.is_(None)).select_from(_waiting)
+        with self._transaction(writes=False) as connection:
+            return connection.scalar(query) or 0
+
+    @contextmanager
+    def moving(self, wait_s: float | None) -> Iterator[bool]:
+        """Hold the right to move rows to the database or to delete them; yields whether it is held.
+
+        Args:
+            wait_s: how long to wait for another process or thread; None waits without a limit.
+        """
+        with file_lock(self.folder / "moving.lock", wait_s) as is_held:
+            yield is_held
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, what belongs to its parent."""
+        self._pending: dict[str, dict[str, Any]] = {}
+        self._putting = threading.Lock()
+        self._engine.dispose(close=False)
 
     def close(self) -> None:
-        """Stop the thread and close the connections; what is spooled waits for the next."""
-        self._stop.set()
-        self._look()
-        if self._thread is not None:
-            self._thread.join()
-        self.database.close()
+        """Close the connections; the rows stay."""
+        self._engine.dispose()
 
-    def _replay(self, payloads: Sequence[bytes]) -> None:
-        readable: list[tuple[bytes, Record]] = []
-        for payload in payloads:
-            try:
-                readable.append((payload, from_bytes(payload)))
-            except RecordError as error:
-                self._reject(payload, error)
-        if not readable:
-            return
+    def _limit(self, connection: Any, _: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {self._pages}")
+
+    def _open(self) -> None:
+        """Make the file and its table, in place of a damaged file if there is one."""
         try:
-            self.database.insert([to_row(record) for _, record in readable])
-        except (exc.DataError, exc.IntegrityError):
-            for payload, record in readable:
-                try:
-                    self.database.insert([to_row(record)])
-                except (exc.DataError, exc.IntegrityError) as error:
-                    self._reject(payload, error)
+            self._create()
+        except (exc.DatabaseError, sqlite3.DatabaseError) as error:
+            original = error.orig if isinstance(error, exc.DatabaseError) else error
+            if isinstance(original, sqlite3.OperationalError):  # locked, full or no such folder
+                raise OutboxError(str(original)) from error
+            kept = self._path.with_suffix(f".damaged-{time.time_ns()}")
+            logger.exception("the outbox is damaged; it is kept as %s, and a new one made", kept)
+            self._engine.dispose()
+            self._path.rename(kept)
+            for end in ("-wal", "-shm"):
+                self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+            self._create()
 
-    def _reject(self, payload: bytes, error: Exception) -> None:
-        self.spool.reject(payload)
-        self._count(rejected=1)
-        _log.error("a spooled prediction can't be written, it is set aside: %s", error)
+    def _create(self) -> None:
+        # SQLite gives its other files the permissions of this one.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        write_ahead_log(self._engine)
+        with self._engine.begin() as connection:
+            connection.execute(sa.schema.CreateTable(_waiting, if_not_exists=True))
 
-    def _count(self, **more: int) -> None:
-        with self._counting:
-            for name, n in more.items():
-                setattr(self._counters, name, getattr(self._counters, name) + n)
-
-    def _look(self) -> None:
-        self._wake.set()
-
-    def _after_fork(self) -> None:
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._starting = threading.Lock()
-        self._counting = threading.Lock()
-        self._thread = None
-
-    def _reset_in_child(self) -> None:
-        # The parent's connections aren't the child's to close, its locks may be held by threads
-        # that the child doesn't have, and its thread isn't there either: `record` starts another.
-        self.database.after_fork()
-        self._counters = Counters()
-        self._after_fork()
-
-    def _look_after(self) -> None:
-        """The thread: migrates, flushes and tidies whenever there is a reason to."""
-        retry = _FIRST_RETRY_S
-        while not self._stop.is_set():
-            self._wake.clear()
+    def _insert(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        statement = insert(_waiting).on_conflict_do_nothing(index_elements=["id"])
+        for is_last in (False, True):
             try:
-                self.flush(wait=False)
-                if time.monotonic() - self._tidied >= _TIDY_S:
-                    self._tidy()
-                    self._tidied = time.monotonic()
-            except StoreError as error:
-                if retry >= _LAST_RETRY_S:
-                    _log.warning("predictions stay in the spool: %s", error)
-                self._stop.wait(retry)
-                retry = min(2 * retry, _LAST_RETRY_S)
+                with self._transaction() as connection:
+                    connection.execute(statement, entries)
+            except OutboxError as error:
+                if is_last or not isinstance(error.__cause__, StoreUnavailableError):
+                    raise
             else:
-                retry = _FIRST_RETRY_S
-                # `close` sets first the one and then the other, so it isn't missed in between.
-                if not self._stop.is_set():
-                    self._wake.wait(_LOOK_S)
+                return
+
+    @contextmanager
+    def _transaction(self, *, writes: bool = True) -> Iterator[sa.Connection]:
+        engine = self._engine.execution_options(writes=writes)
+        try:
+            with engine.connect() as connection:
+                with connection.begin():
+                    yield connection
+                if writes:
+                    check_file(connection)
+        except StoreUnavailableError as error:
+            self._engine.dispose()
+            self._open()
+            raise OutboxError(f"The outbox {error}") from error
+        except (exc.DBAPIError, exc.TimeoutError, OSError, sqlite3.Error) as error:
+            reason = error.orig if isinstance(error, exc.DBAPIError) else error
+            raise OutboxError(f"The outbox {self._path} cannot be used: {reason}") from error
+
+
+def _named(record_id: str | None, owner: Owner) -> list[sa.ColumnElement[bool]]:
+    named = [] if record_id is None else [_c.id == record_id]
+    return named if owner is ANYONE else [*named, _c.owner == owner]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import json
 import math
 import re
 import uuid
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from inkdigits.decision.policy import Decision, Reason
 from inkdigits.decision.prediction import Prediction
@@ -257,20 +256,32 @@ def from_row(row: Mapping[str, Any]) -> Record:
     )
 
 
-def to_bytes(record: Record) -> bytes:
-    """The record as compressed JSON: what the spool keeps; some 500 bytes without a picture."""
-    row = to_row(record)
+def to_json(record_row: Mapping[str, Any]) -> str:
+    """Write a row of `to_row` as JSON, with its bytes in base64; the outbox keeps this.
+
+    >>> to_json({"digit": 7, "ink": b"ink", "picture": None})
+    '{"digit":7,"ink":"aW5r","picture":null}'
+    """
+    encoded = dict(record_row)
     for name in ("ink", "picture"):
-        row[name] = row[name] and base64.b64encode(row[name]).decode("ascii")
-    return zlib.compress(json.dumps(row, separators=(",", ":")).encode(), 1)
+        encoded[name] = encoded[name] and base64.b64encode(encoded[name]).decode("ascii")
+    return orjson.dumps(encoded).decode()
 
 
-def from_bytes(data: bytes) -> Record:
-    """The record that `to_bytes` wrote; anything else is a RecordError."""
+def from_json(text: str) -> dict[str, Any]:
+    """Return the row that `to_json` wrote, checked as a record is.
+
+    >>> from_json("7")
+    Traceback (most recent call last):
+    inkdigits.errors.RecordError: the text is not a record: 'int' object is not subscriptable
+
+    Raises:
+        RecordError: anything else.
+    """
     try:
-        row = json.loads(zlib.decompress(data))
+        row = orjson.loads(text)
         for name in ("ink", "picture"):
             row[name] = row[name] and base64.b64decode(row[name], validate=True)
-        return from_row(row)
-    except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"these {len(data)} bytes are not a record: {error}") from error
+        return to_row(from_row(row))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"the text is not a record: {error}") from error

@@ -1,30 +1,30 @@
-"""The prediction log's table, and how a database is brought to it.
+"""The prediction log's table, and how a database is brought up to date with it.
 
-Times are integers, microseconds since 1970 UTC: the same exact order and arithmetic on SQLite
-(which has no time type) as on PostgreSQL, and no time zone to get wrong.
+Times are integers, microseconds since 1970 UTC. Their order and arithmetic are exact and the same
+on SQLite, which has no time type, as on PostgreSQL.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
-from inkdigits.errors import SchemaVersionError, StoreUnavailableError
+from inkdigits.errors import SchemaVersionError
+from inkdigits.log.locks import file_lock
 
 NEWEST: Final = "0002"
-"""The revision that ``predictions`` below is of: the last one in ``migrations/versions``."""
+"""The revision of the table ``predictions`` below: the last one in ``migrations/versions``."""
 
-# "inkdigit" in ASCII: the advisory lock that migrations hold on PostgreSQL, a signed 64-bit key.
+# The advisory lock that migrations hold on PostgreSQL: "inkdigit" in ASCII, a signed 64-bit key.
 _ADVISORY_LOCK: Final = int.from_bytes(b"inkdigit", "big")
-# Alembic's `op` and `context` are global to the process, so two threads can't migrate at once.
+# Alembic's `op` and `context` are global to the process, so two threads cannot migrate at once.
 _ALEMBIC = threading.Lock()
-# A child process must not inherit it held by a thread that the child doesn't have.
+# A child process must not inherit it held by a thread that the child does not have.
 os.register_at_fork(
     before=_ALEMBIC.acquire,
     after_in_parent=_ALEMBIC.release,
@@ -48,7 +48,7 @@ predictions = sa.Table(
     sa.Column("owner", sa.String(128)),
     sa.Column("ink", sa.LargeBinary, nullable=False),
     sa.Column("ink_sha256", sa.String(64), nullable=False),
-    # Last of the first schema: SQLite reads a row's columns in order, and this one is large.
+    # The last column of the first schema: SQLite reads columns in order, and this one is large.
     sa.Column("picture", sa.LargeBinary),
     sa.Column("true_digit", sa.SmallInteger),
     sa.Column("feedback_us", sa.BigInteger),
@@ -57,12 +57,12 @@ predictions = sa.Table(
 _columns = predictions.c
 _given = _columns.true_digit.is_not(None)
 # Each filter of the history has an index that ends in the order of its pages (created_us, id).
-# That of the time alone also has what the dashboard counts over time, so no row need be read.
+# The index of the time also has what the dashboard counts, so that it reads no rows.
 sa.Index("ix_predictions_time", _columns.created_us, _columns.id, _columns.decision)
 sa.Index("ix_predictions_decision", _columns.decision, _columns.created_us, _columns.id)
 sa.Index("ix_predictions_digit", _columns.digit, _columns.created_us, _columns.id)
 sa.Index("ix_predictions_owner", _columns.owner, _columns.created_us, _columns.id)
-# Only the corrected ones, with all that the dashboard asks about them.
+# This index has only the predictions with feedback, and all that the dashboard asks about them.
 sa.Index(
     "ix_predictions_corrected",
     *(_columns.created_us, _columns.id, _columns.true_digit, _columns.digit),
@@ -72,26 +72,62 @@ sa.Index(
 )
 
 
-def migrate(engine: sa.Engine, revision: str = "head") -> None:
+def migrate(engine: sa.Engine, revision: str = "head") -> str | None:
     """Bring the schema up to a revision, in one transaction and under a lock between processes.
 
-    The lock is advisory on PostgreSQL, and a file beside the database on SQLite (where the switch
-    to WAL can't wait for other connections by itself).
+    The lock is advisory on PostgreSQL, and a file beside the database on SQLite, whose switch to
+    the write-ahead log does not wait for other connections by itself.
+
+    >>> import tempfile
+    >>> from inkdigits.log.database import connect
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     migrate(connect(f"sqlite:///{folder}/log.sqlite3"))
+    'wal'
 
     Args:
         engine: from `inkdigits.log.database.connect`.
         revision: the newest when not given.
 
+    Returns:
+        SQLite's journal mode, "wal" unless the file system does not support it; None for
+        PostgreSQL.
+
     Raises:
-        SchemaVersionError: the database is at a revision that this Inkdigits doesn't know.
-        StoreUnavailableError: the folder of an SQLite database can't be written.
-        sqlalchemy.exc.DBAPIError: the database can't be reached or refuses.
+        SchemaVersionError: the database is at a revision that this Inkdigits does not know.
+        OSError: the folder of an SQLite database cannot be written.
+        sqlalchemy.exc.DBAPIError: the database cannot be reached, or reports an error.
     """
-    with _ALEMBIC, _file_lock(engine):
+    path = engine.url.database if engine.dialect.name == "sqlite" else None
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with _ALEMBIC, nullcontext() if path is None else file_lock(path + ".lock"):
+        journal_mode = None if path is None else write_ahead_log(engine)
         at = _revision_of(engine)
-        # Nearly every start ends here, before Alembic is imported, which takes a tenth of one.
+        # Nearly every start ends here, before Alembic is imported, which takes 0.1 s.
         if not (revision == "head" and at == NEWEST):
             _upgrade(engine, at, revision)
+        return journal_mode
+
+
+def write_ahead_log(engine: sa.Engine) -> str:
+    """Switch an SQLite file to its write-ahead log, and return the journal mode that it has then.
+
+    The mode is a property of the file. The file system may not support "wal".
+
+    >>> write_ahead_log(sa.create_engine("sqlite://"))
+    'memory'
+    """
+    connection = engine.raw_connection()
+    try:
+        before, after = (
+            connection.cursor().execute(f"PRAGMA journal_mode{change}").fetchone()[0]
+            for change in ("", " = wal")
+        )
+    finally:
+        connection.close()
+    if before != after:
+        engine.dispose()  # what a connection does about syncs depends on the mode
+    return str(after)
 
 
 def _revision_of(engine: sa.Engine) -> str | None:
@@ -112,10 +148,9 @@ def _upgrade(engine: sa.Engine, at: str | None, revision: str) -> None:
     scripts = ScriptDirectory.from_config(config)
     if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
         raise SchemaVersionError(
-            f"the database's schema is {at}, which this Inkdigits (up to {NEWEST}) doesn't know"
+            f"the database has schema {at}; this Inkdigits knows schemas up to {NEWEST}. "
+            "Install the newer Inkdigits that made it"
         )
-    if engine.dialect.name == "sqlite":
-        _switch_to_wal(engine)
     with engine.execution_options(writes=True).begin() as connection:
         if engine.dialect.name == "postgresql":
             # A new index on a long table takes longer than a statement may.
@@ -123,32 +158,3 @@ def _upgrade(engine: sa.Engine, at: str | None, revision: str) -> None:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
-
-
-def _switch_to_wal(engine: sa.Engine) -> None:
-    # The journal mode stays in the file, so once is enough; not in a transaction.
-    connection = engine.raw_connection()
-    try:
-        connection.cursor().execute("PRAGMA journal_mode = WAL").close()
-    finally:
-        connection.close()
-
-
-@contextmanager
-def _file_lock(engine: sa.Engine) -> Iterator[None]:
-    if engine.dialect.name != "sqlite" or engine.url.database is None:
-        yield
-        return
-    try:
-        descriptor = os.open(engine.url.database + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StoreUnavailableError(f"the database's folder can't be written: {error}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            # Said explicitly: a process forked meanwhile holds the same lock until it is.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)

@@ -1,15 +1,18 @@
 """The prediction log: predictions and their feedback, in SQLite or PostgreSQL. Knows no HTTP.
 
-A prediction is never lost to a database that is away. `Store.record` writes it or, when the
-database can't be reached, spools it to disk; a thread of the store brings the spool home when the
-database is back, each record once. After the first failure nobody waits for time-outs: the store
-spools at once until that thread finds the database well.
+A prediction is never lost to an unavailable database. `Store.keep` waits a bounded time for the
+commit; then the row goes to the outbox, and from there to the database when it is available, once.
+After the first failure no request waits: rows go to the outbox at once.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
-from collections.abc import Iterator
+import os
+import time
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,14 +20,19 @@ from types import TracebackType
 from typing import IO, Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
-from inkdigits.errors import ConfigError, RecordNotFoundError, StoreError, StoreUnavailableError
-from inkdigits.log import export as history_export
-from inkdigits.log import queries as history
-from inkdigits.log import statistics as dashboard
-from inkdigits.log.export import Format
-from inkdigits.log.outbox import Counters, Keeper
-from inkdigits.log.queries import Filters, Page
+from inkdigits.errors import (
+    ConfigError,
+    OutboxError,
+    RecordNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
+from inkdigits.log.database import Database, Options
+from inkdigits.log.export import Format, batch_query, write
+from inkdigits.log.outbox import OUTBOX_LIMIT_BYTES, Outbox
+from inkdigits.log.queries import Filters, Page, conditions, page_of, page_query
 from inkdigits.log.record import (
     ANYONE,
     Kept,
@@ -35,35 +43,54 @@ from inkdigits.log.record import (
     from_row,
     is_id,
     to_microseconds,
+    to_row,
 )
 from inkdigits.log.schema import predictions
-from inkdigits.log.spool import SPOOL_LIMIT_BYTES, Spool
-from inkdigits.log.statistics import Bucket, Statistics
+from inkdigits.log.statistics import Bucket, Statistics, statistics
+from inkdigits.log.writer import Writer
 
 MAX_RETENTION_DAYS: Final = 36_500
 
-# Rows deleted in one transaction, so that a long purge doesn't keep the writers out.
-_PURGE_ROWS: Final = 2000
+# Rows deleted in one transaction, so that requests wait only briefly for a long deletion.
+_DELETED_ROWS: Final = 500
 
 _c = predictions.c
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Store:
     """The prediction log; safe for threads, for several processes at once, and across fork.
 
-    Every question raises StoreUnavailableError while the database is away, and QueryError for
-    a filter, cursor or limit that can't be. ``owner`` narrows a call to one browser's records:
-    another's are then as if they weren't there. Only ANYONE means everybody; None is refused.
+    No call waits longer than the options' ``wait_s`` for a database that does not answer. Every
+    question then raises StoreUnavailableError, and QueryError for an invalid filter, cursor or
+    limit. ``owner`` narrows a call to one browser's records: those of others are then as if they
+    were not there. Only ANYONE means everybody; None is an error.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     url = f"sqlite:///{folder}/log.sqlite3"
+    ...     with Store.open(url, outbox_dir=folder) as store:
+    ...         store.page().records
+    ()
     """
 
     def __init__(
-        self, url: str, spool: Spool, retention: timedelta | None, *, keep_pictures: bool
+        self,
+        database: Database,
+        outbox: Outbox,
+        retention: timedelta | None,
+        *,
+        keep_pictures: bool,
     ) -> None:
-        self._keeper = Keeper(url, spool, self.purge)
-        self._database = self._keeper.database
+        self._database = database
+        self._outbox = outbox
         self._retention = retention
         self._keep_pictures = keep_pictures
+        self._writer = Writer(database, outbox, lambda: self._purge_some() == _DELETED_ROWS)
+        # Not by bound methods, which would keep a closed store for as long as the process lives.
+        reset, close = weakref.WeakMethod(self._after_fork), weakref.WeakMethod(self.close)
+        os.register_at_fork(after_in_child=lambda: (call := reset()) and call())
+        atexit.register(lambda: (call := close()) and call())
 
     @classmethod
     def open(
@@ -71,92 +98,112 @@ class Store:
         url: str,
         *,
         outbox_dir: Path | str,
-        spool_limit_bytes: int = SPOOL_LIMIT_BYTES,
+        options: Options | None = None,
+        outbox_limit_bytes: int = OUTBOX_LIMIT_BYTES,
         retention_days: int | None = None,
         keep_pictures: bool = False,
     ) -> Store:
-        """Open the log, migrate its schema, and take up what an earlier process had spooled.
+        """Open the log and migrate its schema.
 
-        A database that is away doesn't stop this: the store spools and migrates when it is back.
+        An unavailable database does not stop this: the store migrates it when it is available.
+        The thread that writes starts with the first use of the store in a process.
 
         Args:
             url: ``sqlite:///path`` (the folder is made when missing) or
                 ``postgresql://user:password@host/name``.
-            outbox_dir: folder for what can't be written yet; one for each database and machine.
-            spool_limit_bytes: of everything in that folder.
+            outbox_dir: folder for the outbox; one for each database and machine.
+            options: how the database is used.
+            outbox_limit_bytes: the largest size of the outbox.
             retention_days: records older than this many days (1 to MAX_RETENTION_DAYS) are
                 deleted, hourly; None keeps them for ever.
-            keep_pictures: whether the pictures are kept as they were sent; else `record` leaves
-                them out.
+            keep_pictures: whether pictures are kept as they were sent; else `keep` leaves them out.
 
         Raises:
-            ConfigError: a URL, folder, limit or retention that can't be.
+            ConfigError: an invalid URL, folder, limit or retention.
             SchemaVersionError: the database was made by a newer Inkdigits.
-            SpoolError: what is in the spool can't be read.
         """
         if retention_days is not None and not 1 <= retention_days <= MAX_RETENTION_DAYS:
             raise ConfigError(
                 f"INKDIGITS_RETENTION_DAYS is 1 to {MAX_RETENTION_DAYS}; not {retention_days}"
             )
         retention = None if retention_days is None else timedelta(days=retention_days)
-        spool = Spool(outbox_dir, spool_limit_bytes)
-        store = cls(url, spool, retention, keep_pictures=keep_pictures)
+        database = Database(url, options or Options())
+        outbox = Outbox(outbox_dir, outbox_limit_bytes)
+        store = cls(database, outbox, retention, keep_pictures=keep_pictures)
+        began = time.monotonic()
         try:
-            store.flush_spool()
+            database.migrate()
         except StoreUnavailableError as error:
-            _log.warning("opened without its database, predictions are spooled: %s", error)
+            logger.warning("opened without its database, predictions go to the outbox: %s", error)
         except StoreError:
             store.close()
             raise
-        store._keeper.start()
+        else:
+            database.recover(began)
         return store
 
     def keep(self, record: Record) -> Kept:
         """Keep a prediction, once however often this is called (the id decides).
 
         Returns:
-            "database", or "outbox" while the database is unavailable: neither is lost when the
-            process is killed. "lost" where both failed, which is logged as an error.
+            "database", or "outbox" while the database is unavailable or slow: neither is lost
+            when the process is killed. "lost" where both failed, which is logged as an error.
         """
         if not self._keep_pictures and record.picture is not None:
             record = replace(record, picture=None)
+        row = to_row(record)
         try:
-            return self._keeper.record(record)
-        except StoreError:
-            # Whoever waits for a digit cannot mend the log; the operator reads this.
-            _log.exception("a prediction was not kept")
+            self._writer.insert(row)
+        except StoreUnavailableError:
+            pass  # the database has logged its first failure
+        except exc.DBAPIError:
+            logger.exception("a prediction is lost: the database rejects its values")
             return "lost"
+        else:
+            return "database"
+        try:
+            self._outbox.put(row)
+        except OutboxError:
+            # Whoever waits for a digit cannot mend the log; the operator reads this.
+            logger.exception("a prediction is lost: neither database nor outbox can be written")
+            return "lost"
+        if self._database.available:
+            self._writer.wake()  # it may have recovered before the row was in the outbox
+        return "outbox"
 
     def get(self, record_id: str, *, owner: Owner = ANYONE) -> Record:
-        """The record with its picture; RecordNotFoundError if there is none of this owner's."""
-        for _ in self._twice_if_spooled():
-            with self._database.transaction() as connection:
-                query = sa.select(predictions).where(*_named(record_id, owner))
-                row = connection.execute(query).mappings().one_or_none()
-            if row is not None:
-                return from_row(dict(row))
-        raise RecordNotFoundError(f"there is no prediction {record_id!r}")
+        """Return the record with its picture; RecordNotFoundError if this owner has none such."""
+        named = _named(record_id, owner)
+        # The outbox first: a row that is being moved is in both for a while, but never in none.
+        row = self._outbox.find(record_id, owner)
+        if row is None:
+            rows = self._rows(sa.select(predictions).where(*named))
+            if not rows:
+                raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
+            row = dict(rows[0])
+        return from_row(row)
 
     def page(
         self, filters: Filters | None = None, *, cursor: str | None = None, limit: int = 50
     ) -> Page:
-        """Up to ``limit`` (1 to 500) records, newest first, without their pictures.
+        """Return up to ``limit`` (1 to 500) records, newest first, without their pictures.
 
         Args:
             filters: which records; all when None.
             cursor: a page's ``older`` or ``newer``; the newest records when None. Pages stay
-                put while new records come in.
+                the same while new records come in.
             limit: records on the page.
         """
-        query = history.page_query(filters or Filters(), cursor, limit)
-        with self._database.transaction() as connection:
-            rows = connection.execute(query).mappings().all()
-        return history.page_of(rows, cursor, limit)
+        query = page_query(filters or Filters(), cursor, limit)
+        rows = self._rows(query)
+        return page_of(rows, cursor, limit)
 
     def give_feedback(
         self, record_id: str, true_digit: int, by: str, *, owner: Owner = ANYONE
     ) -> Record:
-        """Say what a prediction's picture really shows, in place of what was said before.
+        """State what a prediction's picture really shows, in place of earlier feedback.
+
+        The feedback of a record that is in the outbox waits there with it.
 
         Args:
             record_id: of the prediction.
@@ -169,7 +216,7 @@ class Store:
 
         Raises:
             RecordError: not such a digit or giver.
-            RecordNotFoundError: there is no such record of this owner's.
+            RecordNotFoundError: this owner has no such record.
         """
         values = {
             "true_digit": check_true_digit(true_digit),
@@ -179,28 +226,21 @@ class Store:
         return self._set_feedback(record_id, values, owner)
 
     def clear_feedback(self, record_id: str, *, owner: Owner = ANYONE) -> Record:
-        """Take feedback back; raises as `give_feedback`."""
+        """Remove a record's feedback; raises as `give_feedback`."""
         values = {"true_digit": None, "feedback_us": None, "feedback_by": None}
         return self._set_feedback(record_id, values, owner)
 
     def delete(self, record_id: str, *, owner: Owner = ANYONE) -> None:
-        """Delete a record for good; RecordNotFoundError if there is none of this owner's."""
-        self._settle()
-        with self._database.transaction(writes=True) as connection:
-            done = connection.execute(sa.delete(predictions).where(*_named(record_id, owner)))
-        if done.rowcount == 0:
-            raise RecordNotFoundError(f"there is no prediction {record_id!r}")
+        """Delete a record for good; RecordNotFoundError if this owner has none such."""
+        if self._delete(record_id, _named(record_id, owner), owner) == 0:
+            raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
 
     def delete_all(self, *, owner: Owner) -> int:
-        """Delete all records of an owner, or of ANYONE, for good; returns how many there were.
-
-        What is spooled is written first, so that it can't come back after.
-        """
-        self._settle()
-        filters = Filters(owner=owner)
-        with self._database.transaction(writes=True) as connection:
-            done = connection.execute(sa.delete(predictions).where(*history.conditions(filters)))
-        return done.rowcount
+        """Delete all records of an owner, or of ANYONE, for good; returns how many there were."""
+        total = 0
+        while deleted := self._delete(None, conditions(Filters(owner=owner)), owner):
+            total += deleted
+        return total
 
     def statistics(
         self,
@@ -210,13 +250,12 @@ class Store:
         owner: Owner = ANYONE,
         bucket: Bucket = "day",
     ) -> Statistics:
-        """The dashboard's figures of the predictions from ``since`` to before ``until``.
+        """Return the dashboard's figures of the predictions from ``since`` to before ``until``.
 
         Hours and days are UTC's. More than 10,000 of them are a QueryError.
         """
         filters = Filters(since=since, until=until, owner=owner)
-        with self._database.transaction() as connection:
-            return dashboard.statistics(connection, filters, bucket)
+        return self._writer.read(lambda connection: statistics(connection, filters, bucket))
 
     def export(self, form: Format, file: IO[bytes], filters: Filters | None = None) -> int:
         """Write records to a binary file, oldest first; returns how many.
@@ -232,62 +271,42 @@ class Store:
             BackendUnavailableError: "parquet" without pyarrow (extra ``export``).
             QueryError: another format.
         """
-        return history_export.write(form, file, self._oldest_first(filters or Filters()))
+        return write(form, file, self._oldest_first(filters or Filters()))
 
-    def flush_spool(self) -> int:
-        """Write what is spooled to the database, whichever process spooled it.
+    def flush_outbox(self) -> int:
+        """Move what is in the outbox to the database, whichever process put it there.
 
         Returns:
-            How many records were taken up; those already there count, and aren't written twice.
+            How many records were moved; those already there count, and are not written twice.
 
         Raises:
-            StoreUnavailableError: the database is away; nothing is lost from the spool.
-            SpoolError: the spool's disk refuses.
+            StoreUnavailableError: the database is unavailable; nothing is lost from the outbox.
+            OutboxError: the outbox cannot be read.
         """
-        return self._keeper.flush()
+        return self._writer.move()
 
     def purge(self, now: datetime | None = None) -> int:
         """Delete the records older than the retention; returns how many (0 without one)."""
-        if self._retention is None:
-            return 0
-        oldest = to_microseconds((now or datetime.now(UTC)) - self._retention)
-        old = sa.select(_c.id).where(_c.created_us < oldest).order_by(_c.created_us)
-        statement = sa.delete(predictions).where(_c.id.in_(old.limit(_PURGE_ROWS)))
         total = 0
-        while True:
-            with self._database.transaction(writes=True) as connection:
-                deleted = connection.execute(statement).rowcount
+        while deleted := self._writer.run(lambda: self._purge_some(now)):
             total += deleted
-            if deleted < _PURGE_ROWS:
-                return total
+        return total
 
     @property
     def available(self) -> bool:
-        """Whether the database took or answered what it was last asked; asks nothing itself."""
-        return not self._database.is_away
+        """Whether the database answers, by its last call and the current one; never blocks."""
+        self._writer.start()
+        return self._database.available
 
-    def healthy(self) -> bool:
-        """Whether the database answers now; at once False while it is known to be away."""
-        if self._database.is_away:
-            return False
-        try:
-            with self._database.transaction() as connection:
-                connection.execute(sa.select(sa.literal(1)))
-        except StoreUnavailableError:
-            return False
-        return True
-
-    def counters(self) -> Counters:
-        """What this process has stored, spooled, replayed, rejected and lost so far."""
-        return self._keeper.counters()
-
-    def spooled_bytes(self) -> int:
-        """What the spool holds, of all processes, in bytes."""
-        return self._keeper.spool.size_bytes()
+    def waiting(self) -> int:
+        """Return how many records are in the outbox, of all processes."""
+        return self._outbox.count()
 
     def close(self) -> None:
-        """Stop the thread and let go of the database; what is spooled waits for the next."""
-        self._keeper.close()
+        """End the thread and close the connections; what is in the outbox waits for the next."""
+        self._writer.close()
+        self._database.close()
+        self._outbox.close()
 
     def __enter__(self) -> Store:
         return self
@@ -300,43 +319,75 @@ class Store:
     ) -> None:
         self.close()
 
+    def _after_fork(self) -> None:
+        # The parent's connections are not the child's to close, its locks may be held by threads
+        # that the child does not have, and its thread is not there either.
+        self._database.after_fork()
+        self._outbox.after_fork()
+        self._writer.after_fork()
+
     def _set_feedback(self, record_id: str, values: dict[str, Any], owner: Owner) -> Record:
-        for _ in self._twice_if_spooled():
+        named = _named(record_id, owner)
+        if self._outbox.change(record_id, owner, values):
+            self._writer.wake()
+            return self.get(record_id, owner=owner)
+
+        def update() -> Record | None:
             with self._database.transaction(writes=True) as connection:
-                statement = sa.update(predictions).where(*_named(record_id, owner)).values(values)
-                found = connection.execute(statement).rowcount
-            if found:
-                return self.get(record_id, owner=owner)
-        raise RecordNotFoundError(f"there is no prediction {record_id!r}")
+                connection.execute(sa.update(predictions).where(*named).values(values))
+                found = connection.execute(sa.select(predictions).where(*named)).mappings()
+                row = found.one_or_none()
+                return None if row is None else from_row(dict(row))
+
+        record = self._writer.run(update)
+        if record is None:
+            raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
+        return record
+
+    def _delete(
+        self, record_id: str | None, named: list[sa.ColumnElement[bool]], owner: Owner
+    ) -> int:
+        """Delete rows, at most _DELETED_ROWS of the database; returns how many."""
+
+        def delete() -> int:
+            # Rows that are being moved to the database would come back after the deletion.
+            with self._outbox.moving(self._database.wait_s) as is_held:
+                if not is_held:
+                    raise StoreUnavailableError("The outbox is in use; try again.")
+                with self._database.transaction(writes=True) as connection:
+                    deleted = connection.execute(_delete_some(named)).rowcount
+                return deleted + self._outbox.delete(record_id, owner)
+
+        return self._writer.run(delete)
+
+    def _purge_some(self, now: datetime | None = None) -> int:
+        if self._retention is None:
+            return 0
+        oldest = to_microseconds((now or datetime.now(UTC)) - self._retention)
+        with self._database.transaction(writes=True) as connection:
+            return connection.execute(_delete_some([_c.created_us < oldest])).rowcount
+
+    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        return self._writer.read(lambda connection: connection.execute(query).mappings().all())
 
     def _oldest_first(self, filters: Filters) -> Iterator[Record]:
         position: tuple[int, str] | None = None
         while True:
-            with self._database.transaction() as connection:
-                query = history_export.batch_query(filters, position)
-                rows = connection.execute(query).mappings().all()
+            query = batch_query(filters, position)
+            rows = self._rows(query)
             if not rows:
                 return
             yield from (from_row(dict(row)) for row in rows)
             position = (rows[-1]["created_us"], rows[-1]["id"])
 
-    def _settle(self) -> bool:
-        """Write what is spooled, if anything is; whether it was."""
-        if self._keeper.spool.is_empty():
-            return False
-        self._database.check()
-        self.flush_spool()
-        return True
 
-    def _twice_if_spooled(self) -> Iterator[None]:
-        """Once, and if that didn't do, again after a flush of what may hold the record."""
-        yield
-        if self._settle():
-            yield
+def _delete_some(named: list[sa.ColumnElement[bool]]) -> sa.Delete:
+    found = sa.select(_c.id).where(*named).order_by(_c.created_us).limit(_DELETED_ROWS)
+    return sa.delete(predictions).where(_c.id.in_(found))
 
 
 def _named(record_id: str, owner: Owner) -> list[sa.ColumnElement[bool]]:
-    # Before the database sees it: PostgreSQL takes no text with a zero byte, for one.
+    # Before the database sees it: PostgreSQL accepts no text with a zero byte, for example.
     if not is_id(record_id):
-        raise RecordNotFoundError(f"there is no prediction {record_id!r}")
-    return [_c.id == record_id, *history.conditions(Filters(owner=owner))]
+        raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
+    return [_c.id == record_id, *conditions(Filters(owner=owner))]

@@ -47,11 +47,17 @@ def open_store(settings: Settings) -> Store | None:
     """
     if not settings.keeps_log:
         return None
+    from inkdigits.log.database import Options
     from inkdigits.log.store import Store
 
     return Store.open(
         settings.log_url,
         outbox_dir=settings.outbox_folder,
+        options=Options(
+            wait_s=settings.log_wait_ms / 1000,
+            synchronous=settings.sqlite_synchronous,
+            pgbouncer=settings.pgbouncer == "on",
+        ),
         retention_days=settings.retention_days,
         keep_pictures=settings.keep_pictures == "on",
     )

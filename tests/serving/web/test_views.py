@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from support.databases import a_record
+from support.databases import PATIENT, a_record
 from support.fakes import FakeReader, blank_picture, drawn_digit
 
 from inkdigits.decision.policy import DecisionPolicy
-from inkdigits.errors import ConfigError, SpoolFullError, StoreUnavailableError
+from inkdigits.errors import ConfigError, OutboxError, StoreUnavailableError
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[Store]:
-    with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as opened:
+    with Store.open(settings.log_url, outbox_dir=settings.outbox_folder, options=PATIENT) as opened:
         yield opened
 
 
@@ -282,13 +282,14 @@ class TestKeeping:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        def refuse(record: object) -> None:
-            raise SpoolFullError("the spool is full")
+        def fail(row: object) -> None:
+            raise OutboxError("the disk is full")
 
-        monkeypatch.setattr(store._keeper, "record", refuse)
+        store._database.fail("the disk is full")
+        monkeypatch.setattr(store._outbox, "put", fail)
         answer = browser.draw()
         assert (answer["prediction"], answer["kept"]) == (7, "lost")
-        assert any(record.message == "a prediction was not kept" for record in caplog.records)
+        assert "a prediction is lost" in caplog.text
 
     def test_picture_is_kept_only_where_the_operator_says_so(self, settings: Settings) -> None:
         with Store.open(

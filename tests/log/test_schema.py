@@ -80,7 +80,7 @@ def test_the_previous_schema_is_brought_up_with_its_rows(database_url: str, tmp_
             row = {k: v for k, v in to_row(record).items() if k not in FEEDBACK}
             connection.execute(sa.insert(old).values(row))
     engine.dispose()
-    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
         assert list(reversed(store.page().records)) == records
         assert store.give_feedback(records[0].id, 5, "page").true_digit == 5
     assert differences(database_url) == []
@@ -115,7 +115,7 @@ def test_a_database_of_a_newer_inkdigits_is_refused(database_url: str, tmp_path:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     with pytest.raises(SchemaVersionError, match="9999"):
-        Store.open(database_url, outbox_dir=tmp_path / "spool")
+        Store.open(database_url, outbox_dir=tmp_path / "outbox")
 
 
 def test_a_migration_that_fails_half_way_leaves_what_was_there(
@@ -128,17 +128,17 @@ def test_a_migration_that_fails_half_way_leaves_what_was_there(
 
     with monkeypatch.context() as patched:
         patched.setattr(op, "create_index", fail)
-        with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
-            assert not store.healthy()
+        with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
+            assert not store.available
             with pytest.raises(StoreUnavailableError, match="no space left"):
-                store.flush_spool()
+                store.flush_outbox()
         assert revisions(database_url) == ["0001"]
         engine = database.connect(database_url)
         names = {column["name"] for column in sa.inspect(engine).get_columns("predictions")}
         engine.dispose()
         assert not names & FEEDBACK
-    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
-        assert store.healthy()
+    with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
+        assert store.available
 
 
 def open_at_once(url: str, outbox_dir: Path, barrier: Barrier, number: int) -> None:
@@ -156,7 +156,7 @@ def test_processes_that_open_at_once_migrate_once(
         migrate_to(database_url, start_from)
     barrier = SPAWN.Barrier(3)
     processes = [
-        SPAWN.Process(target=open_at_once, args=(database_url, tmp_path / "spool", barrier, n))
+        SPAWN.Process(target=open_at_once, args=(database_url, tmp_path / "outbox", barrier, n))
         for n in range(3)
     ]
     for process in processes:
@@ -189,7 +189,7 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    with Store.open(database_url, outbox_dir=tmp_path / "spool") as store:
+    with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
         assert store.keep(a_record()) == "database"
     assert differences(database_url) == []
 

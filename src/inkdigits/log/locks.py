@@ -1,0 +1,62 @@
+"""Locks between processes, which the kernel releases when their holder ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_POLL_S = 0.005
+
+
+@contextmanager
+def file_lock(path: Path | str, wait_s: float | None = None) -> Iterator[bool]:
+    """Hold an exclusive lock on a file, which is made for its user alone if it does not exist.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, file_lock(f"{folder}/lock") as is_held:
+    ...     with file_lock(f"{folder}/lock", wait_s=0) as is_held_twice:
+    ...         print(is_held, is_held_twice)
+    True False
+
+    Args:
+        path: of the file.
+        wait_s: how long to wait for another holder, in seconds; None waits without a limit and
+            wakes at once, which polling does not.
+
+    Yields:
+        Whether the lock is held.
+
+    Raises:
+        OSError: the file cannot be made or opened.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        is_held = _lock(descriptor, wait_s)
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                # Explicitly: a process that was forked meanwhile would hold it on.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, wait_s: float | None) -> bool:
+    if wait_s is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return True
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_POLL_S)
+        else:
+            return True

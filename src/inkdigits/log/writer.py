@@ -1,0 +1,367 @@
+"""The one thread of a process that writes to the database: many rows with one commit.
+
+A request hands its row to this thread and waits for the commit, for a bounded time. There is no
+added delay: a commit takes the rows that came while the one before it ran ("group commit", DeWitt
+et al., "Implementation techniques for main memory database systems", SIGMOD 1984). The thread also
+moves rows from the outbox to the database, tries an unavailable database again, and deletes rows
+that are older than the retention.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Generic, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from inkdigits.errors import OutboxError, StoreError, StoreUnavailableError
+from inkdigits.log.database import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S, Database
+from inkdigits.log.outbox import Outbox, Waiting
+
+BATCH: Final = 256
+"""The most rows in one commit."""
+
+# Seconds between tries of an unavailable database, doubling from the first to the last.
+_FIRST_RETRY_S: Final = 0.1
+_LAST_RETRY_S: Final = 5.0
+# Seconds between: syncs of SQLite, signs of life of the database, looks at the outbox for rows of
+# other processes, and purges.
+_SYNC_S: Final = 0.5
+_PULSE_S: Final = 1.0
+_LOOK_S: Final = 5.0
+_PURGE_S: Final = 3600.0
+# How long a reader waits between looks at whether the database is available, in seconds.
+_GLANCE_S: Final = 0.05
+# How long `close` waits for a database that does not answer, in seconds.
+_CLOSE_S: Final = 2.0
+
+_FEEDBACK: Final = ("true_digit", "feedback_us", "feedback_by")
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class _Job(Generic[T]):
+    """Work for a thread, and how the caller learns of its end."""
+
+    __slots__ = ("_done", "_result", "error", "is_abandoned", "row", "work")
+
+    def __init__(self, work: Callable[[], T], row: dict[str, Any] | None = None) -> None:
+        self.work = work
+        self.row = row
+        self.is_abandoned = False
+        self.error: Exception | None = StoreUnavailableError("The log's thread has ended.")
+        # A lock wakes its waiter several times faster than an event does.
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._result: T | None = None
+
+    def run(self) -> None:
+        """Do the work; what goes wrong is the caller's to see."""
+        try:
+            self._result = self.work()
+            self.error = None
+        except (StoreError, exc.SQLAlchemyError) as error:
+            self.error = error
+        finally:
+            self._done.release()
+
+    def end(self, error: Exception | None) -> None:
+        """Let the caller know how the work ended that another did for it."""
+        self.error = error
+        self._done.release()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end; returns whether it came in time."""
+        return self._done.acquire(timeout=timeout_s)
+
+    def result(self) -> T:
+        """Return what the work returned, or raise what went wrong."""
+        if self.error is not None:
+            raise self.error
+        return cast("T", self._result)
+
+
+class Writer:
+    """Writes to the database in a thread of its own, which the first use starts.
+
+    Args:
+        database: what is written to.
+        outbox: from where rows are moved to it.
+        purge: deletes some old rows; returns whether there may be more of them.
+    """
+
+    def __init__(self, database: Database, outbox: Outbox, purge: Callable[[], bool]) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._purge = purge
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, the thread and the queue of its parent."""
+        self._queue: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._stop = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._retry_s = _FIRST_RETRY_S
+        self._retry_at = self._sync_at = self._look_at = self._purge_at = 0.0
+        self._is_woken = False
+
+    def start(self) -> None:
+        """Start the thread unless it runs, as it does not after a fork."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        with self._starting:
+            if self._stop.is_set() or (self._thread is not None and self._thread.is_alive()):
+                return
+            # A daemon: a database that does not answer must not keep the process from ending.
+            self._thread = threading.Thread(target=self._run, name="inkdigits-log", daemon=True)
+            self._thread.start()
+
+    def insert(self, row: dict[str, Any]) -> None:
+        """Insert a row, and return when it is committed.
+
+        Raises:
+            StoreUnavailableError: it was not committed in time, or the database is unavailable.
+            sqlalchemy.exc.DBAPIError: the database rejects the row for its values.
+        """
+        self._submit(_Job(lambda: None, row))
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Run work in the thread, between its commits, and return its result.
+
+        Raises:
+            StoreUnavailableError: it did not end in time, or the database is unavailable.
+        """
+        return self._submit(_Job(work))
+
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run a query, and return its result or raise as soon as the database is unavailable.
+
+        A server that stops answering holds whoever asks it, so it is asked in a thread that can
+        be left behind. A local file needs none.
+
+        Raises:
+            StoreUnavailableError: the database is unavailable, or becomes it meanwhile.
+        """
+        self.start()
+        self._database.check()
+
+        def ask() -> T:
+            with self._database.transaction() as connection:
+                return work(connection)
+
+        if self._database.is_sqlite:
+            return ask()
+        job = _Job(ask)
+        threading.Thread(target=job.run, name="inkdigits-log-read", daemon=True).start()
+        until = time.monotonic() + CONNECT_TIMEOUT_S + STATEMENT_TIMEOUT_S
+        while not job.wait(_GLANCE_S):
+            self.wake()  # the thread's next sign of life shows whether the database answers
+            self._database.check()
+            if time.monotonic() > until:
+                raise StoreUnavailableError("The database has not answered in time.")
+        return job.result()
+
+    def wake(self) -> None:
+        """Have the thread look at the database and the outbox now."""
+        self.start()
+        self._queue.put(None)
+
+    def move(self) -> int:
+        """Move all rows from the outbox to the database; returns how many.
+
+        Raises:
+            StoreUnavailableError: the database is unavailable; the rows stay in the outbox.
+            OutboxError: the outbox cannot be read.
+        """
+
+        def move_all() -> int:
+            began = time.monotonic()
+            self._database.migrate()
+            total = 0
+            while moved := self._move_batch(_CLOSE_S):
+                total += moved
+            self._database.recover(began)
+            return total
+
+        return self._submit(_Job(move_all), patiently=True)
+
+    def close(self) -> None:
+        """End the thread, after what it has been given; a call that hangs is left behind."""
+        self._stop.set()
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join(_CLOSE_S + self._database.wait_s)
+
+    def _submit(self, job: _Job[T], *, patiently: bool = False) -> T:
+        self.start()
+        if self._stop.is_set():
+            raise StoreUnavailableError("The log has been closed.")
+        if not patiently:
+            self._database.check(writes=True)
+        self._queue.put(job)
+        wait_s = -1 if patiently else self._database.wait_s
+        if not job.wait(wait_s):
+            job.is_abandoned = True
+            self._database.fail(f"no commit within {wait_s:g} s")
+            raise StoreUnavailableError(f"The database has not committed within {wait_s:g} s.")
+        return job.result()
+
+    def _run(self) -> None:
+        while not self._stop.is_set() or not self._queue.empty():
+            jobs = self._take()
+            self._write([job for job in jobs if not job.is_abandoned])
+            if not self._stop.is_set():
+                self._tend()
+        self._database.sync()
+
+    def _take(self) -> list[_Job[Any]]:
+        """Return the jobs that wait, at most BATCH, or none when it is time to tend."""
+        jobs: list[_Job[Any]] = []
+        try:
+            entry = self._queue.get(timeout=self._pause())
+            while True:
+                if entry is None:
+                    self._is_woken = True
+                else:
+                    jobs.append(entry)
+                if len(jobs) == BATCH:
+                    return jobs
+                entry = self._queue.get_nowait()
+        except Empty:
+            return jobs
+
+    def _pause(self) -> float:
+        now = time.monotonic()
+        if not self._database.available:
+            return max(0.0, self._retry_at - now)
+        return max(0.0, min(_SYNC_S, self._look_at - now, self._purge_at - now))
+
+    def _write(self, jobs: Sequence[_Job[Any]]) -> None:
+        rows = [job for job in jobs if job.row is not None]
+        if rows:
+            self._insert(rows)
+        for job in jobs:
+            if job.row is None:
+                with self._busy():
+                    job.run()
+
+    def _insert(self, jobs: Sequence[_Job[Any]]) -> None:
+        error: Exception | None = None
+        try:
+            self._database.check(writes=True)
+            with self._busy():
+                self._database.insert([job.row for job in jobs if job.row is not None])
+        except (exc.DataError, exc.IntegrityError) as found:
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._insert([job])
+                return
+            error = found
+        except StoreError as found:
+            error = found
+        for job in jobs:
+            job.end(error)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Let other threads see since when this one has waited for the database."""
+        self._database.busy_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._database.busy_since = None
+
+    def _tend(self) -> None:
+        """Do what is due, in short steps: requests wait meanwhile."""
+        now = time.monotonic()
+        if not self._database.available:
+            if now >= self._retry_at:
+                self._reconnect()
+            return
+        is_woken, self._is_woken = self._is_woken, False
+        try:
+            with self._busy():
+                if now >= self._sync_at:
+                    self._sync_at = now + _SYNC_S
+                    self._database.sync()
+                if is_woken or now >= self._look_at:
+                    moved = self._move_batch(0.0)
+                    self._look_at = now if moved == BATCH else now + _LOOK_S
+                if now >= self._purge_at and not self._purge():
+                    self._purge_at = now + _PURGE_S
+                silence_s = now - self._database.contact_at
+                if silence_s >= _PULSE_S or (is_woken and silence_s >= self._database.wait_s):
+                    self._database.ping()
+        except StoreUnavailableError:
+            return  # the database has counted it
+        except OutboxError as error:
+            self._look_at = now + _LOOK_S
+            logger.warning("predictions stay in the outbox: %s", error)
+
+    def _reconnect(self) -> None:
+        """Try an unavailable database, and count it as available if it is fast enough again."""
+        began = batch_began = time.monotonic()
+        try:
+            with self._busy():
+                self._database.migrate()
+                moved = BATCH
+                while moved == BATCH and not self._stop.is_set():
+                    batch_began = time.monotonic()
+                    moved = self._move_batch(0.0)
+        except OutboxError as error:
+            logger.warning("predictions stay in the outbox: %s", error)
+        except StoreError as error:
+            if self._retry_s >= _LAST_RETRY_S:
+                logger.warning("predictions stay in the outbox: %s", error)
+            self._retry_at = time.monotonic() + self._retry_s
+            self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+            return
+        self._retry_s = _FIRST_RETRY_S
+        self._retry_at = time.monotonic() + self._retry_s
+        if time.monotonic() - batch_began <= self._database.wait_s:
+            self._database.recover(began)
+            # A row may have come to the outbox after the last look, and before it was known that
+            # the database is available: whoever put it there did not wake this thread.
+            self._look_at = 0.0
+
+    def _move_batch(self, wait_s: float) -> int:
+        """Move up to BATCH rows from the outbox to the database; returns how many.
+
+        A row is removed from the outbox only after its commit. If the process ends in between,
+        the row is inserted again, which changes nothing.
+        """
+        if self._outbox.count() == 0:
+            return 0
+        with self._outbox.moving(wait_s) as is_held:
+            if not is_held:
+                return 0  # another process does it
+            waiting = self._outbox.first(BATCH)
+            if not waiting:
+                return 0
+            self._outbox.remove(self._deliver(waiting))
+            logger.info("moved %d predictions from the outbox to the database", len(waiting))
+            return len(waiting)
+
+    def _deliver(self, waiting: Sequence[Waiting]) -> list[Waiting]:
+        """Insert rows of the outbox; returns those that are in the database then."""
+        feedback = [
+            {"row_id": w.row["id"], **{name: w.row[name] for name in _FEEDBACK}}
+            for w in waiting
+            if w.version > 0
+        ]
+        try:
+            self._database.insert([w.row for w in waiting], feedback)
+        except (exc.DataError, exc.IntegrityError) as error:
+            if len(waiting) == 1:
+                self._outbox.set_aside(waiting[0].row["id"], str(error.orig))
+                return []
+            return [moved for w in waiting for moved in self._deliver([w])]
+        return list(waiting)

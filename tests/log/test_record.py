@@ -1,0 +1,109 @@
+"""A record of the log: made of a prediction, checked, written as a row and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from support.databases import START, a_record
+
+from inkdigits.decision.prediction import Prediction
+from inkdigits.errors import RecordError
+from inkdigits.log.ids import new_id
+from inkdigits.log.record import MAX_PICTURE_BYTES, Record, from_json, from_row, to_json, to_row
+from inkdigits.types import NO_DIGIT
+
+
+def test_a_record_is_made_of_a_prediction() -> None:
+    prediction = Prediction(
+        digit=7,
+        confidence=float(np.float32(1) + np.finfo(np.float32).eps),  # a softmax's rounding
+        probabilities=(*[0.0] * 7, 1.0, 0.0, 0.0),
+        decision="accept",
+        reason=None,
+        novelty=None,
+        ink=np.full((28, 28), 7, np.uint8),
+        model_version="m",
+        preprocessing_ms=1.0,
+        inference_ms=1.0,
+    )
+    before = datetime.now(UTC)
+    record = Record.of(prediction, input_kind="uploaded", owner="browser-1", picture=b"png")
+    assert before <= record.created_at <= datetime.now(UTC)
+    assert (record.digit, record.confidence, record.input_kind) == (7, 1.0, "uploaded")
+    assert (record.owner, record.picture, record.true_digit) == ("browser-1", b"png", None)
+    assert record.ink.tolist() == prediction.ink.tolist()
+    given = new_id()
+    assert Record.of(prediction, input_kind="api", record_id=given).id == given
+
+
+def test_a_record_does_not_change_with_the_array_it_was_made_of() -> None:
+    ink = np.zeros((28, 28), np.uint8)
+    record = a_record(ink=ink)
+    ink[:] = 255
+    assert record.ink.sum() == 0
+    with pytest.raises(ValueError, match="read-only"):
+        record.ink[0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": "7"}, "UUID"),
+        ({"id": "01A20A9D-1D0A-7736-AA91-F9D5B077C2F5"}, "canonical"),
+        ({"created_at": datetime(2026, 1, 1)}, "time zone"),
+        ({"digit": 10}, "digit is 0 to 9"),
+        ({"confidence": float("nan")}, "confidence is 0 to 1"),
+        ({"probabilities": (0.5, 0.5)}, "10 numbers"),
+        ({"probabilities": (*[0.0] * 9, 1.5)}, "10 numbers"),
+        ({"novelty": float("inf")}, "novelty is finite"),
+        ({"decision": "perhaps"}, "decision is one of"),
+        ({"reason": "dull"}, "reason is one of"),
+        ({"input_kind": "dreamt"}, "input_kind is one of"),
+        ({"model_version": "a\0b"}, "model version"),
+        ({"owner": "=cmd()"}, "the owner is"),
+        ({"ink": np.zeros((28, 27), np.uint8)}, r"\(28, 28\) uint8"),
+        ({"ink": np.zeros((28, 28), np.float32)}, r"\(28, 28\) uint8"),
+        ({"picture": bytes(MAX_PICTURE_BYTES + 1)}, "over 16,777,216"),
+        ({"true_digit": 3}, "or none of them"),
+        ({"true_digit": 10, "feedback_at": START, "feedback_by": "page"}, "true digit is 0 to 9"),
+    ],
+)
+def test_a_record_that_cannot_be_says_why(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        a_record(**changes)
+
+
+def test_a_row_comes_back_from_json_as_it_was() -> None:
+    feedback = {"true_digit": 4, "feedback_at": START, "feedback_by": "page"}
+    record = a_record(5, picture=b"\x89PNG\0", owner="o", confidence=1 / 3, **feedback)
+    row = to_row(record)
+    assert from_json(to_json(row)) == row
+    assert from_row(row) == record
+    for text in (to_json(row)[:-9], "{}", "null", '{"ink": "!", "picture": null}'):
+        with pytest.raises(RecordError, match="not a record"):
+            from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("digit", "decision", "true_digit", "was_right"),
+    [
+        (3, "accept", None, None),
+        (3, "accept", 3, True),
+        (3, "accept", 5, False),
+        (3, "accept", NO_DIGIT, False),
+        (3, "reject", NO_DIGIT, True),
+        (None, "reject", NO_DIGIT, True),
+        (None, "reject", 5, False),
+    ],
+)
+def test_right_means_the_true_digit_or_a_rejected_scribble(
+    digit: int | None, decision: Any, true_digit: int | None, was_right: bool | None
+) -> None:
+    record = a_record(digit=digit, decision=decision)
+    if true_digit is not None:
+        record = replace(record, true_digit=true_digit, feedback_at=START, feedback_by="page")
+    assert record.was_right is was_right
