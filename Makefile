@@ -82,7 +82,6 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA) --json benchmarks/inputs.json
 	$(BIN)/python benchmarks/robustness.py --data $(DATA) --per-family 2000 \
 	  --json benchmarks/robustness.json --figure docs/images/robustness.png
-	$(BIN)/python benchmarks/latency.py --data $(DATA) --json benchmarks/latency.json
 	$(BIN)/python benchmarks/footprint.py --starts 5 --json benchmarks/footprint.json
 	$(BIN)/python benchmarks/reads.py --data $(DATA)
 	$(BIN)/python benchmarks/documents.py

@@ -1,8 +1,8 @@
-"""Pictures and bodies that nobody should send, from a seed; ``fuzz.py`` sends them.
+"""Pictures and bodies that nobody should send, made from a seed.
 
-A case is made of a sound picture and a sound body by some accidents: bits turned, bytes cut out,
-doubled or put elsewhere, numbers made extreme, the end missing, two pictures joined. For PNG the
-checksums are mended now and then, or nothing behind them would ever be reached.
+A case is a valid picture in a valid body, changed by some mutations: bits flipped, bytes removed,
+repeated or replaced, numbers made extreme, the end cut off, two pictures joined. The checksums of
+most PNGs are corrected afterwards, because a decoder stops at a wrong one.
 """
 
 from __future__ import annotations
@@ -32,14 +32,7 @@ ODD_VALUES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Case:
-    """One request.
-
-    Attributes:
-        kind: of the body: raw, json, batch, form, tensors or binary.
-        path: with the query.
-        headers: of the request; the length is added.
-        body: not empty but by accident.
-    """
+    """One request. Its kind is raw, json, batch, form, tensors or binary."""
 
     kind: str
     path: str
@@ -48,14 +41,14 @@ class Case:
 
 
 def cases(seed: int, count: int) -> Iterator[Case]:
-    """The cases 0 to count - 1 of a seed; each depends on the seed and its number only."""
+    """Yield so many cases of a seed. Each depends only on the seed and its number."""
     pictures = seeds()
     for number in range(count):
         yield case(random.Random(f"{seed}/{number}"), pictures)
 
 
 def seeds() -> list[bytes]:
-    """Sound pictures: all formats, several modes of each, small and large, one frame and more."""
+    """Return valid pictures: all formats, several modes and sizes, one frame and more."""
     found: list[bytes] = []
     for size in ((28, 28), (57, 41), (280, 280)):
         grey = Image.new("L", size, 255)
@@ -64,12 +57,9 @@ def seeds() -> list[bytes]:
         draw.line([(8 * x, 6 * y), (19 * x, 6 * y), (12 * x, 22 * y)], fill=0, width=int(2.5 * x))
         clear = Image.merge("LA", (Image.new("L", size), grey.point(lambda v: 255 - v)))
         modes: dict[str, Image.Image] = {
-            "L": grey,
-            "RGB": grey.convert("RGB"),
+            **{mode: grey.convert(mode) for mode in ("L", "RGB", "1", "CMYK")},
             "P": grey.convert("RGB").quantize(16),
-            "1": grey.convert("1"),
             "LA": clear,
-            "CMYK": grey.convert("CMYK"),
             "I;16": Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
         }
         for name, image in modes.items():
@@ -77,7 +67,7 @@ def seeds() -> list[bytes]:
                 try:
                     found.append(_encoded(image, form))
                 except (OSError, ValueError, KeyError):
-                    continue  # the format has no such mode
+                    continue  # The format has no such mode.
             if name == "LA":
                 found.append(_encoded(image.convert("RGBA"), "PNG"))
             if name == "RGB":
@@ -99,19 +89,19 @@ def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
 
 
 def mutated(random: random.Random, data: bytes, other: bytes = b"") -> bytes:
-    """Some accidents happen to data; none now and then."""
+    """Return data with some mutations, sometimes none."""
     content = bytearray(data)
     for _ in range(random.choice((0, 1, 1, 2, 3, 8, 30))):
         if not content:
             break
-        _accident(random, content, other)
+        _mutate(random, content, other)
     if content.startswith(b"\x89PNG") and random.random() < 0.6:
-        return _mended(bytes(content))
+        return _with_right_checksums(bytes(content))
     return bytes(content)
 
 
-def _accident(random: random.Random, content: bytearray, other: bytes) -> None:
-    # Headers are short and say most, so half of all happens to the first hundred bytes.
+def _mutate(random: random.Random, content: bytearray, other: bytes) -> None:
+    # Headers are short and decide most, so half of the mutations are in the first hundred bytes.
     end = min(len(content), 100) if random.random() < 0.5 else len(content)
     at = random.randrange(end)
     length = min(random.choice((1, 2, 4, 16, 64, 1024)), len(content) - at)
@@ -139,8 +129,8 @@ def _accident(random: random.Random, content: bytearray, other: bytes) -> None:
             content.extend(random.randbytes(length))
 
 
-def _mended(png: bytes) -> bytes:
-    """A PNG with the checksums that its chunks should have, as far as it has chunks."""
+def _with_right_checksums(png: bytes) -> bytes:
+    """Return a PNG with the checksums that its chunks should have."""
     out, at = bytearray(png[:8]), 8
     while at + 12 <= len(png):
         (length,) = struct.unpack_from(">I", png, at)
@@ -153,7 +143,7 @@ def _mended(png: bytes) -> bytes:
 
 
 def case(random: random.Random, pictures: list[bytes]) -> Case:
-    """One case."""
+    """Return one case."""
     maker = random.choices(_MAKERS, weights=(6, 6, 2, 3, 3, 3))[0]
     made = maker(random, lambda: mutated(random, random.choice(pictures), random.choice(pictures)))
     if random.random() < 0.1:
@@ -172,15 +162,8 @@ def _query(random: random.Random) -> str:
 
 
 def _raw(random: random.Random, picture: Picture) -> Case:
-    kinds = (
-        "image/png",
-        "image/jpeg",
-        "image/x",
-        "application/octet-stream",
-        "text/plain",
-        "image/",
-    )
-    kind = random.choice(kinds)
+    images = ("image/png", "image/jpeg", "image/x", "image/")
+    kind = random.choice((*images, "application/octet-stream", "text/plain"))
     return Case("raw", "/predict" + _query(random), {"Content-Type": kind}, picture())
 
 
@@ -205,9 +188,8 @@ def _json(random: random.Random, picture: Picture) -> Case:
     body = json.dumps(document).encode()
     if random.random() < 0.03:
         body = b"[" * 100_000
-    kind = random.choice(
-        ("application/json", "application/json; charset=utf-16", "application/x+json")
-    )
+    kinds = ("application/json", "application/json; charset=utf-16", "application/x+json")
+    kind = random.choice(kinds)
     return Case("json", "/predict" + _query(random), {"Content-Type": kind}, body)
 
 
@@ -235,10 +217,10 @@ def _form(random: random.Random, picture: Picture) -> Case:
 
 
 def _packed(random: random.Random, case: Case) -> Case:
-    """Perhaps compressed, perhaps not quite."""
+    """Return the case, perhaps compressed, perhaps damaged after that."""
     if random.random() < 0.7:
         return case
-    # Without the time, which would make the case another one each second.
+    # gzip's header has the time, which would make the case differ from second to second.
     pack = {"gzip": partial(gzip.compress, mtime=0), "deflate": zlib.compress}
     name = random.choice(tuple(pack))
     body = pack[name](case.body)
@@ -248,7 +230,7 @@ def _packed(random: random.Random, case: Case) -> Case:
 
 
 def _tensor(random: random.Random, picture: Picture) -> tuple[str, dict[str, Any], bytes]:
-    """A model's name, its input's description without data, and the data as bytes."""
+    """Return a model's name, its input without data, and the data as bytes."""
     if random.random() < 0.5:
         count = random.choice((1, 1, 2, 70))
         data = np.full((count, 784), -0.42, np.float32).tobytes()

@@ -1,4 +1,4 @@
-"""Each script in benchmarks/ starts, and those that can run for seconds do."""
+"""Each script in benchmarks/ can be imported, and those that can run for seconds do."""
 
 from __future__ import annotations
 
@@ -13,58 +13,56 @@ import pytest
 from support.repository import REPOSITORY
 
 SCRIPTS = sorted(
-    path
+    path.stem
     for path in (REPOSITORY / "benchmarks").glob("*.py")
-    if "__main__" in path.read_text(encoding="utf-8")
+    if "options(__doc__)" in path.read_text(encoding="utf-8")
 )
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 
 
-def run(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    path = REPOSITORY / "benchmarks" / script
-    command = [sys.executable, "-W", "error", str(path), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_begins_with_the_question_that_the_script_answers(
+    benchmarks: Any, script: str
+) -> None:
+    pytest.importorskip("onnx")
+    module = benchmarks(script)
+    assert callable(module.main)
+    assert module.__doc__.partition("\n\n")[0].endswith("?")
 
 
-@pytest.mark.parametrize(
-    "script", [path.name for path in SCRIPTS if "options(__doc__)" in path.read_text()]
-)
-def test_help_begins_with_the_question_that_the_script_answers(script: str) -> None:
-    done = run(script, "--help")
-    assert done.returncode == 0, done.stderr
-    assert "?" in done.stdout.partition("\n\n")[2].partition("\n\n")[0]
-
-
-@ON_LINUX
 def test_history_is_timed_over_a_short_log(benchmarks: Any) -> None:
     found = benchmarks("history").measure(rows=300, repeats=2)
     assert all(figures["max"] >= 0 for figures in found["milliseconds"].values())
 
 
+@pytest.mark.slow
 @ON_LINUX
-@pytest.mark.timeout(600)
 def test_only_requests_of_killed_workers_are_lost_in_chaos(benchmarks: Any) -> None:
-    pytest.importorskip("onnx")
     report, wrong = benchmarks("chaos").chaos(seconds=12, every=3)
     assert wrong == []
     assert report["kills"] >= 2
 
 
+@pytest.mark.e2e
 @ON_LINUX
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk makes the load")
 def test_serving_checks_every_answer_and_names_what_is_skipped(tmp_path: Path) -> None:
-    out = tmp_path / "serving.json"
     names = ["--only", "no-page", "BentoML", "--rounds", "1", "--seconds", "1"]
-    done = run("serving.py", *names, "--json", out)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(out.read_text())["results"]
+    found = run("serving.py", *names, "--json", tmp_path / "serving.json")
+    assert list(found["results"]) == ["inkdigits serve --no-page (no log)"]
 
 
+@pytest.mark.trains
 def test_both_recipes_reach_the_target_in_a_new_process(small_mnist: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report.json"
-    small = ["--runs", "1", "--every", "640", "--target", "0.5"]
-    done = run("time_to_99.py", "--data", small_mnist, *small, "--json", out)
-    assert done.returncode == 0, done.stderr
-    runs = json.loads(out.read_text())["runs"]
+    small = ["--data", small_mnist, "--runs", "1", "--every", "640", "--target", "0.5"]
+    runs = run("time_to_99.py", *small, "--json", tmp_path / "report.json")["runs"]
     assert [one["recipe"] for one in runs] == ["ours", "reference"]
     assert all(one["accuracies"][-1] >= 0.5 for one in runs)
+
+
+def run(script: str, *arguments: str | Path) -> Any:
+    """Run a script that ends with the path of its JSON file, and return what it wrote there."""
+    command = [sys.executable, "-W", "error", REPOSITORY / "benchmarks" / script, *arguments]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(Path(arguments[-1]).read_text())
