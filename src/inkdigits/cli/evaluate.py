@@ -203,7 +203,7 @@ def benchmark(
     result = run_benchmark(
         device=device,
         artifact_path=model_path,
-        progress=None if as_json else say,
+        progress=(lambda _: None) if as_json else say,
         **sizes,
     )
     plots.save(plots.speedup_chart(result.speedups()), chart)

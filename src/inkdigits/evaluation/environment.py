@@ -1,7 +1,7 @@
-"""What a figure was measured on: the machine, and the versions of what ran.
+"""What a figure was measured on: the machine, and the versions of the software.
 
-Nothing here raises: what can't be read is "unknown", since a training run of hours must not fail
-over the name of a processor.
+Nothing here raises an error: what cannot be read is "unknown", since a training run of hours must
+not fail because of a processor's name.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ Hardware: TypeAlias = dict[str, str | int | float | None]
 
 
 def hardware() -> Hardware:
-    """The machine, as JSON takes it.
+    """Describe the machine, for JSON. PyTorch is imported, which takes about a second.
 
     Returns:
         ``cpu``: the model's name. ``cores``: how many this process may use. ``memory_gib``: of
-        the whole machine, in GiB. ``accelerator``: what PyTorch would compute on beside the CPU,
-        None where it finds nothing, "unknown" where PyTorch isn't installed. PyTorch is imported
-        for that, which takes about a second the first time.
+        the whole machine, in GiB. ``accelerator``: see ``accelerator_name``.
+
+    >>> list(hardware())
+    ['cpu', 'cores', 'memory_gib', 'accelerator']
     """
     return {
         "cpu": _cpu_name(),
@@ -38,9 +39,12 @@ def hardware() -> Hardware:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the operating system and the packages that figures depend on.
+    """Return the versions of Python, the system and the packages that figures depend on.
 
-    Read from the packages' metadata; none of them is imported.
+    They come from the packages' metadata; none of them is imported.
+
+    >>> list(versions())[:2]
+    ['python', 'system']
     """
     return {
         "python": platform.python_version(),
@@ -50,7 +54,11 @@ def versions() -> dict[str, str]:
 
 
 def accelerator_name() -> str | None:
-    """The GPU that PyTorch would use: its name, None without one, "unknown" without PyTorch."""
+    """Return the GPU that PyTorch would use, None without one, "unknown" without PyTorch.
+
+    >>> isinstance(accelerator_name(), str | None)
+    True
+    """
     try:
         import torch
 
@@ -58,7 +66,7 @@ def accelerator_name() -> str | None:
             return str(torch.cuda.get_device_name(0))
         if torch.backends.mps.is_available():
             return f"Apple GPU ({platform.machine()}, MPS)"
-    # A PyTorch whose libraries or driver don't load ends in one of the latter two.
+    # A PyTorch whose libraries or driver do not load raises one of the latter two.
     except (ImportError, OSError, RuntimeError):
         return UNKNOWN
     return None

@@ -1,8 +1,7 @@
-"""From predictions to the figures that describe a reader. Pure: no files, no model. NumPy only."""
+"""From predictions to the figures that describe a reader; no files, no model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,17 +21,20 @@ from inkdigits.errors import DataError
 
 
 def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """How often each digit was read as each digit.
+    """Count how often each digit was read as each digit.
 
     Args:
         labels: (N,) integers from 0 to 9, N at least 1.
         predicted: (N,) integers from 0 to 9.
 
     Returns:
-        (10, 10) int64: row = true digit, column = digit read.
+        (10, 10) int64: row = true digit, column = predicted digit.
 
     Raises:
-        DataError: shapes or values that can't be.
+        DataError: invalid shapes or values.
+
+    >>> confusion_matrix([4, 4], [4, 9])[4].tolist()
+    [0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
     """
     n = np.size(labels)
     if n == 0:
@@ -44,7 +46,7 @@ def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike) -> npt.NDA
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """Precision, recall and F1 (0 to 1) of a digit or an average, and its number of pictures."""
+    """Precision, recall and F1 (0 to 1) of a digit or a mean, and its number of pictures."""
 
     precision: float
     recall: float
@@ -54,7 +56,7 @@ class ClassScores:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationReport:
-    """Scores digit by digit, with their averages.
+    """Scores digit by digit, with their means.
 
     Attributes:
         digits: ten scores, index = digit.
@@ -67,7 +69,7 @@ class ClassificationReport:
     weighted: ClassScores
 
     def __str__(self) -> str:
-        """The report as a table for a terminal, percentages with two decimals."""
+        """Return a table for a terminal, percentages with two decimals."""
         rows = [(str(digit), scores) for digit, scores in enumerate(self.digits)]
         rows += [("macro mean", self.macro), ("weighted mean", self.weighted)]
         lines = [f"{'digit':>13}  {'precision':>9}  {'recall':>8}  {'F1':>8}  {'pictures':>8}"]
@@ -80,11 +82,14 @@ class ClassificationReport:
 
 
 def classification_report(labels: npt.ArrayLike, predicted: npt.ArrayLike) -> ClassificationReport:
-    """Precision, recall and F1 of each digit, with macro and weighted means.
+    """Return precision, recall and F1 of each digit, with macro and weighted means.
 
-    Precision is TP / (TP + FP), recall TP / (TP + FN), F1 their harmonic mean. Where a
-    denominator is 0 (a digit never read, or of which there is no picture) the score is 0, as with
-    scikit-learn's ``zero_division=0``. Arguments and errors as in ``confusion_matrix``.
+    Precision is TP / (TP + FP), recall TP / (TP + FN), F1 their harmonic mean. A score whose
+    denominator is 0 (a digit never predicted, or without pictures) is 0, as with scikit-learn's
+    ``zero_division=0``. Arguments and errors are those of ``confusion_matrix``.
+
+    >>> classification_report([4, 4], [4, 9]).digits[4].recall
+    0.5
     """
     matrix = confusion_matrix(labels, predicted)
     hits = np.diag(matrix).astype(np.float64)
@@ -114,13 +119,13 @@ class Evaluation:
 
     Attributes:
         n: pictures.
-        n_correct: those read right.
+        n_correct: those predicted correctly.
         accuracy: ``n_correct / n``, 0 to 1, with its Wilson interval.
         scores: NLL (nats), Brier (0 to 2) and both ECEs (0 to 1), with bootstrap intervals.
         level: of every interval here, for example 0.95.
-        confusion: (10, 10) int64, row = true digit, column = digit read.
+        confusion: (10, 10) int64, row = true digit, column = predicted digit.
         report: precision, recall and F1.
-        misread: (n - n_correct,) int64 indices of the pictures read wrong, the most confident
+        misread: (n - n_correct,) int64 indices of the misread pictures, the most confident
             mistake first.
     """
 
@@ -134,7 +139,7 @@ class Evaluation:
     misread: npt.NDArray[np.int64]
 
     def to_dict(self) -> dict[str, Any]:
-        """The same, nested, in lists, numbers and dictionaries that ``json.dumps`` takes."""
+        """Return the evaluation in lists, numbers and dictionaries that ``json.dumps`` takes."""
         return {
             "n": self.n,
             "n_correct": self.n_correct,
@@ -147,38 +152,27 @@ class Evaluation:
         }
 
     def summary(self) -> str:
-        """Lines for a terminal that need no knowledge of the field."""
-        s = self.scores
-        interval = f"{100 * self.level:g} % interval"
-        accuracy = _span(self.accuracy, scale=100, digits=2)
-        rows: Sequence[tuple[str, str]] = (
+        """Return lines for a terminal that need no knowledge of the field."""
+
+        def line(name: str, e: Estimate, unit: str, meaning: str = "", counts: str = "") -> str:
+            scale, digits = (100, 2) if unit else (1, 4)
+            value, low, high = (f"{scale * x:.{digits}f}" for x in (e.value, e.low, e.high))
+            interval = f"{100 * self.level:g} % interval {low}\N{EN DASH}{high}{unit}"
+            return f"{name:<15}{value}{unit} ({counts}{interval}){meaning}"
+
+        s, counts = self.scores, f"{self.n_correct:,} of {self.n:,}; "
+        difference = ": the difference between confidence and accuracy; 0 is best"
+        penalty = ": the penalty for doubting the right digit; 0 is best"
+        squares = ": squared error of the probabilities, 0 to 2; 0 is best"
+        return "\n".join(
             (
-                "accuracy",
-                f"{100 * self.accuracy.value:.2f} % ({self.n_correct:,} of {self.n:,}; "
-                f"{interval} {accuracy} %)",
-            ),
-            (
-                "ECE",
-                f"{100 * s.ece.value:.2f} % ({interval} {_span(s.ece, scale=100, digits=2)} %): "
-                "how far confidence and accuracy lie apart; 0 is best",
-            ),
-            (
-                "ECE, adaptive",
-                f"{100 * s.ece_adaptive.value:.2f} % ({interval} "
-                f"{_span(s.ece_adaptive, scale=100, digits=2)} %): the same, in bins of equal size",
-            ),
-            (
-                "NLL",
-                f"{s.nll.value:.4f} ({interval} {_span(s.nll, scale=1, digits=4)}): "
-                "the penalty for doubting the right digit; 0 is best",
-            ),
-            (
-                "Brier score",
-                f"{s.brier.value:.4f} ({interval} {_span(s.brier, scale=1, digits=4)}): "
-                "squared error of the probabilities, 0 to 2; 0 is best",
-            ),
+                line("accuracy", self.accuracy, " %", counts=counts),
+                line("ECE", s.ece, " %", difference),
+                line("ECE, adaptive", s.ece_adaptive, " %", ": the same, in bins of equal size"),
+                line("NLL", s.nll, "", penalty),
+                line("Brier score", s.brier, "", squares),
+            )
         )
-        return "\n".join(f"{name:<15}{text}" for name, text in rows)
 
 
 def evaluate(
@@ -192,16 +186,19 @@ def evaluate(
     """Measure a reader on pictures whose digits are known.
 
     Args:
-        probabilities: (N, 10) calibrated, rows summing to 1; the largest is the digit read, the
-            lower digit in a tie.
+        probabilities: (N, 10) calibrated, rows summing to 1; the largest is the predicted digit,
+            the lower digit in a tie.
         labels: (N,) integers from 0 to 9.
         n_resamples: bootstrap resamples behind the intervals of the scores.
         level: of every interval, between 0 and 1.
         seed: of the bootstrap.
 
     Raises:
-        DataError: shapes or values that can't be.
+        DataError: invalid shapes or values.
         ConfigError: a level outside (0, 1), or no resamples.
+
+    >>> evaluate(np.eye(10), range(10), n_resamples=10).accuracy.value
+    1.0
     """
     p, y = check_probabilities(probabilities, labels)
     predicted = p.argmax(axis=1)
@@ -217,8 +214,3 @@ def evaluate(
         report=classification_report(y, predicted),
         misread=wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")].astype(np.int64),
     )
-
-
-def _span(estimate: Estimate, *, scale: float, digits: int) -> str:
-    low, high = scale * estimate.low, scale * estimate.high
-    return f"{low:.{digits}f}\N{EN DASH}{high:.{digits}f}"

@@ -1,6 +1,6 @@
-"""How well a score tells digits from what isn't one. Pure: no files, no model. NumPy only.
+"""How well a score tells digits from non-digits; no files, no model.
 
-A score is higher for what is more surely a digit; digits are the positives.
+Digits are the positives: a score is higher for what is more likely a digit.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ TRUE_POSITIVE_RATE = 0.95
 
 
 def auroc(digits: npt.ArrayLike, others: npt.ArrayLike) -> float:
-    """The chance that a digit scores higher than something else; ties count half.
+    """Return the chance that a digit scores higher than a non-digit; ties count half.
 
-    That is the area under the ROC curve (J. A. Hanley and B. J. McNeil, "The meaning and use of
-    the area under a receiver operating characteristic (ROC) curve", Radiology 143, 1982, pages 29
-    to 36).
+    It is the area under the ROC curve (J. A. Hanley and B. J. McNeil, "The meaning and use of the
+    area under a receiver operating characteristic (ROC) curve", Radiology 143, 1982, pages 29 to
+    36).
 
     Args:
         digits: (N,) scores of digits, N at least 1; infinite ones are allowed.
-        others: (M,) scores of what isn't a digit, M at least 1.
+        others: (M,) scores of non-digits, M at least 1.
 
     Returns:
         0 to 1; 0.5 tells nothing apart.
 
     Raises:
-        DataError: no scores, another shape, or a score that isn't a number.
+        DataError: no scores, another shape, or a score that is not a number.
+
+    >>> auroc([3.0, 2.0], [1.0, 2.0])
+    0.875
     """
     positive, negative = _check_scores(digits, "digits"), _check_scores(others, "others")
     ordered = np.sort(negative)
@@ -41,19 +44,22 @@ def auroc(digits: npt.ArrayLike, others: npt.ArrayLike) -> float:
 def fpr_at_tpr(
     digits: npt.ArrayLike, others: npt.ArrayLike, tpr: float = TRUE_POSITIVE_RATE
 ) -> float:
-    """The share of others that pass where the strictest threshold lets ``tpr`` of the digits pass.
+    """Return the false positive rate at the strictest threshold that ``tpr`` of the digits pass.
 
     Args:
         digits: (N,) scores of digits, N at least 1; infinite ones are allowed.
-        others: (M,) scores of what isn't a digit, M at least 1.
+        others: (M,) scores of non-digits, M at least 1.
         tpr: share of digits that must pass, above 0 and up to 1.
 
     Returns:
         0 to 1; 0 is best.
 
     Raises:
-        DataError: no scores, another shape, or a score that isn't a number.
-        ConfigError: a ``tpr`` that can't be.
+        DataError: no scores, another shape, or a score that is not a number.
+        ConfigError: a ``tpr`` outside its range.
+
+    >>> fpr_at_tpr([3.0, 2.0], [1.0, 2.0])
+    0.5
     """
     positive, negative = _check_scores(digits, "digits"), _check_scores(others, "others")
     if not 0 < tpr <= 1:
@@ -69,5 +75,5 @@ def _check_scores(scores: npt.ArrayLike, name: str) -> Doubles:
     if values.ndim != 1 or values.size == 0:
         raise DataError(f"scores of {name} must be (N,) with N at least 1; this is {values.shape}")
     if np.isnan(values).any():
-        raise DataError(f"scores of {name} hold a value that isn't a number")
+        raise DataError(f"scores of {name} hold a value that is not a number")
     return values

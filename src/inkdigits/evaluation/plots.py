@@ -29,7 +29,8 @@ from inkdigits.types import Doubles, Ink, Labels
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 TIMES = "\N{MULTIPLICATION SIGN}"
 _GROUP_COLOURS = {"clean": GREEN, "corruption": BLUE, "other": ORANGE}
-_KEPT = {"color": "black", "marker": "*", "markersize": 11, "clip_on": False}
+_BINS: dict[str, Any] = {"color": BLUE, "marker": "o", "linestyle": "none", "capsize": 3}
+_KEPT: dict[str, Any] = {"color": "black", "marker": "*", "markersize": 11, "clip_on": False}
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
@@ -76,17 +77,7 @@ def reliability_diagram(before: ReliabilityCurve, after: ReliabilityCurve) -> Fi
         intervals = [wilson_interval(*pair) for pair in zip(hits, curve.count, strict=True)]
         errors = np.abs(np.array(intervals).T - curve.accuracy)
         top.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
-        top.errorbar(
-            curve.confidence,
-            curve.accuracy,
-            yerr=errors,
-            color=BLUE,
-            marker="o",
-            linestyle="none",
-            elinewidth=1,
-            capsize=3,
-            label="bins, 95 % interval",
-        )
+        top.errorbar(curve.confidence, curve.accuracy, errors, label="bins, 95 % interval", **_BINS)
         top.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
         top.set_title(f"{title} calibration: ECE {100 * curve.ece:.2f} %")
         top.grid(alpha=0.3)
@@ -127,16 +118,9 @@ def confusion_matrix_figure(matrix: npt.NDArray[np.int64]) -> Figure:
     for true, predicted in np.argwhere((matrix > 0) | np.eye(10, dtype=bool)).tolist():
         count, hit = int(matrix[true, predicted]), true == predicted
         colour = BLUE if hit else "white" if count > 0.6 * darkest else "black"
-        axes.text(
-            predicted,
-            true,
-            f"{count:,}",
-            ha="center",
-            va="center",
-            fontsize=10 if hit else 12,
-            fontweight="normal" if hit else "bold",
-            color=colour,
-        )
+        weight, size = ("normal", 10) if hit else ("bold", 12)
+        position = {"ha": "center", "va": "center"}
+        axes.text(predicted, true, f"{count:,}", position, color=colour, weight=weight, size=size)
     axes.set(xticks=range(10), yticks=range(10))
     axes.set(xlabel="predicted digit", ylabel="true digit")
     axes.set_xticks(np.arange(-0.5, 10), minor=True)

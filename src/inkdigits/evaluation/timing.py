@@ -1,4 +1,4 @@
-"""Contenders at tasks: timed in turns, tabled, and compared with a baseline. Knows no network."""
+"""Contenders at tasks: timed in turns, compared with a baseline, and tabled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from inkdigits.evaluation.environment import Hardware
 
 BASELINE = "PyTorch, CPU"
-# A timer's resolution and a scheduler's hiccup are small beside this.
+# A timer's resolution and a scheduler's delays are small beside this.
 SAMPLE_SECONDS = 0.05
 
 
@@ -24,7 +24,7 @@ class Row:
         task: what was done once.
         contender: what did it.
         seconds_median, seconds_min, seconds_max: for doing it once, over the samples.
-        rate: work done in a second, by the median.
+        rate: work done per second, by the median.
         unit: of ``rate``.
     """
 
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkResult:
-    """What ``accelerator.run_benchmark`` measured, and on what.
+    """What ``speed.run_benchmark`` measured, and on what.
 
     Attributes:
         rows: task by task, the baseline first within each.
@@ -60,11 +60,11 @@ class BenchmarkResult:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it, the speed-ups included."""
+        """Return the result for JSON, with the speed-ups."""
         return {**asdict(self), "speedups": self.speedups()}
 
     def speedups(self) -> list[dict[str, Any]]:
-        """Every contender against PyTorch on the CPU, as ``plots.speedup_chart`` takes it."""
+        """Return every contender against the baseline, as ``plots.speedup_chart`` takes it."""
         baseline = {row.task: row.seconds_median for row in self.rows if row.contender == BASELINE}
         return [
             {
@@ -78,68 +78,71 @@ class BenchmarkResult:
         ]
 
     def table(self) -> str:
-        """Plain text, with what its columns mean."""
+        """Return the rows as plain text, with what the columns mean."""
         speedups = {(s["task"], s["contender"]): s["speedup"] for s in self.speedups()}
         cells = [("task", "contender", "time", "fastest to slowest", "rate", "speed")]
-        task = None
-        for row in self.rows:
+        for before, row in zip((None, *self.rows), self.rows, strict=False):
             scale, unit = _scale(row.seconds_median)
-            speedup = speedups.get((row.task, row.contender))
+            speedup = speedups.get((row.task, row.contender), 1.0)
+            rate = f"{row.rate:,.0f}" if row.rate >= 100 else f"{row.rate:.3g}"
             cells.append(
                 (
-                    "" if row.task == task else row.task,
+                    "" if before and row.task == before.task else row.task,
                     row.contender,
                     f"{row.seconds_median * scale:.3g} {unit}",
                     f"{row.seconds_min * scale:.3g} to {row.seconds_max * scale:.3g} {unit}",
-                    f"{_figure(row.rate)} {row.unit}",
-                    "1 x" if speedup is None else f"{speedup:.3g} x",
+                    f"{rate} {row.unit}",
+                    f"{speedup:.3g} x",
                 )
             )
-            task = row.task
-        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
             # Words to the left, figures to the right.
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
+            "  ".join(f"{c:{'<' if i < 2 else '>'}{widths[i]}}" for i, c in enumerate(row)).rstrip()
             for row in cells
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        packages = ", ".join(
-            f"{name} {self.versions[name]}" for name in ("python", "torch", "onnxruntime")
+        packages = [f"{name} {self.versions[name]}" for name in ("python", "torch", "onnxruntime")]
+        return "\n".join(
+            [
+                f"CPU: {self.hardware['cpu']}, {self.hardware['cores']} cores; "
+                f"{self.threads} threads",
+                f"Accelerator: {self.accelerator or 'none'}",
+                f"Versions: {', '.join(packages)}",
+                "",
+                *lines,
+                "",
+                f"time: of doing the task once, the median of {self.repeats} samples of at least "
+                f"{SAMPLE_SECONDS * 1000:g} ms each.",
+                f"speed: times as fast as {BASELINE}; above 1 is faster.",
+                *self.notes,
+            ]
         )
-        head = [
-            f"CPU: {self.hardware['cpu']}, {self.hardware['cores']} cores; {self.threads} threads",
-            f"Accelerator: {self.accelerator or 'none'}",
-            f"Versions: {packages}",
-        ]
-        foot = [
-            f"time: of doing the task once, the median of {self.repeats} samples of at least "
-            f"{SAMPLE_SECONDS * 1000:g} ms each.",
-            f"speed: times as fast as {BASELINE}; above 1 is faster.",
-            *self.notes,
-        ]
-        return "\n".join([*head, "", *lines, "", *foot])
 
 
-def race(
+def _scale(seconds: float) -> tuple[float, str]:
+    if seconds < 1e-3:
+        return 1e6, "µs"
+    return (1e3, "ms") if seconds < 1.0 else (1.0, "s")
+
+
+def time_in_turns(
     contenders: Mapping[str, Callable[[], object]],
     repeats: int,
     synchronize: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of one call of each contender.
+    """Return the seconds of one call of each contender, ``repeats`` samples each.
 
-    Each is warmed up, and called as often in a sample as it takes to fill ``SAMPLE_SECONDS``. The
-    samples are taken in turns, so that a drift of the machine hits all contenders.
+    Each contender is warmed up, and called as often per sample as fills ``SAMPLE_SECONDS``. The
+    samples are taken in turns, so that a drift of the machine affects all contenders.
 
     Args:
         contenders: what to call, by name.
         repeats: samples of each.
         synchronize: waits until all that the calls began is done.
 
-    Returns:
-        ``repeats`` samples of each contender, in its order.
+    >>> len(time_in_turns({"sleep": lambda: time.sleep(0.06)}, 2)["sleep"])
+    2
     """
 
     def sample(call: Callable[[], object], calls: int) -> float:
@@ -166,20 +169,20 @@ def race(
     return samples
 
 
-def rows_of(task: str, samples: Mapping[str, list[float]], work: float, unit: str) -> list[Row]:
-    """A row for each contender; ``work`` is what one call does, ``unit`` that in a second."""
+def summarise(task: str, samples: Mapping[str, list[float]], work: float, unit: str) -> list[Row]:
+    """Return a row per contender, from the seconds of one call each.
+
+    Args:
+        task: what one call does.
+        samples: see ``time_in_turns``.
+        work: what one call does, in ``unit`` without "/s".
+        unit: of the rate, for example "pictures/s".
+
+    >>> summarise("read", {"CPU": [1.0, 2.0, 4.0]}, 8, "pictures/s")[0].rate
+    4.0
+    """
     rows = []
     for name, seconds in samples.items():
         median = statistics.median(seconds)
         rows.append(Row(task, name, median, min(seconds), max(seconds), work / median, unit))
     return rows
-
-
-def _scale(seconds: float) -> tuple[float, str]:
-    if seconds < 1e-3:
-        return 1e6, "µs"
-    return (1e3, "ms") if seconds < 1.0 else (1.0, "s")
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
