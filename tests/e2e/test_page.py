@@ -184,7 +184,7 @@ def test_three_is_drawn_corrected_found_again_and_counted(visit: Callable[..., V
     expect(page.locator(".bars li.top")).to_have_attribute("data-digit", "3")
     page.click("#wrong")
     page.click('[data-label="8"]')
-    expect(page.locator("#thanks")).to_have_text("Thank you, noted: it is an 8.")
+    expect(page.locator("#thanks")).to_have_text("Thank you. Noted: it is an 8.")
     page.goto("/history")
     for _ in range(2):
         expect(page.locator(".record")).to_have_count(1)
@@ -260,21 +260,21 @@ def test_file_that_is_no_picture_is_said_to_be_none(
     path = tmp_path / "notes.png"
     path.write_text("not a picture")
     page.set_input_files("#file", path)
-    expect(page.locator("#problem")).to_contain_text("notes.png isn")
+    expect(page.locator("#problem")).to_contain_text("notes.png is not a picture")
 
 
 def test_theme_follows_the_system_until_it_is_chosen(visit: Callable[..., Visitor]) -> None:
     page = visit(color_scheme="dark").page
-    paper = "getComputedStyle(document.body).backgroundColor"
-    dark = page.evaluate(paper)
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background)
     page.click("#theme")
     expect(page.locator("#theme")).to_have_attribute("aria-label", "Theme: light")
-    light = page.evaluate(paper)
+    light = page.evaluate(background)
     assert light != dark
     page.reload()
-    assert page.evaluate(paper) == light
+    assert page.evaluate(background) == light
     page.click("#theme")
-    assert page.evaluate(paper) == dark
+    assert page.evaluate(background) == dark
 
 
 def test_pages_ask_nobody_else_and_complain_of_nothing(
@@ -309,19 +309,19 @@ def test_pages_are_accessible(visit: Callable[..., Visitor], scheme: str) -> Non
         assert serious == []
 
 
-def test_model_that_is_away_is_said_to_be_and_comes_back(
+def test_model_that_is_unavailable_is_said_to_be_and_comes_back(
     visit: Callable[..., Visitor], site: Site
 ) -> None:
     visitor = visit()
     page = visitor.page
-    expect(page.locator("#away")).to_be_hidden()
+    expect(page.locator("#unavailable")).to_be_hidden()
     site.model.stop()
     try:
         visitor.draw()
-        expect(page.locator("#away")).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.locator("#unavailable")).to_be_visible(timeout=PATIENCE_MS)
     finally:
         site.model.start()
-    expect(page.locator("#away")).to_be_hidden(timeout=PATIENCE_MS)
+    expect(page.locator("#unavailable")).to_be_hidden(timeout=PATIENCE_MS)
     visitor.reads("3")
     visitor.is_asked()
     assert all(NETWORK_ERROR in complaint for complaint in visitor.complaints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
 from inkdigits.serving.app import create_app
-from inkdigits.serving.web.session import KEY_NAME, session_key
+from inkdigits.serving.web.session import KEY_NAME, OPERATOR_HOURS, session_key
 from inkdigits.settings import Settings
 from inkdigits.types import NO_DIGIT
 
@@ -399,18 +400,18 @@ class TestHistory:
         assert response.data.startswith(begins)
         assert browser.client.get("/history/export?format=xls").status_code == 400
 
-    def test_database_that_is_away_is_said_on_the_page(
+    def test_database_that_is_unavailable_is_said_on_the_page(
         self, browser: Browser, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(*args: object, **kwargs: object) -> None:
-            raise StoreUnavailableError("the database is away: secret host")
+        def fail(*args: object, **kwargs: object) -> None:
+            raise StoreUnavailableError("the database is unavailable: secret host")
 
-        monkeypatch.setattr(store, "page", refuse)
-        monkeypatch.setattr(store, "statistics", refuse)
+        monkeypatch.setattr(store, "page", fail)
+        monkeypatch.setattr(store, "statistics", fail)
         for path in ("/history", "/dashboard"):
             response = browser.client.get(path, headers=HTML)
             assert response.status_code == 503
-            assert "is away" in response.text
+            assert "is unavailable" in response.text
             assert "secret host" not in response.text
 
 
@@ -425,6 +426,43 @@ class TestOperator:
         assert operator.ids() == [record_id]
         assert operator.post("/sign-out").status_code == 303
         assert operator.ids() == []
+
+    def test_sign_out_ends_copies_of_the_cookie_too(
+        self, app: Flask, settings: Settings, store: Store, browser: Browser
+    ) -> None:
+        record_id = browser.draw()["id"]
+        first, second, thief = Browser(app), Browser(app), Browser(app)
+        for operator in (first, second):
+            operator.post("/sign-in", token=TOKEN)
+        cookie = first.client.get_cookie("inkdigits")
+        assert cookie is not None
+        thief.client.set_cookie("inkdigits", cookie.value)
+        assert thief.ids() == [record_id]
+        first.post("/sign-out")
+        assert thief.ids() == []
+        assert second.ids() == [record_id]
+        another_worker = create_app(settings, FakeReader(), store).test_client()
+        another_worker.set_cookie("inkdigits", cookie.value)
+        assert 'class="card record"' not in another_worker.get("/history", headers=HTML).text
+
+    def test_operator_is_signed_in_for_some_hours(
+        self, app: Flask, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record_id = browser.draw()["id"]
+        operator = Browser(app)
+        operator.post("/sign-in", token=TOKEN)
+        later = time.time() + OPERATOR_HOURS * 3600
+        monkeypatch.setattr("time.time", lambda: later - 60)
+        assert operator.ids() == [record_id]
+        monkeypatch.setattr("time.time", lambda: later + 60)
+        assert operator.ids() == []
+
+    def test_attempts_to_sign_in_are_limited(self, app: Flask, browser: Browser) -> None:
+        statuses = {browser.post("/sign-in", token=f"guess {k}").status_code for k in range(20)}
+        assert statuses == {403, 429}
+        response = browser.post("/sign-in", token=TOKEN)
+        assert response.status_code == 429
+        assert 1 <= int(response.headers["Retry-After"]) <= 10
 
     def test_cookie_does_not_hold_the_token(self, app: Flask) -> None:
         operator = Browser(app)
@@ -478,13 +516,13 @@ class TestDashboardAndModel:
             assert "2 of 3; 95 % interval" in page
             assert f'span={span}" aria-current="true"' in page
             assert 'class="shade5 diagonal">2<' in page
-            assert "Of 1 that are no digit, 0 were refused." in page
+            assert "Of 1 that are no digit, 0 were rejected." in page
         assert browser.client.get("/dashboard?span=x").status_code == 400
 
     def test_model_page_shows_the_artifacts_own_figures(
         self, app: Flask, browser: Browser, reader: FakeReader
     ) -> None:
-        assert "says nothing of itself" in browser.see("/model")
+        assert "has no metadata" in browser.see("/model")
         assert browser.client.get("/api/model").status_code == 404
         figure = {"value": 0.994, "low": 0.9923, "high": 0.9953}
         reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
@@ -507,10 +545,10 @@ class TestDashboardAndModel:
         assert "99.40 %" in page
         assert "9,940 of 10,000; 95 % interval 99.23 to 99.53 %" in page
         assert "Temperature 1.250" in page
-        assert "looks again" in page
+        assert "test-time augmentation" in page
         assert "Example GPU" in page
         assert "Example CPU" not in page
-        assert "only seen clean American ones" in page
+        assert "clean American digits only" in page
         assert "/model/" not in page  # the plots are of the shipped model, and this is another
         assert browser.client.get("/api/model").json["policy"]["accept_threshold"] == 0.9
 
@@ -527,8 +565,8 @@ class TestDashboardAndModel:
         )
         reader.model_version = shipped_version()  # type: ignore[misc]
         page = browser.see("/model")
-        assert "looks again" not in page  # its margin is 0
-        assert "and refuses several" in page
+        assert "test-time augmentation" not in page  # its margin is 0
+        assert "and rejects several" in page
         plots = re.findall(r'<img src="([^"]+)" alt="[^"]+"', page)
         assert len(plots) == 4
         for plot in plots:
@@ -546,7 +584,7 @@ class TestDashboardAndModel:
             temperature=1.0,
             policy=DecisionPolicy(None, 0.002, 0.95),
         )
-        assert "Nothing is taken unseen" in browser.see("/model")
+        assert "Every reading should be checked" in browser.see("/model")
 
 
 def test_operators_history_names_what_is_no_digit(app: Flask, store: Store) -> None:
@@ -555,4 +593,4 @@ def test_operators_history_names_what_is_no_digit(app: Flask, store: Store) -> N
     store.give_feedback(record.id, NO_DIGIT, "page")
     operator = Browser(app)
     operator.post("/sign-in", token=TOKEN)
-    assert "it is no digit" in operator.see()
+    assert "it is not a digit" in operator.see()

@@ -44,7 +44,7 @@ class Readiness:
             except InkdigitsError as error:
                 logger.warning("warm-up failed", extra=fields(error=error))
                 raise NotReadyError(
-                    "The model can't read pictures yet; the log says why."
+                    "The model cannot read pictures yet; the log has the reason."
                 ) from error
             if prediction.digit is None:
                 logger.warning("warm-up failed", extra=fields(error="no digit was read"))

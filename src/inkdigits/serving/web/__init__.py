@@ -1,1 +1,1 @@
-"""The page: draw or upload a digit, say whether it was read right, look back. A Flask blueprint."""
+"""The page: draw or upload a digit, give feedback, and see what was read."""

@@ -1,4 +1,4 @@
-"""Where the dashboard's charts put their marks: figures in, coordinates out. Draws nothing."""
+"""The coordinates of the marks in the dashboard's charts, which templates draw."""
 
 from __future__ import annotations
 
@@ -51,7 +51,13 @@ class Point:
 
 
 def columns(intervals: Sequence[Interval], bucket: Bucket) -> Columns:
-    """Stacked columns of the decisions; at most 120, several intervals in one beyond that."""
+    """Return stacked columns of the decisions, at most 120; of more intervals several share one.
+
+    >>> from datetime import UTC, datetime
+    >>> hour = Interval(datetime(2026, 1, 5, 8, tzinfo=UTC), accept=3, review=1, reject=0)
+    >>> columns([hour], "hour").columns[0].label
+    '05 Jan 08:00: 4'
+    """
     step = max(1, math.ceil(len(intervals) / 120))
     groups = [intervals[start : start + step] for start in range(0, len(intervals), step)]
     totals = [sum(i.accept + i.review + i.reject for i in group) for group in groups]
@@ -78,7 +84,11 @@ def columns(intervals: Sequence[Interval], bucket: Bucket) -> Columns:
 
 
 def reliability(bins: Sequence[CalibrationBin]) -> tuple[Point, ...]:
-    """Accuracy against mean confidence, for the bins that have any."""
+    """Return accuracy against mean confidence, for the bins that have any.
+
+    >>> reliability([])
+    ()
+    """
     return tuple(
         Point(
             x=round(SIDE * b.confidence, 2),
@@ -98,7 +108,11 @@ def reliability(bins: Sequence[CalibrationBin]) -> tuple[Point, ...]:
 
 
 def shades(confusion: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """A step from 0 to SHADES - 1 for each count, by its share of its row's largest."""
+    """Return a step from 0 to SHADES - 1 for each count, by its share of its row's largest.
+
+    >>> shades([[10, 1, 0]])
+    ((5, 1, 0),)
+    """
     return tuple(
         tuple(math.ceil((SHADES - 1) * count / max(row)) if count else 0 for count in row)
         for row in confusion
@@ -106,7 +120,7 @@ def shades(confusion: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
 
 
 def _round_up(count: int) -> int:
-    """The next even number with one significant digit, so that half of it is a count too."""
+    """Return the next even number with one significant digit, so that half of it is a count."""
     if count <= 2:
         return 2
     step = max(2, int(10 ** int(math.log10(count))))

@@ -1,4 +1,4 @@
-"""``/openapi.json`` and the page that shows it, which runs no script and loads nothing else."""
+"""``/openapi.json``, and the page that shows it without scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STATIC = Path(__file__).parent / "static"
 
 
 def blueprint(settings: Settings, version: str) -> Blueprint:
-    """The routes.
+    """Make the routes.
 
     Args:
         settings: whose limits the document states.

@@ -18,13 +18,16 @@ NAMES: Final = ("digit", "decision", "feedback", "since", "until")
 def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
     """Read the filters; an empty one counts as not given.
 
+    >>> filters_of({"digit": "7", "decision": ""}, "some-browser").digit
+    7
+
     Args:
         query: ``digit`` 0 to 9 or ``none``; ``decision``; ``feedback``; ``since`` and ``until``,
             days of UTC as YYYY-MM-DD, both included.
         owner: whose records.
 
     Raises:
-        QueryError: a value that can't be.
+        QueryError: a value is invalid.
     """
     values: dict[str, Any] = {name: query[name] for name in NAMES if query.get(name)}
     if "digit" in values:
@@ -37,7 +40,11 @@ def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
 
 
 def link_of(query: Mapping[str, str], **more: str | None) -> str:
-    """The query string of the filters in a query, with more; what is empty is left out."""
+    """Return the query string of the filters in a query, with more; empty ones are left out.
+
+    >>> link_of({"digit": "7", "since": ""}, cursor="abc")
+    'digit=7&cursor=abc'
+    """
     values = {name: query.get(name) for name in NAMES} | more
     return urlencode({name: value for name, value in values.items() if value})
 
@@ -46,7 +53,7 @@ def _digit(text: str) -> int:
     if text == NO_DIGIT_LABEL:
         return NO_DIGIT
     if len(text) != 1 or not "0" <= text <= "9":
-        raise QueryError(f"the digit is 0 to 9, or {NO_DIGIT_LABEL}; not {text!r}")
+        raise QueryError(f"The digit must be 0 to 9, or {NO_DIGIT_LABEL}; not {text!r}.")
     return int(text)
 
 
@@ -54,8 +61,8 @@ def _day(text: str) -> datetime:
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError as error:
-        raise QueryError(f"a day is YYYY-MM-DD; not {text!r}") from error
-    # Far from the ends of what a datetime can be, so that a day more still can.
+        raise QueryError(f"A day must be YYYY-MM-DD; not {text!r}.") from error
+    # One more day must still be a valid datetime.
     if not 1970 <= day.year <= 9000:
-        raise QueryError(f"the day {text} is not between 1970 and 9000")
+        raise QueryError(f"The day must be between 1970 and 9000; not {text}.")
     return day

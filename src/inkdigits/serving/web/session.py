@@ -1,12 +1,14 @@
-"""Who is at the other end: a browser known by a signed cookie, and perhaps the operator."""
+"""Who sent a request: a browser known by a signed cookie, and perhaps the operator."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -15,24 +17,37 @@ from flask.sessions import SecureCookieSessionInterface
 
 from inkdigits.errors import ConfigError
 from inkdigits.log.record import ANYONE, Owner
+from inkdigits.serving.monitoring.logging import fields
 from inkdigits.settings import Settings
 
 KEY_NAME: Final = "session.key"
 """File in the data directory with the key that signs the cookies."""
 
+SIGNED_OUT: Final = "signed-out"
+"""Folder in the data directory with a file per sign-in that the operator ended."""
+
 COOKIE_DAYS: Final = 365
+"""How long a browser keeps access to its records."""
+
+OPERATOR_HOURS: Final = 12
+"""How long the operator stays signed in."""
 
 _KEY_BYTES: Final = 32
 
+logger = logging.getLogger(__name__)
+
 
 def session_key(settings: Settings) -> str:
-    """The key that signs the cookies: the one that is set, or one made once for all workers.
+    """Return the key that signs the cookies: the one that is set, or one made once for all workers.
+
+    >>> session_key(Settings(secret_key="k" * 32))[:4]
+    'kkkk'
 
     Args:
         settings: ``secret_key``, or the data folder, where a new key is kept for its user alone.
 
     Raises:
-        ConfigError: the data folder can't be used.
+        ConfigError: the data folder cannot be used.
     """
     if settings.secret_key is not None:
         return settings.secret_key
@@ -44,8 +59,8 @@ def session_key(settings: Settings) -> str:
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise ConfigError(
-            f"the key for the page's cookies can't be kept in {path}: {error.strerror}; "
-            "set INKDIGITS_DATA_DIR or INKDIGITS_SECRET_KEY"
+            f"the key for the page's cookies cannot be kept in {path}: {error.strerror}; set "
+            "INKDIGITS_DATA_DIR to a folder that can be written, or set INKDIGITS_SECRET_KEY"
         ) from error
 
 
@@ -65,6 +80,11 @@ def _make_key(path: Path) -> None:
 def configure(app: Flask, settings: Settings) -> None:
     """Set up the application's cookies.
 
+    >>> app = Flask("example")
+    >>> configure(app, Settings(secret_key="k" * 32, https="on"))
+    >>> app.config["SESSION_COOKIE_SECURE"]
+    True
+
     Raises:
         ConfigError: see ``session_key``.
     """
@@ -81,7 +101,14 @@ def configure(app: Flask, settings: Settings) -> None:
 
 
 def browser() -> str:
-    """The key of this browser's records; a new browser gets one with the answer."""
+    """Return the key of this browser's records; a new browser gets one with the answer.
+
+    >>> app = Flask("example")
+    >>> app.secret_key = "k" * 32
+    >>> with app.test_request_context():
+    ...     browser() == browser()
+    True
+    """
     if "browser" not in session:
         session.permanent = True
         session["browser"] = secrets.token_hex(16)
@@ -89,7 +116,14 @@ def browser() -> str:
 
 
 def csrf_token() -> str:
-    """What a request that changes something has to bring along, so that no other page sent it."""
+    """Return what a request that changes something has to bring, so that no other page sent it.
+
+    >>> app = Flask("example")
+    >>> app.secret_key = "k" * 32
+    >>> with app.test_request_context():
+    ...     len(csrf_token())
+    32
+    """
     browser()
     if "csrf" not in session:
         session["csrf"] = secrets.token_urlsafe(24)
@@ -97,7 +131,14 @@ def csrf_token() -> str:
 
 
 def brings_csrf_token(request: Request) -> bool:
-    """Whether the request brings this browser's token, in a header or in its form."""
+    """Return whether the request brings this browser's token, in a header or in its form.
+
+    >>> app = Flask("example")
+    >>> app.secret_key = "k" * 32
+    >>> with app.test_request_context(method="POST") as context:
+    ...     brings_csrf_token(context.request)
+    False
+    """
     sent = request.headers.get("X-CSRF-Token") or request.form.get("csrf_token") or ""
     kept = str(session.get("csrf", ""))
     return bool(kept) and hmac.compare_digest(sent.encode(), kept.encode())
@@ -106,15 +147,20 @@ def brings_csrf_token(request: Request) -> bool:
 class Operator:
     """Tells the operator, who sees everybody's records, by ``INKDIGITS_ADMIN_TOKEN``.
 
+    A sign-in is in the browser's cookie for ``OPERATOR_HOURS``, and ends earlier with a sign-out or
+    another token, also in copies of the cookie. The cookie can be read by who has it, though not
+    changed, so it does not hold the token.
+
     Args:
         token: None means that there is no operator, and nobody sees everybody's records.
+        data_folder: where sign-outs are kept until their sign-ins have ended, for all processes
+            that share the folder; None keeps none.
     """
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, data_folder: Path | None = None) -> None:
         self._token = token
-        # The cookie can be read, though not changed, by who has it: it holds no token, and what
-        # it holds is of no use once the token has been changed.
         self._mark = hashlib.sha256(b"inkdigits operator " + (token or "").encode()).hexdigest()
+        self._ended = None if data_folder is None else data_folder / SIGNED_OUT
 
     @property
     def exists(self) -> bool:
@@ -122,32 +168,52 @@ class Operator:
         return self._token is not None
 
     def knows(self, token: str) -> bool:
-        """Whether this is the token."""
+        """Return whether this is the token."""
         return self._token is not None and hmac.compare_digest(token.encode(), self._token.encode())
 
     def sign_in(self) -> None:
         """Remember in the cookie that this browser had the token."""
         browser()
-        session["operator"] = self._mark
+        until = int(time.time()) + OPERATOR_HOURS * 3600
+        session["operator"] = f"{self._mark}.{secrets.token_hex(16)}.{until}"
 
     def sign_out(self) -> None:
-        """Forget it."""
+        """Forget it, in this browser and in copies of its cookie."""
+        signed_in = self._sign_in_of_cookie()
         session.pop("operator", None)
+        if signed_in is None or self._ended is None:
+            return
+        try:
+            self._ended.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for path in self._ended.iterdir():
+                if path.stat().st_mtime < time.time() - OPERATOR_HOURS * 3600:
+                    path.unlink(missing_ok=True)
+            (self._ended / signed_in).touch()
+        except OSError as error:
+            logger.warning("a sign-out was not kept", extra=fields(error=error))
+
+    def _sign_in_of_cookie(self) -> str | None:
+        """Return the id of the sign-in in the browser's cookie, if it has not ended."""
+        mark, _, rest = str(session.get("operator", "")).partition(".")
+        if not self.exists or not hmac.compare_digest(mark, self._mark):
+            return None
+        signed_in, _, until = rest.partition(".")
+        if not until.isdigit() or int(until) < time.time():
+            return None
+        is_ended = self._ended is not None and (self._ended / signed_in).exists()
+        return None if is_ended else signed_in
 
     def bears_token(self, request: Request) -> bool:
-        """Whether the request itself has the token: ``Authorization: Bearer …``."""
+        """Return whether the request itself has the token: ``Authorization: Bearer …``."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self.knows(token.strip())
 
     def is_here(self, request: Request) -> bool:
-        """Whether the request is the operator's."""
+        """Return whether the request is the operator's."""
         if "is_operator" not in g:
-            signed_in = self.exists and hmac.compare_digest(
-                str(session.get("operator", "")), self._mark
-            )
-            g.is_operator = signed_in or self.bears_token(request)
+            g.is_operator = self._sign_in_of_cookie() is not None or self.bears_token(request)
         return bool(g.is_operator)
 
     def scope(self, request: Request) -> Owner:
-        """Whose records the request may see: everybody's for the operator, else its browser's."""
+        """Return whose records the request may see: all for the operator, or its browser's."""
         return ANYONE if self.is_here(request) else browser()

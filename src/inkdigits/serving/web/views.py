@@ -1,8 +1,9 @@
-"""The page's routes. Everything they show of the log is this browser's own, or the operator's."""
+"""The page's routes. What they show of the log is this browser's own, or all for the operator."""
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import logging
 import tempfile
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from inkdigits.log.record import InputKind
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
-from inkdigits.serving.api.access import SAFE_METHODS
+from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
 from inkdigits.serving.api.requests import parse_reading
 from inkdigits.serving.api.responses import ink_url, keep, prediction_body
 from inkdigits.serving.monitoring.logging import fields
@@ -38,13 +39,17 @@ from inkdigits.serving.web import charts
 from inkdigits.serving.web.query import filters_of, link_of
 from inkdigits.serving.web.session import Operator, brings_csrf_token, browser, csrf_token
 from inkdigits.settings import Settings
-from inkdigits.types import NO_DIGIT
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
 PAGE_SIZE: Final = 24
+"""Predictions on one page of the history."""
+
+SIGN_INS_PER_MINUTE: Final = 12
+"""Attempts to sign in that one address has, in each worker."""
 
 WORDS: Final = {
     "accept": "Sure",
-    "review": "Have a look",
+    "review": "Please check",
     "not_a_digit": "Not a digit",
     "several_digits": "Several digits",
     "unreadable": "Unreadable",
@@ -70,15 +75,15 @@ _TYPES: Final[dict[Format, tuple[str, str]]] = {
     "parquet": ("inkdigits.parquet", "application/vnd.apache.parquet"),
     "idx": ("inkdigits-idx.zip", "application/zip"),
 }
-# What an export holds in memory before it goes to a temporary file, in bytes.
+# Bytes of an export that are held in memory before it goes to a temporary file.
 _EXPORT_MEMORY: Final = 8 * 2**20
 _STATIC: Final = Path(__file__).parent / "static"
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def draw_page() -> str:
-    """The page to draw on; it asks nothing of the model or of the log."""
+    """Return the page to draw on, which needs neither the model nor the log."""
     return render_template("draw.html")
 
 
@@ -89,25 +94,35 @@ def blueprint(
     metrics: Metrics,
     proceed: Callable[[], None],
 ) -> Blueprint:
-    """The page's routes.
+    """Make the page's routes.
 
     Args:
-        settings: the operator's token.
+        settings: the operator's token, and where its sign-outs are kept.
         reader: what reads the digits.
         store: the log.
         metrics: where the drawings that are kept are counted.
         proceed: raises unless a request that is here should still be answered.
     """
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
-    operator = Operator(settings.admin_token)
+    operator = Operator(settings.admin_token, settings.data_folder)
+    _prepare(web, operator)
+    _add_drawing(web, reader, store, metrics, proceed)
+    _add_history(web, store, operator)
+    _add_overviews(web, reader, store, operator)
+    _add_sign_in(web, operator, settings)
+    return web
+
+
+def _prepare(web: Blueprint, operator: Operator) -> None:
+    """Add what is the same for all pages: the token against forgery, and what templates use."""
     static_version = _digest_of_static()
 
     @web.before_request
-    def refuse_forged() -> None:
+    def deny_forged() -> None:
         if request.method in SAFE_METHODS or operator.bears_token(request):
             return
         if not brings_csrf_token(request):
-            abort(403, "The page has been open for too long, or cookies are off; reload it.")
+            abort(403, "The page was open for too long, or cookies are off. Reload the page.")
 
     @web.app_context_processor
     def in_every_template() -> dict[str, Any]:
@@ -125,22 +140,28 @@ def blueprint(
         # Rounded down: "100.0 %" is for what is certain, and nothing read from a picture is.
         return f"{int(share * 1000) / 10:.1f} %"
 
+
+def _add_drawing(
+    web: Blueprint, reader: Reader, store: Store, metrics: Metrics, proceed: Callable[[], None]
+) -> None:
     @web.post("/history")
     def record() -> ResponseReturnValue:
-        """Read a finished drawing and keep it, in place of the one it was drawn on from."""
+        """Read a finished drawing and keep it, in place of the one that it continues."""
         kind = _kind(request.args.get("kind", "drawn"))
         picture = parse_reading(request, 1).pictures
         if not isinstance(picture, bytes):
-            raise WrongShapeError("One picture at a time is kept here.")
+            raise WrongShapeError("Send one picture at a time.")
         proceed()
         prediction, owner, prediction_id = reader.predict(picture), browser(), new_id()
         metrics.count_prediction(prediction)
         kept = keep(store, prediction, prediction_id, kind=kind, owner=owner, picture=picture)
         replaced = request.args.get("replaces")
         if kept == "database" and replaced:
-            _drop_unlabelled(store, replaced, owner)
+            _delete_unlabelled(store, replaced, owner)
         return prediction_body(prediction, prediction_id, kept, with_ink=True)
 
+
+def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
     @web.get("/history")
     def history() -> ResponseReturnValue:
         filters = filters_of(request.args, operator.scope(request))
@@ -148,7 +169,7 @@ def blueprint(
         try:
             page = store.page(filters, cursor=cursor, limit=PAGE_SIZE)
         except StoreUnavailableError:
-            return render_template("away.html", what="The history"), 503
+            return render_template("unavailable.html", what="The history"), 503
         return render_template(
             "history.html",
             page=page,
@@ -178,7 +199,7 @@ def blueprint(
     @web.post("/history/delete")
     def delete_all() -> ResponseReturnValue:
         if request.form.get("sure") != "yes":
-            abort(400, "Tick the box to say that you are sure; nothing was deleted.")
+            abort(400, "Nothing was deleted. Tick the box to confirm.")
         deleted = store.delete_all(owner=operator.scope(request))
         return {"deleted": deleted} if _is_script() else redirect(url_for("web.history"), 303)
 
@@ -186,7 +207,7 @@ def blueprint(
     def export() -> ResponseReturnValue:
         form = request.args.get("format", "csv")
         if form not in _TYPES:
-            raise QueryError(f"the format is one of {', '.join(_TYPES)}; not {form!r}")
+            raise QueryError(f"The format must be one of {', '.join(_TYPES)}; not {form!r}.")
         filters = filters_of(request.args, operator.scope(request))
         # send_file closes it, and closing removes it.
         file = tempfile.SpooledTemporaryFile(_EXPORT_MEMORY)  # noqa: SIM115
@@ -195,18 +216,20 @@ def blueprint(
         name, kind = _TYPES[form]
         return send_file(file, mimetype=kind, as_attachment=True, download_name=name)
 
+
+def _add_overviews(web: Blueprint, reader: Reader, store: Store, operator: Operator) -> None:
     @web.get("/dashboard")
     def dashboard() -> ResponseReturnValue:
         span = request.args.get("span", "month")
         if span not in _SPANS:
-            raise QueryError(f"the span is one of {', '.join(_SPANS)}; not {span!r}")
+            raise QueryError(f"The span must be one of {', '.join(_SPANS)}; not {span!r}.")
         _, length, bucket = _SPANS[span]
         since = None if length is None else datetime.now(UTC) - length
         owner = operator.scope(request)
         try:
             figures = store.statistics(since=since, owner=owner, bucket=bucket)
         except StoreUnavailableError:
-            return render_template("away.html", what="The dashboard"), 503
+            return render_template("unavailable.html", what="The dashboard"), 503
         return render_template(
             "dashboard.html",
             figures=figures,
@@ -223,12 +246,17 @@ def blueprint(
         try:
             metadata = getattr(reader, "metadata", None)
         except (ClientError, ArtifactError):
-            return render_template("away.html", what="The model"), 503
-        # The figures are of the shipped model; another one has its own in its run's folder.
+            return render_template("unavailable.html", what="The model"), 503
+        # The figures are of the shipped model; another one has its own in the folder of its run.
         figures = FIGURES if reader.model_version == shipped_version() else {}
         return render_template(
             "model.html", metadata=metadata, version=reader.model_version, figures=figures
         )
+
+
+def _add_sign_in(web: Blueprint, operator: Operator, settings: Settings) -> None:
+    attempts = TokenBuckets(SIGN_INS_PER_MINUTE)
+    trusted = tuple(ipaddress.ip_network(one) for one in settings.trusted_proxies)
 
     @web.route("/sign-in", methods=["GET", "POST"])
     def sign_in() -> ResponseReturnValue:
@@ -236,6 +264,7 @@ def blueprint(
             abort(404)
         if request.method == "GET":
             return render_template("sign_in.html", failed=False)
+        attempts.take(client_address(request, trusted))
         if not operator.knows(request.form.get("token", "")):
             return render_template("sign_in.html", failed=True), 403
         operator.sign_in()
@@ -246,16 +275,14 @@ def blueprint(
         operator.sign_out()
         return redirect(url_for("web.history"), 303)
 
-    return web
 
-
-def _drop_unlabelled(store: Store, record_id: str, owner: str) -> None:
-    """Delete what a finished drawing replaces, unless somebody said what it shows."""
+def _delete_unlabelled(store: Store, record_id: str, owner: str) -> None:
+    """Delete what a finished drawing replaces, unless it has feedback."""
     try:
         if store.get(record_id, owner=owner).true_digit is None:
             store.delete(record_id, owner=owner)
     except (RecordNotFoundError, StoreUnavailableError) as error:
-        _log.info("a replaced drawing stays", extra=fields(error=error))
+        logger.info("a replaced drawing stays", extra=fields(error=error))
 
 
 def _kind(text: str) -> InputKind:
@@ -263,24 +290,21 @@ def _kind(text: str) -> InputKind:
         return "drawn"
     if text == "uploaded":
         return "uploaded"
-    raise QueryError(f"the kind is drawn or uploaded; not {text!r}")
+    raise QueryError(f"The kind must be drawn or uploaded; not {text!r}.")
 
 
 def _label(text: str) -> int:
-    if text == "none":
+    if text == NO_DIGIT_LABEL:
         return NO_DIGIT
     if len(text) != 1 or not "0" <= text <= "9":
-        raise RecordError(f'"true_digit" is 0 to 9, or none; not {text!r}')
+        raise RecordError(f'"true_digit" must be 0 to 9, or {NO_DIGIT_LABEL}; not {text!r}.')
     return int(text)
 
 
 def _is_script() -> bool:
-    return request.headers.get("X-CSRF-Token") is not None or _is_bearer()
-
-
-def _is_bearer() -> bool:
-    # Browsers send Basic, by themselves, where the service asks for API keys.
-    return request.authorization is not None and request.authorization.type == "bearer"
+    # Browsers send Basic by themselves if the service asks for API keys.
+    is_bearer = request.authorization is not None and request.authorization.type == "bearer"
+    return is_bearer or request.headers.get("X-CSRF-Token") is not None
 
 
 def _back_to_history() -> ResponseReturnValue:
@@ -289,7 +313,7 @@ def _back_to_history() -> ResponseReturnValue:
 
 
 def _digest_of_static() -> str:
-    """Changes with the static files, so that browsers may keep them for good."""
+    """Return what changes with the static files, so that browsers may keep them for good."""
     digest = hashlib.sha256()
     for path in sorted(path for path in _STATIC.rglob("*") if path.is_file()):
         digest.update(path.read_bytes())

@@ -1,20 +1,20 @@
-// The page to draw on: reads while one draws, keeps what is finished, takes "right" and "wrong".
+// The page to draw on: it reads while one draws, keeps finished drawings, and sends feedback.
 
 import { Pad } from "./pad.js";
 
-const LIVE_MS = 60; // from a change to asking what it reads as
-const FINISHED_MS = 1500; // without a change, and a drawing counts as finished
-const AGAIN_MS = 2000; // between two looks whether the model is back
+const LIVE_MS = 60; // from a change to the request for its reading
+const FINISHED_MS = 1500; // without a change after which a drawing is finished
+const AGAIN_MS = 2000; // between two checks whether the model is available again
 
 const MEANING = {
-  accept: "Sure enough to be used unseen.",
-  review: "Not sure enough to be used unseen.",
-  reject: "It doesn’t look like one.",
+  accept: "Safe to use without checking.",
+  review: "Check it before you use it.",
+  reject: "It does not look like one digit.",
   blank: "Ten probabilities appear while you draw.",
 };
 const WORDS = {
   accept: "Sure",
-  review: "Have a look",
+  review: "Please check",
   not_a_digit: "Not a digit",
   several_digits: "Several digits",
   unreadable: "Unreadable",
@@ -27,20 +27,20 @@ const bars = [...document.querySelectorAll(".bars li")];
 
 let kind = "drawn";
 let upload = null; // the picture as it was chosen
-let drawing = 0; // counts what begins anew: a first stroke, an upload
+let drawing = 0; // counts new drawings and uploads
 let version = 0; // counts the changes
 let keptVersion = -1; // the version that the log has
-const kept = new Map(); // drawing → the id that the log has it under
+const kept = new Map(); // drawing → its id in the log
 let reading = null; // the last answer about what is on the pad
-let label = null; // what the person said it is
-let isAway = false;
+let label = null; // what the person says it is
+let isUnavailable = false;
 let request = null; // the AbortController of the reading under way
-let keeping = Promise.resolve(); // one after the other, so that each replaces the one before
-let liveTimer, finishedTimer, awayTimer;
+let keeping = Promise.resolve(); // one after the other, so that each replaces the previous one
+let liveTimer, finishedTimer, unavailableTimer;
 
-const pad = new Pad($("canvas"), (underWay) => {
+const pad = new Pad($("canvas"), (isDrawing) => {
   if (kind === "uploaded" || (pad.isEmpty && upload === null)) begin("drawn");
-  changed(underWay);
+  changed(isDrawing);
 });
 
 function begin(what) {
@@ -49,7 +49,7 @@ function begin(what) {
   drawing += 1;
 }
 
-function changed(underWay) {
+function changed(isDrawing) {
   version += 1;
   label = null;
   tools();
@@ -63,7 +63,7 @@ function changed(underWay) {
     return;
   }
   liveTimer = setTimeout(read, LIVE_MS);
-  if (!underWay) finishedTimer = setTimeout(keep, FINISHED_MS);
+  if (!isDrawing) finishedTimer = setTimeout(keep, FINISHED_MS);
 }
 
 function tools() {
@@ -82,14 +82,14 @@ async function ask(path, options) {
 function failed(error) {
   if (error.name === "AbortError") return;
   // A TypeError is what fetch throws when nobody answers; a SyntaxError is a proxy's page.
-  if (error instanceof TypeError || error instanceof SyntaxError || error.status >= 502) away();
+  if (error instanceof TypeError || error instanceof SyntaxError || error.status >= 502) unavailable();
   else $("problem").textContent = error.message;
 }
 
 const picture = () => (upload ? Promise.resolve(upload) : pad.picture());
 
 async function read() {
-  if (isAway || pad.isEmpty) return;
+  if (isUnavailable || pad.isEmpty) return;
   request?.abort();
   const mine = (request = new AbortController());
   const asked = version;
@@ -107,10 +107,10 @@ async function read() {
   }
 }
 
-/** Keep what is on the pad, in place of what it was drawn on from. */
+/** Keep what is on the pad, in place of the drawing that it continues. */
 function keep() {
   clearTimeout(finishedTimer);
-  if (pad.isEmpty || keptVersion === version || isAway) return keeping;
+  if (pad.isEmpty || keptVersion === version || isUnavailable) return keeping;
   const [asked, of, what, body] = [version, drawing, kind, picture()];
   keptVersion = version;
   keeping = keeping.then(async () => {
@@ -195,33 +195,33 @@ async function say(what) {
     $("ask").hidden = true;
     $("labels").hidden = true;
     $("thanks").textContent = answer.was_right
-      ? "Thank you, noted as right."
-      : `Thank you, noted: ${label < 0 ? "not a digit" : `it is ${article(label)} ${label}`}.`;
+      ? "Thank you. Noted as right."
+      : `Thank you. Noted: ${label < 0 ? "not a digit" : `it is ${article(label)} ${label}`}.`;
   } catch (error) {
     failed(error);
   }
 }
 
-function away() {
-  if (isAway) return;
-  isAway = true;
-  $("away").hidden = false;
-  const look = async () => {
+function unavailable() {
+  if (isUnavailable) return;
+  isUnavailable = true;
+  $("unavailable").hidden = false;
+  const check = async () => {
     try {
       const response = await fetch("health/ready", { cache: "no-store" });
-      if (response.ok) return back();
+      if (response.ok) return available();
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
     }
-    awayTimer = setTimeout(look, AGAIN_MS);
+    unavailableTimer = setTimeout(check, AGAIN_MS);
   };
-  clearTimeout(awayTimer);
-  awayTimer = setTimeout(look, AGAIN_MS);
+  clearTimeout(unavailableTimer);
+  unavailableTimer = setTimeout(check, AGAIN_MS);
 }
 
-function back() {
-  isAway = false;
-  $("away").hidden = true;
+function available() {
+  isUnavailable = false;
+  $("unavailable").hidden = true;
   if (pad.isEmpty) return;
   read();
   if (label === null) finishedTimer = setTimeout(keep, FINISHED_MS);
@@ -232,10 +232,10 @@ async function take(file) {
   let image, copy;
   try {
     image = await createImageBitmap(file);
-    // In memory: Chromium refuses to send a file from disk with keepalive, as if nobody answered.
+    // In memory: Chromium does not send a file from disk with keepalive, as if nobody answered.
     copy = new Blob([await file.arrayBuffer()], { type: file.type });
   } catch {
-    $("problem").textContent = `${file.name || "This"} isn’t a picture that can be shown.`;
+    $("problem").textContent = `${file.name || "This"} is not a picture that this browser can show. Choose another file.`;
     return;
   }
   keep(); // what was on the pad before

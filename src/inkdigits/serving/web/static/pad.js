@@ -10,7 +10,7 @@ export class Pad {
   #cursor = null; // of the keyboard: {x, y}, each 0 to 1
   #image = null;
 
-  /** @param changed called after every change; its argument is whether a stroke is under way. */
+  /** @param changed called after every change; its argument is whether a stroke is being drawn. */
   constructor(canvas, changed) {
     this.#canvas = canvas;
     this.changed = changed;
@@ -98,7 +98,7 @@ export class Pad {
         context.fill();
         continue;
       }
-      // From middle to middle with the point as the bend: no corners, whatever the sampling.
+      // Quadratic curves between the middles of segments have no corners at any sampling rate.
       let from = first;
       for (let k = 1; k < points.length; k++) {
         const [a, b] = [points[k - 1], points[k]];
@@ -117,7 +117,7 @@ export class Pad {
 
   #point(event) {
     const box = this.#canvas.getBoundingClientRect();
-    // Mouse and finger have no pressure to speak of: 0.5 and 0 or 1.
+    // Mouse and finger report no useful pressure: 0.5, and 0 or 1.
     const force = event.pointerType === "pen" && event.pressure ? 0.5 + event.pressure : 1;
     return { x: (event.clientX - box.x) / box.width, y: (event.clientY - box.y) / box.height, force };
   }
@@ -188,8 +188,8 @@ export class Pad {
     this.render();
   }
 
-  #changed(underWay) {
+  #changed(isDrawing) {
     this.render();
-    this.changed(underWay);
+    this.changed(isDrawing);
   }
 }

@@ -1,4 +1,4 @@
-// Runs before the first paint, so that a chosen theme doesn't flash.
+// Runs before the first paint, so that no other theme is visible first.
 (() => {
   const theme = localStorage.getItem("theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
