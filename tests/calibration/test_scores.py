@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
 from inkdigits.calibration import scores as scoring
+from inkdigits.calibration.intervals import bootstrap_interval
 from inkdigits.calibration.temperature import probabilities as softmax
 from inkdigits.errors import ConfigError, DataError
 
@@ -118,7 +119,7 @@ def test_bins_without_pictures_are_left_out():
     assert curve.ece == pytest.approx((0.45 + 0.05) / 2)
 
 
-def test_a_float32_row_that_sums_to_a_hair_over_1_is_taken():
+def test_a_float32_row_that_sums_to_a_little_over_1_is_valid():
     p = one_hot([3]).astype(np.float32) * np.float32(1.0000001)
     assert scoring.reliability_curve(p, [3]).count.tolist() == [1]
 
@@ -133,40 +134,18 @@ def test_a_float32_row_that_sums_to_a_hair_over_1_is_taken():
         (one_hot([1, 2]), [1], "shape"),
     ],
 )
-def test_probabilities_that_cannot_be_are_refused(p, y, problem):
+def test_invalid_probabilities_are_errors(p, y, problem):
     for metric in (scoring.nll, scoring.brier, scoring.expected_calibration_error):
         with pytest.raises(DataError, match=problem):
             metric(p, y)
 
 
-def test_unknown_settings_are_refused():
+def test_unknown_settings_are_errors():
     p, y = readings(10)
     with pytest.raises(ConfigError, match="scheme"):
         scoring.reliability_curve(p, y, scheme="quantile")
     with pytest.raises(ConfigError, match="n_bins"):
         scoring.reliability_curve(p, y, n_bins=0)
-    with pytest.raises(ConfigError, match="n_resamples"):
-        scoring.bootstrap_interval(scoring.nll, p, y, n_resamples=0)
-    with pytest.raises(ConfigError, match="level"):
-        scoring.bootstrap_interval(scoring.nll, p, y, level=95)
-
-
-def test_the_bootstrap_of_a_mean_agrees_with_the_normal_interval():
-    p, y = readings(1000)
-    losses = -np.log(p[np.arange(1000), y])
-    half = 1.96 * losses.std() / np.sqrt(1000)
-    low, high = scoring.bootstrap_interval(scoring.nll, p, y)
-    assert low == pytest.approx(losses.mean() - half, abs=0.25 * half)
-    assert high == pytest.approx(losses.mean() + half, abs=0.25 * half)
-
-
-def test_the_bootstrap_repeats_with_its_seed_and_widens_with_its_level():
-    p, y = readings(200)
-    first = scoring.bootstrap_interval(scoring.brier, p, y, 100)
-    assert scoring.bootstrap_interval(scoring.brier, p, y, 100) == first
-    assert scoring.bootstrap_interval(scoring.brier, p, y, 100, seed=1) != first
-    wide = scoring.bootstrap_interval(scoring.brier, p, y, 100, level=0.99)
-    assert wide[0] < first[0] < first[1] < wide[1]
 
 
 def test_scores_are_the_metrics_with_their_intervals():
@@ -174,6 +153,6 @@ def test_scores_are_the_metrics_with_their_intervals():
     scores = scoring.score_probabilities(p, y, n_resamples=50, level=0.9, seed=3)
     assert scores.nll.value == scoring.nll(p, y)
     assert scores.ece_adaptive.value == scoring.expected_calibration_error(p, y, scheme="adaptive")
-    interval = scoring.bootstrap_interval(scoring.brier, p, y, 50, 0.9, 3)
+    interval = bootstrap_interval(scoring.brier, p, y, 50, 0.9, 3)
     assert (scores.brier.low, scores.brier.high) == interval
     assert scores.ece.low < scores.ece.high

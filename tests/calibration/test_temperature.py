@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
-from inkdigits.calibration import temperature as calibration
+from inkdigits.calibration.temperature import calibrate, fit_temperature, probabilities
 from inkdigits.errors import ConfigError, DataError
 
 
@@ -21,7 +21,7 @@ def test_probabilities_are_the_softmax_of_the_scaled_logits():
     logits, _ = noisy_logits(50)
     exponentials = np.exp(logits / 2.5)
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)
-    got = calibration.probabilities(logits.astype(np.float32), 2.5)
+    got = probabilities(logits.astype(np.float32), 2.5)
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
@@ -29,16 +29,16 @@ def test_probabilities_are_the_softmax_of_the_scaled_logits():
 def test_huge_logits_do_not_overflow():
     logits = np.zeros((2, 10))
     logits[0, 3], logits[1, 4] = 1e6, -1e6
-    got = calibration.probabilities(logits, 1.0)
+    got = probabilities(logits, 1.0)
     np.testing.assert_allclose(got.sum(axis=1), 1)
     assert got[0, 3] == 1
     assert got[1, 4] == 0
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_temperature_that_cannot_divide_is_refused(temperature):
+def test_a_temperature_out_of_range_is_an_error(temperature):
     with pytest.raises(ConfigError, match="temperature"):
-        calibration.probabilities(np.zeros((1, 10)), temperature)
+        probabilities(np.zeros((1, 10)), temperature)
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
@@ -46,22 +46,22 @@ def test_the_temperature_agrees_with_scipys_search(scale):
     logits, labels = noisy_logits(scale=scale)
 
     def loss(log_temperature):
-        p = calibration.probabilities(logits, np.exp(log_temperature))
+        p = probabilities(logits, np.exp(log_temperature))
         return log_loss(labels, p, labels=range(10))
 
     best = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-9})
-    assert calibration.fit_temperature(logits, labels) == pytest.approx(np.exp(best.x), rel=1e-5)
+    assert fit_temperature(logits, labels) == pytest.approx(np.exp(best.x), rel=1e-5)
 
 
 def test_the_temperature_recovers_the_scale_of_the_logits():
     logits, labels = noisy_logits(20_000, scale=3.0)
-    assert calibration.fit_temperature(logits, labels) == pytest.approx(3.0, rel=0.03)
+    assert fit_temperature(logits, labels) == pytest.approx(3.0, rel=0.03)
 
 
 def test_calibrating_calibrated_logits_changes_nothing():
     logits, labels = noisy_logits(scale=3.0)
-    once = calibration.fit_temperature(logits, labels)
-    assert calibration.fit_temperature(logits / once, labels) == pytest.approx(1.0, abs=1e-5)
+    once = fit_temperature(logits, labels)
+    assert fit_temperature(logits / once, labels) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -77,38 +77,34 @@ def test_calibrating_calibrated_logits_changes_nothing():
         (np.zeros((3, 10)), np.zeros(3), "integers"),
     ],
 )
-def test_input_that_cannot_be_fitted_is_named(logits, labels, problem):
+def test_invalid_input_is_an_error(logits, labels, problem):
     with pytest.raises(DataError, match=problem):
-        calibration.fit_temperature(logits, labels)
+        fit_temperature(logits, labels)
 
 
-def test_logits_that_are_always_right_have_no_temperature():
-    labels = np.arange(100) % 10
-    with pytest.raises(DataError, match=r"lower bound 0\.05"):
-        calibration.fit_temperature(np.eye(10)[labels], labels)
-
-
-def test_logits_that_are_always_wrong_have_no_temperature():
-    labels = np.arange(100) % 10
-    with pytest.raises(DataError, match="upper bound 20"):
-        calibration.fit_temperature(-5 * np.eye(10)[labels], labels)
-
-
-def test_logits_that_say_nothing_have_no_temperature():
-    with pytest.raises(DataError, match="bound"):
-        calibration.fit_temperature(np.full((10, 10), 7.3), np.arange(10))
+@pytest.mark.parametrize(
+    ("logits", "problem"),
+    [
+        (np.eye(10), r"lower bound 0\.05"),  # always right
+        (-5 * np.eye(10), "upper bound 20"),  # always wrong
+        (np.full((10, 10), 7.3), "bound"),  # independent of the labels
+    ],
+)
+def test_logits_whose_best_temperature_is_at_a_bound_have_none(logits, problem):
+    with pytest.raises(DataError, match=problem):
+        fit_temperature(logits, np.arange(10))
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 2.0), (2.0, 1.0), (1.0, float("inf"))])
-def test_bounds_that_enclose_nothing_are_refused(bounds):
+def test_bounds_that_enclose_nothing_are_errors(bounds):
     with pytest.raises(ConfigError, match="bounds"):
-        calibration.fit_temperature(np.zeros((1, 10)), np.zeros(1, dtype=int), bounds)
+        fit_temperature(np.zeros((1, 10)), np.zeros(1, dtype=int), bounds)
 
 
 def test_calibrating_lowers_the_loss_and_the_ece_and_keeps_every_reading():
     logits, labels = noisy_logits(scale=3.0)
-    report = calibration.calibrate(logits, labels, n_resamples=20)
-    after = calibration.probabilities(logits, report.temperature)
+    report = calibrate(logits, labels, n_resamples=20)
+    after = probabilities(logits, report.temperature)
     np.testing.assert_array_equal(after.argmax(axis=1), logits.argmax(axis=1))
     assert report.accuracy_before == report.accuracy_after
     assert report.accuracy_after == np.mean(logits.argmax(axis=1) == labels)
@@ -122,21 +118,21 @@ def test_calibrating_lowers_the_loss_and_the_ece_and_keeps_every_reading():
 @pytest.mark.parametrize("temperature", [0.05, 0.7, 1.0, 20.0])
 def test_no_temperature_changes_a_reading(temperature):
     logits, _ = noisy_logits()
-    got = calibration.probabilities(logits.astype(np.float32), temperature).argmax(axis=1)
+    got = probabilities(logits.astype(np.float32), temperature).argmax(axis=1)
     np.testing.assert_array_equal(got, logits.astype(np.float32).argmax(axis=1))
 
 
-def test_calibrating_refuses_logits_so_close_that_a_reading_changes():
+def test_logits_so_close_that_a_reading_changes_are_an_error():
     logits, labels = noisy_logits(scale=3.0)
     # Apart by one rounding step of the softmax; a third of that is lost.
     logits[0] = [-1.1e-16, 0, *[-9] * 8]
     with pytest.raises(DataError, match="tie"):
-        calibration.calibrate(logits, labels, n_resamples=2)
+        calibrate(logits, labels, n_resamples=2)
 
 
 def test_the_report_survives_json():
     logits, labels = noisy_logits(300)
-    report = calibration.calibrate(logits, labels, n_resamples=20)
+    report = calibrate(logits, labels, n_resamples=20)
     read = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert read["temperature"] == report.temperature
     assert read["after"]["ece"] == {

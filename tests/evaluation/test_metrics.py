@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.calibration.temperature import probabilities as softmax
-from inkdigits.errors import ConfigError, DataError
+from inkdigits.errors import DataError
 from inkdigits.evaluation import metrics as evaluation
 
 
@@ -15,39 +16,6 @@ def readings(n=1000, seed=0):
     logits = rng.normal(0, 2, (n, 10))
     logits[np.arange(n), labels] += 5
     return softmax(logits, 1.0), labels
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [
-        # Solved by hand from Wilson's quadratic, z = 1.959964.
-        (50, 100, 0.403832, 0.596168),
-        (0, 10, 0.0, 0.277533),
-        (10, 10, 0.722467, 1.0),
-        (1, 10, 0.017876, 0.404150),
-    ],
-)
-def test_the_wilson_interval_has_its_known_values(successes, n, low, high):
-    got = evaluation.wilson_interval(successes, n)
-    assert got == pytest.approx((low, high), abs=1e-5)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(3, 17), (9970, 10_000), (0, 5), (5, 5)])
-def test_the_ends_of_the_wilson_interval_solve_its_score_test(successes, n):
-    share, z = successes / n, 1.6448536269514722
-    for end in evaluation.wilson_interval(successes, n, level=0.9):
-        assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / n, abs=1e-12)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 3), (4, 3)])
-def test_counts_that_cannot_be_have_no_interval(successes, n):
-    with pytest.raises(DataError, match="are needed"):
-        evaluation.wilson_interval(successes, n)
-
-
-def test_a_level_in_percent_is_refused():
-    with pytest.raises(ConfigError, match=r"0\.95"):
-        evaluation.wilson_interval(1, 2, level=95)
 
 
 def test_the_confusion_matrix_agrees_with_scikit_learn():
@@ -117,7 +85,7 @@ def test_an_evaluation_counts_what_was_read_right():
     assert got.n == 1000
     assert got.n_correct == np.sum(p.argmax(axis=1) == y)
     assert got.accuracy.value == metrics.accuracy_score(y, p.argmax(axis=1))
-    assert (got.accuracy.low, got.accuracy.high) == evaluation.wilson_interval(got.n_correct, 1000)
+    assert (got.accuracy.low, got.accuracy.high) == wilson_interval(got.n_correct, 1000)
     assert got.scores.nll.value == pytest.approx(metrics.log_loss(y, p))
     assert np.trace(got.confusion) == got.n_correct
     assert got.report.weighted.recall == pytest.approx(got.accuracy.value)

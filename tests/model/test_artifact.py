@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import inkdigits
-from inkdigits.decision.policy import AcceptThreshold, DecisionPolicy
+from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.risk import AcceptThreshold
 from inkdigits.errors import (
     ArtifactCorruptError,
     ArtifactError,

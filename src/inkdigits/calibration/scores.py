@@ -1,36 +1,39 @@
-"""How good probabilities are: proper scores, reliability, and intervals on both.
-
-Pure functions of probabilities and labels; nothing here knows where either comes from. NumPy only.
-"""
+"""How good probabilities are: proper scores and reliability, with intervals. NumPy only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.calibration.intervals import LEVEL, Estimate, check_level
+from inkdigits.calibration.intervals import (
+    LEVEL,
+    N_RESAMPLES,
+    Estimate,
+    Metric,
+    bootstrap_interval,
+)
 from inkdigits.errors import ConfigError, DataError
-from inkdigits.types import Doubles
+from inkdigits.types import Doubles, Labels
 
 Scheme: TypeAlias = Literal["equal_width", "adaptive"]
-Metric: TypeAlias = Callable[[Doubles, npt.NDArray[np.int64]], float]
 
 N_DIGITS = 10
 N_BINS = 15
-N_RESAMPLES = 1000
-# Rounding of a float32 softmax stays well below this; a row of logits doesn't.
+# Rounding of a float32 softmax stays well below this; a row of logits does not.
 _SUM_TOLERANCE = 1e-4
 
 
 def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Mean of -ln(probability of the true digit), in nats; 0 is perfect.
+    """Return the mean of -ln(probability of the true digit), in nats; 0 is perfect.
 
-    A probability that underflowed to 0 counts as 2.2e-308 (a loss of 708), so that one picture
-    can't make the mean infinite. Shapes and errors as in ``check_probabilities``.
+    A probability that underflowed to 0 counts as 2.2e-308 (a loss of 708), so that no picture
+    makes the mean infinite. Shapes and errors are those of ``check_probabilities``.
+
+    >>> round(nll(np.full((3, 10), 0.1), [1, 2, 3]), 4)
+    2.3026
     """
     p, y = check_probabilities(probabilities, labels)
     likelihood = np.maximum(p[np.arange(len(y)), y], np.finfo(np.float64).tiny)
@@ -38,12 +41,15 @@ def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Brier score as a sum over the ten digits, from 0 (perfect) to 2.
+    """Return the Brier score as a sum over the ten digits, from 0 (perfect) to 2.
 
-    Mean over pictures of sum over digits of (probability - indicator)^2, Brier's own form
-    ("Verification of forecasts expressed in terms of probability", Monthly Weather Review 78,
-    1950, page 1). Libraries that average over the digits report a tenth of it. Shapes and errors
-    as in ``check_probabilities``.
+    It is the mean over pictures of the sum over digits of (probability - indicator)^2 (Brier,
+    "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78, 1950,
+    page 1). Libraries that average over the digits report a tenth of it. Shapes and errors are
+    those of ``check_probabilities``.
+
+    >>> brier(np.eye(10)[[3, 4]], [3, 5])
+    1.0
     """
     p, y = check_probabilities(probabilities, labels)
     # sum (p - e)^2 = sum p^2 - 2 p_true + 1, without building the (N, 10) indicators.
@@ -52,7 +58,7 @@ def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReliabilityCurve:
-    """Confidence against accuracy, bin by bin; bins that hold no picture are left out.
+    """Confidence against accuracy in each bin; bins that hold no picture are left out.
 
     Attributes:
         lower: (M,) float64, the bins' lower edges, excluded.
@@ -66,11 +72,11 @@ class ReliabilityCurve:
     upper: Doubles
     confidence: Doubles
     accuracy: Doubles
-    count: npt.NDArray[np.int64]
+    count: Labels
 
     @property
     def n(self) -> int:
-        """How many pictures the curve is drawn from."""
+        """Number of pictures."""
         return int(self.count.sum())
 
     @property
@@ -94,11 +100,15 @@ def reliability_curve(
         scheme: "equal_width" cuts [0, 1] evenly (Naeini, Cooper and Hauskrecht, AAAI 2015; Guo
             et al. 2017, section 2). "adaptive" gives each bin the same number of pictures
             (Nixon et al., "Measuring Calibration in Deep Learning", CVPR workshops 2019,
-            section 3); equal confidences share a bin, so that order can't matter.
+            section 3); equal confidences share a bin, so that order does not matter.
 
     Raises:
         DataError: as ``check_probabilities``.
         ConfigError: an unknown scheme, or fewer than 1 bin.
+
+    >>> curve = reliability_curve(np.eye(10)[[3, 4]], [3, 5])
+    >>> curve.confidence, curve.accuracy
+    (array([1.]), array([0.5]))
     """
     p, y = check_probabilities(probabilities, labels)
     if n_bins < 1:
@@ -134,53 +144,15 @@ def expected_calibration_error(
     n_bins: int = N_BINS,
     scheme: Scheme = "equal_width",
 ) -> float:
-    """ECE of the digit read, from 0 to 1; arguments and errors as in ``reliability_curve``.
+    """Return the ECE of the digit read, from 0 to 1; arguments are ``reliability_curve``'s.
 
     It is biased upwards where bins hold few pictures: a perfectly calibrated reader scores a
     little over 0 (Nixon et al. 2019, section 3).
+
+    >>> expected_calibration_error(np.eye(10)[[3, 4]], [3, 5])
+    0.5
     """
     return reliability_curve(probabilities, labels, n_bins, scheme).ece
-
-
-def bootstrap_interval(
-    metric: Metric,
-    probabilities: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    n_resamples: int = N_RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a metric (Efron and Tibshirani 1993, section 13.3).
-
-    Pictures are drawn with replacement. Resampling adds noise of its own to each bin, so for ECE
-    the interval leans upwards, and may lie above a very small value.
-
-    Args:
-        metric: takes (N, 10) float64 and (N,) int64 and returns a float.
-        probabilities: (N, 10), rows summing to 1.
-        labels: (N,) integers from 0 to 9.
-        n_resamples: how many times to draw, at least 1.
-        level: the share of resamples inside the interval, between 0 and 1.
-        seed: the same seed gives the same interval.
-
-    Returns:
-        The low and the high end, in the metric's own unit.
-
-    Raises:
-        DataError: as ``check_probabilities``.
-        ConfigError: a level outside (0, 1), or no resamples.
-    """
-    p, y = check_probabilities(probabilities, labels)
-    check_level(level)
-    if n_resamples < 1:
-        raise ConfigError(f"n_resamples is {n_resamples}; at least 1 is needed")
-    rng = np.random.default_rng(seed)
-    values = np.empty(n_resamples)
-    for i in range(n_resamples):
-        drawn = rng.integers(len(y), size=len(y))
-        values[i] = metric(p[drawn], y[drawn])
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +173,19 @@ def score_probabilities(
     level: float = LEVEL,
     seed: int = 0,
 ) -> ProbabilityScores:
-    """NLL, Brier and both ECEs (15 bins), each with its bootstrap interval.
+    """Return NLL, Brier and both ECEs (15 bins), each with its bootstrap interval.
 
-    Arguments and errors as in ``bootstrap_interval``.
+    Arguments are those of ``bootstrap_interval``; DataError as in ``check_probabilities``.
+
+    >>> score_probabilities(np.eye(10)[[3, 4]], [3, 4], n_resamples=9).brier
+    Estimate(value=0.0, low=0.0, high=0.0)
     """
+    p, y = check_probabilities(probabilities, labels)
 
-    def adaptive(p: Doubles, y: npt.NDArray[np.int64]) -> float:
+    def adaptive(p: Doubles, y: Labels) -> float:
         return expected_calibration_error(p, y, scheme="adaptive")
 
     def estimate(metric: Metric) -> Estimate:
-        p, y = check_probabilities(probabilities, labels)
         return Estimate(metric(p, y), *bootstrap_interval(metric, p, y, n_resamples, level, seed))
 
     return ProbabilityScores(
@@ -223,12 +198,16 @@ def score_probabilities(
 
 def check_probabilities(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike
-) -> tuple[Doubles, npt.NDArray[np.int64]]:
-    """Probabilities as (N, 10) float64 and labels as (N,) int64, or a DataError that says why.
+) -> tuple[Doubles, Labels]:
+    """Return probabilities as (N, 10) float64 and labels as (N,) int64.
 
     Raises:
-        DataError: empty; another shape; not finite; negative; rows that don't sum to 1 within
-            1e-4; labels that aren't integers from 0 to 9.
+        DataError: empty; another shape; not finite; negative; rows that do not sum to 1 within
+            1e-4; labels that are not integers from 0 to 9.
+
+    >>> p, y = check_probabilities([[0.1] * 10], [7])
+    >>> p.shape, y.dtype
+    ((1, 10), dtype('int64'))
     """
     p = check_scores(probabilities, "probabilities")
     if p.min() < 0:
@@ -242,22 +221,32 @@ def check_probabilities(
 
 
 def check_scores(scores: npt.ArrayLike, name: str) -> Doubles:
-    """Scores as (N, 10) float64, finite, N at least 1; ``name`` is for the DataError."""
+    """Return scores as (N, 10) float64, finite, N at least 1; a DataError calls them ``name``.
+
+    >>> check_scores([[0] * 10], "logits").dtype
+    dtype('float64')
+    """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != N_DIGITS:
         raise DataError(f"{name} must have the shape (N, {N_DIGITS}); this is {values.shape}")
     if len(values) == 0:
         raise DataError(f"{name} are empty: at least one picture is needed")
     if not np.isfinite(values).all():
-        raise DataError(f"{name} hold a value that isn't finite")
+        raise DataError(f"{name} hold a value that is not finite")
     return values
 
 
-def check_labels(labels: npt.ArrayLike, n: int) -> npt.NDArray[np.int64]:
-    """Labels as (n,) int64 from 0 to 9; raises DataError."""
+def check_labels(labels: npt.ArrayLike, n: int) -> Labels:
+    """Return labels as (n,) int64, or raise a DataError unless they are integers from 0 to 9.
+
+    >>> check_labels([3, 7], 2).dtype
+    dtype('int64')
+    """
     values = np.asarray(labels)
     if values.shape != (n,):
-        raise DataError(f"labels must have the shape ({n},), one a picture; this is {values.shape}")
+        raise DataError(
+            f"labels must have the shape ({n},), one per picture; this is {values.shape}"
+        )
     if not np.issubdtype(values.dtype, np.integer):
         raise DataError(f"labels must be integers; these are {values.dtype}")
     if values.min() < 0 or values.max() >= N_DIGITS:

@@ -1,4 +1,4 @@
-"""From logits to probabilities that mean what they say.
+"""From logits to calibrated probabilities: temperature scaling.
 
 Temperature scaling divides every logit by one number T > 0, fitted on pictures that neither
 trained the network nor chose its checkpoint (Guo, Pleiss, Sun and Weinberger, "On Calibration of
@@ -15,37 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.calibration.intervals import Estimate
+from inkdigits.calibration.intervals import N_RESAMPLES
 from inkdigits.calibration.scores import (
-    N_RESAMPLES,
     ProbabilityScores,
-    ReliabilityCurve,
-    bootstrap_interval,
-    brier,
     check_labels,
     check_scores,
-    expected_calibration_error,
-    nll,
-    reliability_curve,
     score_probabilities,
 )
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.types import Doubles
-
-__all__ = [
-    "CalibrationReport",
-    "Estimate",
-    "ProbabilityScores",
-    "ReliabilityCurve",
-    "bootstrap_interval",
-    "brier",
-    "calibrate",
-    "expected_calibration_error",
-    "fit_temperature",
-    "nll",
-    "probabilities",
-    "reliability_curve",
-]
 
 # Width in log T at which the search stops: T is then known to 1 part in a million.
 _LOG_TEMPERATURE_TOLERANCE = 1e-6
@@ -53,7 +31,7 @@ _INVERSE_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def probabilities(logits: npt.ArrayLike, temperature: float) -> Doubles:
-    """Softmax of ``logits / temperature``.
+    """Return the softmax of ``logits / temperature``.
 
     Args:
         logits: (N, 10), any real dtype, finite.
@@ -63,8 +41,11 @@ def probabilities(logits: npt.ArrayLike, temperature: float) -> Doubles:
         (N, 10) float64, each row from 0 to 1 and summing to 1.
 
     Raises:
-        DataError: the logits have another shape, or a value that isn't finite.
-        ConfigError: the temperature isn't a finite number above 0.
+        DataError: the logits have another shape, or a value that is not finite.
+        ConfigError: the temperature is not a finite number above 0.
+
+    >>> probabilities([[2.0] + [0.0] * 9], temperature=2.0).max().round(3)
+    np.float64(0.232)
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise ConfigError(f"temperature is {temperature}; it must be finite and above 0")
@@ -78,25 +59,25 @@ def probabilities(logits: npt.ArrayLike, temperature: float) -> Doubles:
 def fit_temperature(
     logits: npt.ArrayLike, labels: npt.ArrayLike, bounds: tuple[float, float] = (0.05, 20.0)
 ) -> float:
-    """The temperature with the least negative log-likelihood (Guo et al. 2017, section 4.2).
+    """Return the temperature with the least negative log-likelihood, to 1 part in a million.
 
     The NLL of a softmax is convex in 1 / T (a log-sum-exp of linear functions, less a linear
-    one). It therefore has one valley in log T too, and a golden-section search finds its floor
-    (Kiefer, "Sequential minimax search for a maximum", Proc. AMS 4, 1953).
+    one). It therefore has one minimum in log T too, which a golden-section search finds (Kiefer,
+    "Sequential minimax search for a maximum", Proc. AMS 4, 1953).
 
     Args:
         logits: (N, 10), finite.
         labels: (N,) integers from 0 to 9.
         bounds: the lowest and highest temperature that are tried.
 
-    Returns:
-        T, known to 1 part in a million.
-
     Raises:
-        DataError: nothing to fit on, shapes that don't belong together, values that aren't
-            finite, or a best temperature at a bound: every picture is read right, or the logits
-            say nothing about the labels.
-        ConfigError: the bounds aren't 0 < low < high < infinity.
+        DataError: no pictures, shapes that do not fit together, values that are not finite, or a
+            best temperature at a bound: every picture is read right, or the logits are
+            independent of the labels.
+        ConfigError: the bounds are not 0 < low < high < infinity.
+
+    >>> round(fit_temperature(4 * np.eye(10)[[1, 2, 3, 4]], [1, 2, 3, 0]), 3)
+    1.214
     """
     low, high = bounds
     if not 0 < low < high < math.inf:
@@ -116,7 +97,7 @@ def fit_temperature(
     b = left + _INVERSE_GOLDEN * (right - left)
     loss_a, loss_b = loss(a), loss(b)
     while right - left > _LOG_TEMPERATURE_TOLERANCE:
-        # On a plateau (every NLL equal) this walks to the lower bound, which is refused below.
+        # On a plateau (every NLL equal) this walks to the lower bound, which is an error.
         if loss_a <= loss_b:
             right, b, loss_b = b, a, loss_a
             a = right - _INVERSE_GOLDEN * (right - left)
@@ -129,8 +110,7 @@ def fit_temperature(
         side, limit = ("lower", low) if left == math.log(low) else ("upper", high)
         raise DataError(
             f"the best temperature for these {len(y):,} pictures lies at the {side} bound "
-            f"{limit:g} or beyond it, so there is nothing to calibrate by: use more pictures, "
-            "and ones that the network doesn't read all right or all wrong"
+            f"{limit:g} or beyond it. Use more pictures, some read right and some read wrong."
         )
     return math.exp((left + right) / 2)
 
@@ -145,8 +125,7 @@ class CalibrationReport:
         accuracy_before: share read right at T = 1, 0 to 1.
         accuracy_after: share read right at the fitted T; equal to ``accuracy_before``.
         before: scores at T = 1.
-        after: scores at the fitted T. One number was fitted on the same pictures, so these are a
-            little hopeful; the figures to quote are those of pictures not used here.
+        after: scores at the fitted T; a little optimistic, for T was fitted on the same pictures.
     """
 
     temperature: float
@@ -157,7 +136,7 @@ class CalibrationReport:
     after: ProbabilityScores
 
     def to_dict(self) -> dict[str, Any]:
-        """The same, nested, in numbers and dictionaries that ``json.dumps`` takes."""
+        """Return the same as nested dictionaries of numbers, for ``json.dumps``."""
         return asdict(self)
 
 
@@ -175,13 +154,17 @@ def calibrate(
         logits: (N, 10), finite, of pictures that neither trained the network nor chose it.
         labels: (N,) integers from 0 to 9.
         also: logits (M, 10) and labels (M,) of other pictures that the temperature is fitted to
-            beside these, each picture counting the same; they aren't scored.
+            beside these, each picture counting the same; they are not scored.
         n_resamples: bootstrap resamples behind each interval.
         seed: of the bootstrap.
 
     Raises:
         DataError: as ``fit_temperature``; or the temperature changed a reading, which only
             logits too close for float64 can do.
+
+    >>> logits, labels = 4 * np.eye(10)[[1, 2, 3, 4]], [1, 2, 3, 0]
+    >>> calibrate(logits, labels, n_resamples=9).accuracy_after
+    0.75
     """
     if also is None:
         temperature = fit_temperature(logits, labels)

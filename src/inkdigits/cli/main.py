@@ -23,8 +23,8 @@ from inkdigits.cli.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTIO
 from inkdigits.errors import ImageError, InkdigitsError
 
 if TYPE_CHECKING:
-    from inkdigits.decision.policy import AcceptThreshold
     from inkdigits.decision.prediction import Prediction
+    from inkdigits.decision.risk import AcceptThreshold
     from inkdigits.reader import DigitReader
 
 FILES_AT_A_TIME = 64

@@ -1,4 +1,4 @@
-"""From probabilities and novelty to what a user does with them: accept, review or reject."""
+"""From confidence and novelty to a decision: accept, review or reject."""
 
 from __future__ import annotations
 
@@ -7,39 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from inkdigits.decision.risk import (
-    LEVEL,
-    RISK,
-    RISKS,
-    THRESHOLDS,
-    AcceptThreshold,
-    accept_choices,
-    accept_threshold,
-    check_share,
-    clopper_pearson_upper,
-)
-from inkdigits.errors import ConfigError, DataError, NoThresholdError
-
-__all__ = [
-    "LEVEL",
-    "RISK",
-    "RISKS",
-    "THRESHOLDS",
-    "AcceptThreshold",
-    "Decision",
-    "DecisionPolicy",
-    "NoThresholdError",
-    "Reason",
-    "accept_choices",
-    "accept_threshold",
-    "clopper_pearson_upper",
-]
+from inkdigits.calibration.intervals import check_share
+from inkdigits.decision.risk import AcceptThreshold
+from inkdigits.errors import ConfigError, DataError
 
 Decision: TypeAlias = Literal["accept", "review", "reject"]
 Reason: TypeAlias = Literal["blank", "not_a_digit", "several_digits", "unreadable"]
 
 READABLE = 0.5
-"""Below this confidence a reading is more likely wrong than right, and is none."""
+"""Below this confidence a reading is more likely wrong than right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +26,9 @@ class DecisionPolicy:
         accept_threshold: accept where confidence >= this, 0 to 1; None accepts nothing, because
             no threshold kept the risk.
         risk: the share of wrong readings among the accepted that it was chosen for, 0 to 1.
-        level: how sure one was of keeping it, 0 to 1.
-        choices: other risks that may be asked for, rising, with what each costs.
-        novelty_threshold: reject as no digit where novelty > this; None rejects nothing so.
+        level: confidence level at which it is kept, 0 to 1.
+        choices: other risks that may be stated, rising, with what each costs.
+        novelty_threshold: reject as no digit where novelty > this; None rejects none as such.
         rejected_share: the share of digits that may lie above ``novelty_threshold``, 0 to 1.
         unreadable_below: reject as unreadable where confidence < this, 0 to 1.
 
@@ -85,7 +61,7 @@ class DecisionPolicy:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DecisionPolicy:
-        """Back from what ``dataclasses.asdict`` made of it.
+        """Make a policy of what ``dataclasses.asdict`` made of one.
 
         Raises:
             ConfigError: a value outside its range.
@@ -95,7 +71,7 @@ class DecisionPolicy:
         return cls(**{**values, "choices": choices})
 
     def choice(self, risk: float) -> AcceptThreshold | None:
-        """What applies at a stated risk: of ``choices`` the loosest that is no looser than it.
+        """Return what applies at a stated risk: the loosest of ``choices`` that is no looser.
 
         Args:
             risk: tolerated share of wrong readings among the accepted, between 0 and 1.
@@ -114,21 +90,21 @@ class DecisionPolicy:
     def decide(
         self, confidence: float, *, novelty: float | None = None, risk: float | None = None
     ) -> tuple[Decision, Reason | None]:
-        """What to do with a reading.
+        """Decide what to do with a reading.
 
         Args:
             confidence: calibrated, 0 to 1.
-            novelty: how unlike any digit the ink is; None where it isn't known.
+            novelty: out-of-distribution score of the ink; None where it is unknown.
             risk: tolerated share of wrong readings among the accepted; None is the policy's own.
 
         Returns:
             ("reject", "not_a_digit") above the novelty's threshold; ("reject", "unreadable")
             where no digit is likelier than not; ("accept", None) from the threshold for the risk
-            up; otherwise ("review", None). Pictures without ink never come here: the reader
+            up; otherwise ("review", None). Pictures without ink do not come here: the reader
             rejects them as blank.
 
         Raises:
-            DataError: a confidence that isn't a number from 0 to 1, or a novelty that is NaN.
+            DataError: a confidence that is not a number from 0 to 1, or a novelty that is NaN.
             ConfigError: a risk outside (0, 1).
         """
         if not 0 <= confidence <= 1:

@@ -1,7 +1,25 @@
 """Accept thresholds that keep a stated risk, from pictures whose labels are known. NumPy only.
 
-DataError
-└── NoThresholdError         no threshold keeps the risk on these pictures
+A threshold passes if the one-sided Clopper-Pearson upper bound, at a level, on the error rate of
+the calibration pictures that it accepts is at most the risk. That is selective classification with
+a guaranteed risk (Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks",
+NeurIPS 2017, section 3 and lemma 3.1).
+
+Trying many thresholds on the same pictures and keeping the best would void the guarantee; Geifman
+and El-Yaniv pay for it by dividing 1 - level among their searches. Here it is a fixed-sequence
+test: the thresholds are few and set beforehand, they are tried from the strictest down, and the
+search ends at the first that fails. A wrong threshold can pass only if the first wrong one in the
+sequence does, and that has a chance of at most 1 - level, so nothing needs dividing. The search
+starts at the first threshold that accepts enough pictures to pass with one mistake among them
+(with none, where there are too few for that), so that a single odd label does not end it. That
+depends on the confidences alone, never on which readings are right. The guarantee is therefore for
+pictures with such confidences as these; given them, mistakes are independent with unequal chances,
+for which the binomial bound errs on the safe side (Hoeffding, Annals of Mathematical Statistics 27,
+1956, pages 713 to 721).
+
+With further sets of pictures, a threshold passes only if on each of them, too, no more than the
+risk of the accepted readings are wrong: as counted, without a margin. That can only end the search
+sooner, so the guarantee for the first set remains; for the others there is only the count.
 """
 
 from __future__ import annotations
@@ -9,22 +27,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from inkdigits.calibration.intervals import LEVEL, check_share
 from inkdigits.errors import ConfigError, DataError, NoThresholdError
+from inkdigits.types import Doubles, Mask
 
 RISK = 0.001
-LEVEL = 0.95
 # What a user may choose from without new evidence.
 RISKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
-# Strictest first, fixed before any picture is seen. It starts where a calibrated reader of MNIST
-# still accepts most pictures: a stricter start would accept few, and one odd label ends the walk.
+# Strictest first, fixed before any picture is seen. The first is one at which a calibrated reader
+# of MNIST still accepts most pictures: a stricter one would accept few, and one odd label ends the
+# search.
 THRESHOLDS = (
     *(0.999, 0.998, 0.996, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.91),
     *(0.9, 0.85, 0.8, 0.7, 0.6, 0.5),
 )
+
+Readings: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
+"""Calibrated confidences (N,), 0 to 1, and whether each reading is right (N,) bool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +60,7 @@ class AcceptThreshold:
         threshold: accept where confidence >= threshold; None where none keeps the risk, and
             nothing is accepted.
         risk: the highest tolerated share of wrong readings among the accepted, 0 to 1.
-        level: how sure one is that the risk is kept, 0 to 1.
+        level: the confidence level at which the risk is kept, 0 to 1.
         coverage: share of the calibration pictures that the threshold accepts, 0 to 1.
         n: calibration pictures.
         n_accepted: those that the threshold accepts.
@@ -55,160 +80,77 @@ def accept_threshold(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     *,
-    also: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] = (),
+    also: Sequence[Readings] = (),
     risk: float = RISK,
     level: float = LEVEL,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> AcceptThreshold:
-    """The lowest threshold whose accepted readings are wrong no more often than ``risk``.
-
-    A threshold passes if the one-sided Clopper-Pearson upper bound, at ``level``, on the error
-    rate of the calibration pictures that it accepts is at most ``risk``. That is selective
-    classification with a guaranteed risk (Geifman and El-Yaniv, "Selective Classification for
-    Deep Neural Networks", NeurIPS 2017, section 3 and lemma 3.1).
-
-    Trying many thresholds on the same pictures and keeping the best would void the guarantee;
-    Geifman and El-Yaniv pay for it by dividing 1 - level among their searches. Here it is a
-    fixed-sequence test: the thresholds are few and set beforehand, they are tried from the
-    strictest down, and the walk ends at the first that fails. A wrong threshold can pass only if
-    the first wrong one in the sequence does, and that has a chance of at most 1 - level, so
-    nothing needs dividing. The walk starts at the first threshold that accepts enough pictures to
-    pass with one mistake among them (with none, where there are too few for that), lest a single
-    odd label end it; that depends on the confidences alone, never on which readings are right.
-    The guarantee is therefore for pictures with such confidences as these; given them, mistakes
-    are independent with unequal chances, for which the binomial bound errs on the safe side
-    (Hoeffding, Annals of Mathematical Statistics 27, 1956, pages 713 to 721).
-
-    Where there are further sets of pictures, a threshold passes only if, on each of them by
-    itself, no more than ``risk`` of the accepted readings are wrong: as counted, without a margin.
-    That can only end the walk sooner, so what is guaranteed for the first set remains; for the
-    others nothing is guaranteed beyond the count.
+    """Return the lowest threshold whose accepted readings are wrong no more often than ``risk``.
 
     Args:
         confidence: (N,) calibrated confidences, 0 to 1.
         correct: (N,) bool, whether each reading is right.
-        also: further sets, each as (confidence, correct); what is returned tells of the first.
+        also: further sets of readings; the result describes the first.
         risk: tolerated share of wrong readings among the accepted, between 0 and 1.
-        level: how sure to be, between 0 and 1.
+        level: confidence level, between 0 and 1.
         thresholds: the sequence, strictly falling, each from 0 to 1.
 
     Raises:
-        NoThresholdError: no threshold passes, with how many pictures it would take.
-        DataError: shapes or values that can't be.
-        ConfigError: a risk, level or sequence that can't be.
+        NoThresholdError: no threshold passes; the message says how many pictures it would take.
+        DataError: shapes or values out of range.
+        ConfigError: a risk, level or sequence out of range.
+
+    >>> accept_threshold(np.full(1000, 0.97), np.ones(1000, bool), risk=0.01).threshold
+    0.5
     """
     check_share("risk", risk)
     check_share("level", level)
-    sequence = np.asarray(thresholds, dtype=np.float64)
-    if (
-        sequence.ndim != 1
-        or sequence.size == 0
-        or not ((sequence >= 0) & (sequence <= 1)).all()
-        or (np.diff(sequence) >= 0).any()
-    ):
-        raise ConfigError(f"thresholds must fall strictly within 0 to 1; these are {thresholds}")
-    values, right = _checked(confidence, correct)
-    others = [_checked(*pictures) for pictures in also]
+    sequence = _checked_thresholds(thresholds)
+    first = _checked(confidence, correct)
+    others = [_checked(*readings) for readings in also]
     fewest, enough = (_accepted_needed(mistakes, risk, level) for mistakes in (0, 1))
-    if (values >= sequence[-1]).sum() < enough:
+    n_loosest = count_accepted(*first, sequence[-1])[0]
+    if n_loosest < enough:
         enough = fewest
     passed: AcceptThreshold | None = None
+    failure = (
+        f"at least {fewest:,} accepted pictures would be needed, none of them wrong, and the "
+        f"lowest threshold {sequence[-1]:g} accepts {n_loosest:,} of {len(first[0]):,}"
+    )
     for threshold in sequence:
-        n_accepted, n_wrong = count_accepted(values, right, threshold)
+        n_accepted, n_wrong = count_accepted(*first, threshold)
         if n_accepted < enough:
             continue
-        further = [count_accepted(*pictures, threshold) for pictures in others]
-        failure = _failure((n_accepted, n_wrong), further, risk, level)
-        if failure is not None:
-            if passed is None:
-                raise NoThresholdError(
-                    f"no threshold keeps the risk of {risk:.2%} at level {level:g}: at "
-                    f"{threshold:g}, {failure}"
-                )
+        further = [count_accepted(*readings, threshold) for readings in others]
+        problem = _problem((n_accepted, n_wrong), further, risk, level)
+        if problem is not None:
+            failure = f"at {threshold:g}, {problem}"
             break
-        passed = AcceptThreshold(
-            threshold=float(threshold),
-            risk=risk,
-            level=level,
-            coverage=n_accepted / values.size,
-            n=values.size,
-            n_accepted=n_accepted,
-            n_wrong=n_wrong,
-        )
+        n = len(first[0])
+        passed = AcceptThreshold(threshold, risk, level, n_accepted / n, n, n_accepted, n_wrong)
     if passed is None:
         raise NoThresholdError(
-            f"no threshold keeps the risk of {risk:.2%} at level {level:g}: at least {fewest:,} "
-            f"accepted pictures would be needed, none of them wrong, and the lowest threshold "
-            f"{sequence[-1]:g} accepts {n_accepted:,} of {values.size:,}"
+            f"no threshold keeps the risk of {risk:.2%} at level {level:g}: {failure}"
         )
     return passed
-
-
-def count_accepted(
-    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], threshold: float
-) -> tuple[int, int]:
-    """How many pictures a threshold accepts, and how many of those are read wrong."""
-    accepted = confidence >= threshold
-    return int(accepted.sum()), int((accepted & ~correct).sum())
-
-
-def _failure(
-    counts: tuple[int, int], further: Sequence[tuple[int, int]], risk: float, level: float
-) -> str | None:
-    """Why a threshold with these (accepted, wrong) fails; None if it passes."""
-    n_accepted, n_wrong = counts
-    if clopper_pearson_upper(n_wrong, n_accepted, level) > risk:
-        return (
-            f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and {n_wrong} wrong would "
-            f"need at least {_accepted_needed(n_wrong, risk, level):,} accepted pictures"
-        )
-    for accepted, wrong in further:
-        if wrong > risk * accepted:
-            return f"{wrong} of {accepted:,} accepted pictures of a further set are wrong"
-    return None
-
-
-def _checked(
-    confidence: npt.ArrayLike, correct: npt.ArrayLike
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    values = np.asarray(confidence, dtype=np.float64)
-    right = np.asarray(correct)
-    if values.ndim != 1 or values.size == 0 or right.shape != values.shape:
-        raise DataError(
-            "confidence and correct must be of the same shape (N,) with N at least 1; "
-            f"they are {values.shape} and {right.shape}"
-        )
-    if right.dtype != np.bool_:
-        raise DataError(f"correct must be bool; it is {right.dtype}")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise DataError("confidence holds a value that isn't a number from 0 to 1")
-    return values, right
 
 
 def accept_choices(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     *,
-    also: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] = (),
+    also: Sequence[Readings] = (),
     risks: Sequence[float] = RISKS,
     level: float = LEVEL,
 ) -> tuple[AcceptThreshold, ...]:
-    """What each of several risks costs: one ``accept_threshold`` a risk, in rising order.
+    """Return what each of several risks costs: one ``accept_threshold`` per risk, rising.
 
-    Each is kept with the chance ``level`` by itself. Whoever wants to be as sure of all of them
-    at once has to divide 1 - level by their number.
+    Each is kept with the chance ``level`` by itself; to be as sure of all at once, divide
+    1 - level by their number. Arguments and errors are those of ``accept_threshold``, but a risk
+    that no threshold keeps is no error: its threshold is None.
 
-    Args:
-        confidence: (N,) calibrated confidences, 0 to 1.
-        correct: (N,) bool, whether each reading is right.
-        also: further sets on which each risk is kept as counted, as for ``accept_threshold``.
-        risks: at least one, each between 0 and 1.
-        level: how sure to be of each, between 0 and 1.
-
-    Raises:
-        DataError: shapes or values that can't be. A risk that no threshold keeps isn't an error:
-            its threshold is None.
-        ConfigError: a risk or level that can't be.
+    >>> [c.threshold for c in accept_choices([0.97] * 100, [True] * 100, risks=(0.001, 0.1))]
+    [None, 0.5]
     """
     choices = []
     for risk in sorted(set(risks)):
@@ -220,24 +162,34 @@ def accept_choices(
     return tuple(choices)
 
 
-def clopper_pearson_upper(n_wrong: int, n: int, level: float = LEVEL) -> float:
-    """One-sided upper confidence bound on an error rate, exact for the binomial.
+def count_accepted(confidence: Doubles, correct: Mask, threshold: float) -> tuple[int, int]:
+    """Return how many pictures a threshold accepts, and how many of those are read wrong.
 
-    The rate p at which seeing ``n_wrong`` or fewer mistakes in ``n`` has the chance 1 - level
+    >>> count_accepted(np.array([0.2, 0.8, 0.9]), np.array([False, False, True]), 0.5)
+    (2, 1)
+    """
+    accepted = confidence >= threshold
+    return int(accepted.sum()), int((accepted & ~correct).sum())
+
+
+def clopper_pearson_upper(n_wrong: int, n: int, level: float = LEVEL) -> float:
+    """Return the one-sided upper confidence bound on an error rate, exact for the binomial.
+
+    It is the rate at which ``n_wrong`` or fewer mistakes in ``n`` have the chance 1 - level
     (Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
-    binomial", Biometrika 26, 1934). Found by halving on the binomial distribution function.
+    binomial", Biometrika 26, 1934), found by bisection.
 
     Args:
         n_wrong: mistakes, from 0 to n.
         n: trials, at least 1.
         level: between 0 and 1.
 
-    Returns:
-        The bound, above 0 and up to 1.
-
     Raises:
-        DataError: counts that can't be.
+        DataError: counts out of range.
         ConfigError: a level outside (0, 1).
+
+    >>> round(clopper_pearson_upper(0, 1000), 5)
+    0.00299
     """
     check_share("level", level)
     if not 0 <= n_wrong <= n or n < 1:
@@ -248,7 +200,7 @@ def clopper_pearson_upper(n_wrong: int, n: int, level: float = LEVEL) -> float:
     low, high = 0.0, 1.0
     while True:
         middle = (low + high) / 2
-        if middle in (low, high):  # neighbouring floats: as exact as it gets
+        if middle in (low, high):  # neighbouring floats: no closer is possible
             return high
         if _log_binomial_cdf(n_wrong, n, middle) > target:
             low = middle
@@ -257,7 +209,7 @@ def clopper_pearson_upper(n_wrong: int, n: int, level: float = LEVEL) -> float:
 
 
 def _log_binomial_cdf(k: int, n: int, p: float) -> float:
-    """Natural log of P(X <= k) for X of Binomial(n, p), 0 <= k < n and 0 < p < 1."""
+    """Return the natural log of P(X <= k) for X of Binomial(n, p), 0 <= k < n and 0 < p < 1."""
     i = np.arange(k, dtype=np.float64)
     # ln of the terms C(n, i) p^i (1-p)^(n-i), each from the one before it.
     steps = np.log(n - i) - np.log(i + 1) + math.log(p) - math.log1p(-p)
@@ -267,7 +219,7 @@ def _log_binomial_cdf(k: int, n: int, p: float) -> float:
 
 
 def _accepted_needed(n_wrong: int, risk: float, level: float) -> int:
-    """The fewest accepted pictures with which ``n_wrong`` mistakes still keep the risk."""
+    """Return the fewest accepted pictures with which ``n_wrong`` mistakes still keep the risk."""
     target = math.log1p(-level)
     low, high = n_wrong, n_wrong + 1  # low never suffices: with every picture wrong the bound is 1
     while _log_binomial_cdf(n_wrong, high, risk) > target:
@@ -281,7 +233,40 @@ def _accepted_needed(n_wrong: int, risk: float, level: float) -> int:
     return high
 
 
-def check_share(name: str, value: float) -> None:
-    """ConfigError unless the value lies strictly between 0 and 1; ``name`` is its name."""
-    if not 0 < value < 1:
-        raise ConfigError(f"{name} is {value}; it must lie strictly between 0 and 1")
+def _problem(
+    counts: tuple[int, int], further: Sequence[tuple[int, int]], risk: float, level: float
+) -> str | None:
+    """Return why a threshold with these (accepted, wrong) fails; None if it passes."""
+    n_accepted, n_wrong = counts
+    if clopper_pearson_upper(n_wrong, n_accepted, level) > risk:
+        return (
+            f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and {n_wrong} wrong would "
+            f"need at least {_accepted_needed(n_wrong, risk, level):,} accepted pictures"
+        )
+    for accepted, wrong in further:
+        if wrong > risk * accepted:
+            return f"{wrong} of {accepted:,} accepted pictures of a further set are wrong"
+    return None
+
+
+def _checked_thresholds(thresholds: Sequence[float]) -> list[float]:
+    sequence = [float(threshold) for threshold in thresholds]
+    is_falling = all(a > b for a, b in pairwise(sequence))
+    if not (sequence and is_falling and all(0 <= threshold <= 1 for threshold in sequence)):
+        raise ConfigError(f"thresholds must fall strictly within 0 to 1; these are {thresholds}")
+    return sequence
+
+
+def _checked(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Doubles, Mask]:
+    values = np.asarray(confidence, dtype=np.float64)
+    right = np.asarray(correct)
+    if values.ndim != 1 or values.size == 0 or right.shape != values.shape:
+        raise DataError(
+            "confidence and correct must be of the same shape (N,) with N at least 1; "
+            f"they are {values.shape} and {right.shape}"
+        )
+    if right.dtype != np.bool_:
+        raise DataError(f"correct must be bool; it is {right.dtype}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise DataError("confidence has a value that is not a number from 0 to 1")
+    return values, right

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.calibration.intervals import LEVEL, Estimate, wilson_interval
+from inkdigits.calibration.intervals import LEVEL, N_RESAMPLES, Estimate, wilson_interval
 from inkdigits.calibration.scores import (
     N_DIGITS,
-    N_RESAMPLES,
     ProbabilityScores,
     check_labels,
     check_probabilities,

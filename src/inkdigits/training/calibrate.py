@@ -22,8 +22,8 @@ from inkdigits.calibration.temperature import CalibrationReport, calibrate, prob
 from inkdigits.data.mnist import Digits
 from inkdigits.decision.drift import PROVENANCE, DriftReference
 from inkdigits.decision.ood import METHOD, REJECTED_SHARE, energy, reject_threshold
-from inkdigits.decision.policy import RISK, RISKS, DecisionPolicy, accept_choices, accept_threshold
-from inkdigits.decision.risk import count_accepted
+from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.risk import RISK, RISKS, accept_choices, accept_threshold, count_accepted
 from inkdigits.errors import NoThresholdError
 from inkdigits.evaluation.ood_metrics import auroc
 from inkdigits.ink.normalize import preprocess, standardise

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
-from inkdigits.calibration.temperature import probabilities, reliability_curve
+from inkdigits.calibration.scores import reliability_curve
+from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.corruptions import corrupt_mildly
 from inkdigits.data.mnist import SPLIT_SEED, Digits, Splits
 from inkdigits.data.synthesis import SynthesisConfig, synthesise
@@ -31,7 +32,8 @@ from inkdigits.data.synthesis_cache import (
 )
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.decision.ood import METHOD
-from inkdigits.decision.policy import RISK, DecisionPolicy
+from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.risk import RISK
 from inkdigits.errors import TrainingError
 from inkdigits.evaluation import plots
 from inkdigits.evaluation.architecture import architecture_diagram, trace_layers

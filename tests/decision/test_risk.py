@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from inkdigits.decision.risk import accept_choices, accept_threshold, clopper_pearson_upper
+from inkdigits.errors import ConfigError, DataError, NoThresholdError
+
+
+def calibration_set(groups):
+    """(confidence, n, wrong) groups as arrays of confidence and correct."""
+    confidence = np.concatenate([np.full(n, c) for c, n, _ in groups])
+    correct = np.concatenate([np.arange(n) >= wrong for _, n, wrong in groups])
+    return confidence, correct
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize(
+    ("n_wrong", "n"), [(0, 1), (0, 1497), (1, 2), (1, 3000), (3, 10), (9, 10), (499, 5000)]
+)
+def test_the_clopper_pearson_bound_agrees_with_scipy(n_wrong, n, level):
+    expected = beta.ppf(level, n_wrong + 1, n - n_wrong)
+    assert clopper_pearson_upper(n_wrong, n, level) == pytest.approx(expected, rel=1e-9)
+
+
+def test_all_wrong_is_bounded_by_1():
+    assert clopper_pearson_upper(7, 7) == 1.0
+
+
+@pytest.mark.parametrize(("n_wrong", "n"), [(-1, 5), (6, 5), (0, 0)])
+def test_counts_out_of_range_are_errors(n_wrong, n):
+    with pytest.raises(DataError, match="wrong of"):
+        clopper_pearson_upper(n_wrong, n)
+
+
+def test_the_lowest_threshold_that_keeps_the_risk_is_chosen():
+    confidence, correct = calibration_set([(0.9995, 2900, 0), (0.95, 100, 0), (0.6, 100, 40)])
+    chosen = accept_threshold(confidence, correct, risk=0.002)
+    assert chosen.threshold == 0.7
+    assert (chosen.n, chosen.n_accepted, chosen.n_wrong) == (3100, 3000, 0)
+    assert chosen.coverage == pytest.approx(3000 / 3100)
+    assert (chosen.risk, chosen.level) == (0.002, 0.95)
+
+
+def test_every_picture_is_accepted_when_none_is_wrong():
+    confidence, correct = calibration_set([(0.9995, 1000, 0), (0.55, 1000, 0)])
+    chosen = accept_threshold(confidence, correct, risk=0.002)
+    assert chosen.threshold == 0.5
+    assert chosen.coverage == 1
+
+
+def test_the_search_ends_at_the_first_failure_even_if_a_looser_threshold_would_pass():
+    # 0 of 2,400 passes; 3 of 2,410 fails; 3 of 4,410 would pass again.
+    groups = [(0.9995, 2400, 0), (0.95, 10, 3), (0.75, 2000, 0)]
+    confidence, correct = calibration_set(groups)
+    assert clopper_pearson_upper(3, 4410) <= 0.002
+    assert accept_threshold(confidence, correct, risk=0.002).threshold == 0.96
+
+
+def test_thresholds_that_accept_too_few_are_skipped():
+    confidence, correct = calibration_set([(0.9995, 1000, 0), (0.95, 600, 0), (0.3, 100, 90)])
+    assert accept_threshold(confidence, correct, risk=0.002).threshold == 0.5
+
+
+def test_one_odd_label_among_the_surest_does_not_end_the_search():
+    # 1 of 1,600 would fail, and 1 of 2,600 passes.
+    confidence, correct = calibration_set([(0.9995, 1600, 1), (0.95, 1000, 0), (0.3, 100, 90)])
+    assert clopper_pearson_upper(1, 1600) > 0.002
+    chosen = accept_threshold(confidence, correct, risk=0.002)
+    assert (chosen.threshold, chosen.n_accepted, chosen.n_wrong) == (0.5, 2600, 1)
+
+
+def test_further_sets_end_the_search_where_more_than_the_risk_is_counted():
+    first = calibration_set([(0.9995, 3000, 0), (0.95, 100, 0), (0.85, 100, 0)])
+    # Of those accepted from 0.93 exactly 2 in 1,000 are wrong, from 0.85 more.
+    further = calibration_set([(0.9995, 400, 0), (0.95, 600, 2), (0.86, 100, 1)])
+    alone = accept_threshold(*first, risk=0.002)
+    both = accept_threshold(*first, also=[further], risk=0.002)
+    assert (alone.threshold, both.threshold) == (0.5, 0.9)
+    # The result describes the first set.
+    assert (both.n, both.n_accepted, both.n_wrong) == (3200, 3100, 0)
+    assert accept_choices(*first, also=[further], risks=(0.002,)) == (both,)
+
+
+def test_further_set_that_no_threshold_suits_is_named():
+    first = calibration_set([(0.9995, 3000, 0)])
+    further = calibration_set([(0.9995, 100, 1)])
+    with pytest.raises(NoThresholdError, match=r"1 of 100 accepted pictures of a further"):
+        accept_threshold(*first, also=[further], risk=0.002)
+    with pytest.raises(DataError, match="same shape"):
+        accept_threshold(*first, also=[([0.9, 0.8], np.array([True]))], risk=0.002)
+
+
+def test_1497_flawless_pictures_are_just_enough_for_a_risk_of_2_in_1000():
+    confidence, correct = calibration_set([(0.9995, 1497, 0)])
+    assert accept_threshold(confidence, correct, risk=0.002).n_accepted == 1497
+    with pytest.raises(DataError, match=r"at least 1,497 .*accepts 1,496 of 1,496"):
+        accept_threshold(confidence[1:], correct[1:], risk=0.002)
+
+
+def test_too_many_mistakes_say_how_many_pictures_they_would_need():
+    confidence, correct = calibration_set([(0.9995, 2700, 2)])
+    with pytest.raises(DataError, match=r"2 of 2,700 .* at least 3,146 accepted") as raised:
+        accept_threshold(confidence, correct, risk=0.002)
+    assert "0.20%" in str(raised.value)
+    assert clopper_pearson_upper(2, 3146) <= 0.002
+    assert clopper_pearson_upper(2, 3145) > 0.002
+
+
+def test_the_risk_is_kept_as_often_as_promised():
+    # Readings are right with a chance equal to their confidence, so each threshold's true risk
+    # is known: the mean of 1 - confidence above it.
+    rng = np.random.default_rng(0)
+    found = broken = 0
+    for _ in range(400):
+        confidence = 1 - rng.exponential(0.02, 1000).clip(0, 0.5)
+        correct = rng.random(1000) < confidence
+        try:
+            chosen = accept_threshold(confidence, correct, risk=0.02, level=0.9)
+        except DataError:  # nothing accepted, nothing broken
+            continue
+        found += 1
+        broken += (1 - confidence[confidence >= chosen.threshold]).mean() > 0.02
+    # 10 % of 400 is 40, with a standard deviation of 6.
+    assert found > 300
+    assert broken <= 58
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "problem"),
+    [
+        ([], np.array([], dtype=bool), "N at least 1"),
+        ([0.9, 0.8], np.array([True]), "same shape"),
+        ([0.9], np.array([1]), "bool"),
+        ([float("nan")], np.array([True]), "0 to 1"),
+        ([1.1], np.array([True]), "0 to 1"),
+    ],
+)
+def test_invalid_evidence_is_an_error(confidence, correct, problem):
+    with pytest.raises(DataError, match=problem):
+        accept_threshold(confidence, correct, risk=0.002)
+    with pytest.raises(DataError, match=problem):
+        accept_choices(confidence, correct)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"risk": 0.0}, "risk"),
+        ({"risk": 1.0}, "risk"),
+        ({"level": 1.0}, "level"),
+        ({"thresholds": ()}, "thresholds"),
+        ({"thresholds": (0.5, 0.9)}, "fall strictly"),
+        ({"thresholds": (1.2, 0.9)}, "within 0 to 1"),
+    ],
+)
+def test_invalid_settings_are_errors(settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        accept_threshold([0.9], np.array([True]), **settings)
+
+
+def test_choices_say_what_each_risk_costs_in_rising_order():
+    confidence, correct = calibration_set([(0.9995, 2900, 0), (0.95, 100, 6), (0.6, 100, 40)])
+    choices = accept_choices(confidence, correct, risks=(0.01, 0.0005, 0.002, 0.01))
+    assert [c.risk for c in choices] == [0.0005, 0.002, 0.01]
+    strictest, middle, loosest = choices
+    assert (strictest.threshold, strictest.coverage, strictest.n_accepted) == (None, 0.0, 0)
+    assert strictest.n == 3100
+    assert middle == accept_threshold(confidence, correct, risk=0.002)
+    assert (loosest.threshold, loosest.n_accepted, loosest.n_wrong) == (0.7, 3000, 6)
