@@ -52,12 +52,12 @@ def test_serving_checks_every_answer_and_names_what_is_skipped(tmp_path: Path) -
     assert list(found["results"]) == ["inkdigits serve --no-page (no log)"]
 
 
-@pytest.mark.trains
+@pytest.mark.slow
 def test_both_recipes_reach_the_target_in_a_new_process(small_mnist: Path, tmp_path: Path) -> None:
-    small = ["--data", small_mnist, "--runs", "1", "--every", "640", "--target", "0.5"]
+    small = ["--data", small_mnist, "--runs", "1", "--every", "640", "--target", "0.3"]
     runs = run("time_to_99.py", *small, "--json", tmp_path / "report.json")["runs"]
     assert [one["recipe"] for one in runs] == ["ours", "reference"]
-    assert all(one["accuracies"][-1] >= 0.5 for one in runs)
+    assert all(one["accuracies"][-1] >= 0.3 for one in runs)
 
 
 def run(script: str, *arguments: str | Path) -> Any:
