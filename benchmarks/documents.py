@@ -178,12 +178,13 @@ def threshold(figures: Figures) -> str:
     policy, mildly = figures["run"]["policy"], figures["run"]["accepted_of_corrupted"]
     kept = percent(mildly["n_accepted"] / mildly["n"])
     return (
-        f"A reading is accepted from confidence {policy['accept_threshold']:g}. That is the lowest "
-        "of a fixed list of thresholds\nwhose accepted pictures of the calibration split are wrong "
-        f"at most {100 * policy['risk']:g} % of the time, with {100 * policy['level']:g} %\n"
-        "confidence (Clopper\N{EN DASH}Pearson bound, fixed-sequence test). It must also keep that "
-        "risk, as counted, on\nas many mildly corrupted digits: there it accepts "
-        f"{kept}, of which {mildly['n_wrong']} of {mildly['n_accepted']:,} are wrong."
+        f"A reading is accepted from confidence {policy['accept_threshold']:g}, the lowest of a "
+        "fixed list that keeps the risk. At most\n"
+        f"{100 * policy['risk']:g} % of the accepted pictures of the calibration split are wrong, "
+        f"with {100 * policy['level']:g} % confidence\n"
+        "(Clopper\N{EN DASH}Pearson bound, fixed-sequence test). It must also keep that risk, as "
+        f"counted, on as many mildly\ncorrupted digits. There it accepts {kept}, and "
+        f"{mildly['n_wrong']} of {mildly['n_accepted']:,} are wrong."
     )
 
 
