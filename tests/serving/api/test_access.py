@@ -56,6 +56,42 @@ def test_service_of_a_network_is_reached_under_any_name() -> None:
     assert asker.get("/health", headers={"Host": "any.example"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://other.localhost"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_page_of_another_origin_changes_nothing(headers: dict[str, str], status: int) -> None:
+    reader = FakeReader()
+    asker = create_app(Settings(page="off"), reader).test_client()
+    reader.read.clear()
+    assert send_digit(asker, **headers).status_code == status
+    assert len(reader.read) == (status == 200)
+
+
+def test_other_origins_may_call_the_api_only_as_configured() -> None:
+    asker = client(cors_origins=("https://friend.example",))
+    friend = {"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}
+    response = send_digit(asker, **friend)
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == "https://friend.example"
+    assert "Access-Control-Allow-Credentials" not in response.headers
+    preflight = asker.options("/predict", headers=friend)
+    assert preflight.headers["Access-Control-Allow-Headers"].startswith("Content-Type")
+    stranger = asker.get("/health", headers={"Origin": "https://evil.example"})
+    page = asker.get("/docs", headers=friend)
+    for response in (stranger, page):
+        assert "Access-Control-Allow-Origin" not in response.headers
+
+
 def test_bucket_empties_and_fills_again() -> None:
     now = [100.0]
     buckets = TokenBuckets(30, clock=lambda: now[0])

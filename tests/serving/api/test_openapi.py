@@ -20,7 +20,6 @@ from support.fakes import FakeReader, drawn_digit
 from inkdigits.errors import UndescribedRouteError
 from inkdigits.log.store import Store
 from inkdigits.serving.api import bodies
-from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
 from inkdigits.serving.api.error_handlers import HTTP_CODES, STATUSES
 from inkdigits.serving.api.openapi import OPERATIONS, document, routes
 from inkdigits.serving.app import create_app
@@ -109,11 +108,6 @@ def test_every_route_is_described_and_nothing_else_is(app: Flask, described: Any
     assert set(OPERATIONS) == set(routes(app))
 
 
-def test_document_below_a_path_names_it(app: Flask) -> None:
-    document = app.test_client().get("/openapi.json", base_url="http://localhost/digits").json
-    assert document["servers"] == [{"url": "/digits"}]
-
-
 def test_route_that_nobody_described_is_an_error(tmp_path: Path) -> None:
     app = create_app(Settings(page="off"), FakeReader())
     app.add_url_rule("/secret", view_func=lambda: "")
@@ -158,20 +152,3 @@ def test_real_answers_are_of_the_documented_types(app: Flask, described: Any, qu
     msgspec.convert(inference, bodies.InferenceRequest)
     answer = client.post("/v2/models/inkdigits/infer", json=inference).json
     msgspec.convert(answer, bodies.InferenceAnswer)
-
-
-@pytest.mark.parametrize("page", ["on", "off"])
-def test_page_of_the_document_runs_nothing_and_loads_nothing_from_elsewhere(
-    app: Flask, page: Any
-) -> None:
-    client = (app if page == "on" else create_app(Settings(page="off"), FakeReader())).test_client()
-    response = client.get("/docs")
-    assert response.status_code == 200
-    assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
-    text = response.text
-    assert "POST /predict" in text
-    assert "<script" not in text
-    assert "style=" not in text
-    loaded = re.findall(r'(?:href|src)="([^"]+)"', text)
-    assert set(loaded) == {"/docs/style.css", "/openapi.json", "data:,"}
-    assert client.get("/docs/style.css").mimetype == "text/css"

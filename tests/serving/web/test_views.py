@@ -1,596 +1,350 @@
-"""The page's routes, without a browser: what they show to whom, and what they refuse."""
+"""The page's routes, without a browser: what they show to whom, and what they deny."""
 
 from __future__ import annotations
 
+import base64
 import re
-import stat
-import time
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
-from support.databases import PATIENT, a_record
-from support.fakes import FakeReader, blank_picture, drawn_digit
+from support.browser import HTML, Browser
+from support.databases import a_record
+from support.fakes import FakeReader, blank_picture, drawn_digit, send_digit
 
 from inkdigits.decision.policy import DecisionPolicy
-from inkdigits.errors import ConfigError, OutboxError, StoreUnavailableError
+from inkdigits.errors import OutboxError, StoreUnavailableError
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
 from inkdigits.serving.app import create_app
-from inkdigits.serving.web.session import KEY_NAME, OPERATOR_HOURS, session_key
 from inkdigits.settings import Settings
 from inkdigits.types import NO_DIGIT
 
-HTML = {"Accept": "text/html,*/*;q=0.8"}
-TOKEN = "the-operators-token"
 PAGES = ["/", "/history", "/dashboard", "/model", "/sign-in", "/nowhere", "/history?digit=x"]
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", admin_token=TOKEN)
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    with Store.open(settings.log_url, outbox_dir=settings.outbox_folder, options=PATIENT) as opened:
-        yield opened
-
-
-@pytest.fixture
-def reader() -> FakeReader:
-    return FakeReader()
-
-
-@pytest.fixture
-def app(settings: Settings, reader: FakeReader, store: Store) -> Flask:
-    return create_app(settings, reader, store)
-
-
-class Browser:
-    """A browser with its own cookies, that has the page open."""
-
-    def __init__(self, app: Flask) -> None:
-        self.client: FlaskClient = app.test_client()
-        page = self.client.get("/", headers=HTML)
-        found = re.search(r'name="csrf-token" content="([^"]+)"', page.text)
-        assert found is not None
-        self.token = {"X-CSRF-Token": found[1]}
-
-    def draw(self, query: str = "") -> dict[str, Any]:
-        response = self.client.post(
-            f"/history?{query}", data=drawn_digit(), content_type="image/png", headers=self.token
-        )
-        assert response.status_code == 200
-        return dict(response.json)
-
-    def see(self, path: str = "/history") -> str:
-        response = self.client.get(path, headers=HTML)
-        assert response.status_code == 200
-        return response.text
-
-    def ids(self, query: str = "") -> list[str]:
-        return re.findall(r'data-id="([^"]+)"', self.see(f"/history?{query}"))
-
-    def post(self, path: str, **form: str) -> Any:
-        return self.client.post(path, data=form, headers=self.token)
-
-
-@pytest.fixture
-def browser(app: Flask) -> Browser:
-    return Browser(app)
-
-
-class TestWhoGetsWhat:
-    def test_browsers_get_the_page_and_programs_the_index(self, app: Flask) -> None:
-        client = app.test_client()
-        page = client.get("/", headers=HTML)
-        assert page.content_type.startswith("text/html")
-        assert "Accept" in page.headers["Vary"]
-        for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
-            assert client.get("/", headers=accept).json["name"] == "inkdigits"
-
-    def test_page_can_be_off_with_predictions_still_kept(
-        self, settings: Settings, store: Store
-    ) -> None:
-        from dataclasses import replace
-
-        client = create_app(replace(settings, page="off"), FakeReader(), store).test_client()
-        assert client.get("/", headers=HTML).json["name"] == "inkdigits"
-        assert client.get("/history", headers=HTML).status_code == 404
-        client.post("/predict", data=drawn_digit(), content_type="image/png")
-        assert len(store.page().records) == 1
-
-    def test_browsers_get_errors_as_pages_except_from_the_api(self, app: Flask) -> None:
-        client = app.test_client()
-        assert "There is nothing here" in client.get("/nowhere", headers=HTML).text
-        assert client.get("/nowhere").json["error"]["code"] == "not_found"
-        assert client.get("/predict", headers=HTML).json["error"]["code"] == "method_not_allowed"
-
-    def test_page_asks_nothing_of_model_or_log(
-        self, app: Flask, reader: FakeReader, store: Store
-    ) -> None:
-        store.close()
-        reader.failure = RuntimeError("asked")
-        assert app.test_client().get("/", headers=HTML).status_code == 200
-
-
-class TestSecurity:
-    @pytest.mark.parametrize("path", PAGES)
-    def test_every_page_has_the_policy_and_nothing_that_it_forbids(
-        self, app: Flask, path: str
-    ) -> None:
-        response = app.test_client().get(path, headers=HTML)
-        assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
-        assert "unsafe" not in CONTENT_SECURITY_POLICY
-        assert response.headers["X-Frame-Options"] == "DENY"
-        assert response.headers["X-Content-Type-Options"] == "nosniff"
-        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", response.text)
-        assert not re.search(r'(src|href)="(https?:)?//', response.text)
-
-    def test_cookie_is_for_this_site_and_not_for_scripts(self, settings: Settings) -> None:
-        from dataclasses import replace
-
-        for https, secure in (("off", False), ("on", True)):
-            with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
-                app = create_app(replace(settings, https=https), FakeReader(), store)
-                response = app.test_client().get("/", headers=HTML)
-                cookie = response.headers["Set-Cookie"]
-                assert "HttpOnly" in cookie
-                assert "SameSite=Lax" in cookie
-                assert ("Secure" in cookie) is secure
-                assert ("Strict-Transport-Security" in response.headers) is secure
-
-    @pytest.mark.parametrize(
-        "path", ["/history", "/history/x/feedback", "/history/x/delete", "/history/delete"]
-    )
-    def test_nothing_is_changed_without_the_token(self, browser: Browser, path: str) -> None:
-        for headers in ({}, {"X-CSRF-Token": "guessed"}):
-            response = browser.client.post(path, data=drawn_digit(), headers=headers)
-            assert response.status_code == 403
-            assert response.json["error"]["code"] == "forbidden"
-
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            {"Sec-Fetch-Site": "cross-site"},
-            {"Sec-Fetch-Site": "same-site", "Origin": "http://other.localhost"},
-            {"Origin": "https://evil.example"},
-            {"Origin": "null"},
-        ],
-    )
-    def test_pages_of_other_origins_change_nothing(
-        self, browser: Browser, store: Store, headers: dict[str, str]
-    ) -> None:
-        for path in ("/predict", "/history"):
-            response = browser.client.post(
-                path,
-                data=drawn_digit(),
-                content_type="image/png",
-                headers={**headers, **browser.token},
-            )
-            assert response.status_code == 403
-        assert store.page().records == ()
-
-    def test_own_origin_and_programs_are_taken(self, browser: Browser) -> None:
-        for headers in ({}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://localhost"}):
-            response = browser.client.post(
-                "/predict", data=drawn_digit(), content_type="image/png", headers=headers
-            )
-            assert response.status_code == 200
-
-    def test_other_origins_may_call_the_api_only_as_configured(self, settings: Settings) -> None:
-        from dataclasses import replace
-
-        friend = {"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}
-        configured = replace(settings, cors_origins=("https://friend.example",))
-        with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
-            client = create_app(configured, FakeReader(), store).test_client()
-            response = client.post(
-                "/predict", data=drawn_digit(), content_type="image/png", headers=friend
-            )
-            assert response.status_code == 200
-            assert response.headers["Access-Control-Allow-Origin"] == "https://friend.example"
-            assert "Access-Control-Allow-Credentials" not in response.headers
-            preflight = client.options("/predict", headers=friend)
-            assert preflight.headers["Access-Control-Allow-Headers"].startswith("Content-Type")
-            stranger = client.get("/health", headers={"Origin": "https://evil.example"})
-            assert "Access-Control-Allow-Origin" not in stranger.headers
-            page = client.get("/history", headers=friend)
-            assert "Access-Control-Allow-Origin" not in page.headers
-
-    def test_what_a_query_brings_is_escaped(self, app: Flask) -> None:
-        response = app.test_client().get("/history?digit=<script>alert(1)</script>", headers=HTML)
-        assert response.status_code == 400
-        assert "<script>alert" not in response.text
-        assert "&lt;script&gt;alert" in response.text
-
-    def test_key_is_made_once_and_for_its_user_alone(self, settings: Settings) -> None:
-        key = session_key(settings)
-        assert len(key) == 64
-        assert session_key(settings) == key
-        path = settings.data_folder / KEY_NAME
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert [p.name for p in path.parent.iterdir()] == [KEY_NAME]
-        assert session_key(Settings(secret_key="s" * 32)) == "s" * 32
-
-    def test_data_folder_that_cannot_be_used_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        with pytest.raises(ConfigError, match=r"file.*INKDIGITS_DATA_DIR"):
-            session_key(Settings(data_dir=tmp_path / "file"))
-
-
-class TestKeeping:
-    def test_finished_drawing_is_kept_for_its_browser(self, browser: Browser, store: Store) -> None:
-        answer = browser.draw("kind=uploaded")
-        assert answer["prediction"] == 7
-        assert answer["kept"] == "database"
-        assert answer["ink"].startswith("data:image/png;base64,")
-        record = store.get(answer["id"])
-        assert (record.digit, record.input_kind, record.picture) == (7, "uploaded", None)
-        assert browser.ids() == [answer["id"]]
-
-    def test_live_readings_are_not_kept_and_those_of_the_api_are(
-        self, browser: Browser, store: Store
-    ) -> None:
-        def read(query: str) -> Any:
-            return browser.client.post(
-                f"/predict{query}", data=drawn_digit(), content_type="image/png"
-            )
-
-        assert "ink" in read("?ink=true&record=false").json
-        assert store.page().records == ()
-        answer = read("").json
-        assert "ink" not in answer
-        (record,) = store.page().records
-        assert (record.id, record.input_kind, record.owner) == (answer["id"], "api", None)
-        assert browser.ids() == []
-        assert read("?record=perhaps").status_code == 422
-
-    def test_each_picture_of_a_batch_is_kept(self, browser: Browser, store: Store) -> None:
-        import base64
-
-        good = base64.b64encode(drawn_digit()).decode()
-        answer = browser.client.post("/predict", json={"images": [good, "!", good]})
-        ids = {p["id"] for p in answer.json["predictions"] if "id" in p}
-        assert {record.id for record in store.page().records} == ids
-        assert len(ids) == 2
-
-    def test_drawing_that_goes_on_replaces_what_was_kept(self, browser: Browser) -> None:
-        first = browser.draw()["id"]
-        second = browser.draw(f"replaces={first}")["id"]
-        assert browser.ids() == [second]
-
-    def test_what_has_feedback_is_not_replaced(self, browser: Browser) -> None:
-        first = browser.draw()["id"]
-        browser.post(f"/history/{first}/feedback", true_digit="3")
-        second = browser.draw(f"replaces={first}")["id"]
-        assert browser.ids() == [second, first]
-
-    def test_nobody_replaces_what_is_somebody_elses(self, app: Flask, browser: Browser) -> None:
-        first = browser.draw()["id"]
-        Browser(app).draw(f"replaces={first}")
-        assert browser.ids() == [first]
-
-    def test_answer_does_not_need_the_log(
-        self,
-        browser: Browser,
-        store: Store,
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        def fail(row: object) -> None:
-            raise OutboxError("the disk is full")
-
-        store._database.fail("the disk is full")
-        monkeypatch.setattr(store._outbox, "put", fail)
-        answer = browser.draw()
-        assert (answer["prediction"], answer["kept"]) == (7, "lost")
-        assert "a prediction is lost" in caplog.text
-
-    def test_picture_is_kept_only_where_the_operator_says_so(self, settings: Settings) -> None:
-        with Store.open(
-            settings.log_url, outbox_dir=settings.outbox_folder, keep_pictures=True
-        ) as store:
-            answer = Browser(create_app(settings, FakeReader(), store)).draw()
-            assert store.get(answer["id"]).picture == drawn_digit()
-
-
-class TestFeedback:
-    @pytest.mark.parametrize(
-        ("said", "kept", "was_right"), [("7", 7, True), ("3", 3, False), ("none", -1, False)]
-    )
-    def test_page_says_what_it_was(
-        self, browser: Browser, store: Store, said: str, kept: int, was_right: bool
-    ) -> None:
-        record_id = browser.draw()["id"]
-        response = browser.post(f"/history/{record_id}/feedback", true_digit=said)
-        assert response.json == {"id": record_id, "true_digit": kept, "was_right": was_right}
-        assert store.get(record_id).true_digit == kept
-        browser.post(f"/history/{record_id}/feedback", true_digit="")
-        assert store.get(record_id).true_digit is None
-
-    @pytest.mark.parametrize("said", ["10", "x", "-1", "٣"])
-    def test_what_is_no_label_is_refused(self, browser: Browser, said: str) -> None:
-        response = browser.post(f"/history/{browser.draw()['id']}/feedback", true_digit=said)
-        assert (response.status_code, response.json["error"]["code"]) == (422, "wrong_value")
-
-    def test_form_without_script_comes_back_to_the_same_page(self, browser: Browser) -> None:
-        record_id = browser.draw()["id"]
-        form = {
-            "true_digit": "1",
-            "digit": "7",
-            "csrf_token": browser.token["X-CSRF-Token"],
-        }
-        response = browser.client.post(f"/history/{record_id}/feedback", data=form)
-        assert (response.status_code, response.location) == (303, "/history?digit=7")
-
-
-class TestHistory:
-    def test_browsers_see_and_change_only_their_own(self, app: Flask, browser: Browser) -> None:
-        record_id = browser.draw()["id"]
-        other = Browser(app)
-        assert other.ids() == []
-        for path in (f"/history/{record_id}/feedback", f"/history/{record_id}/delete"):
-            assert other.post(path, true_digit="1").status_code == 404
-        assert record_id not in other.client.get("/history/export", buffered=True).text
-        other.post("/history/delete", sure="yes")
-        assert browser.ids() == [record_id]
-        assert record_id in browser.client.get("/history/export", buffered=True).text
-
-    def test_pages_lead_through_all_of_it_and_back(self, browser: Browser) -> None:
-        drawn = [browser.draw()["id"] for _ in range(30)][::-1]
-        first = browser.see()
-        older = re.search(r'rel="next" href="/history\?([^"]+)"', first)
-        assert older is not None
-        assert browser.ids() == drawn[:24]
-        assert browser.ids(older[1]) == drawn[24:]
-        newer = re.search(
-            r'rel="prev" href="/history\?([^"]+)"', browser.see(f"/history?{older[1]}")
-        )
-        assert newer is not None
-        assert browser.ids(newer[1]) == drawn[:24]
-
-    def test_filters_narrow_it(self, browser: Browser, reader: FakeReader) -> None:
-        seven = browser.draw()["id"]
-        reader.digit = 2
-        two = browser.draw()["id"]
-        browser.post(f"/history/{two}/feedback", true_digit="3")
-        blank = browser.client.post(
-            "/history", data=blank_picture(), content_type="image/png", headers=browser.token
-        ).json["id"]
-        assert browser.ids("digit=7") == [seven]
-        assert browser.ids("digit=none") == [blank]
-        assert browser.ids("decision=reject") == [blank]
-        assert browser.ids("feedback=wrong") == [two]
-        assert browser.ids("feedback=none") == [blank, seven]
-        assert browser.ids("until=2020-01-01") == []
-        assert browser.ids("since=2020-01-01&digit=") == [blank, two, seven]
-
-    @pytest.mark.parametrize(
-        "query",
-        ["digit=10", "decision=x", "feedback=x", "since=yesterday", "until=0001-01-01", "cursor=x"],
-    )
-    def test_filters_that_cannot_be_are_refused(self, browser: Browser, query: str) -> None:
-        response = browser.client.get(f"/history?{query}")
-        assert (response.status_code, response.json["error"]["code"]) == (400, "invalid_query")
-
-    def test_one_and_all_can_be_deleted(self, browser: Browser) -> None:
-        first, second = browser.draw()["id"], browser.draw()["id"]
-        assert browser.post(f"/history/{first}/delete").json == {"deleted": 1}
-        assert browser.ids() == [second]
-        assert browser.post("/history/delete").status_code == 400
-        assert browser.ids() == [second]
-        assert browser.post("/history/delete", sure="yes").json == {"deleted": 1}
-        assert browser.ids() == []
-
-    @pytest.mark.parametrize(
-        ("form", "kind", "begins"),
-        [("csv", "text/csv", b"id,created_at"), ("idx", "application/zip", b"PK")],
-    )
-    def test_export_is_a_file(self, browser: Browser, form: str, kind: str, begins: bytes) -> None:
-        browser.draw()
-        response = browser.client.get(f"/history/export?format={form}", buffered=True)
-        assert response.mimetype == kind
-        assert response.headers["Content-Disposition"].startswith("attachment; filename=inkdigits")
-        assert response.data.startswith(begins)
-        assert browser.client.get("/history/export?format=xls").status_code == 400
-
-    def test_database_that_is_unavailable_is_said_on_the_page(
-        self, browser: Browser, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(*args: object, **kwargs: object) -> None:
-            raise StoreUnavailableError("the database is unavailable: secret host")
-
-        monkeypatch.setattr(store, "page", fail)
-        monkeypatch.setattr(store, "statistics", fail)
-        for path in ("/history", "/dashboard"):
-            response = browser.client.get(path, headers=HTML)
-            assert response.status_code == 503
-            assert "is unavailable" in response.text
-            assert "secret host" not in response.text
-
-
-class TestOperator:
-    def test_token_opens_everybodys_until_signed_out(self, app: Flask, browser: Browser) -> None:
-        record_id = browser.draw()["id"]
-        operator = Browser(app)
-        assert operator.ids() == []
-        assert operator.post("/sign-in", token="a-wrong-token-here").status_code == 403
-        assert operator.ids() == []
-        assert operator.post("/sign-in", token=TOKEN).status_code == 303
-        assert operator.ids() == [record_id]
-        assert operator.post("/sign-out").status_code == 303
-        assert operator.ids() == []
-
-    def test_sign_out_ends_copies_of_the_cookie_too(
-        self, app: Flask, settings: Settings, store: Store, browser: Browser
-    ) -> None:
-        record_id = browser.draw()["id"]
-        first, second, thief = Browser(app), Browser(app), Browser(app)
-        for operator in (first, second):
-            operator.post("/sign-in", token=TOKEN)
-        cookie = first.client.get_cookie("inkdigits")
-        assert cookie is not None
-        thief.client.set_cookie("inkdigits", cookie.value)
-        assert thief.ids() == [record_id]
-        first.post("/sign-out")
-        assert thief.ids() == []
-        assert second.ids() == [record_id]
-        another_worker = create_app(settings, FakeReader(), store).test_client()
-        another_worker.set_cookie("inkdigits", cookie.value)
-        assert 'class="card record"' not in another_worker.get("/history", headers=HTML).text
-
-    def test_operator_is_signed_in_for_some_hours(
-        self, app: Flask, browser: Browser, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        record_id = browser.draw()["id"]
-        operator = Browser(app)
-        operator.post("/sign-in", token=TOKEN)
-        later = time.time() + OPERATOR_HOURS * 3600
-        monkeypatch.setattr("time.time", lambda: later - 60)
-        assert operator.ids() == [record_id]
-        monkeypatch.setattr("time.time", lambda: later + 60)
-        assert operator.ids() == []
-
-    def test_attempts_to_sign_in_are_limited(self, app: Flask, browser: Browser) -> None:
-        statuses = {browser.post("/sign-in", token=f"guess {k}").status_code for k in range(20)}
-        assert statuses == {403, 429}
-        response = browser.post("/sign-in", token=TOKEN)
-        assert response.status_code == 429
-        assert 1 <= int(response.headers["Retry-After"]) <= 10
-
-    def test_cookie_does_not_hold_the_token(self, app: Flask) -> None:
-        operator = Browser(app)
-        cookie = operator.post("/sign-in", token=TOKEN).headers["Set-Cookie"]
-        assert TOKEN not in cookie
-
-    def test_cookie_of_an_earlier_token_opens_nothing(
-        self, app: Flask, settings: Settings, store: Store, browser: Browser
-    ) -> None:
-        from dataclasses import replace
-
-        browser.draw()
-        operator = Browser(app)
-        operator.post("/sign-in", token=TOKEN)
-        changed = create_app(replace(settings, admin_token="b" * 16), FakeReader(), store)
-        client = changed.test_client()
-        cookie = operator.client.get_cookie("inkdigits")
-        assert cookie is not None
-        client.set_cookie("inkdigits", cookie.value)
-        assert 'class="card record"' not in client.get("/history", headers=HTML).text
-
-    def test_programs_bring_the_token_in_the_request(self, app: Flask, browser: Browser) -> None:
-        record_id = browser.draw()["id"]
-        client = app.test_client()
-        right, wrong = ({"Authorization": f"Bearer {t}"} for t in (TOKEN, "x" * 16))
-        assert record_id in client.get("/history/export", headers=right, buffered=True).text
-        assert record_id not in client.get("/history/export", headers=wrong, buffered=True).text
-        assert client.post(f"/history/{record_id}/delete", headers=wrong).status_code == 403
-        response = client.post(f"/history/{record_id}/delete", headers=right)
-        assert response.json == {"deleted": 1}
-
-    def test_without_a_token_there_is_no_operator(self, tmp_path: Path) -> None:
-        settings = Settings(data_dir=tmp_path)
-        with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
-            store.keep(a_record())
-            app = create_app(settings, FakeReader(), store)
-            client = app.test_client()
-            assert client.get("/sign-in").status_code == 404
-            headers = {"Authorization": "Bearer ", **HTML}
-            assert 'class="card record"' not in client.get("/history", headers=headers).text
-
-
-class TestDashboardAndModel:
-    def test_dashboard_counts_what_was_read_and_corrected(self, browser: Browser) -> None:
-        assert "Nothing was read in this time" in browser.see("/dashboard")
-        for said in ("7", "7", "3", "none"):
-            browser.post(f"/history/{browser.draw()['id']}/feedback", true_digit=said)
-        for span in ("day", "month", "all"):
-            page = browser.see(f"/dashboard?span={span}")
-            assert re.search(r'id="accuracy">66\.6 %<', page)
-            assert "2 of 3; 95 % interval" in page
-            assert f'span={span}" aria-current="true"' in page
-            assert 'class="shade5 diagonal">2<' in page
-            assert "Of 1 that are no digit, 0 were rejected." in page
-        assert browser.client.get("/dashboard?span=x").status_code == 400
-
-    def test_model_page_shows_the_artifacts_own_figures(
-        self, app: Flask, browser: Browser, reader: FakeReader
-    ) -> None:
-        assert "has no metadata" in browser.see("/model")
-        assert browser.client.get("/api/model").status_code == 404
-        figure = {"value": 0.994, "low": 0.9923, "high": 0.9953}
-        reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
-            model_version="v1",
-            architecture="MNISTClassifier",
-            temperature=1.25,
-            policy=DecisionPolicy(0.9, 0.002, 0.95),
-            provenance={
-                "test": {
-                    "n": 10000,
-                    "n_correct": 9940,
-                    "level": 0.95,
-                    **dict.fromkeys(("accuracy", "ece", "nll", "brier"), figure),
-                },
-                "device": "cuda",
-                "hardware": {"cpu": "Example CPU", "accelerator": "Example GPU"},
+def test_browsers_get_the_page_and_programs_the_index(app: Flask) -> None:
+    client = app.test_client()
+    page = client.get("/", headers=HTML)
+    assert page.content_type.startswith("text/html")
+    assert "Accept" in page.headers["Vary"]
+    for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
+        assert client.get("/", headers=accept).json["name"] == "inkdigits"
+
+
+def test_page_can_be_off_with_predictions_still_kept(settings: Settings, store: Store) -> None:
+    client = create_app(replace(settings, page="off"), FakeReader(), store).test_client()
+    assert client.get("/", headers=HTML).json["name"] == "inkdigits"
+    assert client.get("/history", headers=HTML).status_code == 404
+    send_digit(client)
+    assert len(store.page().records) == 1
+
+
+def test_browsers_get_errors_as_pages_except_from_the_api(app: Flask) -> None:
+    client = app.test_client()
+    assert "There is nothing here" in client.get("/nowhere", headers=HTML).text
+    assert client.get("/nowhere").json["error"]["code"] == "not_found"
+    assert client.get("/predict", headers=HTML).json["error"]["code"] == "method_not_allowed"
+
+
+def test_page_asks_nothing_of_model_or_log(app: Flask, reader: FakeReader, store: Store) -> None:
+    store.close()
+    reader.failure = RuntimeError("asked")
+    assert app.test_client().get("/", headers=HTML).status_code == 200
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_has_the_policy_and_nothing_that_it_forbids(app: Flask, path: str) -> None:
+    response = app.test_client().get(path, headers=HTML)
+    assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    assert "unsafe" not in CONTENT_SECURITY_POLICY
+    assert response.headers["X-Frame-Options"] == "DENY"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", response.text)
+    assert not re.search(r'(src|href)="(https?:)?//', response.text)
+
+
+def test_what_a_query_brings_is_escaped(app: Flask) -> None:
+    response = app.test_client().get("/history?digit=<script>alert(1)</script>", headers=HTML)
+    assert response.status_code == 400
+    assert "<script>alert" not in response.text
+    assert "&lt;script&gt;alert" in response.text
+
+
+def test_finished_drawing_is_kept_for_its_browser(browser: Browser, store: Store) -> None:
+    answer = browser.draw("kind=uploaded")
+    assert answer["prediction"] == 7
+    assert answer["kept"] == "database"
+    assert answer["ink"].startswith("data:image/png;base64,")
+    record = store.get(answer["id"])
+    assert (record.digit, record.input_kind, record.picture) == (7, "uploaded", None)
+    assert browser.ids() == [answer["id"]]
+
+
+def test_live_readings_are_not_kept_and_those_of_the_api_are(
+    browser: Browser, store: Store
+) -> None:
+    def read(query: str) -> Any:
+        return send_digit(browser.client, f"/predict{query}")
+
+    assert "ink" in read("?ink=true&record=false").json
+    assert store.page().records == ()
+    answer = read("").json
+    assert "ink" not in answer
+    (record,) = store.page().records
+    assert (record.id, record.input_kind, record.owner) == (answer["id"], "api", None)
+    assert browser.ids() == []
+    assert read("?record=perhaps").status_code == 422
+
+
+def test_each_picture_of_a_batch_is_kept(browser: Browser, store: Store) -> None:
+    good = base64.b64encode(drawn_digit()).decode()
+    answer = browser.client.post("/predict", json={"images": [good, "!", good]})
+    ids = {p["id"] for p in answer.json["predictions"] if "id" in p}
+    assert {record.id for record in store.page().records} == ids
+    assert len(ids) == 2
+
+
+def test_drawing_that_goes_on_replaces_what_was_kept(browser: Browser) -> None:
+    first = browser.draw()["id"]
+    second = browser.draw(f"replaces={first}")["id"]
+    assert browser.ids() == [second]
+
+
+def test_what_has_feedback_is_not_replaced(browser: Browser) -> None:
+    first = browser.draw()["id"]
+    browser.label(first, "3")
+    second = browser.draw(f"replaces={first}")["id"]
+    assert browser.ids() == [second, first]
+
+
+def test_nobody_replaces_what_is_somebody_elses(app: Flask, browser: Browser) -> None:
+    first = browser.draw()["id"]
+    Browser(app).draw(f"replaces={first}")
+    assert browser.ids() == [first]
+
+
+def test_answer_does_not_need_the_log(
+    browser: Browser,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(row: object) -> None:
+        raise OutboxError("the disk is full")
+
+    store._database.fail("the disk is full")
+    monkeypatch.setattr(store._outbox, "put", fail)
+    answer = browser.draw()
+    assert (answer["prediction"], answer["kept"]) == (7, "lost")
+    assert "a prediction is lost" in caplog.text
+
+
+def test_picture_is_kept_only_where_the_operator_says_so(settings: Settings) -> None:
+    with Store.open(
+        settings.log_url, outbox_dir=settings.outbox_folder, keep_pictures=True
+    ) as store:
+        answer = Browser(create_app(settings, FakeReader(), store)).draw()
+        assert store.get(answer["id"]).picture == drawn_digit()
+
+
+@pytest.mark.parametrize(
+    ("said", "kept", "was_right"), [("7", 7, True), ("3", 3, False), ("none", -1, False)]
+)
+def test_page_says_what_it_was(
+    browser: Browser, store: Store, said: str, kept: int, was_right: bool
+) -> None:
+    record_id = browser.draw()["id"]
+    response = browser.label(record_id, said)
+    assert response.json == {"id": record_id, "true_digit": kept, "was_right": was_right}
+    assert store.get(record_id).true_digit == kept
+    browser.post(f"/history/{record_id}/feedback", true_digit="")
+    assert store.get(record_id).true_digit is None
+
+
+@pytest.mark.parametrize("said", ["10", "x", "-1", "٣"])
+def test_what_is_no_label_is_refused(browser: Browser, said: str) -> None:
+    response = browser.post(f"/history/{browser.draw()['id']}/feedback", true_digit=said)
+    assert (response.status_code, response.json["error"]["code"]) == (422, "wrong_value")
+
+
+def test_form_without_script_comes_back_to_the_same_page(browser: Browser) -> None:
+    record_id = browser.draw()["id"]
+    form = {
+        "true_digit": "1",
+        "digit": "7",
+        "csrf_token": browser.token["X-CSRF-Token"],
+    }
+    response = browser.client.post(f"/history/{record_id}/feedback", data=form)
+    assert (response.status_code, response.location) == (303, "/history?digit=7")
+
+
+def test_browsers_see_and_change_only_their_own(app: Flask, browser: Browser) -> None:
+    record_id = browser.draw()["id"]
+    other = Browser(app)
+    assert other.ids() == []
+    for path in (f"/history/{record_id}/feedback", f"/history/{record_id}/delete"):
+        assert other.post(path, true_digit="1").status_code == 404
+    assert record_id not in other.client.get("/history/export", buffered=True).text
+    other.post("/history/delete", sure="yes")
+    assert browser.ids() == [record_id]
+    assert record_id in browser.client.get("/history/export", buffered=True).text
+
+
+def test_pages_lead_through_all_of_it_and_back(browser: Browser) -> None:
+    drawn = [browser.draw()["id"] for _ in range(30)][::-1]
+    first = browser.see()
+    older = re.search(r'rel="next" href="/history\?([^"]+)"', first)
+    assert older is not None
+    assert browser.ids() == drawn[:24]
+    assert browser.ids(older[1]) == drawn[24:]
+    newer = re.search(r'rel="prev" href="/history\?([^"]+)"', browser.see(f"/history?{older[1]}"))
+    assert newer is not None
+    assert browser.ids(newer[1]) == drawn[:24]
+
+
+def test_filters_narrow_it(browser: Browser, reader: FakeReader) -> None:
+    seven = browser.draw()["id"]
+    reader.digit = 2
+    two = browser.draw()["id"]
+    browser.label(two, "3")
+    blank = browser.client.post(
+        "/history", data=blank_picture(), content_type="image/png", headers=browser.token
+    ).json["id"]
+    assert browser.ids("digit=7") == [seven]
+    assert browser.ids("digit=none") == [blank]
+    assert browser.ids("decision=reject") == [blank]
+    assert browser.ids("feedback=wrong") == [two]
+    assert browser.ids("feedback=none") == [blank, seven]
+    assert browser.ids("until=2020-01-01") == []
+    assert browser.ids("since=2020-01-01&digit=") == [blank, two, seven]
+
+
+def test_one_and_all_can_be_deleted(browser: Browser) -> None:
+    first, second = browser.draw()["id"], browser.draw()["id"]
+    assert browser.post(f"/history/{first}/delete").json == {"deleted": 1}
+    assert browser.ids() == [second]
+    assert browser.post("/history/delete").status_code == 400
+    assert browser.ids() == [second]
+    assert browser.post("/history/delete", sure="yes").json == {"deleted": 1}
+    assert browser.ids() == []
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "begins"),
+    [("csv", "text/csv", b"id,created_at"), ("idx", "application/zip", b"PK")],
+)
+def test_export_is_a_file(browser: Browser, form: str, kind: str, begins: bytes) -> None:
+    browser.draw()
+    response = browser.client.get(f"/history/export?format={form}", buffered=True)
+    assert response.mimetype == kind
+    assert response.headers["Content-Disposition"].startswith("attachment; filename=inkdigits")
+    assert response.data.startswith(begins)
+    assert browser.client.get("/history/export?format=xls").status_code == 400
+
+
+def test_database_that_is_unavailable_is_said_on_the_page(
+    browser: Browser, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise StoreUnavailableError("the database is unavailable: secret host")
+
+    monkeypatch.setattr(store, "page", fail)
+    monkeypatch.setattr(store, "statistics", fail)
+    for path in ("/history", "/dashboard"):
+        response = browser.client.get(path, headers=HTML)
+        assert response.status_code == 503
+        assert "is unavailable" in response.text
+        assert "secret host" not in response.text
+
+
+def test_dashboard_counts_what_was_read_and_corrected(browser: Browser) -> None:
+    assert "Nothing was read in this time" in browser.see("/dashboard")
+    for said in ("7", "7", "3", "none"):
+        browser.post(f"/history/{browser.draw()['id']}/feedback", true_digit=said)
+    for span in ("day", "month", "all"):
+        page = browser.see(f"/dashboard?span={span}")
+        assert re.search(r'id="accuracy">66\.6 %<', page)
+        assert "2 of 3; 95 % interval" in page
+        assert f'span={span}" aria-current="true"' in page
+        assert 'class="shade5 diagonal">2<' in page
+        assert "Of 1 that are no digit, 0 were rejected." in page
+    assert browser.client.get("/dashboard?span=x").status_code == 400
+
+
+def test_model_page_shows_the_artifacts_own_figures(
+    app: Flask, browser: Browser, reader: FakeReader
+) -> None:
+    assert "has no metadata" in browser.see("/model")
+    assert browser.client.get("/api/model").status_code == 404
+    figure = {"value": 0.994, "low": 0.9923, "high": 0.9953}
+    reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
+        model_version="v1",
+        architecture="MNISTClassifier",
+        temperature=1.25,
+        policy=DecisionPolicy(0.9, 0.002, 0.95),
+        provenance={
+            "test": {
+                "n": 10000,
+                "n_correct": 9940,
+                "level": 0.95,
+                **dict.fromkeys(("accuracy", "ece", "nll", "brier"), figure),
             },
-        )
-        page = browser.see("/model")
-        assert "99.40 %" in page
-        assert "9,940 of 10,000; 95 % interval 99.23 to 99.53 %" in page
-        assert "Temperature 1.250" in page
-        assert "test-time augmentation" in page
-        assert "Example GPU" in page
-        assert "Example CPU" not in page
-        assert "clean American digits only" in page
-        assert "/model/" not in page  # the plots are of the shipped model, and this is another
-        assert browser.client.get("/api/model").json["policy"]["accept_threshold"] == 0.9
+            "device": "cuda",
+            "hardware": {"cpu": "Example CPU", "accelerator": "Example GPU"},
+        },
+    )
+    page = browser.see("/model")
+    assert "99.40 %" in page
+    assert "9,940 of 10,000; 95 % interval 99.23 to 99.53 %" in page
+    assert "Temperature 1.250" in page
+    assert "test-time augmentation" in page
+    assert "Example GPU" in page
+    assert "Example CPU" not in page
+    assert "clean American digits only" in page
+    assert "/model/" not in page  # the plots are of the shipped model, and this is another
+    assert browser.client.get("/api/model").json["policy"]["accept_threshold"] == 0.9
 
-    def test_model_page_shows_the_shipped_models_plots(
-        self, browser: Browser, reader: FakeReader
-    ) -> None:
-        reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
-            model_version=shipped_version(),
-            architecture="MNISTClassifier",
-            temperature=1.25,
-            policy=DecisionPolicy(0.9, 0.002, 0.95),
-            second_look_margin=0.0,
-            provenance={"synthesis": [{"digits": 100}]},
-        )
-        reader.model_version = shipped_version()  # type: ignore[misc]
-        page = browser.see("/model")
-        assert "test-time augmentation" not in page  # its margin is 0
-        assert "and rejects several" in page
-        plots = re.findall(r'<img src="([^"]+)" alt="[^"]+"', page)
-        assert len(plots) == 4
-        for plot in plots:
-            answer = browser.client.get(plot.replace("&amp;", "&"))
-            assert answer.status_code == 200
-            assert answer.mimetype == "image/png"
-            answer.close()
 
-    def test_model_without_a_threshold_or_provenance_is_shown_too(
-        self, browser: Browser, reader: FakeReader
-    ) -> None:
-        reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
-            model_version="v1",
-            architecture="MNISTClassifier",
-            temperature=1.0,
-            policy=DecisionPolicy(None, 0.002, 0.95),
-        )
-        assert "Every reading should be checked" in browser.see("/model")
+def test_model_page_shows_the_shipped_models_plots(browser: Browser, reader: FakeReader) -> None:
+    reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
+        model_version=shipped_version(),
+        architecture="MNISTClassifier",
+        temperature=1.25,
+        policy=DecisionPolicy(0.9, 0.002, 0.95),
+        second_look_margin=0.0,
+        provenance={"synthesis": [{"digits": 100}]},
+    )
+    reader.model_version = shipped_version()  # type: ignore[misc]
+    page = browser.see("/model")
+    assert "test-time augmentation" not in page  # its margin is 0
+    assert "and rejects several" in page
+    plots = re.findall(r'<img src="([^"]+)" alt="[^"]+"', page)
+    assert len(plots) == 4
+    for plot in plots:
+        answer = browser.client.get(plot.replace("&amp;", "&"))
+        assert answer.status_code == 200
+        assert answer.mimetype == "image/png"
+        answer.close()
+
+
+def test_model_without_a_threshold_or_provenance_is_shown_too(
+    browser: Browser, reader: FakeReader
+) -> None:
+    reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
+        model_version="v1",
+        architecture="MNISTClassifier",
+        temperature=1.0,
+        policy=DecisionPolicy(None, 0.002, 0.95),
+    )
+    assert "Every reading should be checked" in browser.see("/model")
 
 
 def test_operators_history_names_what_is_no_digit(app: Flask, store: Store) -> None:
     record = a_record()
     store.keep(record)
     store.give_feedback(record.id, NO_DIGIT, "page")
-    operator = Browser(app)
-    operator.post("/sign-in", token=TOKEN)
+    operator = Browser(app).signed_in()
     assert "it is not a digit" in operator.see()

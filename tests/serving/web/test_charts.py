@@ -1,0 +1,37 @@
+"""Where the marks of the dashboard's charts are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from inkdigits.log.statistics import Interval
+from inkdigits.serving.web.charts import HEIGHT, WIDTH, columns, shades
+
+
+def intervals(counts: list[int]) -> list[Interval]:
+    start = datetime(2026, 1, 5, tzinfo=UTC)
+    return [Interval(start + timedelta(hours=k), n, n, 0) for k, n in enumerate(counts)]
+
+
+def test_columns_stack_from_the_bottom_within_the_area() -> None:
+    drawn = columns(intervals([1, 0, 3]), "hour")
+    assert [column.total for column in drawn.columns] == [2, 0, 6]
+    for column in drawn.columns:
+        (_, accept, height), (_, review, _), _ = column.parts
+        assert accept + height == pytest.approx(HEIGHT)
+        assert 0 <= review <= accept
+        assert 0 <= column.x <= column.x + column.width <= WIDTH
+    assert drawn.ticks == ((HEIGHT, 0), (HEIGHT / 2, 3), (0.0, 6))
+
+
+@pytest.mark.parametrize(("hours", "drawn"), [(120, 120), (121, 61), (1000, 112)])
+def test_many_intervals_share_columns_and_none_is_lost(hours: int, drawn: int) -> None:
+    made = columns(intervals([1] * hours), "hour").columns
+    assert len(made) == drawn
+    assert sum(column.total for column in made) == 2 * hours
+
+
+def test_shade_goes_by_the_largest_of_its_row() -> None:
+    assert shades([[100, 1, 0], [0, 0, 0], [1, 2, 2]]) == ((5, 1, 0), (0, 0, 0), (3, 5, 5))

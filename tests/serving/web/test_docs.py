@@ -1,0 +1,36 @@
+"""The document of the API as a page, and where it says that the service is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from support.fakes import FakeReader
+
+from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
+from inkdigits.serving.app import create_app
+from inkdigits.settings import Settings
+
+
+def test_document_below_a_path_names_it(app: Flask) -> None:
+    document = app.test_client().get("/openapi.json", base_url="http://localhost/digits").json
+    assert document["servers"] == [{"url": "/digits"}]
+
+
+@pytest.mark.parametrize("page", ["on", "off"])
+def test_page_of_the_document_runs_nothing_and_loads_nothing_from_elsewhere(
+    app: Flask, page: Any
+) -> None:
+    client = (app if page == "on" else create_app(Settings(page="off"), FakeReader())).test_client()
+    response = client.get("/docs")
+    assert response.status_code == 200
+    assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    text = response.text
+    assert "POST /predict" in text
+    assert "<script" not in text
+    assert "style=" not in text
+    loaded = re.findall(r'(?:href|src)="([^"]+)"', text)
+    assert set(loaded) == {"/docs/style.css", "/openapi.json", "data:,"}
+    assert client.get("/docs/style.css").mimetype == "text/css"

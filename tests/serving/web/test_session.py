@@ -1,0 +1,146 @@
+"""Who sent a request: cookies, the token against forgery, and the operator."""
+
+from __future__ import annotations
+
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from support.browser import HTML, TOKEN, Browser
+from support.databases import a_record
+from support.fakes import FakeReader, drawn_digit
+
+from inkdigits.errors import ConfigError
+from inkdigits.log.store import Store
+from inkdigits.serving.app import create_app
+from inkdigits.serving.web.session import KEY_NAME, OPERATOR_HOURS, session_key
+from inkdigits.settings import Settings
+
+
+@pytest.mark.parametrize(("https", "secure"), [("off", False), ("on", True)])
+def test_cookie_is_for_this_site_and_not_for_scripts(
+    settings: Settings, store: Store, https: str, secure: bool
+) -> None:
+    app = create_app(replace(settings, https=https), FakeReader(), store)
+    response = app.test_client().get("/", headers=HTML)
+    cookie = response.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert ("Secure" in cookie) is secure
+    assert ("Strict-Transport-Security" in response.headers) is secure
+
+
+@pytest.mark.parametrize(
+    "path", ["/history", "/history/x/feedback", "/history/x/delete", "/history/delete"]
+)
+def test_nothing_is_changed_without_the_token(browser: Browser, path: str) -> None:
+    for headers in ({}, {"X-CSRF-Token": "guessed"}):
+        response = browser.client.post(path, data=drawn_digit(), headers=headers)
+        assert response.status_code == 403
+        assert response.json["error"]["code"] == "forbidden"
+
+
+def test_key_is_made_once_and_for_its_user_alone(settings: Settings) -> None:
+    key = session_key(settings)
+    assert len(key) == 64
+    assert session_key(settings) == key
+    path = settings.data_folder / KEY_NAME
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in path.parent.iterdir()] == [KEY_NAME]
+    assert session_key(Settings(secret_key="s" * 32)) == "s" * 32
+
+
+def test_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"file.*INKDIGITS_DATA_DIR"):
+        session_key(Settings(data_dir=tmp_path / "file"))
+
+
+def test_token_opens_everybodys_until_signed_out(app: Flask, browser: Browser) -> None:
+    record_id = browser.draw()["id"]
+    operator = Browser(app)
+    assert operator.ids() == []
+    assert operator.post("/sign-in", token="a-wrong-token-here").status_code == 403
+    assert operator.ids() == []
+    assert operator.post("/sign-in", token=TOKEN).status_code == 303
+    assert operator.ids() == [record_id]
+    assert operator.post("/sign-out").status_code == 303
+    assert operator.ids() == []
+
+
+def test_sign_out_ends_copies_of_the_cookie_too(
+    app: Flask, settings: Settings, store: Store, browser: Browser
+) -> None:
+    record_id = browser.draw()["id"]
+    first, second, thief = Browser(app).signed_in(), Browser(app).signed_in(), Browser(app)
+    copy = first.cookie
+    thief.client.set_cookie("inkdigits", copy)
+    assert thief.ids() == [record_id]
+    first.post("/sign-out")
+    assert thief.ids() == []
+    assert second.ids() == [record_id]
+    another_worker = create_app(settings, FakeReader(), store).test_client()
+    another_worker.set_cookie("inkdigits", copy)
+    assert 'class="card record"' not in another_worker.get("/history", headers=HTML).text
+
+
+def test_operator_is_signed_in_for_some_hours(
+    app: Flask, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_id = browser.draw()["id"]
+    operator = Browser(app).signed_in()
+    later = time.time() + OPERATOR_HOURS * 3600
+    monkeypatch.setattr("time.time", lambda: later - 60)
+    assert operator.ids() == [record_id]
+    monkeypatch.setattr("time.time", lambda: later + 60)
+    assert operator.ids() == []
+
+
+def test_attempts_to_sign_in_are_limited(app: Flask, browser: Browser) -> None:
+    statuses = {browser.post("/sign-in", token=f"guess {k}").status_code for k in range(20)}
+    assert statuses == {403, 429}
+    response = browser.post("/sign-in", token=TOKEN)
+    assert response.status_code == 429
+    assert 1 <= int(response.headers["Retry-After"]) <= 10
+
+
+def test_cookie_does_not_hold_the_token(app: Flask) -> None:
+    operator = Browser(app)
+    cookie = operator.post("/sign-in", token=TOKEN).headers["Set-Cookie"]
+    assert TOKEN not in cookie
+
+
+def test_cookie_of_an_earlier_token_opens_nothing(
+    app: Flask, settings: Settings, store: Store, browser: Browser
+) -> None:
+    browser.draw()
+    operator = Browser(app).signed_in()
+    changed = create_app(replace(settings, admin_token="b" * 16), FakeReader(), store)
+    client = changed.test_client()
+    client.set_cookie("inkdigits", operator.cookie)
+    assert 'class="card record"' not in client.get("/history", headers=HTML).text
+
+
+def test_programs_bring_the_token_in_the_request(app: Flask, browser: Browser) -> None:
+    record_id = browser.draw()["id"]
+    client = app.test_client()
+    right, wrong = ({"Authorization": f"Bearer {t}"} for t in (TOKEN, "x" * 16))
+    assert record_id in client.get("/history/export", headers=right, buffered=True).text
+    assert record_id not in client.get("/history/export", headers=wrong, buffered=True).text
+    assert client.post(f"/history/{record_id}/delete", headers=wrong).status_code == 403
+    response = client.post(f"/history/{record_id}/delete", headers=right)
+    assert response.json == {"deleted": 1}
+
+
+def test_without_a_token_there_is_no_operator(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
+        store.keep(a_record())
+        app = create_app(settings, FakeReader(), store)
+        client = app.test_client()
+        assert client.get("/sign-in").status_code == 404
+        headers = {"Authorization": "Bearer ", **HTML}
+        assert 'class="card record"' not in client.get("/history", headers=headers).text
