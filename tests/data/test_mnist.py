@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from inkdigits.data import mnist as data
+from inkdigits.data.mnist import Digits, load_splits, stratified_split
 from inkdigits.errors import DataError
 
 
 def test_split_is_stratified_disjoint_and_complete(small_mnist):
-    splits = data.load_splits(small_mnist)
+    splits = load_splits(small_mnist)
     assert [len(splits.train), len(splits.validation), len(splits.calibration)] == [1100, 30, 370]
     assert len(splits.test) == 297
     labels = torch.cat([splits.train.labels, splits.validation.labels, splits.calibration.labels])
@@ -17,7 +17,7 @@ def test_split_is_stratified_disjoint_and_complete(small_mnist):
 
 def test_every_picture_is_in_exactly_one_part():
     labels = torch.arange(1000) % 10
-    parts = data.stratified_split(labels, (0.05, 0.1), seed=1)
+    parts = stratified_split(labels, (0.05, 0.1), seed=1)
     assert [len(p) for p in parts] == [850, 50, 100]
     assert torch.cat(parts).sort().values.equal(torch.arange(1000))
     assert all(labels[p].bincount().unique().numel() == 1 for p in parts)
@@ -25,14 +25,14 @@ def test_every_picture_is_in_exactly_one_part():
 
 def test_same_seed_splits_alike_and_another_differently():
     labels = torch.arange(1000) % 10
-    first, again, other = (data.stratified_split(labels, (0.1,), seed=s)[1] for s in (1, 1, 2))
+    first, again, other = (stratified_split(labels, (0.1,), seed=s)[1] for s in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
 
 
 @pytest.mark.mnist
 def test_mnist_is_split_into_44000_1200_14800_and_10000(mnist_root):
-    splits = data.load_splits(mnist_root)
+    splits = load_splits(mnist_root)
     sizes = [len(p) for p in (splits.train, splits.validation, splits.calibration, splits.test)]
     assert sizes == [44_000, 1_200, 14_800, 10_000]
     mean = float(splits.train.inks.float().mean()) / 255
@@ -41,7 +41,7 @@ def test_mnist_is_split_into_44000_1200_14800_and_10000(mnist_root):
 
 def test_missing_data_is_an_error_that_says_how_to_get_it(tmp_path):
     with pytest.raises(DataError, match="--download"):
-        data.load_splits(tmp_path)
+        load_splits(tmp_path)
 
 
 def test_damaged_data_is_an_error(small_mnist, tmp_path):
@@ -50,22 +50,25 @@ def test_damaged_data_is_an_error(small_mnist, tmp_path):
     for path in (small_mnist / "MNIST" / "raw").iterdir():
         (raw / path.name).write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DataError):
-        data.load_splits(tmp_path)
+        load_splits(tmp_path)
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.0,), (1.2,)])
-def test_shares_that_leave_nothing_to_train_on_are_refused(fractions):
-    with pytest.raises(DataError, match="less than 1"):
-        data.stratified_split(torch.arange(100) % 10, fractions, seed=0)
-
-
-def test_share_too_small_for_one_picture_is_refused():
-    with pytest.raises(DataError, match="empty"):
-        data.stratified_split(torch.arange(10), (0.01,), seed=0)
+@pytest.mark.parametrize(
+    ("n", "fractions", "message"),
+    [
+        (100, (0.5, 0.5), "less than 1"),
+        (100, (0.0,), "less than 1"),
+        (100, (1.2,), "less than 1"),
+        (10, (0.01,), "empty"),
+    ],
+)
+def test_shares_that_leave_a_part_empty_are_errors(n, fractions, message):
+    with pytest.raises(DataError, match=message):
+        stratified_split(torch.arange(n) % 10, fractions, seed=0)
 
 
 def test_digest_changes_with_a_single_label():
-    digits = data.Digits(torch.zeros(3, 28, 28, dtype=torch.uint8), torch.tensor([1, 2, 3]))
-    other = data.Digits(digits.inks, torch.tensor([1, 2, 4]))
+    digits = Digits(torch.zeros(3, 28, 28, dtype=torch.uint8), torch.tensor([1, 2, 3]))
+    other = Digits(digits.inks, torch.tensor([1, 2, 4]))
     assert digits.digest() != other.digest()
-    assert digits.digest() == data.Digits(digits.inks, digits.labels.clone()).digest()
+    assert digits.digest() == Digits(digits.inks, digits.labels.clone()).digest()

@@ -30,9 +30,6 @@ def test_about_as_many_digits_and_others_come_out_as_were_asked_for(made):
     assert 50 <= others <= 95
     assert 90 <= len(made) - others <= 130
     assert set(made.labels.tolist()) == set(range(NO_DIGIT, 10))
-
-
-def test_every_picture_is_ink_as_preprocessing_makes_it(made):
     assert made.inks.dtype == torch.uint8
     assert made.inks.shape[1:] == (28, 28)
     assert bool(made.inks.flatten(1).any(1).all())
@@ -44,15 +41,10 @@ def test_number_of_processes_changes_nothing(some, made):
     assert torch.equal(shared.labels, made.labels)
 
 
-def test_another_seed_makes_other_pictures(some, made):
-    other = synthesise(some, dataclasses.replace(CONFIG, seed=4), workers=1)
+def test_another_seed_makes_other_pictures_and_progress_is_reported_task_by_task(some, made):
+    told, config = [], dataclasses.replace(CONFIG, seed=4)
+    other = synthesise(some, config, workers=1, report=lambda *counts: told.append(counts))
     assert other.digest() != made.digest()
-
-
-def test_progress_is_told_in_parts(some):
-    told = []
-    config = dataclasses.replace(CONFIG, digits=30, others=0)
-    synthesise(some, config, workers=1, report=lambda done, total: told.append((done, total)))
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
     assert told[-1][0] == told[-1][1] >= len(FAMILIES)
 
@@ -68,22 +60,14 @@ def test_a_share_of_the_reduced_digits_is_drawn_instead_of_given(some, drawn, le
     assert least <= int((labels != 7).sum()) <= most
 
 
-def test_too_few_to_be_shared_out_is_an_error(some):
+def test_too_few_or_no_digits_and_an_invalid_composition_are_errors(some):
     with pytest.raises(DataError, match="1 digits and 0 others are too few"):
         synthesise(some, SynthesisConfig(digits=1, others=0))
-
-
-def test_nothing_can_be_made_from_no_digits(some):
     with pytest.raises(DataError, match="no digits"):
         synthesise(some[torch.arange(0)], CONFIG)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"kinds": (("goblin", 1.0),)}, {"digits": 0, "others": 0}, {"digits": -1}]
-)
-def test_composition_that_cannot_be_is_refused(wrong):
-    with pytest.raises(DataError):
-        dataclasses.replace(CONFIG, **wrong)
+    for wrong in ({"kinds": (("goblin", 1.0),)}, {"digits": 0, "others": 0}, {"digits": -1}):
+        with pytest.raises(DataError):
+            dataclasses.replace(CONFIG, **wrong)
 
 
 def test_lower_resolution_still_shows_the_digit(some):

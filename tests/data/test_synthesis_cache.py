@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from inkdigits.data import synthesis_cache as synthetic_files
+from inkdigits.data import synthesis_cache
 from inkdigits.data.mnist import Digits
 from inkdigits.data.synthesis import SynthesisConfig
 from inkdigits.data.synthesis_cache import read_or_write, read_synthetic
@@ -22,7 +22,7 @@ def asked(monkeypatch) -> list[SynthesisConfig]:
         configs.append(config)
         return Digits(digits.inks[:2], torch.tensor([7, NO_DIGIT]))
 
-    monkeypatch.setattr(synthetic_files, "synthesise", synthesise)
+    monkeypatch.setattr(synthesis_cache, "synthesise", synthesise)
     return configs
 
 
@@ -44,7 +44,7 @@ def test_a_runs_own_pictures_are_made_once_and_again_where_they_would_be_others(
     assert torch.equal(read_synthetic(path, some(2))[0].inks, made.inks)
 
 
-def test_named_pictures_of_other_digits_are_refused(asked, tmp_path):
+def test_named_pictures_of_other_digits_are_an_error(asked, tmp_path):
     path = tmp_path / "synthetic.npz"
     read_or_write(some(1), CONFIG, path)
     with pytest.raises(TrainingError, match="of other digits"):

@@ -17,24 +17,23 @@ def test_hardware_names_the_machine_in_json():
     assert machine["memory_gib"] > 0.1
 
 
-def test_cpu_is_named_as_the_kernel_names_it(tmp_path, monkeypatch):
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(
-        "processor\t: 0\nmodel\t\t: 1\nmodel name\t: Example CPU @ 3: GHz\nflags\t:\n"
-    )
-    monkeypatch.setattr(environment, "CPUINFO", cpuinfo)
-    assert environment.hardware()["cpu"] == "Example CPU @ 3: GHz"
-
-
-@pytest.mark.parametrize("content", [None, "", "processor : 0\nBogoMIPS : 100\nmodel name :\n"])
-def test_cpu_without_a_model_name_is_named_by_platform(tmp_path, monkeypatch, content):
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ("model\t\t: 1\nmodel name\t: Example CPU @ 3: GHz\nflags\t:\n", "Example CPU @ 3: GHz"),
+        (None, "riscv64"),
+        ("", "riscv64"),
+        ("processor : 0\nBogoMIPS : 100\nmodel name :\n", "riscv64"),
+    ],
+)
+def test_cpu_is_named_by_the_kernel_or_else_by_platform(tmp_path, monkeypatch, content, name):
     cpuinfo = tmp_path / "cpuinfo"
     if content is not None:
         cpuinfo.write_text(content)
     monkeypatch.setattr(environment, "CPUINFO", cpuinfo)
     monkeypatch.setattr(environment.platform, "processor", lambda: "")
     monkeypatch.setattr(environment.platform, "machine", lambda: "riscv64")
-    assert environment.hardware()["cpu"] == "riscv64"
+    assert environment.hardware()["cpu"] == name
 
 
 def test_what_cannot_be_read_is_unknown_instead_of_an_error(tmp_path, monkeypatch):

@@ -17,23 +17,16 @@ def scores(seed, decimals):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("decimals", [0, 1, 8])
-def test_auroc_agrees_with_scikit_learn(seed, decimals):
+def test_auroc_and_fpr_at_tpr_agree_with_scikit_learn(seed, decimals):
     digits, others = scores(seed, decimals)
     truth = np.repeat([1, 0], [len(digits), len(others)])
-    expected = metrics.roc_auc_score(truth, np.concatenate([digits, others]))
-    assert auroc(digits, others) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("decimals", [0, 1, 8])
-@pytest.mark.parametrize("tpr", [0.5, 0.95, 1.0])
-def test_fpr_at_tpr_agrees_with_scikit_learn(seed, decimals, tpr):
-    digits, others = scores(seed, decimals)
-    truth = np.repeat([1, 0], [len(digits), len(others)])
-    false, true, _ = metrics.roc_curve(
-        truth, np.concatenate([digits, others]), drop_intermediate=False
+    everything = np.concatenate([digits, others])
+    assert auroc(digits, others) == pytest.approx(
+        metrics.roc_auc_score(truth, everything), abs=1e-12
     )
-    assert fpr_at_tpr(digits, others, tpr) == pytest.approx(false[true >= tpr - 1e-12].min())
+    false, true, _ = metrics.roc_curve(truth, everything, drop_intermediate=False)
+    for tpr in (0.5, 0.95, 1.0):
+        assert fpr_at_tpr(digits, others, tpr) == pytest.approx(false[true >= tpr - 1e-12].min())
 
 
 def test_perfect_useless_and_reversed_scores():

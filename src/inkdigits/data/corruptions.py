@@ -12,10 +12,10 @@ so does rounding. One difference is known: by its code, the published glass blur
 columns only (the library took a grey picture's rows for colour channels). This one smooths both
 ways, as described, which is harder.
 
-Smoothing, resampling, gradients and connected components are SciPy's. Pictures differ from those
-of the NumPy code that came before (version 0.1.0) by at most 1 of 255, in at most 0.2 % of a
-family's pixels; a pixel on the edge of mud may flip. Canny edges are the same. That was measured on
-2,000 digits in each family and severity.
+Smoothing, resampling, gradients and connected components are SciPy's. The NumPy code that came
+before (version 0.1.0) gave the same pictures within 1 of 255, and the same Canny edges. At most
+0.2 % of a family's pixels differ; a pixel on the edge of mud may flip. That was measured on 2,000
+digits in each family and severity.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def canny(pictures: Floats, sigma: float) -> Mask:
 
 
 def _shot_noise(x: Floats, photons: float, rng: Rng) -> Floats:
-    """Poisson noise, with that many photons for the darkest ink; the background has none."""
+    """Add Poisson noise, with that many photons for the darkest ink; the background has none."""
     noisy = np.zeros_like(x)
     inked = x > 0
     noisy[inked] = rng.poisson(x[inked] * photons) / photons
@@ -156,7 +156,7 @@ def _shot_noise(x: Floats, photons: float, rng: Rng) -> Floats:
 
 
 def _impulse_noise(x: Floats, share: float, rng: Rng) -> Floats:
-    """That share of the pixels becomes background or full ink, either as likely."""
+    """Turn that share of the pixels into background or full ink, either as likely."""
     draw = rng.random(x.shape, dtype=np.float32)
     noisy = np.where(draw < share / 2, np.float32(0.0), x)
     return np.where(draw > 1 - share / 2, np.float32(1.0), noisy)

@@ -1,6 +1,6 @@
 """MNIST as whole tensors, and its fixed split.
 
-The 60,000 training pictures are divided once, by a fixed seed and stratified by digit: 44,000 train
+The 60,000 training pictures are divided once, by a fixed seed and stratified by digit. 44,000 train
 the weights, 1,200 are for validation, 14,800 for calibration (temperature and accept thresholds).
 A risk of 0.1 % cannot be shown with fewer than 2,995 accepted digits; among 14,432 eight may be
 misread, and some digits of MNIST are mislabelled.
