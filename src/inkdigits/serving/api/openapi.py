@@ -197,6 +197,12 @@ _TAGS: Final[Mapping[str, Tag]] = {
 def document(app: Flask, settings: Settings, version: str) -> Json:
     """Describe the application.
 
+    >>> app = Flask("example", static_folder=None)
+    >>> app.post("/predict")(lambda: "")()
+    ''
+    >>> list(document(app, Settings(), "1.0")["paths"])
+    ['/predict']
+
     Args:
         app: with all its routes.
         settings: whose limits are stated.

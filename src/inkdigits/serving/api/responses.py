@@ -88,7 +88,15 @@ def prediction_body(
 
 
 def explanation_body(explanation: Explanation) -> bodies.Explanation:
-    """Return the JSON of an explanation, as ``docs/api.md`` has it."""
+    """Return the JSON of an explanation, as ``docs/api.md`` has it.
+
+    >>> import numpy as np
+    >>> blank = np.zeros((28, 28), np.uint8)
+    >>> read = Prediction(None, 0.0, (0.1,) * 10, "reject", "blank", None, blank, "example", 0, 0)
+    >>> why = Explanation(read, blank.astype(np.float32), None, 0.1, overlay=b"")
+    >>> explanation_body(why)["runner_up_probability"]
+    0.1
+    """
     return {
         "runner_up": explanation.runner_up,
         "runner_up_probability": explanation.runner_up_probability,
@@ -117,7 +125,11 @@ def keep(
     owner: str | None,
     picture: bytes | None,
 ) -> Kept:
-    """Keep a prediction in the log, if there is one, and return where it is kept."""
+    """Keep a prediction in the log, if there is one, and return where it is kept.
+
+    >>> keep(None, None, "an-id", kind="api", owner=None, picture=None)
+    'off'
+    """
     if store is None:
         return "off"
     return store.keep(

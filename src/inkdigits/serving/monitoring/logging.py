@@ -86,6 +86,11 @@ def configure_logging(
 ) -> None:
     """Send the process's log to one stream in one format, in place of what was configured.
 
+    >>> before = logging.root.handlers[:]
+    >>> configure_logging("json", "warning")
+    >>> logging.root.handlers[:] = before
+    >>> logging.captureWarnings(False)
+
     Args:
         log_format: None is text on a terminal and JSON elsewhere.
         level: least severe level that is logged.
