@@ -7,6 +7,7 @@ import inspect
 import pytest
 from flask.testing import FlaskClient
 from support.fakes import FakeReader, send_digit
+from werkzeug.test import EnvironBuilder
 
 from inkdigits import errors
 from inkdigits.serving.api.error_handlers import HTTP_CODES, STATUSES, status_and_code
@@ -86,3 +87,23 @@ def test_failure_that_nobody_foresaw_is_in_the_log_and_not_in_the_answer(
     assert "r1" in response.json["error"]["message"]
     assert "secret detail" not in response.text
     assert "secret detail" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "oddity",
+    [
+        *({"HTTP_HOST": "\xff"}, {"HTTP_HOST": "[::"}, {"PATH_INFO": "/\xff"}, {"PATH_INFO": ""}),
+        *({"REQUEST_METHOD": "\xff"}, {"CONTENT_LENGTH": "x"}, {"CONTENT_LENGTH": "-1"}),
+        *({"CONTENT_TYPE": "multipart/form-data"}, {"CONTENT_TYPE": "\xff/\xff"}),
+        *({"QUERY_STRING": "risk=%ff"}, {"HTTP_AUTHORIZATION": "Basic \xff"}),
+        *({"HTTP_CONTENT_ENCODING": "\xff"}, {"HTTP_ORIGIN": "\xff"}, {"PATH_INFO": "/v2/\xff"}),
+    ],
+)
+def test_request_that_no_client_should_send_is_answered_in_json(
+    client: FlaskClient, oddity: dict[str, str]
+) -> None:
+    builder = EnvironBuilder("/predict", method="POST", data=b"text", content_type="image/png")
+    environ = {**builder.get_environ(), "HTTP_ACCEPT": "text/html", **oddity}
+    response = client.run_wsgi_app(environ, buffered=True)
+    assert response[1].startswith("4")
+    assert b'"error"' in b"".join(response[0])
