@@ -1,5 +1,3 @@
-"""Figures of the ink, and whether they notice when other pictures come."""
-
 from __future__ import annotations
 
 import json
@@ -14,10 +12,8 @@ from inkdigits.decision.drift import (
     DriftReference,
     Reference,
     Window,
-    ink_share,
     population_stability_index,
-    slant,
-    stroke_width,
+    statistics,
 )
 from inkdigits.errors import DataError
 
@@ -34,21 +30,10 @@ def stroke(width: float, degrees: float = 0.0) -> np.ndarray:
     return np.asarray(image.resize((28, 28), Image.Resampling.BOX))
 
 
-def stretched(inks: np.ndarray, shear: float) -> np.ndarray:
+def leaning(inks: np.ndarray, shear: float) -> np.ndarray:
     """Lean the ink to the right."""
-    return np.stack(
-        [
-            np.asarray(
-                Image.fromarray(ink).transform(
-                    ink.shape,
-                    Image.Transform.AFFINE,
-                    (1, shear, -13.5 * shear, 0, 1, 0),
-                    Image.Resampling.BILINEAR,
-                )
-            )
-            for ink in inks
-        ]
-    )
+    how = (Image.Transform.AFFINE, (1, shear, -13.5 * shear, 0, 1, 0), Image.Resampling.BILINEAR)
+    return np.stack([np.asarray(Image.fromarray(ink).transform((28, 28), *how)) for ink in inks])
 
 
 @pytest.mark.parametrize("degrees", [0.0, 20.0, -35.0])
@@ -56,22 +41,23 @@ def stretched(inks: np.ndarray, shear: float) -> np.ndarray:
 def test_width_of_a_drawn_stroke_is_found_whichever_way_it_leans(
     width: float, degrees: float
 ) -> None:
-    (found,) = stroke_width(stroke(width, degrees)[None])
-    # The formula has the ends along: 18 pixels of length make it narrower by a few percent.
+    (found,) = statistics(stroke(width, degrees)[None], [0.9])["stroke_width"]
+    # The formula counts the ends too: 18 pixels of length make it narrower by a few percent.
     assert found == pytest.approx(width, rel=0.25)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 10.0, -30.0])
 def test_lean_of_a_drawn_stroke_is_found(degrees: float) -> None:
-    (found,) = slant(stroke(2.0, degrees)[None])
+    (found,) = statistics(stroke(2.0, degrees)[None], [0.9])["slant"]
     assert found == pytest.approx(degrees, abs=1.5)
 
 
 def test_ink_in_one_row_leans_neither_way_and_share_is_of_all_pixels() -> None:
     ink = np.zeros((1, 28, 28), np.uint8)
     ink[0, 14, 4:24] = 255
-    assert slant(ink).tolist() == [0.0]
-    assert ink_share(ink).tolist() == [20 / 784]
+    found = statistics(ink, [0.9])
+    assert found["slant"].tolist() == [0.0]
+    assert found["ink_share"].tolist() == [20 / 784]
 
 
 def test_stability_index_is_that_of_its_formula_and_zero_for_the_same_shares() -> None:
@@ -138,8 +124,7 @@ def test_other_pictures_like_those_of_the_reference_are_no_drift(
 def test_leaning_ink_drifts_in_its_slant_and_unsure_readings_in_their_confidence(
     reference: DriftReference, inks: np.ndarray
 ) -> None:
-    leaning = stretched(inks[900:], 0.4)
-    found = indices(reference, leaning, confidences(len(leaning), seed=3))
+    found = indices(reference, leaning(inks[900:], 0.4), confidences(len(inks) - 900, seed=3))
     assert found["slant"] > 0.25
     assert found["confidence"] < 0.1
     found = indices(reference, inks[900:], 0.9 * confidences(len(inks) - 900, seed=3))
@@ -147,7 +132,7 @@ def test_leaning_ink_drifts_in_its_slant_and_unsure_readings_in_their_confidence
     assert found["slant"] < 0.1
 
 
-def test_window_forgets_and_does_not_mind_how_it_is_fed(
+def test_window_forgets_and_is_the_same_picture_by_picture(
     reference: DriftReference, inks: np.ndarray
 ) -> None:
     at_once, one_by_one = Window(reference, 50), Window(reference, 50)
@@ -183,7 +168,7 @@ def broken(**change: Any) -> dict[str, Any]:
         broken(shares=[0.4, 0.4]),
     ],
 )
-def test_reference_that_cannot_be_is_an_error(content: Any) -> None:
+def test_invalid_reference_is_an_error(content: Any) -> None:
     DriftReference.from_dict(broken())
     with pytest.raises(DataError, match="drift"):
         DriftReference.from_dict(content)

@@ -1,11 +1,11 @@
-"""Whether what is read today looks like what the model was made for: ink and confidence.
+"""Drift: whether what is read today looks like what the model was made for.
 
-Three figures of the ink, and the calibrated confidence, are compared with a reference by the
+Three statistics of the ink, and the calibrated confidence, are compared with a reference by the
 population stability index (PSI): with shares p of the pictures read and q of the reference in the
 same bins, ``sum((p - q) * ln(p / q))``. N. Siddiqi, *Credit Risk Scorecards* (2006), has the usual
 rule: below 0.1 stable, above 0.25 shifted. It is the symmetrised Kullback-Leibler divergence, and
 without any shift it is about ``(bins - 1) * (1 / n + 1 / m)`` for n and m pictures (B. Yurdakul,
-*Statistical Properties of Population Stability Index*, 2018), which a small n has to be read by.
+*Statistical Properties of Population Stability Index*, 2018), which matters for a small n.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.errors import DataError
+from inkdigits.types import Doubles, Ink, Json
 
 PROVENANCE: Final = "drift_reference"
-"""Where an artifact's provenance has the reference."""
+"""The key of the reference in an artifact's provenance."""
 
 STATISTICS: Final = ("stroke_width", "slant", "ink_share", "confidence")
 """What is compared; the first three are of the ink."""
@@ -31,41 +32,49 @@ BINS: Final = 10
 _LEAST_PICTURES: Final = 100
 
 
-def stroke_width(inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Mean width of the strokes, in pixels.
+def statistics(inks: Ink, confidences: npt.ArrayLike) -> dict[str, Doubles]:
+    """Return all statistics of some readings, by name.
 
-    Twice the area over the perimeter, which is the width of a long band. The perimeter is by
-    Crofton's formula with two directions, pi/4 of the grey values' total variation along rows and
-    columns.
+    - "stroke_width", in pixels: twice the area over the perimeter, as of a long band. The
+      perimeter is by Crofton's formula with two directions, pi/4 of the grey values' total
+      variation along rows and columns.
+    - "slant", in degrees to the right of upright: the arc tangent of the shear that would set the
+      ink upright, the covariance of columns and rows over the variance of rows (D. C. Castro et
+      al., *Morpho-MNIST*, JMLR 20, 2019). 0 where all ink is in one row.
+    - "ink_share": mean ink, 0 to 1.
+    - "confidence".
 
     Args:
-        inks: (N, 28, 28), 0 is paper and 255 is ink; each with some ink.
+        inks: (N, 28, 28), each with some ink.
+        confidences: (N,), calibrated, 0 to 1.
 
     Returns:
-        (N,)
+        The statistic's name → (N,).
+
+    >>> ink = np.zeros((1, 28, 28), np.uint8)
+    >>> ink[0, 4:24, 13:16] = 255
+    >>> statistics(ink, [0.9])["stroke_width"].round(2)
+    array([3.32])
     """
+    return {
+        "stroke_width": _stroke_width(inks),
+        "slant": _slant(inks),
+        "ink_share": inks.mean(axis=(1, 2)) / 255,
+        "confidence": np.asarray(confidences, dtype=np.float64),
+    }
+
+
+def _stroke_width(inks: Ink) -> Doubles:
     levels = np.pad(inks, ((0, 0), (1, 1), (1, 1))).astype(np.int16)
     steps = sum(
         np.abs(np.diff(levels, axis=axis)).sum(axis=(1, 2), dtype=np.int64) for axis in (1, 2)
     )
     area = inks.sum(axis=(1, 2), dtype=np.int64)
-    width: npt.NDArray[np.float64] = 2 * area / (np.pi / 4 * np.asarray(steps))
+    width: Doubles = 2 * area / (np.pi / 4 * np.asarray(steps))
     return width
 
 
-def slant(inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """How far the ink leans to the right, in degrees from upright.
-
-    The arc tangent of the covariance of columns and rows over the variance of rows, the shear that
-    would set it upright (D. C. Castro et al., *Morpho-MNIST*, JMLR 20, 2019). 0 where all the ink
-    is in one row.
-
-    Args:
-        inks: (N, 28, 28), 0 is paper and 255 is ink; each with some ink.
-
-    Returns:
-        (N,) from -90 to 90.
-    """
+def _slant(inks: Ink) -> Doubles:
     weights = inks.astype(np.float64)
     mass = weights.sum(axis=(1, 2))
     by_row, by_column = weights.sum(axis=2), weights.sum(axis=1)
@@ -74,42 +83,17 @@ def slant(inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     column = by_column @ columns / mass
     variance = by_row @ rows**2 / mass - row**2
     covariance = (weights @ columns) @ rows / mass - row * column
-    # Upwards is against the count of rows.
+    # Rows are counted downwards.
     shear = np.divide(-covariance, variance, out=np.zeros(len(inks)), where=variance > 1e-9)
-    angle: npt.NDArray[np.float64] = np.degrees(np.arctan(shear))
+    angle: Doubles = np.degrees(np.arctan(shear))
     return angle
 
 
-def ink_share(inks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Mean ink of a picture, 0 to 1: (N, 28, 28) → (N,)."""
-    share: npt.NDArray[np.float64] = inks.mean(axis=(1, 2)) / 255
-    return share
-
-
-def statistics(
-    inks: npt.NDArray[np.uint8], confidences: npt.ArrayLike
-) -> dict[str, npt.NDArray[np.float64]]:
-    """All statistics of some readings.
-
-    Args:
-        inks: (N, 28, 28), 0 is paper and 255 is ink; each with some ink.
-        confidences: (N,), calibrated, 0 to 1.
-
-    Returns:
-        The statistic's name → (N,).
-    """
-    return {
-        "stroke_width": stroke_width(inks),
-        "slant": slant(inks),
-        "ink_share": ink_share(inks),
-        "confidence": np.asarray(confidences, dtype=np.float64),
-    }
-
-
 def population_stability_index(counts: npt.ArrayLike, shares: npt.ArrayLike) -> float:
-    """The PSI of counts against reference shares; see the module.
+    """Return the PSI of counts against reference shares; see the module.
 
-    Half a picture is added to each bin, for an empty one would make it infinite.
+    Half a picture per bin is added, in proportion to the reference: an empty bin would make the
+    index infinite, and so the addition causes no shift by itself.
 
     Args:
         counts: (B,) pictures read, in each bin; may be weights.
@@ -117,12 +101,14 @@ def population_stability_index(counts: npt.ArrayLike, shares: npt.ArrayLike) -> 
 
     Returns:
         0 for the same shares, more for others; NaN without pictures.
+
+    >>> round(population_stability_index([90, 10], [0.5, 0.5]), 2)
+    0.85
     """
     observed = np.asarray(counts, dtype=np.float64)
     expected = np.asarray(shares, dtype=np.float64)
     if not observed.sum() > 0:
         return float("nan")
-    # In proportion to the reference: what is added doesn't shift anything by itself.
     observed = observed + 0.5 * len(observed) * expected
     share = observed / observed.sum()
     return float(((share - expected) * np.log(share / expected)).sum())
@@ -144,25 +130,20 @@ class Reference:
     shares: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: npt.NDArray[np.float64]) -> Reference:
-        """Bins of about a tenth each; fewer where values repeat."""
+    def of(cls, values: Doubles) -> Reference:
+        """Make bins of about a tenth of the values each; fewer where values repeat."""
         edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS))
         edges = edges[edges > values.min()]
-        # Where values repeat, an edge between two of them may have nothing on its right.
+        # Where values repeat, an edge between two of them may have no value above it.
         edges = edges[_count(edges, values)[1:] > 0]
-        counts = _count(edges, values)
+        shares = _count(edges, values) / len(values)
         return cls(
-            mean=float(values.mean()),
-            deviation=float(values.std()),
-            edges=tuple(edges.tolist()),
-            shares=tuple((counts / len(values)).tolist()),
+            float(values.mean()), float(values.std()), tuple(edges.tolist()), tuple(shares.tolist())
         )
 
 
-def _count(
-    edges: npt.ArrayLike, values: npt.NDArray[np.float64], weights: npt.ArrayLike | None = None
-) -> npt.NDArray[np.float64]:
-    """The values, (N,), or their weights, by bin: (E + 1,)."""
+def _count(edges: npt.ArrayLike, values: Doubles, weights: npt.ArrayLike | None = None) -> Doubles:
+    """Return the number of values (N,), or their weights, by bin: (E + 1,)."""
     bins = np.searchsorted(edges, values, side="right")
     return np.bincount(bins, weights, minlength=np.size(edges) + 1).astype(np.float64)
 
@@ -180,15 +161,13 @@ class DriftReference:
     statistics: Mapping[str, Reference]
 
     @classmethod
-    def from_inks_and_confidences(
-        cls, inks: npt.NDArray[np.uint8], confidences: npt.ArrayLike
-    ) -> DriftReference:
-        """The reference that these readings make.
+    def from_inks_and_confidences(cls, inks: Ink, confidences: npt.ArrayLike) -> DriftReference:
+        """Make the reference of some readings.
 
         Args:
-            inks: (N, 28, 28), 0 is paper and 255 is ink. They should be of real pictures that the
-                model wasn't fitted to, for on the others it is surer: those of the calibration
-                split, unaugmented. Blank ones are left out, as they are in service.
+            inks: (N, 28, 28), of real pictures that the model was not fitted to, for on the
+                others it is more confident: the calibration split, unaugmented. Blank ones are
+                left out, as they are in service.
             confidences: (N,), calibrated, of the same pictures.
 
         Raises:
@@ -209,19 +188,17 @@ class DriftReference:
         found = statistics(inks, shares)
         return cls(len(inks), {name: Reference.of(values) for name, values in found.items()})
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; ``from_dict`` reads it back."""
-        return {
-            "n": self.n,
-            "statistics": {name: asdict(one) for name, one in self.statistics.items()},
-        }
+    def to_dict(self) -> Json:
+        """Return it as a JSON object, for ``from_dict``."""
+        found = {name: asdict(one) for name, one in self.statistics.items()}
+        return {"n": self.n, "statistics": found}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> DriftReference:
-        """Read it back.
+        """Read back what ``to_dict`` made.
 
         Raises:
-            DataError: something is missing, or can't be.
+            DataError: something is missing or invalid.
         """
         try:
             found = {
@@ -235,20 +212,20 @@ class DriftReference:
             }
             reference = cls(int(content["n"]), found)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"a reference for drift can't be used: {error!r}") from error
+            raise DataError(f"the reference for drift is invalid: {error!r}") from error
         for name, one in found.items():
             is_whole = len(one.shares) == len(one.edges) + 1 and abs(sum(one.shares) - 1) < 1e-6
             if not is_whole or min(one.shares) <= 0 or list(one.edges) != sorted(set(one.edges)):
-                raise DataError(f"the reference for the drift of {name} has bins that can't be")
+                raise DataError(f"the reference for the drift of {name} has invalid bins")
         return reference
 
 
 class Window:
     """The pictures last read: counts in the reference's bins, each picture weighing less with age.
 
-    Its weight falls by a factor ``1 - 1/window`` with every later picture, so that nothing has to
-    be kept of it. All together weigh at most ``window``, and are as exact as twice as many pictures
-    that weigh alike.
+    A weight falls by the factor ``1 - 1/window`` with every later picture, so no picture needs to
+    be kept. All weights together are at most ``window``, and as exact as twice as many pictures
+    of equal weight.
 
     Args:
         reference: to compare with.
@@ -263,7 +240,7 @@ class Window:
         }
         self.sums = dict.fromkeys(reference.statistics, 0.0)
 
-    def add(self, inks: npt.NDArray[np.uint8], confidences: npt.ArrayLike) -> None:
+    def add(self, inks: Ink, confidences: npt.ArrayLike) -> None:
         """Add pictures in the order in which they were read; see ``statistics``."""
         weights = self._keep ** np.arange(len(inks) - 1, -1, -1)
         for name, values in statistics(inks, confidences).items():

@@ -9,16 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from inkdigits.ink.components import (
-    Components,
-    are_along_border,
-    are_dark_enough,
-    are_frames,
-    are_sharp,
-    are_two_sided,
-    connected_components,
-    dilate,
-)
+from inkdigits.ink.background import square_filter
+from inkdigits.ink.components import Components, connected_components, dilate
 from inkdigits.ink.ruled_lines import erase_lines
 from inkdigits.types import Floats, Mask
 
@@ -48,6 +40,27 @@ SMOOTHED_NOISE = 0.06
 CROSSING_SHARE = 0.08
 # A component of at most so many pixels per pixel of length is a bit of a line, at the border.
 LINE_BIT = 4
+
+# What distinguishes a stroke from light, from the edge of a page and from a frame: measured on
+# components in photo-like pictures of training digits, and in the same backgrounds with
+# nothing on them (docs/experiments/).
+# The steepest step between two pixels of a component of ink, as a share of its darkest.
+SHARPNESS = 0.12
+# Around a stroke the picture falls towards the background by these shares of its mean ink, except
+# for these shares of the way around. It falls no farther than GREATEST_FALL, except for FAR_SHARE.
+FALLS = ((0.9, 0.25), (0.5, 0.1))
+GREATEST_FALL = 1.8
+FAR_SHARE = 0.33
+# From this mean ink on, the picture may be level for this share of the way around.
+DARK_MEAN = 60.0
+DARK_LEVEL = 0.35
+# The least mean ink of a component; and of one that touches the border, or is smaller than this
+# share of the picture's longer side.
+LEAST_MEAN = 13.0
+SURE_MEAN = 40.0
+SMALL_SHARE = 0.15
+# The greatest size of a component of a tiny digit, as a share likewise.
+TINY_SHARE = 0.25
 
 
 def select_digit(ink: Floats, relief: Floats, *, tiny: bool = False) -> Mask | None:
@@ -79,17 +92,17 @@ def select_digit(ink: Floats, relief: Floats, *, tiny: bool = False) -> Mask | N
             return None
         # The edge of a page is often darker than any ink, and would set the threshold too high.
         certain = connected_components(clean > max(least, 0.4 * strong), clean)
-        edges = are_along_border(certain)
+        edges = _are_along_border(certain)
         if not edges.any():
             break
         clean = np.where(certain.pixels(edges), np.float32(0.0), clean)
     for share in LOW_SHARES:
         found = connected_components(clean > max(0.5 * least, share * strong), clean)
         sure = (found.peak >= max(least, 0.4 * strong)) & (found.area >= LEAST_AREA)
-        sure &= are_sharp(found, clean)
+        sure &= _are_sharp(found, clean)
         if not sure.any():
             return None
-        sure &= are_two_sided(found, relief) & are_dark_enough(found, tiny=tiny)
+        sure &= _are_two_sided(found, relief) & _are_dark_enough(found, tiny=tiny)
         kept = _digit_components(found, sure)
         # What is left of a line may join the digit to the border; it is fainter than the digit.
         if kept.any() and found.ink[kept].max() >= OWN_SHARE * found.ink.max():
@@ -122,7 +135,7 @@ def find_dirt(ink: Floats, *, with_lines: bool) -> Mask | None:
     if without is not ink:
         # Where lines cross, and at their ends, thin bits of them are left.
         kept = found.size >= CROSSING_SHARE * max(ink.shape)
-        kept &= (found.area > LINE_BIT * found.size) | ~are_along_border(found)
+        kept &= (found.area > LINE_BIT * found.size) | ~_are_along_border(found)
     corners = found.number[[0, 0, -1, -1], [0, -1, 0, -1]]
     kept[corners[corners >= 0]] = False
     if kept.any():
@@ -136,13 +149,13 @@ def find_dirt(ink: Floats, *, with_lines: bool) -> Mask | None:
 
 def _digit_components(found: Components, certain: Mask) -> Mask:
     """Return which of the components (n,) that are certainly ink are the digit, or the digits."""
-    candidates = certain & ~are_along_border(found)
+    candidates = certain & ~_are_along_border(found)
     return _main_and_near(found, candidates, is_plain=False) if candidates.any() else candidates
 
 
 def _main_and_near(found: Components, candidates: Mask, *, is_plain: bool) -> Mask:
     """Return the component with most ink, those of a similar size, and those that belong to it."""
-    candidates = candidates & ~are_frames(found, candidates)
+    candidates = candidates & ~_are_frames(found, candidates)
     main = int(np.argmax(np.where(candidates, found.ink, -1.0)))
     kept: Mask = candidates & (found.ink >= OWN_SHARE * found.ink[main])
     kept[main] = True
@@ -160,6 +173,101 @@ def _main_and_near(found: Components, candidates: Mask, *, is_plain: bool) -> Ma
         for share, reach in NEAR:
             kept |= candidates & (found.ink >= share * found.ink[main]) & (gap <= reach * side)
     return kept
+
+
+def _are_sharp(found: Components, ink: Floats) -> Mask:
+    """Return which components have an edge somewhere, as strokes have and light has not."""
+    steps = np.zeros_like(ink)
+    steps[:, 1:] = np.abs(np.diff(ink, axis=1))
+    steps[1:] = np.maximum(steps[1:], np.abs(np.diff(ink, axis=0)))
+    steep = (found.number >= 0) & (steps > SHARPNESS * np.append(found.peak, 0.0)[found.number])
+    sharp: Mask = np.bincount(found.number[steep], minlength=len(found)) > 0
+    return sharp
+
+
+def _are_two_sided(found: Components, relief: Floats) -> Mask:
+    """Return from which components the picture falls on all sides, about as deep as their ink.
+
+    What is left of a shadow's edge falls on one side and deeper than its ink; a cloud of light
+    hardly falls at all.
+    """
+    mask = found.number >= 0
+    nearest = square_filter(found.number.astype(np.float32), 7, np.maximum)
+    around = (nearest >= 0) & ~dilate(mask)
+    owner = nearest[around].astype(np.int64)
+    top = square_filter(np.where(mask, relief, np.float32(-1e6)), 11, np.maximum)[around]
+    fall = (top - relief[around]) / (found.ink / found.area)[owner]
+    n = len(found)
+    pixels = np.maximum(np.bincount(owner, minlength=n), 1)
+    falls = np.ones(n, dtype=bool)
+    for least, share in FALLS:
+        falls &= np.bincount(owner[fall < least], minlength=n) <= share * pixels
+    falls &= np.bincount(owner[fall > GREATEST_FALL], minlength=n) <= FAR_SHARE * pixels
+    # Such ink is darker than what light leaves, and may lie across the edge of a shadow.
+    dark = found.ink >= DARK_MEAN * found.area
+    falls |= dark & (np.bincount(owner[fall < 0.5], minlength=n) <= DARK_LEVEL * pixels)
+    return falls
+
+
+def _are_dark_enough(found: Components, *, tiny: bool) -> Mask:
+    """Return which components are dark enough; small ones and those at the border need more."""
+    height, width = found.number.shape
+    doubtful = (found.size < SMALL_SHARE * max(height, width)) | (found.left == 0)
+    doubtful |= (found.top == 0) | (found.right == width) | (found.bottom == height) | tiny
+    enough: Mask = found.ink >= np.where(doubtful, SURE_MEAN, LEAST_MEAN) * found.area
+    return enough & (found.size < TINY_SHARE * max(height, width)) if tiny else enough
+
+
+def _are_along_border(found: Components) -> Mask:
+    """Return which components lie along the picture's border: a table, a shadow, a printed line."""
+    n, number = len(found), found.number
+    height, width = number.shape
+    along, contact, sides = np.zeros(n), np.zeros(n), np.zeros(n)
+    for side in (number[0], number[-1], number[:, 0], number[:, -1]):
+        on = side[side >= 0]
+        if len(on):
+            pixels = np.bincount(on, minlength=n)
+            along = np.maximum(along, pixels / len(side))
+            contact += pixels
+            sides += pixels > 0
+    band_y, band_x = 0.08 * height, 0.08 * width
+    in_band = (
+        (found.bottom <= band_y)
+        | (found.top >= height - band_y)
+        | (found.right <= band_x)
+        | (found.left >= width - band_x)
+    )
+    # A stroke that leaves the picture does so across its own width; a wedge of shadow along it.
+    wedge = contact > 0.7 * np.sqrt(found.area)
+    edges: Mask = (along > 0.3) | (contact > 0) & (in_band | wedge) | (sides >= 2)
+    return edges
+
+
+def _are_frames(found: Components, candidates: Mask) -> Mask:
+    """Return which components lie along the sides of their box, with another one of size inside."""
+    frames = np.zeros(len(found), dtype=bool)
+    if candidates.sum() < 2:
+        return frames
+    sizes_x, sizes_y = found.right - found.left, found.bottom - found.top
+    for i in np.flatnonzero(candidates & (sizes_x >= 12) & (sizes_y >= 12)):
+        if found.area[i] > 0.35 * sizes_x[i] * sizes_y[i]:
+            continue
+        inside = (
+            candidates
+            & (found.left > found.left[i])
+            & (found.top > found.top[i])
+            & (found.right < found.right[i])
+            & (found.bottom < found.bottom[i])
+            & (found.ink > 0.15 * found.ink[i])
+            & (sizes_y > 0.25 * sizes_y[i])
+        )
+        if not inside.any():
+            continue
+        own = found.number[found.top[i] : found.bottom[i], found.left[i] : found.right[i]] == i
+        near_y, near_x = 2 + int(0.06 * sizes_y[i]), 2 + int(0.06 * sizes_x[i])
+        if own[near_y:-near_y, near_x:-near_x].sum() < 0.2 * found.area[i]:
+            frames[i] = True
+    return frames
 
 
 def _smoothed(values: Floats) -> Floats:

@@ -1,9 +1,9 @@
-"""The artifact: weights, preprocessing, temperature, policy, novelty and provenance in one file.
+"""The artifact: weights, preprocessing version, temperature, policy and provenance in one file.
 
-It is an ONNX model with all of that as metadata, closed by a seal: its last bytes are one more
+It is an ONNX model with the rest as metadata, closed by a seal: its last bytes are one more
 metadata entry, the SHA-256 of every byte before them. Protocol Buffers read a repeated field in
-any number of pieces, so the sealed file is still plain ONNX, and checking it needs no ONNX
-library. They load together or not at all.
+any number of pieces, so the sealed file is plain ONNX, and checking it needs no ONNX library. All
+of it loads together or not at all.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ _SEAL_LENGTH = len(_SEAL_HEAD) + 64
 
 @dataclass(frozen=True, slots=True)
 class ArtifactMetadata:
-    """What an artifact says of itself, and what it takes to use it.
+    """What an artifact says of itself; its fields are the names of the ONNX properties.
 
     Attributes:
-        model_version: changes whenever answers may.
-        architecture: the class that its weights belong to.
+        model_version: changes whenever predictions may.
+        architecture: the class of the network.
         temperature: divides the logits; above 0.
         policy: which readings are accepted and which rejected.
         novelty_method: how novelty is scored; only ``ood.METHOD`` is supported.
-        second_look_margin: difference between the two highest logits below which ink is looked
-            at again; 0 never does. The temperature and the policy were fitted with it.
-        preprocessing_version: of preprocessing.py; another one is refused.
-        mean, std: of standardising; another pair is refused.
+        second_look_margin: the margin of test-time augmentation, with which temperature and
+            policy were fitted; 0 never augments.
+        preprocessing_version: of ``ink.normalize``; no other is supported.
+        mean, std: of standardising; no others are supported.
         labels: what index i of the logits means.
         provenance: how it was made: data, seed, versions, metrics. For reading, not for use.
     """
@@ -69,18 +69,18 @@ class ArtifactMetadata:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def to_properties(self) -> dict[str, str]:
-        """As ONNX metadata: one JSON value a field."""
+        """Return ONNX properties: one JSON value per field."""
         return {name: json.dumps(value, sort_keys=True) for name, value in asdict(self).items()}
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str]) -> ArtifactMetadata:
-        """Read back and checked.
+        """Read ONNX properties back, and check them.
 
         Raises:
-            ArtifactVersionError: made for another version of the artifact or preprocessing.
-            ArtifactCorruptError: a field is missing or can't be.
+            ArtifactVersionError: made for another artifact, preprocessing or scoring version.
+            ArtifactCorruptError: a field is missing or invalid.
         """
-        # An artifact of another version has other fields; its version says more than their names.
+        # An artifact of another version has other fields, so its version is checked first.
         found = properties.get("artifact_version")
         if found is not None and found != str(ARTIFACT_VERSION):
             raise ArtifactVersionError(
@@ -96,19 +96,17 @@ class ArtifactMetadata:
             values["labels"] = tuple(values["labels"])
             metadata = cls(**values)
         except (json.JSONDecodeError, TypeError, AttributeError, ConfigError) as error:
-            raise ArtifactCorruptError(f"the artifact's metadata can't be used: {error}") from error
+            raise ArtifactCorruptError(f"the artifact's metadata is invalid: {error}") from error
         metadata._check()
         return metadata
 
     def _check(self) -> None:
         made_for = (self.preprocessing_version, self.mean, self.std)
-        here = (PREPROCESSING_VERSION, MEAN, STD)
-        if made_for != here:
+        if made_for != (PREPROCESSING_VERSION, MEAN, STD):
             raise ArtifactVersionError(
-                "the artifact was made for preprocessing version {} (mean {}, std {}); this "
-                "Inkdigits has version {} (mean {}, std {}). Export or train it again.".format(
-                    *made_for, *here
-                )
+                f"the artifact was made for preprocessing version {self.preprocessing_version} "
+                f"(mean {self.mean}, std {self.std}); this Inkdigits has version "
+                f"{PREPROCESSING_VERSION} (mean {MEAN}, std {STD}). Export or train it again."
             )
         if self.novelty_method != METHOD:
             raise ArtifactVersionError(
@@ -124,28 +122,40 @@ class ArtifactMetadata:
         margin = self.second_look_margin
         if not (isinstance(margin, float) and 0 <= margin < float("inf")):
             raise ArtifactCorruptError(
-                f"the artifact's margin of a second look is {margin}; it must be 0 or more"
+                f"the artifact's second_look_margin is {margin}; it must be 0 or more"
             )
 
 
 def shipped_artifact() -> Path:
-    """Path of the artifact that comes with the package."""
+    """Return the path of the artifact that comes with the package.
+
+    >>> shipped_artifact().name
+    'mnist_classifier.onnx'
+    """
     return Path(str(files("inkdigits") / "weights" / ARTIFACT_NAME))
 
 
 def shipped_version() -> str:
-    """Model version of the artifact that comes with the package, from the run.json beside it."""
+    """Return the version of the artifact that comes with the package, from its run.json.
+
+    >>> shipped_version().rpartition("-")[0]
+    'mnist-classifier'
+    """
     run = json.loads(shipped_artifact().with_name("run.json").read_text(encoding="utf-8"))
     return str(run["model_version"])
 
 
 def seal(model: bytes) -> bytes:
-    """An ONNX model with its SHA-256 appended as a metadata entry."""
+    """Return an ONNX model with its SHA-256 appended as a metadata entry.
+
+    >>> seal(b"model")[:5], len(seal(b"model"))
+    (b'model', 81)
+    """
     return model + _SEAL_HEAD + hashlib.sha256(model).hexdigest().encode()
 
 
 def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
-    """The sealed ONNX model, whose every byte has been checked.
+    """Return the sealed ONNX model, whose every byte has been checked.
 
     Args:
         path: the file; None is the artifact that comes with the package.
@@ -153,6 +163,9 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     Raises:
         ArtifactNotFoundError: there is no such file.
         ArtifactCorruptError: it is truncated, altered or no artifact.
+
+    >>> seal(read_artifact()[:-76]) == read_artifact()
+    True
     """
     source = shipped_artifact() if path is None else Path(path)
     try:
@@ -160,14 +173,12 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(f"there is no artifact at {source}") from error
     except OSError as error:
-        raise ArtifactCorruptError(
-            f"the artifact {source} can't be read: {error.strerror}"
-        ) from error
+        raise ArtifactCorruptError(f"{source} cannot be read: {error.strerror}") from error
     model, found = content[:-_SEAL_LENGTH], content[-_SEAL_LENGTH:]
     if not found.startswith(_SEAL_HEAD) or not model:
         raise ArtifactCorruptError(
             f"{source} ({len(content):,} bytes) is truncated or not an Inkdigits artifact: "
-            "it doesn't end in a seal"
+            "it does not end in a seal"
         )
     if seal(model) != content:
         raise ArtifactCorruptError(

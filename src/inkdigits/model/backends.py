@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError
 from inkdigits.model.artifact import ArtifactMetadata
@@ -12,14 +13,19 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """What runs the network on (N, 1, 28, 28) float32 standardised ink."""
 
+    @abstractmethod
     def forward(self, batch: Floats) -> tuple[Floats, Floats]:
-        """Logits (N, 10) and features (N, 128) of a batch, float32."""
+        """Return logits (N, 10) and features (N, 128) of a batch, float32."""
+
+    def logits(self, batch: Floats) -> Floats:
+        """Return the logits of a batch."""
+        return self.forward(batch)[0]
 
 
-class OnnxBackend:
+class OnnxBackend(Backend):
     """ONNX Runtime on the CPU."""
 
     def __init__(self, artifact: bytes, threads: int) -> None:
@@ -35,10 +41,9 @@ class OnnxBackend:
             self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
                 artifact, options, providers=["CPUExecutionProvider"]
             )
-        # ONNX Runtime's own exceptions have RuntimeError and ValueError as bases, or none at all
-        # but Exception in some releases; its public module of them is this one.
+        # In some releases ONNX Runtime's exceptions have no base but Exception.
         except _onnxruntime_errors() as error:
-            raise ArtifactCorruptError(f"ONNX Runtime can't load the artifact: {error}") from error
+            raise ArtifactCorruptError(f"ONNX Runtime cannot load the artifact: {error}") from error
         self._input = self._session.get_inputs()[0].name
         self.metadata = ArtifactMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map
@@ -51,13 +56,9 @@ class OnnxBackend:
             )
 
     def forward(self, batch: Floats) -> tuple[Floats, Floats]:
-        """Logits (N, 10) and features (N, 128) of a batch, float32."""
+        """Return logits (N, 10) and features (N, 128) of a batch, float32."""
         logits, features = self._session.run(self._outputs, {self._input: batch})
         return logits, features
-
-    def logits(self, batch: Floats) -> Floats:
-        """Logits of a batch."""
-        return self.forward(batch)[0]
 
 
 def _onnxruntime_errors() -> tuple[type[BaseException], ...]:
@@ -73,7 +74,7 @@ def _onnxruntime_errors() -> tuple[type[BaseException], ...]:
     )
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     """PyTorch on a CPU, an NVIDIA GPU (cuda) or an Apple GPU (mps); needs the ``train`` extra."""
 
     def __init__(self, artifact: bytes, device: Device) -> None:
@@ -84,7 +85,7 @@ class TorchBackend:
             from inkdigits.model.networks import load_network
         except ModuleNotFoundError as error:
             raise BackendUnavailableError(
-                f"device {device!r} runs on PyTorch, and {error.name} isn't installed: "
+                f"device {device!r} runs on PyTorch, and {error.name} is not installed. Run "
                 "pip install 'inkdigits[train]'"
             ) from error
         self._torch = torch
@@ -92,12 +93,8 @@ class TorchBackend:
         self._model = load_network(artifact).to(self._device)
 
     def forward(self, batch: Floats) -> tuple[Floats, Floats]:
-        """Logits (N, 10) and features (N, 128) of a batch, float32."""
+        """Return logits (N, 10) and features (N, 128) of a batch, float32."""
         with self._torch.inference_mode():
             features = self._model.features(self._torch.from_numpy(batch).to(self._device))
             logits = self._model.fc2(features)
         return logits.float().cpu().numpy(), features.float().cpu().numpy()
-
-    def logits(self, batch: Floats) -> Floats:
-        """Logits of a batch."""
-        return self.forward(batch)[0]

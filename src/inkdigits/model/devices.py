@@ -1,4 +1,4 @@
-"""Where training runs, and how that machine is used well. Needs torch."""
+"""Where a network runs, and in which precision it is fastest there. Needs torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from inkdigits.types import Device
 
 
 def resolve_device(name: Device = "auto") -> torch.device:
-    """The device to train on; "auto" is the first present of cuda, mps, cpu.
+    """Return a device of this machine; "auto" is the first present of cuda, mps, cpu.
 
     Raises:
-        BackendUnavailableError: the device that was asked for isn't here.
+        BackendUnavailableError: the device is not on this machine.
+
+    >>> resolve_device("cpu")
+    device(type='cpu')
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -29,15 +32,18 @@ def resolve_device(name: Device = "auto") -> torch.device:
         raise BackendUnavailableError(f"device {name!r} is none of auto, {', '.join(available)}")
     if not available[name]:
         here = ", ".join(device for device, present in available.items() if present)
-        raise BackendUnavailableError(f"device {name!r} isn't on this machine; it has {here}")
+        raise BackendUnavailableError(f"device {name!r} is not on this machine; it has {here}")
     return torch.device(name)
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """The type to multiply in, or None for float32.
+    """Return the type to multiply in, or None for float32.
 
     bfloat16 needs no loss scaling. Among CPUs that have instructions for it, some are more than
     twice as fast with it and some are slower (docs/experiments/), so it is tried.
+
+    >>> autocast_dtype(torch.device("mps")) is None
+    True
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
@@ -48,7 +54,7 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 @cache
 def _faster_in_bfloat16() -> bool:
-    """Whether this CPU trains at least 1.2 times as fast in bfloat16; takes about a second."""
+    """Return whether this CPU trains at least 1.2 times as fast in bfloat16, in about a second."""
     if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return False
     with torch.random.fork_rng(devices=[]):

@@ -1,12 +1,11 @@
-"""The networks, and nothing else: they know no data, no training and no pictures.
+"""The networks, and their weights in an artifact. They know no data, no training, no pictures.
 
-``DigitNet`` is what is shipped; ``MNISTClassifier`` is the plain network that the project began
-with, and what it is compared with (docs/decisions/); ``TeacherNet`` teaches the first one.
+``DigitNet`` is shipped; ``MNISTClassifier`` is the plain network that the project began with, and
+that it is compared with (docs/decisions/); ``TeacherNet`` teaches the first one.
 Each can be trained, exported and served.
 
-A batch of standardised ink goes in, a batch of logits comes out. Standardising
-(preprocessing.standardise) and turning logits into calibrated probabilities
-(calibration.probabilities) happen outside, once each.
+Input: (B, 1, 28, 28) float32, standardised ink (``ink.normalize.standardise``). Output: (B, 10)
+float32 logits, for ``calibration.temperature``; index i belongs to digit i.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ from inkdigits.model.artifact import ArtifactMetadata
 
 
 class _Classifier(nn.Module):
-    """The last layer of every network here, on the features that each finds in its own way."""
+    """A network whose last layer is linear on 128 features."""
 
     dropout2: nn.Dropout
     fc2: nn.Linear
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, 10) for a batch of standardised ink (B, 1, 28, 28)."""
+        """Return logits (B, 10) for a batch of standardised ink (B, 1, 28, 28)."""
         logits: Tensor = self.fc2(self.dropout2(self.features(x)))
         return logits
 
     def features(self, x: Tensor) -> Tensor:
-        """What ``fc2`` sees, before dropout: (B, 128), from 0 up."""
+        """Return what ``fc2`` sees, before dropout: (B, 128), from 0 up."""
         raise NotImplementedError
 
 
 class MNISTClassifier(_Classifier):
-    """Two convolutions with batch normalisation, one pool, two linear layers.
+    """Two convolutions with batch normalisation, one pool, two linear layers: 1,200,074 parameters.
 
-    1,200,074 parameters. Input: (B, 1, 28, 28) float32, standardised ink. Output: (B, 10)
-    float32 logits; index i belongs to digit i.
+    >>> MNISTClassifier()(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self) -> None:
@@ -59,7 +58,7 @@ class MNISTClassifier(_Classifier):
         self.relu = nn.ReLU()
 
     def features(self, x: Tensor) -> Tensor:
-        """What ``fc2`` sees, before dropout: (B, 128), from 0 up; novelty is scored on it."""
+        """Return what ``fc2`` sees, before dropout: (B, 128), from 0 up."""
         x = self.relu(self.bn1(self.conv1(x)))  # (B, 32, 26, 26)
         x = self.bn2(self.conv2(x))  # (B, 64, 24, 24)
         # Maximum and ReLU commute; pooling first leaves a quarter as much to rectify.
@@ -72,8 +71,7 @@ class MNISTClassifier(_Classifier):
 class DigitNet(_Classifier):
     """Six 3x3 convolutions, halving the picture twice, and two linear layers.
 
-    881,194 parameters, and less than twice MNISTClassifier's arithmetic. Input: (B, 1, 28, 28)
-    float32, standardised ink. Output: (B, 10) float32 logits; index i belongs to digit i.
+    881,194 parameters, and less than twice MNISTClassifier's arithmetic.
     """
 
     def __init__(self) -> None:
@@ -97,7 +95,7 @@ class DigitNet(_Classifier):
         self.relu = nn.ReLU()
 
     def features(self, x: Tensor) -> Tensor:
-        """What ``fc2`` sees, before dropout: (B, 128), from 0 up; novelty may be scored on it."""
+        """Return what ``fc2`` sees, before dropout: (B, 128), from 0 up."""
         x = self.relu(self.bn1(self.conv1(x)))  # (B, 32, 28, 28)
         x = self.relu(self.bn2(self.conv2(x)))  # (B, 64, 14, 14)
         x = self.relu(self.bn3(self.conv3(x)))
@@ -129,8 +127,7 @@ class _ResidualBlock(nn.Module):
 class TeacherNet(_Classifier):
     """DigitNet's stem, three residual blocks, and two linear layers.
 
-    1,561,962 parameters and 2.3 times DigitNet's arithmetic. Input: (B, 1, 28, 28) float32,
-    standardised ink. Output: (B, 10) float32 logits; index i belongs to digit i.
+    1,561,962 parameters and 2.3 times DigitNet's arithmetic.
     """
 
     def __init__(self) -> None:
@@ -151,7 +148,7 @@ class TeacherNet(_Classifier):
         self.relu = nn.ReLU()
 
     def features(self, x: Tensor) -> Tensor:
-        """What ``fc2`` sees, before dropout: (B, 128), from 0 up; novelty may be scored on it."""
+        """Return what ``fc2`` sees, before dropout: (B, 128), from 0 up."""
         x = self.relu(self.bn1(self.conv1(x)))  # (B, 32, 28, 28)
         x = self.relu(self.bn2(self.conv2(x)))  # (B, 64, 14, 14)
         x = self.block1(x)
@@ -172,10 +169,13 @@ NETWORKS: dict[NetworkName, type[Network]] = {
 
 
 def build_network(name: str) -> Network:
-    """A network by the name of its class, with random weights.
+    """Return a network by the name of its class, with random weights.
 
     Raises:
         ConfigError: there is none of that name.
+
+    >>> sum(p.numel() for p in build_network("DigitNet").parameters())
+    881194
     """
     found = {str(known): network for known, network in NETWORKS.items()}.get(name)
     if found is None:
@@ -184,23 +184,31 @@ def build_network(name: str) -> Network:
 
 
 def load_network(artifact: bytes) -> Network:
-    """The network of an artifact that ``read_artifact`` has checked, in evaluation mode.
+    """Return the network of an artifact that ``read_artifact`` has checked, in evaluation mode.
 
     Raises:
         ArtifactCorruptError: as ``load_weights``.
+
+    >>> from inkdigits.model.artifact import read_artifact
+    >>> type(load_network(read_artifact())).__name__
+    'DigitNet'
     """
     weights, network = _read(artifact)
-    # Only the counters of training batches are absent; the rest has been compared.
+    # Only the counters of training batches are absent; the other names have been compared.
     network.load_state_dict(weights, strict=False)
     return network.eval()
 
 
 def load_weights(artifact: bytes) -> dict[str, Tensor]:
-    """The state_dict in an artifact that ``read_artifact`` has checked.
+    """Return the state_dict in an artifact that ``read_artifact`` has checked.
 
     Raises:
-        ArtifactCorruptError: parameters are missing, unexpected or of another shape; all are
-            named; or it is of a network that isn't known.
+        ArtifactCorruptError: parameters are missing, unexpected or of another shape (all are
+            named), or the network is unknown.
+
+    >>> from inkdigits.model.artifact import read_artifact
+    >>> load_weights(read_artifact())["fc2.weight"].shape
+    torch.Size([10, 128])
     """
     return _read(artifact)[0]
 
@@ -220,7 +228,7 @@ def _read(artifact: bytes) -> tuple[dict[str, Tensor], Network]:
     expected = {
         name: value
         for name, value in network.state_dict().items()
-        # Counts batches of training; answers don't depend on it and ONNX has no place for it.
+        # A count of training batches, which no output depends on and ONNX has no place for.
         if not name.endswith("num_batches_tracked")
     }
     wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
@@ -232,6 +240,6 @@ def _read(artifact: bytes) -> tuple[dict[str, Tensor], Network]:
     ]
     if wrong:
         raise ArtifactCorruptError(
-            f"the artifact doesn't hold {architecture}'s weights: {'; '.join(sorted(wrong))}"
+            f"the artifact does not hold the weights of {architecture}: {'; '.join(sorted(wrong))}"
         )
     return found, network
