@@ -161,7 +161,7 @@ def test_limit_on_pixels_holds_for_arrays_and_pillow_images_too(picture):
         (b"", UnreadableImageError, "empty"),
         (b"not a picture", UnreadableImageError, "PNG, JPEG"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnreadableImageError, "not a picture"),
-        (b"\x89PNG\r\n\x1a\n", UnreadableImageError, "not a picture"),
+        (b"\x89PNG\r\n\x1a\n", UnreadableImageError, "truncated"),
         ("nowhere.png", UnreadableImageError, r"nowhere\.png"),
         (7, UnsupportedImageError, "int"),
         (np.zeros((28, 28), np.float32), UnsupportedImageError, "uint8"),
@@ -170,7 +170,7 @@ def test_limit_on_pixels_holds_for_arrays_and_pillow_images_too(picture):
         (np.zeros((0, 28), np.uint8), UnsupportedImageError, "0, 28"),
         (Image.fromarray(np.full((9, 9), 70_000, np.int32)), UnsupportedImageError, "70000"),
         *(
-            (content[: len(content) * 2 // 3], UnreadableImageError, "picture")
+            (content[: len(content) * 2 // 3], UnreadableImageError, "truncated")
             for content in (encoded(seven(), k) for k in ("PNG", "JPEG", "WEBP", "BMP", "TIFF"))
         ),
     ],

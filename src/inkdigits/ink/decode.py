@@ -17,12 +17,26 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin
 
 from inkdigits.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
+from inkdigits.ink.container import check_pixels, look_ahead
 from inkdigits.ink.png import read_plain
 from inkdigits.types import Floats, Grey, Picture, Pixels
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 # A filled shape on transparency whose shades differ by this much, of 255, is a card with ink on it.
 CARD_CONTRAST = 40.0
+
+# Rows of a picture that are composited at a time, which bounds the memory for it.
+_STRIP = 256
+
+# How a picture is turned upright whose EXIF has this orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # What Pillow's decoders raise for bytes that are not a sound picture. Decoders are third-party
 # parsers of hostile input, so the list is long; anything else is a defect and is not caught.
@@ -49,11 +63,14 @@ class Limits:
 
     Attributes:
         max_bytes: greatest size of the encoded picture.
-        max_pixels: greatest width times height that the picture's header declares.
+        max_pixels: greatest width times height that the picture's header declares; half of it for
+            WebP, whose decoder holds twice as many bytes per pixel.
+        max_scans: greatest number of scans of a progressive JPEG; encoders make 6 to 12.
     """
 
     max_bytes: int = 10 * 1024 * 1024
     max_pixels: int = 25_000_000
+    max_scans: int = 32
 
 
 DEFAULT_LIMITS = Limits()
@@ -79,7 +96,7 @@ def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
         if plain is not None:
             return _composite(*plain)
     if isinstance(picture, np.ndarray) and _is_grey(picture):
-        _check_pixels((picture.shape[1], picture.shape[0]), limits)
+        check_pixels("The array", picture.shape[1], picture.shape[0], limits.max_pixels)
         return picture
     return to_grey(_open(picture, limits))
 
@@ -88,8 +105,9 @@ def _open(picture: bytes | Image.Image | Pixels, limits: Limits) -> Image.Image:
     if isinstance(picture, np.ndarray):
         return _from_array(picture, limits)
     if isinstance(picture, Image.Image):
-        _check_pixels(picture.size, limits)
-        return _loaded(picture)
+        check_pixels("The picture", *picture.size, limits.max_pixels)
+        _load(picture)
+        return ImageOps.exif_transpose(picture)
     if isinstance(picture, bytes | bytearray | memoryview):
         return _decode(bytes(picture), limits)
     raise UnsupportedImageError(
@@ -123,54 +141,43 @@ def _from_array(array: Pixels, limits: Limits) -> Image.Image:
         raise UnsupportedImageError(
             f"an array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
         )
-    _check_pixels((array.shape[1], array.shape[0]), limits)
+    check_pixels("The array", array.shape[1], array.shape[0], limits.max_pixels)
     return Image.fromarray(array)
 
 
 def _decode(content: bytes, limits: Limits) -> Image.Image:
     if not content:
-        raise UnreadableImageError("the picture is empty: 0 bytes")
+        raise UnreadableImageError("The picture is empty: 0 bytes.")
     if len(content) > limits.max_bytes:
         raise ImageTooLargeError(
-            f"the picture has {len(content):,} bytes; the limit is {limits.max_bytes:,}"
+            f"The picture has {len(content):,} bytes; the limit is {limits.max_bytes:,}. "
+            "Send a smaller picture or raise INKDIGITS_MAX_BYTES."
         )
+    file = look_ahead(content, limits.max_pixels, limits.max_scans)
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(file.content), formats=[file.format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(
-            f"the picture is far over the limit of {limits.max_pixels:,} pixels"
+            f"The picture is far over the limit of {limits.max_pixels:,} pixels. "
+            "Send a smaller picture."
         ) from error
     except _DECODER_ERRORS as error:
-        raise UnreadableImageError(
-            f"these {len(content):,} bytes are not a picture that can be read; the supported "
-            f"formats are {', '.join(FORMATS)}"
-        ) from error
-    _check_pixels(image.size, limits)
-    return _loaded(image)
+        raise UnreadableImageError(f"The {file.format} is truncated or damaged.") from error
+    check_pixels("The picture", *image.size, limits.max_pixels)
+    _load(image)
+    method = _UPRIGHT.get(file.orientation)
+    return image if method is None else image.transpose(method)
 
 
-def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
-    width, height = size
-    if width * height > limits.max_pixels:
-        raise ImageTooLargeError(
-            f"the picture has {width} x {height} = {width * height:,} pixels; "
-            f"the limit is {limits.max_pixels:,}"
-        )
-    if not width * height:
-        raise UnreadableImageError(f"the picture has no pixels: {width} x {height}")
-
-
-def _loaded(image: Image.Image) -> Image.Image:
-    """Return the picture decoded and turned upright."""
+def _load(image: Image.Image) -> None:
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        # A JPEG holds its luminance apart, so its colours need not be decoded.
+        image.draft("L", image.size)
     try:
-        if isinstance(image, JpegImagePlugin.JpegImageFile):
-            # A JPEG holds its luminance apart, so its colours need not be decoded.
-            image.draft("L", image.size)
         image.load()
-        return ImageOps.exif_transpose(image)
     except _DECODER_ERRORS as error:
         raise UnreadableImageError(
-            f"the picture is truncated or damaged ({image.format or image.mode}): {error}"
+            f"The {image.format or 'picture'} is truncated or damaged: {error}"
         ) from error
 
 
@@ -188,27 +195,40 @@ def to_grey(image: Image.Image) -> Grey:
     if image.mode in ("I", "F"):
         return _wide_samples(np.asarray(image))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return _composite(
-            np.asarray(image.convert("RGB").convert("L")), np.asarray(image.getchannel("A"))
-        )
+        return _composite(*_shade_and_alpha(image))
     if image.mode not in ("1", "L", "P", "RGB"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L"))
 
 
+def _shade_and_alpha(image: Image.Image) -> tuple[Pixels, Pixels]:
+    """Return luminance and opacity, (H, W) each, without a copy of the whole picture in RGBA."""
+    shade = np.empty((image.height, image.width), np.uint8)
+    alpha = np.empty_like(shade)
+    for top in range(0, image.height, _STRIP):
+        rows = slice(top, min(top + _STRIP, image.height))
+        strip = image.crop((0, rows.start, image.width, rows.stop)).convert("RGBA")
+        shade[rows] = np.asarray(strip.convert("RGB").convert("L"))
+        alpha[rows] = np.asarray(strip.getchannel("A"))
+    return shade, alpha
+
+
 def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
-    values = samples.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
+    low, high = float(samples.min()), float(samples.max())
     if not np.isfinite([low, high]).all() or low < 0 or high > 65535:
         raise UnsupportedImageError(
-            f"samples run from {low:g} to {high:g}; supported are 0-1 (float), 0-255 and 0-65535"
+            f"The samples run from {low:g} to {high:g}; supported are 0-1 (float), 0-255 and "
+            "0-65535. Save the picture as 8-bit PNG."
         )
-    if samples.dtype.kind == "f" and high <= 1:
-        values *= 255.0
-    elif high > 255:
-        values /= 257.0
-    return values.astype(np.float32)
+    levels = np.empty(samples.shape, np.float32)
+    for top in range(0, len(samples), _STRIP):
+        strip = samples[top : top + _STRIP].astype(np.float64)
+        if samples.dtype.kind == "f" and high <= 1:
+            strip *= 255.0
+        elif high > 255:
+            strip /= 257.0
+        levels[top : top + _STRIP] = strip
+    return levels
 
 
 def _composite(shade: Pixels | int, alpha: Pixels | int) -> Grey:
@@ -231,12 +251,16 @@ def _composite(shade: Pixels | int, alpha: Pixels | int) -> Grey:
     background = _background_behind(shade, alpha)
     if background is None:
         return np.full_like(alpha, 255)
-    share = alpha.astype(np.float32)
-    share /= 255.0
-    composited = np.multiply(shade, share, dtype=np.float32)
-    np.subtract(1.0, share, out=share)
-    share *= np.float32(background)
-    composited += share
+    composited = np.empty(alpha.shape, np.float32)
+    for top in range(0, len(alpha), _STRIP):
+        rows = slice(top, top + _STRIP)
+        share = alpha[rows].astype(np.float32)
+        share /= 255.0
+        part = shade if isinstance(shade, int) else shade[rows]
+        np.multiply(part, share, out=composited[rows], dtype=np.float32)
+        np.subtract(1.0, share, out=share)
+        share *= np.float32(background)
+        composited[rows] += share
     return composited
 
 
