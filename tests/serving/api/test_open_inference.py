@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +12,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
+from support.local_http import served
 from support.pictures import encoded, seven
-from werkzeug.serving import make_server
 
 import inkdigits
 from inkdigits.errors import UnreadableImageError
@@ -47,13 +46,8 @@ def ink() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def address(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(app) as url:
+        yield url.removeprefix("http://")
 
 
 def of_pictures(*pictures: bytes) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import gzip
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fakes import FakeReader, drawn_digit
+from flask import Flask, request
+from support.fakes import FakeReader, send_digit
 from support.local_http import served
 from support.repository import TESTS
 from support.server import free_port, run_to_its_end, running
@@ -26,53 +26,30 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
+@dataclass
 class Collector:
     """Takes OTLP over HTTP: spans as dictionaries."""
 
-    def __init__(self) -> None:
-        spans: list[dict[str, Any]] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-                    ExportTraceServiceRequest,
-                )
-
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                sent = ExportTraceServiceRequest.FromString(body)
-                for resource in sent.resource_spans:
-                    service = _values(resource.resource.attributes)["service.name"]
-                    for scope in resource.scope_spans:
-                        spans.extend(
-                            {
-                                "path": self.path,
-                                "service": service,
-                                "name": span.name,
-                                "trace": span.trace_id.hex(),
-                                "id": span.span_id.hex(),
-                                "parent": span.parent_span_id.hex(),
-                                "start": span.start_time_unix_nano,
-                                "end": span.end_time_unix_nano,
-                                "attributes": _values(span.attributes),
-                                "failed": span.status.code == 2,
-                            }
-                            for span in scope.spans
-                        )
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        self.spans = spans
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+    url: str = ""
+    spans: list[dict[str, Any]] = field(default_factory=list)
 
     def named(self, name: str) -> dict[str, Any]:
         (found,) = (span for span in self.spans if span["name"] == name)
         return found
+
+    def take(self, path: str, body: bytes) -> None:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+            ExportTraceServiceRequest,
+        )
+
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            service = _values(resource.resource.attributes)["service.name"]
+            for span in (span for scope in resource.scope_spans for span in scope.spans):
+                made = {"path": path, "service": service, "name": span.name}
+                made |= {"trace": span.trace_id.hex(), "id": span.span_id.hex()}
+                made |= {"parent": span.parent_span_id.hex(), "failed": span.status.code == 2}
+                made |= {"start": span.start_time_unix_nano, "end": span.end_time_unix_nano}
+                self.spans.append({**made, "attributes": _values(span.attributes)})
 
 
 def _values(attributes: Any) -> dict[str, Any]:
@@ -82,23 +59,24 @@ def _values(attributes: Any) -> dict[str, Any]:
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
-    one = Collector()
-    thread = threading.Thread(target=one.server.serve_forever)
-    thread.start()
-    yield one
-    one.server.shutdown()
-    thread.join()
-    one.server.server_close()
+    one, app = Collector(), Flask("collector")
+
+    @app.post("/<path:path>")
+    def take(path: str) -> str:
+        packed = request.headers.get("Content-Encoding") == "gzip"
+        one.take(f"/{path}", gzip.decompress(request.data) if packed else request.data)
+        return ""
+
+    with served(app) as one.url:
+        yield one
 
 
 def test_request_is_a_span_in_its_clients_trace_with_its_stages_inside(
     collector: Collector,
 ) -> None:
     app = create_app(Settings(page="off", otlp_endpoint=collector.url), FakeReader())
-    headers = {"traceparent": PARENT, "X-Request-ID": "r1"}
-    answer = app.test_client().post(
-        "/predict?risk=0.01", data=drawn_digit(), content_type="image/png", headers=headers
-    )
+    path = "/predict?risk=0.01"
+    answer = send_digit(app.test_client(), path, traceparent=PARENT, X_Request_ID="r1")
     assert answer.status_code == 200
     app.extensions["inkdigits.tracing"].shutdown()
     span = collector.named("POST /predict")
@@ -145,12 +123,7 @@ def test_trace_goes_on_in_the_model_service(collector: Collector) -> None:
     model = create_app(settings, FakeReader())
     with served(model) as url, Client(url) as reader:
         web = create_app(settings, reader)
-        web.test_client().post(
-            "/predict",
-            data=drawn_digit(),
-            content_type="image/png",
-            headers={"traceparent": PARENT},
-        )
+        send_digit(web.test_client(), traceparent=PARENT)
     for app in (web, model):
         app.extensions["inkdigits.tracing"].shutdown()
     ours = [s for s in collector.spans if s["name"] == "POST /predict"]
