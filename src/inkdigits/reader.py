@@ -67,7 +67,10 @@ class DigitReader(Reader):
             ImageError: the picture cannot be read or is over a limit.
             ConfigError: a risk outside (0, 1).
         """
-        return self.predict_batch([picture], risk=risk)[0]
+        reading = next(self._read_each([picture], risk))
+        if isinstance(reading, ImageError):
+            raise reading
+        return reading
 
     def explain(self, picture: Picture, *, risk: float | None = None) -> Explanation:
         """Read one picture and show what the reading rests on; see ``inkdigits.explain``.

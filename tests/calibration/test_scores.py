@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss
@@ -156,3 +158,45 @@ def test_scores_are_the_metrics_with_their_intervals():
     interval = bootstrap_interval(scoring.brier, p, y, 50, 0.9, 3)
     assert (scores.brier.low, scores.brier.high) == interval
     assert scores.ece.low < scores.ece.high
+
+
+def noisy_logits(n=2000, seed=0, scale=1.0):
+    """Logits whose best temperature is near ``scale``: labels are drawn from their softmax."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (n, 10))
+    labels = (logits + rng.gumbel(size=(n, 10))).argmax(axis=1)
+    return logits * scale, labels
+
+
+def test_calibrating_lowers_the_loss_and_the_ece_and_keeps_every_reading():
+    logits, labels = noisy_logits(scale=3.0)
+    report = scoring.calibrate(logits, labels, n_resamples=20)
+    after = softmax(logits, report.temperature)
+    np.testing.assert_array_equal(after.argmax(axis=1), logits.argmax(axis=1))
+    assert report.accuracy_before == report.accuracy_after
+    assert report.accuracy_after == np.mean(logits.argmax(axis=1) == labels)
+    assert report.n == 2000
+    assert report.after.nll.value < report.before.nll.value
+    assert report.after.brier.value < report.before.brier.value
+    assert report.after.ece.value < 0.3 * report.before.ece.value
+    assert report.after.ece_adaptive.value < 0.3 * report.before.ece_adaptive.value
+
+
+def test_logits_so_close_that_a_reading_changes_are_an_error():
+    logits, labels = noisy_logits(scale=3.0)
+    # Apart by one rounding step of the softmax; a third of that is lost.
+    logits[0] = [-1.1e-16, 0, *[-9] * 8]
+    with pytest.raises(DataError, match="tie"):
+        scoring.calibrate(logits, labels, n_resamples=2)
+
+
+def test_the_report_survives_json():
+    logits, labels = noisy_logits(300)
+    report = scoring.calibrate(logits, labels, n_resamples=20)
+    read = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert read["temperature"] == report.temperature
+    assert read["after"]["ece"] == {
+        "value": report.after.ece.value,
+        "low": report.after.ece.low,
+        "high": report.after.ece.high,
+    }

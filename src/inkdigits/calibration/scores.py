@@ -1,8 +1,8 @@
-"""How good probabilities are: proper scores and reliability, with intervals. NumPy only."""
+"""How good probabilities are, before and after calibration: scores, reliability. NumPy only."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,12 +15,17 @@ from inkdigits.calibration.intervals import (
     Metric,
     bootstrap_interval,
 )
+from inkdigits.calibration.temperature import (
+    check_labels,
+    check_scores,
+    fit_temperature,
+)
+from inkdigits.calibration.temperature import probabilities as softmax
 from inkdigits.errors import ConfigError, DataError
-from inkdigits.types import Doubles, Labels
+from inkdigits.types import Doubles, Json, Labels
 
 Scheme: TypeAlias = Literal["equal_width", "adaptive"]
 
-N_DIGITS = 10
 N_BINS = 15
 # Rounding of a float32 softmax stays well below this; a row of logits does not.
 _SUM_TOLERANCE = 1e-4
@@ -220,35 +225,73 @@ def check_probabilities(
     return p, check_labels(labels, len(p))
 
 
-def check_scores(scores: npt.ArrayLike, name: str) -> Doubles:
-    """Return scores as (N, 10) float64, finite, N at least 1; a DataError calls them ``name``.
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """What temperature scaling did to the pictures that it was fitted on.
 
-    >>> check_scores([[0] * 10], "logits").dtype
-    dtype('float64')
+    Attributes:
+        temperature: the fitted T.
+        n: pictures it was fitted on.
+        accuracy_before: share read right at T = 1, 0 to 1.
+        accuracy_after: share read right at the fitted T; equal to ``accuracy_before``.
+        before: scores at T = 1.
+        after: scores at the fitted T; a little optimistic, for T was fitted on the same pictures.
     """
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] != N_DIGITS:
-        raise DataError(f"{name} must have the shape (N, {N_DIGITS}); this is {values.shape}")
-    if len(values) == 0:
-        raise DataError(f"{name} are empty: at least one picture is needed")
-    if not np.isfinite(values).all():
-        raise DataError(f"{name} hold a value that is not finite")
-    return values
+
+    temperature: float
+    n: int
+    accuracy_before: float
+    accuracy_after: float
+    before: ProbabilityScores
+    after: ProbabilityScores
+
+    def to_dict(self) -> Json:
+        """Return the same as nested dictionaries of numbers, for ``json.dumps``."""
+        return asdict(self)
 
 
-def check_labels(labels: npt.ArrayLike, n: int) -> Labels:
-    """Return labels as (n,) int64, or raise a DataError unless they are integers from 0 to 9.
+def calibrate(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    also: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> CalibrationReport:
+    """Fit the temperature and measure the probabilities before and after it.
 
-    >>> check_labels([3, 7], 2).dtype
-    dtype('int64')
+    Args:
+        logits: (N, 10), finite, of pictures that neither trained the network nor chose it.
+        labels: (N,) integers from 0 to 9.
+        also: logits (M, 10) and labels (M,) of other pictures that the temperature is fitted to
+            beside these, each picture counting the same; they are not scored.
+        n_resamples: bootstrap resamples behind each interval.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: as ``fit_temperature``; or the temperature changed a reading, which only
+            logits too close for float64 can do.
+
+    >>> logits, labels = 4 * np.eye(10)[[1, 2, 3, 4]], [1, 2, 3, 0]
+    >>> calibrate(logits, labels, n_resamples=9).accuracy_after
+    0.75
     """
-    values = np.asarray(labels)
-    if values.shape != (n,):
-        raise DataError(
-            f"labels must have the shape ({n},), one per picture; this is {values.shape}"
+    if also is None:
+        temperature = fit_temperature(logits, labels)
+    else:
+        temperature = fit_temperature(
+            np.concatenate([np.asarray(logits), np.asarray(also[0])]),
+            np.concatenate([np.asarray(labels), np.asarray(also[1])]),
         )
-    if not np.issubdtype(values.dtype, np.integer):
-        raise DataError(f"labels must be integers; these are {values.dtype}")
-    if values.min() < 0 or values.max() >= N_DIGITS:
-        raise DataError(f"labels run from {values.min()} to {values.max()}; the limits are 0 and 9")
-    return values.astype(np.int64)
+    before, after = softmax(logits, 1.0), softmax(logits, temperature)
+    y = check_labels(labels, len(before))
+    if not np.array_equal(before.argmax(axis=1), after.argmax(axis=1)):
+        raise DataError("dividing by the temperature changed which digit is read: logits tie")
+    return CalibrationReport(
+        temperature=temperature,
+        n=len(y),
+        accuracy_before=float(np.mean(before.argmax(axis=1) == y)),
+        accuracy_after=float(np.mean(after.argmax(axis=1) == y)),
+        before=score_probabilities(before, y, n_resamples=n_resamples, seed=seed),
+        after=score_probabilities(after, y, n_resamples=n_resamples, seed=seed),
+    )

@@ -9,22 +9,14 @@ the digit that is read, and with it the accuracy, stays the same. NumPy only.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.calibration.intervals import N_RESAMPLES
-from inkdigits.calibration.scores import (
-    ProbabilityScores,
-    check_labels,
-    check_scores,
-    score_probabilities,
-)
 from inkdigits.errors import ConfigError, DataError
-from inkdigits.types import Doubles
+from inkdigits.types import Doubles, Labels
 
+N_DIGITS = 10
 # Width in log T at which the search stops: T is then known to 1 part in a million.
 _LOG_TEMPERATURE_TOLERANCE = 1e-6
 _INVERSE_GOLDEN = (math.sqrt(5) - 1) / 2
@@ -115,73 +107,35 @@ def fit_temperature(
     return math.exp((left + right) / 2)
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationReport:
-    """What temperature scaling did to the pictures that it was fitted on.
+def check_scores(scores: npt.ArrayLike, name: str) -> Doubles:
+    """Return scores as (N, 10) float64, finite, N at least 1; a DataError calls them ``name``.
 
-    Attributes:
-        temperature: the fitted T.
-        n: pictures it was fitted on.
-        accuracy_before: share read right at T = 1, 0 to 1.
-        accuracy_after: share read right at the fitted T; equal to ``accuracy_before``.
-        before: scores at T = 1.
-        after: scores at the fitted T; a little optimistic, for T was fitted on the same pictures.
+    >>> check_scores([[0] * 10], "logits").dtype
+    dtype('float64')
     """
-
-    temperature: float
-    n: int
-    accuracy_before: float
-    accuracy_after: float
-    before: ProbabilityScores
-    after: ProbabilityScores
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the same as nested dictionaries of numbers, for ``json.dumps``."""
-        return asdict(self)
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != N_DIGITS:
+        raise DataError(f"{name} must have the shape (N, {N_DIGITS}); this is {values.shape}")
+    if len(values) == 0:
+        raise DataError(f"{name} are empty: at least one picture is needed")
+    if not np.isfinite(values).all():
+        raise DataError(f"{name} hold a value that is not finite")
+    return values
 
 
-def calibrate(
-    logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    also: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-) -> CalibrationReport:
-    """Fit the temperature and measure the probabilities before and after it.
+def check_labels(labels: npt.ArrayLike, n: int) -> Labels:
+    """Return labels as (n,) int64, or raise a DataError unless they are integers from 0 to 9.
 
-    Args:
-        logits: (N, 10), finite, of pictures that neither trained the network nor chose it.
-        labels: (N,) integers from 0 to 9.
-        also: logits (M, 10) and labels (M,) of other pictures that the temperature is fitted to
-            beside these, each picture counting the same; they are not scored.
-        n_resamples: bootstrap resamples behind each interval.
-        seed: of the bootstrap.
-
-    Raises:
-        DataError: as ``fit_temperature``; or the temperature changed a reading, which only
-            logits too close for float64 can do.
-
-    >>> logits, labels = 4 * np.eye(10)[[1, 2, 3, 4]], [1, 2, 3, 0]
-    >>> calibrate(logits, labels, n_resamples=9).accuracy_after
-    0.75
+    >>> check_labels([3, 7], 2).dtype
+    dtype('int64')
     """
-    if also is None:
-        temperature = fit_temperature(logits, labels)
-    else:
-        temperature = fit_temperature(
-            np.concatenate([np.asarray(logits), np.asarray(also[0])]),
-            np.concatenate([np.asarray(labels), np.asarray(also[1])]),
+    values = np.asarray(labels)
+    if values.shape != (n,):
+        raise DataError(
+            f"labels must have the shape ({n},), one per picture; this is {values.shape}"
         )
-    before, after = probabilities(logits, 1.0), probabilities(logits, temperature)
-    y = check_labels(labels, len(before))
-    if not np.array_equal(before.argmax(axis=1), after.argmax(axis=1)):
-        raise DataError("dividing by the temperature changed which digit is read: logits tie")
-    return CalibrationReport(
-        temperature=temperature,
-        n=len(y),
-        accuracy_before=float(np.mean(before.argmax(axis=1) == y)),
-        accuracy_after=float(np.mean(after.argmax(axis=1) == y)),
-        before=score_probabilities(before, y, n_resamples=n_resamples, seed=seed),
-        after=score_probabilities(after, y, n_resamples=n_resamples, seed=seed),
-    )
+    if not np.issubdtype(values.dtype, np.integer):
+        raise DataError(f"labels must be integers; these are {values.dtype}")
+    if values.min() < 0 or values.max() >= N_DIGITS:
+        raise DataError(f"labels run from {values.min()} to {values.max()}; the limits are 0 and 9")
+    return values.astype(np.int64)

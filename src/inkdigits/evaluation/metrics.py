@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from inkdigits.calibration.intervals import LEVEL, N_RESAMPLES, Estimate, wilson_interval
 from inkdigits.calibration.scores import (
-    N_DIGITS,
     ProbabilityScores,
-    check_labels,
     check_probabilities,
     score_probabilities,
 )
+from inkdigits.calibration.temperature import N_DIGITS, check_labels
 from inkdigits.errors import DataError
 
 

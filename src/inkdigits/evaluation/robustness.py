@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inkdigits.calibration.scores import check_labels
+from inkdigits.calibration.temperature import check_labels
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, corrupt
 from inkdigits.data.fonts import FontSplit, find_fonts
 from inkdigits.data.non_digits import KINDS, Sources, make_non_digits

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.calibration.intervals import Estimate, wilson_interval
-from inkdigits.calibration.scores import check_labels, expected_calibration_error
+from inkdigits.calibration.scores import expected_calibration_error
+from inkdigits.calibration.temperature import check_labels
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import DataError
 from inkdigits.evaluation.ood_metrics import auroc, fpr_at_tpr

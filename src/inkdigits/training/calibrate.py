@@ -17,8 +17,13 @@ import numpy.typing as npt
 import torch
 
 from inkdigits.calibration.intervals import LEVEL
-from inkdigits.calibration.scores import ProbabilityScores, score_probabilities
-from inkdigits.calibration.temperature import CalibrationReport, calibrate, probabilities
+from inkdigits.calibration.scores import (
+    CalibrationReport,
+    ProbabilityScores,
+    calibrate,
+    score_probabilities,
+)
+from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.mnist import Digits
 from inkdigits.decision.drift import PROVENANCE, DriftReference
 from inkdigits.decision.ood import METHOD, REJECTED_SHARE, energy, reject_threshold
