@@ -199,7 +199,7 @@ class Database:
     @contextmanager
     def _begin(self, *, writes: bool) -> Iterator[sa.Connection]:
         # SQLite's busy handler sleeps between its tries; a file lock wakes the next writer at once.
-        lock = file_lock(self._path + ".lock") if writes and self.is_sqlite else nullcontext()
+        lock = file_lock(self._path + "-lock") if writes and self.is_sqlite else nullcontext()
         with lock, (self._writing if writes else self.engine).connect() as connection:
             with connection.begin():
                 yield connection

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -191,7 +191,11 @@ class Outbox:
         Args:
             wait_s: how long to wait for another process or thread; None waits without a limit.
         """
-        with file_lock(self.folder / "moving.lock", wait_s) as is_held:
+        with ExitStack() as stack:
+            try:
+                is_held = stack.enter_context(file_lock(self.folder / "moving.lock", wait_s))
+            except OSError as error:
+                raise OutboxError(f"The outbox cannot be locked: {error}") from error
             yield is_held
 
     def after_fork(self) -> None:

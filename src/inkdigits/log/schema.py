@@ -100,7 +100,7 @@ def migrate(engine: sa.Engine, revision: str = "head") -> str | None:
     path = engine.url.database if engine.dialect.name == "sqlite" else None
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with _ALEMBIC, nullcontext() if path is None else file_lock(path + ".lock"):
+    with _ALEMBIC, nullcontext() if path is None else file_lock(path + "-lock"):
         journal_mode = None if path is None else write_ahead_log(engine)
         at = _revision_of(engine)
         # Nearly every start ends here, before Alembic is imported, which takes 0.1 s.

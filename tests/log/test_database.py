@@ -1,0 +1,174 @@
+"""Connections to SQLite and PostgreSQL, and what is known of their being available."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.databases import PATIENT, EmbeddedPostgres, a_record, rows_of
+
+from inkdigits.errors import ConfigError, StoreUnavailableError
+from inkdigits.log.database import Database, Options, connect
+from inkdigits.log.record import to_row
+
+pytest_plugins = ["support.databases"]
+
+
+def migrated(database: Database) -> Database:
+    began = time.monotonic()
+    database.migrate()
+    database.recover(began)
+    assert database.available
+    return database
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://localhost/x", "begins with 'mysql'"),
+        ("no url at all", "not a database URL"),
+        ("postgresql://user:secret@host:port/name", "not a database URL"),
+        ("sqlite://", "names a file"),
+        ("sqlite:///:memory:", "names a file"),
+        ("sqlite:////tmp", "is a folder"),
+        ("sqlite:////dev/null/x/log.sqlite3", "folder of the database"),
+    ],
+)
+def test_a_wrong_url_is_named_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        connect(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_postgresql_without_its_driver_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"inkdigits\[postgres\]"):
+        connect("postgresql://host/name")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_each_way_to_write_postgresql_means_psycopg_3(scheme: str) -> None:
+    engine = connect(f"{scheme}://user:secret@host/name")
+    assert engine.url.drivername == "postgresql+psycopg"
+    assert engine.url.password == "secret"
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("normal", 1), ("full", 2)])
+def test_sqlite_has_a_write_ahead_log_and_lets_readers_in(
+    tmp_path: Path, synchronous: Any, level: int
+) -> None:
+    path = tmp_path / "new folder" / "log.sqlite3"
+    database = Database(f"sqlite:///{path}", Options(wait_s=0.25, synchronous=synchronous))
+    database.migrate()
+    with database.transaction() as connection:
+        modes = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+    assert modes == ["wal", level, 1, 250]
+    with sqlite3.connect(path) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert rows_of(f"sqlite:///{path}") == []
+    writer.close()
+    database.close()
+
+
+def test_a_file_system_without_a_write_ahead_log_is_named_and_syncs_each_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # SQLite's own file system with lock files has no shared memory, as network drives have none.
+    real = sqlite3.dbapi2.connect
+
+    def connect_by_lock_files(path: str, **more: Any) -> sqlite3.Connection:
+        return real(f"file:{path}?vfs=unix-dotfile", uri=True, **more)
+
+    monkeypatch.setattr(sqlite3.dbapi2, "connect", connect_by_lock_files)
+    database = Database(f"sqlite:///{tmp_path / 'log.sqlite3'}", PATIENT)
+    with caplog.at_level(logging.WARNING, "inkdigits.log.database"):
+        database.migrate()
+    assert "cannot use its write-ahead log" in caplog.text
+    assert str(tmp_path) in caplog.text
+    database.insert([to_row(a_record())])
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    database.close()
+
+
+def test_pgbouncer_is_asked_nothing_that_outlives_a_transaction(
+    shared_postgres: EmbeddedPostgres,
+) -> None:
+    url = shared_postgres.empty_database()
+    database = migrated(Database(url, Options(wait_s=60, pgbouncer=True)))
+    for n in range(12):  # psycopg prepares a statement from its sixth execution on
+        database.insert([to_row(a_record(n))])
+    with database.transaction() as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "10s"
+        prepared = connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements")
+        assert prepared.scalar() == 0
+    connection = database.engine.raw_connection()
+    with connection.cursor() as cursor:
+        assert cursor.execute("SHOW statement_timeout").fetchone() == ("0",)
+    connection.close()
+    database.close()
+
+
+def a_database(tmp_path: Path, options: Options = PATIENT) -> Database:
+    return migrated(Database(f"sqlite:///{tmp_path / 'log.sqlite3'}", options))
+
+
+def test_an_older_success_does_not_undo_a_newer_failure(tmp_path: Path) -> None:
+    database = a_database(tmp_path)
+    began = time.monotonic()
+    database.fail("found just now")
+    database.recover(began)
+    assert not database.available
+    with pytest.raises(StoreUnavailableError, match="found just now"):
+        database.check(writes=True)
+    database.check()  # a local file may still be read
+    database.recover(time.monotonic())
+    assert database.available
+
+
+def test_a_call_that_is_overdue_makes_the_database_unavailable(tmp_path: Path) -> None:
+    database = a_database(tmp_path, Options(wait_s=0.001))
+    database.busy_since = time.monotonic() - 1
+    assert not database.available
+    with pytest.raises(StoreUnavailableError, match=r"not answered within 0\.001 s"):
+        database.check(writes=True)
+
+
+@pytest.mark.parametrize(("synchronous", "syncs"), [("normal", 1), ("full", 0)])
+def test_sqlite_is_synced_between_commits_only_where_they_do_not_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: Any, syncs: int
+) -> None:
+    database = a_database(tmp_path, Options(wait_s=60, synchronous=synchronous))
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    database.sync()
+    assert synced == []
+    for n in range(3):
+        database.insert([to_row(a_record(n))])
+    database.sync()
+    database.sync()
+    assert synced == [(tmp_path / "log.sqlite3-wal").stat().st_ino] * syncs
+
+
+def test_a_sync_that_fails_makes_the_database_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = a_database(tmp_path)
+    database.insert([to_row(a_record())])
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    database.sync()
+    assert not database.available

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+from inkdigits.log.locks import file_lock
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def hold(path: Path, is_held: Event) -> None:
+    with file_lock(path):
+        is_held.set()
+        signal.pause()
+
+
+def test_a_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    is_held = SPAWN.Event()
+    process = SPAWN.Process(target=hold, args=(tmp_path / "lock", is_held))
+    process.start()
+    assert is_held.wait(60)
+    with file_lock(tmp_path / "lock", wait_s=0.02) as is_mine:
+        assert not is_mine
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with file_lock(tmp_path / "lock") as is_mine:
+        assert is_mine
+
+
+def test_a_waiting_thread_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
+    outcomes: list[bool] = []
+
+    def wait() -> None:
+        with file_lock(tmp_path / "lock", wait_s=60) as is_held:
+            outcomes.append(is_held)
+
+    with file_lock(tmp_path / "lock"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+    thread.join()
+    assert outcomes == [True]

@@ -1,0 +1,204 @@
+"""The outbox keeps what it took: full, damaged, deleted, shared by processes, or killed."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.databases import a_record, wait_until
+
+from inkdigits.errors import ConfigError, OutboxError
+from inkdigits.log.outbox import FILE_NAME, Outbox
+from inkdigits.log.record import ANYONE, to_row
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def a_row(number: int = 0, **changes: Any) -> dict[str, Any]:
+    return to_row(a_record(number, **changes))
+
+
+def emptied(outbox: Outbox) -> list[dict[str, Any]]:
+    rows = []
+    while waiting := outbox.first(100):
+        rows += [w.row for w in waiting]
+        outbox.remove(waiting)
+    return rows
+
+
+def test_rows_come_back_as_they_were_oldest_first_and_then_are_gone(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox")
+    rows = [a_row(n, picture=b"\0png", confidence=1 / 3) for n in range(120)]
+    for row in rows:
+        outbox.put(row)
+    assert outbox.count() == 120
+    assert [w.row for w in outbox.first(7)] == rows[:7]
+    assert emptied(outbox) == rows
+    assert outbox.count() == 0
+
+
+def test_a_row_is_kept_once_and_found_by_its_owner(tmp_path: Path) -> None:
+    row = a_row(owner="mine")
+    outbox = Outbox(tmp_path)
+    outbox.put(row)
+    Outbox(tmp_path).put(row)
+    assert outbox.count() == 1
+    for owner in ("mine", ANYONE):
+        assert outbox.find(row["id"], owner) == row
+    assert outbox.find(row["id"], "yours") is None
+    assert outbox.delete(row["id"], "yours") == 0
+    assert outbox.delete(None, "mine") == 1
+    assert outbox.find(row["id"], ANYONE) is None
+
+
+def test_a_row_that_is_changed_while_it_is_moved_stays(tmp_path: Path) -> None:
+    outbox, row = Outbox(tmp_path), a_row()
+    outbox.put(row)
+    before = outbox.first(1)
+    feedback = {"true_digit": 5, "feedback_us": 1, "feedback_by": "page"}
+    assert outbox.change(row["id"], ANYONE, feedback)
+    assert not outbox.change(row["id"], "yours", feedback)
+    outbox.remove(before)
+    (after,) = outbox.first(9)
+    assert (after.row, after.version) == ({**row, **feedback}, 1)
+    outbox.remove([after])
+    assert outbox.count() == 0
+
+
+def test_a_full_outbox_keeps_what_it_has_and_has_room_again_when_that_is_moved(
+    tmp_path: Path,
+) -> None:
+    outbox = Outbox(tmp_path, limit_bytes=100_000)
+    kept = []
+
+    def fill() -> None:
+        for n in range(1000):
+            outbox.put(row := a_row(n))
+            kept.append(row)
+
+    with pytest.raises(OutboxError, match="full"):
+        fill()
+    assert 10 < len(kept) < 100
+    assert (tmp_path / FILE_NAME).stat().st_size <= 100_000
+    assert emptied(outbox) == kept
+    outbox.put(a_row())
+
+
+def test_rows_that_are_no_records_are_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, good, bad = Outbox(tmp_path), a_row(), a_row()
+    for row in (good, bad):
+        outbox.put(row)
+    with sqlite3.connect(tmp_path / FILE_NAME) as file:
+        file.execute("UPDATE waiting SET row = '{}' WHERE id = ?", [bad["id"]])
+    file.close()
+    assert [w.row for w in outbox.first(9)] == [good]
+    assert outbox.count() == 1
+    assert "set aside" in caplog.text
+    with sqlite3.connect(tmp_path / FILE_NAME) as file:
+        found = file.execute("SELECT id FROM waiting WHERE rejected IS NOT NULL").fetchall()
+    file.close()
+    assert found == [(bad["id"],)]
+
+
+def test_a_damaged_file_is_kept_and_a_new_one_made(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Outbox(tmp_path).put(a_row())
+    for path in tmp_path.glob("*-*"):
+        path.unlink()
+    (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 999)
+    with caplog.at_level(logging.ERROR, "inkdigits.log.outbox"):
+        outbox = Outbox(tmp_path)
+    outbox.put(a_row())
+    assert outbox.count() == 1
+    (kept,) = tmp_path.glob("*.damaged-*")
+    assert kept.read_bytes().startswith(b"no database at all")
+    assert str(kept) in caplog.text
+
+
+def test_a_deleted_file_is_made_again_and_loses_no_row_that_comes_after(tmp_path: Path) -> None:
+    outbox, other = Outbox(tmp_path), Outbox(tmp_path)
+    outbox.put(a_row(1))
+    for path in tmp_path.glob(f"{FILE_NAME}*"):
+        path.unlink()
+    second, third = a_row(2), a_row(3)
+    outbox.put(second)
+    other.put(third)
+    assert [w.row for w in Outbox(tmp_path).first(9)] == [second, third]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1000])
+def test_an_outbox_that_cannot_be_used_is_named_at_once(tmp_path: Path, limit: int) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        Outbox(tmp_path / "file")
+    with pytest.raises(ConfigError, match="at least 65,536 bytes"):
+        Outbox(tmp_path, limit)
+
+
+def test_only_its_user_may_read_the_outbox(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox")
+    outbox.put(a_row())
+    assert outbox.folder.stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in outbox.folder.iterdir())
+
+
+def put_many(folder: Path, count: int) -> None:
+    outbox = Outbox(folder)
+
+    def work() -> None:
+        for n in range(count):
+            outbox.put(a_row(n))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_many_threads_and_processes_lose_and_double_nothing(tmp_path: Path) -> None:
+    processes = [SPAWN.Process(target=put_many, args=(tmp_path, 40)) for _ in range(2)]
+    outbox, found = Outbox(tmp_path), []
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        found += emptied(outbox)
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    found += emptied(outbox)
+    assert len(found) == len({row["id"] for row in found}) == 2 * 4 * 40
+
+
+def put_until_killed(folder: Path, acknowledged: Path) -> None:
+    outbox = Outbox(folder)
+    with acknowledged.open("ab", buffering=0) as file:
+        for n in range(10**6):
+            row = a_row(n)
+            outbox.put(row)
+            file.write(row["id"].encode() + b"\n")
+
+
+def test_what_was_acknowledged_before_kill_9_is_there_after(tmp_path: Path) -> None:
+    acknowledged = tmp_path / "acknowledged"
+    acknowledged.touch()
+    process = SPAWN.Process(target=put_until_killed, args=(tmp_path / "outbox", acknowledged))
+    process.start()
+    wait_until(lambda: acknowledged.stat().st_size > 37 * 50)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    found = [row["id"] for row in emptied(Outbox(tmp_path / "outbox"))]
+    promised = acknowledged.read_text().splitlines()
+    assert set(promised) <= set(found)
+    assert len(found) - len(promised) in {0, 1}  # one may be written and not yet acknowledged
