@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import random
 import shutil
 import signal
 import sqlite3
@@ -31,8 +32,9 @@ import sqlalchemy as sa
 
 from inkdigits.log.database import Options, connect
 from inkdigits.log.ids import new_id
-from inkdigits.log.record import Record
+from inkdigits.log.record import Record, to_row
 from inkdigits.log.store import Store
+from inkdigits.types import NO_DIGIT
 
 PATIENT = Options(wait_s=60)
 """For tests that are not about time: the machine may be busy."""
@@ -248,3 +250,65 @@ def rows_of(url: str, columns: str = "id") -> list[Any]:
         rows = connection.execute(sa.text(f"SELECT {columns} FROM predictions")).all()
     engine.dispose()
     return [tuple(row) if len(row) > 1 else row[0] for row in rows]
+
+
+def a_history() -> list[Record]:
+    """200 records of many kinds, oldest first, several to a second; 80 of them with feedback."""
+    choose = random.Random(7)
+    records = []
+    for number in range(200):
+        digit = choose.choice([*range(10), None])
+        decision = "reject" if digit is None else choose.choice(["accept", "review", "reject"])
+        changes: dict[str, Any] = {
+            "created_at": START + timedelta(hours=number // 3),
+            "digit": digit,
+            "decision": decision,
+            "reason": "blank" if digit is None else None,
+            "confidence": 0.0 if digit is None else choose.choice([0.1, 0.55, 0.72, 0.99, 1.0]),
+            "owner": choose.choice(["mine", "yours", None]),
+            "input_kind": choose.choice(["drawn", "uploaded", "api"]),
+        }
+        if number % 5 < 2:
+            true = choose.choice([digit, digit, choose.randrange(10), NO_DIGIT])
+            changes["true_digit"] = NO_DIGIT if true is None else true
+            changes["feedback_at"] = START + timedelta(days=30)
+            changes["feedback_by"] = "page"
+        records.append(a_record(number, **changes))
+    return sorted(records, key=lambda record: (record.created_at, record.id))
+
+
+@pytest.fixture
+def records(store: Store) -> list[Record]:
+    """What the store holds: `a_history`."""
+    made = a_history()
+    store._database.insert([to_row(record) for record in made])
+    return made
+
+
+@pytest.fixture
+def plans_of(tmp_path: Path) -> Iterator[Callable[[Callable[[Store], object]], list[str]]]:
+    """SQLite's plans, as lines, of the queries that a call of an empty store makes."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith(("SELECT", "WITH")):
+            asked.append((statement, parameters))
+
+    url = f"sqlite:///{tmp_path / 'plans.sqlite3'}"
+    with Store.open(url, outbox_dir=tmp_path / "outbox", options=PATIENT) as opened:
+        engine = opened._database.engine
+
+        def plans(call: Callable[[Store], object]) -> list[str]:
+            sa.event.listen(engine, "before_cursor_execute", note)
+            call(opened)
+            sa.event.remove(engine, "before_cursor_execute", note)
+            with engine.connect() as connection:
+                return [
+                    row[-1]
+                    for statement, parameters in asked
+                    for row in connection.exec_driver_sql(
+                        f"EXPLAIN QUERY PLAN {statement}", parameters
+                    )
+                ]
+
+        yield plans

@@ -1,12 +1,11 @@
 """The prediction log as files: CSV and Parquet to look into, IDX to train on.
 
-CSV has a header, RFC 4180's quoting, times in ISO 8601 (UTC), empty fields for None and the ink in
-base64. Parquet has the same columns with types, the ink as 784 bytes. Neither has owners or
-pictures: an export is for study, and says nothing of who drew.
+CSV and Parquet (see `inkdigits.log.tables`) have neither owners nor pictures: an export is for
+study, and does not tell who drew.
 
 IDX is MNIST's own format (LeCun, Cortes and Burges, "The MNIST database", at the end of its page):
 a ZIP archive of ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, with the records whose
-true digit feedback gave. Those that are no digit have no place in it.
+feedback is a digit.
 """
 
 from __future__ import annotations
@@ -57,7 +56,11 @@ _MEMORY: Final = 8 * 2**20
 
 
 def batch_query(filters: Filters, after: tuple[int, str] | None) -> sa.Select[Any]:
-    """Up to BATCH records after a position (created_us, id), oldest first."""
+    """Query up to BATCH records after a position (created_us, id), oldest first.
+
+    >>> "ORDER BY predictions.created_us, predictions.id" in str(batch_query(Filters(), None))
+    True
+    """
     key = sa.tuple_(predictions.c.created_us, predictions.c.id)
     query = sa.select(*WITHOUT_PICTURE).where(*conditions(filters))
     if after is not None:
@@ -66,7 +69,14 @@ def batch_query(filters: Filters, after: tuple[int, str] | None) -> sa.Select[An
 
 
 def write(form: Format, file: IO[bytes], records: Iterable[Record]) -> int:
-    """Write records to a binary file; returns how many were written.
+    """Write records to a binary file, and return how many were written.
+
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> write("csv", file, [])
+    0
+    >>> file.getvalue()[:14]
+    b'id,created_at,'
 
     Args:
         form: "csv", "parquet", or "idx" (a ZIP archive; only records with a true digit of 0 to 9).

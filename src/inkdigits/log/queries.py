@@ -1,4 +1,4 @@
-"""Which records of the prediction log, and one page of them at a time."""
+"""Filters of the prediction log, and pages of its records."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ WITHOUT_PICTURE = [column for column in _c if column.name != "picture"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which records; all by default. A value that can't be is a QueryError when made.
+    """Which records; all by default. An invalid value is a QueryError when this is made.
 
     Attributes:
         digit: read as this, 0 to 9; NO_DIGIT for those where nothing was read; None for any.
         decision: None for any.
-        feedback: "given", "none", "right" (the digit was the true one, or what is no digit was
-            rejected), "wrong"; None for any.
+        feedback: "given", "none", "right" (the digit is the true one, or no digit was rejected)
+            or "wrong"; None for any.
         since: at or after this aware time.
         until: before this aware time.
         owner: of this browser's key, or ANYONE.
@@ -76,7 +76,7 @@ class Page:
     """Some records, newest first.
 
     Attributes:
-        records: without their pictures (``picture`` is None); `Store.get` brings one's.
+        records: without their pictures (``picture`` is None), which `Store.get` returns.
         older: the cursor of the next page, None on the last.
         newer: the cursor of the page before, None on the first.
     """
@@ -87,7 +87,11 @@ class Page:
 
 
 def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
-    """What a WHERE says for the filters; each kind can use an index of its own."""
+    """Return the WHERE conditions of filters; each kind can use an index of its own.
+
+    >>> [str(condition) for condition in conditions(Filters(decision="review"))]
+    ['predictions.decision = :decision_1']
+    """
     found: list[sa.ColumnElement[bool]] = []
     if filters.digit is not None:
         read = _c.digit.is_(None) if filters.digit == NO_DIGIT else _c.digit == filters.digit
@@ -103,7 +107,7 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     if filters.feedback == "none":
         found.append(_c.true_digit.is_(None))
     elif filters.feedback is not None:
-        # Said apart from the rest, for the partial index to be recognised.
+        # A condition of its own, by which the partial index is recognised.
         found.append(_c.true_digit.is_not(None))
     if filters.feedback in {"right", "wrong"}:
         is_right = sa.case(
@@ -115,7 +119,14 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
 
 
 def page_query(filters: Filters, cursor: str | None, limit: int) -> sa.Select[Any]:
-    """One more than ``limit`` records from the cursor on, in the cursor's direction."""
+    """Query one more than ``limit`` records from the cursor on, in the cursor's direction.
+
+    >>> "ORDER BY predictions.created_us DESC" in str(page_query(Filters(), None, 50))
+    True
+
+    Raises:
+        QueryError: a limit out of range, or a cursor that no page gave.
+    """
     if not 1 <= limit <= MAX_PAGE:
         raise QueryError(f"a page has 1 to {MAX_PAGE} records; not {limit!r}")
     query = sa.select(*WITHOUT_PICTURE).where(*conditions(filters)).limit(limit + 1)
@@ -129,7 +140,11 @@ def page_query(filters: Filters, cursor: str | None, limit: int) -> sa.Select[An
 
 
 def page_of(rows: Sequence[sa.RowMapping], cursor: str | None, limit: int) -> Page:
-    """The page of the rows that `page_query` found."""
+    """Return the page of the rows that `page_query` found.
+
+    >>> page_of([], None, 50)
+    Page(records=(), older=None, newer=None)
+    """
     is_newer = cursor is not None and _read_cursor(cursor)[0]
     more = len(rows) > limit
     records = [from_row(dict(row)) for row in rows[:limit]]

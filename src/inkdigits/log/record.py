@@ -1,4 +1,4 @@
-"""One row of the prediction log: what was read, when, of what, and what it really was."""
+"""A record of the prediction log: what was read, when, of what, and what it really was."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MAX_PICTURE_BYTES: Final = 16 * 2**20
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# What may name an owner or a giver of feedback: no control characters, no quoting, and nothing
+# The names of owners and givers of feedback have no control characters, no quotes, and nothing
 # that a spreadsheet would take for a formula.
 _KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
 
@@ -47,25 +47,40 @@ class Anyone(Enum):
 
 
 ANYONE: Final = Anyone.ANYONE
-"""Stands for every owner, so that a missing key (None) never does."""
+"""Every owner; a missing key (None) never means this."""
 
 Owner: TypeAlias = str | Literal[Anyone.ANYONE]
 
 
 def to_microseconds(moment: datetime) -> int:
-    """Microseconds since 1970 UTC of an aware time, exactly; a naive one is a RecordError."""
+    """Return the microseconds since 1970 UTC of an aware time, exactly.
+
+    >>> to_microseconds(from_microseconds(1_000_001))
+    1000001
+
+    Raises:
+        RecordError: the time has no time zone.
+    """
     if moment.tzinfo is None:
         raise RecordError(f"the time {moment.isoformat()} has no time zone; use an aware one")
     return (moment - _EPOCH) // _MICROSECOND
 
 
 def from_microseconds(microseconds: int) -> datetime:
-    """The aware UTC time of microseconds since 1970."""
+    """Return the aware UTC time of microseconds since 1970.
+
+    >>> from_microseconds(0).isoformat()
+    '1970-01-01T00:00:00+00:00'
+    """
     return _EPOCH + microseconds * _MICROSECOND
 
 
 def is_id(text: str) -> bool:
-    """Whether a text is a UUID in its canonical form, as every record's id is."""
+    """Return whether a text is a UUID in its canonical form, as every record's id is.
+
+    >>> is_id(new_id()), is_id("7")
+    (True, False)
+    """
     try:
         return str(uuid.UUID(text)) == text
     except (ValueError, AttributeError, TypeError):
@@ -73,7 +88,11 @@ def is_id(text: str) -> bool:
 
 
 def check_true_digit(true_digit: int) -> int:
-    """Return a label that feedback may give: 0 to 9 or NO_DIGIT; else a RecordError."""
+    """Return a label that feedback may give: 0 to 9 or NO_DIGIT; raise RecordError for others.
+
+    >>> check_true_digit(7)
+    7
+    """
     if isinstance(true_digit, bool) or true_digit not in range(NO_DIGIT, 10):
         raise RecordError(
             f"the true digit is 0 to 9, or {NO_DIGIT} for no digit; not {true_digit!r}"
@@ -82,7 +101,11 @@ def check_true_digit(true_digit: int) -> int:
 
 
 def check_key(key: str, what: str) -> str:
-    """Return a key that names an owner or a giver of feedback; else a RecordError."""
+    """Return a key that names an owner or a giver of feedback; raise RecordError for others.
+
+    >>> check_key("page", "the giver of the feedback")
+    'page'
+    """
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise RecordError(f"{what} is 1 to 128 letters, digits or _.:@-; not {key!r}")
     return key
@@ -90,9 +113,9 @@ def check_key(key: str, what: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One prediction, as the log keeps it. Checked when made: RecordError names what is wrong.
+    """One prediction, as the log keeps it; RecordError when it is made with an invalid value.
 
-    Two records are equal when all but the array of the ink are, the ink's digest included.
+    Two records are equal when everything but the array of the ink is; its digest is compared.
 
     Attributes:
         id: canonical UUID, version 7 when made by `new_id`.
@@ -102,12 +125,13 @@ class Record:
         probabilities: calibrated probabilities of the digits 0 to 9, each 0 to 1.
         decision: "accept", "review" or "reject".
         reason: why it was rejected; None unless ``decision`` is "reject".
-        novelty: the refusal score, higher is stranger; None where not computed.
+        novelty: the out-of-distribution score, higher is less like a digit; None where not
+            computed.
         model_version: which artifact answered, 1 to 200 characters.
         input_kind: "drawn", "uploaded" or "api".
         owner: opaque key of the browser that it belongs to, at most 128 of A-Z a-z 0-9 _.:@-;
-            None when it belongs to none. Not a credential: keep the cookie's secret out of it.
-        ink: (28, 28) uint8, read-only: 0 is paper, 255 is ink.
+            None when it belongs to none. It is no credential, and must not be the cookie.
+        ink: (28, 28) uint8, read-only: 0 is background, 255 is ink.
         picture: the source picture as sent, at most MAX_PICTURE_BYTES; None where not kept.
         true_digit: what feedback says it is: 0 to 9, NO_DIGIT, or None without feedback.
         feedback_at: when the feedback was given, aware; None without feedback.
@@ -192,7 +216,7 @@ class Record:
         record_id: str | None = None,
         created_at: datetime | None = None,
     ) -> Record:
-        """The record of a prediction; its id is new, and its time now, where not given."""
+        """Make the record of a prediction; its id is new, and its time now, where not given."""
         return cls(
             id=new_id() if record_id is None else record_id,
             created_at=datetime.now(UTC) if created_at is None else created_at,
@@ -211,10 +235,7 @@ class Record:
 
     @property
     def was_right(self) -> bool | None:
-        """Whether the answer was right by the feedback; None without feedback.
-
-        Right means that the digit is the true one, or that what is not a digit was rejected.
-        """
+        """Whether the digit is the true one, or no digit was rejected; None without feedback."""
         if self.true_digit is None:
             return None
         if self.true_digit == NO_DIGIT:
@@ -234,7 +255,15 @@ _SAME_IN_ROW = (
 
 
 def to_row(record: Record) -> dict[str, Any]:
-    """The record as the table's columns: times in microseconds since 1970, the ink as bytes."""
+    """Return a record as the table's columns: times in microseconds since 1970, ink as bytes.
+
+    >>> from inkdigits.decision.prediction import Prediction
+    >>> ink = np.zeros((28, 28), np.uint8)
+    >>> blank = Prediction(None, 0.0, (0.1,) * 10, "reject", "blank", None, ink, "m", 1.0, 0.0)
+    >>> row = to_row(Record.of(blank, input_kind="api"))
+    >>> row["reason"], len(row["ink"]), from_row(row).decision
+    ('blank', 784, 'reject')
+    """
     row = {name: getattr(record, name) for name in _SAME_IN_ROW}
     row["created_us"] = to_microseconds(record.created_at)
     row["feedback_us"] = record.feedback_at and to_microseconds(record.feedback_at)
@@ -244,7 +273,12 @@ def to_row(record: Record) -> dict[str, Any]:
 
 
 def from_row(row: Mapping[str, Any]) -> Record:
-    """The record of a row; its picture is None where the row was read without that column."""
+    """Return the record of a row, which may be without the column of the picture.
+
+    >>> from_row({})
+    Traceback (most recent call last):
+    KeyError: 'feedback_us'
+    """
     values: dict[str, Any] = {n: row.get(n) for n in _SAME_IN_ROW if n != "ink_sha256"}
     feedback_us = row["feedback_us"]
     return Record(

@@ -1,7 +1,7 @@
-"""The dashboard's figures: predictions over time, and how right they were where somebody said so.
+"""The dashboard's figures: predictions over time, and their accuracy by people's feedback.
 
-The database counts; what is here makes figures of the counts, so that their cost hardly grows with
-the log.
+The database counts, and this module makes figures of the counts, so that their cost hardly grows
+with the log.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Proportion:
 
     @classmethod
     def of(cls, count: int, total: int) -> Proportion:
-        """The proportion of ``count`` in ``total``, 0 <= count <= total."""
+        """Return the proportion of ``count`` in ``total``, 0 <= count <= total."""
         if total == 0:
             return cls(0, 0, None, None, None)
         return cls(count, total, count / total, *wilson_interval(count, total))
@@ -53,7 +53,7 @@ class Proportion:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """How many predictions were made from ``start`` (UTC) on, for one hour or one day."""
+    """The number of predictions of one hour or one day, from ``start`` (UTC) on, by decision."""
 
     start: datetime
     accept: int
@@ -63,7 +63,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """The corrected predictions with a confidence in [low, high); the last includes 1.
+    """The predictions with feedback and a confidence in [low, high); the last includes 1.
 
     ``confidence`` is their mean confidence, None where there are none.
     """
@@ -78,13 +78,13 @@ class CalibrationBin:
 class Statistics:
     """The figures of the dashboard.
 
-    "Corrected" are those with feedback, whether it said right or wrong. Feedback is given by who
-    cares to give it, so these are figures of a sample that chose itself.
+    "Corrected" are the predictions with feedback, right or wrong. People choose what they give
+    feedback on, so that these are not figures of a random sample.
 
     Attributes:
         total: how many predictions.
         decisions: how many accepted, reviewed, rejected.
-        over_time: one for each hour or day from the first to the last, the empty ones too.
+        over_time: one for each hour or day from the first to the last, empty ones included.
         corrected: how many have feedback.
         accuracy: of the corrected ones that are digits and were read as some digit.
         accuracy_by_decision: the same, apart for each decision.
@@ -92,8 +92,8 @@ class Statistics:
         calibration_error: the expected calibration error over these bins (Naeini et al., AAAI
             2015), 0 to 1; None without corrected ones.
         confusion: 10 rows (true digit) of 10 counts (digit read), of the same.
-        refused: of the corrected ones that are no digit, how many were rejected.
-        missed: how many corrected ones are digits where nothing was read.
+        rejected: of the corrected ones that are no digit, how many were rejected.
+        missed: how many corrected ones are digits for which nothing was read.
     """
 
     total: int
@@ -105,25 +105,35 @@ class Statistics:
     calibration: tuple[CalibrationBin, ...]
     calibration_error: float | None
     confusion: tuple[tuple[int, ...], ...]
-    refused: Proportion
+    rejected: Proportion
     missed: int
 
 
 def statistics(connection: sa.Connection, filters: Filters, bucket: Bucket) -> Statistics:
-    """Ask for the figures; a bucket that can't be, or too many of them, are a QueryError."""
+    """Query the figures.
+
+    >>> engine = sa.create_engine("sqlite://")
+    >>> predictions.metadata.create_all(engine)
+    >>> with engine.connect() as connection:
+    ...     statistics(connection, Filters(), "day").total
+    0
+
+    Raises:
+        QueryError: an unknown bucket, or more than MAX_BUCKETS of them.
+    """
     if bucket not in _BUCKET_US:
         raise QueryError(f"the bucket is one of {tuple(_BUCKET_US)}; not {bucket!r}")
-    first_us, last_us = connection.execute(span_query(filters)).one()
+    first_us, last_us = connection.execute(_span_query(filters)).one()
     numbers = _numbers(first_us, last_us, bucket)
     over_time: Sequence[sa.RowMapping] = ()
     if numbers:
-        over_time = connection.execute(over_time_query(filters, bucket, numbers)).mappings().all()
-    corrected = connection.execute(corrected_query(filters)).mappings().all()
+        over_time = connection.execute(_over_time_query(filters, bucket, numbers)).mappings().all()
+    corrected = connection.execute(_corrected_query(filters)).mappings().all()
     return _statistics_of(_intervals(over_time, numbers, bucket), corrected)
 
 
-def span_query(filters: Filters) -> sa.Select[Any]:
-    """The first and the last time, each from an end of an index."""
+def _span_query(filters: Filters) -> sa.Select[Any]:
+    """Query the first and the last time, each from an end of an index."""
 
     def end(order: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
         query = sa.select(_c.created_us).where(*conditions(filters))
@@ -132,16 +142,16 @@ def span_query(filters: Filters) -> sa.Select[Any]:
     return sa.select(end(_c.created_us.asc()), end(_c.created_us.desc()))
 
 
-def over_time_query(filters: Filters, bucket: Bucket, numbers: range) -> sa.Select[Any]:
-    """How many of each decision (``n``) in each bucket of time (its ``number`` since 1970)."""
+def _over_time_query(filters: Filters, bucket: Bucket, numbers: range) -> sa.Select[Any]:
+    """Query the number ``n`` of each decision in each bucket of time, ``number`` since 1970."""
     size = sa.literal_column(str(_BUCKET_US[bucket]), sa.BigInteger)
     if filters.owner is not ANYONE:
-        # One browser's are few: they are found by its index, and sorted into groups.
+        # One browser has few predictions: its index finds them, and they are sorted into groups.
         number = (_c.created_us // size).label("number")
         grouped = sa.select(number, _c.decision, sa.func.count().label("n"))
         found = grouped.where(*conditions(filters))
         return found.group_by(sa.literal_column("number"), _c.decision)
-    # All together are many: counting each group along an index is several times as fast as
+    # All browsers have many: counting each group along an index is several times as fast as
     # sorting them into groups (13 ms against 64 ms for 100,000 in SQLite 3.40).
     buckets = sa.select(sa.literal(numbers[0], sa.BigInteger).label("number")).cte(recursive=True)
     following = (buckets.c.number + 1).label("number")
@@ -159,8 +169,8 @@ def over_time_query(filters: Filters, bucket: Bucket, numbers: range) -> sa.Sele
     )
 
 
-def corrected_query(filters: Filters) -> sa.Select[Any]:
-    """The corrected ones, counted by true digit, digit, decision and confidence bin."""
+def _corrected_query(filters: Filters) -> sa.Select[Any]:
+    """Query the number of corrected ones by true digit, digit, decision and confidence bin."""
     edges = ((_c.confidence < (k + 1) / CALIBRATION_BINS, k) for k in range(CALIBRATION_BINS - 1))
     confidence_bin = sa.case(*edges, else_=CALIBRATION_BINS - 1).label("bin")
     keys = (_c.true_digit, _c.digit, _c.decision)
@@ -209,7 +219,7 @@ def _statistics_of(
         calibration=tuple(bins),
         calibration_error=sum(gaps) / accuracy.total if accuracy.total else None,
         confusion=tuple(tuple(row) for row in confusion),
-        refused=Proportion.of(
+        rejected=Proportion.of(
             sum(row["n"] for row in no_digits if row["decision"] == "reject"),
             sum(row["n"] for row in no_digits),
         ),
