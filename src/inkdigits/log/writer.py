@@ -298,7 +298,7 @@ class Writer:
                 if now >= self._purge_at and not self._purge():
                     self._purge_at = now + _PURGE_S
                 silence_s = now - self._database.contact_at
-                if silence_s >= _PULSE_S or (is_woken and silence_s >= self._database.wait_s):
+                if silence_s >= (_GLANCE_S if is_woken else _PULSE_S):
                     self._database.ping()
         except StoreUnavailableError:
             return  # the database has counted it
