@@ -131,16 +131,20 @@ def read_body(request: Request) -> bytes:
         BodyEncodingError: it cannot be decompressed.
     """
     content: bytes = request.get_data(cache=False)
-    announced, limit = request.content_length, request.max_content_length
-    if announced is not None and len(content) < announced:
+    announced = request.content_length
+    if announced is None:
+        # Werkzeug cuts a body of unknown length off at the limit, and does not say so.
+        limit = request.max_content_length
+        if limit is not None and len(content) >= limit:
+            raise BodyTooLargeError(f"The body is over the limit of {limit} bytes.")
+    elif len(content) < announced:
         raise IncompleteBodyError(f"{announced} bytes were announced and {len(content)} came.")
-    # Werkzeug cuts a body of unknown length off at the limit, and does not say so.
-    if announced is None and limit is not None and len(content) >= limit:
-        raise BodyTooLargeError(f"The body is over the limit of {limit} bytes.")
     if not content:
         raise EmptyBodyError("The request has no body.")
     encoding = request.environ.get("HTTP_CONTENT_ENCODING")
-    return content if encoding is None else _decompress(content, encoding, limit)
+    if encoding is None:
+        return content
+    return _decompress(content, encoding, request.max_content_length)
 
 
 def _decompress(body: bytes, encoding: str, limit: int | None) -> bytes:
