@@ -31,6 +31,14 @@ def test_page_of_the_document_runs_nothing_and_loads_nothing_from_elsewhere(
     assert "POST /predict" in text
     assert "<script" not in text
     assert "style=" not in text
-    loaded = re.findall(r'(?:href|src)="([^"]+)"', text)
+    loaded = re.findall(r'(?:href|src)="([^"#]+)"', text)
     assert set(loaded) == {"/docs/style.css", "/openapi.json", "data:,"}
     assert client.get("/docs/style.css").mimetype == "text/css"
+
+
+def test_every_link_within_the_page_leads_somewhere(app: Flask) -> None:
+    text = app.test_client().get("/docs").text
+    links, targets = set(re.findall(r'href="#([^"]+)"', text)), re.findall(r' id="([^"]+)"', text)
+    assert {"Prediction", "Error", "Tensor"} <= links
+    assert links <= set(targets)
+    assert len(targets) == len(set(targets))
