@@ -7,7 +7,6 @@ from PIL import Image
 
 from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import probabilities as softmax
-from inkdigits.errors import DataError
 from inkdigits.evaluation import plots
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -175,36 +174,6 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_old_file_and_nothing_else(tmp_
         plots.save(figure, path)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["speed.png"]
-
-
-ZEROS = np.zeros((3, 28, 28), np.uint8)
-THREE, TWO = np.arange(3), np.arange(2)
-
-
-@pytest.mark.parametrize(
-    ("draw", "message"),
-    [
-        (lambda: plots.confusion_matrix_figure(np.zeros((10, 10), int)), "confusion matrix"),
-        (lambda: plots.confusion_matrix_figure(np.ones((9, 9), int)), "confusion matrix"),
-        (lambda: plots.misread_figure(ZEROS, TWO, THREE, np.ones(3)), r"\(3, 28, 28\), \(2,\)"),
-        (lambda: plots.misread_figure(ZEROS, THREE, THREE, np.ones(3), 0), "max_items"),
-        (lambda: plots.training_history([], 1), "empty"),
-        (lambda: plots.training_history(history(), 4), "epoch 4 was kept, of 3"),
-        (lambda: plots.training_history([{"epoch": 1.0}], 1), "lacks train_loss"),
-        (lambda: plots.augmentation_preview(ZEROS, ZEROS[:, None][:2]), "originals"),
-        (lambda: plots.augmentation_preview(ZEROS, ZEROS), "originals"),
-        (lambda: plots.augmentation_preview(ZEROS, ZEROS[:, None][:, :0]), "originals"),
-        (lambda: plots.contact_sheet(ZEROS[:0], "none"), "at least 1"),
-        (lambda: plots.speedup_chart([]), "no speed-ups"),
-        *[
-            (lambda value=value: plots.speedup_chart(speedups(value)), "above 0")
-            for value in (0.0, -1.0, float("nan"), float("inf"))
-        ],
-    ],
-)
-def test_results_that_cannot_be_drawn_are_errors(draw, message):
-    with pytest.raises(DataError, match=message):
-        draw()
 
 
 def test_plots_import_neither_pyplot_nor_torch_and_the_core_install_measures_without_either():

@@ -219,11 +219,6 @@ def _rotate(x: Floats, angle: float, rng: Rng) -> Floats:
     return _either_way(x, rng, lambda sign: ((cos, -sign * sin), (sign * sin, cos)))
 
 
-def _scale(x: Floats, factor: float, _: Rng) -> Floats:
-    """Shrink about the centre by that factor."""
-    return _warp(x, ((1 / factor, 0.0), (0.0, 1 / factor)))
-
-
 def _either_way(x: Floats, rng: Rng, matrix: Callable[[int], Matrix]) -> Floats:
     """Warp each picture by ``matrix(1)`` or ``matrix(-1)``, either as likely."""
     positive = rng.random(len(x)) < 0.5
@@ -253,11 +248,6 @@ def _translate(x: Floats, pixels: int, rng: Rng) -> Floats:
         members = directions == direction
         moved[members] = padded[members, top : top + _SIDE, left : left + _SIDE]
     return moved
-
-
-def _brightness(x: Floats, amount: float, _: Rng) -> Floats:
-    """Lighten everything by that much, the background too."""
-    return x + np.float32(amount)
 
 
 def _stripe(x: Floats, width: int, _: Rng) -> Floats:
@@ -322,9 +312,13 @@ _CORRUPTIONS = {
     ),
     "motion_blur": _Corruption(_motion_blur, ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)), 1),
     "shear": _Corruption(_shear, _ANGLES, 2),
-    "scale": _Corruption(_scale, (0.9, 0.8, 0.7, 0.6, 0.5), 3),
+    "scale": _Corruption(
+        lambda x, f, _: _warp(x, ((1 / f, 0), (0, 1 / f))), (0.9, 0.8, 0.7, 0.6, 0.5), 3
+    ),
     "rotate": _Corruption(_rotate, _ANGLES, 2),
-    "brightness": _Corruption(_brightness, (0.1, 0.2, 0.3, 0.4, 0.5), 5),
+    "brightness": _Corruption(
+        lambda x, amount, _: x + np.float32(amount), (0.1, 0.2, 0.3, 0.4, 0.5), 5
+    ),
     "translate": _Corruption(_translate, (1, 2, 3, 4, 5), 3),
     "stripe": _Corruption(_stripe, (3, 5, 7, 8, 9), 3),
     "fog": _Corruption(_fog, ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)), 5),

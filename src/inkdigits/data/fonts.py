@@ -36,19 +36,12 @@ _SYMBOL_FONTS = (
 
 @dataclass(frozen=True, slots=True)
 class Font:
-    """A font file.
+    """A font file."""
 
-    Attributes:
-        path: where it is.
-        family: for example "DejaVu Sans".
-        style: for example "Bold Oblique".
-        characters: what it can draw.
-    """
-
-    path: Path
-    family: str
-    style: str
-    characters: frozenset[str]
+    path: Path  # where it is
+    family: str  # for example "DejaVu Sans"
+    style: str  # for example "Bold Oblique"
+    characters: frozenset[str]  # what it can draw
 
 
 def find_fonts(

@@ -25,15 +25,10 @@ CALIBRATION_FRACTION = 14.8 / 60
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """Labelled ink.
+    """Labelled ink."""
 
-    Attributes:
-        inks: (N, 28, 28) uint8; 0 is background, 255 is ink.
-        labels: (N,) int64, 0 to 9; NO_DIGIT where there is none to read.
-    """
-
-    inks: Tensor
-    labels: Tensor
+    inks: Tensor  # (N, 28, 28) uint8; 0 is background, 255 is ink
+    labels: Tensor  # (N,) int64, 0 to 9; NO_DIGIT where there is none to read
 
     def __len__(self) -> int:
         return len(self.labels)

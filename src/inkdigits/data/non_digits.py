@@ -12,6 +12,7 @@ import math
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -42,21 +43,14 @@ _SIGNS = string.punctuation + "°×÷±≠≈√∞∑∏∂∫€£¥§¶©®�
 _EXCLUDED = frozenset("".join(DIGIT_SHAPED.values()))
 LETTERS = "".join(c for c in _LATIN + _GREEK + _CYRILLIC if c not in _EXCLUDED)
 SYMBOLS = "".join(c for c in _SIGNS if c not in _EXCLUDED)
-# A font with fewer symbols than this is not made for them, and may draw others in their place.
-FEWEST_SYMBOLS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The fonts and digits that some kinds are made from.
+    """The fonts and digits that some kinds are made from."""
 
-    Attributes:
-        fonts: for letters and symbols; see ``fonts.find_fonts``.
-        digits: (N, 28, 28) inks for two_digits and part_of_digit.
-    """
-
-    fonts: Sequence[Font] = ()
-    digits: Ink | None = None
+    fonts: Sequence[Font] = ()  # for letters and symbols; see ``fonts.find_fonts``
+    digits: Ink | None = None  # (N, 28, 28) inks for two_digits and part_of_digit
 
 
 def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None) -> list[Pixels]:
@@ -65,8 +59,8 @@ def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None)
     Args:
         kind: one of ``KINDS``.
         n: how many.
-        rng: the only source of randomness.
         sources: fonts for "letter" and "symbol", digits for "two_digits" and "part_of_digit".
+        rng: the only source of randomness.
 
     Returns:
         n pictures (H, W) uint8, about 15 to 450 pixels a side.
@@ -190,12 +184,8 @@ def _texture(rng: Rng, _: Sources) -> Pixels:
     return blend_ink(ink.astype(np.float32), rng)
 
 
-def _letter(rng: Rng, sources: Sources) -> Pixels:
-    return blend_ink(render_character(LETTERS, sources.fonts, 1, rng)[0], rng)
-
-
-def _symbol(rng: Rng, sources: Sources) -> Pixels:
-    return blend_ink(render_character(SYMBOLS, sources.fonts, FEWEST_SYMBOLS, rng)[0], rng)
+def _character(alphabet: str, fewest: int, rng: Rng, sources: Sources) -> Pixels:
+    return blend_ink(render_character(alphabet, sources.fonts, fewest, rng)[0], rng)
 
 
 def _two_digits(rng: Rng, sources: Sources) -> Pixels:
@@ -252,8 +242,9 @@ _MAKERS: dict[str, Callable[[Rng, Sources], Pixels]] = {
     "scribble": _scribble,
     "noise": _noise,
     "texture": _texture,
-    "letter": _letter,
-    "symbol": _symbol,
+    "letter": partial(_character, LETTERS, 1),
+    # A font with fewer symbols is not made for them, and may draw others in their place.
+    "symbol": partial(_character, SYMBOLS, 30),
     "two_digits": _two_digits,
     "part_of_digit": _part_of_digit,
 }

@@ -23,16 +23,12 @@ Points: TypeAlias = list[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """One way to write a digit.
+    """One way to write a digit."""
 
-    Attributes:
-        path: strokes separated by "|", of pieces separated by ";", of points "x,y". A piece starts
-            where the last one ended. Two points are a straight line, more are a smooth curve.
-        width: of the digit, relative to its height.
-    """
-
+    # Strokes separated by "|", of pieces separated by ";", of points "x,y". A piece starts where
+    # the last one ended. Two points are a straight line, more are a smooth curve.
     path: str
-    width: float = 0.68
+    width: float = 0.68  # of the digit, relative to its height
 
     def strokes(self) -> list[list[Points]]:
         """Return the pieces of each stroke, with the points where they start."""
@@ -128,9 +124,7 @@ STYLES: dict[int, dict[str, Style]] = {
 def draw_digits(n: int, rng: Rng) -> tuple[Pixels, Labels]:
     """Draw one digit per canvas: black ink on white, anywhere on it, not too small.
 
-    Args:
-        n: how many; the digits take turns, the styles are drawn.
-        rng: the only source of randomness.
+    The digits take turns; the styles are drawn at random.
 
     Returns:
         (n, 280, 280) uint8 pictures and (n,) digits.

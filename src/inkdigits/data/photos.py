@@ -50,9 +50,9 @@ def photograph(inks: Ink, rng: Rng, conditions: Sequence[str] | None = None) -> 
 
     Args:
         inks: (N, 28, 28).
-        rng: the only source of randomness.
         conditions: those that every picture gets, of ``CONDITIONS``; None draws them for each
             picture, with ``PROBABILITIES``.
+        rng: the only source of randomness.
 
     Returns:
         N pictures (H, W) uint8, 100 to 400 pixels the longer side; 24 to 64 in low resolution.
@@ -233,20 +233,18 @@ def _print_lines(
 
 def _print_box(surface: Floats, paper: float, box: tuple[int, int, int, int], rng: Rng) -> None:
     """Print a frame around the digit, as forms have."""
-    height, width = surface.shape
     gap = int(rng.uniform(0.05, 0.3) * (box[3] - box[1])) + 2
-    thick = max(1, round(rng.uniform(0.005, 0.015) * height))
+    thick = max(1, round(rng.uniform(0.005, 0.015) * len(surface)))
     left, top = box[0] - gap, box[1] - gap
     right, bottom = box[2] + gap, box[3] + gap
     shade = np.float32(rng.uniform(0.1, 0.6) * paper if paper > 100 else 200)
-    rows = slice(max(0, top), max(0, bottom))
-    columns = slice(max(0, left), max(0, right))
-    for row in (top, bottom - thick):
-        if 0 <= row < height:
-            surface[row : row + thick, columns] = shade
-    for column in (left, right - thick):
-        if 0 <= column < width:
-            surface[rows, column : column + thick] = shade
+    for view, low, high, start, end in (
+        (surface, top, bottom, left, right),
+        (surface.T, left, right, top, bottom),
+    ):
+        for at in (low, high - thick):
+            if 0 <= at < len(view):
+                view[at : at + thick, max(0, start) : max(0, end)] = shade
 
 
 def _add_edges(surface: Floats, paper: float, box: tuple[int, int, int, int], rng: Rng) -> None:

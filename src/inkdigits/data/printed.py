@@ -16,12 +16,7 @@ from inkdigits.types import Labels, Pixels, Rng
 
 
 def render_digits(n: int, fonts: Sequence[Font], rng: Rng) -> tuple[list[Pixels], Labels]:
-    """Render one printed digit per picture, among them fonts that imitate handwriting.
-
-    Args:
-        n: how many.
-        fonts: see ``fonts.find_fonts``.
-        rng: the only source of randomness.
+    """Render one printed digit per picture; some fonts imitate handwriting.
 
     Returns:
         n pictures (H, W) uint8, about 30 to 400 pixels a side, and (n,) digits.

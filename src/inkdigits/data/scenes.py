@@ -24,10 +24,10 @@ def photograph_scenes(inks: Ink, rng: Rng, scene: Scene | None = None) -> list[P
 
     Args:
         inks: (N, 28, 28); all zeros leave the scene empty.
-        rng: the only source of randomness.
         scene: "table" is a sheet on a darker table, which shows on two sides or more; "note" a
             small sheet that the digit fills, on a wall; "page" paper that fills the picture, in
             uneven light, with a digit of 8 to 20 % of its shorter side. None draws one per digit.
+        rng: the only source of randomness.
 
     Returns:
         N pictures (H, W) uint8, 400 to 700 pixels the longer side.

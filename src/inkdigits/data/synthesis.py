@@ -39,29 +39,20 @@ _MNIST_C_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class SynthesisConfig:
-    """How many pictures of which kinds; shares need not sum to 1.
+    """How many pictures of which kinds; shares need not sum to 1."""
 
-    Attributes:
-        digits: pictures with a digit.
-        others: pictures without one.
-        photos, corrupted, low_resolution, strokes, printed: shares of ``digits``.
-        drawn: share of the photographed, corrupted and reduced digits that are drawn with a pen
-            instead of MNIST's.
-        kinds: shares of ``others``, by the names of ``non_digits.KINDS``.
-        degraded_others: share of ``others`` that is photographed or corrupted afterwards, so that
-            neither is a sign of a digit.
-        fonts: which split of the installed fonts renders letters.
-        seed: of everything random.
-    """
-
-    digits: int = 60_000
-    others: int = 60_000
+    digits: int = 60_000  # pictures with a digit
+    others: int = 60_000  # pictures without one
+    # Shares of ``digits``.
     photos: float = 0.27
     corrupted: float = 0.36
     low_resolution: float = 0.20
     strokes: float = 0.11
     printed: float = 0.06
+    # Share of the photographed, corrupted and reduced digits that are drawn with a pen instead of
+    # MNIST's.
     drawn: float = 0.2
+    # Shares of ``others``, by the names of ``non_digits.KINDS``.
     kinds: tuple[tuple[str, float], ...] = (
         ("blank", 0.02),
         ("scribble", 0.17),
@@ -72,9 +63,11 @@ class SynthesisConfig:
         ("two_digits", 0.13),
         ("part_of_digit", 0.02),
     )
+    # Share of ``others`` that is photographed or corrupted afterwards, so that neither is a sign of
+    # a digit.
     degraded_others: float = 0.25
-    fonts: FontSplit = "train"
-    seed: int = 0
+    fonts: FontSplit = "train"  # which split of the installed fonts renders letters
+    seed: int = 0  # of everything random
 
     def __post_init__(self) -> None:
         unknown = [kind for kind, _ in self.kinds if kind not in KINDS]
@@ -246,10 +239,6 @@ def _degraded(inks: Ink, rng: Rng) -> Ink:
 
 def lower_resolution(inks: Ink, rng: Rng) -> list[Pixels]:
     """Make digits as in small scans: 7 to 18 pixels high, in few shades, cut at their edges.
-
-    Args:
-        inks: (N, 28, 28).
-        rng: the only source of randomness.
 
     Returns:
         N pictures (H, W) uint8, as small as that or enlarged by one of the usual filters.

@@ -43,12 +43,9 @@ def write_synthetic(
     Raises:
         DataError: see ``synthesise``.
 
-    >>> import tempfile
-    >>> given = Digits(torch.full((2, 28, 28), 255, dtype=torch.uint8), torch.tensor([1, 7]))
-    >>> config = SynthesisConfig(digits=0, others=9, kinds=(("scribble", 1.0),))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     len(write_synthetic(given, config, Path(folder, "synthetic.npz")))
-    9
+    >>> write_synthetic(Digits(torch.empty(0), torch.empty(0)), SynthesisConfig(), Path("none"))
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: there are no digits to make others from
     """
     with tqdm(disable=not progress, unit="part", desc="synthesising", dynamic_ncols=True) as bar:
 
@@ -57,13 +54,8 @@ def write_synthetic(
             bar.update(done - bar.n)
 
         made = synthesise(digits, config, report=show)
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        key=np.array(_key(config, digits)),
-        inks=made.inks.numpy(),
-        labels=made.labels.numpy(),
-    )
+    buffer, key = io.BytesIO(), np.array(_key(config, digits))
+    np.savez_compressed(buffer, key=key, inks=made.inks.numpy(), labels=made.labels.numpy())
     write_atomically(path, buffer.getvalue())
     others = int((made.labels == NO_DIGIT).sum())
     report(f"synthesised {len(made) - others:,} digits and {others:,} pictures without one")
@@ -87,9 +79,8 @@ def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
     except (ValueError, TypeError) as error:
         raise TrainingError(f"{path} cannot be read: {error}; delete it") from error
     if source != _source(digits):
-        raise TrainingError(
-            f"{path} was made of other digits or by another preprocessing; delete it"
-        )
+        message = f"{path} was made of other digits or by another preprocessing; delete it"
+        raise TrainingError(message)
     return made, {**config, "preprocessing_version": source[1]}
 
 

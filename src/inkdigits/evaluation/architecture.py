@@ -21,19 +21,12 @@ from inkdigits.model.networks import NetworkName, build_network
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One call of one layer.
+    """One call of one layer."""
 
-    Attributes:
-        name: the attribute's name in the network; "flatten" for a reshaping between layers.
-        kind: the layer's class with its main setting, for example "Dropout 0.5".
-        output_shape: of one picture, without the batch dimension.
-        parameters: trainable numbers in it; 0 if it has none, or at its second call.
-    """
-
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    parameters: int
+    name: str  # the attribute's name in the network; "flatten" for a reshaping between layers
+    kind: str  # the layer's class with its main setting, for example "Dropout 0.5"
+    output_shape: tuple[int, ...]  # of one picture, without the batch dimension
+    parameters: int  # trainable numbers in it; 0 if it has none, or at its second call
 
 
 def trace_layers(network: NetworkName) -> list[Layer]:

@@ -54,17 +54,11 @@ class ClassScores:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationReport:
-    """Scores digit by digit, with their means.
+    """Scores digit by digit, with their means."""
 
-    Attributes:
-        digits: ten scores, index = digit.
-        macro: plain means over the ten digits.
-        weighted: means weighted by support.
-    """
-
-    digits: tuple[ClassScores, ...]
-    macro: ClassScores
-    weighted: ClassScores
+    digits: tuple[ClassScores, ...]  # ten scores, index = digit
+    macro: ClassScores  # plain means over the ten digits
+    weighted: ClassScores  # means weighted by support
 
     def __str__(self) -> str:
         """Return a table for a terminal, percentages with two decimals."""
@@ -113,27 +107,17 @@ def classification_report(labels: npt.ArrayLike, predicted: npt.ArrayLike) -> Cl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """Everything measured on one set of pictures.
+    """Everything measured on one set of pictures."""
 
-    Attributes:
-        n: pictures.
-        n_correct: those predicted correctly.
-        accuracy: ``n_correct / n``, 0 to 1, with its Wilson interval.
-        scores: NLL (nats), Brier (0 to 2) and both ECEs (0 to 1), with bootstrap intervals.
-        level: of every interval here, for example 0.95.
-        confusion: (10, 10) int64, row = true digit, column = predicted digit.
-        report: precision, recall and F1.
-        misread: (n - n_correct,) int64 indices of the misread pictures, the most confident
-            mistake first.
-    """
-
-    n: int
-    n_correct: int
-    accuracy: Estimate
+    n: int  # pictures
+    n_correct: int  # those predicted correctly
+    accuracy: Estimate  # ``n_correct / n``, 0 to 1, with its Wilson interval
+    # NLL (nats), Brier (0 to 2) and both ECEs (0 to 1), with bootstrap intervals.
     scores: ProbabilityScores
-    level: float
-    confusion: npt.NDArray[np.int64]
-    report: ClassificationReport
+    level: float  # of every interval here, for example 0.95
+    confusion: npt.NDArray[np.int64]  # (10, 10) int64, row = true digit, column = predicted digit
+    report: ClassificationReport  # precision, recall and F1
+    # (n - n_correct,) int64 indices of the misread pictures, the most confident mistake first.
     misread: npt.NDArray[np.int64]
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from matplotlib.ticker import MaxNLocator
 
 from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.calibration.scores import ReliabilityCurve
-from inkdigits.errors import DataError
 from inkdigits.evaluation.robustness_report import RobustnessReport
 from inkdigits.model.artifact import write_atomically
 from inkdigits.types import Doubles, Ink, Labels
@@ -100,14 +99,9 @@ def confusion_matrix_figure(matrix: npt.NDArray[np.int64]) -> Figure:
     Args:
         matrix: (10, 10) counts, row = true digit, column = predicted digit.
 
-    Raises:
-        DataError: another shape, or no pictures.
-
     >>> confusion_matrix_figure(np.eye(10, dtype=int)).axes[0].get_title()
     'True and predicted digits: 0 of 10 wrong'
     """
-    if matrix.shape != (10, 10) or matrix.sum() == 0:
-        raise DataError(f"a confusion matrix is (10, 10) and not empty; this is {matrix.shape}")
     n, wrong = int(matrix.sum()), int(matrix.sum() - np.trace(matrix))
     # Hundreds of hits beside single mistakes: one colour scale for both would hide the mistakes.
     mistakes = matrix - np.diag(np.diag(matrix))
@@ -143,28 +137,17 @@ def misread_figure(
         confidence: (N,) confidence of the predicted digit, 0 to 1.
         max_items: how many to draw at most, at least 1.
 
-    Raises:
-        DataError: shapes that do not match, or ``max_items`` below 1.
-
     >>> inks = np.zeros((2, 28, 28), np.uint8)
     >>> misread_figure(inks, np.array([1, 7]), np.array([1, 1]), np.ones(2)).get_suptitle()
     'Misread: 1 of 2'
     """
-    n = len(inks)
-    if inks.shape != (n, 28, 28) or any(a.shape != (n,) for a in (labels, predicted, confidence)):
-        raise DataError(
-            "inks must be (N, 28, 28) with N labels, predictions and confidences; these are "
-            f"{inks.shape}, {labels.shape}, {predicted.shape}, {confidence.shape}"
-        )
-    if max_items < 1:
-        raise DataError(f"max_items is {max_items}; at least 1 is needed")
     wrong = np.flatnonzero(labels != predicted)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:max_items]
     columns = min(10, max(5, len(shown)))
     rows = max(1, -(-len(shown) // columns))
     figure = Figure(figsize=(1.15 * columns, 1.55 * rows + 0.7), layout="constrained")
     more = f", the {len(shown)} most confident" if len(shown) < len(wrong) else ""
-    figure.suptitle(f"Misread: {len(wrong):,} of {n:,}{more}", fontsize=13)
+    figure.suptitle(f"Misread: {len(wrong):,} of {len(inks):,}{more}", fontsize=13)
     for at, panel in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
         panel.set_axis_off()
         if at < len(shown):
@@ -179,25 +162,15 @@ def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) ->
     """Draw losses, validation accuracy and learning rate per epoch; a star marks the kept epoch.
 
     Args:
-        history: one mapping per epoch, with the keys epoch, train_loss, validation_loss,
-            validation_accuracy (0 to 1) and learning_rate.
+        history: one mapping per epoch, at least one, with the keys epoch, train_loss,
+            validation_loss, validation_accuracy (0 to 1) and learning_rate.
         kept_epoch: whose weights were kept, counted from 1.
-
-    Raises:
-        DataError: no epochs, a missing key, or the kept epoch is none of them.
 
     >>> keys = ("train_loss", "validation_loss", "validation_accuracy", "learning_rate")
     >>> len(training_history([{"epoch": 1, **dict.fromkeys(keys, 0.5)}], 1).axes)
     3
     """
-    if not history:
-        raise DataError("the training history is empty")
     keys = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "learning_rate")
-    missing = [key for key in keys if any(key not in row for row in history)]
-    if missing:
-        raise DataError(f"the training history lacks {', '.join(missing)}")
-    if not 1 <= kept_epoch <= len(history):
-        raise DataError(f"epoch {kept_epoch} was kept, of {len(history)}")
     epoch, train, validation, accuracy, rate = (
         np.array([row[key] for row in history], dtype=np.float64) for key in keys
     )
@@ -238,19 +211,11 @@ def augmentation_preview(originals: Ink, augmented: Ink) -> Figure:
         originals: (N, 28, 28), N at least 1.
         augmented: (N, K, 28, 28) uint8, K at least 1.
 
-    Raises:
-        DataError: shapes that do not match.
-
     >>> variants = np.zeros((2, 3, 28, 28), np.uint8)
     >>> augmentation_preview(variants[:, 0], variants).get_suptitle()
     'Augmentation: 2 digits at the left, 3 variants each'
     """
-    n, k = augmented.shape[:2] if augmented.ndim == 4 else (0, 0)
-    if n < 1 or k < 1 or augmented.shape[2:] != (28, 28) or originals.shape != (n, 28, 28):
-        raise DataError(
-            "originals must be (N, 28, 28) and augmented (N, K, 28, 28), neither empty; these are "
-            f"{originals.shape} and {augmented.shape}"
-        )
+    n, k = augmented.shape[:2]
     rows = np.concatenate([originals[:, np.newaxis], augmented], axis=1)
     title = f"Augmentation: {n} digits at the left, {k} variants each"
     return contact_sheet(rows.reshape(-1, 28, 28), title, k + 1)
@@ -264,14 +229,9 @@ def contact_sheet(inks: Ink, title: str, columns: int = 24) -> Figure:
         title: what they are.
         columns: how many per row.
 
-    Raises:
-        DataError: another shape, or none.
-
     >>> contact_sheet(np.zeros((30, 28, 28), np.uint8), "Blank").axes[0].images[0].get_size()
     (60, 720)
     """
-    if inks.ndim != 3 or inks.shape[1:] != (28, 28) or not len(inks):
-        raise DataError(f"inks must be (N, 28, 28) with N at least 1; this is {inks.shape}")
     rows = -(-len(inks) // columns)
     cells = np.zeros((rows * columns, 30, 30), dtype=np.uint8)
     cells[: len(inks), 1:-1, 1:-1] = inks
@@ -296,18 +256,11 @@ def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
         rows: mappings with the keys task, baseline, contender (str) and speedup (baseline's time
             divided by the contender's, above 0), drawn from the top.
 
-    Raises:
-        DataError: no rows, or a speed-up that is not a finite number above 0.
-
     >>> row = {"task": "read", "baseline": "CPU", "contender": "GPU", "speedup": 4.0}
     >>> speedup_chart([row]).axes[0].get_title()
     'Speed-up in 1 tasks: faster in 1'
     """
-    if not rows:
-        raise DataError("there are no speed-ups to draw")
     values = np.array([float(row["speedup"]) for row in rows])
-    if not (np.isfinite(values) & (values > 0)).all():
-        raise DataError(f"speed-ups must be finite and above 0; these are {values.tolist()}")
     figure = Figure(figsize=(9, 0.5 * len(rows) + 1.5), layout="constrained")
     axes = figure.subplots()
     # Bars start at 1 where the scale is logarithmic (it has no 0): shorter is slower either way.

@@ -19,76 +19,48 @@ from inkdigits.evaluation.ood_metrics import auroc, fpr_at_tpr
 
 @dataclass(frozen=True, slots=True)
 class DigitScores:
-    """How one set of digits was read.
+    """How one set of digits was read."""
 
-    Attributes:
-        name: of the set.
-        group: "clean", "corruption" or "other".
-        severities: of the corruption; empty where there is none.
-        n: pictures; over all severities.
-        n_correct: those read right.
-        accuracy: 0 to 1, with its 95 % Wilson interval.
-        ece: expected calibration error in 15 bins, 0 to 1; a picture in which no ink was found
-            counts as 10 % for each digit.
-        n_accepted: those accepted without review.
-        coverage: ``n_accepted / n``.
-        n_wrong_accepted: those accepted and read wrong.
-        wrong_among_accepted: 0 to 1, with its 95 % Wilson interval; None where none is accepted.
-        rejected: share rejected, 0 to 1.
-    """
-
-    name: str
-    group: str
-    severities: tuple[int, ...]
-    n: int
-    n_correct: int
-    accuracy: Estimate
+    name: str  # of the set
+    group: str  # "clean", "corruption" or "other"
+    severities: tuple[int, ...]  # of the corruption; empty where there is none
+    n: int  # pictures; over all severities
+    n_correct: int  # those read right
+    accuracy: Estimate  # 0 to 1, with its 95 % Wilson interval
+    # Expected calibration error in 15 bins, 0 to 1; a picture in which no ink was found counts as
+    # 10 % for each digit.
     ece: float
-    n_accepted: int
-    coverage: float
-    n_wrong_accepted: int
+    n_accepted: int  # those accepted without review
+    coverage: float  # ``n_accepted / n``
+    n_wrong_accepted: int  # those accepted and read wrong
+    # 0 to 1, with its 95 % Wilson interval; None where none is accepted.
     wrong_among_accepted: Estimate | None
-    rejected: float
+    rejected: float  # share rejected, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
 class NonDigitScores:
-    """What was decided on one kind of non-digits.
+    """What was decided on one kind of non-digits."""
 
-    Attributes:
-        name: of the kind.
-        n: pictures.
-        auroc: the chance that a clean digit scores higher, 0 to 1.
-        fpr_at_95_tpr: share that passes where 95 % of clean digits do, 0 to 1.
-        rejected: share rejected, 0 to 1.
-        reviewed: share left to review, 0 to 1.
-        accepted: share accepted as a digit, 0 to 1.
-    """
-
-    name: str
-    n: int
-    auroc: float
-    fpr_at_95_tpr: float
-    rejected: float
-    reviewed: float
-    accepted: float
+    name: str  # of the kind
+    n: int  # pictures
+    auroc: float  # the chance that a clean digit scores higher, 0 to 1
+    fpr_at_95_tpr: float  # share that passes where 95 % of clean digits do, 0 to 1
+    rejected: float  # share rejected, 0 to 1
+    reviewed: float  # share left to review, 0 to 1
+    accepted: float  # share accepted as a digit, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
 class RobustnessReport:
-    """The scores of all sets.
+    """The scores of all sets."""
 
-    Attributes:
-        model_version: which artifact was measured.
-        score: what tells digits from non-digits, "novelty" (negated) or "confidence".
-        digits: clean first, then the corruptions in MNIST-C's order, then other digits.
-        non_digits: in the order of ``non_digits.KINDS``, then photographs of paper without a digit
-            and scenes without one.
-    """
-
-    model_version: str
-    score: str
+    model_version: str  # which artifact was measured
+    score: str  # what tells digits from non-digits, "novelty" (negated) or "confidence"
+    # Clean first, then the corruptions in MNIST-C's order, then other digits.
     digits: tuple[DigitScores, ...]
+    # In the order of ``non_digits.KINDS``, then photographs of paper without a digit and scenes
+    # without one.
     non_digits: tuple[NonDigitScores, ...]
 
     @property

@@ -18,46 +18,29 @@ SAMPLE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contender at one task.
+    """One contender at one task."""
 
-    Attributes:
-        task: what was done once.
-        contender: what did it.
-        seconds_median, seconds_min, seconds_max: for doing it once, over the samples.
-        rate: work done per second, by the median.
-        unit: of ``rate``.
-    """
-
-    task: str
-    contender: str
+    task: str  # what was done once
+    contender: str  # what did it
+    # For doing it once, over the samples.
     seconds_median: float
     seconds_min: float
     seconds_max: float
-    rate: float
-    unit: str
+    rate: float  # work done per second, by the median
+    unit: str  # of ``rate``
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkResult:
-    """What ``speed.run_benchmark`` measured, and on what.
+    """What ``speed.run_benchmark`` measured, and on what."""
 
-    Attributes:
-        rows: task by task, the baseline first within each.
-        accelerator: its name; None where only the CPU was measured.
-        threads: of PyTorch and of ONNX Runtime, on the CPU.
-        repeats: samples of each row.
-        hardware: see ``environment.hardware``.
-        versions: see ``environment.versions``.
-        notes: sentences on what was not measured, and why.
-    """
-
-    rows: tuple[Row, ...]
-    accelerator: str | None
-    threads: int
-    repeats: int
-    hardware: Hardware
-    versions: dict[str, str]
-    notes: tuple[str, ...]
+    rows: tuple[Row, ...]  # task by task, the baseline first within each
+    accelerator: str | None  # its name; None where only the CPU was measured
+    threads: int  # of PyTorch and of ONNX Runtime, on the CPU
+    repeats: int  # samples of each row
+    hardware: Hardware  # see ``environment.hardware``
+    versions: dict[str, str]  # see ``environment.versions``
+    notes: tuple[str, ...]  # sentences on what was not measured, and why
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result for JSON, with the speed-ups."""
