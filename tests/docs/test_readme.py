@@ -1,4 +1,4 @@
-"""The README's commands and code are run, or, where they would take minutes, parsed."""
+"""The README's commands and code are run; long commands, and the other pages', are parsed."""
 
 import json
 import os
@@ -24,8 +24,8 @@ SHELL = [block for language, block in BLOCKS if language == "sh"]
 QUICK = ("predict",)
 
 
-def commands(program: str) -> list[list[str]]:
-    lines = "\n".join(SHELL).replace("\\\n", " ").splitlines()
+def commands(program: str, blocks: list[str] = SHELL) -> list[list[str]]:
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.split()[:1] == [program]]
 
 
@@ -74,8 +74,9 @@ def test_python_example_runs_and_prints_what_it_says(capsys, monkeypatch):
     assert printed == promised
 
 
-def test_every_inkdigits_command_is_valid():
-    found = commands("inkdigits")
+def test_every_inkdigits_command_of_the_documents_is_valid():
+    pages = [page.read_text() for page in sorted((REPOSITORY / "docs").glob("*.md"))]
+    found = commands("inkdigits", re.findall(r"```sh\n(.*?)```", "".join([README, *pages]), re.S))
     assert {command[1] for command in found} >= {"serve", "predict", "train", "evaluate"}
     for command in found:
         name, *arguments = command[1:]
