@@ -6,7 +6,7 @@ from PIL import Image
 from support.pictures import seven
 
 import inkdigits
-from inkdigits.errors import ConfigError, UnreadableImageError
+from inkdigits.errors import ConfigError
 from inkdigits.explain import SCALE, occlusion, overlay
 
 
@@ -33,7 +33,7 @@ def bars():
     return ink
 
 
-def test_hiding_what_speaks_for_a_digit_costs_it_and_what_speaks_against_helps(bars):
+def test_hiding_evidence_lowers_the_odds_and_hiding_evidence_against_raises_them(bars):
     saliency = occlusion(read_upper_half, bars, 3)
     assert saliency.shape == (28, 28)
     assert saliency.dtype == np.float32
@@ -42,13 +42,13 @@ def test_hiding_what_speaks_for_a_digit_costs_it_and_what_speaks_against_helps(b
     assert occlusion(read_upper_half, bars, 4)[4:9, 8:20].max() < 0
 
 
-def test_far_from_the_ink_nothing_counts(bars):
+def test_saliency_is_zero_far_from_the_ink(bars):
     saliency = occlusion(read_upper_half, bars, 3)
     assert not saliency[:, :3].any()
     assert not saliency[:, 25:].any()
 
 
-def test_value_is_the_mean_loss_of_the_patches_over_a_pixel():
+def test_saliency_is_the_mean_loss_of_the_patches_over_a_pixel():
     ink = np.zeros((28, 28), np.uint8)
     ink[0, 0] = ink[27, 27] = 255
     saliency = occlusion(read_upper_half, ink, 3)
@@ -67,20 +67,19 @@ def test_explanation_belongs_to_the_reading(reader):
     assert explanation.runner_up_probability == max(others)
     assert plain.probabilities[explanation.runner_up] == max(others)
     assert explanation.saliency.max() > 0
-    # What was hidden last can't matter where there is no ink for a patch to hide.
+    # Where a patch hides no ink, hiding it changes nothing.
     assert not explanation.saliency[~near(plain.ink)].any()
 
 
 def near(ink, reach=4):
     """Where a patch can hide some ink and the pixel."""
-    grown = np.zeros_like(ink, dtype=bool)
+    reached = np.zeros_like(ink, dtype=bool)
     for y, x in np.argwhere(ink):
-        grown[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
-    return grown
+        reached[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
+    return reached
 
 
-def test_pytorch_explains_alike(reader):
-    pytest.importorskip("torch")
+def test_pytorch_gives_the_same_explanation(reader):
     other = inkdigits.load(device="cpu").explain(seven())
     assert np.abs(other.saliency - reader.explain(seven()).saliency).max() < 1e-3
 
@@ -95,7 +94,7 @@ def test_overlay_is_a_picture_ten_times_the_ink(reader):
     assert red > blue
 
 
-def test_overlay_has_white_paper_dark_ink_orange_for_and_blue_against():
+def test_overlay_is_white_with_dark_ink_orange_for_and_blue_against():
     ink = np.zeros((28, 28), np.uint8)
     ink[0, 0] = 255
     saliency = np.zeros((28, 28), np.float32)
@@ -115,9 +114,7 @@ def test_blank_picture_has_nothing_to_explain(reader):
     assert not explanation.saliency.any()
 
 
-def test_risk_and_errors_are_those_of_a_reading(reader):
+def test_risk_is_that_of_a_reading(reader):
     assert reader.explain(seven(), risk=1e-9).prediction.decision == "review"
     with pytest.raises(ConfigError, match="risk"):
         reader.explain(seven(), risk=2)
-    with pytest.raises(UnreadableImageError):
-        reader.explain(b"not a picture")

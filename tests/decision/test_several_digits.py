@@ -44,7 +44,7 @@ def test_blank_and_a_dot_beside_a_stroke_are_not_cut():
     assert halves(picture) is None
 
 
-def test_pair_that_is_refused_is_refused_as_several_digits(digits):
+def test_rejected_pair_is_rejected_as_several_digits(digits):
     inks, labels = digits
     reader = inkdigits.load()
     firsts = [inks[labels == d][i] for d in range(10) for i in range(4)]

@@ -1,0 +1,132 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.model.artifact import ArtifactMetadata, seal
+from inkdigits.model.backends import OnnxBackend
+from inkdigits.model.networks import DigitNet, MNISTClassifier, TeacherNet, load_weights
+from inkdigits.training.export import export, with_provenance
+
+POLICY = DecisionPolicy(0.9, 0.002, 0.95)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    torch.manual_seed(0)
+    model = MNISTClassifier()
+    with torch.no_grad():  # running statistics unlike the initial ones
+        for _ in range(3):
+            model(torch.randn(16, 1, 28, 28))
+    return model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def content(weights) -> bytes:
+    return export(weights, 1.5, POLICY, {"seed": 7})
+
+
+def metadata_of(artifact: bytes) -> ArtifactMetadata:
+    return OnnxBackend(artifact, threads=1).metadata
+
+
+def test_sealed_file_is_plain_onnx_that_carries_everything(content):
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    properties = session.get_modelmeta().custom_metadata_map
+    metadata = ArtifactMetadata.from_properties(properties)
+    assert metadata.temperature == 1.5
+    assert metadata.policy == POLICY
+    assert metadata.labels == tuple(range(10))
+    assert metadata.provenance == {"seed": 7}
+    assert metadata.architecture == "MNISTClassifier"
+    assert metadata.novelty_method == "energy"
+    assert [output.name for output in session.get_outputs()] == ["logits", "features"]
+    assert len(properties["sha256"]) == 64
+
+
+def test_nothing_of_the_exporting_machine_is_in_the_file(content):
+    assert b"site-packages" not in content
+    assert b"stack_trace" not in content
+    assert b".py" not in content
+
+
+def test_weights_come_back_bit_for_bit(content, weights):
+    back = load_weights(content)
+    assert back.keys() == {n for n in weights if not n.endswith("num_batches_tracked")}
+    assert all(torch.equal(back[name], weights[name]) for name in back)
+
+
+def test_version_changes_with_whatever_changes_a_prediction(weights, content):
+    def version(artifact):
+        return metadata_of(artifact).model_version
+
+    first = version(content)
+    assert version(with_provenance(content, {"other": 1})) == first
+    assert version(export(weights, 1.6, POLICY, {})) != first
+    assert version(export(weights, 1.5, POLICY, {}, second_look_margin=0.0)) != first
+    other = {**weights, "fc2.bias": weights["fc2.bias"] + 1e-3}
+    assert version(export(other, 1.5, POLICY, {})) != first
+
+
+def test_provenance_is_replaced_and_the_seal_renewed(content):
+    changed = with_provenance(content, {"test": {"n": 3}})
+    assert metadata_of(changed).provenance == {"test": {"n": 3}}
+    assert changed[:-76] + seal(changed[:-76])[-76:] == changed
+
+
+def test_foreign_weights_are_named(weights):
+    with pytest.raises(RuntimeError, match=r"fc1\.weight"):
+        export({n: v for n, v in weights.items() if n != "fc1.weight"}, 1.0, POLICY, {})
+
+
+def with_computed_biases(content: bytes) -> bytes:
+    """Add what PyTorch exports for a convolution without a bias: zeros, computed each time."""
+    proto = onnx.load_model_from_string(content)
+    convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
+    shapes = {tensor.name: tensor.dims[0] for tensor in proto.graph.initializer if tensor.dims}
+    for i, node in enumerate(convolutions):
+        shape = onnx.numpy_helper.from_array(np.array([shapes[node.input[1]]]))
+        zero = onnx.numpy_helper.from_array(np.zeros((), dtype=np.float32))
+        made = [
+            onnx.helper.make_node("Constant", [], [f"shape{i}"], value=shape),
+            onnx.helper.make_node("Constant", [], [f"zero{i}"], value=zero),
+            onnx.helper.make_node("CastLike", [f"zero{i}", "ink"], [f"cast{i}"]),
+            onnx.helper.make_node("Expand", [f"cast{i}", f"shape{i}"], [f"zeros{i}"]),
+        ]
+        for one in reversed(made):
+            proto.graph.node.insert(0, one)
+        node.input.append(f"zeros{i}")
+    del proto.metadata_props[-1:]
+    return seal(proto.SerializeToString(deterministic=True))
+
+
+def folded(content: bytes, folder) -> set[str]:
+    """The kinds of nodes that ONNX Runtime makes of an artifact."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    proto = onnx.load(options.optimized_model_filepath)
+    return {node.op_type for node in proto.graph.node}
+
+
+@pytest.mark.parametrize("network", [DigitNet, TeacherNet])
+def test_batch_normalisation_is_folded_where_convolutions_have_no_bias(network, tmp_path):
+    torch.manual_seed(0)
+    model = network()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(16, 1, 28, 28))
+    content = export(model.state_dict(), 1.0, POLICY, {})
+    assert "BatchNormalization" not in folded(content, tmp_path)
+    batch = np.random.default_rng(0).standard_normal((5, 1, 28, 28)).astype(np.float32)
+    with torch.inference_mode():
+        expected = model.eval()(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(OnnxBackend(content, 1).logits(batch), expected, atol=1e-4)
+    # Writing an older artifact again removes its computed biases.
+    before = with_computed_biases(content)
+    assert "BatchNormalization" in folded(before, tmp_path)
+    np.testing.assert_allclose(OnnxBackend(before, 1).logits(batch), expected, atol=1e-4)
+    assert with_provenance(before, {}) == content
