@@ -70,7 +70,6 @@ class Database:
         self.wait_s = options.wait_s
         self.busy_since: float | None = None
         self.contact_at = 0.0
-        self._writing = self.engine.execution_options(writes=True)
         self._path = self.engine.url.database or ""
         self._syncs = self.is_sqlite and options.synchronous == "normal"
         self._is_unsynced = False
@@ -200,11 +199,8 @@ class Database:
     def _begin(self, *, writes: bool) -> Iterator[sa.Connection]:
         # SQLite's busy handler sleeps between its tries; a file lock wakes the next writer at once.
         lock = file_lock(self._path + "-lock") if writes and self.is_sqlite else nullcontext()
-        with lock, (self._writing if writes else self.engine).connect() as connection:
-            with connection.begin():
-                yield connection
-            if self.is_sqlite and writes:
-                check_file(connection)
+        with lock, begin(self.engine, writes=writes) as connection:
+            yield connection
         self.contact_at = time.monotonic()
 
     @contextmanager
@@ -215,7 +211,6 @@ class Database:
             raise
         except StoreUnavailableError as error:
             self._is_migrated = False  # another file may be at its path
-            self.engine.dispose()
             self.fail(str(error))
             raise
         except (exc.DBAPIError, exc.TimeoutError, OSError, self._driver_error) as error:
@@ -289,45 +284,50 @@ def connect_sqlite(path: Path | str, wait_s: float, synchronous: Synchronous) ->
     )
 
     def configure(connection: Any, record: Any) -> None:
-        # The driver would begin transactions by guessing from the statement; `begin` does it.
+        # The driver would begin transactions by guessing from the statement; `start` does it.
         connection.isolation_level = None
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         connection.execute(f"PRAGMA synchronous = {synchronous if mode == 'wal' else 'full'}")
         connection.execute("PRAGMA foreign_keys = ON")
         record.info["inode"] = _inode_of(path)
 
-    def begin(connection: sa.Connection) -> None:
+    def start(connection: sa.Connection) -> None:
         # A transaction that begins by reading and then writes fails at once, whatever the busy
         # timeout, when another has written meanwhile; IMMEDIATE waits at its beginning instead.
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     sa.event.listen(engine, "connect", configure)
-    sa.event.listen(engine, "begin", begin)
+    sa.event.listen(engine, "begin", start)
     return engine
 
 
-def check_file(connection: sa.Connection) -> None:
-    """Make sure that an SQLite connection's file is still at its path, after a commit.
+@contextmanager
+def begin(engine: sa.Engine, *, writes: bool) -> Iterator[sa.Connection]:
+    """Yield a connection in a transaction, which is committed unless an error leaves the block.
 
-    A deleted file can still be written, and what is written is lost.
-
-    >>> import os, tempfile
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with connect_sqlite(f"{folder}/log.sqlite3", 1, "full").connect() as connection:
-    ...         os.remove(f"{folder}/log.sqlite3")
-    ...         try:
-    ...             check_file(connection)
-    ...         except StoreUnavailableError as error:
-    ...             print(str(error).replace(folder, ""))
-    /log.sqlite3 has been deleted or replaced
+    ...     with begin(connect_sqlite(f"{folder}/new.sqlite3", 1, "full"), writes=True) as new:
+    ...         new.exec_driver_sql("SELECT 7").scalar()
+    7
+
+    Args:
+        engine: from `connect` or `connect_sqlite`.
+        writes: whether the transaction may write.
 
     Raises:
-        StoreUnavailableError: it is not. The caller disposes of the engine's connections.
+        StoreUnavailableError: an SQLite file is not at its path after the commit. What is written
+            to a deleted file is lost. The engine's connections are closed then.
     """
-    path = connection.engine.url.database or ""
-    if _inode_of(path) != connection.info["inode"]:
-        raise StoreUnavailableError(f"{path} has been deleted or replaced")
+    with engine.execution_options(writes=writes).connect() as connection:
+        with connection.begin():
+            yield connection
+        path, seen = engine.url.database or "", connection.info.get("inode")
+        if not writes or seen is None or _inode_of(path) == seen:
+            return
+    engine.dispose()
+    raise StoreUnavailableError(f"{path} has been deleted or replaced")
 
 
 def _inode_of(path: Path | str) -> int | None:
@@ -371,11 +371,11 @@ def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
         connection.execute(f"SET statement_timeout = {timeout_ms}")
         connection.autocommit = False
 
-    def begin(connection: sa.Connection) -> None:
+    def start(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {timeout_ms}")
 
     if options.pgbouncer:
-        sa.event.listen(engine, "begin", begin)
+        sa.event.listen(engine, "begin", start)
     else:
         sa.event.listen(engine, "connect", configure)
     return engine

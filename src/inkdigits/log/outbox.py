@@ -23,7 +23,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects.sqlite import insert
 
 from inkdigits.errors import ConfigError, OutboxError, RecordError, StoreUnavailableError
-from inkdigits.log.database import check_file, connect_sqlite
+from inkdigits.log.database import begin, connect_sqlite
 from inkdigits.log.locks import file_lock
 from inkdigits.log.record import ANYONE, Owner, from_json, to_json
 from inkdigits.log.schema import write_ahead_log
@@ -248,15 +248,10 @@ class Outbox:
 
     @contextmanager
     def _transaction(self, *, writes: bool = True) -> Iterator[sa.Connection]:
-        engine = self._engine.execution_options(writes=writes)
         try:
-            with engine.connect() as connection:
-                with connection.begin():
-                    yield connection
-                if writes:
-                    check_file(connection)
+            with begin(self._engine, writes=writes) as connection:
+                yield connection
         except StoreUnavailableError as error:
-            self._engine.dispose()
             self._open()
             raise OutboxError(f"The outbox {error}") from error
         except (exc.DBAPIError, exc.TimeoutError, OSError, sqlite3.Error) as error:

@@ -13,9 +13,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -45,47 +46,22 @@ _FEEDBACK: Final = ("true_digit", "feedback_us", "feedback_by")
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Row: TypeAlias = dict[str, Any]
+Entry: TypeAlias = "tuple[Row | Callable[[], Any], Future[Any]]"
+"""A row to insert, or other work, and the future that its caller waits for."""
 
 
-class _Job(Generic[T]):
-    """Work for a thread, and how the caller learns of its end."""
-
-    __slots__ = ("_done", "_result", "error", "is_abandoned", "row", "work")
-
-    def __init__(self, work: Callable[[], T], row: dict[str, Any] | None = None) -> None:
-        self.work = work
-        self.row = row
-        self.is_abandoned = False
-        self.error: Exception | None = StoreUnavailableError("The log's thread has ended.")
-        # A lock wakes its waiter several times faster than an event does.
-        self._done = threading.Lock()
-        self._done.acquire()
-        self._result: T | None = None
-
-    def run(self) -> None:
-        """Do the work; what goes wrong is the caller's to see."""
-        try:
-            self._result = self.work()
-            self.error = None
-        except (StoreError, exc.SQLAlchemyError) as error:
-            self.error = error
-        finally:
-            self._done.release()
-
-    def end(self, error: Exception | None) -> None:
-        """Let the caller know how the work ended that another did for it."""
-        self.error = error
-        self._done.release()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the end; returns whether it came in time."""
-        return self._done.acquire(timeout=timeout_s)
-
-    def result(self) -> T:
-        """Return what the work returned, or raise what went wrong."""
-        if self.error is not None:
-            raise self.error
-        return cast("T", self._result)
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    """Do the work of a future, unless its caller has given up."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work())
+    except (StoreError, exc.SQLAlchemyError) as error:
+        future.set_exception(error)
+    finally:
+        if not future.done():
+            future.set_exception(StoreUnavailableError("The log's thread has ended."))
 
 
 class Writer:
@@ -105,7 +81,7 @@ class Writer:
 
     def after_fork(self) -> None:
         """Forget, in a child process, the thread and the queue of its parent."""
-        self._queue: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
         self._stop = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -124,14 +100,14 @@ class Writer:
             self._thread = threading.Thread(target=self._run, name="inkdigits-log", daemon=True)
             self._thread.start()
 
-    def insert(self, row: dict[str, Any]) -> None:
+    def insert(self, row: Row) -> None:
         """Insert a row, and return when it is committed.
 
         Raises:
             StoreUnavailableError: it was not committed in time, or the database is unavailable.
             sqlalchemy.exc.DBAPIError: the database rejects the row for its values.
         """
-        self._submit(_Job(lambda: None, row))
+        self._submit(row, self._database.wait_s)
 
     def run(self, work: Callable[[], T]) -> T:
         """Run work in the thread, between its commits, and return its result.
@@ -139,7 +115,8 @@ class Writer:
         Raises:
             StoreUnavailableError: it did not end in time, or the database is unavailable.
         """
-        return self._submit(_Job(work))
+        result: T = self._submit(work, self._database.wait_s)
+        return result
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run a query, and return its result or raise as soon as the database is unavailable.
@@ -151,7 +128,6 @@ class Writer:
             StoreUnavailableError: the database is unavailable, or becomes it meanwhile.
         """
         self.start()
-        self._database.check()
 
         def ask() -> T:
             with self._database.transaction() as connection:
@@ -159,15 +135,18 @@ class Writer:
 
         if self._database.is_sqlite:
             return ask()
-        job = _Job(ask)
-        threading.Thread(target=job.run, name="inkdigits-log-read", daemon=True).start()
+        self._database.check()
+        future: Future[T] = Future()
+        asking = threading.Thread(target=_settle, args=(future, ask), daemon=True)
+        asking.start()
         until = time.monotonic() + CONNECT_TIMEOUT_S + STATEMENT_TIMEOUT_S
-        while not job.wait(_GLANCE_S):
+        while time.monotonic() < until:
+            asking.join(_GLANCE_S)
+            if future.done():
+                return future.result()
             self.wake()  # the thread's next sign of life shows whether the database answers
             self._database.check()
-            if time.monotonic() > until:
-                raise StoreUnavailableError("The database has not answered in time.")
-        return job.result()
+        raise StoreUnavailableError("The database has not answered in time.")
 
     def wake(self) -> None:
         """Have the thread look at the database and the outbox now."""
@@ -191,7 +170,8 @@ class Writer:
             self._database.recover(began)
             return total
 
-        return self._submit(_Job(move_all), patiently=True)
+        total: int = self._submit(move_all, None)
+        return total
 
     def close(self) -> None:
         """End the thread, after what it has been given; a call that hangs is left behind."""
@@ -200,43 +180,45 @@ class Writer:
         if self._thread is not None:
             self._thread.join(_CLOSE_S + self._database.wait_s)
 
-    def _submit(self, job: _Job[T], *, patiently: bool = False) -> T:
+    def _submit(self, work: Row | Callable[[], Any], wait_s: float | None) -> Any:
         self.start()
         if self._stop.is_set():
             raise StoreUnavailableError("The log has been closed.")
-        if not patiently:
+        if wait_s is not None:
             self._database.check(writes=True)
-        self._queue.put(job)
-        wait_s = -1 if patiently else self._database.wait_s
-        if not job.wait(wait_s):
-            job.is_abandoned = True
+        future: Future[Any] = Future()
+        self._queue.put((work, future))
+        try:
+            return future.result(wait_s)
+        except TimeoutError:
+            future.cancel()
             self._database.fail(f"no commit within {wait_s:g} s")
-            raise StoreUnavailableError(f"The database has not committed within {wait_s:g} s.")
-        return job.result()
+            raise StoreUnavailableError(
+                f"The database has not committed within {wait_s:g} s."
+            ) from None
 
     def _run(self) -> None:
         while not self._stop.is_set() or not self._queue.empty():
-            jobs = self._take()
-            self._write([job for job in jobs if not job.is_abandoned])
+            self._write(self._take())
             if not self._stop.is_set():
                 self._tend()
         self._database.sync()
 
-    def _take(self) -> list[_Job[Any]]:
-        """Return the jobs that wait, at most BATCH, or none when it is time to tend."""
-        jobs: list[_Job[Any]] = []
+    def _take(self) -> list[Entry]:
+        """Return what waits, at most BATCH entries, or none when it is time to tend."""
+        entries: list[Entry] = []
         try:
             entry = self._queue.get(timeout=self._pause())
             while True:
                 if entry is None:
                     self._is_woken = True
                 else:
-                    jobs.append(entry)
-                if len(jobs) == BATCH:
-                    return jobs
+                    entries.append(entry)
+                if len(entries) == BATCH:
+                    return entries
                 entry = self._queue.get_nowait()
         except Empty:
-            return jobs
+            return entries
 
     def _pause(self) -> float:
         now = time.monotonic()
@@ -244,31 +226,36 @@ class Writer:
             return max(0.0, self._retry_at - now)
         return max(0.0, min(_SYNC_S, self._look_at - now, self._purge_at - now))
 
-    def _write(self, jobs: Sequence[_Job[Any]]) -> None:
-        rows = [job for job in jobs if job.row is not None]
+    def _write(self, entries: Sequence[Entry]) -> None:
+        rows: list[tuple[Row, Future[Any]]] = []
+        for work, future in entries:
+            if callable(work):
+                with self._busy():
+                    _settle(future, work)
+            elif future.set_running_or_notify_cancel():
+                rows.append((work, future))
         if rows:
             self._insert(rows)
-        for job in jobs:
-            if job.row is None:
-                with self._busy():
-                    job.run()
 
-    def _insert(self, jobs: Sequence[_Job[Any]]) -> None:
+    def _insert(self, entries: Sequence[tuple[Row, Future[Any]]]) -> None:
         error: Exception | None = None
         try:
             self._database.check(writes=True)
             with self._busy():
-                self._database.insert([job.row for job in jobs if job.row is not None])
+                self._database.insert([row for row, _ in entries])
         except (exc.DataError, exc.IntegrityError) as found:
-            if len(jobs) > 1:
-                for job in jobs:
-                    self._insert([job])
+            if len(entries) > 1:
+                for entry in entries:
+                    self._insert([entry])
                 return
             error = found
         except StoreError as found:
             error = found
-        for job in jobs:
-            job.end(error)
+        for _, future in entries:
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
