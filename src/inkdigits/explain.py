@@ -54,22 +54,13 @@ def explain(prediction: Prediction, read: ReadInk) -> Explanation:
     return Explanation(prediction, saliency, second, probability, overlay(ink, saliency))
 
 
-def occlusion(
-    read: ReadInk,
-    ink: Ink,
-    digit: int,
-    *,
-    patch: int = PATCH,
-    stride: int = STRIDE,
-) -> Floats:
+def occlusion(read: ReadInk, ink: Ink, digit: int) -> Floats:
     """Return by how much hiding each part of the ink lowers the odds of a digit.
 
     Args:
         read: the network, calibrated.
         ink: (28, 28) uint8.
         digit: 0 to 9, whose odds are watched: near certainty its probability hardly moves.
-        patch: side of the square of background, in pixels.
-        stride: from one place of it to the next, in pixels, at most ``patch``.
 
     Returns:
         (28, 28) float32, in nats: log odds of the digit with the ink as it is, less those with a
@@ -84,9 +75,9 @@ def occlusion(
     """
     height, width = ink.shape
     # From outside the edge, so that what is at the edge is hidden as often as the rest.
-    starts = range(1 - patch, max(height, width), stride)
+    starts = range(1 - PATCH, max(height, width), STRIDE)
     places = [
-        (slice(max(0, top), top + patch), slice(max(0, left), left + patch))
+        (slice(max(0, top), top + PATCH), slice(max(0, left), left + PATCH))
         for top in starts
         for left in starts
     ]

@@ -148,9 +148,6 @@ def test_invalid_evidence_is_an_error(confidence, correct, problem):
         ({"risk": 0.0}, "risk"),
         ({"risk": 1.0}, "risk"),
         ({"level": 1.0}, "level"),
-        ({"thresholds": ()}, "thresholds"),
-        ({"thresholds": (0.5, 0.9)}, "fall strictly"),
-        ({"thresholds": (1.2, 0.9)}, "within 0 to 1"),
     ],
 )
 def test_invalid_settings_are_errors(settings, problem):

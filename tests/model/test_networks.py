@@ -6,7 +6,7 @@ import torch
 from inkdigits.errors import ArtifactCorruptError, ConfigError
 from inkdigits.model.artifact import read_artifact
 from inkdigits.model.backends import OnnxBackend
-from inkdigits.model.networks import NETWORKS, build_network, load_network, load_weights
+from inkdigits.model.networks import NETWORKS, build_network, load_network
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_artifact_with_other_weights_than_its_network_is_rejected():
     with pytest.raises(
         ArtifactCorruptError, match=r"fc2\.bias is missing; fc3\.bias is unexpected"
     ):
-        load_weights(proto.SerializeToString())
+        load_network(proto.SerializeToString())

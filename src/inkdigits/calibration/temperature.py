@@ -17,6 +17,8 @@ from inkdigits.errors import ConfigError, DataError
 from inkdigits.types import Doubles, Labels
 
 N_DIGITS = 10
+# The lowest and highest temperature that are tried.
+_LOWEST, _HIGHEST = 0.05, 20.0
 # Width in log T at which the search stops: T is then known to 1 part in a million.
 _LOG_TEMPERATURE_TOLERANCE = 1e-6
 _INVERSE_GOLDEN = (math.sqrt(5) - 1) / 2
@@ -48,9 +50,7 @@ def probabilities(logits: npt.ArrayLike, temperature: float) -> Doubles:
     return result
 
 
-def fit_temperature(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, bounds: tuple[float, float] = (0.05, 20.0)
-) -> float:
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Return the temperature with the least negative log-likelihood, to 1 part in a million.
 
     The NLL of a softmax is convex in 1 / T (a log-sum-exp of linear functions, less a linear
@@ -60,20 +60,15 @@ def fit_temperature(
     Args:
         logits: (N, 10), finite.
         labels: (N,) integers from 0 to 9.
-        bounds: the lowest and highest temperature that are tried.
 
     Raises:
         DataError: no pictures, shapes that do not fit together, values that are not finite, or a
             best temperature at a bound: every picture is read right, or the logits are
             independent of the labels.
-        ConfigError: the bounds are not 0 < low < high < infinity.
 
     >>> round(fit_temperature(4 * np.eye(10)[[1, 2, 3, 4]], [1, 2, 3, 0]), 3)
     1.214
     """
-    low, high = bounds
-    if not 0 < low < high < math.inf:
-        raise ConfigError(f"bounds are {bounds}; they must satisfy 0 < low < high < infinity")
     z = check_scores(logits, "logits")
     y = check_labels(labels, len(z))
     shifted = z - z.max(axis=1, keepdims=True)
@@ -84,7 +79,7 @@ def fit_temperature(
         log_sum = np.log(np.exp(shifted * inverse).sum(axis=1))
         return float(np.mean(log_sum - true_logit * inverse))
 
-    left, right = math.log(low), math.log(high)
+    left, right = lowest, highest = math.log(_LOWEST), math.log(_HIGHEST)
     a = right - _INVERSE_GOLDEN * (right - left)
     b = left + _INVERSE_GOLDEN * (right - left)
     loss_a, loss_b = loss(a), loss(b)
@@ -98,8 +93,8 @@ def fit_temperature(
             left, a, loss_a = a, b, loss_b
             b = left + _INVERSE_GOLDEN * (right - left)
             loss_b = loss(b)
-    if left == math.log(low) or right == math.log(high):
-        side, limit = ("lower", low) if left == math.log(low) else ("upper", high)
+    if left == lowest or right == highest:
+        side, limit = ("lower", _LOWEST) if left == lowest else ("upper", _HIGHEST)
         raise DataError(
             f"the best temperature for these {len(y):,} pictures lies at the {side} bound "
             f"{limit:g} or beyond it. Use more pictures, some read right and some read wrong."

@@ -27,14 +27,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from inkdigits.calibration.intervals import LEVEL, check_share
-from inkdigits.errors import ConfigError, DataError, NoThresholdError
+from inkdigits.errors import DataError, NoThresholdError
 from inkdigits.types import Doubles, Mask
 
 RISK = 0.001
@@ -83,7 +82,6 @@ def accept_threshold(
     also: Sequence[Readings] = (),
     risk: float = RISK,
     level: float = LEVEL,
-    thresholds: Sequence[float] = THRESHOLDS,
 ) -> AcceptThreshold:
     """Return the lowest threshold whose accepted readings are wrong no more often than ``risk``.
 
@@ -93,31 +91,29 @@ def accept_threshold(
         also: further sets of readings; the result describes the first.
         risk: tolerated share of wrong readings among the accepted, between 0 and 1.
         level: confidence level, between 0 and 1.
-        thresholds: the sequence, strictly falling, each from 0 to 1.
 
     Raises:
         NoThresholdError: no threshold passes; the message says how many pictures it would take.
         DataError: shapes or values out of range.
-        ConfigError: a risk, level or sequence out of range.
+        ConfigError: a risk or level out of range.
 
     >>> accept_threshold(np.full(1000, 0.97), np.ones(1000, bool), risk=0.01).threshold
     0.5
     """
     check_share("risk", risk)
     check_share("level", level)
-    sequence = _checked_thresholds(thresholds)
     first = _checked(confidence, correct)
     others = [_checked(*readings) for readings in also]
     fewest, enough = (_accepted_needed(mistakes, risk, level) for mistakes in (0, 1))
-    n_loosest = count_accepted(*first, sequence[-1])[0]
+    n_loosest = count_accepted(*first, THRESHOLDS[-1])[0]
     if n_loosest < enough:
         enough = fewest
     passed: AcceptThreshold | None = None
     failure = (
         f"at least {fewest:,} accepted pictures would be needed, none of them wrong, and the "
-        f"lowest threshold {sequence[-1]:g} accepts {n_loosest:,} of {len(first[0]):,}"
+        f"lowest threshold {THRESHOLDS[-1]:g} accepts {n_loosest:,} of {len(first[0]):,}"
     )
-    for threshold in sequence:
+    for threshold in THRESHOLDS:
         n_accepted, n_wrong = count_accepted(*first, threshold)
         if n_accepted < enough:
             continue
@@ -141,13 +137,12 @@ def accept_choices(
     *,
     also: Sequence[Readings] = (),
     risks: Sequence[float] = RISKS,
-    level: float = LEVEL,
 ) -> tuple[AcceptThreshold, ...]:
     """Return what each of several risks costs: one ``accept_threshold`` per risk, rising.
 
-    Each is kept with the chance ``level`` by itself; to be as sure of all at once, divide
-    1 - level by their number. Arguments and errors are those of ``accept_threshold``, but a risk
-    that no threshold keeps is no error: its threshold is None.
+    Each is kept with the chance LEVEL by itself; to be as sure of all at once, 1 - LEVEL would
+    have to be divided by their number. Arguments and errors are those of ``accept_threshold``,
+    but a risk that no threshold keeps is no error: its threshold is None.
 
     >>> [c.threshold for c in accept_choices([0.97] * 100, [True] * 100, risks=(0.001, 0.1))]
     [None, 0.5]
@@ -155,9 +150,9 @@ def accept_choices(
     choices = []
     for risk in sorted(set(risks)):
         try:
-            choice = accept_threshold(confidence, correct, also=also, risk=risk, level=level)
+            choice = accept_threshold(confidence, correct, also=also, risk=risk)
         except NoThresholdError:
-            choice = AcceptThreshold(None, risk, level, 0.0, np.size(correct), 0, 0)
+            choice = AcceptThreshold(None, risk, LEVEL, 0.0, np.size(correct), 0, 0)
         choices.append(choice)
     return tuple(choices)
 
@@ -247,14 +242,6 @@ def _problem(
         if wrong > risk * accepted:
             return f"{wrong} of {accepted:,} accepted pictures of a further set are wrong"
     return None
-
-
-def _checked_thresholds(thresholds: Sequence[float]) -> list[float]:
-    sequence = [float(threshold) for threshold in thresholds]
-    is_falling = all(a > b for a, b in pairwise(sequence))
-    if not (sequence and is_falling and all(0 <= threshold <= 1 for threshold in sequence)):
-        raise ConfigError(f"thresholds must fall strictly within 0 to 1; these are {thresholds}")
-    return sequence
 
 
 def _checked(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Doubles, Mask]:

@@ -103,7 +103,9 @@ def select_digit(ink: Floats, relief: Floats, *, tiny: bool = False) -> Mask | N
         if not sure.any():
             return None
         sure &= _are_two_sided(found, relief) & _are_dark_enough(found, tiny=tiny)
-        kept = _digit_components(found, sure)
+        kept = sure & ~_are_along_border(found)
+        if kept.any():
+            kept = _main_and_near(found, kept, is_plain=False)
         # What is left of a line may join the digit to the border; it is fainter than the digit.
         if kept.any() and found.ink[kept].max() >= OWN_SHARE * found.ink.max():
             break
@@ -145,12 +147,6 @@ def find_dirt(ink: Floats, *, with_lines: bool) -> Mask | None:
     digit = found.pixels(kept)
     dirt: Mask = dilate(dilate((ink > threshold) & ~digit)) & ~(dilate(digit) & (without > 0))
     return dirt
-
-
-def _digit_components(found: Components, certain: Mask) -> Mask:
-    """Return which of the components (n,) that are certainly ink are the digit, or the digits."""
-    candidates = certain & ~_are_along_border(found)
-    return _main_and_near(found, candidates, is_plain=False) if candidates.any() else candidates
 
 
 def _main_and_near(found: Components, candidates: Mask, *, is_plain: bool) -> Mask:

@@ -187,33 +187,13 @@ def load_network(artifact: bytes) -> Network:
     """Return the network of an artifact that ``read_artifact`` has checked, in evaluation mode.
 
     Raises:
-        ArtifactCorruptError: as ``load_weights``.
+        ArtifactCorruptError: parameters are missing, unexpected or of another shape (all are
+            named), or the network is unknown.
 
     >>> from inkdigits.model.artifact import read_artifact
     >>> type(load_network(read_artifact())).__name__
     'DigitNet'
     """
-    weights, network = _read(artifact)
-    # Only the counters of training batches are absent; the other names have been compared.
-    network.load_state_dict(weights, strict=False)
-    return network.eval()
-
-
-def load_weights(artifact: bytes) -> dict[str, Tensor]:
-    """Return the state_dict in an artifact that ``read_artifact`` has checked.
-
-    Raises:
-        ArtifactCorruptError: parameters are missing, unexpected or of another shape (all are
-            named), or the network is unknown.
-
-    >>> from inkdigits.model.artifact import read_artifact
-    >>> load_weights(read_artifact())["fc2.weight"].shape
-    torch.Size([10, 128])
-    """
-    return _read(artifact)[0]
-
-
-def _read(artifact: bytes) -> tuple[dict[str, Tensor], Network]:
     proto = onnx.load_model_from_string(artifact)
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     architecture = ArtifactMetadata.from_properties(properties).architecture
@@ -242,4 +222,6 @@ def _read(artifact: bytes) -> tuple[dict[str, Tensor], Network]:
         raise ArtifactCorruptError(
             f"the artifact does not hold the weights of {architecture}: {'; '.join(sorted(wrong))}"
         )
-    return found, network
+    # Only the counters of training batches are absent.
+    network.load_state_dict(found, strict=False)
+    return network.eval()
