@@ -103,7 +103,7 @@ def memory(service: Service) -> dict[str, float]:
 def fuzz(count: int, seed: int) -> tuple[dict[str, Any], list[str]]:
     """Send so many cases, and return what is reported and the faults."""
     # No request may be denied for want of room here.
-    with running(INKDIGITS_QUEUE="4096", INKDIGITS_DEADLINE="3600") as service:
+    with running(INKDIGITS_DEADLINE="3600") as service:
         before, began, stages = service.workers(), time.monotonic(), []
         fuzzer = Fuzzer(service.port, seed, count)
         for _ in range(PARTS):

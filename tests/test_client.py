@@ -129,7 +129,9 @@ def test_explanation_is_the_readers_own(client: Client, model: FakeReader) -> No
 def test_service_that_explains_nothing_is_of_another_version(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inkdigits.serving.app.explanation_body", lambda _: {"runner_up": 1})
+    monkeypatch.setattr(
+        "inkdigits.serving.api.predict.explanation_body", lambda _: {"runner_up": 1}
+    )
     with pytest.raises(ServiceUnavailableError, match="same version"):
         client.explain(drawn_digit())
 

@@ -54,15 +54,17 @@ class Settings:
         host: address to listen on.
         port: TCP port to listen on, 1 to 65535.
         workers: worker processes; None is one for each available core.
-        threads: threads a worker, each serving one request at a time.
+        threads: threads per worker, each serving one request at a time.
+        slots: pictures that a worker reads at once; other requests wait for a slot.
+        connections: open connections per worker; more wait in the kernel.
+        backlog: connections that the kernel holds for a worker until it accepts them.
         max_bytes: largest request body, in bytes.
         max_pixels: largest picture, in pixels (width times height); larger ones are not decoded.
         max_batch: most pictures in one request.
         risk: tolerated share of wrong readings among the accepted, where a request states none;
             None is the model's own.
-        queue: requests that may wait in a worker while its threads are busy; more are refused.
         deadline: seconds from a request's arrival within which its reading must begin.
-        watch: whether a changed ``model_path`` is taken up without being told by SIGHUP.
+        watch: whether a changed ``model_path`` is served without SIGHUP.
         log_format: None is text on a terminal and JSON elsewhere.
         log_level: least severe level that is logged.
         graceful_timeout: seconds that requests in flight get to finish when the service stops.
@@ -90,7 +92,7 @@ class Settings:
             None doesn't limit them.
         hosts: names, besides localhost, of a service that listens on this machine only; requests
             with another Host are denied.
-        trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is believed.
+        trusted_proxies: addresses and networks whose ``X-Forwarded-*`` headers are believed.
         tls_cert: certificate chain in PEM; with ``tls_key`` the service speaks HTTPS itself.
         tls_key: its private key in PEM.
         otlp_endpoint: collector that gets the traces, ``http://host:port``; None makes none.
@@ -100,12 +102,14 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 5000
     workers: int | None = None
-    threads: int = 4
+    threads: int = 8
+    slots: int = 2
+    connections: int = 1000
+    backlog: int = 2048
     max_bytes: int = 10 * MIB
     max_pixels: int = 25_000_000
     max_batch: int = 64
     risk: float | None = None
-    queue: int = 256
     deadline: int = 30
     watch: Switch = "off"
     log_format: LogFormat | None = None
@@ -318,11 +322,13 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "INKDIGITS_HOST": ("host", _host),
     "INKDIGITS_WORKERS": ("workers", _integer(1, 512)),
     "INKDIGITS_THREADS": ("threads", _integer(1, 256)),
+    "INKDIGITS_SLOTS": ("slots", _integer(1, 256)),
+    "INKDIGITS_CONNECTIONS": ("connections", _integer(8, 100_000)),
+    "INKDIGITS_BACKLOG": ("backlog", _integer(1, 65_535)),
     "INKDIGITS_MAX_BYTES": ("max_bytes", _integer(1024, 1024 * MIB)),
     "INKDIGITS_MAX_PIXELS": ("max_pixels", _integer(784, PILLOW_MAX_PIXELS)),
     "INKDIGITS_MAX_BATCH": ("max_batch", _integer(1, 4096)),
     "INKDIGITS_RISK": ("risk", _share),
-    "INKDIGITS_QUEUE": ("queue", _integer(0, 4096)),
     "INKDIGITS_DEADLINE": ("deadline", _integer(1, 3600)),
     "INKDIGITS_WATCH": ("watch", _one_of(*get_args(Switch))),
     "INKDIGITS_LOG_FORMAT": ("log_format", _one_of(*get_args(LogFormat))),

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -17,6 +16,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from support.certificates import make_certificate
 from support.fakes import drawn_digit, empty_png
 from support.server import PATIENCE, REAL, free_port, run_to_its_end, running, wait_until
 
@@ -24,7 +24,7 @@ from inkdigits.errors import ConfigError
 from inkdigits.serving.api.health import warm_up_picture
 from inkdigits.serving.api.keys import digest_of
 from inkdigits.serving.gunicorn import gunicorn_options, load_reader
-from inkdigits.serving.preflight import bind_sockets, check_certificate
+from inkdigits.serving.preflight import check_address, tls_context
 from inkdigits.settings import Settings
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
@@ -160,24 +160,20 @@ def test_model_that_ends_the_process_which_loads_it_is_an_error_at_start() -> No
 def test_model_that_does_not_load_in_the_workers_stops_the_service() -> None:
     result = run_to_its_end(free_port(), "--fail", "in workers", INKDIGITS_LOG_FORMAT="text")
     assert result.returncode == 3
-    assert "a worker can't load the model: no artifact at models/missing.onnx" in result.stderr
+    assert "a worker cannot start: no artifact at models/missing.onnx" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_address_of_another_machine_is_an_error_that_names_it() -> None:
     with pytest.raises(ConfigError, match=r"192\.0\.2\.1, port 5000"):
-        bind_sockets("192.0.2.1", 5000, 2)
-
-
-def test_ipv6_address_is_bound_in_brackets() -> None:
-    options = gunicorn_options(Settings(host="::1", port=8080))
-    assert options["bind"] == ["[::1]:8080"]
+        check_address("192.0.2.1", 5000)
 
 
 def test_options_follow_the_settings() -> None:
     options = gunicorn_options(Settings(workers=3, threads=2, graceful_timeout=9))
     assert (options["workers"], options["threads"], options["graceful_timeout"]) == (3, 2, 9)
-    assert options["preload_app"] is False
+    # Each worker has a socket of its own, among which the kernel spreads connections.
+    assert options["reuse_port"] is True
 
 
 def test_risk_of_the_settings_holds_where_a_request_states_none() -> None:
@@ -189,23 +185,8 @@ def test_risk_of_the_settings_holds_where_a_request_states_none() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A certificate for 127.0.0.1 that signs itself, and its key, as settings."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", folder / "key.pem", "-out", folder / "cert.pem"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return {
-        "INKDIGITS_TLS_CERT": str(folder / "cert.pem"),
-        "INKDIGITS_TLS_KEY": str(folder / "key.pem"),
-    }
+    certificate, key = make_certificate(tmp_path_factory.mktemp("tls"))
+    return {"INKDIGITS_TLS_CERT": str(certificate), "INKDIGITS_TLS_KEY": str(key)}
 
 
 def test_certificate_makes_it_speak_https(certificate: dict[str, str]) -> None:
@@ -231,9 +212,9 @@ def test_certificate_that_cannot_be_used_is_an_error_at_start(
 ) -> None:
     key = certificate["INKDIGITS_TLS_KEY"]
     with pytest.raises(ConfigError, match="needed together"):
-        check_certificate(Settings(tls_key=Path(key)))
+        tls_context(Settings(tls_key=Path(key)))
     with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "none.pem"))):
-        check_certificate(Settings(tls_cert=tmp_path / "none.pem", tls_key=Path(key)))
+        tls_context(Settings(tls_cert=tmp_path / "none.pem", tls_key=Path(key)))
     result = run_to_its_end(free_port(), **{**certificate, "INKDIGITS_TLS_CERT": key})
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
@@ -250,7 +231,7 @@ def test_service_that_others_reach_says_that_it_asks_for_no_key(tmp_path: Path) 
         assert service.predict()[0] == 401
     keys.write_text("")
     result = run_to_its_end(free_port(), INKDIGITS_API_KEYS_FILE=str(keys))
-    assert result.stderr.splitlines() == [f"Error: the API keys' file {keys} has no key"]
+    assert result.stderr.splitlines() == [f"Error: the API keys file {keys} has no key"]
 
 
 @pytest.fixture(scope="module")

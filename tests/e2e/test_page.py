@@ -1,4 +1,4 @@
-"""The page in a real Chromium, with the real model: in one process, and as three services."""
+"""The page in a real Chromium: of one process behind nginx, and of three services."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 from support.databases import EmbeddedPostgres, needs_postgresql
+from support.nginx import UNDER_A_PATH, nginx_before
 from support.running import Service
 
 from inkdigits.model.artifact import shipped_artifact
@@ -41,7 +42,7 @@ THREE = (
     *((0.47, 0.47), (0.60, 0.51), (0.68, 0.61), (0.66, 0.73), (0.54, 0.82), (0.41, 0.81)),
     (0.31, 0.73),
 )
-PAGES = ("/", "/history", "/dashboard", "/model")
+PAGES = ("", "history", "dashboard", "model")
 # Chromium's own words for an answer of status 4xx or 5xx, or for none.
 NETWORK_ERROR = "Failed to load resource"
 
@@ -49,20 +50,23 @@ NETWORK_ERROR = "Failed to load resource"
 class Site:
     """An arrangement of services: where its page is, and which of them has the model."""
 
-    def __init__(self, web: Service, model: Service) -> None:
-        self.url, self.web, self.model = web.url, web, model
+    def __init__(self, url: str, model: Service) -> None:
+        self.url, self.model = url, model
 
 
-@pytest.fixture(scope="module", params=["one process", "three services"])
+@pytest.fixture(scope="module", params=["one process under a path", "three services"])
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("data")
     with contextlib.ExitStack() as stack:
-        if request.param == "one process":
-            service = Service(folder, "/health/ready")
+        if request.param == "one process under a path":
+            trusted = {"INKDIGITS_TRUSTED_PROXIES": "127.0.0.1"}
+            service = Service(folder, "/health/ready", **trusted)
             stack.callback(service.stop)
-            yield Site(service, service)
+            front = nginx_before(service.port, folder / "nginx", UNDER_A_PATH)
+            port = stack.enter_context(front)
+            yield Site(f"http://127.0.0.1:{port}/digits/", service)
             return
         needs_postgresql()
         server = EmbeddedPostgres()
@@ -72,7 +76,7 @@ def site(
         database = server.empty_database()
         web = Service(folder / "web", "/health/ready", MODEL_URL=model.url, DATABASE_URL=database)
         stack.callback(web.stop)
-        yield Site(web, model)
+        yield Site(web.url + "/", model)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +144,7 @@ class Visitor:
 def visit(chromium: Browser, site: Site) -> Iterator[Callable[..., Visitor]]:
     visitors: list[Visitor] = []
 
-    def open_page(path: str = "/", **options: Any) -> Visitor:
+    def open_page(path: str = "", **options: Any) -> Visitor:
         visitor = Visitor(chromium, site, **options)
         visitors.append(visitor)
         visitor.page.goto(path)
@@ -185,15 +189,15 @@ def test_three_is_drawn_corrected_found_again_and_counted(visit: Callable[..., V
     page.click("#wrong")
     page.click('[data-label="8"]')
     expect(page.locator("#thanks")).to_have_text("Thank you. Noted: it is an 8.")
-    page.goto("/history")
+    page.goto("history")
     for _ in range(2):
         expect(page.locator(".record")).to_have_count(1)
         expect(page.locator(".record .digit")).to_have_text("3")
         expect(page.locator(".record .bad")).to_have_text("✗ it is an 8")
         page.reload()
-    page.goto("/dashboard")
+    page.goto("dashboard")
     expect(page.locator("#accuracy")).to_have_text("0.0 %")
-    page.goto("/history")
+    page.goto("history")
     page.click(".record summary")
     page.click(".record .danger")
     expect(page.locator(".record")).to_have_count(0)
@@ -229,7 +233,7 @@ def test_drawing_that_goes_on_is_kept_once(visit: Callable[..., Visitor]) -> Non
     visitor.is_asked()
     visitor.draw()
     visitor.is_asked()
-    visitor.page.goto("/history")
+    visitor.page.goto("history")
     expect(visitor.page.locator(".record")).to_have_count(1)
 
 
@@ -248,7 +252,7 @@ def test_picture_is_uploaded_pasted_and_dropped(
         visitor.page.evaluate(HAND_OVER, [kind, base64.b64encode(three_png()).decode()])
         visitor.reads("3")
         visitor.is_asked()
-    visitor.page.goto("/history")
+    visitor.page.goto("history")
     expect(visitor.page.locator(".record")).to_have_count(3)
     expect(visitor.page.get_by_text("uploaded", exact=False).first).to_be_visible()
 
@@ -298,7 +302,7 @@ def test_pages_are_accessible(visit: Callable[..., Visitor], scheme: str) -> Non
     visitor.is_asked()
     visitor.page.click("#wrong")
     for path in PAGES:
-        if path != "/":
+        if path:
             visitor.page.goto(path)
         found = axe.run(visitor.page).response["violations"]
         serious = [

@@ -1,4 +1,4 @@
-"""A new model, taken up by a running service; and one that can't be, which isn't."""
+"""A new model and new keys, used by a running service; and those that are not good, rejected."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import contextlib
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.server import REAL, Service, running, wait_until
+from support.server import PATIENCE, REAL, Service, running, wait_until
 
-from inkdigits.errors import ArtifactError, ConfigError
 from inkdigits.model.artifact import read_artifact, write_atomically
 from inkdigits.serving.api.keys import digest_of
-from inkdigits.serving.reload import Served, Watch
-from inkdigits.settings import Settings
 
 pytest.importorskip("onnx")
 
 from support.artifacts import corrupt, variant
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
+
+REJECTED = "the new model was rejected"
 
 
 def version_of(service: Service) -> str:
@@ -45,70 +45,77 @@ def workers(service: Service) -> set[int]:
     return set(map(int, children.read_text().split()))
 
 
-def test_sighup_takes_a_good_model_up_and_refuses_a_damaged_one(tmp_path: Path) -> None:
+def test_watched_model_is_replaced_under_load_without_a_failed_request(tmp_path: Path) -> None:
+    path = variant(tmp_path / "model.onnx", "first")
+    settings = {"MODEL_PATH": str(path), "INKDIGITS_WATCH": "on", "INKDIGITS_PAGE": "off"}
+    with running(program=REAL, INKDIGITS_WORKERS="2", **settings) as service:
+        seen: set[str] = set()
+        failures: list[BaseException] = []
+        is_over = threading.Event()
+
+        def ask() -> None:
+            try:
+                while not is_over.is_set():
+                    seen.add(version_of(service))
+            except BaseException as error:  # noqa: BLE001
+                failures.append(error)
+
+        asking = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        before = workers(service)
+        try:
+            corrupt(path)
+            wait_until(lambda: bool(logged(service, REJECTED)))
+            variant(path, "second")
+            wait_until(lambda: len(logged(service, "the new model is served")) == 2)
+        finally:
+            is_over.set()
+            for thread in asking:
+                thread.join()
+        assert failures == []
+        assert seen == {"first", "second"}
+        assert "was altered" in logged(service, REJECTED)[0]["error"]
+        assert {version_of(service) for _ in range(8)} == {"second"}
+        assert workers(service) == before
+
+
+def test_sighup_has_the_model_looked_at_and_replaced_workers_start_with_the_last_good_one(
+    tmp_path: Path,
+) -> None:
     path = variant(tmp_path / "model.onnx", "first")
     with running(program=REAL, MODEL_PATH=str(path), INKDIGITS_PAGE="off") as service:
+        variant(path, "second")
         assert version_of(service) == "first"
+        hang_up(service)
+        wait_until(lambda: version_of(service) == "second")
         corrupt(path)
         hang_up(service)
-        wait_until(lambda: bool(logged(service, "not taken up")))
-        assert "was altered" in logged(service, "not taken up")[0]["error"]
-        assert version_of(service) == "first"
-        # One that dies now is replaced by one with the model that was good.
+        wait_until(lambda: bool(logged(service, REJECTED)))
         for worker in workers(service):
             os.kill(worker, signal.SIGKILL)
-        assert version_of(service) == "first"
-        variant(path, "second")
-        hang_up(service)
-        wait_until(lambda: bool(logged(service, "taken up")))
+        wait_until(service.is_ready)
         assert version_of(service) == "second"
         service.process.terminate()
-        assert service.process.wait(60) == 0
+        assert service.process.wait(PATIENCE) == 0
     assert "Traceback" not in "".join(service.lines)
 
 
-def test_watched_model_is_taken_up_by_itself(tmp_path: Path) -> None:
-    path = variant(tmp_path / "model.onnx", "first")
-    settings = {"MODEL_PATH": str(path), "INKDIGITS_WATCH": "on", "INKDIGITS_PAGE": "off"}
-    with running(program=REAL, **settings) as service:
-        corrupt(path)
-        wait_until(lambda: bool(logged(service, "not taken up")))
-        assert version_of(service) == "first"
-        variant(path, "second")
-        wait_until(lambda: version_of(service) == "second")
-
-
-def test_every_worker_has_a_socket_of_its_own_after_a_reload() -> None:
-    with running(INKDIGITS_WORKERS="2") as service:
-        # It answers as soon as the first is ready.
-        wait_until(lambda: len(workers(service)) == 2)
-        before = workers(service)
-        hang_up(service)
-        wait_until(lambda: bool(logged(service, "taken up")))
-        wait_until(lambda: len(workers(service)) == 2 and not workers(service) & before)
-        # On a socket without a worker a connection would wait for ever.
-        for _ in range(20):
-            assert service.predict()[0] == 200
-
-
-def test_workers_go_on_if_those_that_were_to_replace_them_cannot_start(tmp_path: Path) -> None:
-    obstacle = tmp_path / "obstacle"
-    with running("--fail-if", str(obstacle), INKDIGITS_WORKERS="2") as service:
-        # It answers as soon as the first is ready.
-        wait_until(lambda: len(workers(service)) == 2)
-        before = workers(service)
+def test_model_that_never_loads_holds_up_neither_requests_nor_the_stop(tmp_path: Path) -> None:
+    path, obstacle = tmp_path / "model.onnx", tmp_path / "obstacle"
+    write_atomically(path, read_artifact())
+    settings = {"MODEL_PATH": str(path), "INKDIGITS_PAGE": "off"}
+    with running("--hang-if", str(obstacle), **settings) as service:
         obstacle.touch()
+        write_atomically(path, read_artifact())
         hang_up(service)
-        wait_until(lambda: bool(logged(service, "not taken up")))
-        assert workers(service) == before
+        wait_until((tmp_path / "obstacle.seen").exists)
         assert service.predict()[0] == 200
-        obstacle.unlink()
-        hang_up(service)
-        wait_until(lambda: bool(logged(service, "taken up")))
-        assert service.predict()[0] == 200
+        service.process.terminate()
+        assert service.process.wait(PATIENCE) == 0
 
 
-def test_keys_that_cannot_be_used_are_not_taken_up(tmp_path: Path) -> None:
+def test_keys_are_read_again_and_bad_ones_are_not_used(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"ada:{digest_of('a-key')}\n")
     with running(INKDIGITS_API_KEYS_FILE=str(keys)) as service:
@@ -120,64 +127,9 @@ def test_keys_that_cannot_be_used_are_not_taken_up(tmp_path: Path) -> None:
 
         keys.write_text("")
         hang_up(service)
-        wait_until(lambda: bool(logged(service, "not taken up")))
+        # In the parent, for workers that start later, and in the worker.
+        wait_until(lambda: len(logged(service, "keys and certificate stay as they were")) == 2)
         assert status("a-key") == 200
         keys.write_text(f"bob:{digest_of('another')}\n")
         hang_up(service)
-        wait_until(lambda: bool(logged(service, "taken up")))
-        assert (status("a-key"), status("another")) == (401, 200)
-
-
-def test_what_is_served_is_a_copy_that_replaces_the_former_one_only_if_it_is_good(
-    tmp_path: Path,
-) -> None:
-    path, folder = tmp_path / "model.onnx", tmp_path / "own"
-    write_atomically(path, read_artifact())
-    from inkdigits.serving.gunicorn import load_reader
-
-    settings = Settings(model_path=path, page="off")
-    served = Served(settings, folder, load_reader)
-    first = served.settings.model_path
-    assert first is not None
-    assert first.parent == folder
-    corrupt(path)
-    with pytest.raises(ArtifactError, match="altered"):
-        served.renew()
-    assert served.settings.model_path == first
-    assert [first] == list(folder.iterdir())
-    variant(path, "second")
-    served.renew()
-    assert served.model_version == "second"
-    served.go_back()
-    assert served.settings.model_path == first
-    assert [first] == list(folder.iterdir())
-    served.renew()
-    served.settle()
-    assert [served.settings.model_path] == list(folder.iterdir())
-    assert served.model_version == "second"
-
-
-def test_setting_that_cannot_be_used_is_an_error_before_anything_is_copied(tmp_path: Path) -> None:
-    settings = Settings(tls_key=tmp_path / "key.pem")
-    with pytest.raises(ConfigError, match="needed together"):
-        Served(settings, tmp_path, lambda _: pytest.fail("it was loaded"))
-    assert not list(tmp_path.iterdir())
-
-
-def test_watch_tells_of_a_replaced_file_once_and_not_while_it_is_being_written(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"one")
-    watch = Watch(path)
-    assert not watch.has_changed()
-    path.write_bytes(b"one and")
-    assert not watch.has_changed()
-    path.write_bytes(b"one and a half")
-    assert not watch.has_changed()
-    assert watch.has_changed()
-    assert not watch.has_changed()
-    path.unlink()
-    assert [watch.has_changed() for _ in range(3)] == [False] * 3
-    path.write_bytes(b"three")
-    assert [watch.has_changed() for _ in range(3)] == [False, True, False]
+        wait_until(lambda: (status("a-key"), status("another")) == (401, 200))

@@ -1,9 +1,9 @@
-"""Gunicorn around the application: the one arrangement for ``inkdigits serve`` and for Docker.
+"""Stock Gunicorn around the application: how ``inkdigits serve`` and the images start.
 
-The model is loaded in each worker, after the fork: a process that inherits ONNX Runtime from its
-parent waits for ever for the parent's threads when it ends. Before the first worker a process of
-its own loads the model and lets it go (``preflight``), so that a model that doesn't load is an
-error at start and not a worker that dies for ever.
+Only public settings and hooks are used (docs.gunicorn.org/en/stable/settings.html). The model is
+loaded in each worker, after the fork: a process that inherits ONNX Runtime from its parent waits
+for ever for the parent's threads when it ends. Before the first worker a process of its own loads
+the model once, so that a model that cannot be used is an error at start.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import signal
 import socket
 import struct
 import sys
-from contextlib import ExitStack
+import time
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from flask import Flask
 
@@ -31,28 +31,53 @@ from inkdigits.ink.decode import Limits
 from inkdigits.model.allocator import return_freed_memory, use_one_heap
 from inkdigits.model.artifact import shipped_artifact
 from inkdigits.reader import load
+from inkdigits.serving.api.health import Readiness
+from inkdigits.serving.api.keys import load_keys
 from inkdigits.serving.app import create_app
-from inkdigits.serving.monitoring.logging import configure_logging, resolve_format
+from inkdigits.serving.monitoring.logging import configure_logging, fields, resolve_format
 from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared_folder
-from inkdigits.serving.preflight import ReaderLoader, bind_sockets, check_certificate, open_store
+from inkdigits.serving.preflight import (
+    ReaderLoader,
+    check_address,
+    check_model,
+    check_tracing,
+    open_store,
+    tls_context,
+)
+from inkdigits.serving.reload import Reloader, RunFolder, stamp_of
 from inkdigits.settings import Settings
 
-# Seconds without a byte of a request before its client counts as gone. Without it four clients
-# with false Content-Lengths would hold a worker's four threads for ever.
-READ_TIMEOUT = 20
-# Seconds an idle connection is kept, longer than the pools of ordinary clients keep it unused.
-KEEPALIVE = 15
-# Seconds without a sign of life from a worker's main loop before it is killed and replaced.
-HEARTBEAT_TIMEOUT = 60
-# Connections that the kernel accepts for a worker which hasn't come to them yet.
-BACKLOG = 2048
-_WORKER_BOOT_ERROR = 3  # Gunicorn stops as a whole when a worker exits with it.
+try:
+    from gunicorn.app.base import BaseApplication
+except ImportError as error:
+    raise BackendUnavailableError(
+        f"inkdigits serve needs Gunicorn, which runs on Linux and macOS ({error}); "
+        "on Windows use Docker or WSL"
+    ) from error
+
+if TYPE_CHECKING:
+    from inkdigits.log.store import Store
+
+READ_TIMEOUT_S: Final = 20
+"""Seconds without a byte from a client, or to it, after which its connection is closed."""
+
+KEEPALIVE_S: Final = 15
+"""Seconds that an idle connection is kept, longer than the pools of ordinary clients keep it."""
+
+HEARTBEAT_TIMEOUT_S: Final = 60
+"""Seconds without a sign of life from a worker's main loop before it is replaced."""
+
+_BOOT_ERROR: Final = 3
+"""Exit code of a worker on which Gunicorn stops as a whole, instead of starting another one."""
 
 logger = logging.getLogger(__name__)
 
 
 def load_reader(settings: Settings) -> Reader:
-    """Load the artifact that the settings name, on the CPU, or reach for the model service.
+    """Load the artifact that the settings name, on the CPU, or connect to the model service.
+
+    >>> load_reader(Settings(model_url="http://model:5000")).model_version
+    'unknown'
 
     Args:
         settings: ``risk``, and ``model_url``; or ``model_path`` and the limits on pictures.
@@ -83,30 +108,27 @@ def load_reader(settings: Settings) -> Reader:
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
     """Translate the settings into Gunicorn's.
 
-    Args:
-        settings: what the operator has set.
+    >>> gunicorn_options(Settings(host="::1", port=8080))["bind"]
+    '[::1]:8080'
 
     Returns:
         Gunicorn's settings by name.
     """
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     options: dict[str, Any] = {
-        "bind": [f"{host}:{settings.port}"],
+        "bind": f"{_in_url(settings.host)}:{settings.port}",
         "worker_class": "gthread",
         "workers": settings.worker_count,
         "threads": settings.threads,
-        "preload_app": False,
-        "backlog": BACKLOG,
-        "timeout": HEARTBEAT_TIMEOUT,
+        "worker_connections": settings.connections,
+        "backlog": settings.backlog,
+        # On a shared socket one worker takes most of a few kept-alive connections.
+        "reuse_port": True,
+        "timeout": HEARTBEAT_TIMEOUT_S,
         "graceful_timeout": settings.graceful_timeout,
-        "keepalive": KEEPALIVE,
-        "limit_request_line": 4094,
+        "keepalive": KEEPALIVE_S,
         "limit_request_fields": 64,
-        "limit_request_field_size": 8190,
-        # The application logs its own line a request.
-        "accesslog": None,
         "loglevel": "info" if settings.log_level == "debug" else "warning",
-        # X-Forwarded-For is read by the application, from the proxies that it is told to trust.
+        # The application reads the headers of the proxies that it is told to trust.
         "forwarded_allow_ips": "",
         "control_socket_disable": True,
         "proc_name": "inkdigits",
@@ -130,113 +152,155 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> NoRetu
             worker.
 
     Raises:
-        BackendUnavailableError: Gunicorn doesn't run on this system.
-        ConfigError: the address is in use, or isn't this machine's; or the certificate or the API
-            keys can't be used.
-        InkdigitsError: the model doesn't load, or the prediction log can't be used.
+        ConfigError: the address is in use, or not this machine's; or the certificate or the API
+            keys cannot be used.
+        InkdigitsError: the model does not load, or the prediction log cannot be used.
     """
     configure_logging(settings.log_format, settings.log_level)
-    try:
-        from gunicorn.app.base import BaseApplication
-        from gunicorn.glogging import Logger
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f"inkdigits serve needs Gunicorn, which runs on Linux and macOS ({error}); "
-            "on Windows use Docker or WSL"
-        ) from error
-    from inkdigits.serving.reload import ReloadingArbiter, Served, Watch, as_binds
-    from inkdigits.serving.worker import BoundedWorker
-
-    if settings.keeps_log:
-        # Before there are workers, who then share it.
-        import_module("inkdigits.serving.web.views")
     if settings.tls_cert is not None:
         settings = replace(settings, https="on")
-    check_certificate(settings)
-    sockets = bind_sockets(settings.host, settings.port, settings.worker_count)
-    is_watched = settings.watch == "on" and settings.model_url is None
+    if settings.keeps_log:
+        # Before there are workers, who then share its memory.
+        import_module("inkdigits.serving.web.views")
+    check_address(settings.host, settings.port)
+    check_tracing(settings)
+    with shared_folder() as folder:
+        Server(settings, RunFolder(folder), make_reader).run()
+    # run() ends by SystemExit in every other case.
+    sys.exit(1)
 
-    class PropagatingLogger(Logger):  # type: ignore[misc]
-        """Gunicorn's own lines, in the format of all others."""
 
-        def setup(self, cfg: Any) -> None:
-            super().setup(cfg)
-            self.error_log.handlers.clear()
-            self.error_log.propagate = True
+class Server(BaseApplication):  # type: ignore[misc]
+    """The service as Gunicorn runs it: its options, its hooks, and what a worker serves.
 
-    class Server(BaseApplication):  # type: ignore[misc]
-        """What the parent and its workers go by."""
+    Args:
+        settings: what the operator has set.
+        folder: shared by the processes of this service.
+        make_reader: loads the reader.
 
-        def __init__(self, served: Served, folder: Path) -> None:
-            self.served = served
-            self.folder = folder
-            self.watch = Watch(settings.model_path or shipped_artifact()) if is_watched else None
-            self._binds = as_binds(sockets)
-            super().__init__()
+    Raises:
+        InkdigitsError: see ``serve``.
+    """
 
-        @property
-        def settings(self) -> Settings:
-            return self.served.settings
+    def __init__(self, settings: Settings, folder: RunFolder, make_reader: ReaderLoader) -> None:
+        self._asked = settings
+        self._folder = folder
+        self._make_reader = make_reader
+        self._keys = load_keys(settings)
+        self._tls = tls_context(settings)
+        self._source: Path | None = None
+        self._store: Store | None = None
+        if settings.model_url is None:
+            self._source = settings.model_path or shipped_artifact()
+            stamp = stamp_of(self._source) or "missing"
+            folder.copy(self._source, stamp)
+            folder.publish(stamp)
+        self._model_version = check_model(self._settings, make_reader)
+        super().__init__()
 
-        def load_config(self) -> None:
-            options = gunicorn_options(settings) | {
-                "bind": self._binds,
-                "worker_class": BoundedWorker,
-                "logger_class": PropagatingLogger,
-                "pre_fork": ReloadingArbiter.place,
-                "post_fork": ReloadingArbiter.settle_in,
-                "post_worker_init": started,
-                "child_exit": ended,
-            }
-            for name, value in options.items():
-                self.cfg.set(name, value)
+    @property
+    def _settings(self) -> Settings:
+        """The settings with the keys and the copy of the model that proved good."""
+        keys = tuple((key.name, key.digest) for key in self._keys)
+        checked = replace(self._asked, api_keys=keys, api_keys_file=None)
+        return checked if self._source is None else replace(checked, model_path=self._folder.model)
 
-        def load(self) -> Flask:
-            use_one_heap()
-            try:
-                reader = make_reader(self.settings)
-            except InkdigitsError as error:
-                logger.critical("a worker can't load the model: %s", error)
-                sys.exit(_WORKER_BOOT_ERROR)
-            try:
-                self.metrics = Metrics(self.folder)
-                app = create_app(self.settings, reader, open_store(self.settings), self.metrics)
-            except InkdigitsError as error:
-                logger.critical("a worker can't start: %s", error)
-                sys.exit(_WORKER_BOOT_ERROR)
-            return_freed_memory()
-            return app
+    def load_config(self) -> None:
+        """Hand Gunicorn its settings and hooks."""
+        options = gunicorn_options(self._asked) | {
+            "on_starting": _log_as_the_others_do,
+            "when_ready": self._reload_on_sighup,
+            "post_worker_init": self._start_worker,
+            "worker_exit": self._end_worker,
+            "child_exit": self._forget_worker,
+        }
+        if self._tls is not None:
+            options["ssl_context"] = lambda _config, _default: self._tls
+        for name, value in options.items():
+            self.cfg.set(name, value)
 
-        def is_ready(self, worker: Any) -> bool:
-            return self._sign_of(worker).exists()
+    def load(self) -> Flask:
+        """Load the model and make the application, in a worker."""
+        use_one_heap()
+        # Before the model is loaded, so that one that is published meanwhile is noticed.
+        self._reloader = Reloader(
+            self._folder,
+            self._source,
+            is_watching=self._asked.watch == "on",
+            load=self._load_new,
+            use=self._use,
+            refresh=self._refresh,
+        )
+        try:
+            reader = self._make_reader(self._settings)
+            self._metrics = Metrics(self._folder.path)
+            self._store = open_store(self._settings)
+            self._app = create_app(self._settings, reader, self._store, self._metrics)
+        except InkdigitsError as error:
+            logger.critical("a worker cannot start: %s", error)
+            self._give_up()
+        return_freed_memory()
+        return self._app
 
-        def _sign_of(self, worker: Any) -> Path:
-            return self.folder / f"ready-{worker.pid}"
+    def _give_up(self) -> NoReturn:
+        # Before any worker was ready the service ends as a whole.
+        if self._folder.claim("announced"):
+            sys.exit(_BOOT_ERROR)
+        # The other workers go on, and the next attempt may find what this one lacked.
+        time.sleep(1)
+        sys.exit(1)
 
-    def started(worker: Any) -> None:
+    def _load_new(self, path: Path) -> Reader:
+        reader = self._make_reader(replace(self._settings, model_path=path))
+        Readiness(reader).require()
+        return reader
+
+    def _use(self, reader: Reader) -> None:
+        self._app.extensions["inkdigits.reader"].replace(reader)
+        self._metrics.show_model(reader.model_version)
+        self._metrics.compare_with_reference(getattr(reader, "metadata", None))
+        return_freed_memory()
+
+    def _refresh(self) -> None:
+        """Read keys and certificate again; if they cannot be used, the former ones stay."""
+        try:
+            keys, tls = load_keys(self._asked), tls_context(self._asked)
+        except InkdigitsError as error:
+            logger.error(  # noqa: TRY400
+                "keys and certificate stay as they were", extra=fields(error=error)
+            )
+            return
+        self._keys, self._tls = keys, tls
+        if self.callable is not None:
+            self._app.extensions["inkdigits.gate"].use(keys)
+        logger.info("keys and certificate were read again")
+
+    def _reload_on_sighup(self, _arbiter: Any) -> None:
+        # Gunicorn would replace the workers, and lose what the kernel has accepted for them.
+        def reload(_signal: int, _frame: FrameType | None) -> None:
+            self._refresh()
+            self._folder.ask_for_reload()
+
+        signal.signal(signal.SIGHUP, reload)
+
+    def _start_worker(self, worker: Any) -> None:
         # A terminal that closes, or "pkill -HUP", tells all processes; only the parent is meant.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for stop in (signal.SIGINT, signal.SIGQUIT):
-            signal.signal(stop, _stop_worker)
-        worker.app._sign_of(worker).touch()
-        if worker.age == 1:
-            _announce(settings, worker.app.served.model_version)
+            # Gunicorn's handler waits for a lock that the interrupted code may hold.
+            signal.signal(stop, lambda _signal, _frame: sys.exit(0))
+        for listener in worker.sockets:
+            bound_silence(listener, READ_TIMEOUT_S)
+        self._reloader.start()
+        if self._folder.claim("announced"):
+            _announce(self._asked, self._model_version)
 
-    def ended(arbiter: Any, worker: Any) -> None:
-        arbiter.app._sign_of(worker).unlink(missing_ok=True)
-        forget_process(arbiter.app.folder, worker.pid)
+    def _end_worker(self, _arbiter: Any, _worker: Any) -> None:
+        if self._store is not None:
+            self._store.close()
 
-    with shared_folder() as folder, ExitStack() as stack:
-        for one in sockets:
-            stack.callback(one.close)
-            bound_silence(one, READ_TIMEOUT)
-        served = Served(settings, folder, make_reader)
-        try:
-            ReloadingArbiter(Server(served, folder)).run()
-        except RuntimeError as error:
-            logger.critical("the server ended: %s", error)
-    # run() ends by SystemExit in every other case.
-    sys.exit(1)
+    def _forget_worker(self, _arbiter: Any, worker: Any) -> None:
+        forget_process(self._folder.path, worker.pid)
 
 
 def bound_silence(listener: socket.socket, seconds: int) -> None:
@@ -245,28 +309,36 @@ def bound_silence(listener: socket.socket, seconds: int) -> None:
     Gunicorn's threaded worker sets no timeout while it reads a request or sends an answer. The
     options are inherited by accepted connections and hold for headers and bodies alike.
 
+    >>> with socket.socket() as listener:
+    ...     bound_silence(listener, 20)
+
     Args:
         listener: a listening socket.
         seconds: length of the silence.
     """
-    time = struct.pack("@ll", seconds, 0)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time)
+    limit = struct.pack("@ll", seconds, 0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
-def _stop_worker(_signal: int, _frame: FrameType | None) -> NoReturn:
-    # Gunicorn's own handler shuts the thread pool down, whose lock the interrupted code may hold:
-    # Ctrl-C shortly after a start then hung until the graceful timeout. The pool's threads are
-    # joined at exit anyway.
-    sys.exit(0)
+def _log_as_the_others_do(_arbiter: Any) -> None:
+    """Send Gunicorn's own lines the way of all others."""
+    own = logging.getLogger("gunicorn.error")
+    own.handlers.clear()
+    own.propagate = True
+    # A client that falls silent is no error of the service.
+    own.addFilter(lambda line: not (line.exc_info and line.exc_info[0] is BlockingIOError))
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _announce(settings: Settings, model_version: str) -> None:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     scheme = "http" if settings.tls_cert is None else "https"
     line = (
         f"Inkdigits {version('inkdigits')} (model {model_version}) on "
-        f"{scheme}://{host}:{settings.port} — Ctrl-C stops"
+        f"{scheme}://{_in_url(settings.host)}:{settings.port} — Ctrl-C stops"
     )
     if not (settings.is_local or settings.has_keys):
         logger.warning(

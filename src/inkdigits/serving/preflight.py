@@ -1,7 +1,4 @@
-"""What is looked at before anything is served: address, certificate, keys, model and log.
-
-All of it is looked at again before a running service takes a new model up (``reload``).
-"""
+"""What is checked before anything is served: address, certificate, tracing, model and log."""
 
 from __future__ import annotations
 
@@ -9,18 +6,13 @@ import errno
 import multiprocessing
 import socket
 import ssl
-import sys
 from collections.abc import Callable
-from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
-from inkdigits.model.artifact import read_artifact, write_atomically
-from inkdigits.serving.api.keys import load_keys
 from inkdigits.serving.web.session import session_key
 from inkdigits.settings import Settings
 
@@ -63,76 +55,58 @@ def open_store(settings: Settings) -> Store | None:
     )
 
 
-def bind_sockets(host: str, port: int, workers: int) -> list[socket.socket]:
-    """Bind sockets to an address that nobody else listens on; they don't listen yet.
-
-    The parent keeps them for its workers, so that what the kernel has accepted for a worker that
-    dies is answered by the one which takes its place.
+def check_address(host: str, port: int) -> None:
+    """Make sure that nobody else listens on an address. Workers share it, each by its own socket.
 
     Args:
         host: name or address.
         port: TCP port.
-        workers: processes that will accept connections.
-
-    Returns:
-        On Linux one socket a worker, among which the kernel spreads connections; on one shared
-        socket a few kept-alive connections may all end up with one worker. Elsewhere the option
-        doesn't spread anything, and they share one.
 
     Raises:
-        ConfigError: in use, not allowed, or not an address of this machine.
+        ConfigError: it is in use, not allowed, or not an address of this machine.
     """
-    spreads = sys.platform == "linux"
-    listeners: list[socket.socket] = []
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind) as probe:
-            # Ours share the port on purpose, so a second service beside a first one would start.
+            # Without SO_REUSEPORT, so that a second service beside a first one does not start.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-        for _ in range(workers if spreads else 1):
-            listener = socket.socket(family, kind)
-            listeners.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if spreads:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            listener.bind(address)
     except OSError as error:
-        for listener in listeners:
-            listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
                 f"port {port} on {host} is in use; stop what uses it or set PORT"
             ) from None
-        raise ConfigError(f"can't listen on {host}, port {port}: {error}") from None
-    return listeners
+        raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
 
 
-def check_certificate(settings: Settings) -> None:
-    """Make sure that the certificate and its key belong together, if there are any.
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Load the certificate and its key.
+
+    >>> tls_context(Settings()) is None
+    True
+
+    Returns:
+        What connections are encrypted with; None if there is no certificate.
 
     Raises:
-        ConfigError: one is missing, can't be read, or isn't the other's.
+        ConfigError: one of the files is missing, cannot be read, or is not the other's.
     """
     if settings.tls_cert is None and settings.tls_key is None:
-        return
+        return None
     if settings.tls_cert is None or settings.tls_key is None:
         raise ConfigError("INKDIGITS_TLS_CERT and INKDIGITS_TLS_KEY are needed together")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-            settings.tls_cert,
-            settings.tls_key,
-            # Asked for a passphrase, OpenSSL would wait for a terminal.
-            password="",
-        )
+        # Asked for a passphrase, OpenSSL would wait for a terminal.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"the certificate {settings.tls_cert} with the key {settings.tls_key} can't be used: "
+            f"the certificate {settings.tls_cert} with the key {settings.tls_key} cannot be used: "
             f"{error}"
         ) from None
+    return context
 
 
 def check_tracing(settings: Settings) -> None:
@@ -150,33 +124,6 @@ def check_tracing(settings: Settings) -> None:
         raise BackendUnavailableError(
             f"OTEL_EXPORTER_OTLP_ENDPOINT needs: pip install 'inkdigits[tracing]' ({error})"
         ) from error
-
-
-def take(settings: Settings, copy: Path, make_reader: ReaderLoader) -> tuple[Settings, str]:
-    """Check what the settings name, and take it out of the reach of those who may change it.
-
-    A worker that starts later, in place of one that died, then finds what was checked.
-
-    Args:
-        settings: what the operator has set.
-        copy: where to put a copy of the artifact.
-        make_reader: loads the reader.
-
-    Returns:
-        The settings with the copy as ``model_path`` and the file's keys in ``api_keys``, and the
-        model's version.
-
-    Raises:
-        InkdigitsError: something can't be used; the copy may be there all the same.
-    """
-    check_certificate(settings)
-    check_tracing(settings)
-    keys = tuple((key.name, key.digest) for key in load_keys(settings))
-    taken = replace(settings, api_keys=keys, api_keys_file=None)
-    if settings.model_url is None:
-        write_atomically(copy, read_artifact(settings.model_path))
-        taken = replace(taken, model_path=copy)
-    return taken, check_model(taken, make_reader)
 
 
 def check_model(settings: Settings, make_reader: ReaderLoader) -> str:

@@ -1,222 +1,221 @@
-"""Gunicorn's parent process, which takes a new model up only after having tried it.
+"""A new model and new keys in a running worker: noticed, tried in the background, used or rejected.
 
-On SIGHUP stock Gunicorn starts new workers and stops the old ones at once, whatever the new ones
-find. Here the model is tried first, and kept where nobody else changes it; the old workers go on
-until each new one is ready; and if any of it fails, they go on for good.
+Each worker looks once a second. The first that notices a new model tries it: it loads the file,
+checks its seal, reads a picture and only then serves it and publishes it to the others. Whatever
+goes wrong, the worker keeps its model. A model that ends its process is tried once and not again.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
-import time
+import queue
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from gunicorn.arbiter import Arbiter
-from gunicorn.errors import HaltServer
-
-from inkdigits.errors import InkdigitsError, WorkersNotStartedError
+from inkdigits.decision.prediction import Reader
+from inkdigits.errors import BackendUnavailableError, InkdigitsError
+from inkdigits.model.artifact import read_artifact, write_atomically
 from inkdigits.serving.monitoring.logging import fields
-from inkdigits.serving.preflight import ReaderLoader, take
-from inkdigits.settings import Settings
 
-BOOT_PATIENCE_S: Final = 120.0
-"""Seconds that new workers may take until they are ready."""
+PERIOD_S: Final = 1.0
+"""Seconds between two looks."""
+
+LOAD_TIMEOUT_S: Final = 120.0
+"""Seconds that a model may take to load and to read its first picture."""
+
+_MODEL: Final = "model.onnx"
+_ASKED: Final = "reload"
 
 logger = logging.getLogger(__name__)
 
 
-class Served:
-    """What the workers serve, checked and out of others' reach.
+def stamp_of(path: Path) -> str | None:
+    """Return what changes with a file: its inode, size and time of change.
+
+    >>> stamp_of(Path("missing.onnx")) is None
+    True
+
+    Returns:
+        A text that may be part of a file's name; None while there is no such file.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
+
+
+class RunFolder:
+    """The files that the processes of one service share while it runs.
+
+    ``model.onnx`` is a link to the copy of the last model that proved good. The copy's name has
+    the stamp of the file that it was copied from. ``reload`` grows by one byte per SIGHUP.
 
     Args:
-        settings: what the operator has set.
-        folder: the server's own.
-        make_reader: loads the reader.
-
-    Raises:
-        InkdigitsError: see ``preflight.take``.
+        path: a folder of the service's own.
     """
-
-    def __init__(self, settings: Settings, folder: Path, make_reader: ReaderLoader) -> None:
-        self._asked = settings
-        self._folder = folder
-        self._make_reader = make_reader
-        self._number = 0
-        self._former: tuple[Settings, str] | None = None
-        self.settings, self.model_version = self._take()
-
-    def renew(self) -> None:
-        """Take up what is there now.
-
-        Raises:
-            InkdigitsError: it can't be used; what was served before still is.
-        """
-        former = (self.settings, self.model_version)
-        self.settings, self.model_version = self._take()
-        self._former = former
-
-    def settle(self) -> None:
-        """Forget what was served before."""
-        if self._former is not None:
-            self._remove(self._former[0])
-            self._former = None
-
-    def go_back(self) -> None:
-        """Serve what was served before."""
-        if self._former is not None:
-            self._remove(self.settings)
-            self.settings, self.model_version = self._former
-            self._former = None
-
-    def _take(self) -> tuple[Settings, str]:
-        self._number += 1
-        copy = self._folder / f"model-{self._number}.onnx"
-        try:
-            return take(self._asked, copy, self._make_reader)
-        except InkdigitsError:
-            copy.unlink(missing_ok=True)
-            raise
-
-    def _remove(self, settings: Settings) -> None:
-        if settings.model_path is not None:
-            settings.model_path.unlink(missing_ok=True)
-
-
-class Watch:
-    """Tells when a file has been replaced, once it has stayed as it is for two looks."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known = self._last = self._look()
+        self.path = path
+        self.model = path / _MODEL
 
-    def has_changed(self) -> bool:
-        """Whether there is another file than the one that was there when it last said so."""
-        now = self._look()
-        # Whoever writes in place isn't done yet while it changes; one that is away may come back.
-        is_settled = now is not None and now == self._last
-        self._last = now
-        if not is_settled or now == self._known:
+    def ask_for_reload(self) -> None:
+        """Have every worker look at its model and its keys. It is called by signal handlers."""
+        with (self.path / _ASKED).open("ab") as file:
+            file.write(b".")
+
+    @property
+    def reloads(self) -> int:
+        """How many times somebody asked for a reload."""
+        try:
+            return (self.path / _ASKED).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def stamp(self) -> str | None:
+        """The stamp of the file that the served model was copied from; None before the first."""
+        try:
+            return self.model.readlink().name.removeprefix("model-").removesuffix(".onnx")
+        except FileNotFoundError:
+            return None
+
+    def copy(self, source: Path | None, stamp: str) -> Path:
+        """Copy an artifact, whose seal is checked, under a name that nothing refers to yet.
+
+        Raises:
+            ArtifactError: it is missing or damaged.
+        """
+        copied = self.path / f"model-{stamp}.onnx"
+        write_atomically(copied, read_artifact(source))
+        return copied
+
+    def publish(self, stamp: str) -> None:
+        """Make the copy of that stamp the model that workers start with."""
+        link = self.path / f".{_MODEL}.{os.getpid()}"
+        link.symlink_to(f"model-{stamp}.onnx")
+        link.replace(self.model)
+        for other in self.path.glob("model-*.onnx"):
+            if other.name != f"model-{stamp}.onnx":
+                other.unlink(missing_ok=True)
+
+    def claim(self, what: str) -> bool:
+        """Return True to the first process that claims something, and False to all others."""
+        try:
+            (self.path / what).touch(exist_ok=False)
+        except FileExistsError:
             return False
-        self._known = now
         return True
 
-    def _look(self) -> tuple[int, int, int] | None:
-        try:
-            found = os.stat(self._path)  # noqa: PTH116  (once a second, for ever)
-        except OSError:
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
 
+class Reloader:
+    """Looks for a new model and new keys from a thread of its own; one in each worker.
 
-class ReloadingArbiter(Arbiter):  # type: ignore[misc]
-    """The parent of the workers.
-
-    Its application has ``served``, ``watch`` (or None) and ``is_ready(worker)``.
+    Args:
+        folder: shared by the workers.
+        source: the artifact that may be replaced; None if another service reads.
+        is_watching: whether a replaced file is noticed without SIGHUP.
+        load: makes a reader of an artifact, which has read a picture then.
+        use: serves the reader from now on.
+        refresh: reads keys and certificate again.
     """
 
-    _newest_old: int | None = None
+    def __init__(
+        self,
+        folder: RunFolder,
+        source: Path | None,
+        *,
+        is_watching: bool,
+        load: Callable[[Path], Reader],
+        use: Callable[[Reader], None],
+        refresh: Callable[[], None],
+    ) -> None:
+        self._folder = folder
+        self._source = source
+        self._is_watching = is_watching
+        self._load = load
+        self._use = use
+        self._refresh = refresh
+        self._reloads = folder.reloads
+        self._is_asked = False
+        self._served = self._tried = folder.stamp
+        self._last_look: str | None = None
 
-    def handle_hup(self) -> None:
-        """Take up the model, the keys and the certificate that are there now."""
+    def start(self) -> None:
+        """Start to look. The thread ends with the process, whatever it is doing."""
+        threading.Thread(target=self._run, name="reload", daemon=True).start()
+
+    def look(self) -> None:
+        """Look once: what has changed is used, or rejected with an error in the log."""
+        reloads = self._folder.reloads
+        if reloads != self._reloads:
+            self._reloads = reloads
+            self._is_asked = True
+            # A model that was rejected is tried again.
+            self._tried = self._served
+            self._refresh()
+        if self._source is None:
+            return
+        published = self._folder.stamp
+        if published != self._served:
+            # Another worker has proved it.
+            self._served = self._tried = published
+            self._take(None)
+            return
+        stamp = stamp_of(self._source)
+        # Whoever writes in place has not finished while the file changes.
+        is_settled = stamp is not None and stamp == self._last_look
+        self._last_look = stamp
+        if not is_settled or not (self._is_watching or self._is_asked):
+            return
+        self._is_asked = False
+        if stamp != self._tried:
+            self._tried = stamp
+            if self._folder.claim(f"tried-{stamp}-{reloads}"):
+                self._take(stamp)
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(PERIOD_S):
+            try:
+                self.look()
+            except OSError:
+                # A full disk, for example; the present model stays.
+                logger.exception("looking for a new model failed")
+
+    def _take(self, stamp: str | None) -> None:
+        """Serve the source, which has this stamp, or without one what another has published."""
+        outcome: queue.SimpleQueue[Reader | Exception] = queue.SimpleQueue()
+        threading.Thread(
+            target=self._load_into, args=(outcome, stamp), name="load", daemon=True
+        ).start()
         try:
-            self.app.served.renew()
-        except (InkdigitsError, OSError) as error:
-            logger.error(  # noqa: TRY400  (the message says it all)
-                "not taken up; the service goes on as before", extra=fields(error=error)
+            found = outcome.get(timeout=LOAD_TIMEOUT_S)
+        except queue.Empty:
+            found = BackendUnavailableError(f"it did not load within {LOAD_TIMEOUT_S:g} seconds")
+        if isinstance(found, Exception):
+            logger.error(
+                "the new model was rejected; the service keeps the present one",
+                extra=fields(error=found),
             )
             return
-        super().handle_hup()
+        if stamp is not None:
+            self._folder.publish(stamp)
+            self._served = stamp
+        self._use(found)
+        logger.info("the new model is served", extra=fields(model_version=found.model_version))
 
-    def handle_ttin(self) -> None:
-        """Refused: there is a listening socket for each worker."""
-        logger.warning("the number of workers can't be changed; set INKDIGITS_WORKERS and restart")
-
-    handle_ttou = handle_ttin
-
-    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
-        """Gunicorn's, and a SIGHUP of our own where the watched model has changed."""
-        signals: list[int] = super().wait_for_signals(timeout)
-        if self.app.watch is not None and self.app.watch.has_changed():
-            signals.append(signal.SIGHUP)
-        return signals
-
-    def reload(self) -> None:
-        """Replace the workers."""
-        self._newest_old = self.worker_age
+    def _load_into(self, outcome: queue.SimpleQueue[Reader | Exception], stamp: str | None) -> None:
+        found: Reader | Exception = BackendUnavailableError("loading it failed; see above")
         try:
-            super().reload()
-        except WorkersNotStartedError as error:
-            logger.error(  # noqa: TRY400
-                "not taken up; the service goes on as before", extra=fields(error=error)
-            )
-        else:
-            self.app.served.settle()
-            logger.info("taken up", extra=fields(model_version=self.app.served.model_version))
+            copied = self._folder.model
+            if stamp is not None:
+                copied = self._folder.copy(self._source, stamp)
+            found = self._load(copied)
+        except (InkdigitsError, OSError) as error:
+            found = error
         finally:
-            self._newest_old = None
-
-    def manage_workers(self) -> None:
-        """Gunicorn's; while workers are being replaced, not before the new ones are ready."""
-        if self._newest_old is not None:
-            self._await_new(self._newest_old)
-            self._newest_old = None
-        super().manage_workers()
-
-    def kill_worker(self, pid: int, sig: int) -> None:
-        """Gunicorn's, and remember that the worker leaves its place to another."""
-        if pid in self.WORKERS:
-            self.WORKERS[pid].is_leaving = True
-        super().kill_worker(pid, sig)
-
-    def place(self, worker: Any) -> None:
-        """Give a new worker the listening socket that the fewest others accept from."""
-        others = [w.slot for w in self.WORKERS.values() if not getattr(w, "is_leaving", False)]
-        worker.slot = min(range(len(self.LISTENERS)), key=others.count)
-
-    def settle_in(self, worker: Any) -> None:
-        """In the new worker: keep its own listening socket only."""
-        for slot, listener in enumerate(self.LISTENERS):
-            if slot != worker.slot:
-                listener.close()
-        worker.sockets = [self.LISTENERS[worker.slot]]
-
-    def _await_new(self, newest_old: int) -> None:
-        deadline = time.monotonic() + BOOT_PATIENCE_S
-        while True:
-            try:
-                self.reap_workers()
-            except HaltServer as error:
-                reason = error.reason
-            else:
-                new = [w for w in self.WORKERS.values() if w.age > newest_old]
-                if len(new) >= self.num_workers and all(map(self.app.is_ready, new)):
-                    return
-                if len(new) < self.num_workers:
-                    self.spawn_worker()
-                if time.monotonic() < deadline:
-                    time.sleep(0.05)
-                    continue
-                reason = f"new workers weren't ready within {BOOT_PATIENCE_S:g} seconds"
-            self._give_up(newest_old)
-            raise WorkersNotStartedError(reason)
-
-    def _give_up(self, newest_old: int) -> None:
-        # Before the workers end: one that is to be replaced meanwhile must find the old model.
-        self.app.served.go_back()
-        while new := [pid for pid, w in self.WORKERS.items() if w.age > newest_old]:
-            for pid in new:
-                self.kill_worker(pid, signal.SIGKILL)
-            time.sleep(0.05)
-            try:
-                self.reap_workers()
-            except HaltServer:
-                continue  # another one that couldn't boot, and is gone by that
-
-
-def as_binds(listeners: list[socket.socket]) -> list[str]:
-    """Listening sockets as Gunicorn takes them, which owns them from then on."""
-    return [f"fd://{listener.detach()}" for listener in listeners]
+            outcome.put(found)

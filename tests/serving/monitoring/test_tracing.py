@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,17 +135,19 @@ def test_trace_goes_on_in_the_model_service(collector: Collector) -> None:
 
 
 def test_served_request_has_its_wait_and_the_log_has_its_trace(collector: Collector) -> None:
-    with running(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as service:
-        service.predict()
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "INKDIGITS_SLOTS": "1"}
+    with running("--delay", "1", **settings) as service:
+        with ThreadPoolExecutor(2) as pool:
+            for asked in [pool.submit(service.predict) for _ in range(2)]:
+                assert asked.result()[0] == 200
         service.process.terminate()
         assert service.process.wait(60) == 0
-    span = collector.named("POST /predict")
-    waits = [s for s in collector.spans if s["name"] == "queue" and s["parent"] == span["id"]]
-    assert len(waits) == 1
-    assert waits[0]["start"] == span["start"]
+    spans = [span for span in collector.spans if span["name"] == "POST /predict"]
+    (wait,) = (span for span in collector.spans if span["name"] == "queue")
+    assert wait["parent"] in {span["id"] for span in spans}
     entries = [json.loads(line) for line in service.lines]
-    (line,) = (e for e in entries if e.get("path") == "/predict")
-    assert line["trace_id"] == span["trace"]
+    lines = [entry for entry in entries if entry.get("path") == "/predict"]
+    assert {line["trace_id"] for line in lines} == {span["trace"] for span in spans}
 
 
 def test_nothing_of_opentelemetry_is_imported_where_no_collector_is_named(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from inkdigits.errors import (
     TooManyRequestsError,
     UnknownHostError,
 )
-from inkdigits.serving.api.keys import brought_key, load_keys, name_of
+from inkdigits.serving.api.keys import ApiKey, brought_key, load_keys, name_of
+from inkdigits.serving.proxies import PROXIED
 from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
@@ -171,6 +172,10 @@ class Gate:
         names = frozenset({settings.host, *settings.hosts}) if settings.is_local else None
         self._is_known_host = lru_cache(maxsize=256)(partial(is_known_host, names=names))
 
+    def use(self, keys: tuple[ApiKey, ...]) -> None:
+        """Know these keys from now on."""
+        self._keys = keys
+
     def admit(self, request: Request) -> None:
         """Let a request in.
 
@@ -181,7 +186,9 @@ class Gate:
             KeyRequiredError: a key is needed, and it brings none that is known.
         """
         host = request.environ.get("HTTP_HOST")
-        if host is not None and not self._is_known_host(host):
+        # A proxy may be reached under any name, and pass on any other.
+        is_proxied = PROXIED in request.environ
+        if host is not None and not is_proxied and not self._is_known_host(host):
             raise UnknownHostError(
                 "This Host is unknown: the service listens on this machine only. Use localhost, "
                 "or name the host in INKDIGITS_HOSTS."
@@ -214,6 +221,9 @@ class Gate:
         origin = request.environ.get("HTTP_ORIGIN")
         if site is not None:
             is_foreign = site not in {"same-origin", "none"}
+        elif PROXIED in request.environ and "HTTP_X_FORWARDED_HOST" not in request.environ:
+            # The Host is the proxy's own, so that it says nothing about the page's origin.
+            is_foreign = False
         else:
             is_foreign = origin is not None and origin.partition("://")[2] != request.host
         if is_foreign:
@@ -263,16 +273,17 @@ def with_headers(application: WSGIApplication, settings: Settings) -> WSGIApplic
         settings: whether browsers use HTTPS, and from which origins they may call the API.
     """
     headers = dict(_HEADERS)
-    if settings.https == "on":
-        headers["Strict-Transport-Security"] = "max-age=31536000"
     if not settings.cors_origins:
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    names = frozenset(headers)
+    secure_headers = headers | {"Strict-Transport-Security": "max-age=31536000"}
+    names = frozenset(secure_headers)
 
     def secured(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         def start(status: str, sent: list[tuple[str, str]], *error: Any) -> Any:
             own = names.intersection([name for name, _ in sent])
-            added = [item for item in headers.items() if item[0] not in own]
+            is_secure = settings.https == "on" or environ.get("wsgi.url_scheme") == "https"
+            wanted = secure_headers if is_secure else headers
+            added = [item for item in wanted.items() if item[0] not in own]
             return start_response(status, sent + added, *error)
 
         return application(environ, start)

@@ -1,16 +1,27 @@
-"""Whether a reader can read: shown by reading a picture, not by having been loaded."""
+"""``/health`` and ``/metrics``: whether the service can read, shown by reading a picture."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from flask import Blueprint, Response, g
+from flask.typing import ResponseReturnValue
 from PIL import Image, ImageDraw
 
 from inkdigits.decision.prediction import Reader
-from inkdigits.errors import InkdigitsError, NotReadyError
+from inkdigits.errors import ClientError, InkdigitsError, NotReadyError
 from inkdigits.ink.png import encode_png
+from inkdigits.serving.api.error_handlers import status_and_code
+from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.responses import error_body
 from inkdigits.serving.monitoring.logging import fields
+from inkdigits.serving.monitoring.metrics import CONTENT_TYPE, Metrics
+
+if TYPE_CHECKING:
+    from inkdigits.log.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -50,3 +61,52 @@ class Readiness:
                 logger.warning("warm-up failed", extra=fields(error="no digit was read"))
                 raise NotReadyError("The model found no digit in its warm-up picture.")
             self._ready = True
+
+
+def blueprint(
+    reader: ServedReader,
+    store: Store | None,
+    metrics: Metrics,
+    check: Callable[[], None],
+    version: str,
+) -> Blueprint:
+    """The routes that tell how the service is.
+
+    Args:
+        reader: whose model is named.
+        store: the log, which may be unavailable for a time; None if none is kept.
+        metrics: what is rendered for Prometheus.
+        check: raises unless pictures can be read.
+        version: of the package.
+    """
+    service = Blueprint("service", __name__)
+
+    @service.get("/health")
+    def health() -> ResponseReturnValue:
+        try:
+            check()
+        except (NotReadyError, ClientError) as error:
+            status, g.error_code = status_and_code(error)
+            body = {"status": "unhealthy", "model_loaded": False}
+            versions = {"model_version": reader.model_version, "version": version}
+            return {**body, **versions, **error_body(g.error_code, str(error))}, status
+        versions = {"model_version": reader.model_version, "version": version}
+        return {"status": "healthy", "model_loaded": True, **versions}
+
+    @service.get("/health/live")
+    def live() -> ResponseReturnValue:
+        return {"status": "alive"}
+
+    @service.get("/health/ready")
+    def ready() -> ResponseReturnValue:
+        check()
+        if store is None:
+            return {"status": "ready", "log": "off"}
+        # Predictions are answered all the same while they wait in the outbox.
+        return {"status": "ready", "log": "database" if store.available else "outbox"}
+
+    @service.get("/metrics")
+    def figures() -> ResponseReturnValue:
+        return Response(metrics.render(), content_type=CONTENT_TYPE)
+
+    return service

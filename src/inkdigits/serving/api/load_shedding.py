@@ -1,20 +1,26 @@
-"""When there is more to do than can be done: who waits, who is refused, whose time is up.
+"""Load shedding: how many pictures a worker reads at once, and how long the others wait.
 
-It knows neither HTTP nor a server. The server's worker (``worker``) says when a request came and
-whether there was room for it; the application asks here before it does anything, and again before
-it lets a picture be read.
+A request takes a slot when its picture has arrived, and gives it back before the log is written. A
+slow client and a slow database therefore hold no slot. Health checks, metrics and pages need none.
 
-OverloadedError             more requests wait than may
-DeadlineExceededError            the request has waited for too long
-ClientDisconnectedError          nobody waits for the answer any more
+OverloadedError          the request has waited until its deadline for a thread or a slot
+DeadlineExceededError    the picture arrived after the deadline
+ClientDisconnectedError  the client has gone while its request waited
 """
 
 from __future__ import annotations
 
 import select
 import socket
+import struct
+import sys
+import threading
 import time
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from flask import g, request
 
 from inkdigits.errors import (
     ClientDisconnectedError,
@@ -22,99 +28,133 @@ from inkdigits.errors import (
     OverloadedError,
 )
 from inkdigits.serving.api.access import OPEN_PATHS
-from inkdigits.serving.turn import current_turn
+
+if TYPE_CHECKING:
+    from inkdigits.decision.prediction import Reader
+    from inkdigits.serving.monitoring.metrics import Metrics
 
 SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}
-"""Answered however busy it is: who watches over the service must not go blind just then."""
+"""Paths that are answered however many requests wait for a slot."""
+
+# Offset and size of tcpi_last_data_recv in struct tcp_info of <linux/tcp.h>, in milliseconds.
+_LAST_DATA_AT: Final = 52
+_TCP_INFO_BYTES: Final = 56
+# The kernel counts in ticks of up to 10 ms; a shorter wait cannot be told from none.
+_LEAST_WAIT_S: Final = 0.02
 
 
-def peek(connection: socket.socket, most: int) -> bytes | None:
-    """What has arrived on a connection and hasn't been read, without taking it or waiting for it.
+def seconds_since_last_data(connection: socket.socket | None) -> float:
+    """Return for how long a request has waited in the kernel and in the server's queue.
+
+    >>> seconds_since_last_data(None)
+    0.0
 
     Args:
-        connection: plain TCP; of one of TLS what has arrived is encrypted.
-        most: bytes to look at.
+        connection: to the client, of TCP; None if the server does not tell.
 
     Returns:
-        None where nothing is there yet; nothing (``b""``) where the other end has closed its side
-        or the connection is broken.
+        Seconds since its last bytes arrived; 0 where the system does not tell.
     """
+    if connection is None or sys.platform != "linux":
+        return 0.0
     try:
-        # The method of the plain socket, for one of TLS takes no flags.
-        return socket.socket.recv(connection, most, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        (milliseconds,) = struct.unpack_from("@I", info, _LAST_DATA_AT)
+    except (OSError, struct.error):
+        return 0.0
+    seconds: float = milliseconds / 1000
+    return seconds if seconds >= _LEAST_WAIT_S else 0.0
 
 
-def is_gone(connection: socket.socket) -> bool:
-    """Whether the other end has closed its side of a connection.
+def is_disconnected(connection: socket.socket | None) -> bool:
+    """Return whether the client has closed its side of a connection. Only Linux tells.
 
-    One that closes only its sending half counts as gone too: TCP doesn't tell the two apart before
-    something is sent. Without ``POLLRDHUP``, which only Linux has, what is still unread hides it.
-    """
-    poll = select.poll()
-    if hasattr(select, "POLLRDHUP"):
-        poll.register(connection, select.POLLRDHUP)
-        return bool(poll.poll(0))
-    return peek(connection, 1) == b""
-
-
-class Pressure:
-    """The rules for a request under pressure.
+    >>> is_disconnected(None)
+    False
 
     Args:
+        connection: to the client; None if the server does not tell.
+    """
+    if connection is None or not hasattr(select, "POLLRDHUP"):
+        return False
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+class ServedReader:
+    """What reads now, and the slots in which it reads. It is safe for threads.
+
+    Its methods are called inside a request, which keeps ``g.began`` and ``g.waited``.
+
+    Args:
+        reader: what reads at first, as ``current``.
+        slots: pictures or batches that are read at once.
         deadline: seconds from a request's arrival within which its reading must begin.
+        metrics: counts arrivals and the requests that wait.
     """
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, reader: Reader, slots: int, deadline: float, metrics: Metrics) -> None:
+        self.current = reader
+        self._free = threading.Semaphore(slots)
         self._deadline = deadline
+        self._metrics = metrics
 
-    def admit(self, path: str) -> float:
-        """Let a request in whose headers have been read.
+    @property
+    def model_version(self) -> str:
+        """The version of the model that answers."""
+        return self.current.model_version
 
-        Args:
-            path: of the request.
+    def replace(self, reader: Reader) -> None:
+        """Read with another reader from now on; what has begun ends with the former one."""
+        self.current = reader
 
-        Returns:
-            Seconds that it waited for a thread.
-
-        Raises:
-            OverloadedError: there was no room for it.
-            DeadlineExceededError: it waited for longer than the deadline.
-        """
-        turn = current_turn()
-        if turn is None:
-            return 0.0
-        waited = turn.waited
-        if path not in SPARED_PATHS:
-            if turn.is_refused:
-                raise OverloadedError("Too many requests are waiting; ask again in a second.")
-            self._require_time(waited)
-        return waited
-
-    def proceed(self, began: float, connection: socket.socket | None) -> None:
-        """Let a request go on to its reading: it is here as a whole.
-
-        Args:
-            began: when its headers had been read, where no worker says when it came.
-            connection: to the client; None where there is none to look at.
+    def admit(self, path: str) -> None:
+        """Let a request in that a thread has taken up.
 
         Raises:
-            DeadlineExceededError: its time is up.
-            ClientDisconnectedError: its client is gone.
+            OverloadedError: it has waited for the thread until its deadline.
         """
-        turn = current_turn()
-        if turn is not None:
-            turn.is_reading = False
-            began = turn.arrived
-        self._require_time(time.perf_counter() - began)
-        if connection is not None and is_gone(connection):
+        if g.waited >= self._deadline and path not in SPARED_PATHS:
+            raise self._overloaded()
+
+    @contextmanager
+    def slot(self) -> Iterator[Reader]:
+        """Wait for a slot, and hold it while the reader that is yielded reads.
+
+        Raises:
+            DeadlineExceededError: the picture took longer than the deadline to arrive.
+            OverloadedError: no slot was free before the deadline.
+            ClientDisconnectedError: nobody waits for the answer any more.
+        """
+        receiving = time.perf_counter() - g.began
+        self._metrics.count_arrival(receiving)
+        if receiving >= self._deadline:
+            raise DeadlineExceededError(
+                f"The picture did not arrive within {self._deadline:g} s. Send it again."
+            )
+        if not self._free.acquire(blocking=False):
+            self._wait(self._deadline - receiving - g.waited)
+        try:
+            yield self.current
+        finally:
+            self._free.release()
+
+    def _wait(self, seconds: float) -> None:
+        began = time.perf_counter()
+        self._metrics.change_waiting(1)
+        try:
+            is_free = seconds > 0 and self._free.acquire(timeout=seconds)
+        finally:
+            self._metrics.change_waiting(-1)
+            g.waited += time.perf_counter() - began
+        if not is_free:
+            raise self._overloaded()
+        if is_disconnected(request.environ.get("gunicorn.socket")):
+            self._free.release()
             raise ClientDisconnectedError("The client has closed the connection.")
 
-    def _require_time(self, seconds: float) -> None:
-        if seconds > self._deadline:
-            raise DeadlineExceededError(
-                f"The request couldn't be taken up within {self._deadline:g} s of its arrival."
-            )
+    def _overloaded(self) -> OverloadedError:
+        return OverloadedError(
+            f"The request has waited {self._deadline:g} s behind others. Send it again later."
+        )

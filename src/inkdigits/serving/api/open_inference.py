@@ -17,9 +17,9 @@ from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 
 from inkdigits.calibration.temperature import probabilities
-from inkdigits.decision.prediction import Reader
 from inkdigits.errors import InvalidTensorError, UnknownModelError
 from inkdigits.reader import DigitReader
+from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.open_inference_tensors import (
     Signature,
     Values,
@@ -48,9 +48,11 @@ class Model:
     infer: Callable[[Values], tuple[Values, ...]]
 
 
-def _ink_model(reader: DigitReader) -> Model:
+def _ink_model(served: ServedReader) -> Model:
     def infer(values: Values) -> tuple[Values, ...]:
-        logits = reader.logits(np.asarray(values, np.float32))
+        with served.slot() as reader:
+            assert isinstance(reader, DigitReader)  # noqa: S101  (see blueprint)
+            logits = reader.logits(np.asarray(values, np.float32))
         shares = probabilities(logits, reader.metadata.temperature)
         return logits, shares.astype(np.float32)
 
@@ -59,11 +61,12 @@ def _ink_model(reader: DigitReader) -> Model:
     return Model("onnx_onnxv1", Signature("ink", "FP32", (-1, 1, 28, 28)), outputs, infer)
 
 
-def _picture_model(reader: Reader, metrics: Metrics) -> Model:
+def _picture_model(served: ServedReader, metrics: Metrics) -> Model:
     def infer(values: Values) -> tuple[Values, ...]:
         # Bytes are pictures as they are; texts are base64 or data URLs.
         pictures = [v if isinstance(v, bytes) else decode_picture(str(v)) for v in values]
-        read = reader.predict_batch(pictures)
+        with served.slot() as reader:
+            read = reader.predict_batch(pictures)
         for prediction in read:
             metrics.count_prediction(prediction)
         g.outcome = {"pictures": len(read)}
@@ -83,10 +86,9 @@ def _picture_model(reader: Reader, metrics: Metrics) -> Model:
 
 def blueprint(
     settings: Settings,
-    reader: Reader,
+    reader: ServedReader,
     metrics: Metrics,
     check: Check,
-    proceed: Check,
     version: str,
 ) -> Blueprint:
     """Make the routes of the protocol.
@@ -96,12 +98,11 @@ def blueprint(
         reader: what reads the digits.
         metrics: where the pictures are counted.
         check: raises unless pictures can be read.
-        proceed: raises unless a request that is here should still be answered.
         version: of the package.
     """
     protocol = Blueprint("open_inference", __name__, url_prefix="/v2")
     models = {"inkdigits": _picture_model(reader, metrics)}
-    if isinstance(reader, DigitReader):
+    if isinstance(reader.current, DigitReader):
         models["mnist"] = _ink_model(reader)
 
     @protocol.get("")
@@ -142,7 +143,7 @@ def blueprint(
         model = _named(models, name, model_version, reader.model_version)
         check()
         answer = {"model_name": name, "model_version": reader.model_version}
-        return _infer(model, answer, settings.max_batch, proceed)
+        return _infer(model, answer, settings.max_batch)
 
     return protocol
 
@@ -155,7 +156,7 @@ def _named(models: Mapping[str, Model], name: str, version: str | None, served: 
     return models[name]
 
 
-def _infer(model: Model, answer: dict[str, Any], max_batch: int, proceed: Check) -> Response:
+def _infer(model: Model, answer: dict[str, Any], max_batch: int) -> Response:
     document, binary = split(read_body(request), request.headers.get(HEADER_LENGTH))
     request_id = document.get("id")
     if request_id is not None:
@@ -165,7 +166,6 @@ def _infer(model: Model, answer: dict[str, Any], max_batch: int, proceed: Check)
     as_binary = wanted_outputs(document, model.outputs)
     values = read_input(document, binary, model.input)
     require_batch(len(values), max_batch)
-    proceed()
     outputs = dict(zip(model.outputs, model.infer(values), strict=True))
     pieces = write(answer, outputs, as_binary)
     if len(pieces) == 1:

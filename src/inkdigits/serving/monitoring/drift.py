@@ -85,6 +85,17 @@ class DriftMetrics:
             *("livesum", "statistic"),
         )
 
+    def follow(self, reference: DriftReference) -> None:
+        """Compare with the reference of another model, and forget what was read before."""
+        with self._lock:
+            self.recent.clear()
+            for name, counts in self._window.counts.items():
+                for number in range(len(counts)):
+                    self._bins.labels(name, str(number)).set(0)
+                self._sums.labels(name).set(0)
+            self._reference = reference
+            self._window = Window(reference, WINDOW)
+
     def flush(self) -> None:
         """Measure the recent predictions."""
         self.due = time.monotonic() + PERIOD_S

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 # prometheus_client decides by it, once and for all, when it is first imported.
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+# Times that the files of all processes are read, if one changes meanwhile.
+_ATTEMPTS: Final = 5
 # Bytes of the file that prometheus_client makes per process and kind of metric.
 _FILE_BYTES: Final = 1 << 16
 _SECONDS: Final = (
@@ -111,7 +114,7 @@ class Metrics:
             "inkdigits_requests_in_flight", "Requests being answered now.", "livesum"
         )
         self._waiting = self._gauge(
-            "inkdigits_requests_waiting", "Requests that wait for a thread.", "livesum"
+            "inkdigits_requests_waiting", "Requests that wait for a reading slot.", "livesum"
         )
         self._model = self._gauge(
             "inkdigits_model_info",
@@ -172,9 +175,9 @@ class Metrics:
 
         return Histogram(name, meaning, labels, registry=self._registry, buckets=buckets)
 
-    def show_waiting(self, number: int) -> None:
-        """Say how many requests wait for a thread of this process."""
-        self._waiting.set(number)
+    def change_waiting(self, by: int) -> None:
+        """Count requests that begin (1) or cease (-1) to wait for a reading slot."""
+        self._waiting.inc(by)
 
     def begin_request(self) -> None:
         """Count a request among those in flight."""
@@ -193,7 +196,7 @@ class Metrics:
             method: one that the route allows, or "other".
             route: the rule of the path, never the path itself: strangers choose paths.
             status: of the answer.
-            waited: seconds that the request waited for a thread.
+            waited: seconds that the request waited for a thread and for a reading slot.
             seconds: from the request's headers to the answer.
         """
         self._request_of(method, route, str(status)).inc()
@@ -237,7 +240,9 @@ class Metrics:
         from inkdigits.serving.monitoring.drift import DriftMetrics, reference_of
 
         reference = reference_of(metadata)
-        if reference is not None:
+        if reference is not None and self._drift is not None:
+            self._drift.follow(reference)
+        elif reference is not None:
             self._drift = DriftMetrics(reference, self._gauge)
 
     def show_model(self, model_version: str) -> None:
@@ -268,11 +273,13 @@ class Metrics:
         if self._folder is None:
             return list(self._registry.collect())
         collector = MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
-        try:
-            return list(collector.collect())  # type: ignore[no-untyped-call]
-        except FileNotFoundError:
-            # A worker ended between listing the files and reading them.
-            return list(collector.collect())  # type: ignore[no-untyped-call]
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return list(collector.collect())  # type: ignore[no-untyped-call]
+            except (FileNotFoundError, struct.error):
+                # Since the files were listed a worker ended, or began and has made an empty one.
+                time.sleep(0.01)
+        return list(collector.collect())  # type: ignore[no-untyped-call]
 
 
 class _Families(list[Any]):

@@ -1,8 +1,8 @@
 """Traces of requests by OpenTelemetry, sent to a collector; the ``tracing`` extra.
 
 A request is one span, by the semantic conventions for HTTP servers, and continues the client's
-``traceparent``. Its children are the wait for a thread, preprocessing and inference. Spans hold
-neither pictures nor predictions, addresses or queries.
+``traceparent``. Its children are the wait for a reading slot, preprocessing and inference. Spans
+hold neither pictures nor predictions, addresses or queries.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from inkdigits.client import traceparent
-from inkdigits.serving.turn import current_turn
 
 if TYPE_CHECKING:
     from inkdigits.decision.prediction import Prediction
@@ -62,22 +61,17 @@ class _RequestSpans:
         self._tracer.start_span(name, context=context, start_time=start).end(end)
 
     def begin(self) -> None:
-        now = time.time_ns()
-        turn = current_turn()
-        arrived = now if turn is None else now - int(turn.waited * 1e9)
         rule = None if request.url_rule is None else request.url_rule.rule
         # Strangers choose paths; a name for each would be of no use.
         span = self._tracer.start_span(
             request.method if rule is None else f"{request.method} {rule}",
             context=self._propagator.extract(request.headers),
             kind=SpanKind.SERVER,
-            start_time=arrived,
+            start_time=time.time_ns(),
             attributes={"http.request.method": request.method, "url.path": request.path},
         )
         if rule is not None:
             span.set_attribute("http.route", rule)
-        if turn is not None:
-            self._child(span, "queue", arrived, now)
         where = span.get_span_context()
         g.span, g.spent, g.read_at = span, (0.0, 0.0), 0
         g.trace_id = f"{where.trace_id:032x}"
@@ -106,6 +100,9 @@ class _RequestSpans:
             between = g.read_at - inference
             self._child(span, "preprocessing", between - preprocessing, between)
             self._child(span, "inference", between, g.read_at)
+            if g.waited > 0:
+                began = between - preprocessing
+                self._child(span, "queue", began - int(g.waited * 1e9), began)
         return response
 
     def end(self, _error: BaseException | None) -> None:

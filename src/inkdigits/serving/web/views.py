@@ -6,7 +6,6 @@ import hashlib
 import ipaddress
 import logging
 import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -14,7 +13,6 @@ from typing import Any, Final, get_args
 from flask import Blueprint, abort, redirect, render_template, request, send_file, url_for
 from flask.typing import ResponseReturnValue
 
-from inkdigits.decision.prediction import Reader
 from inkdigits.errors import (
     ArtifactError,
     ClientError,
@@ -31,6 +29,7 @@ from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
+from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.requests import parse_reading
 from inkdigits.serving.api.responses import ink_url, keep, prediction_body
 from inkdigits.serving.monitoring.logging import fields
@@ -89,10 +88,9 @@ def draw_page() -> str:
 
 def blueprint(
     settings: Settings,
-    reader: Reader,
+    reader: ServedReader,
     store: Store,
     metrics: Metrics,
-    proceed: Callable[[], None],
 ) -> Blueprint:
     """Make the page's routes.
 
@@ -101,12 +99,11 @@ def blueprint(
         reader: what reads the digits.
         store: the log.
         metrics: where the drawings that are kept are counted.
-        proceed: raises unless a request that is here should still be answered.
     """
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
     operator = Operator(settings.admin_token, settings.data_folder)
     _prepare(web, operator)
-    _add_drawing(web, reader, store, metrics, proceed)
+    _add_drawing(web, reader, store, metrics)
     _add_history(web, store, operator)
     _add_overviews(web, reader, store, operator)
     _add_sign_in(web, operator, settings)
@@ -142,7 +139,10 @@ def _prepare(web: Blueprint, operator: Operator) -> None:
 
 
 def _add_drawing(
-    web: Blueprint, reader: Reader, store: Store, metrics: Metrics, proceed: Callable[[], None]
+    web: Blueprint,
+    reader: ServedReader,
+    store: Store,
+    metrics: Metrics,
 ) -> None:
     @web.post("/history")
     def record() -> ResponseReturnValue:
@@ -151,8 +151,9 @@ def _add_drawing(
         picture = parse_reading(request, 1).pictures
         if not isinstance(picture, bytes):
             raise WrongShapeError("Send one picture at a time.")
-        proceed()
-        prediction, owner, prediction_id = reader.predict(picture), browser(), new_id()
+        with reader.slot() as ready:
+            prediction = ready.predict(picture)
+        owner, prediction_id = browser(), new_id()
         metrics.count_prediction(prediction)
         kept = keep(store, prediction, prediction_id, kind=kind, owner=owner, picture=picture)
         replaced = request.args.get("replaces")
@@ -217,7 +218,7 @@ def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
         return send_file(file, mimetype=kind, as_attachment=True, download_name=name)
 
 
-def _add_overviews(web: Blueprint, reader: Reader, store: Store, operator: Operator) -> None:
+def _add_overviews(web: Blueprint, reader: ServedReader, store: Store, operator: Operator) -> None:
     @web.get("/dashboard")
     def dashboard() -> ResponseReturnValue:
         span = request.args.get("span", "month")
@@ -244,7 +245,7 @@ def _add_overviews(web: Blueprint, reader: Reader, store: Store, operator: Opera
     def model() -> ResponseReturnValue:
         metadata: ArtifactMetadata | None
         try:
-            metadata = getattr(reader, "metadata", None)
+            metadata = getattr(reader.current, "metadata", None)
         except (ClientError, ArtifactError):
             return render_template("unavailable.html", what="The model"), 503
         # The figures are of the shipped model; another one has its own in the folder of its run.
