@@ -35,15 +35,10 @@ def test_pictures_have_the_sizes_of_users_and_a_seed_repeats_them(kind, sources)
         assert picture.ndim == 2
         assert 10 <= min(picture.shape) <= max(picture.shape) <= 500
         np.testing.assert_array_equal(picture, same)
-        assert preprocess(picture).shape == (28, 28)
+        drawn = kind in ("scribble", "letter", "symbol", "two_digits", "part_of_digit")
+        assert preprocess(picture).any() or not drawn
     assert len({p.tobytes() for p in pictures}) >= 20
     assert len({p.shape for p in pictures}) > 5
-
-
-@pytest.mark.parametrize("kind", ["scribble", "letter", "symbol", "two_digits", "part_of_digit"])
-def test_what_is_drawn_leaves_ink(kind, sources):
-    pictures = make_non_digits(kind, 25, np.random.default_rng(4), sources)
-    assert all(preprocess(picture).any() for picture in pictures)
 
 
 def test_two_digits_are_wider_than_one_and_a_part_has_less_ink_than_a_whole(digits):

@@ -22,7 +22,7 @@ def test_drawings_are_black_on_white_and_leave_ink_after_preprocessing():
     assert all(preprocess(picture).any() for picture in pictures)
 
 
-def test_the_manners_of_several_countries_are_there():
+def test_the_styles_of_several_countries_are_there():
     assert set(STYLES) == set(range(10))
     assert {"plain", "bar"} <= set(STYLES[7])
     assert {"bar", "flag and base"} <= set(STYLES[1])
@@ -37,11 +37,11 @@ def test_a_spline_goes_through_its_points_and_a_straight_one_stays_straight():
 
 
 def test_a_line_is_as_thick_as_its_pen():
-    (picture,) = [draw_lines([np.array([[10.0, 20.0], [50.0, 20.0]])], (60, 40), 6.0)]
+    picture = draw_lines([np.array([[10.0, 20.0], [50.0, 20.0]])], (60, 40), 6.0)
     assert picture.shape == (40, 60)
     assert (255 - picture[:, 30].astype(float)).sum() / 255 == pytest.approx(6, abs=0.8)
 
 
-def test_no_drawings_are_refused():
+def test_no_drawings_are_an_error():
     with pytest.raises(DataError, match="at least 1"):
         draw_digits(0, np.random.default_rng(0))

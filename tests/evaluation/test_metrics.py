@@ -18,15 +18,6 @@ def readings(n=1000, seed=0):
     return softmax(logits, 1.0), labels
 
 
-def test_the_confusion_matrix_agrees_with_scikit_learn():
-    p, y = readings()
-    predicted = p.argmax(axis=1)
-    got = confusion_matrix(y, predicted)
-    assert got.dtype == np.int64
-    expected = metrics.confusion_matrix(y, predicted, labels=range(10))
-    np.testing.assert_array_equal(got, expected)
-
-
 @pytest.mark.parametrize(
     ("labels", "predicted"), [([], []), ([1], [1, 2]), ([1], [10]), ([-1], [1]), ([1.0], [1.0])]
 )
@@ -37,28 +28,29 @@ def test_invalid_digits_are_errors(labels, predicted):
         evaluate(np.empty((0, 10)), np.empty(0, dtype=int))
 
 
-def never_read_and_never_seen():
-    # No picture of a 7, and no reading of an 8.
+def never_predicted_and_never_seen():
+    # No picture of a 7, and no prediction of an 8.
     rng = np.random.default_rng(3)
-    y = rng.choice([0, 1, 2, 3, 4, 5, 6, 8, 9], size=200)
-    predicted = rng.choice([0, 1, 2, 3, 4, 5, 6, 7, 9], size=200)
-    return y, predicted
+    return rng.choice([0, 1, 2, 3, 4, 5, 6, 8, 9], 200), rng.choice([*range(8), 9], 200)
 
 
-@pytest.mark.parametrize("rare", [False, True])
-def test_the_classification_report_agrees_with_scikit_learn(rare):
-    if rare:
-        y, predicted = never_read_and_never_seen()
-    else:
-        p, y = readings()
-        predicted = p.argmax(axis=1)
+def predictions():
+    p, y = readings()
+    return y, p.argmax(axis=1)
+
+
+@pytest.mark.parametrize("data", [predictions, never_predicted_and_never_seen])
+def test_confusion_matrix_and_classification_report_agree_with_scikit_learn(data):
+    y, predicted = data()
+    matrix = confusion_matrix(y, predicted)
+    assert matrix.dtype == np.int64
+    np.testing.assert_array_equal(matrix, metrics.confusion_matrix(y, predicted, labels=range(10)))
     report = classification_report(y, predicted)
     theirs = metrics.classification_report(
         y, predicted, labels=range(10), output_dict=True, zero_division=0
     )
-    rows = [(str(d), report.digits[d]) for d in range(10)]
-    rows += [("macro avg", report.macro), ("weighted avg", report.weighted)]
-    for name, scores in rows:
+    rows = [(str(digit), scores) for digit, scores in enumerate(report.digits)]
+    for name, scores in [*rows, ("macro avg", report.macro), ("weighted avg", report.weighted)]:
         got = (scores.precision, scores.recall, scores.f1, scores.support)
         expected = [theirs[name][k] for k in ("precision", "recall", "f1-score", "support")]
         assert got == pytest.approx(expected)
@@ -120,10 +112,5 @@ def test_the_summary_says_accuracy_with_its_numbers_and_interval():
         f"accuracy       99.70 % (9,970 of 10,000; 95 % interval 99.57{dash}99.79 %)"
     )
     assert lines[1].startswith("ECE            0.70 % (95 % interval ")
-    assert [line.split("  ")[0] for line in lines] == [
-        "accuracy",
-        "ECE",
-        "ECE, adaptive",
-        "NLL",
-        "Brier score",
-    ]
+    names = ["accuracy", "ECE", "ECE, adaptive", "NLL", "Brier score"]
+    assert [line.split("  ")[0] for line in lines] == names

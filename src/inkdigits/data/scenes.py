@@ -1,7 +1,7 @@
 """Digits in a scene: a sheet on a table, a note on a wall, a small digit on a page.
 
-They are for reports and tests. Training does not use them, so that they measure preprocessing
-beyond ``photos``, where paper fills the picture and a digit has at least 30 % of its height.
+They are for reports and tests; training does not use them. They measure preprocessing beyond
+``photos``, where paper fills the picture and a digit has at least 30 % of its height.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 
 from inkdigits.calibration.temperature import check_labels
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, corrupt
-from inkdigits.data.fonts import FontSplit, find_fonts
+from inkdigits.data.fonts import find_fonts
 from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
 from inkdigits.data.pen_strokes import draw_digits
 from inkdigits.data.photos import photograph, photograph_paper
@@ -52,7 +52,6 @@ def measure_robustness(
     *,
     per_family: int = PER_FAMILY,
     severities: Sequence[int] | None = None,
-    fonts: FontSplit = "held_back",
     seed: int = SEED,
     report: Callable[[str], None] = lambda _: None,
 ) -> RobustnessReport:
@@ -64,7 +63,6 @@ def measure_robustness(
         labels: (N,) their digits, 0 to 9.
         per_family: pictures of each set, kind and severity at most. Clean digits are all read.
         severities: of each corruption, whose results are pooled; None is MNIST-C's own of each.
-        fonts: the split that letters and symbols are rendered from.
         seed: the same one gives the same pictures.
         report: called with a line that says what comes next.
 
@@ -79,7 +77,7 @@ def measure_robustness(
     'clean'
     """
     clean, truth = _sample(inks, labels, per_family, seed)
-    sources = Sources(find_fonts(fonts), inks)
+    sources = Sources(find_fonts("held_back"), inks)
     report(f"clean: {len(inks):,} digits")
     clean_answers = _read(reader, [inks])
     digits = [score_digits("clean", "clean", (), clean_answers, labels)]
