@@ -7,16 +7,12 @@ writes a picture anywhere.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
-from flask import Flask, Response, g
-from flask.json.provider import DefaultJSONProvider
+from flask import Flask
 from flask.typing import ResponseReturnValue
 
 from inkdigits.client import Client
@@ -28,7 +24,6 @@ from inkdigits.serving.api import error_handlers, health, open_inference, predic
 from inkdigits.serving.api.access import Gate, with_headers
 from inkdigits.serving.api.error_handlers import error_response, wants_html
 from inkdigits.serving.api.load_shedding import ServedReader
-from inkdigits.serving.api.requests import InMemoryRequest
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.proxies import behind_proxies
@@ -52,38 +47,7 @@ ENDPOINTS = {
 }
 """The list that ``/api`` answers with."""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PROBES = ("/health", "/metrics", "/v2/health")
-
 logger = logging.getLogger(__name__)
-
-
-class _JSONProvider(DefaultJSONProvider):
-    # The order of docs/api.md, the digit first.
-    sort_keys = False
-
-    def response(self, *args: Any, **kwargs: Any) -> Response:
-        """Serialise an answer."""
-        answer = self._prepare_response_obj(args, kwargs)
-        text = orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
-        return Response(text, mimetype="application/json")
-
-
-class _Application(Flask):
-    request_class = InMemoryRequest
-    json_provider_class = _JSONProvider
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function: none of ours is a coroutine, and asking takes time each time."""
-        return func
-
-    def log_exception(
-        self,
-        exc_info: tuple[type[BaseException], BaseException, TracebackType | None]
-        | tuple[None, None, None],
-    ) -> None:
-        """Log the traceback of an unhandled exception under the request's id."""
-        logger.error("unhandled", exc_info=exc_info, extra=fields(request_id=g.request_id))
 
 
 def create_app(
@@ -114,7 +78,7 @@ def create_app(
     package = version("inkdigits")
     metrics = Metrics() if metrics is None else metrics
     is_remote = isinstance(reader, Client)
-    check = _warm_up(reader, metrics)
+    check, readiness = _warm_up(reader, metrics)
     # Where another service reads, every thread may wait for it.
     slots = settings.threads if is_remote else settings.slots
     served = ServedReader(reader, slots, settings.deadline, metrics)
@@ -130,9 +94,7 @@ def create_app(
     hooks.install(app, gate, served, metrics)
     error_handlers.install(app)
 
-    # A model service that is away says so itself when it is asked to read.
-    may_read = (lambda: None) if is_remote else check
-    app.register_blueprint(predict.blueprint(settings, served, store, metrics, may_read))
+    app.register_blueprint(predict.blueprint(settings, served, store, metrics, readiness))
     app.register_blueprint(open_inference.blueprint(settings, served, metrics, check, package))
     app.register_blueprint(health.blueprint(served, store, metrics, check, package))
     app.register_blueprint(docs.blueprint(settings, package))
@@ -150,7 +112,7 @@ def create_app(
 
 
 def _application(settings: Settings) -> Flask:
-    app = _Application(__name__, static_folder=None, template_folder="web/templates")
+    app = hooks.Application(__name__, static_folder=None, template_folder="web/templates")
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_bytes,
         MAX_FORM_MEMORY_SIZE=settings.max_bytes,
@@ -161,20 +123,24 @@ def _application(settings: Settings) -> Flask:
     return app
 
 
-def _warm_up(reader: Reader, metrics: Metrics) -> Callable[[], None]:
-    """Read a first picture; what is returned raises unless pictures can be read."""
+def _warm_up(
+    reader: Reader, metrics: Metrics
+) -> tuple[Callable[[], None], health.Readiness | None]:
+    """Read a first picture. The function that is returned raises unless pictures can be read."""
     metrics.show_model(reader.model_version)
+    readiness: health.Readiness | None = None
     if isinstance(reader, Client):
         # A model service may come and go; a model in this process, once it has read, stays.
         check = reader.check
     else:
-        check = health.Readiness(reader).require
+        readiness = health.Readiness(reader)
+        check = readiness.require
         metrics.compare_with_reference(getattr(reader, "metadata", None))
     try:
         check()
     except (NotReadyError, ClientError) as error:
         logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
-    return check
+    return check, readiness
 
 
 def _add_index(
@@ -194,7 +160,7 @@ def _add_index(
     def model() -> ResponseReturnValue:
         metadata: ArtifactMetadata | None = getattr(reader.current, "metadata", None)
         if metadata is None:
-            return error_response(404, "not_found", "This model says nothing of itself.")
+            return error_response(404, "not_found", "This model has no metadata.")
         return asdict(metadata)
 
     @app.get("/")

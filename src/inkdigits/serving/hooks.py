@@ -1,4 +1,4 @@
-"""What happens before and after every request: its id, its admission, its metrics and log line."""
+"""What happens around every request: its id, its admission, its answer's JSON, its log line."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import contextlib
 import logging
 import re
 import time
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
 
+import orjson
 from flask import Flask, Request, Response, g, request
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
-from inkdigits.log.ids import new_id
 from inkdigits.serving.api.access import SAFE_METHODS, Gate
-from inkdigits.serving.api.load_shedding import ServedReader, seconds_since_last_data
-from inkdigits.serving.api.responses import elapsed_ms
+from inkdigits.serving.api.load_shedding import ServedReader, elapsed_ms, seconds_since_last_data
+from inkdigits.serving.api.requests import InMemoryRequest
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 
@@ -23,6 +28,36 @@ _REST_BYTES = 1 << 20
 _PROBES = ("/health", "/metrics", "/v2/health")
 
 logger = logging.getLogger(__name__)
+
+
+class _JSONProvider(DefaultJSONProvider):
+    # The order of docs/api.md, the digit first.
+    sort_keys = False
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """Serialise an answer."""
+        answer = self._prepare_response_obj(args, kwargs)
+        text = orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
+        return Response(text, mimetype="application/json")
+
+
+class Application(Flask):
+    """Flask with requests in memory and answers encoded by orjson."""
+
+    request_class = InMemoryRequest
+    json_provider_class = _JSONProvider
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function: none of ours is a coroutine, and asking takes time each time."""
+        return func
+
+    def log_exception(
+        self,
+        exc_info: tuple[type[BaseException], BaseException, TracebackType | None]
+        | tuple[None, None, None],
+    ) -> None:
+        """Log the traceback of an unhandled exception under the request's id."""
+        logger.error("unhandled", exc_info=exc_info, extra=fields(request_id=g.request_id))
 
 
 def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> None:
@@ -42,7 +77,7 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
         sent = asked.environ.get("HTTP_X_REQUEST_ID", "")
         g.began = time.perf_counter()
         g.waited = seconds_since_last_data(connection)
-        g.request_id = sent if _REQUEST_ID.fullmatch(sent) else new_id()
+        g.request_id = sent if _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
         g.is_counted = True
         metrics.begin_request()
         reader.admit(asked.path)

@@ -12,7 +12,8 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from flask import Request, Response
+from flask import Flask, Request, Response, request
+from flask.sessions import SecureCookieSessionInterface
 
 from inkdigits.errors import (
     ForeignOriginError,
@@ -254,6 +255,18 @@ class Gate:
                 "Content-Type, X-Request-ID, Authorization, X-API-Key"
             )
             response.headers["Access-Control-Max-Age"] = "600"
+
+
+class CookieSessions(SecureCookieSessionInterface):
+    """Cookies for HTTPS if the browser came by it, and only for the path of this service."""
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """Return whether the cookie is for HTTPS only."""
+        return super().get_cookie_secure(app) or request.is_secure
+
+    def get_cookie_path(self, app: Flask) -> str:
+        """Return the path below which a proxy serves this service."""
+        return request.script_root or super().get_cookie_path(app)
 
 
 def with_headers(application: WSGIApplication, settings: Settings) -> WSGIApplication:

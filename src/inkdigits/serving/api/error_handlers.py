@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntit
 
 from inkdigits import errors
 from inkdigits.errors import InkdigitsError
-from inkdigits.serving.api.responses import error_body
+from inkdigits.serving.api import bodies
 
 MAX_FORM_PARTS: Final = 16
 """Parts that a form may have."""
@@ -93,6 +93,15 @@ def status_and_code(error: InkdigitsError) -> tuple[int, str]:
     (413, 'image_too_large')
     """
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def error_body(code: str, message: str) -> bodies.Error:
+    """Return the JSON of an error.
+
+    >>> error_body("empty_body", "The request has no body.")["error"]["code"]
+    'empty_body'
+    """
+    return {"error": {"code": code, "message": message}}
 
 
 def error_response(status: int, code: str, message: str) -> Response:

@@ -14,9 +14,8 @@ from PIL import Image, ImageDraw
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import ClientError, InkdigitsError, NotReadyError
 from inkdigits.ink.png import encode_png
-from inkdigits.serving.api.error_handlers import status_and_code
+from inkdigits.serving.api.error_handlers import error_body, status_and_code
 from inkdigits.serving.api.load_shedding import ServedReader
-from inkdigits.serving.api.responses import error_body
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import CONTENT_TYPE, Metrics
 
@@ -34,12 +33,16 @@ def warm_up_picture() -> bytes:
 
 
 class Readiness:
-    """Whether the reader has read a picture; once it has, it stays ready."""
+    """Whether a reader has read a picture; once it has, it stays ready.
+
+    Attributes:
+        is_ready: whether it has.
+    """
 
     def __init__(self, reader: Reader) -> None:
+        self.is_ready = False
         self._reader = reader
         self._lock = threading.Lock()
-        self._ready = False
 
     def require(self) -> None:
         """Make sure that a warm-up prediction has worked, trying again if the last one failed.
@@ -48,7 +51,7 @@ class Readiness:
             NotReadyError: it failed; the log has the reason.
         """
         with self._lock:
-            if self._ready:
+            if self.is_ready:
                 return
             try:
                 prediction = self._reader.predict(warm_up_picture())
@@ -60,7 +63,7 @@ class Readiness:
             if prediction.digit is None:
                 logger.warning("warm-up failed", extra=fields(error="no digit was read"))
                 raise NotReadyError("The model found no digit in its warm-up picture.")
-            self._ready = True
+            self.is_ready = True
 
 
 def blueprint(

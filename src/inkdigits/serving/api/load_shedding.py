@@ -43,6 +43,19 @@ _TCP_INFO_BYTES: Final = 56
 _LEAST_WAIT_S: Final = 0.02
 
 
+def elapsed_ms() -> float:
+    """Return the milliseconds since the request began, to the microsecond.
+
+    >>> from flask import Flask
+    >>> with Flask("example").app_context():
+    ...     g.began = time.perf_counter()
+    ...     elapsed_ms() >= 0
+    True
+    """
+    began: float = g.began
+    return round((time.perf_counter() - began) * 1000, 3)
+
+
 def seconds_since_last_data(connection: socket.socket | None) -> float:
     """Return for how long a request has waited in the kernel and in the server's queue.
 

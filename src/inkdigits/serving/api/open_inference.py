@@ -85,11 +85,7 @@ def _picture_model(served: ServedReader, metrics: Metrics) -> Model:
 
 
 def blueprint(
-    settings: Settings,
-    reader: ServedReader,
-    metrics: Metrics,
-    check: Check,
-    version: str,
+    settings: Settings, reader: ServedReader, metrics: Metrics, check: Check, version: str
 ) -> Blueprint:
     """Make the routes of the protocol.
 

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from flask import Flask, Request, g, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, g, session
 
 from inkdigits.errors import ConfigError
 from inkdigits.log.record import ANYONE, Owner
+from inkdigits.serving.api.access import CookieSessions
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.settings import Settings
 
@@ -77,16 +77,6 @@ def _make_key(path: Path) -> None:
         Path(temporary).unlink()
 
 
-class _CookieSessions(SecureCookieSessionInterface):
-    """Cookies for HTTPS only where the browser came by it, and for this service's prefix only."""
-
-    def get_cookie_secure(self, app: Flask) -> bool:
-        return super().get_cookie_secure(app) or request.is_secure
-
-    def get_cookie_path(self, app: Flask) -> str:
-        return request.script_root or super().get_cookie_path(app)
-
-
 def configure(app: Flask, settings: Settings) -> None:
     """Set up the application's cookies.
 
@@ -99,7 +89,7 @@ def configure(app: Flask, settings: Settings) -> None:
         ConfigError: see ``session_key``.
     """
     app.secret_key = session_key(settings)
-    app.session_interface = _CookieSessions()
+    app.session_interface = CookieSessions()
     app.config.update(
         SESSION_COOKIE_NAME="inkdigits",
         SESSION_COOKIE_HTTPONLY=True,

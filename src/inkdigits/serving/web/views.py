@@ -30,8 +30,8 @@ from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
 from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.predict import ink_url, keep, prediction_body
 from inkdigits.serving.api.requests import parse_reading
-from inkdigits.serving.api.responses import ink_url, keep, prediction_body
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import charts

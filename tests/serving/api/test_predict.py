@@ -16,7 +16,7 @@ from support.fakes import FakeReader, drawn_digit
 
 from inkdigits.log.ids import new_id
 from inkdigits.log.store import Store
-from inkdigits.serving.api.responses import explanation_body, ink_url, keep, prediction_body
+from inkdigits.serving.api.predict import explanation_body, ink_url, keep, prediction_body
 
 
 def test_ink_comes_out_of_its_data_url_as_it_went_in() -> None:
