@@ -14,6 +14,7 @@ from inkdigits.errors import (
     ImageTooLargeError,
     UnreadableImageError,
 )
+from inkdigits.ink.png import encode_png
 from inkdigits.reader import BATCH_SIZE, DigitReader
 
 
@@ -102,7 +103,7 @@ def test_threads_get_their_own_predictions(reader, digits):
 
 
 def test_onnx_runtime_and_pytorch_give_the_same_predictions(reader, digits):
-    pictures = list(digits[0][:1000])
+    pictures = list(digits[0][:300])
     ours = reader.predict_batch(pictures)
     theirs = inkdigits.load(device="cpu").predict_batch(pictures)
     for one, other in zip(ours, theirs, strict=True):
@@ -117,11 +118,14 @@ def test_digits_by_other_writers_are_read(reader, digits):
 
 
 @pytest.mark.mnist
-def test_mnist_is_read_as_well_as_the_model_card_says(reader, mnist_test):
+def test_mnist_is_read_and_rejected_as_often_as_the_artifact_says(reader, mnist_test):
     inks, labels = mnist_test
-    read = [p.digit for p in reader.predict_batch([encoded(Image.fromarray(i)) for i in inks])]
-    test = reader.metadata.provenance["test"]
-    assert int((np.array(read) == labels).sum()) == test["n_correct"]
+    predictions = reader.predict_batch([encode_png(ink) for ink in inks])
+    n_correct = sum(p.digit == label for p, label in zip(predictions, labels, strict=True))
+    assert n_correct == reader.metadata.provenance["test"]["n_correct"]
+    rejected = sum(p.reason == "not_a_digit" for p in predictions)
+    # Among 10,000 the share varies by some 0.1 points from the tolerated one.
+    assert rejected / len(predictions) <= reader.metadata.policy.rejected_share + 0.002
 
 
 @pytest.mark.parametrize(
@@ -184,11 +188,3 @@ def test_risk_out_of_range_is_an_error(reader, risk):
         reader.predict(seven(), risk=risk)
     with pytest.raises(ConfigError, match="risk"):
         inkdigits.load(risk=risk)
-
-
-@pytest.mark.mnist
-def test_no_more_clean_digits_are_rejected_than_the_policy_tolerates(reader, mnist_test):
-    predictions = reader.predict_batch(list(mnist_test[0]))
-    rejected = sum(p.reason == "not_a_digit" for p in predictions)
-    # Chosen on 3,000 digits, the share itself varies from draw to draw: 0.3 % by some 0.1 points.
-    assert rejected / len(predictions) <= reader.metadata.policy.rejected_share + 0.002

@@ -98,7 +98,7 @@ def test_operating_point_is_fitted_to_the_logits_of_the_reader(tmp_path):
     model = MNISTClassifier().eval()
     path = tmp_path / "model.onnx"
     path.write_bytes(export(model.state_dict(), 1.0, POLICY, {}))
-    some = inks(700)
+    some = inks(520)
     found = logits_and_features(model, torch.from_numpy(some))
     for mine, meant in zip(found, inkdigits.load(path).logits_and_features(some), strict=True):
         np.testing.assert_allclose(mine, meant, atol=1e-4)

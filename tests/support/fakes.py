@@ -8,23 +8,25 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from flask.testing import FlaskClient
 from PIL import Image
+from support.pictures import encoded
 
-from inkdigits.decision.prediction import Explanation, Prediction
+from inkdigits.decision.prediction import Explanation, Prediction, Reader
 from inkdigits.errors import ImageError, ImageTooLargeError, UnreadableImageError
 from inkdigits.explain import overlay
+from inkdigits.ink.png import encode_png
 from inkdigits.types import Picture
 
 STRICTEST_RISK = 0.002
 """A FakeReader accepts nothing at a risk below it."""
 
 
-class FakeReader:
+class FakeReader(Reader):
     """Reads any picture as one digit, and a picture of one colour as blank.
 
     Args:
@@ -54,11 +56,11 @@ class FakeReader:
         if self.failure is not None:
             raise self.failure
         time.sleep(self.delay)
-        encoded = _encoded(picture)
+        content = _encoded(picture)
         with self._lock:
-            self.read.append(encoded)
+            self.read.append(content)
         try:
-            with Image.open(io.BytesIO(encoded)) as image:
+            with Image.open(io.BytesIO(content)) as image:
                 if image.width * image.height > self.max_pixels:
                     raise ImageTooLargeError(f"The picture is over {self.max_pixels} pixels.")
                 levels = np.asarray(image.convert("L"))
@@ -92,18 +94,14 @@ class FakeReader:
             return Explanation(prediction, saliency * 0, None, 0.0, picture)
         return Explanation(prediction, saliency, (self.digit + 1) % 10, 0.01, picture)
 
-    def predict_batch(
-        self, pictures: Sequence[Picture], *, on_error: str = "raise", risk: float | None = None
-    ) -> list[Prediction | ImageError]:
-        answers: list[Prediction | ImageError] = []
+    def _read_each(
+        self, pictures: Sequence[Picture], risk: float | None
+    ) -> Iterator[Prediction | ImageError]:
         for picture in pictures:
             try:
-                answers.append(self.predict(picture, risk=risk))
+                yield self.predict(picture, risk=risk)
             except ImageError as error:
-                if on_error == "raise":
-                    raise
-                answers.append(error)
-        return answers
+                yield error
 
 
 def _encoded(picture: Picture) -> bytes:
@@ -112,19 +110,14 @@ def _encoded(picture: Picture) -> bytes:
     if isinstance(picture, (str, os.PathLike)):
         with open(picture, "rb") as file:  # noqa: PTH123
             return file.read()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(picture)
 
 
 def drawn_digit(format: str = "PNG", size: tuple[int, int] = (56, 56)) -> bytes:  # noqa: A002
     """An encoded picture with some ink on it."""
     levels = np.full((size[1], size[0]), 255, np.uint8)
     levels[size[1] // 4 : -size[1] // 4, size[0] // 2 - 2 : size[0] // 2 + 2] = 0
-    buffer = io.BytesIO()
-    Image.fromarray(levels).save(buffer, format)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(levels), format)
 
 
 def send_digit(client: FlaskClient, path: str = "/predict", **headers: str) -> Any:
@@ -135,9 +128,7 @@ def send_digit(client: FlaskClient, path: str = "/predict", **headers: str) -> A
 
 def blank_picture() -> bytes:
     """An encoded picture without any ink."""
-    buffer = io.BytesIO()
-    Image.new("L", (28, 28), 255).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(np.full((28, 28), 255, np.uint8))
 
 
 def empty_png(width: int, height: int) -> bytes:
