@@ -35,22 +35,28 @@ class Service:
 
     def workers(self) -> list[int]:
         """Return the process ids of the children that listen on the port."""
-        children = _children(self.process.pid)
-        return sorted(p for p in children if LISTENING in (s for _, s in self._sockets(p)))
+        return sorted(pid for pid in _children(self.process.pid) if self.listens(pid))
+
+    def listens(self, pid: int) -> bool:
+        """Return whether a process listens on the port."""
+        return LISTENING in (state for _, state in self._sockets(pid))
 
     def connections(self, pid: int) -> set[int]:
-        """Return the clients' ports of the connections that a process has accepted."""
-        return {remote for remote, state in self._sockets(pid) if state != LISTENING}
+        """Return the clients' ports of a process's connections, and of those not accepted yet.
 
-    def _sockets(self, pid: int) -> list[tuple[int, str]]:
-        """The other end's port and the state of each socket that a process has on the port."""
-        inodes = set()
+        The kernel does not say which process a connection waits for that is not accepted yet.
+        """
+        return {remote for remote, state in self._sockets(pid, "0") if state != LISTENING}
+
+    def _sockets(self, pid: int, *inode: str) -> list[tuple[int, str]]:
+        """The other end's port and the state of a process's sockets, and of those with an inode."""
+        inodes = set(inode)
         try:
             for link in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(FileNotFoundError):
                     inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
             lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             return []  # The process has ended.
         rows = [line.split() for line in lines]
         return [
