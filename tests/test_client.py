@@ -298,7 +298,7 @@ def test_key_prefix_and_wish_not_to_be_recorded_are_sent(url: str, service: Serv
 
 
 def test_metadata_comes_whole(client: Client, model: FakeReader) -> None:
-    with pytest.raises(ClientError, match="says nothing"):
+    with pytest.raises(ClientError, match="no metadata"):
         _ = client.metadata
     metadata = ArtifactMetadata(
         model_version="v1",
