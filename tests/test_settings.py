@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from support.repository import REPOSITORY
 
+from inkdigits.cores import available_cores
 from inkdigits.errors import ConfigError
-from inkdigits.settings import MIB, VARIABLES, Settings, available_cores
+from inkdigits.settings import MIB, VARIABLES, Settings
 
 OPERATIONS = REPOSITORY / "docs" / "serve.md"
 
@@ -170,17 +171,6 @@ def test_fifty_megapixels_are_over_the_default_and_ten_mebibytes_are_the_body_li
 def test_one_worker_a_core_unless_a_number_is_set() -> None:
     assert Settings().worker_count == available_cores()
     assert Settings(workers=7).worker_count == 7
-
-
-@pytest.mark.parametrize(("quota", "cores"), [("150000 100000", 1), ("50000 100000", 1)])
-def test_container_quota_limits_the_cores(tmp_path: Path, quota: str, cores: int) -> None:
-    (tmp_path / "cpu.max").write_text(quota + "\n")
-    assert available_cores(tmp_path / "cpu.max") == cores
-
-
-def test_no_quota_leaves_the_cores_as_they_are(tmp_path: Path) -> None:
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert available_cores(tmp_path / "cpu.max") == available_cores(tmp_path / "missing") >= 1
 
 
 def test_operations_lists_exactly_the_variables_that_there_are() -> None:

@@ -26,16 +26,15 @@ InkdigitsError
 │   └── OutboxError                      the outbox cannot be written or read
 ├── ServiceError                     the service cannot answer this request now, or ever
 │   ├── NotReadyError                    the reader has not read its warm-up picture
-│   ├── OverloadedError                  more requests wait than the limit allows
-│   ├── DeadlineExceededError            the request has waited longer than its deadline
+│   ├── OverloadedError                  the request has waited until its deadline
+│   ├── DeadlineExceededError            the picture arrived after the deadline
 │   ├── ClientDisconnectedError          the client has closed its connection
 │   ├── UnknownHostError                 the Host is not one of the service's names
 │   ├── ForeignOriginError               a page of another origin sent the request
 │   ├── KeyRequiredError                 the request brings no API key that is known
 │   ├── TooManyRequestsError             the client is over its rate limit
 │   ├── UnknownModelError                no model of that name or version
-│   ├── UndescribedRouteError            a route is missing from the OpenAPI document
-│   └── WorkersNotStartedError           new workers did not start
+│   └── UndescribedRouteError            a route is missing from the OpenAPI document
 ├── InvalidRequestError              a request does not carry what it should
 │   ├── EmptyBodyError                   there is no body
 │   ├── IncompleteBodyError              the body ends before its announced length
@@ -161,11 +160,11 @@ class NotReadyError(ServiceError):
 
 
 class OverloadedError(ServiceError):
-    """More requests wait than the limit allows."""
+    """The request has waited behind others until its deadline."""
 
 
 class DeadlineExceededError(ServiceError):
-    """The request has waited longer than its deadline; its client may have given up."""
+    """The picture arrived after the deadline of its request."""
 
 
 class ClientDisconnectedError(ServiceError):
@@ -202,10 +201,6 @@ class UnknownModelError(ServiceError, LookupError):
 
 class UndescribedRouteError(ServiceError, LookupError):
     """A route is missing from the OpenAPI document: a defect of this package."""
-
-
-class WorkersNotStartedError(ServiceError):
-    """New workers did not start."""
 
 
 class InvalidRequestError(InkdigitsError, ValueError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from inkdigits.cores import available_cores
 from inkdigits.errors import ConfigError
 
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -19,30 +20,6 @@ Switch: TypeAlias = Literal["on", "off"]
 MIB = 1024 * 1024
 # Pillow itself warns above this and refuses above twice as much, so more can't be asked for.
 PILLOW_MAX_PIXELS = 89_478_485
-_CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-
-
-def available_cores(cpu_max: Path = _CGROUP_CPU_MAX) -> int:
-    """Cores that this process may use: its affinity, and the quota of its container.
-
-    ``os.cpu_count()`` counts the host's cores, and a container limited to two of 64 would start
-    64 workers.
-
-    Args:
-        cpu_max: the cgroup v2 file that holds "quota period" in microseconds, or "max period".
-
-    Returns:
-        At least 1.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    if cpu_max.is_file():
-        quota, period = cpu_max.read_text(encoding="ascii").split()
-        if quota != "max":
-            cores = min(cores, int(quota) // int(period))
-    return max(1, cores)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from inkdigits.batch.checkpoint import FAILURES_NAMED, Checkpoint, ShardDone
 from inkdigits.batch.sources import SHARD_BYTES, SHARD_PICTURES, Source, open_sources
 from inkdigits.batch.workers import Task, WorkerPool, WorkerSettings
 from inkdigits.batch.writers import format_of
+from inkdigits.cores import available_cores
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
 from inkdigits.log.tables import check_available
-from inkdigits.settings import available_cores
 
 # Changes whenever the parts of an earlier release cannot be used to resume.
 _PARTS_VERSION = 2

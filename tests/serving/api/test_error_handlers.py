@@ -33,7 +33,6 @@ NOT_OF_A_REQUEST = {
     errors.BatchError,
     errors.ServiceError,
     errors.UndescribedRouteError,
-    errors.WorkersNotStartedError,
 }
 EXAMPLES = {
     errors.RequestDeniedError: (422, "other", "no"),
