@@ -26,7 +26,11 @@ logger = logging.getLogger(__name__)
 
 
 def warm_up_picture() -> bytes:
-    """Draw a one, as an encoded PNG, so that a warm-up goes the whole way of a real picture."""
+    """Return a drawn one as PNG, so that a warm-up takes the whole path of a real picture.
+
+    >>> warm_up_picture()[1:4]
+    b'PNG'
+    """
     image = Image.new("L", (56, 56), 255)
     ImageDraw.Draw(image).line((28, 10, 28, 46), fill=0, width=6)
     return encode_png(image)
@@ -73,7 +77,7 @@ def blueprint(
     check: Callable[[], None],
     version: str,
 ) -> Blueprint:
-    """The routes that tell how the service is.
+    """Make the routes that say whether the service can read, and what it counts.
 
     Args:
         reader: whose model is named.
