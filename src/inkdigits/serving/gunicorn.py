@@ -256,7 +256,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         return reader
 
     def _use(self, reader: Reader) -> None:
-        self._app.extensions["inkdigits.reader"].replace(reader)
+        self._app.extensions["inkdigits.reader"].current = reader
         self._metrics.show_model(reader.model_version)
         self._metrics.compare_with_reference(getattr(reader, "metadata", None))
         return_freed_memory()

@@ -32,10 +32,10 @@ def open_store(settings: Settings) -> Store | None:
         settings: where the log is, and for how long it keeps what.
 
     Returns:
-        The log, whose database may be away; None if the settings want none.
+        The log, whose database may be unavailable; None if the settings want none.
 
     Raises:
-        InkdigitsError: a URL, folder or schema that can't be used.
+        InkdigitsError: a URL, folder or schema that cannot be used.
     """
     if not settings.keeps_log:
         return None
@@ -113,7 +113,7 @@ def check_tracing(settings: Settings) -> None:
     """Make sure that traces can be made, if they are to be.
 
     Raises:
-        BackendUnavailableError: OpenTelemetry isn't installed.
+        BackendUnavailableError: OpenTelemetry is not installed.
     """
     if settings.otlp_endpoint is None:
         return
@@ -139,11 +139,11 @@ def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
         The model's version.
 
     Raises:
-        InkdigitsError: the model doesn't load, or the log can't be used.
-        BackendUnavailableError: the process ended without a word, such as for want of memory, or
-            didn't end.
+        InkdigitsError: the model does not load, or the log cannot be used.
+        BackendUnavailableError: the process ended without a report, for example for lack of
+            memory, or did not end.
     """
-    # Forked as the workers will be, so a loader that can't be pickled will do.
+    # Forked as the workers will be, so a loader that cannot be pickled will do.
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_report_model, args=(sender, settings, make_reader))
@@ -154,13 +154,13 @@ def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
             process.kill()
             process.join()
             raise BackendUnavailableError(
-                f"the model wasn't loaded within {TRIAL_TIMEOUT_S} seconds"
+                f"the model did not load within {TRIAL_TIMEOUT_S} seconds"
             )
         report: str | InkdigitsError = receiver.recv()
     except EOFError:
         process.join()
         raise BackendUnavailableError(
-            f"the process that was to try the model ended with exit code {process.exitcode}"
+            f"the process that tried the model ended with exit code {process.exitcode}"
         ) from None
     finally:
         receiver.close()

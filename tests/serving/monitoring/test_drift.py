@@ -18,6 +18,7 @@ from support.server import running, wait_until
 from inkdigits.decision.drift import STATISTICS, DriftReference
 from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.drift import MOST_PER_PERIOD, DriftMetrics
+from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
 
 
@@ -81,6 +82,22 @@ def test_busy_worker_measures_the_last_of_its_pictures(
         drift.flush()
     *_, pictures = drift.derived(drift._bins.collect())
     assert pictures.samples[0].value == pytest.approx(MOST_PER_PERIOD - 1, rel=0.05)
+
+
+def test_pictures_of_a_former_model_do_not_count_for_the_next(
+    reference: DriftReference, inks: np.ndarray
+) -> None:
+    provenance = {"drift_reference": reference.to_dict()}
+    metrics = Metrics()
+    app = create_app(Settings(page="off"), Inky(inks, provenance), metrics=metrics)
+    client = app.test_client()
+    for pictures in (5, 3):
+        for _ in range(pictures):
+            send_digit(client)
+        shown = parse(client.get("/metrics").text)
+        assert value(shown, "inkdigits_drift_pictures") == pytest.approx(pictures, rel=0.01)
+        metrics.compare_with_reference(Inky(inks, provenance).metadata)
+    assert value(parse(client.get("/metrics").text), "inkdigits_drift_pictures") == 0
 
 
 def test_windows_of_all_workers_are_added_up(reference: DriftReference) -> None:

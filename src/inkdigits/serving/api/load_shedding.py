@@ -101,7 +101,7 @@ class ServedReader:
     Its methods are called inside a request, which keeps ``g.began`` and ``g.waited``.
 
     Args:
-        reader: what reads at first, as ``current``.
+        reader: what reads until ``current`` is replaced.
         slots: pictures or batches that are read at once.
         deadline: seconds from a request's arrival within which its reading must begin.
         metrics: counts arrivals and the requests that wait.
@@ -117,10 +117,6 @@ class ServedReader:
     def model_version(self) -> str:
         """The version of the model that answers."""
         return self.current.model_version
-
-    def replace(self, reader: Reader) -> None:
-        """Read with another reader from now on; what has begun ends with the former one."""
-        self.current = reader
 
     def admit(self, path: str) -> None:
         """Let a request in that a thread has taken up.
@@ -149,6 +145,8 @@ class ServedReader:
         if not self._free.acquire(blocking=False):
             self._wait(self._deadline - receiving - g.waited)
         try:
+            if g.waited > 0 and is_disconnected(request.environ.get("gunicorn.socket")):
+                raise ClientDisconnectedError("The client has closed the connection.")
             yield self.current
         finally:
             self._free.release()
@@ -163,9 +161,6 @@ class ServedReader:
             g.waited += time.perf_counter() - began
         if not is_free:
             raise self._overloaded()
-        if is_disconnected(request.environ.get("gunicorn.socket")):
-            self._free.release()
-            raise ClientDisconnectedError("The client has closed the connection.")
 
     def _overloaded(self) -> OverloadedError:
         return OverloadedError(
