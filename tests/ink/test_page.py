@@ -34,7 +34,7 @@ def test_beside_the_page_its_shade_continues():
     assert (page.picture < 100).sum() == pytest.approx((picture(one) < 55).sum(), rel=0.1)
 
 
-def test_what_may_be_paper_in_a_shadow_comes_with_the_page():
+def test_a_shadowed_part_of_the_page_is_returned_too():
     page, beside = find_page(picture(one, [(0, 0), (200, 0), (200, 420), (0, 420)], table=140))
     assert beside is not None
     assert page.picture.shape[1] == pytest.approx(200, abs=10)

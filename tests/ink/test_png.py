@@ -1,5 +1,3 @@
-"""The fast way into plain PNGs, against Pillow's."""
-
 import io
 import struct
 import tracemalloc
@@ -10,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, PngImagePlugin
+from support.pictures import encoded
 
 from inkdigits.ink.png import MAX_PIXELS, SIGNATURE, read_plain
 
@@ -26,7 +25,7 @@ def by_pillow(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def assert_like_pillow(content: bytes) -> bool:
-    """Whether it was read; it must have been read as Pillow does."""
+    """Return whether it was read; fail unless it was read as Pillow does."""
     found = read_plain(content, LIMIT)
     if found is None:
         return False
@@ -50,8 +49,8 @@ def filtered(pixels: np.ndarray, filters: np.ndarray) -> bytes:
     guess = left + above - corner
     a, b, c = (abs(guess - other) for other in (left, above, corner))
     paeth = np.where((a <= b) & (a <= c), left, np.where(b <= c, above, corner))
-    foretold = np.stack([np.zeros_like(here), left, above, (left + above) // 2, paeth])
-    residuals = (here - foretold[filters, np.arange(height)]).astype(np.uint8)
+    predicted = np.stack([np.zeros_like(here), left, above, (left + above) // 2, paeth])
+    residuals = (here - predicted[filters, np.arange(height)]).astype(np.uint8)
     rows = np.concatenate([filters[:, None], residuals.reshape(height, -1)], axis=1)
     return rows.astype(np.uint8).tobytes()
 
@@ -69,7 +68,7 @@ def png(
 
 @st.composite
 def drawings(draw) -> tuple[np.ndarray, str]:
-    """A few coloured shapes on paper of one colour, with margins or without; or noise."""
+    """A few coloured shapes on a background of one colour, with margins or without; or noise."""
     mode = draw(st.sampled_from(sorted(KINDS)))
     channels = len(mode)
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
@@ -131,7 +130,7 @@ def test_damaged_png_is_read_as_pillow_reads_it_or_left_to_it(content, data):
             case 3:
                 damaged[place] ^= 1 << data.draw(st.integers(0, 7))
         assume(damaged)
-    # Pillow raises if it wouldn't read what was read here.
+    # Pillow raises if it does not read what was read here.
     assert_like_pillow(bytes(damaged))
 
 
@@ -148,13 +147,7 @@ def test_what_pillow_writes_is_read(mode, ink):
     channels = dict.fromkeys(mode, Image.new("L", drawing.size, ink)) | {"A": drawing}
     if "A" not in mode:
         channels = dict.fromkeys(mode, drawing)
-    assert assert_like_pillow(saved(Image.merge(mode, [channels[name] for name in mode])))
-
-
-def saved(image: Image.Image, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", **options)
-    return buffer.getvalue()
+    assert assert_like_pillow(encoded(Image.merge(mode, [channels[name] for name in mode])))
 
 
 def text() -> PngImagePlugin.PngInfo:
@@ -175,16 +168,16 @@ GREY = Image.radial_gradient("L")
 @pytest.mark.parametrize(
     "content",
     [
-        saved(GREY.convert("P")),
-        saved(GREY.convert("1")),
-        saved(Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)),
-        saved(GREY, transparency=7),
-        saved(GREY.convert("RGB"), transparency=(7, 7, 7)),
-        saved(GREY, exif=sideways()),
-        saved(GREY, pnginfo=text()),
-        saved(GREY, save_all=True, append_images=[Image.new("L", GREY.size)]),
-        saved(GREY)[:-20],
-        saved(GREY)[:20],
+        encoded(GREY.convert("P")),
+        encoded(GREY.convert("1")),
+        encoded(Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)),
+        encoded(GREY, transparency=7),
+        encoded(GREY.convert("RGB"), transparency=(7, 7, 7)),
+        encoded(GREY, exif=sideways()),
+        encoded(GREY, pnginfo=text()),
+        encoded(GREY, save_all=True, append_images=[Image.new("L", GREY.size)]),
+        encoded(GREY)[:-20],
+        encoded(GREY)[:20],
         b"",
     ],
     ids=[
@@ -197,7 +190,7 @@ def test_what_is_not_plain_or_not_sound_is_left_to_pillow(content):
 
 
 def test_more_pixels_than_the_limit_are_left_to_pillow_before_anything_is_inflated():
-    content = saved(GREY)
+    content = encoded(GREY)
     assert read_plain(content, 256 * 256) is not None
     assert read_plain(content, 256 * 256 - 1) is None
     header = struct.pack(">IIBBBBB", MAX_PIXELS + 1, 1, 8, 0, 0, 0, 0)
