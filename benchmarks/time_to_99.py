@@ -36,7 +36,7 @@ BATCH = 64
 def fast_config(seed: int) -> Any:
     """Return settings that reach 99 % soon. Others end at a higher accuracy."""
     from inkdigits.training.augmentation import AugmentationConfig
-    from inkdigits.training.checkpoint import TrainConfig
+    from inkdigits.training.config import TrainConfig
 
     return TrainConfig(
         epochs=1,
@@ -55,11 +55,10 @@ def train_ours(splits: Any, seed: int, every: int, enough: Any) -> None:
     """Run `fit` until `enough`, which is asked after every so many pictures."""
     import torch
 
-    from inkdigits.training.fit import fit
+    from inkdigits.training.fit import FitInputs, fit
 
     fit(
-        splits.train,
-        splits.validation,
+        FitInputs(splits.train, splits.validation),
         fast_config(seed),
         torch.device("cpu"),
         stop_when=lambda figures: enough(figures.validation_accuracy),

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from support.batches import PICTURE, part
+from support.commands import run
 
 import inkdigits
 from inkdigits.batch import run as batch_run
@@ -23,7 +23,6 @@ from inkdigits.batch.run import predict_to_file
 from inkdigits.batch.sources import SHARD_PICTURES, open_sources
 from inkdigits.batch.workers import WorkerPool
 from inkdigits.batch.writers import SCHEMA
-from inkdigits.cli.main import main
 from inkdigits.errors import BackendUnavailableError
 
 SHARDS = 8
@@ -44,12 +43,6 @@ main()
 """
 
 
-def run(*arguments, exit_code=0):
-    result = CliRunner().invoke(main, ["predict", *(str(a) for a in arguments)])
-    assert result.exit_code == exit_code, result.output
-    return result
-
-
 @pytest.fixture(scope="module")
 def array(tmp_path_factory) -> Path:
     """Pictures for some shards: mostly blank ones, which are soon read."""
@@ -66,7 +59,7 @@ def array(tmp_path_factory) -> Path:
 def whole(array, tmp_path_factory) -> str:
     """The result of an uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "out.csv"
-    assert "3,996 pictures" in run(array, "--out", out, "--workers", 2).stdout
+    assert "3,996 pictures" in run("predict", array, "--out", out, "--workers", 2).stdout
     assert sorted(path.name for path in out.parent.iterdir()) == ["out.csv"]
     return out.read_text()
 
@@ -111,12 +104,12 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     assert process.wait() == code
     said = process.stderr.read().decode()
     process.stderr.close()
-    assert ("--resume continues" in said) == (end == signal.SIGINT)
+    assert ("--resume to continue" in said) == (end == signal.SIGINT)
     assert "Traceback" not in said
     kept = {int(path.stem) for path in parts.glob("0*.json")}
     assert 2 <= len(kept) < SHARDS
     assert not out.exists()
-    assert "--resume" in run(array, "--out", out, exit_code=1).stderr
+    assert "--resume" in run("predict", array, "--out", out, exit_code=1).stderr
 
     read = []
     original = WorkerPool.read
@@ -129,7 +122,7 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     damaged = min(kept)
     path = parts / f"{damaged:08}.json"
     path.write_bytes(path.read_bytes()[:1000])
-    run(array, "--out", out, "--workers", 2, "--resume")
+    run("predict", array, "--out", out, "--workers", 2, "--resume")
     assert out.read_text() == whole
     assert len(set(read)) == len(read)
     assert set(read) <= set(range(SHARDS)) - (kept - {damaged})
@@ -148,7 +141,7 @@ def test_bad_pictures_are_rows_and_do_not_stop_the_others(tmp_path):
         archive.writestr("huge.png", bytes(11 * 2**20))
     given = [folder, tmp_path / "more.zip", tmp_path / "missing.png"]
     out = tmp_path / "out.parquet"
-    result = run(*given, "--out", out, "--workers", 1, exit_code=1)
+    result = run("predict", *given, "--out", out, "--workers", 1, exit_code=1)
     assert "4 of 6 pictures cannot be read" in result.stderr
     assert "\x1b" not in result.stderr
     table = pq.read_table(out)
@@ -177,7 +170,7 @@ def test_json_is_for_programs_and_more_failures_than_are_named_are_counted(tmp_p
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"x")
     out = tmp_path / "out.jsonl"
-    result = run(*[bad] * 12, "--out", out, "--workers", 1, "--json", exit_code=1)
+    result = run("predict", *[bad] * 12, "--out", out, "--workers", 1, "--json", exit_code=1)
     answer = json.loads(result.stdout)
     assert (answer["pictures"], answer["failed"], len(answer["failures"])) == (12, 12, 10)
     assert answer["model_version"] == inkdigits.load().model_version
@@ -191,24 +184,7 @@ def test_json_is_for_programs_and_more_failures_than_are_named_are_counted(tmp_p
 def test_missing_model_is_told_of_by_the_processes(array, tmp_path):
     out = tmp_path / "out.csv"
     arguments = (array, "--out", out, "--workers", 1, "--model", tmp_path / "no.onnx")
-    assert "there is no artifact" in run(*arguments, exit_code=1).stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["--out", "out.txt"], 1, "must end in .csv, .jsonl, .parquet"),
-        (["--out", "nowhere/out.csv"], 1, "cannot be written"),
-        (["--out", "out.csv", "--resume"], 1, "nothing to resume"),
-        (["--out", "out.csv", "--device", "cpu"], 2, "leave --device out"),
-        (["--resume"], 2, "go with --out"),
-        (["--workers", "2"], 2, "go with --out"),
-    ],
-)
-def test_wrong_calls_say_what_is_wrong(arguments, code, message, array, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert message in run(array, *arguments, exit_code=code).stderr
-    assert list(tmp_path.iterdir()) == []
+    assert "there is no artifact" in run("predict", *arguments, exit_code=1).stderr
 
 
 def test_parquet_without_pyarrow_is_refused_before_any_work(array, tmp_path, monkeypatch):

@@ -4,17 +4,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from support.commands import run
 from support.databases import a_record
 
-from inkdigits.cli.main import main
 from inkdigits.log.store import Store
-
-
-def run(*arguments, exit_code=0, answer=None):
-    result = CliRunner().invoke(main, ["history", *map(str, arguments)], input=answer)
-    assert result.exit_code == exit_code, result.output
-    return result
 
 
 @pytest.fixture
@@ -38,21 +31,23 @@ def log(tmp_path, monkeypatch):
 
 def test_export_writes_every_prediction_as_csv(log, tmp_path):
     target = tmp_path / "out.csv"
-    assert f"3 predictions in {target}" in run("export", target, "--format", "csv").output
+    assert (
+        f"3 predictions in {target}" in run("history", "export", target, "--format", "csv").output
+    )
     rows = list(csv.DictReader(io.StringIO(target.read_text())))
     assert {row["id"] for row in rows} == {record.id for record in log[0]}
 
 
 def test_export_filters(log, tmp_path):
     target = tmp_path / "out.csv"
-    assert "1 predictions" in run(
+    assert "1 predictions" in run("history",
         "export", target, "--format", "csv", "--feedback", "given"
     ).output  # fmt: skip
 
 
 def test_export_of_corrected_digits_is_mnists_format(log, tmp_path):
     target = tmp_path / "out.zip"
-    run("export", target, "--format", "idx")
+    run("history", "export", target, "--format", "idx")
     with zipfile.ZipFile(target) as archive:
         labels = np.frombuffer(archive.read("train-labels-idx1-ubyte"), np.uint8)[8:]
     assert labels.tolist() == [4]
@@ -60,36 +55,36 @@ def test_export_of_corrected_digits_is_mnists_format(log, tmp_path):
 
 def test_failed_export_leaves_no_half_file(log, tmp_path):
     target = tmp_path / "out.csv"
-    run("export", target, "--format", "csv", "--since", "2026-02-30", exit_code=2)
+    run("history", "export", target, "--format", "csv", "--since", "2026-02-30", exit_code=2)
     assert not target.exists()
     assert not list(tmp_path.glob(".*.part"))
 
 
 def test_delete_takes_one_away_for_good_after_asking(log):
     records, ids = log
-    run("delete", records[1].id, answer="n\n", exit_code=1)
+    run("history", "delete", records[1].id, answer="n\n", exit_code=1)
     assert len(ids()) == 3
-    run("delete", records[1].id, answer="y\n")
+    run("history", "delete", records[1].id, answer="y\n")
     assert ids() == {records[0].id, records[2].id}
 
 
 def test_delete_all_needs_to_be_said(log):
-    run("delete", "--yes", exit_code=2)
-    assert "3 predictions deleted" in run("delete", "--all", "--yes").output
+    run("history", "delete", "--yes", exit_code=2)
+    assert "3 predictions deleted" in run("history", "delete", "--all", "--yes").output
     assert log[1]() == set()
 
 
 def test_unknown_id_is_an_error(log):
-    result = run("delete", "01a20a9c-2300-7ecf-bcb9-ac0e7ec68f4c", "--yes", exit_code=1)
+    result = run("history", "delete", "01a20a9c-2300-7ecf-bcb9-ac0e7ec68f4c", "--yes", exit_code=1)
     assert "Error" in result.stderr
 
 
 def test_purge_and_flush_say_what_they_did(log):
-    assert "0 predictions deleted" in run("purge").output
-    assert "0 predictions moved" in run("flush").output
+    assert "0 predictions deleted" in run("history", "purge").output
+    assert "0 predictions moved" in run("history", "flush").output
 
 
 def test_without_a_log_it_says_so(monkeypatch):
     monkeypatch.setenv("INKDIGITS_PAGE", "off")
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    assert "no prediction log is kept" in run("purge", exit_code=1).stderr
+    assert "there is no prediction log" in run("history", "purge", exit_code=1).stderr

@@ -23,17 +23,14 @@ class Terminal(io.StringIO):
 def test_progress_is_for_terminals_only_and_leaves_the_line_empty():
     progress = Progress(1, 0, 2, 1.0, 1.0)
     for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
-        line = ProgressLine(stream, quiet=quiet)
-        line.show(progress)
-        line.end()
+        with ProgressLine(stream, quiet) as line:
+            line.show(progress)
         assert not line.on
         assert stream.getvalue() == ""
     terminal = Terminal()
-    line = ProgressLine(terminal, quiet=False)
-    line.show(progress)
-    line.show(progress)
-    written = terminal.getvalue()
+    with ProgressLine(terminal, quiet=False) as line:
+        line.show(progress)
+        written = terminal.getvalue()
     assert written.count("\r") == 1
-    line.end()
     assert terminal.getvalue().removeprefix(written).strip() == ""
     assert printable("a\x1b[2J\nb é") == "a\\x1b[2J\\nb é"

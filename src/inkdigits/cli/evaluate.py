@@ -11,19 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inkdigits.cli.options import JSON_OPTION, MODEL_OPTION, READER_DEVICE_OPTION, say
-from inkdigits.cli.training_options import (
+from inkdigits.cli.options import (
     DATA_OPTION,
+    DEVICES,
     DOWNLOAD_OPTION,
     FIGURES_OPTION,
+    FILE,
+    FOLDER,
+    JSON_OPTION,
+    MODEL_OPTION,
+    READER_DEVICE_OPTION,
     RISK_OPTION,
-    RUN_OPTION,
-    trains,
+    needs_training_extra,
+    say,
 )
 
 if TYPE_CHECKING:
     from inkdigits.data.mnist import Digits
     from inkdigits.reader import DigitReader
+
+RUN_OPTION = click.option(
+    "--run",
+    "run_folder",
+    type=FOLDER,
+    default=Path("saved_models"),
+    show_default=True,
+    help="Folder of the training run.",
+)
 
 
 @click.command(short_help="Score an artifact on the test pictures.")
@@ -35,22 +49,22 @@ if TYPE_CHECKING:
 @click.option(
     "--robustness",
     is_flag=True,
-    help="Score corrupted digits, other hands and what isn't a digit instead.",
+    help="Score corrupted digits, other writers' digits and pictures without a digit instead.",
 )
 @click.option(
     "--per-family",
     type=click.IntRange(min=1),
-    help="With --robustness: pictures of each family; clean digits are all read.  [default: 1000]",
+    help="With --robustness: pictures per family, but all clean digits.  [default: 1000]",
 )
 @click.option(
     "--severity",
     "severities",
     type=click.IntRange(1, 5),
     multiple=True,
-    help="With --robustness: of the corruptions, can be repeated.  [default: MNIST-C's]",
+    help="With --robustness: severity of the corruptions; can be repeated.  [default: MNIST-C's]",
 )
 @JSON_OPTION
-@trains
+@needs_training_extra
 def evaluate(
     data_root: Path,
     model_path: Path | None,
@@ -66,23 +80,22 @@ def evaluate(
     """Score an artifact on MNIST's 10,000 test pictures, sent as PNG files."""
     from inkdigits.data.mnist import load_splits
     from inkdigits.reader import load
-    from inkdigits.training.pipeline import draw_evaluation, evaluate_reader
+    from inkdigits.training.pipeline import evaluate_reader
 
     if not robustness and (per_family is not None or severities):
-        raise click.UsageError("--per-family and --severity go with --robustness")
+        raise click.UsageError("--per-family and --severity need --robustness")
     reader = load(model_path, device=device)
     splits = load_splits(data_root, download=download)
     if robustness:
         _evaluate_robustness(reader, splits.test, per_family, severities, figures, as_json=as_json)
         return
-    scores, shares = evaluate_reader(reader, splits.test)
-    draw_evaluation(scores, shares, splits.test, figures)
+    scores = evaluate_reader(reader, splits.test, figures)
     if as_json:
         click.echo(json.dumps({"model_version": reader.model_version, **scores.to_dict()}))
         return
     click.echo(f"{reader.model_version} on {scores.n:,} test pictures\n")
     click.echo(scores.summary())
-    click.echo(f"\n{scores.report}\n\nfigures are in {figures}")
+    click.echo(f"\n{scores.report}\n\nThe figures are in {figures}")
 
 
 def _evaluate_robustness(
@@ -109,7 +122,7 @@ def _evaluate_robustness(
     if as_json:
         click.echo(json.dumps(result.to_dict()))
         return
-    click.echo(f"{reader.model_version}\n\n{result.table()}\n\nthe figure is {chart}")
+    click.echo(f"{reader.model_version}\n\n{result.table()}\n\nThe figure is {chart}")
 
 
 @click.command(short_help="Fit temperature and threshold again.")
@@ -123,11 +136,11 @@ def _evaluate_robustness(
     type=click.IntRange(min=0),
     default=14_800,
     show_default=True,
-    help="Digits to make from the calibration digits, for a temperature that fits both; the "
-    "risk is then kept on mildly corrupted ones too.",
+    help="Digits to make from the calibration digits, for a temperature that fits both. The "
+    "risk is then kept on mildly corrupted digits too. 0 makes none.",
 )
 @JSON_OPTION
-@trains
+@needs_training_extra
 def calibrate(
     data_root: Path,
     run_folder: Path,
@@ -138,10 +151,11 @@ def calibrate(
     download: bool,
     as_json: bool,
 ) -> None:
-    """Fit a run's temperature, thresholds and novelty again; "inkdigits export" applies them."""
+    """Fit a run's temperature and thresholds again; "inkdigits export" applies them."""
     from inkdigits.data.mnist import load_splits
+    from inkdigits.training.config import Folders
     from inkdigits.training.pipeline import calibrate_weights
-    from inkdigits.training.run_folder import WEIGHTS_NAME, Folders, read_weights
+    from inkdigits.training.run_folder import WEIGHTS_NAME, read_weights
 
     weights = read_weights(run_folder / WEIGHTS_NAME)
     splits = load_splits(data_root, download=download)
@@ -158,10 +172,10 @@ def calibrate(
 @click.option(
     "--to",
     "target",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="File to write.  [default: mnist_classifier.onnx in the run's folder]",
 )
-@trains
+@needs_training_extra
 def export(run_folder: Path, target: Path | None) -> None:
     """Write a run's weights, temperature and threshold as the artifact that is served."""
     from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
@@ -177,21 +191,21 @@ def export(run_folder: Path, target: Path | None) -> None:
 @MODEL_OPTION
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    type=DEVICES,
     default="auto",
     show_default=True,
-    help="Accelerator to compare with the CPU; auto is the best present.",
+    help="Accelerator to compare with the CPU; auto is the first present of cuda, mps, cpu.",
 )
 @click.option(
     "--chart",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     default=Path("outputs/figures/speedups.png"),
     show_default=True,
     help="File for the chart of speed-ups.",
 )
-@click.option("--quick", is_flag=True, help="Small sizes, to see that it works.")
+@click.option("--quick", is_flag=True, help="Measure small sizes only, to see that it works.")
 @JSON_OPTION
-@trains
+@needs_training_extra
 def benchmark(
     model_path: Path | None, device: Any, chart: Path, *, quick: bool, as_json: bool
 ) -> None:
@@ -211,4 +225,4 @@ def benchmark(
         click.echo(json.dumps(result.to_dict()))
     else:
         click.echo(result.table())
-        click.echo(f"\nthe chart is in {chart}")
+        click.echo(f"\nThe chart is {chart}")

@@ -1,44 +1,49 @@
-"""How far a bulk run is, as one line on a terminal that is written over."""
+"""The progress of a batch run, as one line of a terminal that is written over."""
 
 from __future__ import annotations
 
 import time
-from typing import TextIO
+from typing import Final, TextIO
 
 from inkdigits.batch.run import Progress
 
-SECONDS_BETWEEN = 0.2
-BAR_WIDTH = 24
+_SECONDS_BETWEEN: Final = 0.2
+_BAR_WIDTH: Final = 24
 
 
 class ProgressLine:
-    """Writes the line; nothing if the stream is no terminal, or ``quiet``.
+    """Writes the line, and leaves it empty at the end of its ``with`` block.
 
     Args:
         stream: standard error, so that standard output holds only the result.
-        quiet: when a program reads what is printed.
+        quiet: write nothing, because a program reads what is printed.
+
+    Attributes:
+        on: whether anything is written: the stream is a terminal, and it is not quiet.
     """
 
-    def __init__(self, stream: TextIO, *, quiet: bool) -> None:
+    def __init__(self, stream: TextIO, quiet: bool) -> None:
         self._stream = stream
         self._next = 0.0
         self._width = 0
         self.on = stream.isatty() and not quiet
 
-    def show(self, progress: Progress) -> None:
-        """Write it, unless it was just written."""
-        now = time.monotonic()
-        if self.on and now >= self._next:
-            self._next = now + SECONDS_BETWEEN
-            self._write(as_line(progress))
+    def __enter__(self) -> ProgressLine:
+        return self
 
-    def end(self) -> None:
-        """Leave the terminal's line empty."""
+    def __exit__(self, *error: object) -> None:
         if self._width:
             self._write("")
             self._stream.write("\r")
             self._stream.flush()
             self._width = 0
+
+    def show(self, progress: Progress) -> None:
+        """Write the line, unless it was written less than 0.2 seconds ago."""
+        now = time.monotonic()
+        if self.on and now >= self._next:
+            self._next = now + _SECONDS_BETWEEN
+            self._write(as_line(progress))
 
     def _write(self, line: str) -> None:
         self._stream.write("\r" + line.ljust(self._width))
@@ -47,13 +52,17 @@ class ProgressLine:
 
 
 def as_line(progress: Progress) -> str:
-    """Pictures, rate and time left, with a bar where the end is known."""
+    """Return pictures, rate and time left, with a bar where the end is known.
+
+    >>> as_line(Progress(pictures=2500, failed=3, expected=None, rate=10.0, seconds_left=None))
+    '2,500 pictures  10/s  3 cannot be read'
+    """
     parts = [f"{progress.pictures:,} pictures", f"{progress.rate:,.0f}/s"]
     if progress.expected:
         share = progress.pictures / progress.expected
-        full = int(share * BAR_WIDTH)
-        bar = "#" * full + "-" * (BAR_WIDTH - full)
-        # Rounded down: 100 % is when all is done.
+        full = int(share * _BAR_WIDTH)
+        bar = "#" * full + "-" * (_BAR_WIDTH - full)
+        # Rounded down: 100 % means that all is done.
         parts[0] = f"[{bar}] {int(share * 100):3} %  {progress.pictures:,} of {progress.expected:,}"
     if progress.seconds_left is not None:
         parts.append(f"{_duration(progress.seconds_left)} left")
@@ -69,5 +78,9 @@ def _duration(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that a terminal shows and doesn't obey: a file's name may hold control characters."""
+    r"""Return text with control characters escaped: a file's name may hold some.
+
+    >>> print(printable("a\x1b[2J.png"))
+    a\x1b[2J.png
+    """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

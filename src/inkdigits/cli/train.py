@@ -6,29 +6,33 @@ They import torch and its kin when they run, so that the other commands start wi
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from inkdigits.cli.options import JSON_OPTION, say
-from inkdigits.cli.training_options import (
+from inkdigits.cli.options import (
     DATA_OPTION,
+    DEVICES,
     DOWNLOAD_OPTION,
     FIGURES_OPTION,
-    RESUME_OPTION,
+    FILE,
+    FOLDER,
+    JSON_OPTION,
     RISK_OPTION,
     SEED_OPTION,
-    TRAINING_DEVICE_OPTION,
-    trains,
+    needs_training_extra,
+    resumable,
+    say,
 )
 
 if TYPE_CHECKING:
     from inkdigits.data.synthesis import SynthesisConfig
+    from inkdigits.training.config import RunConfig
 
-
-SYNTHETIC = 180_000
+_SYNTHETIC = 180_000
+# Shares of each batch that are synthetic digits, and pictures without a digit.
+_SYNTHETIC_SHARE, _OTHERS_SHARE = 0.28, 0.16
 
 
 @click.command(short_help="Make pictures to train on beside MNIST.")
@@ -36,36 +40,34 @@ SYNTHETIC = 180_000
 @DOWNLOAD_OPTION
 @click.option(
     "--out",
-    "target",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     default=Path("saved_models/synthetic.npz"),
     show_default=True,
-    help='File to write; "inkdigits train --pictures" takes it.',
+    help='File to write; pass it to "inkdigits train --pictures".',
 )
 @click.option(
     "--synthetic",
     type=click.IntRange(min=1),
-    default=SYNTHETIC,
+    default=_SYNTHETIC,
     show_default=True,
-    help="Pictures to make, about: two thirds digits, a third without one.",
+    help="About how many pictures to make: two thirds are digits, a third has none.",
 )
 @SEED_OPTION
-@trains
-def synthesise(data_root: Path, target: Path, synthetic: int, seed: int, *, download: bool) -> None:
+@needs_training_extra
+def synthesise(data_root: Path, out: Path, synthetic: int, seed: int, *, download: bool) -> None:
     """Make pictures to train on beside MNIST, from its digits and from the installed fonts.
 
-    "inkdigits train" makes its own; runs that take the same file share them.
+    "inkdigits train" makes its own. Runs that are given the same file share it.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.data.synthesis_cache import write_synthetic
 
     splits = load_splits(data_root, download=download)
-    write_synthetic(splits.train, _composition(synthetic, seed), target, progress=True, report=say)
-    say(f"wrote {target}")
+    write_synthetic(splits.train, _synthesis(synthetic, seed), out, progress=True, report=say)
+    say(f"wrote {out}")
 
 
-def _composition(pictures: int, seed: int) -> SynthesisConfig:
-    """Two thirds of them digits, a third without one."""
+def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     from inkdigits.data.synthesis import SynthesisConfig
 
     return SynthesisConfig(digits=pictures - pictures // 3, others=pictures // 3, seed=seed)
@@ -76,8 +78,7 @@ def _composition(pictures: int, seed: int) -> SynthesisConfig:
 @DOWNLOAD_OPTION
 @click.option(
     "--out",
-    "run_folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("saved_models"),
     show_default=True,
     help="Folder for the weights, the artifact and run.json.",
@@ -85,7 +86,7 @@ def _composition(pictures: int, seed: int) -> SynthesisConfig:
 @FIGURES_OPTION
 @click.option(
     "--logs",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("outputs/logs"),
     show_default=True,
     help="Folder for TensorBoard's event files.",
@@ -95,30 +96,36 @@ def _composition(pictures: int, seed: int) -> SynthesisConfig:
     type=click.Choice(["DigitNet", "MNISTClassifier", "TeacherNet"]),
     default="DigitNet",
     show_default=True,
-    help="What is trained; DigitNet is what is shipped, TeacherNet teaches it.",
+    help="Network to train: DigitNet is the shipped one, and TeacherNet teaches it.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Passes over the training pictures.",
+)
 @click.option(
     "--batch-size",
     type=click.IntRange(min=8),
     default=256,
     show_default=True,
-    help="Pictures a step, synthetic ones included.",
+    help="Pictures per step, synthetic ones included.",
 )
 @click.option(
     "--synthetic",
     type=click.IntRange(min=0),
-    default=SYNTHETIC,
+    default=_SYNTHETIC,
     show_default=True,
-    help="Pictures to make beside MNIST: two thirds digits on paper, corrupted, in low "
-    "resolution or drawn, a third without a digit; together 44 % of each batch. 0 trains on clean "
-    "digits only, and nothing can then be refused as no digit.",
+    help="Pictures to make beside MNIST, 44 % of each batch: two thirds are digits (photographed, "
+    "corrupted, in low resolution or drawn), a third has no digit. 0 trains on clean digits only; "
+    "the model then rejects nothing as no digit.",
 )
 @click.option(
     "--pictures",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     multiple=True,
-    help='Files of "inkdigits synthesise" to take instead of making any; may be repeated.',
+    help='Files of "inkdigits synthesise" to use instead of making pictures; can be repeated.',
 )
 @click.option(
     "--learning-rate",
@@ -132,28 +139,27 @@ def _composition(pictures: int, seed: int) -> SynthesisConfig:
     type=click.FloatRange(0, 0.999999),
     default=0.999,
     show_default=True,
-    help="Decay a step of the moving average of the weights; 0 keeps none.",
+    help="Decay per step of the moving average of the weights; 0 keeps no average.",
 )
 @click.option(
     "--augmentation",
-    "strength",
     type=click.FloatRange(0, 3),
     default=1.0,
     show_default=True,
-    help="Factor on how far pictures are changed; 0 leaves them.",
+    help="Strength of augmentation; 0 leaves pictures unchanged.",
 )
 @click.option(
     "--init",
     "initial",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Weights to start from, mnist_classifier.pt of an earlier run.  [default: random]",
+    type=FILE,
+    help="Weights to start from, mnist_classifier.pt of another run.  [default: random]",
 )
 @click.option(
     "--teacher",
     "teachers",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     multiple=True,
-    help="Weights of other runs, to learn from beside the labels; may be repeated.",
+    help="Weights of other runs to learn from beside the labels; can be repeated.",
 )
 @click.option(
     "--distillation",
@@ -167,94 +173,71 @@ def _composition(pictures: int, seed: int) -> SynthesisConfig:
     type=click.Choice(["best", "last"]),
     default="best",
     show_default=True,
-    help="Which epoch's weights are kept: of the lowest validation loss, or of the last.",
+    help="Keep the weights of the epoch with the lowest validation loss, or of the last.",
 )
 @click.option(
     "--dropout",
     type=click.FloatRange(0, 0.99),
-    help="Of every dropout layer.  [default: the network's own]",
+    help="Probability of every dropout layer.  [default: the network's own]",
 )
 @SEED_OPTION
-@TRAINING_DEVICE_OPTION
-@RESUME_OPTION
+@click.option(
+    "--device",
+    type=DEVICES,
+    default="auto",
+    show_default=True,
+    help="Device to train on; auto is the first present of cuda, mps, cpu.",
+)
+@click.option("--resume", is_flag=True, help="Resume the interrupted run in the folder.")
 @RISK_OPTION
 @JSON_OPTION
-@trains
-def train(
-    data_root: Path,
-    run_folder: Path,
-    figures: Path,
-    logs: Path,
-    network: Any,
-    epochs: int,
-    batch_size: int,
-    synthetic: int,
-    pictures: tuple[Path, ...],
-    learning_rate: float,
-    ema_decay: float,
-    strength: float,
-    initial: Path | None,
-    teachers: tuple[Path, ...],
-    distillation: float,
-    keep: Any,
-    dropout: float | None,
-    seed: int,
-    device: Any,
-    risk: float,
-    *,
-    download: bool,
-    resume: bool,
-    as_json: bool,
-) -> None:
+@needs_training_extra
+def train(data_root: Path, *, download: bool, as_json: bool, **options: Any) -> None:
     """Train, calibrate, export and evaluate a model on MNIST.
 
-    Writes mnist_classifier.onnx, which "inkdigits serve --model" takes, with the weights, the
-    temperature and run.json beside it. Ctrl-C loses the epoch under way; --resume goes on.
+    Writes mnist_classifier.onnx, which "inkdigits serve --model" serves, with the weights, the
+    temperature and run.json beside it. Ctrl-C loses the epoch under way; the same command with
+    --resume continues.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device
-    from inkdigits.training.augmentation import AugmentationConfig
-    from inkdigits.training.checkpoint import TrainConfig
-    from inkdigits.training.pipeline import train as run_recipe
-    from inkdigits.training.run_folder import Folders
+    from inkdigits.training.pipeline import train as run_pipeline
 
-    if pictures and not synthetic:
-        raise click.UsageError("--pictures and --synthetic 0 contradict each other")
-    config = TrainConfig(
-        network=network,
-        epochs=epochs,
-        batch_size=batch_size,
-        synthetic=0.28 if synthetic else 0.0,
-        others=0.16 if synthetic else 0.0,
-        learning_rate=learning_rate,
-        ema_decay=ema_decay,
-        augmentation=AugmentationConfig().scaled(strength),
-        dropout=dropout,
-        distillation=distillation if teachers else 0.0,
-        keep=keep,
-        seed=seed,
-    )
+    run = _run_config(**options, progress=not as_json)
     splits = load_splits(data_root, download=download)
-    on = resolve_device(device)
-    say(f"training on {on}: {len(splits.train):,} pictures, {epochs} epochs")
-    try:
-        run = run_recipe(
-            splits,
-            config,
-            Folders(run_folder, figures, logs),
-            device=on,
-            synthesis=_composition(synthetic, seed) if synthetic else None,
-            pictures=pictures,
-            initial=initial,
-            teachers=teachers,
-            resume=resume,
-            risk=risk,
-            progress=not as_json,
-            report=say,
-        )
-    except KeyboardInterrupt:
-        say(f"interrupted; the same command with --resume goes on from {run_folder}")
-        sys.exit(130)
-    say(f"wrote {run_folder} and {figures}")
+    device = resolve_device(run.device)
+    say(f"training on {device}: {len(splits.train):,} pictures, {run.train.epochs} epochs")
+    with resumable(run.folders.run):
+        described = run_pipeline(splits, run, device, report=say)
+    say(f"wrote {run.folders.run} and {run.folders.figures}")
     if as_json:
-        click.echo(json.dumps(run))
+        click.echo(json.dumps(described))
+
+
+def _run_config(
+    out: Path,
+    figures: Path,
+    logs: Path,
+    synthetic: int,
+    augmentation: float,
+    distillation: float,
+    seed: int,
+    **options: Any,
+) -> RunConfig:
+    """Return the settings that the options stand for; others have the names of the settings."""
+    from inkdigits.training.augmentation import AugmentationConfig
+    from inkdigits.training.config import Folders, RunConfig, TrainConfig
+
+    if options["pictures"] and not synthetic:
+        raise click.UsageError("--pictures and --synthetic 0 contradict each other")
+    direct = ("network", "epochs", "batch_size", "learning_rate", "ema_decay", "dropout", "keep")
+    config = TrainConfig(
+        synthetic=_SYNTHETIC_SHARE if synthetic else 0.0,
+        others=_OTHERS_SHARE if synthetic else 0.0,
+        augmentation=AugmentationConfig().scaled(augmentation),
+        distillation=distillation if options["teachers"] else 0.0,
+        seed=seed,
+        **{name: options.pop(name) for name in direct},
+    )
+    synthesis = _synthesis(synthetic, seed) if synthetic else None
+    return RunConfig(config, Folders(out, figures, logs), synthesis=synthesis, **options)

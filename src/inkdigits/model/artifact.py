@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import DecisionPolicy
@@ -188,10 +189,37 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     return content
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name in its folder, then renamed.
+@contextmanager
+def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that has its name only once it is written whole.
 
-    Missing folders are made. The content is on the disk before the file has its name.
+    Until then it has a temporary name in the same folder, and an exception deletes it. Missing
+    folders are made. The content is on the disk before the file has its name.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with open_atomically(Path(folder) / "a.bin") as file:
+    ...         _ = file.write(b"abc")
+    ...     os.listdir(folder)
+    ['a.bin']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; see ``open_atomically``.
 
     Raises:
         OSError: the folder or the file cannot be written.
@@ -202,13 +230,5 @@ def write_atomically(path: Path, content: bytes) -> None:
     ...     (Path(folder) / "new" / "a.bin").read_bytes()
     b'abc'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomically(path) as file:
+        file.write(content)

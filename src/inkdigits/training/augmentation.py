@@ -1,7 +1,7 @@
-"""What handwriting does to a digit, on whole batches; each picture draws its own parameters.
+"""Augmentation: whole batches are changed as handwriting varies, each picture by its own draw.
 
-Training only. The batch stays on its device, and nothing loops over pictures. All randomness
-comes from the generator that is passed in, so that a seed reproduces a batch.
+The batch stays on its device, and nothing loops over pictures. All randomness comes from the
+generator that is passed in, so a seed reproduces a batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class AugmentationConfig:
     Attributes:
         rotation: degrees, either way.
         scale: factor on each axis by itself, between 1 - scale and 1 + scale.
-        shear: horizontal shift for each pixel of height, either way (0.2 is about 11° of slant).
+        shear: horizontal shift per pixel of height, either way (0.2 is about 11° of slant).
         translation: pixels, each axis, either way.
         elastic: pixels; standard deviation of a smooth random displacement field, after Simard,
             Steinkraus and Platt, "Best practices for convolutional neural networks applied to
@@ -40,16 +40,16 @@ class AugmentationConfig:
 
     @classmethod
     def none(cls) -> AugmentationConfig:
-        """Leaves every picture as it is."""
+        """Return the configuration that changes nothing."""
         return cls().scaled(0.0)
 
     def scaled(self, strength: float) -> AugmentationConfig:
-        """Every change times ``strength``; 0 changes nothing."""
+        """Return every change times ``strength``; 0 changes nothing."""
         return AugmentationConfig(**{name: strength * v for name, v in asdict(self).items()})
 
 
 def augment(batch: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """A changed copy of each picture.
+    """Return a changed copy of each picture.
 
     Args:
         batch: (B, 1, H, W) float32 in 0 to 1, 1 being ink.
@@ -58,6 +58,10 @@ def augment(batch: Tensor, config: AugmentationConfig, generator: torch.Generato
 
     Returns:
         (B, 1, H, W) float32 in 0 to 1.
+
+    >>> blank = torch.zeros(2, 1, 28, 28)
+    >>> augment(blank, AugmentationConfig(), torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 1, 28, 28])
     """
     batch = _change_thickness(batch, config.thickness, generator)
     batch = _warp(batch, config, generator)
@@ -65,7 +69,7 @@ def augment(batch: Tensor, config: AugmentationConfig, generator: torch.Generato
 
 
 def _uniform(n: int, limit: float, like: Tensor, generator: torch.Generator) -> Tensor:
-    """(n,) uniform in -limit to limit."""
+    """Return (n,) numbers, uniform in -limit to limit."""
     draw = torch.rand(n, generator=generator, device=like.device, dtype=like.dtype)
     return (2.0 * draw - 1.0) * limit
 
@@ -83,13 +87,13 @@ def _change_thickness(batch: Tensor, limit: float, generator: torch.Generator) -
 
 
 def _warp(batch: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Affine and elastic change in one resampling, so that the ink is blurred only once."""
+    """Change a batch affinely and elastically in one resampling, which blurs the ink once."""
     n, _, height, width = batch.shape
     angle = _uniform(n, math.radians(config.rotation), batch, generator)
     shear = _uniform(n, config.shear, batch, generator)
     scale_x = 1.0 + _uniform(n, config.scale, batch, generator)
     scale_y = 1.0 + _uniform(n, config.scale, batch, generator)
-    # affine_grid's coordinates run from -1 to 1 over the picture, hence 2 / size a pixel.
+    # affine_grid's coordinates run from -1 to 1 over the picture, hence 2 / size per pixel.
     shift_x = _uniform(n, 2.0 * config.translation / width, batch, generator)
     shift_y = _uniform(n, 2.0 * config.translation / height, batch, generator)
     cos, sin = angle.cos(), angle.sin()

@@ -1,19 +1,18 @@
-"""Weights → the point at which they are operated: temperature, novelty, thresholds.
+"""Weights → the operating point: temperature, thresholds, and the reference for drift.
 
-All three are fitted to digits that trained nothing and chose nothing. The temperature is fitted to
+All of it is fitted to digits that trained nothing and chose nothing. The temperature is fitted to
 clean digits and to as many synthesised ones (photographed, corrupted, drawn, printed), so that
-confidence means the same on both; the thresholds to clean ones, for whose like they are
-guaranteed, and so that the same digits mildly corrupted keep the risk too, as counted.
+confidence means the same on both. The thresholds are fitted to clean digits, for whose like they
+are guaranteed, and must keep the risk on the same digits mildly corrupted too, as counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from inkdigits.calibration.intervals import LEVEL
@@ -35,11 +34,13 @@ from inkdigits.ink.normalize import preprocess, standardise
 from inkdigits.model.networks import Network
 from inkdigits.model.tta import MARGIN, forward_with_tta
 from inkdigits.training.export import network_of
-from inkdigits.types import NO_DIGIT, Floats
+from inkdigits.training.run_folder import Weights
+from inkdigits.types import NO_DIGIT, Doubles, Floats, Json, Labels, Mask
 
-BATCH_SIZE = 500
-Weights = dict[str, torch.Tensor]
-Readings: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
+_BATCH_SIZE = 500
+
+Readings: TypeAlias = tuple[Doubles, Mask]
+"""Confidences (N,), 0 for what is rejected as no digit, and which readings are right (N,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +60,97 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperatingPoint:
-    """What ``find_operating_point`` fitted, and how it was.
+    """What ``find_operating_point`` fitted, and how good it is.
 
     Attributes:
         calibration: the temperature and what it does to clean digits.
         hard: scores of the synthesised digits at that temperature; None where there were none.
+        n_hard: how many those are.
         policy: thresholds.
         corrupted: what the policy accepts of the mildly corrupted digits; None where there were
             none.
-        refusal_auroc: the chance that a synthesised picture without a digit is stranger than a
-            clean digit, 0 to 1; None where there were none.
-        answers: (N, 10) float32, logits of the clean calibration digits.
-        drift: how their ink and confidences are distributed, for later comparison.
+        ood_auroc: the chance that a synthesised picture without a digit has a higher
+            out-of-distribution score than a clean digit, 0 to 1; None where there were none.
+        logits: (N, 10) float32, of the clean calibration digits.
+        drift: the distribution of their ink and confidences, for later comparison.
     """
 
     calibration: CalibrationReport
     hard: ProbabilityScores | None
+    n_hard: int
     policy: DecisionPolicy
     corrupted: Accepted | None
-    refusal_auroc: float | None
-    answers: Floats
+    ood_auroc: float | None
+    logits: Floats
     drift: DriftReference
 
     @property
     def temperature(self) -> float:
         """What divides the logits."""
         return self.calibration.temperature
+
+    def to_dict(self) -> Json:
+        """Return what optimal_temperature.json and run.json hold of it, beside the policy."""
+        return {
+            "second_look_margin": MARGIN,
+            "calibration": self.calibration.to_dict(),
+            "calibration_on_synthetic": None if self.hard is None else asdict(self.hard),
+            "refusal_auroc_on_synthetic": self.ood_auroc,
+            "accepted_of_corrupted": None if self.corrupted is None else asdict(self.corrupted),
+            PROVENANCE: self.drift.to_dict(),
+        }
+
+    def summary(self) -> Iterator[str]:
+        """Yield what was found, in lines for people."""
+        before, after, n = self.calibration.before, self.calibration.after, self.calibration.n
+        yield (
+            f"calibrated: temperature {self.temperature:.4f}, NLL {before.nll.value:.4f} → "
+            f"{after.nll.value:.4f}, ECE {100 * before.ece.value:.2f} → "
+            f"{100 * after.ece.value:.2f} % (n = {n:,})"
+        )
+        if self.hard is not None:
+            yield (
+                f"on synthesised digits: NLL {self.hard.nll.value:.4f}, "
+                f"ECE {100 * self.hard.ece.value:.2f} % (n = {self.n_hard:,})"
+            )
+        if self.policy.novelty_threshold is None:
+            yield f"no picture will be rejected as no digit: {n:,} digits are too few to tell"
+        else:
+            yield f"rejected as no digit above {METHOD} {self.policy.novelty_threshold:.4f}"
+        if self.ood_auroc is not None:
+            yield f"digits against other pictures by {METHOD}: AUROC {self.ood_auroc:.4f}"
+        chosen = self.policy.choice(self.policy.risk)
+        if self.policy.accept_threshold is not None and chosen is not None:
+            yield (
+                f"accepted from confidence {self.policy.accept_threshold:g}: "
+                f"{100 * chosen.coverage:.2f} % of the calibration pictures, "
+                f"{chosen.n_wrong} of {chosen.n_accepted:,} wrong"
+            )
+        if self.corrupted is not None:
+            accepted = self.corrupted.n_accepted
+            yield (
+                f"of the same pictures mildly corrupted {100 * accepted / self.corrupted.n:.2f} % "
+                f"are accepted, {self.corrupted.n_wrong} of {accepted:,} wrong"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """The network's logits (N, 10) for a set of pictures, and their labels (N,)."""
+
+    logits: Floats
+    labels: Labels
+
+    @classmethod
+    def of(cls, model: Network, digits: Digits) -> _Answers:
+        return cls(logits_and_features(model, digits.inks)[0], digits.labels.numpy())
+
+    def readings(self, temperature: float, ood_limit: float | None) -> Readings:
+        shares = probabilities(self.logits, temperature)
+        confidence = shares.max(axis=1)
+        if ood_limit is not None:
+            confidence = np.where(energy(self.logits) > ood_limit, 0.0, confidence)
+        return confidence, shares.argmax(axis=1) == self.labels
 
 
 def find_operating_point(
@@ -96,7 +162,7 @@ def find_operating_point(
     risk: float = RISK,
     report: Callable[[str], None] = lambda _: None,
 ) -> OperatingPoint:
-    """Fit temperature, novelty and policy.
+    """Fit temperature and policy.
 
     What is rejected as no digit counts as not accepted, so the risks hold for what is accepted in
     the end. When no threshold keeps the risk on these pictures the policy accepts nothing, and
@@ -106,75 +172,66 @@ def find_operating_point(
         weights: state_dict of a network.
         clean: digits that trained nothing and chose nothing.
         synthetic: pictures made from ``clean`` by ``synthesis.synthesise``, with a digit or
-            without; None fits temperature and novelty to ``clean``.
+            without; None fits the temperature to ``clean``.
         corrupted: ``clean`` after ``corruptions.corrupt_mildly``, on which the risk is to be kept
             too; None asks for ``clean`` alone.
         risk: tolerated share of wrong readings among the accepted.
-        report: told, in a line, what each step found.
+        report: called with each line of what was found.
 
     Raises:
-        DataError: too few pictures to fit a temperature or to tell drift by, or all are read
+        DataError: too few pictures to fit a temperature or to measure drift, or all are read
             right.
+
+    >>> from inkdigits.model.networks import MNISTClassifier
+    >>> two = Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
+    >>> find_operating_point(MNISTClassifier().state_dict(), two)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: ...
     """
     model = network_of(weights)
-    prepared = _prepared(clean)
-    answers = logits_and_features(model, prepared)[0]
-    labels = clean.labels.numpy()
-    hard_answers, hard_labels = answers[:0], labels[:0]
-    refusal = None
-    novelty = energy(answers)
+    prepared = _preprocessed(clean)
+    answers = _Answers.of(model, prepared)
+    ood_scores = energy(answers.logits)
+    hard = others = _Answers(answers.logits[:0], answers.labels[:0])
     if synthetic is not None:
         with_digit = synthetic.labels != NO_DIGIT
-        hard = synthetic[with_digit.nonzero().squeeze(1)]
-        hard_answers, hard_labels = logits_and_features(model, hard.inks)[0], hard.labels.numpy()
-        others = synthetic[(~with_digit).nonzero().squeeze(1)]
-        if len(others):
-            refusal = auroc(-novelty, -energy(logits_and_features(model, others.inks)[0]))
-            report(f"told from digits by {METHOD}: AUROC {refusal:.4f} (n = {len(others):,})")
-    result = calibrate(answers, labels, also=(hard_answers, hard_labels))
-    after = probabilities(answers, result.temperature)
-    confidence = after.max(axis=1)
-    limit = reject_threshold(novelty)
-    sets = [_not_rejected(after, labels, novelty, limit)]
+        hard = _Answers.of(model, synthetic[with_digit.nonzero().squeeze(1)])
+        if not with_digit.all():
+            others = _Answers.of(model, synthetic[(~with_digit).nonzero().squeeze(1)])
+    result = calibrate(answers.logits, answers.labels, also=(hard.logits, hard.labels))
+    temperature = result.temperature
+    ood_limit = reject_threshold(ood_scores)
+    sets = [answers.readings(temperature, ood_limit)]
     if corrupted is not None:
-        changed = logits_and_features(model, _prepared(corrupted))[0]
-        shares = probabilities(changed, result.temperature)
-        sets.append(_not_rejected(shares, corrupted.labels.numpy(), energy(changed), limit))
-    policy = _policy(sets, limit, risk, report)
-    accepted = None
-    if corrupted is not None:
-        accepted = _accepted(sets[1], policy.accept_threshold)
-        if accepted.n_accepted:
-            report(
-                f"of as many mildly corrupted ones {100 * accepted.n_accepted / accepted.n:.2f} % "
-                f"are accepted, {accepted.n_wrong} of {accepted.n_accepted:,} wrong"
-            )
-    hard_scores = None
-    if len(hard_labels):
-        hard_scores = score_probabilities(
-            probabilities(hard_answers, result.temperature), hard_labels
-        )
-    _tell(result, hard_scores, len(hard_labels), policy, report)
-    drift = DriftReference.from_inks_and_confidences(prepared.numpy(), confidence)
-    return OperatingPoint(result, hard_scores, policy, accepted, refusal, answers, drift)
+        changed = _Answers.of(model, _preprocessed(corrupted))
+        sets.append(changed.readings(temperature, ood_limit))
+    policy = _policy(sets, ood_limit, risk, report)
+    confidence = probabilities(answers.logits, temperature).max(axis=1)
+    point = OperatingPoint(
+        calibration=result,
+        hard=_scores(hard, temperature),
+        n_hard=len(hard.labels),
+        policy=policy,
+        corrupted=None if corrupted is None else _accepted(sets[1], policy.accept_threshold),
+        ood_auroc=auroc(-ood_scores, -energy(others.logits)) if len(others.labels) else None,
+        logits=answers.logits,
+        drift=DriftReference.from_inks_and_confidences(prepared.inks.numpy(), confidence),
+    )
+    for line in point.summary():
+        report(line)
+    return point
 
 
-def _prepared(digits: Digits) -> torch.Tensor:
-    """As a user's would be: a digit of MNIST comes out as itself, but for a few pixels."""
-    return torch.from_numpy(np.stack([preprocess(ink) for ink in digits.inks.numpy()]))
+def _preprocessed(digits: Digits) -> Digits:
+    """Return the digits as a user's pictures of them would be; a few pixels change."""
+    inks = torch.from_numpy(np.stack([preprocess(ink) for ink in digits.inks.numpy()]))
+    return Digits(inks, digits.labels)
 
 
-def _not_rejected(
-    shares: npt.NDArray[np.float64],
-    labels: npt.NDArray[np.int64],
-    novelty: npt.NDArray[np.float64],
-    limit: float | None,
-) -> Readings:
-    """Confidences, 0 for what is rejected as no digit, and which readings are right."""
-    confidence = shares.max(axis=1)
-    if limit is not None:
-        confidence = np.where(novelty > limit, 0.0, confidence)
-    return confidence, shares.argmax(axis=1) == labels
+def _scores(answers: _Answers, temperature: float) -> ProbabilityScores | None:
+    if not len(answers.labels):
+        return None
+    return score_probabilities(probabilities(answers.logits, temperature), answers.labels)
 
 
 def _accepted(readings: Readings, threshold: float | None) -> Accepted:
@@ -186,52 +243,29 @@ def _accepted(readings: Readings, threshold: float | None) -> Accepted:
 
 def _policy(
     sets: Sequence[Readings],
-    limit: float | None,
+    ood_limit: float | None,
     risk: float,
     report: Callable[[str], None],
 ) -> DecisionPolicy:
     (confidence, right), *also = sets
     choices = accept_choices(confidence, right, also=also, risks=(*RISKS, risk))
     try:
-        chosen = accept_threshold(confidence, right, also=also, risk=risk)
+        threshold = accept_threshold(confidence, right, also=also, risk=risk).threshold
     except NoThresholdError as error:
         report(f"nothing will be accepted without review: {error}")
-        return DecisionPolicy(None, risk, LEVEL, choices, limit, REJECTED_SHARE)
-    report(
-        f"accepted from confidence {chosen.threshold:g}: {100 * chosen.coverage:.2f} % of the "
-        f"calibration pictures, {chosen.n_wrong} of {chosen.n_accepted:,} wrong"
-    )
-    return DecisionPolicy(chosen.threshold, risk, LEVEL, choices, limit, REJECTED_SHARE)
-
-
-def _tell(
-    result: CalibrationReport,
-    hard: ProbabilityScores | None,
-    n_hard: int,
-    policy: DecisionPolicy,
-    report: Callable[[str], None],
-) -> None:
-    before, scaled = result.before, result.after
-    report(
-        f"calibrated: temperature {result.temperature:.4f}, NLL {before.nll.value:.4f} → "
-        f"{scaled.nll.value:.4f}, ECE {100 * before.ece.value:.2f} → "
-        f"{100 * scaled.ece.value:.2f} % (n = {result.n:,})"
-    )
-    if hard is not None:
-        report(
-            f"on synthesised digits: NLL {hard.nll.value:.4f}, ECE {100 * hard.ece.value:.2f} % "
-            f"(n = {n_hard:,})"
-        )
-    if policy.novelty_threshold is None:
-        report(f"no picture will be rejected as no digit: {result.n:,} digits are too few to tell")
-    else:
-        report(f"rejected as no digit above {METHOD} {policy.novelty_threshold:.4f}")
+        threshold = None
+    return DecisionPolicy(threshold, risk, LEVEL, choices, ood_limit, REJECTED_SHARE)
 
 
 def logits_and_features(model: Network, inks: torch.Tensor) -> tuple[Floats, Floats]:
-    """Logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28) uint8.
+    """Return logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28) uint8.
 
-    As ``DigitReader.logits_and_features`` gives them, test-time augmentation included.
+    They are those of ``DigitReader.logits_and_features``, test-time augmentation included.
+
+    >>> from inkdigits.model.networks import MNISTClassifier
+    >>> blank = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    >>> [part.shape for part in logits_and_features(MNISTClassifier().eval(), blank)]
+    [(2, 10), (2, 128)]
     """
 
     @torch.inference_mode()
@@ -239,16 +273,4 @@ def logits_and_features(model: Network, inks: torch.Tensor) -> tuple[Floats, Flo
         features = model.features(torch.from_numpy(batch))
         return model.fc2(features).numpy(), features.numpy()
 
-    return forward_with_tta(forward, standardise(inks.numpy()), MARGIN, BATCH_SIZE)
-
-
-def describe(point: OperatingPoint) -> dict[str, Any]:
-    """What optimal_temperature.json and run.json keep of it, beside the policy."""
-    return {
-        "second_look_margin": MARGIN,
-        "calibration": point.calibration.to_dict(),
-        "calibration_on_synthetic": None if point.hard is None else asdict(point.hard),
-        "refusal_auroc_on_synthetic": point.refusal_auroc,
-        "accepted_of_corrupted": None if point.corrupted is None else asdict(point.corrupted),
-        PROVENANCE: point.drift.to_dict(),
-    }
+    return forward_with_tta(forward, standardise(inks.numpy()), MARGIN, _BATCH_SIZE)

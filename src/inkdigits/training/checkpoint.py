@@ -1,4 +1,4 @@
-"""All that changes while training, and its way to disk and back."""
+"""The state of a training run: everything that changes, and its checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import io
 import math
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,90 +20,21 @@ from inkdigits.errors import TrainingError
 from inkdigits.evaluation.environment import hardware, versions
 from inkdigits.model.artifact import write_atomically
 from inkdigits.model.devices import autocast_dtype
-from inkdigits.model.networks import NETWORKS, NetworkName
-from inkdigits.training.augmentation import AugmentationConfig
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """How a run trains.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: pictures a step; the last, incomplete batch of an epoch is left out.
-        synthetic: share of a batch that are digits from ``synthesis``, 0 to 0.9.
-        others: share of a batch that are pictures without a digit, 0 to 0.9.
-        learning_rate: the peak of the one-cycle schedule (Smith and Topin, "Super-convergence",
-            arXiv:1708.07120), reached after ``warmup`` of the steps and annealed to almost zero.
-        warmup: share of the steps in which the learning rate rises.
-        weight_decay: AdamW's, on weight matrices and kernels, not on biases and normalisation.
-        ema_decay: a step's decay of the exponential moving average of the weights, which is what
-            is validated and kept; 0 keeps the weights themselves.
-        augmentation: how the training split's pictures are changed; those from ``synthesis`` are
-            changed half as far, for some of them are changed a lot already.
-        dropout: probability of every dropout layer; None leaves the network's own. 0 learns
-            faster in the first epochs and, without teachers, ends lower.
-        network: which network is trained.
-        distillation: share of the loss that is the distance from the teachers' answers, 0 to 1;
-            the rest is cross-entropy with the labels.
-        distillation_temperature: divides both sides' logits in that distance.
-        keep: which epoch's weights a run leaves: the one with the lowest validation loss, or the
-            last.
-        seed: of everything random in the run.
-    """
-
-    epochs: int = 40
-    batch_size: int = 128
-    synthetic: float = 0.0
-    others: float = 0.0
-    learning_rate: float = 2e-3
-    warmup: float = 0.15
-    weight_decay: float = 0.02
-    ema_decay: float = 0.999
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    dropout: float | None = None
-    network: NetworkName = "DigitNet"
-    distillation: float = 0.0
-    distillation_temperature: float = 2.0
-    keep: Literal["best", "last"] = "best"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        limits = {
-            "epochs": (self.epochs, 1, 100_000),
-            "batch_size": (self.batch_size, 2, 65_536),
-            "synthetic": (self.synthetic, 0.0, 0.9),
-            "others": (self.others, 0.0, 0.9),
-            "synthetic and others together": (self.synthetic + self.others, 0.0, 0.9),
-            "learning_rate": (self.learning_rate, 1e-8, 10.0),
-            "warmup": (self.warmup, 0.001, 0.999),
-            "weight_decay": (self.weight_decay, 0.0, 10.0),
-            "ema_decay": (self.ema_decay, 0.0, 0.999999),
-            "dropout": (0.0 if self.dropout is None else self.dropout, 0.0, 0.99),
-            "distillation": (self.distillation, 0.0, 1.0),
-            "distillation_temperature": (self.distillation_temperature, 0.1, 100.0),
-        }
-        for name, (value, low, high) in limits.items():
-            if not low <= value <= high:
-                raise TrainingError(f"{name} is {value}; it must be between {low} and {high}")
-        if self.network not in NETWORKS:
-            raise TrainingError(f"network {self.network!r} is none of {', '.join(NETWORKS)}")
-        if self.keep not in ("best", "last"):
-            raise TrainingError(f"keep is {self.keep!r}; it must be best or last")
-
-    @property
-    def mixture(self) -> tuple[int, int, int]:
-        """Pictures in a batch: of the training split, digits from ``synthesis``, others."""
-        synthetic = round(self.synthetic * self.batch_size)
-        others = round(self.others * self.batch_size)
-        return self.batch_size - synthetic - others, synthetic, others
+from inkdigits.model.networks import NETWORKS
+from inkdigits.training.config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch's figures: mean training loss (nats, augmented pictures), then validation's.
+    """The figures of one epoch.
 
-    The validation loss is that at the best temperature, see ``train.scaled_loss``.
+    Attributes:
+        epoch: counted from 1.
+        train_loss: mean over augmented pictures, in nats.
+        validation_loss: in nats, at the best temperature; see ``fit.scaled_loss``.
+        validation_accuracy: 0 to 1.
+        learning_rate: at the end of the epoch.
+        seconds: how long it took, validation included.
     """
 
     epoch: int
@@ -115,7 +46,11 @@ class Epoch:
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a state_dict's names and values."""
+    """Return the SHA-256 of a state_dict's names and values, as hexadecimal digits.
+
+    >>> weights_digest({"bias": torch.zeros(2)})[:8]
+    '6f58b405'
+    """
     content = hashlib.sha256()
     for name in sorted(weights):
         content.update(name.encode())
@@ -123,8 +58,8 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     return content.hexdigest()
 
 
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Where and with what epochs are trained, as JSON takes it."""
+def _describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return where and with what epochs are trained, as JSON."""
     return {
         "device": str(device),
         "autocast": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
@@ -134,7 +69,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """EMA update whose decay starts low, so that the random first weights are soon forgotten."""
+    """Return an update whose decay starts low, so the random first weights soon lose weight."""
 
     def update(average: Any, current: Any, n_averaged: Tensor | int) -> None:
         n = float(n_averaged)
@@ -191,8 +126,8 @@ class TrainingState:
             pct_start=config.warmup,
         )
         self.history: list[Epoch] = []
-        # A run may be interrupted and go on elsewhere: what trained its epochs, in order.
-        self.machine = describe_machine(device)
+        # What trained the epochs, in order: a run may be resumed on another machine.
+        self.machine = _describe_machine(device)
         self.machines: list[dict[str, Any]] = []
         self.kept_weights: dict[str, Tensor] = {}
         self.kept_epoch = 0
@@ -203,7 +138,7 @@ class TrainingState:
         return self.model if self.average is None else self.average.module
 
     def add(self, figures: Epoch) -> None:
-        """Note an epoch's figures, and keep its weights where ``config.keep`` asks for them."""
+        """Add an epoch's figures, and keep its weights where ``config.keep`` asks for them."""
         lowest = min((past.validation_loss for past in self.history), default=math.inf)
         if self.config.keep == "last" or figures.validation_loss < lowest:
             self.kept_epoch = figures.epoch
@@ -213,14 +148,14 @@ class TrainingState:
             self.machines.append(self.machine)
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy, on the CPU, of the weights that are validated."""
+        """Return a copy, on the CPU, of the weights that are validated."""
         return {
             name: value.detach().to("cpu", copy=True).contiguous()
             for name, value in self.evaluated.state_dict().items()
         }
 
     def save(self, path: Path) -> None:
-        """Write all of it, whole or not at all; of a finished run only what it leaves."""
+        """Write the checkpoint; that of a finished run holds its results only."""
         saved: dict[str, Any] = {
             "fingerprint": self.fingerprint,
             "history": [asdict(figures) for figures in self.history],
@@ -235,28 +170,33 @@ class TrainingState:
         write_atomically(path, buffer.getvalue())
 
     def _parts(self) -> dict[str, Any]:
-        """What changes with each step, by name."""
+        """Return what changes with each step, by name."""
         parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
         return parts if self.average is None else {**parts, "average": self.average}
 
     def load(self, path: Path) -> None:
-        """Read back what ``save`` wrote.
+        """Read a checkpoint.
 
         Raises:
             TrainingError: missing, unreadable, or of another configuration or data.
         """
         if not path.is_file():
-            raise TrainingError(f"there is nothing to resume from: no checkpoint at {path}")
+            raise TrainingError(
+                f"there is nothing to resume from: no checkpoint at {path}; leave out --resume"
+            )
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-            raise TrainingError(f"the checkpoint {path} can't be read: {error}") from error
+            raise TrainingError(f"the checkpoint {path} cannot be read: {error}") from error
         if not isinstance(saved, dict) or not saved.keys() >= {"fingerprint", "machines"}:
-            raise TrainingError(f"{path} isn't a checkpoint of this version of inkdigits train")
+            raise TrainingError(
+                f"{path} is not a checkpoint of this version; train again without --resume"
+            )
         differing = _differences(saved["fingerprint"], self.fingerprint)
         if differing:
             raise TrainingError(
-                f"the checkpoint {path} is of another run; it differs in {', '.join(differing)}"
+                f"the checkpoint {path} is of another run; it differs in {', '.join(differing)}. "
+                "Train with its settings and data, or without --resume"
             )
         if "to_go_on" in saved:
             for name, part in self._parts().items():

@@ -1,4 +1,4 @@
-"""Trained weights → the artifact that is served, and back. Training side: needs torch and onnx."""
+"""Trained weights → the artifact that is served, and back. Needs torch and onnx."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTPUT_NAMES = ("logits", "features")
 
 
 class _Served(nn.Module):
-    """A network with both of its answers."""
+    """A network that returns logits and features."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def export(
     provenance: Mapping[str, Any],
     second_look_margin: float = MARGIN,
 ) -> bytes:
-    """A sealed artifact of whichever network the weights belong to.
+    """Return a sealed artifact of whichever network the weights belong to.
 
     Batch normalisation stays a node of its own and every parameter keeps its name in the
     state_dict, so that PyTorch can load the artifact too; ONNX Runtime folds it when it loads.
@@ -56,6 +56,10 @@ def export(
 
     Raises:
         RuntimeError: the weights are no network's; keys are named.
+
+    >>> export({}, 1.0, DecisionPolicy(None, risk=0.001, level=0.95), {})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    RuntimeError: Error(s) in loading state_dict for ...
     """
     network = network_of(weights)
     program = torch.onnx.export(
@@ -89,7 +93,12 @@ def export(
 
 
 def with_provenance(artifact: bytes, provenance: Mapping[str, Any]) -> bytes:
-    """The same artifact with another provenance, for what is only known once it can be measured."""
+    """Return the same artifact with another provenance, such as scores measured through it.
+
+    >>> from inkdigits.model.artifact import read_artifact
+    >>> with_provenance(read_artifact(), {"test": "none"}) == read_artifact()
+    False
+    """
     proto = onnx.load_model_from_string(artifact)
     properties = {entry.key: entry.value for entry in proto.metadata_props if entry.key != "sha256"}
     metadata = replace(ArtifactMetadata.from_properties(properties), provenance=dict(provenance))
@@ -100,7 +109,7 @@ def with_provenance(artifact: bytes, provenance: Mapping[str, Any]) -> bytes:
 
 
 def _remove_traces(proto: onnx.ModelProto) -> None:
-    """The exporter notes source lines of the exporting machine beside every node."""
+    """Remove the source lines of the exporting machine that the exporter adds to every node."""
     del proto.metadata_props[:]
     del proto.graph.metadata_props[:]
     graph = proto.graph
@@ -110,7 +119,7 @@ def _remove_traces(proto: onnx.ModelProto) -> None:
 
 
 def _rename_initializers(proto: onnx.ModelProto) -> None:
-    """Take the wrapper's prefix off, so that parameters have their names in the state_dict."""
+    """Remove the wrapper's prefix, so that parameters have their names in the state_dict."""
     prefix = "network."
     for tensor in proto.graph.initializer:
         tensor.name = tensor.name.removeprefix(prefix)
@@ -122,21 +131,22 @@ def _rename_initializers(proto: onnx.ModelProto) -> None:
 
 
 def _leave_out_computed_biases(proto: onnx.ModelProto) -> None:
-    """Take the bias from convolutions that have none.
+    """Remove the computed bias from convolutions that have none.
 
-    The exporter gives them zeros, computed when the model runs. ONNX Runtime then can't fold batch
-    normalisation into them, nor lay them out for the processor: DigitNet took 1.7 times as long.
+    The exporter gives them zeros, computed when the model runs. ONNX Runtime then cannot fold
+    batch normalisation into them, nor lay them out for the processor: DigitNet took 1.7 times as
+    long.
     """
     graph = proto.graph
     constant = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] not in constant:
             del node.input[2]
-    # What computed them, back from what nobody takes.
+    # Nodes that computed them are removed from the last to the first.
     while True:
-        taken = {name for node in graph.node for name in node.input}
-        taken |= {output.name for output in graph.output}
-        unused = [node for node in graph.node if not taken.intersection(node.output)]
+        used = {name for node in graph.node for name in node.input}
+        used |= {output.name for output in graph.output}
+        unused = [node for node in graph.node if not used.intersection(node.output)]
         if not unused:
             return
         for node in unused:
@@ -144,10 +154,13 @@ def _leave_out_computed_biases(proto: onnx.ModelProto) -> None:
 
 
 def network_of(weights: Mapping[str, Tensor]) -> Network:
-    """The network that a state_dict belongs to, with those weights, in evaluation mode.
+    """Return the network that a state_dict belongs to, with those weights, in evaluation mode.
 
     Raises:
         RuntimeError: it is no network's; the keys that are missing or unexpected are named.
+
+    >>> type(network_of(build_network("MNISTClassifier").state_dict())).__name__
+    'MNISTClassifier'
     """
     fitting = [n for n in NETWORKS if build_network(n).state_dict().keys() == weights.keys()]
     network = build_network(fitting[0] if fitting else next(iter(NETWORKS)))
@@ -161,7 +174,7 @@ def _version(
     policy: DecisionPolicy,
     second_look_margin: float,
 ) -> str:
-    """Equal for equal answers: from all that an answer depends on."""
+    """Return a version from all that an answer depends on, so equal answers have equal ones."""
     settings = (PREPROCESSING_VERSION, float(temperature), policy, float(second_look_margin))
     content = hashlib.sha256(repr(settings).encode())
     content.update(weights_digest(weights).encode())

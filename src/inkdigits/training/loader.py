@@ -10,57 +10,66 @@ from torch import Tensor
 from inkdigits.data.mnist import Digits
 from inkdigits.errors import TrainingError
 from inkdigits.training.augmentation import AugmentationConfig, augment
-from inkdigits.training.checkpoint import TrainConfig
+from inkdigits.training.config import TrainConfig
 from inkdigits.types import NO_DIGIT
 
 
-class Sources:
-    """What batches are drawn from: the training split, synthetic digits, and others.
+class Loader:
+    """Draws batches from the training split, the synthetic digits, and the other pictures.
 
     Args:
         train: the training split.
         synthetic: what ``synthesis.synthesise`` made, or None.
         config: how many of each are in a batch, and how far they are changed.
+        device: where the pictures are kept and the batches are made.
+
+    Attributes:
+        steps: batches per epoch.
 
     Raises:
-        TrainingError: a batch wants pictures of which there are none.
+        TrainingError: fewer pictures than a batch needs.
     """
 
-    def __init__(self, train: Digits, synthetic: Digits | None, config: TrainConfig) -> None:
-        self.config = config
-        self.parts = [train]
-        none = Digits(train.inks[:0], train.labels[:0])
-        given = none if synthetic is None else synthetic
-        without_digit = given.labels == NO_DIGIT
-        wanted = zip(config.mixture[1:], (~without_digit, without_digit), strict=True)
-        for (size, chosen), name in zip(wanted, ("digits", "pictures without one"), strict=True):
-            part = given[chosen.nonzero().squeeze(1)]
+    def __init__(
+        self, train: Digits, synthetic: Digits | None, config: TrainConfig, device: torch.device
+    ) -> None:
+        self.steps = len(train) // config.mixture[0]
+        if not self.steps:
+            raise TrainingError(
+                f"{len(train)} training pictures do not fill one batch of {config.mixture[0]}; "
+                "lower the batch size"
+            )
+        made = synthetic or Digits(train.inks[:0], train.labels[:0])
+        without_digit = made.labels == NO_DIGIT
+        parts = [
+            train,
+            made[(~without_digit).nonzero().squeeze(1)],
+            made[without_digit.nonzero().squeeze(1)],
+        ]
+        names = ("training pictures", "synthetic digits", "synthetic pictures without a digit")
+        for part, size, name in zip(parts, config.mixture, names, strict=True):
             if size and not len(part):
-                raise TrainingError(f"{size} synthetic {name} a batch are wanted; there are none")
-            self.parts.append(part)
+                raise TrainingError(f"each batch needs {size} {name}, and there are none")
+        self._parts = [part.to(device) for part in parts]
+        self._config = config
+        self._device = device
 
-    def to(self, device: torch.device) -> Sources:
-        """Move everything there."""
-        self.parts = [part.to(device) for part in self.parts]
-        return self
-
-    def batches(
-        self, steps: int, seed: int, device: torch.device
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented pictures (B, 1, 28, 28) in 0 to 1 and labels (B,), for one epoch."""
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield one epoch: augmented pictures (B, 1, 28, 28) in 0 to 1, and labels (B,)."""
         orders = []
         shuffle = torch.Generator().manual_seed(seed)
-        for part, size in zip(self.parts, self.config.mixture, strict=True):
+        for part, size in zip(self._parts, self._config.mixture, strict=True):
+            needed = self.steps * size
             drawn = [torch.zeros(0, dtype=torch.int64)]
-            while sum(map(len, drawn)) < steps * size:
+            while sum(map(len, drawn)) < needed:
                 drawn.append(torch.randperm(len(part), generator=shuffle))
-            orders.append(torch.cat(drawn)[: steps * size].to(device).view(steps, size))
-        generator = torch.Generator(device).manual_seed(seed)
-        full = self.config.augmentation
+            orders.append(torch.cat(drawn)[:needed].to(self._device).view(self.steps, size))
+        generator = torch.Generator(self._device).manual_seed(seed)
+        full = self._config.augmentation
         strengths = (full, full.scaled(0.5), full)
-        for step in range(steps):
+        for step in range(self.steps):
             pictures, labels = [], []
-            for part, order, strength in zip(self.parts, orders, strengths, strict=True):
+            for part, order, strength in zip(self._parts, orders, strengths, strict=True):
                 index = order[step]
                 if not len(index):
                     continue

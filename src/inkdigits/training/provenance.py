@@ -1,0 +1,70 @@
+"""What a run's files say of weights that were made before: by another run, or by the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inkdigits.decision.drift import PROVENANCE
+from inkdigits.evaluation.metrics import Evaluation
+from inkdigits.training.checkpoint import weights_digest
+from inkdigits.training.run_folder import RUN_NAME, read_json, read_state
+from inkdigits.types import Json
+
+# Copied from the run.json of the weights that a run started or learned from.
+_ORIGIN_KEYS = (
+    *("config", "synthesis", "started_from", "device", "hardware", "kept_epoch"),
+    *("training_seconds", "history"),
+)
+# Copied from run.json into an artifact that is exported again.
+_EXPORTED_KEYS = (
+    *("created_at", "data", "config", "synthesis", "started_from", "teachers", "device"),
+    *("autocast", "hardware", "versions", "trained_before_on", "calibrated_on"),
+)
+
+
+def origin_of(path: Path) -> Json:
+    """Return the digest of a file of weights, and how their own run made them.
+
+    >>> import tempfile, torch
+    >>> from inkdigits.training.run_folder import save_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights({"bias": torch.zeros(2)}, Path(folder) / "a.pt")
+    ...     list(origin_of(Path(folder) / "a.pt"))
+    ['sha256']
+    """
+    origin: Json = {"sha256": weights_digest(read_state(path))}
+    run = path.parent / RUN_NAME
+    return origin | (_picked(read_json(run), _ORIGIN_KEYS) if run.is_file() else {})
+
+
+def exported_provenance(run_folder: Path, temperature: Mapping[str, Any]) -> Json:
+    """Return the provenance of an artifact that is exported from a run's folder again.
+
+    Args:
+        run_folder: without a run.json, nothing is known of the training.
+        temperature: what optimal_temperature.json holds.
+
+    >>> exported_provenance(Path("none"), {})
+    {}
+    """
+    run = run_folder / RUN_NAME
+    known = _picked(read_json(run), _EXPORTED_KEYS) if run.is_file() else {}
+    return known | _picked(temperature, (PROVENANCE,))
+
+
+def scores_for_provenance(scores: Evaluation) -> Json:
+    """Return the scores of an evaluation that fit into an artifact: single figures only.
+
+    >>> import numpy as np
+    >>> from inkdigits.evaluation.metrics import evaluate
+    >>> "confusion" in scores_for_provenance(evaluate(np.eye(10), np.arange(10)))
+    False
+    """
+    kept = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
+    return _picked(scores.to_dict(), kept)
+
+
+def _picked(values: Mapping[str, Any], names: Sequence[str]) -> Json:
+    return {name: values[name] for name in names if name in values}

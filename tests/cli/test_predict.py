@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.commands import run
+from support.pictures import encoded, seven
+
+import inkdigits
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    folder = tmp_path / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "seven.png").write_bytes(encoded(seven()))
+    (folder / "deeper" / "blank.jpg").write_bytes(encoded(Image.new("L", (50, 50), 255), "JPEG"))
+    (folder / "notes.txt").write_text("not a picture, and not asked for")
+    return folder
+
+
+def test_predict_prints_a_table_of_files_and_folders(pictures):
+    lines = run("predict", pictures, pictures / "seven.png").stdout.splitlines()
+    assert lines[0].split() == ["file", "digit", "confidence", "decision"]
+    assert len(lines) == 4
+    assert lines[1].split()[1:2] == ["-"]
+    assert lines[1].endswith("reject (blank)")
+    assert lines[2].split()[1] == "7"
+    assert lines[2] == lines[3]
+
+
+def test_predict_json_is_for_programs(pictures):
+    answer = json.loads(run("predict", "--json", pictures / "seven.png").stdout)
+    (prediction,) = answer["predictions"]
+    assert prediction["prediction"] == 7
+    assert len(prediction["probabilities"]) == 10
+    assert answer["model_version"] == inkdigits.load().model_version
+
+
+def test_predict_at_a_stated_risk_says_what_it_costs(pictures):
+    seven_png = pictures / "seven.png"
+    loose = run("predict", "--risk", 0.01, seven_png)
+    assert "calibration digits" in loose.stderr
+    assert loose.stdout.splitlines()[1].endswith("accept")
+    impossible = run("predict", "--risk", 1e-9, seven_png)
+    assert "cannot keep it, so nothing is accepted" in impossible.stderr
+    assert impossible.stdout.splitlines()[1].endswith("review")
+    row = json.loads(run("predict", "--json", "--risk", 0.01, seven_png).stdout)["predictions"][0]
+    assert row["risk"] == 0.01
+    assert row["coverage"] == inkdigits.load().metadata.policy.choice(0.01).coverage
+    run("predict", "--risk", 1, seven_png, exit_code=2)
+
+
+def test_predict_explains_by_a_runner_up_and_two_pictures(pictures, tmp_path):
+    folder = tmp_path / "why" / "deeper"
+    more = pictures / "deeper" / "seven.png"
+    more.write_bytes((pictures / "seven.png").read_bytes())
+    result = run("predict", "--explain", "--explain-to", folder, pictures)
+    blank, first, second = result.stdout.splitlines()[1:]
+    assert "runner-up" not in blank
+    assert "; runner-up " in first
+    assert "; runner-up " in second
+    assert {path.name for path in folder.iterdir()} == {
+        *("blank.ink.png", "blank.saliency.png", "seven.ink.png", "seven.saliency.png"),
+        *("seven-2.ink.png", "seven-2.saliency.png"),
+    }
+    with Image.open(folder / "seven.ink.png") as ink:
+        assert (ink.size, ink.mode) == ((28, 28), "L")
+    row = json.loads(run("predict", "--json", "--explain", "--explain-to", folder, more).stdout)[
+        "predictions"
+    ][0]
+    explanation = inkdigits.load().explain(more)
+    assert row["runner_up"] == explanation.runner_up
+    assert Path(row["saliency_png"]).read_bytes() == explanation.overlay
+
+
+def test_predict_that_cannot_write_its_explanation_says_where(pictures, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    folder = tmp_path / "file" / "deeper"
+    result = run("predict", "--explain", "--explain-to", folder, pictures, exit_code=1)
+    assert f"cannot write into {folder}" in result.stderr
+
+
+def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):
+    result = run(
+        "predict", pictures / "notes.txt", pictures / "nowhere.png", pictures / "seven.png",
+        exit_code=1,
+    )  # fmt: skip
+    assert "notes.txt  " in result.stdout
+    assert "2 of 3 files cannot be read" in result.stderr
+    assert " 7 " in result.stdout
+
+
+def test_folder_without_pictures_is_an_error(tmp_path):
+    assert "holds no pictures" in run("predict", tmp_path, exit_code=1).stderr
+
+
+def test_missing_model_is_one_line_and_exit_code_1(pictures, tmp_path):
+    result = run("predict", "--model", tmp_path / "x.onnx", pictures, exit_code=1)
+    assert result.stderr.strip() == f"Error: there is no artifact at {tmp_path / 'x.onnx'}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--out", "out.txt"], 1, "must end in .csv, .jsonl, .parquet"),
+        (["--out", "nowhere/out.csv"], 1, "cannot be written"),
+        (["--out", "out.csv", "--resume"], 1, "nothing to resume"),
+        (["--out", "out.csv", "--device", "cpu"], 2, "leave out --device"),
+        (["--resume"], 2, "need --out"),
+        (["--workers", "2"], 2, "need --out"),
+    ],
+)
+def test_wrong_calls_say_what_is_wrong(arguments, code, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.zeros((2, 28, 28), np.uint8))
+    assert message in run("predict", "a.npy", *arguments, exit_code=code).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]

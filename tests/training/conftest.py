@@ -1,0 +1,29 @@
+"""Small data and one small training, shared by the tests of the training room."""
+
+import pytest
+import torch
+from support.training import CONFIG
+
+from inkdigits.data.mnist import Splits, load_splits
+from inkdigits.training.fit import FitInputs, FitResult, fit
+
+
+@pytest.fixture(scope="session")
+def splits(small_mnist) -> Splits:
+    return load_splits(small_mnist)
+
+
+@pytest.fixture(scope="session")
+def inputs(splits) -> FitInputs:
+    return FitInputs(splits.train, splits.validation)
+
+
+@pytest.fixture(scope="session")
+def few(splits) -> FitInputs:
+    """Six batches, for what need not learn to read."""
+    return FitInputs(splits.train[torch.arange(540)], splits.validation)
+
+
+@pytest.fixture(scope="session")
+def fitted(inputs) -> FitResult:
+    return fit(inputs, CONFIG, torch.device("cpu"))
