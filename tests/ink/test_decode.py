@@ -183,6 +183,14 @@ def test_what_is_no_picture_is_rejected_with_what_it_is(picture, error, problem)
 VALID = [encoded(seven(40, 4), kind) for kind in FORMATS]
 
 
+def test_paletted_png_without_its_palette_is_unreadable():
+    whole = encoded(Image.new("P", (28, 28)), "PNG")
+    start = whole.index(b"PLTE") - 4
+    without = whole[:start] + whole[start + 12 + int.from_bytes(whole[start : start + 4], "big") :]
+    with pytest.raises(UnreadableImageError, match="palette"):
+        read_grey(without)
+
+
 @given(st.sampled_from(VALID), st.data())
 @settings(max_examples=400, deadline=None)
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")

@@ -179,6 +179,10 @@ def _load(image: Image.Image) -> None:
         raise UnreadableImageError(
             f"The {image.format or 'picture'} is truncated or damaged: {error}"
         ) from error
+    if image.mode in ("P", "PA") and image.palette is None:
+        raise UnreadableImageError(
+            f"The {image.format or 'picture'} is damaged: it has no palette."
+        )
 
 
 def to_grey(image: Image.Image) -> Grey:
