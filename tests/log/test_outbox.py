@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import threading
@@ -112,9 +113,9 @@ def test_rows_that_are_no_records_are_set_aside(
 def test_a_damaged_file_is_kept_and_a_new_one_made(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Outbox(tmp_path).put(a_row())
-    for path in tmp_path.glob("*-*"):
-        path.unlink()
+    first = Outbox(tmp_path)
+    first.put(a_row())
+    first.close()
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 999)
     with caplog.at_level(logging.ERROR, "inkdigits.log.outbox"):
         outbox = Outbox(tmp_path)
@@ -125,15 +126,23 @@ def test_a_damaged_file_is_kept_and_a_new_one_made(
     assert str(kept) in caplog.text
 
 
-def test_a_deleted_file_is_made_again_and_loses_no_row_that_comes_after(tmp_path: Path) -> None:
-    outbox, other = Outbox(tmp_path), Outbox(tmp_path)
+@pytest.mark.parametrize("with_folder", [False, True])
+def test_a_deleted_file_is_made_again_and_loses_no_row_that_comes_after(
+    tmp_path: Path, with_folder: bool
+) -> None:
+    folder = tmp_path / "outbox"
+    outbox, other = Outbox(folder), Outbox(folder)
     outbox.put(a_row(1))
-    for path in tmp_path.glob(f"{FILE_NAME}*"):
-        path.unlink()
-    second, third = a_row(2), a_row(3)
-    outbox.put(second)
-    other.put(third)
-    assert [w.row for w in Outbox(tmp_path).first(9)] == [second, third]
+    other.put(a_row(2))
+    if with_folder:
+        shutil.rmtree(folder)
+    else:
+        for path in folder.glob(f"{FILE_NAME}*"):
+            path.unlink()
+    third, fourth = a_row(3), a_row(4)
+    outbox.put(third)
+    other.put(fourth)
+    assert [w.row for w in Outbox(folder).first(9)] == [third, fourth]
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1000])

@@ -108,7 +108,7 @@ def test_the_way_back_leads_to_nothing(database_url: str) -> None:
     assert differences(database_url) == []
 
 
-def test_a_database_of_a_newer_inkdigits_is_refused(database_url: str, tmp_path: Path) -> None:
+def test_a_database_of_a_newer_inkdigits_is_rejected(database_url: str, tmp_path: Path) -> None:
     migrate_to(database_url, "head")
     engine = database.connect(database_url)
     with engine.execution_options(writes=True).begin() as connection:
@@ -145,7 +145,7 @@ def open_at_once(url: str, outbox_dir: Path, barrier: Barrier, number: int) -> N
     barrier.wait()
     with Store.open(url, outbox_dir=outbox_dir) as store:
         if store.keep(a_record(number)) != "database":
-            raise SystemExit("the database was away")
+            raise SystemExit("the database was unavailable")
 
 
 @pytest.mark.parametrize("start_from", [None, "0001"])

@@ -94,7 +94,7 @@ def test_a_picture_is_kept_only_if_the_operator_wants_it(database_url: str, tmp_
         assert all(record.picture is None for record in store.page().records)
 
 
-def test_feedback_is_given_replaced_and_taken_back(store: Store) -> None:
+def test_feedback_is_given_replaced_and_cleared(store: Store) -> None:
     record = a_record(3)
     store.keep(record)
     before = datetime.now(UTC)

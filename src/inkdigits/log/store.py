@@ -175,7 +175,7 @@ class Store:
         """Return the record with its picture; RecordNotFoundError if this owner has none such."""
         named = _named(record_id, owner)
         # The outbox first: a row that is being moved is in both for a while, but never in none.
-        row = self._outbox.find(record_id, owner)
+        row = self._find_waiting(record_id, owner)
         if row is None:
             rows = self._rows(sa.select(predictions).where(*named))
             if not rows:
@@ -328,7 +328,8 @@ class Store:
 
     def _set_feedback(self, record_id: str, values: dict[str, Any], owner: Owner) -> Record:
         named = _named(record_id, owner)
-        if self._outbox.change(record_id, owner, values):
+        is_waiting = self._find_waiting(record_id, owner) is not None
+        if is_waiting and self._outbox.change(record_id, owner, values):
             self._writer.wake()
             return self.get(record_id, owner=owner)
 
@@ -343,6 +344,13 @@ class Store:
         if record is None:
             raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
         return record
+
+    def _find_waiting(self, record_id: str, owner: Owner) -> dict[str, Any] | None:
+        try:
+            return self._outbox.find(record_id, owner)
+        except OutboxError as error:
+            logger.warning("only the database is asked for a prediction: %s", error)
+            return None
 
     def _delete(
         self, record_id: str | None, named: list[sa.ColumnElement[bool]], owner: Owner

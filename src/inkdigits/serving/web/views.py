@@ -18,7 +18,7 @@ from inkdigits.errors import (
     ClientError,
     QueryError,
     RecordError,
-    RecordNotFoundError,
+    StoreError,
     StoreUnavailableError,
     WrongShapeError,
 )
@@ -282,7 +282,7 @@ def _delete_unlabelled(store: Store, record_id: str, owner: str) -> None:
     try:
         if store.get(record_id, owner=owner).true_digit is None:
             store.delete(record_id, owner=owner)
-    except (RecordNotFoundError, StoreUnavailableError) as error:
+    except StoreError as error:
         logger.info("a replaced drawing stays", extra=fields(error=error))
 
 
