@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +33,7 @@ OUTBOX_LIMIT_BYTES: Final = 128 * 2**20
 
 FILE_NAME: Final = "outbox.sqlite3"
 
-# How long a write waits for another process's, in seconds: the row is lost after that.
+# How long a write waits for those of other processes, in seconds.
 _WAIT_S: Final = 1.0
 _PAGE_BYTES: Final = 4096
 _FAILURES: Final = (
@@ -95,7 +95,8 @@ class Outbox:
                 self._open()
         except (OSError, OutboxError) as error:
             raise ConfigError(f"the outbox {self.folder} cannot be used: {error}") from error
-        self.after_fork()
+        self._pending: dict[str, dict[str, Any]] = {}
+        self._putting = threading.Lock()
 
     def put(self, row: Mapping[str, Any]) -> None:
         """Keep a row; it is on the disk when this returns.
@@ -200,7 +201,7 @@ class Outbox:
 
     def after_fork(self) -> None:
         """Forget, in a child process, what belongs to its parent."""
-        self._pending: dict[str, dict[str, Any]] = {}
+        self._pending = {}
         self._putting = threading.Lock()
         self._engine.dispose(close=False)
 
@@ -253,8 +254,11 @@ class Outbox:
 
     @contextmanager
     def _transaction(self, *, writes: bool = True) -> Iterator[sa.Connection]:
+        # SQLite's own waiting is unfair: under load a write may never get its turn.
+        path = self.folder / "writing.lock"
         try:
-            with begin(self._engine, writes=writes) as connection:
+            lock = file_lock(path, _WAIT_S) if writes else nullcontext()
+            with lock, begin(self._engine, writes=writes) as connection:
                 yield connection
         except _FAILURES as error:
             reason = error.orig if isinstance(error, exc.DBAPIError) else error
