@@ -191,8 +191,9 @@ class Database:
         self.busy_since = None
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and those of calls that hang when these end."""
         self._failure = "it has been closed"
+        sa.event.listen(self.engine.pool, "checkin", lambda _, entry: entry.close())
         self.engine.dispose()
 
     @contextmanager
