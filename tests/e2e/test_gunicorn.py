@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import platform
@@ -13,12 +14,13 @@ import ssl
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.certificates import make_certificate
 from support.fakes import drawn_digit, empty_png
-from support.server import PATIENCE, REAL, free_port, run_to_its_end, running, wait_until
+from support.server import PATIENCE, REAL, Service, free_port, run_to_its_end, running, wait_until
 
 from inkdigits.errors import ConfigError
 from inkdigits.serving.api.health import warm_up_picture
@@ -28,6 +30,13 @@ from inkdigits.serving.preflight import check_address, tls_context
 from inkdigits.settings import Settings
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Service]:
+    """A service for what leaves it as it was."""
+    with running() as service:
+        yield service
 
 
 def test_service_reads_a_picture_and_says_where_it_is() -> None:
@@ -102,6 +111,22 @@ def test_body_over_the_limit_is_refused_and_the_service_goes_on() -> None:
         status, answer = service.ask("POST", "/predict", body=pieces, headers=headers)
         assert (status, answer["error"]["code"]) == (413, "body_too_large")
         assert service.predict()[0] == 200
+
+
+@pytest.mark.parametrize(
+    "chunks", [b"0x4\r\nabcd\r\n0\r\n\r\n", b"-4\r\nabcd\r\n0\r\n\r\n", b"4\r\nabcdXX0\r\n\r\n"]
+)
+def test_malformed_chunks_are_the_clients_fault(shared: Service, chunks: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as client:
+        client.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+        )
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        assert response.status == 400
+        assert json.loads(response.read())["error"]["code"] == "bad_request"
+    assert shared.predict()[0] == 200
 
 
 def test_client_that_announces_more_than_it_sends_does_not_hold_a_thread() -> None:

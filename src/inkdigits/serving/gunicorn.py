@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from flask import Flask
+from flask import Flask, Response
 
 from inkdigits.client import Client
 from inkdigits.decision.prediction import Reader
@@ -31,6 +31,7 @@ from inkdigits.ink.decode import Limits
 from inkdigits.model.allocator import return_freed_memory, use_one_heap
 from inkdigits.model.artifact import shipped_artifact
 from inkdigits.reader import load
+from inkdigits.serving.api.error_handlers import error_response
 from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.keys import load_keys
 from inkdigits.serving.app import create_app
@@ -49,6 +50,7 @@ from inkdigits.settings import Settings
 
 try:
     from gunicorn.app.base import BaseApplication
+    from gunicorn.http.errors import ParseException
 except ImportError as error:
     raise BackendUnavailableError(
         f"inkdigits serve needs Gunicorn, which runs on Linux and macOS ({error}); "
@@ -239,6 +241,8 @@ class Server(BaseApplication):  # type: ignore[misc]
         except InkdigitsError as error:
             logger.critical("a worker cannot start: %s", error)
             self._give_up()
+        # Gunicorn reads chunks for the application, and finds malformed ones only then.
+        self._app.register_error_handler(ParseException, _deny_chunks)
         return_freed_memory()
         return self._app
 
@@ -328,6 +332,10 @@ def _log_as_the_others_do(_arbiter: Any) -> None:
     own.propagate = True
     # A client that falls silent is no error of the service.
     own.addFilter(lambda line: not (line.exc_info and line.exc_info[0] is BlockingIOError))
+
+
+def _deny_chunks(_error: Exception) -> Response:
+    return error_response(400, "bad_request", "The chunks of the body are malformed.")
 
 
 def _in_url(host: str) -> str:

@@ -16,7 +16,7 @@ from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
-from inkdigits.serving.api.access import SAFE_METHODS, Gate
+from inkdigits.serving.api.access import Gate
 from inkdigits.serving.api.load_shedding import ServedReader, elapsed_ms, seconds_since_last_data
 from inkdigits.serving.api.requests import InMemoryRequest
 from inkdigits.serving.monitoring.logging import fields
@@ -93,7 +93,7 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
             # The version in the link changes with the file.
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         _log(asked, response)
-        if response.status_code >= 400 and asked.method not in SAFE_METHODS:
+        if response.status_code >= 400 and asked.content_length:
             # Gunicorn closes a connection on which much of a body is left, without telling.
             with contextlib.suppress(OSError, HTTPException):
                 asked.stream.read(_REST_BYTES)
