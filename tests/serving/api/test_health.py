@@ -1,0 +1,50 @@
+"""Health: shown by reading a picture, not by having been loaded."""
+
+from __future__ import annotations
+
+from flask.testing import FlaskClient
+from support.answers import code_of
+from support.fakes import FakeReader, blank_picture, send_digit
+
+from inkdigits.errors import ArtifactCorruptError
+from inkdigits.serving.app import create_app
+from inkdigits.settings import Settings
+
+
+def test_healthy_once_a_warm_up_prediction_has_worked(
+    client: FlaskClient, reader: FakeReader
+) -> None:
+    assert len(reader.read) == 1
+    response = client.get("/health")
+    assert response.status_code == 200
+    assert response.json["status"] == "healthy"
+    assert response.json["model_loaded"] is True
+    assert response.json["model_version"] == "fake-1"
+    assert client.get("/health/ready").json == {"status": "ready", "log": "off"}
+    assert client.get("/health/live").json == {"status": "alive"}
+    assert len(reader.read) == 1
+
+
+def test_not_ready_until_the_warm_up_works_and_ready_after() -> None:
+    reader = FakeReader(failure=ArtifactCorruptError("secret detail"))
+    client = create_app(Settings(), reader).test_client()
+    health = client.get("/health")
+    assert health.status_code == 503
+    assert health.json["status"] == "unhealthy"
+    assert health.json["model_loaded"] is False
+    assert health.json["error"]["code"] == "not_ready"
+    assert "secret" not in health.text
+    assert code_of(client.get("/health/ready")) == (503, "not_ready")
+    refused = send_digit(client)
+    assert code_of(refused) == (503, "not_ready")
+    assert refused.headers["Retry-After"] == "1"
+    assert client.get("/health/live").status_code == 200
+    reader.failure = None
+    assert client.get("/health").status_code == 200
+
+
+def test_reader_that_sees_no_digit_in_the_warm_up_is_not_ready() -> None:
+    reader = FakeReader()
+    reader.digit = None  # type: ignore[assignment]
+    reader.predict = lambda picture: FakeReader.predict(FakeReader(), blank_picture())  # type: ignore[method-assign]
+    assert create_app(Settings(), reader).test_client().get("/health").status_code == 503
