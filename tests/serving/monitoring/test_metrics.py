@@ -32,11 +32,6 @@ FOLDER = REPOSITORY / "docs" / "operate"
 PNG = {"content_type": "image/png"}
 
 
-@pytest.fixture
-def client() -> FlaskClient:
-    return create_app(Settings(), FakeReader()).test_client()
-
-
 def scrape(client: FlaskClient) -> Samples:
     response = client.get("/metrics")
     assert response.status_code == 200

@@ -28,11 +28,6 @@ def store(settings: Settings) -> Iterator[Store]:
 
 
 @pytest.fixture
-def reader() -> FakeReader:
-    return FakeReader()
-
-
-@pytest.fixture
 def app(settings: Settings, reader: FakeReader, store: Store) -> Flask:
     return create_app(settings, reader, store)
 
