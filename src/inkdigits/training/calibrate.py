@@ -1,9 +1,10 @@
 """Weights → the operating point: temperature, thresholds, and the reference for drift.
 
-All of it is fitted to digits that trained nothing and chose nothing. The temperature is fitted to
-clean digits and to as many synthesised ones (photographed, corrupted, drawn, printed), so that
-confidence means the same on both. The thresholds are fitted to clean digits, for whose like they
-are guaranteed, and must keep the risk on the same digits mildly corrupted too, as counted.
+All of it is fitted to digits that neither trained the weights nor chose the epoch; their writers
+have other digits in the training part. The temperature is fitted to clean digits and to as many
+synthesised ones (photographed, corrupted, drawn, printed), so that confidence means the same on
+both. The thresholds are fitted to clean digits, for whose like they are guaranteed, and must keep
+the risk on the same digits mildly corrupted too, as counted.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def find_operating_point(
 
     Args:
         weights: state_dict of a network.
-        clean: digits that trained nothing and chose nothing.
+        clean: digits that neither trained the weights nor chose the epoch.
         synthetic: pictures made from ``clean`` by ``synthesis.synthesise``, with a digit or
             without; None fits the temperature to ``clean``.
         corrupted: ``clean`` after ``corruptions.corrupt_mildly``, on which the risk is to be kept
