@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import shutil
-import signal
 import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.databases import a_record, wait_until
+from support.databases import a_record
 
 from inkdigits.errors import ConfigError, OutboxError
 from inkdigits.log.outbox import FILE_NAME, Outbox
@@ -187,27 +185,3 @@ def test_many_threads_and_processes_lose_and_double_nothing(tmp_path: Path) -> N
         assert process.exitcode == 0
     found += emptied(outbox)
     assert len(found) == len({row["id"] for row in found}) == 2 * 4 * 40
-
-
-def put_until_killed(folder: Path, acknowledged: Path) -> None:
-    outbox = Outbox(folder)
-    with acknowledged.open("ab", buffering=0) as file:
-        for n in range(10**6):
-            row = a_row(n)
-            outbox.put(row)
-            file.write(row["id"].encode() + b"\n")
-
-
-def test_what_was_acknowledged_before_kill_9_is_there_after(tmp_path: Path) -> None:
-    acknowledged = tmp_path / "acknowledged"
-    acknowledged.touch()
-    process = SPAWN.Process(target=put_until_killed, args=(tmp_path / "outbox", acknowledged))
-    process.start()
-    wait_until(lambda: acknowledged.stat().st_size > 37 * 50)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    found = [row["id"] for row in emptied(Outbox(tmp_path / "outbox"))]
-    promised = acknowledged.read_text().splitlines()
-    assert set(promised) <= set(found)
-    assert len(found) - len(promised) in {0, 1}  # one may be written and not yet acknowledged

@@ -267,30 +267,6 @@ def test_a_store_opens_without_its_database_and_migrates_later(
         assert store.get(record.id) == record
 
 
-def test_many_threads_at_a_frozen_server_all_get_their_answers(
-    own_postgres: EmbeddedPostgres, tmp_path: Path
-) -> None:
-    url = own_postgres.empty_database()
-    records = [a_record(n) for n in range(400)]
-    outcomes: list[str] = []
-    with opened(url, tmp_path, SHORT) as store:
-
-        def work(mine: list[Record]) -> None:
-            outcomes.extend(store.keep(record) for record in mine)
-
-        threads = [threading.Thread(target=work, args=(records[n::8],)) for n in range(8)]
-        for thread in threads:
-            thread.start()
-        wait_until(lambda: len(outcomes) > 10)
-        own_postgres.freeze()
-        for thread in threads:
-            thread.join()
-        assert set(outcomes) <= {"database", "outbox"}
-        own_postgres.thaw()
-        wait_until(lambda: store.available and store.waiting() == 0)
-        assert sorted(rows_of(url)) == sorted(record.id for record in records)
-
-
 def test_a_full_disk_sends_predictions_to_the_outbox(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
     records = [a_record(n) for n in range(60)]
