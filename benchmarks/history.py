@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 from results import options, percentile, write
 
-from inkdigits.log.ids import new_id
 from inkdigits.log.queries import Filters
-from inkdigits.log.record import Record, to_row
+from inkdigits.log.record import Record, new_id, to_row
 from inkdigits.log.store import Store
 
 DAYS = 90

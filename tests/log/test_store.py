@@ -34,10 +34,9 @@ from inkdigits.errors import (
     StoreUnavailableError,
 )
 from inkdigits.log.database import Options
-from inkdigits.log.ids import new_id
 from inkdigits.log.outbox import Outbox
 from inkdigits.log.queries import Filters
-from inkdigits.log.record import ANYONE, Record, to_row
+from inkdigits.log.record import ANYONE, Record, new_id, to_row
 from inkdigits.log.store import Store
 from inkdigits.log.writer import Writer
 from inkdigits.types import NO_DIGIT

@@ -31,8 +31,7 @@ import pytest
 import sqlalchemy as sa
 
 from inkdigits.log.database import Options, connect
-from inkdigits.log.ids import new_id
-from inkdigits.log.record import Record, to_row
+from inkdigits.log.record import Record, new_id, to_row
 from inkdigits.log.store import Store
 from inkdigits.types import NO_DIGIT
 

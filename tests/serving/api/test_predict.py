@@ -20,7 +20,7 @@ from support.databases import PATIENT
 from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png, send_digit
 from support.repository import REPOSITORY
 
-from inkdigits.log.ids import new_id
+from inkdigits.log.record import new_id
 from inkdigits.log.store import Store
 from inkdigits.serving.api.predict import explanation_body, ink_url, keep, prediction_body
 

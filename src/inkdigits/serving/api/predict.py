@@ -11,8 +11,7 @@ from flask.typing import ResponseReturnValue
 from inkdigits.decision.prediction import Explanation, Prediction, Reader
 from inkdigits.errors import ImageError
 from inkdigits.ink.png import encode_png
-from inkdigits.log.ids import new_id
-from inkdigits.log.record import InputKind, Kept, Record
+from inkdigits.log.record import InputKind, Kept, Record, new_id
 from inkdigits.serving.api import bodies
 from inkdigits.serving.api.error_handlers import error_body, status_and_code
 from inkdigits.serving.api.health import Readiness

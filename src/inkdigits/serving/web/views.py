@@ -23,8 +23,7 @@ from inkdigits.errors import (
     WrongShapeError,
 )
 from inkdigits.log.export import Format
-from inkdigits.log.ids import new_id
-from inkdigits.log.record import InputKind
+from inkdigits.log.record import InputKind, new_id
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
