@@ -203,12 +203,11 @@ def _with_zip_64(extra: bytes, size: int, packed: int, offset: int) -> tuple[int
     values = [size, packed, offset]
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
-        if kind == 1:
-            wide = extra[4 : 4 + length]
-            for i, value in enumerate(values):
-                if value == _IN_ZIP_64 and len(wide) >= 8:
-                    values[i] = int.from_bytes(wide[:8], "little")
-                    wide = wide[8:]
+        wide = extra[4 : 4 + length] if kind == 1 else b""
+        for i, value in enumerate(values):
+            if value == _IN_ZIP_64 and len(wide) >= 8:
+                values[i] = int.from_bytes(wide[:8], "little")
+                wide = wide[8:]
         extra = extra[4 + length :]
     return values[0], values[1], values[2]
 
@@ -239,14 +238,10 @@ class TarMembers:
             DataError: not a TAR archive, or from some member on it cannot be read.
         """
         try:
-            with self._path.open("rb") as raw:
+            with self._path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
                 compressed = raw.read(2) == b"\x1f\x8b"
                 raw.seek(0)
-                if compressed:
-                    with gzip.GzipFile(fileobj=raw) as unpacked:
-                        yield from self._members(raw, unpacked)
-                else:
-                    yield from self._members(raw, None)
+                yield from self._members(raw, unpacked if compressed else None)
         except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
             raise DataError(
                 f"{self._path}: the TAR archive cannot be read further: {error}"
@@ -269,17 +264,20 @@ class TarMembers:
                 elif unpacked is None:
                     yield member.name, Extent(member.offset_data, member.size, member.size)
                 else:
-                    unpacked.seek(member.offset_data)
-                    content = unpacked.read(member.size)
-                    if len(content) < member.size:
-                        raise DataError(f"{self._path}: the TAR archive ends inside {member.name}")
-                    yield member.name, content
+                    yield member.name, self._content(unpacked, member)
         # tarfile stops at any block that is not a header; a whole archive ends in zeros.
         if reader.last.strip(b"\0") or not reader.last:
             raise DataError(f"{self._path}: the TAR archive is truncated or damaged")
         # Reading to the end makes gzip compare its checksum.
         while unpacked is not None and unpacked.read(2**20):
             pass
+
+    def _content(self, unpacked: gzip.GzipFile, member: tarfile.TarInfo) -> bytes:
+        unpacked.seek(member.offset_data)
+        content = unpacked.read(member.size)
+        if len(content) < member.size:
+            raise DataError(f"{self._path}: the TAR archive ends inside {member.name}")
+        return content
 
 
 class _Bounded:

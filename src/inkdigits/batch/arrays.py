@@ -14,6 +14,7 @@ import struct
 import tokenize
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Literal
@@ -147,11 +148,17 @@ def packed_idx_shape(path: Path, limits: Limits) -> tuple[int, int, int]:
     (1, 2, 2)
     [(0, (1, 2, 2))]
     """
+    with _unpacked(path) as file:
+        return _idx_shape(path, file, limits)
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[gzip.GzipFile]:
     try:
         with gzip.open(path, "rb") as file:
-            return _idx_shape(path, file, limits)
+            yield file
     except _GZIP_ERRORS as error:
-        raise DataError(f"{path} cannot be unpacked: {error}") from error
+        raise DataError(f"{path} cannot be unpacked further: {error}") from error
 
 
 def packed_idx_rows(
@@ -167,26 +174,24 @@ def packed_idx_rows(
 
     >>> next(packed_idx_rows(Path("missing.gz"), Limits(), 8))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    inkdigits.errors.DataError: missing.gz cannot be unpacked after picture 0: ...
+    inkdigits.errors.DataError: missing.gz cannot be unpacked further: ...
     """
     first = 0
-    try:
-        with gzip.open(path, "rb") as file:
-            total, height, width = _idx_shape(path, file, limits)
-            while first < total:
-                block = file.read(min(count, total - first) * height * width)
-                whole = len(block) // (height * width)
-                if whole:
-                    values = np.frombuffer(block[: whole * height * width], np.uint8)
-                    yield first, values.reshape(whole, height, width)
-                first += whole
-                if whole < min(count, total - first + whole):
-                    raise DataError(f"{path} ends after {first:,} of {total:,} pictures")
-            # Reading past the end makes gzip compare its checksum.
-            if file.read(1):
-                raise DataError(f"{path} holds more than the {total:,} pictures of its header")
-    except _GZIP_ERRORS as error:
-        raise DataError(f"{path} cannot be unpacked after picture {first:,}: {error}") from error
+    with _unpacked(path) as file:
+        total, height, width = _idx_shape(path, file, limits)
+        while first < total:
+            wanted = min(count, total - first)
+            block = file.read(wanted * height * width)
+            whole = len(block) // (height * width)
+            if whole:
+                values = np.frombuffer(block[: whole * height * width], np.uint8)
+                yield first, values.reshape(whole, height, width)
+            first += whole
+            if whole < wanted:
+                raise DataError(f"{path} ends after {first:,} of {total:,} pictures")
+        # Reading past the end makes gzip compare its checksum.
+        if file.read(1):
+            raise DataError(f"{path} holds more than the {total:,} pictures of its header")
 
 
 def _idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile, limits: Limits) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import os
@@ -57,14 +58,11 @@ def count(folder: Path) -> int:
     total = 0
     unread: list[str | Path] = [folder]
     while unread:
-        try:
-            for entry, is_folder in _entries(unread.pop()):
-                if is_folder:
-                    unread.append(entry.path)
-                else:
-                    total += 1
-        except OSError:
-            continue
+        for entry, is_folder in _readable_entries(unread.pop()):
+            if is_folder:
+                unread.append(entry.path)
+            else:
+                total += 1
     return total
 
 
@@ -79,6 +77,11 @@ def _entries(folder: str | Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
                 entry.is_file() or (entry.is_symlink() and not entry.is_dir())
             ):
                 yield entry, False
+
+
+def _readable_entries(folder: str | Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    with contextlib.suppress(OSError):
+        yield from _entries(folder)
 
 
 def _sorted_names(folder: Path) -> Iterator[tuple[str, bool]]:

@@ -98,6 +98,7 @@ def predict_to_file(
     form = format_of(out)
     check_available(form)
     sources = open_sources(paths, limits)
+    report = progress or (lambda _: None)
     if progress is not None:
         for source in sources:
             source.count()
@@ -109,8 +110,7 @@ def predict_to_file(
             run = _Run(checkpoint, sources)
             for done in pool.read(run.tasks()):
                 run.add(done)
-                if progress is not None:
-                    progress(run.progress())
+                report(run.progress())
         checkpoint.finish(form, run.shards)
     finally:
         checkpoint.close()

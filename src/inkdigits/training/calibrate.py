@@ -193,12 +193,7 @@ def find_operating_point(
     prepared = _preprocessed(clean)
     answers = _Answers.of(model, prepared)
     ood_scores = energy(answers.logits)
-    hard = others = _Answers(answers.logits[:0], answers.labels[:0])
-    if synthetic is not None:
-        with_digit = synthetic.labels != NO_DIGIT
-        hard = _Answers.of(model, synthetic[with_digit.nonzero().squeeze(1)])
-        if not with_digit.all():
-            others = _Answers.of(model, synthetic[(~with_digit).nonzero().squeeze(1)])
+    hard, others = _synthetic_answers(model, synthetic)
     result = calibrate(answers.logits, answers.labels, also=(hard.logits, hard.labels))
     temperature = result.temperature
     ood_limit = reject_threshold(ood_scores)
@@ -221,6 +216,18 @@ def find_operating_point(
     for line in point.summary():
         report(line)
     return point
+
+
+def _synthetic_answers(model: Network, synthetic: Digits | None) -> tuple[_Answers, _Answers]:
+    """Return the answers for synthetic pictures with a digit, and for those without."""
+    none = _Answers(np.zeros((0, 10), np.float32), np.zeros(0, np.int64))
+    if synthetic is None:
+        return none, none
+    with_digit = synthetic.labels != NO_DIGIT
+    hard = _Answers.of(model, synthetic[with_digit.nonzero().squeeze(1)])
+    if with_digit.all():
+        return hard, none
+    return hard, _Answers.of(model, synthetic[(~with_digit).nonzero().squeeze(1)])
 
 
 def _preprocessed(digits: Digits) -> Digits:

@@ -151,17 +151,12 @@ def fit(
     >>> fit(FitInputs(digits, digits), config, torch.device("cpu")).kept_epoch
     1
     """
+    _check_teachers(inputs, config)
     loader = Loader(inputs.train, inputs.synthetic, config, device)
-    if bool(inputs.teachers) != bool(config.distillation):
-        raise TrainingError(
-            f"distillation is {config.distillation} with {len(inputs.teachers)} teachers; it must "
-            "be above 0 with teachers, and 0 without"
-        )
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    state = TrainingState(
-        config, loader.steps, device, _fingerprint(inputs, config), inputs.initial
-    )
+    fingerprint = _fingerprint(inputs, config)
+    state = TrainingState(config, loader.steps, device, fingerprint, inputs.initial)
     if resume:
         if checkpoint is None:
             raise TrainingError("there is nothing to resume from: no checkpoint was named")
@@ -182,6 +177,14 @@ def fit(
                 state.save(checkpoint)
             stopped = stopped or bool(stop_when and stop_when(figures))
     return FitResult(state.kept_weights, state.kept_epoch, state.history, state.machines, stopped)
+
+
+def _check_teachers(inputs: FitInputs, config: TrainConfig) -> None:
+    if bool(inputs.teachers) != bool(config.distillation):
+        raise TrainingError(
+            f"distillation is {config.distillation} with {len(inputs.teachers)} teachers; it must "
+            "be above 0 with teachers, and 0 without"
+        )
 
 
 def _fingerprint(inputs: FitInputs, config: TrainConfig) -> dict[str, Any]:

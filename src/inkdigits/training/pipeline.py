@@ -92,35 +92,12 @@ def train(
     """
     began = time.perf_counter()
     folders = run.folders
-    initial = read_weights(run.initial, run.train.network) if run.initial else None
-    _draw_before(splits.train, run.train, folders.figures)
-    synthetic, synthesis = _synthetic(splits.train, run, report)
-    inputs = FitInputs(
-        splits.train,
-        splits.validation,
-        synthetic,
-        initial,
-        teachers=[network_of(read_weights(path)) for path in run.teachers],
-    )
-    result = fit(
-        inputs,
-        run.train,
-        device,
-        checkpoint=folders.run / CHECKPOINT_NAME,
-        resume=run.resume,
-        log_dir=folders.logs,
-        progress=run.progress,
-    )
-    save_weights(result.weights, folders.run / WEIGHTS_NAME)
-    history = [asdict(epoch) for epoch in result.history]
-    figure = plots.training_history(history, result.kept_epoch)
-    plots.save(figure, folders.figures / "training_history.png")
-    report(_trained(result, len(splits.validation)))
+    result, synthesis = _fit(splits, run, device, report)
     point = calibrate_weights(
         result.weights,
         splits,
         folders,
-        synthetic=None if synthetic is None else len(splits.calibration),
+        synthetic=len(splits.calibration) if synthesis else None,
         risk=run.risk,
         report=report,
     )
@@ -134,13 +111,44 @@ def train(
         # The time before an interruption is not known.
         "run_seconds": None if run.resume else time.perf_counter() - began,
         "kept_epoch": result.kept_epoch,
-        "history": history,
+        "history": [asdict(epoch) for epoch in result.history],
         **point.to_dict(),
         "policy": asdict(point.policy),
         "test": scores.to_dict(),
     }
     write_json(folders.run / RUN_NAME, described)
     return described
+
+
+def _fit(
+    splits: Splits, run: RunConfig, device: torch.device, report: Report
+) -> tuple[FitResult, Sequence[Json]]:
+    """Train and write the weights; return the result, and how synthetic pictures were made."""
+    folders = run.folders
+    initial = read_weights(run.initial, run.train.network) if run.initial else None
+    _draw_before(splits.train, run.train, folders.figures)
+    synthetic, synthesis = _synthetic(splits.train, run, report)
+    teachers = [network_of(read_weights(path)) for path in run.teachers]
+    result = fit(
+        FitInputs(splits.train, splits.validation, synthetic, initial, teachers),
+        run.train,
+        device,
+        checkpoint=folders.run / CHECKPOINT_NAME,
+        resume=run.resume,
+        log_dir=folders.logs,
+        progress=run.progress,
+    )
+    save_weights(result.weights, folders.run / WEIGHTS_NAME)
+    history = [asdict(epoch) for epoch in result.history]
+    figure = plots.training_history(history, result.kept_epoch)
+    plots.save(figure, folders.figures / "training_history.png")
+    kept = result.history[result.kept_epoch - 1]
+    report(
+        f"trained: epoch {kept.epoch} of {len(history)} is kept, validation loss "
+        f"{kept.validation_loss:.4f}, accuracy {100 * kept.validation_accuracy:.2f} % "
+        f"(n = {len(splits.validation):,})"
+    )
+    return result, synthesis
 
 
 def _synthetic(
@@ -159,15 +167,6 @@ def _synthetic(
     sheet = plots.contact_sheet(made.inks[:240].numpy(), "Synthesised, as the network sees it")
     plots.save(sheet, run.folders.figures / "synthetic_preview.png")
     return made, synthesis
-
-
-def _trained(result: FitResult, n_validation: int) -> str:
-    kept = result.history[result.kept_epoch - 1]
-    return (
-        f"trained: epoch {kept.epoch} of {len(result.history)} is kept, validation loss "
-        f"{kept.validation_loss:.4f}, accuracy {100 * kept.validation_accuracy:.2f} % "
-        f"(n = {n_validation:,})"
-    )
 
 
 def _provenance(
