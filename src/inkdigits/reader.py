@@ -23,8 +23,13 @@ from inkdigits.explain import explain
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
 from inkdigits.ink.normalize import INK_SIZE, preprocess, standardise
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact
-from inkdigits.model.backends import Backend, OnnxBackend, TorchBackend
-from inkdigits.model.tta import BATCH_SIZE, forward_with_tta
+from inkdigits.model.backends import (
+    BATCH_SIZE,
+    Backend,
+    OnnxBackend,
+    TorchBackend,
+    forward_with_tta,
+)
 from inkdigits.types import Device, Floats, Ink, Picture, Probabilities
 
 _UNIFORM = (0.1,) * 10

@@ -1,12 +1,22 @@
+from __future__ import annotations
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
+import inkdigits
+from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError
 from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import read_artifact
-from inkdigits.model.backends import OnnxBackend, TorchBackend
+from inkdigits.model.backends import OnnxBackend, TorchBackend, forward_with_tta
+from inkdigits.model.networks import MNISTClassifier
+from inkdigits.training.calibrate import logits_and_features
+from inkdigits.training.export import export
+
+POLICY = DecisionPolicy(None, 0.01, 0.95)
+HEAD = np.random.default_rng(0).normal(size=(28 * 28, 10)).astype(np.float32)
 
 
 def test_onnx_runtime_and_pytorch_agree(digits):
@@ -31,3 +41,90 @@ def test_artifact_with_other_outputs_is_rejected():
     del proto.graph.output[1]
     with pytest.raises(ArtifactCorruptError, match="outputs are logits, not logits and features"):
         OnnxBackend(proto.SerializeToString(), threads=1)
+
+
+class Linear:
+    """A network with a known answer, that counts what it is asked."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.head = HEAD * np.float32(scale)
+        self.asked: list[int] = []
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.asked.append(len(batch))
+        features = batch.reshape(len(batch), -1)
+        return features @ self.head, features
+
+
+def inks(n: int, seed: int = 1) -> np.ndarray:
+    """Ink with background around it, as preprocessing leaves it."""
+    made = np.zeros((n, 28, 28), np.uint8)
+    made[:, 4:24, 4:24] = np.random.default_rng(seed).integers(0, 256, (n, 20, 20))
+    return made
+
+
+def mean_of_five(network, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    moves = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+    views = [network(standardise(np.roll(some, move, axis=(1, 2)))) for move in moves]
+    return np.mean([v[0] for v in views], axis=0), np.mean([v[1] for v in views], axis=0)
+
+
+def test_certain_outputs_stay_as_they_are_and_uncertain_ones_become_the_mean_of_five():
+    some = inks(40)
+    network = Linear(0.01)
+    once = network(standardise(some))
+    highest = np.sort(once[0], axis=1)
+    gaps = highest[:, -1] - highest[:, -2]
+    margin = float(np.median(gaps))
+    uncertain = gaps < margin
+    assert 0 < uncertain.sum() < len(some)
+    network.asked.clear()
+    logits, features = forward_with_tta(network, standardise(some), margin)
+    assert network.asked == [40, *[uncertain.sum()] * 4]
+    assert np.array_equal(logits[~uncertain], once[0][~uncertain])
+    assert np.array_equal(features[~uncertain], once[1][~uncertain])
+    expected = mean_of_five(network, some[uncertain])
+    np.testing.assert_allclose(logits[uncertain], expected[0], atol=1e-4)
+    np.testing.assert_allclose(features[uncertain], expected[1], atol=1e-5)
+    np.testing.assert_allclose(features @ network.head, logits, atol=1e-4)
+    assert logits.dtype == features.dtype == np.float32
+
+
+@pytest.mark.parametrize(("margin", "calls"), [(0.0, 1), (1e9, 5)])
+def test_margin_decides_which_ink_is_read_again(margin, calls):
+    network = Linear()
+    forward_with_tta(network, standardise(inks(3)), margin)
+    assert len(network.asked) == calls
+
+
+def test_outputs_of_the_network_are_not_overwritten():
+    network = Linear()
+    kept = network(standardise(inks(2)))
+    before = [part.copy() for part in kept]
+    forward_with_tta(lambda _: kept, standardise(inks(2)), 1e9)
+    assert all(np.array_equal(a, b) for a, b in zip(kept, before, strict=True))
+
+
+@pytest.mark.parametrize("margin", [0.0, 1e6])
+def test_reader_goes_by_the_margin_of_its_artifact(tmp_path, margin):
+    torch.manual_seed(3)
+    content = export(MNISTClassifier().state_dict(), 1.0, POLICY, {}, second_look_margin=margin)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    reader, network = inkdigits.load(path), OnnxBackend(content, 1)
+    some = inks(5)
+    expected = mean_of_five(network.forward, some) if margin else network.forward(standardise(some))
+    for found, meant in zip(reader.logits_and_features(some), expected, strict=True):
+        np.testing.assert_allclose(found, meant, atol=1e-4)
+    np.testing.assert_allclose(reader.logits(standardise(some)), expected[0], atol=1e-4)
+
+
+def test_operating_point_is_fitted_to_the_logits_of_the_reader(tmp_path):
+    torch.manual_seed(3)
+    model = MNISTClassifier().eval()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(export(model.state_dict(), 1.0, POLICY, {}))
+    some = inks(520)
+    found = logits_and_features(model, torch.from_numpy(some))
+    for mine, meant in zip(found, inkdigits.load(path).logits_and_features(some), strict=True):
+        np.testing.assert_allclose(mine, meant, atol=1e-4)

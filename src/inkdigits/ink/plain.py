@@ -245,7 +245,7 @@ def _without_dirt(found: Foreground) -> Foreground:
     )
     part = found.values
     in_corner = part.shape == found.whole and all(one[0] or one[-1] for one in inked)
-    has_gap = any(map(_has_gap, inked))
+    has_gap = any(map(_begins_twice, inked))
     if not (has_line or in_corner or has_gap or _has_frame(found, inked, peak)):
         return found
     values = found.complete()
@@ -256,13 +256,14 @@ def _without_dirt(found: Foreground) -> Foreground:
     return Foreground.whole_picture(np.where(np.asarray(mask), np.float32(0.0), values))
 
 
-def _has_gap(inked: Mask) -> bool:
-    """Return whether ink begins more than once along a side."""
-    return int(np.count_nonzero(inked[1:] > inked[:-1])) + int(inked[0]) > 1
+def _begins_twice(inked: Mask) -> bool:
+    """Return whether ink begins more than once along a side (n,), or along any row (m, n)."""
+    begins = np.count_nonzero(inked[..., 1:] > inked[..., :-1], axis=-1) + inked[..., 0]
+    return bool((begins > 1).any())
 
 
 def _has_frame(found: Foreground, inked: list[Mask], peak: float) -> bool:
-    """Return whether most of an edge of the ink's box is ink."""
+    """Return whether most of an edge of the ink's box is ink, with more ink inside."""
     (left, right), (top, bottom) = (
         (int(np.argmax(one)), len(one) - int(np.argmax(one[::-1]))) for one in inked
     )
@@ -273,4 +274,8 @@ def _has_frame(found: Foreground, inked: list[Mask], peak: float) -> bool:
         return False
     box = found.values[top:bottom, left:right]
     edges = (box[:3].max(0), box[-3:].max(0), box[:, :3].max(1), box[:, -3:].max(1))
-    return any(np.count_nonzero(edge > dark) / len(edge) > 0.8 for edge in edges)
+    if not any(np.count_nonzero(edge > dark) / len(edge) > 0.8 for edge in edges):
+        return False
+    # What a frame surrounds is apart from it in some row and in some column.
+    mask = box > EDGE_SHARE * peak
+    return _begins_twice(mask) and _begins_twice(mask.T)

@@ -27,12 +27,16 @@ from inkdigits.errors import (
     ConfigError,
 )
 from inkdigits.ink.normalize import MEAN, PREPROCESSING_VERSION, STD
-from inkdigits.model.tta import MARGIN
 
 ARTIFACT_VERSION = 3
 ARTIFACT_NAME = "mnist_classifier.onnx"
 NOVELTY_PARAMETERS = {"novelty_parameters": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
 """One more entry, which version 3 requires: an empty archive, for the energy has no parameters."""
+MARGIN = 6.0
+"""Difference between the two highest logits below which ink is read again, shifted.
+
+Temperature and thresholds are fitted to the averaged logits.
+"""
 # Tag of ModelProto.metadata_props (field 14) and the length of the entry {"sha256": 64 digits}.
 _SEAL_HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"
 _SEAL_LENGTH = len(_SEAL_HEAD) + 64

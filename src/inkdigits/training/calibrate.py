@@ -32,8 +32,9 @@ from inkdigits.decision.risk import RISK, RISKS, accept_choices, accept_threshol
 from inkdigits.errors import NoThresholdError
 from inkdigits.evaluation.ood_metrics import auroc
 from inkdigits.ink.normalize import preprocess, standardise
+from inkdigits.model.artifact import MARGIN
+from inkdigits.model.backends import forward_with_tta
 from inkdigits.model.networks import Network
-from inkdigits.model.tta import MARGIN, forward_with_tta
 from inkdigits.training.export import network_of
 from inkdigits.training.run_folder import Weights
 from inkdigits.types import NO_DIGIT, Doubles, Floats, Json, Labels, Mask

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
-from inkdigits.model.artifact import NOVELTY_PARAMETERS, ArtifactMetadata, seal
+from inkdigits.model.artifact import MARGIN, NOVELTY_PARAMETERS, ArtifactMetadata, seal
 from inkdigits.model.networks import NETWORKS, Network, build_network
-from inkdigits.model.tta import MARGIN
 from inkdigits.training.checkpoint import weights_digest
 
 INPUT_NAME = "ink"
