@@ -68,8 +68,8 @@ def test_without_a_valid_reference_drift_is_not_measured(
 def test_busy_worker_measures_the_last_of_its_pictures(
     reference: DriftReference, inks: np.ndarray
 ) -> None:
-    def gauge(name: str, meaning: str, _mode: str, *labels: str) -> Gauge:
-        return Gauge(name, meaning, labels, registry=CollectorRegistry())
+    def gauge(name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(f"inkdigits_{name}", meaning, labels, registry=CollectorRegistry())
 
     drift = DriftMetrics(reference, gauge)
     prediction = FakeReader().predict(drawn_digit())

@@ -1,7 +1,6 @@
-"""The drift of what is read, as metrics for Prometheus; exact under several worker processes.
+"""The drift of what is read, as metrics for Prometheus.
 
-Each worker keeps a window of its own and shows its bins. Whoever is asked adds up the bins of all
-workers and compares the sums with the reference.
+Each worker shows the bins of its own window; whoever is asked adds them up and compares the sums.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -35,6 +34,12 @@ PERIOD_S: Final = 1.0
 
 MOST_PER_PERIOD: Final = 64
 """Pictures that are measured in that time; of a busier worker they are the last ones."""
+
+_DERIVED: Final[tuple[tuple[str, str, list[str]], ...]] = (
+    ("psi", "Population stability index of the pictures last read.", ["statistic"]),
+    ("mean_shift", "Shift of the mean from the reference, in its deviations.", ["statistic"]),
+    ("pictures", "Weight of the pictures last read, all together.", []),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,40 +66,42 @@ class DriftMetrics:
 
     Args:
         reference: to compare with.
-        gauge: makes a gauge from its name, meaning, multiprocess mode and labels.
-
-    Attributes:
-        recent: predictions with a digit that have not been measured.
-        due: when to call ``flush`` again, by ``time.monotonic``.
+        gauge: makes a gauge of the workers' sum from its name, meaning and labels.
     """
 
     def __init__(self, reference: DriftReference, gauge: Callable[..., Any]) -> None:
+        # Predictions with a digit that have not been measured.
         self.recent: deque[Prediction] = deque(maxlen=MOST_PER_PERIOD)
+        # When to call ``flush`` again, by ``time.monotonic``.
         self.due = 0.0
         self._reference = reference
         self._window = Window(reference, WINDOW)
         self._lock = threading.Lock()
         self._bins = gauge(
-            "inkdigits_drift_window",
+            "drift_window",
             "Weight of the pictures last read, by statistic and bin.",
-            *("livesum", "statistic", "bin"),
+            *("statistic", "bin"),
         )
         self._sums = gauge(
-            "inkdigits_drift_window_total",
+            "drift_window_total",
             "Weighted sum of a statistic over the pictures last read.",
-            *("livesum", "statistic"),
+            "statistic",
         )
 
     def follow(self, reference: DriftReference) -> None:
         """Compare with the reference of another model, and forget what was read before."""
         with self._lock:
             self.recent.clear()
-            for name, counts in self._window.counts.items():
-                for number in range(len(counts)):
-                    self._bins.labels(name, str(number)).set(0)
-                self._sums.labels(name).set(0)
-            self._reference = reference
-            self._window = Window(reference, WINDOW)
+            # An empty window shows zeros in all bins of the former reference.
+            self._window = Window(self._reference, WINDOW)
+            self._show_window()
+            self._reference, self._window = reference, Window(reference, WINDOW)
+
+    def _show_window(self) -> None:
+        for name, counts in self._window.counts.items():
+            for number, weight in enumerate(counts.tolist()):
+                self._bins.labels(name, str(number)).set(weight)
+            self._sums.labels(name).set(self._window.sums[name])
 
     def flush(self) -> None:
         """Measure the recent predictions."""
@@ -103,35 +110,18 @@ class DriftMetrics:
             recent = [self.recent.popleft() for _ in range(len(self.recent))]
             stacked = np.array([p.ink for p in recent], np.uint8).reshape(-1, 28, 28)
             has_ink = stacked.any(axis=(1, 2))
-            if not has_ink.any():
-                return
-            confidences = np.array([p.confidence for p in recent])
-            self._window.add(stacked[has_ink], confidences[has_ink])
-            for name, counts in self._window.counts.items():
-                for number, weight in enumerate(counts.tolist()):
-                    self._bins.labels(name, str(number)).set(weight)
-                self._sums.labels(name).set(self._window.sums[name])
+            if has_ink.any():
+                confidences = np.array([p.confidence for p in recent])
+                self._window.add(stacked[has_ink], confidences[has_ink])
+                self._show_window()
 
-    def derived(self, families: Iterable[Any]) -> Iterator[Any]:
-        """Yield the comparison with the reference.
-
-        Args:
-            families: of prometheus_client, collected of all processes.
-        """
+    def derived(self, families: Iterable[Any]) -> tuple[Any, ...]:
+        """Return the comparison with the reference, given the families of all processes."""
         from prometheus_client.core import GaugeMetricFamily
 
-        psi = GaugeMetricFamily(
-            "inkdigits_drift_psi",
-            "Population stability index of the pictures last read against the reference.",
-            labels=["statistic"],
-        )
-        shift = GaugeMetricFamily(
-            "inkdigits_drift_mean_shift",
-            "Mean of the pictures last read less that of the reference, in its deviations.",
-            labels=["statistic"],
-        )
-        pictures = GaugeMetricFamily(
-            "inkdigits_drift_pictures", "Weight of the pictures last read, all together."
+        psi, shift, pictures = (
+            GaugeMetricFamily(f"inkdigits_drift_{name}", meaning, labels=labels)
+            for name, meaning, labels in _DERIVED
         )
         counts = {n: np.zeros(len(one.shares)) for n, one in self._reference.statistics.items()}
         sums = dict.fromkeys(counts, 0.0)
@@ -152,4 +142,4 @@ class DriftMetrics:
             psi.add_metric([name], population_stability_index(counts[name], one.shares))
             if one.deviation > 0:
                 shift.add_metric([name], (sums[name] / weight - one.mean) / one.deviation)
-        yield from (psi, shift, pictures)
+        return psi, shift, pictures

@@ -84,17 +84,12 @@ def resolve_format(log_format: LogFormat | None, stream: TextIO) -> LogFormat:
 def configure_logging(
     log_format: LogFormat | None = None, level: LogLevel = "info", stream: TextIO | None = None
 ) -> None:
-    """Send the process's log to one stream in one format, in place of what was configured.
+    """Send the process's log to a stream, or standard error, in place of what was configured.
 
     >>> before = logging.root.handlers[:]
     >>> configure_logging("json", "warning")
     >>> logging.root.handlers[:] = before
     >>> logging.captureWarnings(False)
-
-    Args:
-        log_format: None is text on a terminal and JSON elsewhere.
-        level: least severe level that is logged.
-        stream: None is standard error.
     """
     stream = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(stream)

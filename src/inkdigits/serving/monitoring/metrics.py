@@ -1,7 +1,6 @@
 """What the service counts and times, for Prometheus; exact under several worker processes.
 
-Each worker writes to memory-mapped files in one folder, and whoever is asked adds them up (the
-multiprocess mode of prometheus_client). The counts of a worker that ends are kept in one file.
+The workers write to memory-mapped files of one folder (prometheus_client's multiprocess mode).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from inkdigits.errors import ConfigError
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter, Gauge, Histogram
+    from prometheus_client import Gauge
 
     from inkdigits.decision.prediction import Prediction
     from inkdigits.serving.monitoring.drift import DriftMetrics
@@ -40,13 +39,17 @@ _SECONDS: Final = (
     *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 _CONFIDENCES: Final = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
+_COUNTERS: Final = {
+    "requests": ("Requests answered.", "method", "route", "status"),
+    "errors": ("Requests, and pictures of a batch, that got an error, by its code.", "code"),
+    "decisions": ("Pictures read, by decision.", "decision"),
+    "rejects": ("Pictures rejected, by reason.", "reason"),
+}
 
 
 @contextmanager
 def shared_folder() -> Iterator[Path]:
-    """Make a folder for the metrics of a server's processes, and remove it at the end.
-
-    It is to be entered before any process of the server makes its ``Metrics``.
+    """Make a folder for the metrics of a server's processes, before any of them makes its own.
 
     >>> with shared_folder() as folder:
     ...     folder.is_dir()
@@ -73,10 +76,6 @@ def forget_process(folder: Path, pid: int) -> None:
 
     >>> with shared_folder() as folder:
     ...     forget_process(folder, 12345)
-
-    Args:
-        folder: of ``shared_folder``.
-        pid: of the process.
     """
     from prometheus_client.mmap_dict import MmapedDict
     from prometheus_client.multiprocess import mark_process_dead
@@ -104,76 +103,53 @@ class Metrics:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        from prometheus_client import CollectorRegistry
+        from prometheus_client import CollectorRegistry, Counter, Histogram
 
         if folder is not None:
             _reserve(folder)
         self._folder = folder
         self._registry = CollectorRegistry()
-        self._in_flight = self._gauge(
-            "inkdigits_requests_in_flight", "Requests being answered now.", "livesum"
-        )
-        self._waiting = self._gauge(
-            "inkdigits_requests_waiting", "Requests that wait for a reading slot.", "livesum"
-        )
+        self._in_flight = self._gauge("requests_in_flight", "Requests being answered now.")
+        self._waiting = self._gauge("requests_waiting", "Requests that wait for a reading slot.")
         self._model = self._gauge(
-            "inkdigits_model_info",
+            "model_info",
             "1 for the model that answers.",
-            "livemax",
             "model_version",
             "version",
+            mode="livemax",
         )
-        stages = self._histogram(
+        stages = Histogram(
             "inkdigits_stage_duration_seconds",
             "Seconds of a stage: queue, receiving and total of a request, preprocessing and "
             "inference of a picture.",
-            _SECONDS,
-            "stage",
+            ["stage"],
+            registry=self._registry,
+            buckets=_SECONDS,
         )
         # Finding a metric by its labels takes longer than counting.
         self._queue, self._receiving, self._total, self._preprocessing, self._inference = (
             stages.labels(stage)
             for stage in ("queue", "receiving", "total", "preprocessing", "inference")
         )
-        self._confidence = self._histogram(
+        self._confidence = Histogram(
             "inkdigits_confidence",
             "Calibrated confidence of the pictures read that have ink.",
-            _CONFIDENCES,
+            registry=self._registry,
+            buckets=_CONFIDENCES,
         )
-        self._request_of = self._counters(
-            "inkdigits_requests", "Requests answered.", "method", "route", "status"
-        )
-        self._error_of = self._counters(
-            "inkdigits_errors",
-            "Requests, and pictures of a batch, that got an error, by its code.",
-            "code",
-        )
-        self._decision_of = self._counters(
-            "inkdigits_decisions", "Pictures read, by decision.", "decision"
-        )
-        self._reject_of = self._counters(
-            "inkdigits_rejects", "Pictures rejected, by reason.", "reason"
+        self._request_of, self._error_of, self._decision_of, self._reject_of = (
+            cache(Counter(f"inkdigits_{name}", meaning, labels, registry=self._registry).labels)
+            for name, (meaning, *labels) in _COUNTERS.items()
         )
         self._model_version: str | None = None
         self._drift: DriftMetrics | None = None
         self._listeners: list[Callable[[Prediction], None]] = []
 
-    def _counters(self, name: str, meaning: str, *labels: str) -> Callable[..., Counter]:
-        from prometheus_client import Counter
-
-        return cache(Counter(name, meaning, labels, registry=self._registry).labels)
-
-    def _gauge(self, name: str, meaning: str, mode: Any, *labels: str) -> Gauge:
+    def _gauge(self, name: str, meaning: str, *labels: str, mode: Any = "livesum") -> Gauge:
         from prometheus_client import Gauge
 
+        name = f"inkdigits_{name}"
         return Gauge(name, meaning, labels, registry=self._registry, multiprocess_mode=mode)
-
-    def _histogram(
-        self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str
-    ) -> Histogram:
-        from prometheus_client import Histogram
-
-        return Histogram(name, meaning, labels, registry=self._registry, buckets=buckets)
 
     def change_waiting(self, by: int) -> None:
         """Count requests that begin (1) or cease (-1) to wait for a reading slot."""
@@ -190,14 +166,10 @@ class Metrics:
     def count_request(
         self, method: str, route: str, status: int, *, waited: float, seconds: float
     ) -> None:
-        """Count an answer.
+        """Count an answer to a method that the route allows, or to "other".
 
-        Args:
-            method: one that the route allows, or "other".
-            route: the rule of the path, never the path itself: strangers choose paths.
-            status: of the answer.
-            waited: seconds that the request waited for a thread and for a reading slot.
-            seconds: from the request's headers to the answer.
+        Strangers choose paths, so ``route`` is the rule. ``waited`` are the seconds that the
+        request waited for a thread and a slot, ``seconds`` those from its headers to the answer.
         """
         self._request_of(method, route, str(status)).inc()
         if method == "POST":
@@ -262,10 +234,12 @@ class Metrics:
 
         if self._drift is not None:
             self._drift.flush()
-        families = _Families(self._collected())
-        if self._drift is not None:
-            families += self._drift.derived(families)
-        return generate_latest(families)
+        return generate_latest(self)
+
+    def collect(self) -> list[Any]:
+        """Return the families of all processes, as prometheus_client collects them."""
+        families = self._collected()
+        return families if self._drift is None else [*families, *self._drift.derived(families)]
 
     def _collected(self) -> list[Any]:
         from prometheus_client.multiprocess import MultiProcessCollector
@@ -280,13 +254,6 @@ class Metrics:
                 # Since the files were listed a worker ended, or began and has made an empty one.
                 time.sleep(0.01)
         return list(collector.collect())  # type: ignore[no-untyped-call]
-
-
-class _Families(list[Any]):
-    """What was collected, in the form that ``generate_latest`` asks for."""
-
-    def collect(self) -> list[Any]:
-        return self
 
 
 def _reserve(folder: Path) -> None:

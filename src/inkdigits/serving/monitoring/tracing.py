@@ -1,8 +1,7 @@
 """Traces of requests by OpenTelemetry, sent to a collector; the ``tracing`` extra.
 
-A request is one span, by the semantic conventions for HTTP servers, and continues the client's
-``traceparent``. Its children are the wait for a reading slot, preprocessing and inference. Spans
-hold neither pictures nor predictions, addresses or queries.
+A request is one span, by the semantic conventions for HTTP servers. Its children are the wait for
+a slot, preprocessing and inference. Spans hold no pictures, predictions, addresses or queries.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ def install(app: Flask, endpoint: str, metrics: Metrics, version: str) -> None:
 
     Args:
         app: before its own ``before_request`` functions are there.
-        endpoint: of the collector, ``http://host:port``; spans go to ``/v1/traces`` there.
-        metrics: calls with every prediction.
+        endpoint: of the collector, ``http://host:port``.
+        metrics: what tells of every prediction.
         version: of the package.
     """
     resource = Resource.create({"service.version": version})
