@@ -130,7 +130,7 @@ def test_service_that_explains_nothing_is_of_another_version(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "inkdigits.serving.api.predict.explanation_body", lambda _: {"runner_up": 1}
+        "inkdigits.serving.api.predict._explanation_body", lambda _: {"runner_up": 1}
     )
     with pytest.raises(ServiceUnavailableError, match="same version"):
         client.explain(drawn_digit())

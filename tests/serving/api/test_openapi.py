@@ -143,7 +143,7 @@ def test_real_answers_are_of_the_documented_types(app: Flask, described: Any, qu
     answer = client.post(f"/predict{query}", data=drawn_digit(), content_type="image/png").json
     msgspec.convert(answer, bodies.Prediction)
     assert set(answer) <= set(described["components"]["schemas"]["Prediction"]["properties"])
-    msgspec.convert(client.post("/predict").json, bodies.Error)
+    msgspec.convert(client.post("/predict").json, bodies.ErrorBody)
     msgspec.convert(client.get("/health").json, bodies.Health)
     msgspec.convert(client.get("/health/ready").json, bodies.Status)
     tensor = {"name": "picture", "datatype": "BYTES", "shape": [1]}

@@ -39,6 +39,6 @@ def test_page_of_the_document_runs_nothing_and_loads_nothing_from_elsewhere(
 def test_every_link_within_the_page_leads_somewhere(app: Flask) -> None:
     text = app.test_client().get("/docs").text
     links, targets = set(re.findall(r'href="#([^"]+)"', text)), re.findall(r' id="([^"]+)"', text)
-    assert {"Prediction", "Error", "Tensor"} <= links
+    assert {"Prediction", "ErrorBody", "Tensor"} <= links
     assert links <= set(targets)
     assert len(targets) == len(set(targets))

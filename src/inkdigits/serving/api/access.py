@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -15,12 +15,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Request, Response, request
 from flask.sessions import SecureCookieSessionInterface
 
-from inkdigits.errors import (
-    ForeignOriginError,
-    KeyRequiredError,
-    TooManyRequestsError,
-    UnknownHostError,
-)
+from inkdigits import errors
 from inkdigits.serving.api.keys import ApiKey, brought_key, load_keys, name_of
 from inkdigits.serving.proxies import PROXIED
 from inkdigits.settings import Settings
@@ -56,27 +51,27 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+_PREFLIGHT_HEADERS: Final = {
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Content-Type, X-Request-ID, Authorization, X-API-Key",
+    "Access-Control-Max-Age": "600",
+}
 # The client not seen for longest makes room; its bucket is full by then.
 _MAX_CLIENTS: Final = 10_000
 # A household or a machine gets at least this much of IPv6, so it counts as one client.
 _IPV6_PREFIX: Final = 64
 
 
-def client_address(request: Request, trusted: Iterable[Network]) -> str:
+def client_address(request: Request, trusted: Sequence[Network]) -> str:
     """Return the address of the client that a request comes from.
 
     >>> client_address(Request({"REMOTE_ADDR": "192.0.2.1"}), [])
     '192.0.2.1'
 
-    Args:
-        request: its peer's address, and ``X-Forwarded-For`` if there is one.
-        trusted: networks of the proxies that are believed.
-
     Returns:
         The peer, or behind trusted proxies the last address in ``X-Forwarded-For`` that is not
         one of theirs. Of IPv6 it is the network of 64 bits. "unknown" if the server gives none.
     """
-    networks = tuple(trusted)
     hops = [request.remote_addr or ""]
     for header in reversed(request.headers.getlist("X-Forwarded-For")):
         hops += [hop.strip() for hop in reversed(header.split(","))]
@@ -87,13 +82,11 @@ def client_address(request: Request, trusted: Iterable[Network]) -> str:
         except ValueError:
             break
         client = getattr(address, "ipv4_mapped", None) or address
-        if not any(client in network for network in networks):
+        if not any(client in network for network in trusted):
             break
-    if client is None:
-        return "unknown"
-    if client.version == 6:
+    if client is not None and client.version == 6:
         return str(ipaddress.ip_network((client, _IPV6_PREFIX), strict=False))
-    return str(client)
+    return "unknown" if client is None else str(client)
 
 
 def is_known_host(host: str, names: frozenset[str] | None) -> bool:
@@ -150,7 +143,7 @@ class TokenBuckets:
             if len(self._buckets) > _MAX_CLIENTS:
                 self._buckets.popitem(last=False)
         if not is_allowed:
-            raise TooManyRequestsError(max(1, math.ceil((1 - tokens) / self._rate)))
+            raise errors.TooManyRequestsError(max(1, math.ceil((1 - tokens) / self._rate)))
 
 
 class Gate:
@@ -190,7 +183,7 @@ class Gate:
         # A proxy may be reached under any name, and pass on any other.
         is_proxied = PROXIED in request.environ
         if host is not None and not is_proxied and not self._is_known_host(host):
-            raise UnknownHostError(
+            raise errors.UnknownHostError(
                 "This Host is unknown: the service listens on this machine only. Use localhost, "
                 "or name the host in INKDIGITS_HOSTS."
             )
@@ -203,16 +196,11 @@ class Gate:
         if name is None and self._keys and self._is_operator(request):
             name = "the operator"
         if self._buckets is not None:
-            self._buckets.take(
-                f"address {self.address(request)}" if name is None else f"key {name}"
-            )
+            address = client_address(request, self._trusted)
+            self._buckets.take(f"address {address}" if name is None else f"key {name}")
         # A browser's preflight request brings no key, and gets only the CORS headers.
         if self._keys and name is None and request.method != "OPTIONS":
-            raise KeyRequiredError("An API key is needed; docs/api.md says how to send it.")
-
-    def address(self, request: Request) -> str:
-        """Return the address of the client that a request comes from."""
-        return client_address(request, self._trusted)
+            raise errors.KeyRequiredError("An API key is needed; docs/api.md says how to send it.")
 
     def _require_own_origin(self, request: Request) -> None:
         # Browsers send Sec-Fetch-Site or Origin. Programs send neither, and no page controls them.
@@ -228,7 +216,7 @@ class Gate:
         else:
             is_foreign = origin is not None and origin.partition("://")[2] != request.host
         if is_foreign:
-            raise ForeignOriginError(
+            raise errors.ForeignOriginError(
                 "A page of another origin sent this request. Name its origin in "
                 "INKDIGITS_CORS_ORIGINS to allow it."
             )
@@ -250,11 +238,7 @@ class Gate:
         response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
         response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
         if request.method == "OPTIONS":
-            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-            response.headers["Access-Control-Allow-Headers"] = (
-                "Content-Type, X-Request-ID, Authorization, X-API-Key"
-            )
-            response.headers["Access-Control-Max-Age"] = "600"
+            response.headers.update(_PREFLIGHT_HEADERS)
 
 
 class CookieSessions(SecureCookieSessionInterface):
@@ -270,7 +254,7 @@ class CookieSessions(SecureCookieSessionInterface):
 
 
 def with_headers(application: WSGIApplication, settings: Settings) -> WSGIApplication:
-    """Add the headers that are the same on all answers.
+    """Add the headers that are the same on all answers, unless an answer has its own.
 
     As WSGI this costs a fiftieth of setting each of them on the response.
 
@@ -280,10 +264,6 @@ def with_headers(application: WSGIApplication, settings: Settings) -> WSGIApplic
     >>> with_headers(hello, Settings())({}, lambda status, headers: print(headers[0]))
     ('X-Frame-Options', 'SAMEORIGIN')
     [b'hello']
-
-    Args:
-        application: a header that its answer already has stays as it is.
-        settings: whether browsers use HTTPS, and from which origins they may call the API.
     """
     headers = dict(_HEADERS)
     if not settings.cors_origins:

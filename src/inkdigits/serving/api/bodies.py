@@ -1,12 +1,11 @@
 """The JSON bodies of the API as types: mypy checks the code against them, OpenAPI shows them.
 
-They are plain dictionaries at run time and validate nothing: ``requests`` does, with its own
-messages. Limits that are settings are added by ``openapi``.
+They validate nothing at run time: ``requests`` does. ``openapi`` adds limits that are settings.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict
+from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias, TypedDict
 
 from msgspec import Meta
 
@@ -25,15 +24,10 @@ Binary: TypeAlias = Annotated[
     str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})
 ]
 EncodedPicture: TypeAlias = Annotated[
-    str,
-    Meta(
-        description="Base64 (RFC 4648) or a data URL (RFC 2397) of a PNG, JPEG, WebP, BMP, GIF or "
-        "TIFF."
-    ),
+    str, Meta(description="Base64 or a data URL of a PNG, JPEG, WebP, BMP, GIF or TIFF.")
 ]
 Risk: TypeAlias = Annotated[
-    float,
-    Meta(gt=0, lt=1, description="Tolerated share of wrong readings among the accepted."),
+    float, Meta(gt=0, lt=1, description="Tolerated share of wrong readings among the accepted.")
 ]
 
 
@@ -115,16 +109,11 @@ class Prediction(TypedDict):
     coverage: NotRequired[
         Annotated[
             Share | None,
-            Meta(
-                description="Share of calibration digits that are accepted at the stated risk; 0 "
-                "if it cannot be kept."
-            ),
+            Meta(description="Share of calibration digits accepted at the risk; 0 for none."),
         ]
     ]
     explanation: NotRequired[Explanation]
-    ink: NotRequired[
-        Annotated[str, Meta(description="28 x 28, what the model saw, as a data URL.")]
-    ]
+    ink: NotRequired[Annotated[str, Meta(description="28 x 28, what the model saw: a data URL.")]]
 
 
 class ErrorDetails(TypedDict):
@@ -134,26 +123,20 @@ class ErrorDetails(TypedDict):
     message: str
 
 
-class Error(TypedDict):
+class ErrorBody(TypedDict):
     """An error."""
 
     error: ErrorDetails
+
+
+_EITHER: Final = [{"$ref": REFERENCE.format(name=name)} for name in ("Prediction", "ErrorBody")]
 
 
 class Predictions(TypedDict):
     """What was read in each picture of a batch, in its order."""
 
     # msgspec has no union of two dictionaries.
-    predictions: Annotated[
-        list[Any],
-        Meta(
-            extra_json_schema={
-                "items": {
-                    "anyOf": [{"$ref": REFERENCE.format(name=n)} for n in ("Prediction", "Error")]
-                }
-            }
-        ),
-    ]
+    predictions: Annotated[list[Any], Meta(extra_json_schema={"items": {"anyOf": _EITHER}})]
 
 
 class Health(TypedDict):
@@ -208,7 +191,7 @@ class InferenceAnswer(TypedDict):
     outputs: list[Tensor]
 
 
-class InferenceError(TypedDict):
+class InferenceErrorBody(TypedDict):
     """An error of the Open Inference Protocol."""
 
     error: str

@@ -95,7 +95,7 @@ def status_and_code(error: InkdigitsError) -> tuple[int, str]:
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-def error_body(code: str, message: str) -> bodies.Error:
+def error_body(code: str, message: str) -> bodies.ErrorBody:
     """Return the JSON of an error.
 
     >>> error_body("empty_body", "The request has no body.")["error"]["code"]

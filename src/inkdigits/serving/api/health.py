@@ -18,6 +18,7 @@ from inkdigits.serving.api.error_handlers import error_body, status_and_code
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import CONTENT_TYPE, Metrics
+from inkdigits.types import Json
 
 if TYPE_CHECKING:
     from inkdigits.log.store import Store
@@ -37,11 +38,7 @@ def warm_up_picture() -> bytes:
 
 
 class Readiness:
-    """Whether a reader has read a picture; once it has, it stays ready.
-
-    Attributes:
-        is_ready: whether it has.
-    """
+    """Whether a reader has read a picture; once it has, it stays ready."""
 
     def __init__(self, reader: Reader) -> None:
         self.is_ready = False
@@ -90,15 +87,15 @@ def blueprint(
 
     @service.get("/health")
     def health() -> ResponseReturnValue:
+        body: Json = {"status": "healthy", "model_loaded": True}
+        status = 200
         try:
             check()
         except (NotReadyError, ClientError) as error:
             status, g.error_code = status_and_code(error)
             body = {"status": "unhealthy", "model_loaded": False}
-            versions = {"model_version": reader.model_version, "version": version}
-            return {**body, **versions, **error_body(g.error_code, str(error))}, status
-        versions = {"model_version": reader.model_version, "version": version}
-        return {"status": "healthy", "model_loaded": True, **versions}
+            body |= error_body(g.error_code, str(error))
+        return {**body, "model_version": reader.model_version, "version": version}, status
 
     @service.get("/health/live")
     def live() -> ResponseReturnValue:
@@ -107,10 +104,9 @@ def blueprint(
     @service.get("/health/ready")
     def ready() -> ResponseReturnValue:
         check()
-        if store is None:
-            return {"status": "ready", "log": "off"}
         # Predictions are answered all the same while they wait in the outbox.
-        return {"status": "ready", "log": "database" if store.available else "outbox"}
+        log = "off" if store is None else "database" if store.available else "outbox"
+        return {"status": "ready", "log": log}
 
     @service.get("/metrics")
     def figures() -> ResponseReturnValue:

@@ -41,17 +41,10 @@ def digest_of(key: str) -> str:
 
 
 def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
-    """Load the keys of the settings and of their file.
+    """Load the keys of the settings and of their file, which has one ``name:sha256`` per line.
 
     >>> load_keys(Settings(api_keys=(("ada", digest_of("ink_example")),)))[0].name
     'ada'
-
-    Args:
-        settings: ``api_keys``, and ``api_keys_file`` with one ``name:sha256`` per line; empty
-            lines and lines that begin with # are skipped.
-
-    Returns:
-        The keys; without any, requests need none.
 
     Raises:
         ConfigError: the file cannot be read, has no key or an invalid line, or two keys have
@@ -103,9 +96,7 @@ def brought_key(request: Request) -> str | None:
     'ink_example'
     """
     header = request.headers.get("X-API-Key")
-    if header is not None:
-        return header
     authorization = request.authorization
-    if authorization is None:
-        return None
+    if header is not None or authorization is None:
+        return header
     return authorization.token if authorization.type == "bearer" else authorization.password

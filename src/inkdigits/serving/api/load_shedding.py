@@ -2,10 +2,6 @@
 
 A request takes a slot when its picture has arrived, and gives it back before the log is written. A
 slow client and a slow database therefore hold no slot. Health checks, metrics and pages need none.
-
-OverloadedError          the request has waited until its deadline for a thread or a slot
-DeadlineExceededError    the picture arrived after the deadline
-ClientDisconnectedError  the client has gone while its request waited
 """
 
 from __future__ import annotations
@@ -22,11 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from flask import g, request
 
-from inkdigits.errors import (
-    ClientDisconnectedError,
-    DeadlineExceededError,
-    OverloadedError,
-)
+from inkdigits.errors import ClientDisconnectedError, DeadlineExceededError, OverloadedError
 from inkdigits.serving.api.access import OPEN_PATHS
 
 if TYPE_CHECKING:
@@ -59,14 +51,10 @@ def elapsed_ms() -> float:
 def seconds_since_last_data(connection: socket.socket | None) -> float:
     """Return for how long a request has waited in the kernel and in the server's queue.
 
+    That is the time since the last bytes of its TCP connection; 0 where nobody tells.
+
     >>> seconds_since_last_data(None)
     0.0
-
-    Args:
-        connection: to the client, of TCP; None if the server does not tell.
-
-    Returns:
-        Seconds since its last bytes arrived; 0 where the system does not tell.
     """
     if connection is None or sys.platform != "linux":
         return 0.0
@@ -84,9 +72,6 @@ def is_disconnected(connection: socket.socket | None) -> bool:
 
     >>> is_disconnected(None)
     False
-
-    Args:
-        connection: to the client; None if the server does not tell.
     """
     if connection is None or not hasattr(select, "POLLRDHUP"):
         return False

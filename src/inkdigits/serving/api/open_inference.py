@@ -1,9 +1,8 @@
 """The Open Inference Protocol v2 over REST, for two models; ``docs/api.md`` is its contract.
 
-``mnist`` is the network without preprocessing: standardised ink → logits, test-time augmentation
-included, and calibrated probabilities. It exists if the model is in this process. ``inkdigits`` is
-the whole path: encoded pictures → digit, confidence and decision. The prediction log keeps nothing
-of either.
+``mnist`` is the network of this process: standardised ink → logits, test-time augmentation
+included, and calibrated probabilities. ``inkdigits`` is the whole path: encoded pictures → digit,
+confidence and decision. The prediction log keeps nothing of either.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def blueprint(
     """Make the routes of the protocol.
 
     Args:
-        settings: limits on bytes, decompressed ones too, and on the first dimension.
+        settings: the limit on the first dimension.
         reader: what reads the digits.
         metrics: where the pictures are counted.
         check: raises unless pictures can be read.

@@ -1,9 +1,7 @@
-"""Tensors of the Open Inference Protocol v2, as JSON and as bytes; knows no HTTP and no model.
+"""Tensors of the Open Inference Protocol v2 (github.com/kserve/open-inference-protocol).
 
-The protocol is the "Open Inference Protocol" v2 over REST (github.com/kserve/open-inference-
-protocol), with Triton's extension for binary tensors (triton-inference-server/server,
-docs/protocol/extension_binary_data.md): the JSON, whose length a header announces, is followed by
-the bytes of the tensors in their order.
+With Triton's binary extension (triton-inference-server/server, extension_binary_data.md) the JSON,
+whose length a header announces, is followed by the bytes of the tensors in their order.
 """
 
 from __future__ import annotations
@@ -46,12 +44,8 @@ def split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
     >>> split(b'{"id": "1"}abc', "11")
     ({'id': '1'}, b'abc')
 
-    Args:
-        body: decompressed.
-        header_length: Inference-Header-Content-Length, bytes of the JSON; None is all of it.
-
     Raises:
-        InvalidTensorError: the length is invalid, or the JSON is not an object.
+        InvalidTensorError: the length of the JSON is invalid, or the JSON is not an object.
     """
     length = len(body)
     if header_length is not None:
@@ -84,8 +78,7 @@ def read_input(document: Json, binary: bytes, wanted: Signature) -> Values:
         wanted: the model's input.
 
     Returns:
-        float32 of the request's shape; or the elements of BYTES, ``bytes`` if they came as
-        binary and ``str`` if they came in the JSON.
+        float32 of the request's shape; of BYTES, ``bytes`` from binary and ``str`` from JSON.
 
     Raises:
         InvalidTensorError: the request is not as the protocol or the signature wants it.
@@ -125,8 +118,7 @@ def wanted_outputs(document: Json, signatures: Sequence[Signature]) -> dict[str,
     {'digit': False}
 
     Raises:
-        InvalidTensorError: the request names another one, or one twice, or is not as the protocol
-            wants it.
+        InvalidTensorError: the request names another one, or one twice, or is malformed.
     """
     default = _parameters(document).get("binary_data_output", False)
     asked = document.get("outputs")
@@ -161,7 +153,7 @@ def write(
     Args:
         answer: all of the JSON but the outputs.
         outputs: by signature; a list has one dimension.
-        as_binary: the names of the wanted ones, in order, and whether they are wanted as bytes.
+        as_binary: see ``wanted_outputs``.
     """
     by_name = {signature.name: (signature, values) for signature, values in outputs.items()}
     tensors: list[Json] = []
@@ -174,7 +166,7 @@ def write(
             pieces.append(_to_bytes(values, signature))
             tensor["parameters"] = {"binary_data_size": len(pieces[-1])}
         else:
-            tensor["data"] = _to_list(values)
+            tensor["data"] = values.ravel().tolist() if isinstance(values, np.ndarray) else values
         tensors.append(tensor)
     return [orjson.dumps({**answer, "outputs": tensors}), *pieces]
 
@@ -210,10 +202,9 @@ def _of_json(data: object, wanted: Signature, shape: tuple[int, ...]) -> Values:
             f"{len(flat)} came."
         )
     if wanted.datatype == "BYTES":
-        texts = [element for element in flat if isinstance(element, str)]
-        if len(texts) != len(flat):
+        if not all(isinstance(element, str) for element in flat):
             raise InvalidTensorError(f"The data of {wanted.name!r} must be strings.")
-        return texts
+        return flat
     if not all(type(element) in (int, float) for element in flat):
         raise InvalidTensorError(f"The data of {wanted.name!r} must be numbers.")
     # A double beyond float32 becomes infinite, which is invalid like the others.
@@ -221,18 +212,16 @@ def _of_json(data: object, wanted: Signature, shape: tuple[int, ...]) -> Values:
         return np.array(flat, np.float64).astype(np.float32).reshape(shape)
 
 
-def _flattened(data: object, name: str, shape: tuple[int, ...]) -> list[object]:
+def _flattened(data: object, name: str, shape: tuple[int, ...]) -> list[Any]:
     """Return the elements, in row-major order, of a list that is flat or nested like the shape."""
     if not isinstance(data, list):
         raise InvalidTensorError(f'{name!r} needs "data", a list, or binary data.')
-    if not data or not isinstance(data[0], list):
-        return data
-    flat: list[object] = data
-    for length in shape[1:]:
-        rows = [row for row in flat if isinstance(row, list) and len(row) == length]
-        if len(rows) != len(flat):
+    is_nested = bool(data) and isinstance(data[0], list)
+    flat: list[Any] = data
+    for length in shape[1:] if is_nested else ():
+        if not all(isinstance(row, list) and len(row) == length for row in flat):
             raise InvalidTensorError(f"The data of {name!r} is not nested like its shape.")
-        flat = [element for row in rows for element in row]
+        flat = [element for row in flat for element in row]
     return flat
 
 
@@ -267,10 +256,3 @@ def _to_bytes(values: Values, signature: Signature) -> bytes:
         return values.astype(_NUMPY[signature.datatype]).tobytes()
     encoded = [v.encode() if isinstance(v, str) else v for v in values]
     return b"".join(struct.pack("<I", len(value)) + value for value in encoded)
-
-
-def _to_list(values: Values) -> list[Any]:
-    if isinstance(values, np.ndarray):
-        flat: list[Any] = values.ravel().tolist()
-        return flat
-    return [v if isinstance(v, str) else v.decode() for v in values]

@@ -1,7 +1,6 @@
-"""The OpenAPI 3.1 document, made of the application's routes, types, errors and limits.
+"""The OpenAPI 3.1.1 document (spec.openapis.org) of the application's routes and limits.
 
-It follows the OpenAPI Specification 3.1.1 (spec.openapis.org) and JSON Schema 2020-12, which
-msgspec makes from the types in ``bodies``.
+msgspec makes its JSON Schema 2020-12 from the types in ``bodies``.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from flask import Flask
@@ -41,6 +40,11 @@ _HTML: Final[Content] = {"text/html": (str,)}
 _FILE: Final[Content] = {"*/*": (bodies.Binary,)}
 _FORM: Final[Content] = {"application/x-www-form-urlencoded": (dict[str, Any],)}
 _OCTETS: Final[Content] = {"application/octet-stream": (bodies.Binary,)}
+_EXPORT: Final[Content] = {
+    "text/csv": (str,),
+    "application/vnd.apache.parquet": (bodies.Binary,),
+    "application/zip": (bodies.Binary,),
+}
 _PICTURE: Final[Content] = {
     **_json(bodies.Picture, bodies.Pictures),
     "image/*": (bodies.Binary,),
@@ -51,20 +55,14 @@ _PICTURE: Final[Content] = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one route.
-
-    Attributes:
-        summary: what it is for.
-        answers: HTTP status → body; errors are in ``codes``.
-        codes: of the errors that it may answer, between spaces; see ``error_handlers``.
-        query: a type whose fields are the parameters in the query.
-        body: of the request.
-    """
+    """One method of one route."""
 
     summary: str
     answers: Mapping[int, Content] = field(default_factory=lambda: {200: _json()})
     codes: str = ""
+    """Of the errors that it may answer, between spaces; see ``error_handlers``."""
     query: Any = None
+    """A type whose fields are the parameters in the query."""
     body: Content = field(default_factory=dict)
 
 
@@ -86,8 +84,9 @@ _INFER: Final = Operation(
     body={**_json(bodies.InferenceRequest), **_OCTETS},
 )
 _MODEL: Final = Operation("The inputs and outputs of a model", codes="unknown_model")
+_UNAVAILABLE: Final = "not_ready model_unavailable"
 _MODEL_READY: Final = Operation(
-    "Whether a model can be used", codes="unknown_model not_ready model_unavailable"
+    "Whether a model can be used", codes=f"unknown_model {_UNAVAILABLE}"
 )
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
@@ -101,17 +100,15 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/health"): Operation(
         "Whether pictures can be read, and by which model",
         {200: _json(bodies.Health), 503: _json(bodies.Health)},
-        "not_ready model_unavailable",
+        _UNAVAILABLE,
     ),
     ("GET", "/health/live"): Operation("Whether the process answers", {200: _json(bodies.Status)}),
     ("GET", "/health/ready"): Operation(
-        "Whether to send it requests", {200: _json(bodies.Status)}, "not_ready model_unavailable"
+        "Whether to send it requests", {200: _json(bodies.Status)}, _UNAVAILABLE
     ),
     ("GET", "/v2"): Operation("The server, by the Open Inference Protocol v2"),
     ("GET", "/v2/health/live"): Operation("Whether the process answers"),
-    ("GET", "/v2/health/ready"): Operation(
-        "Whether to send it requests", codes="not_ready model_unavailable"
-    ),
+    ("GET", "/v2/health/ready"): Operation("Whether to send it requests", codes=_UNAVAILABLE),
     ("GET", "/v2/models/<name>"): _MODEL,
     ("GET", "/v2/models/<name>/ready"): _MODEL_READY,
     ("POST", "/v2/models/<name>/infer"): _INFER,
@@ -122,9 +119,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "What all workers count and time, for Prometheus", {200: {"text/plain": (str,)}}
     ),
     ("GET", "/api"): Operation("Name, version and the list of endpoints"),
-    ("GET", "/api/model"): Operation(
-        "The metadata of the model", codes="not_found model_unavailable"
-    ),
+    ("GET", "/api/model"): Operation("The model's metadata", codes="not_found model_unavailable"),
     ("GET", "/openapi.json"): Operation("This document"),
     ("GET", "/docs"): Operation("This document as a page", {200: _HTML}),
     ("GET", "/docs/style.css"): Operation("The style of that page", {200: {"text/css": (str,)}}),
@@ -150,13 +145,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/history/export"): Operation(
         "The readings as a file",
-        {
-            200: {
-                "text/csv": (str,),
-                "application/vnd.apache.parquet": (bodies.Binary,),
-                "application/zip": (bodies.Binary,),
-            }
-        },
+        {200: _EXPORT},
         f"{_HISTORY} not_installed",
         query=bodies.ExportOptions,
     ),
@@ -182,16 +171,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 }
 """(method, Flask's rule) → what it does."""
 
-Tag: TypeAlias = Literal["reading", "inference", "health", "about", "page"]
-_TAGS: Final[Mapping[str, Tag]] = {
+# First part of a path → tag; all others are "page".
+_TAGS: Final = {
     "predict": "reading",
     "v2": "inference",
-    "health": "health",
-    "metrics": "health",
-    "api": "about",
-    "openapi.json": "about",
-    "docs": "about",
+    **dict.fromkeys(("health", "metrics"), "health"),
+    **dict.fromkeys(("api", "openapi.json", "docs"), "about"),
 }
+_PARAMETER: Final = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 def document(app: Flask, settings: Settings, version: str) -> Json:
@@ -208,9 +195,6 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
         settings: whose limits are stated.
         version: of the package.
 
-    Returns:
-        The document, ready for ``json.dumps``.
-
     Raises:
         UndescribedRouteError: a route is not in ``OPERATIONS``.
     """
@@ -222,10 +206,11 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
     schemas = _Schemas(described.values())
     paths: Json = {}
     for (method, rule), operation in described.items():
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+        path = _PARAMETER.sub(r"{\1}", rule)
         paths.setdefault(path, {})[method.lower()] = _operation(operation, rule, schemas)
-    schemas.components["Pictures"]["properties"]["images"]["maxItems"] = settings.max_batch
-    schemas.components["Predictions"]["properties"]["predictions"]["maxItems"] = settings.max_batch
+    for body, name in (("Pictures", "images"), ("Predictions", "predictions")):
+        schemas.components[body]["properties"][name]["maxItems"] = settings.max_batch
+    limits = {name: getattr(settings, name) for name in ("max_bytes", "max_pixels", "max_batch")}
     return {
         "openapi": "3.1.1",
         "info": {
@@ -240,12 +225,7 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "x-limits": {
-            "max_bytes": settings.max_bytes,
-            "max_pixels": settings.max_pixels,
-            "max_batch": settings.max_batch,
-            "max_form_parts": MAX_FORM_PARTS,
-        },
+        "x-limits": {**limits, "max_form_parts": MAX_FORM_PARTS},
         "paths": paths,
         # An empty choice means that no key is needed.
         "security": [{scheme: []} for scheme in _KEYS] if settings.has_keys else [{}],
@@ -268,7 +248,7 @@ class _Schemas:
     """The JSON Schemas of the types that operations use; ``components`` has those with a name."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        types: list[Any] = [bodies.Error, bodies.InferenceError]
+        types: list[Any] = [bodies.ErrorBody, bodies.InferenceErrorBody]
         for operation in operations:
             for content in (*operation.answers.values(), operation.body):
                 types += [one for group in content.values() for one in group]
@@ -301,21 +281,13 @@ def _operation(operation: Operation, rule: str, schemas: _Schemas) -> Json:
         described["security"] = [{}]
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"<(?:\w+:)?(\w+)>", rule)
+        for name in _PARAMETER.findall(rule)
     ]
     if operation.query is not None:
         _, components = msgspec.json.schema_components([operation.query])
-        fields = components[operation.query.__name__]["properties"].items()
-        parameters += [
-            {
-                "name": name,
-                "in": "query",
-                "required": False,
-                "description": schema.pop("description"),
-                "schema": schema,
-            }
-            for name, schema in fields
-        ]
+        for name, schema in components[operation.query.__name__]["properties"].items():
+            parameter = {"name": name, "in": "query", "required": False, "schema": schema}
+            parameters.append(parameter | {"description": schema.pop("description")})
     if parameters:
         described["parameters"] = parameters
     if operation.body:
@@ -329,19 +301,16 @@ def _responses(operation: Operation, tag: str, codes: Iterable[str], schemas: _S
     for code in codes:
         by_status.setdefault(statuses[code], []).append(code)
     responses: Json = {
-        str(status): {
-            "description": HTTPStatus(status).phrase,
-            "content": schemas.content(content),
-        }
+        str(status): {"description": HTTPStatus(status).phrase, "content": schemas.content(content)}
         for status, content in operation.answers.items()
     }
     for status, together in by_status.items():
         if tag == "inference":
-            schema = schemas.of(bodies.InferenceError)
+            schema = schemas.of(bodies.InferenceErrorBody)
         else:
-            codes_here = {"properties": {"code": {"enum": together}}}
-            schema = {"allOf": [schemas.of(bodies.Error), {"properties": {"error": codes_here}}]}
-        content = {"application/json": {"schema": schema}}
+            narrowed = {"error": {"properties": {"code": {"enum": together}}}}
+            schema = {"allOf": [schemas.of(bodies.ErrorBody), {"properties": narrowed}]}
+        content: Json = {"application/json": {"schema": schema}}
         if tag == "page":
             content["text/html"] = {"schema": {"type": "string"}}
         response = responses.setdefault(str(status), {"content": {}})

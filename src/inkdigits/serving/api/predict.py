@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, g, request
@@ -11,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from inkdigits.decision.prediction import Explanation, Prediction, Reader
 from inkdigits.errors import ImageError
 from inkdigits.ink.png import encode_png
-from inkdigits.log.record import InputKind, Kept, Record, new_id
+from inkdigits.log.record import InputKind, Record, new_id
 from inkdigits.serving.api import bodies
 from inkdigits.serving.api.error_handlers import error_body, status_and_code
 from inkdigits.serving.api.health import Readiness
@@ -33,17 +34,23 @@ def ink_url(ink: Ink) -> str:
     >>> ink_url(np.zeros((28, 28), np.uint8))[:26]
     'data:image/png;base64,iVBO'
     """
-    return "data:image/png;base64," + _base64_png(ink)
+    return "data:image/png;base64," + _base64(encode_png(ink))
 
 
-def _base64_png(ink: Ink) -> str:
-    return base64.b64encode(encode_png(ink)).decode("ascii")
+def _base64(png: bytes) -> str:
+    return base64.b64encode(png).decode("ascii")
 
 
-def prediction_body(
-    prediction: Prediction, prediction_id: str, kept: Kept, *, with_ink: bool
+def keep_and_answer(
+    store: Store | None,
+    prediction: Prediction,
+    picture: bytes | None,
+    *,
+    kind: InputKind,
+    owner: str | None,
+    with_ink: bool,
 ) -> bodies.Prediction:
-    """Return the JSON of a prediction, as ``docs/api.md`` has it.
+    """Keep a prediction in the log, if there is one, and return the JSON that docs/api.md has.
 
     >>> import time
     >>> import numpy as np
@@ -52,15 +59,11 @@ def prediction_body(
     ...                    np.zeros((28, 28), np.uint8), "example", 0.2, 0.0)
     >>> with Flask("example").app_context():
     ...     g.began = time.perf_counter()
-    ...     prediction_body(blank, "an-id", "off", with_ink=False)["reason"]
-    'blank'
-
-    Args:
-        prediction: what was read.
-        prediction_id: under which the log keeps it, if it does.
-        kept: where it is kept.
-        with_ink: whether to add the 28x28 picture that the model saw.
+    ...     body = keep_and_answer(None, blank, None, kind="api", owner=None, with_ink=False)
+    >>> body["reason"], body["kept"]
+    ('blank', 'off')
     """
+    name = new_id()
     body: bodies.Prediction = {
         "prediction": prediction.digit,
         "confidence": prediction.confidence,
@@ -69,12 +72,18 @@ def prediction_body(
         "reason": prediction.reason,
         "novelty": prediction.novelty,
         "model_version": prediction.model_version,
-        "id": prediction_id,
-        "kept": kept,
+        "id": name,
+        "kept": "off",
         "preprocessing_time_ms": round(prediction.preprocessing_ms, 3),
         "inference_time_ms": round(prediction.inference_ms, 3),
-        "total_time_ms": elapsed_ms(),
+        "total_time_ms": 0.0,
     }
+    if store is not None:
+        record = Record.of(
+            prediction, input_kind=kind, owner=owner, picture=picture, record_id=name
+        )
+        body["kept"] = store.keep(record)
+    body["total_time_ms"] = elapsed_ms()
     if prediction.risk is not None:
         body["risk"], body["coverage"] = prediction.risk, prediction.coverage
     if with_ink:
@@ -82,51 +91,15 @@ def prediction_body(
     return body
 
 
-def explanation_body(explanation: Explanation) -> bodies.Explanation:
-    """Return the JSON of an explanation, as ``docs/api.md`` has it.
-
-    >>> import numpy as np
-    >>> blank = np.zeros((28, 28), np.uint8)
-    >>> read = Prediction(None, 0.0, (0.1,) * 10, "reject", "blank", None, blank, "example", 0, 0)
-    >>> why = Explanation(read, blank.astype(np.float32), None, 0.1, overlay=b"")
-    >>> explanation_body(why)["runner_up_probability"]
-    0.1
-    """
+def _explanation_body(explanation: Explanation) -> bodies.Explanation:
     return {
         "runner_up": explanation.runner_up,
         "runner_up_probability": explanation.runner_up_probability,
-        "ink_png": _base64_png(explanation.prediction.ink),
-        "saliency_png": base64.b64encode(explanation.overlay).decode("ascii"),
+        "ink_png": _base64(encode_png(explanation.prediction.ink)),
+        "saliency_png": _base64(explanation.overlay),
         # float32 has some 7 digits, and nobody needs the last of them.
         "saliency": [[round(value, 6) for value in row] for row in explanation.saliency.tolist()],
     }
-
-
-def keep(
-    store: Store | None,
-    prediction: Prediction,
-    prediction_id: str,
-    *,
-    kind: InputKind,
-    owner: str | None,
-    picture: bytes | None,
-) -> Kept:
-    """Keep a prediction in the log, if there is one, and return where it is kept.
-
-    >>> keep(None, None, "an-id", kind="api", owner=None, picture=None)
-    'off'
-    """
-    if store is None:
-        return "off"
-    return store.keep(
-        Record.of(
-            prediction,
-            input_kind=kind,
-            owner=owner,
-            picture=picture,
-            record_id=prediction_id,
-        )
-    )
 
 
 def blueprint(
@@ -157,11 +130,7 @@ def blueprint(
         with_ink = flag(asked, "ink", default=False)
         log = store if flag(asked, "record", default=True) else None
         wish = parse_reading(asked, settings.max_batch)
-
-        def answer(prediction: Prediction, picture: bytes | None) -> bodies.Prediction:
-            name = new_id()
-            kept = keep(log, prediction, name, kind="api", owner=None, picture=picture)
-            return prediction_body(prediction, name, kept, with_ink=with_ink)
+        answer = partial(keep_and_answer, log, kind="api", owner=None, with_ink=with_ink)
 
         if not isinstance(wish.pictures, bytes):
             decoded = [_decoded(text) for text in wish.pictures]
@@ -176,23 +145,21 @@ def blueprint(
                     for picture, result in results
                 ]
             }
-        if wish.explain:
-            with reader.slot() as ready:
-                explanation = ready.explain(wish.pictures, risk=wish.risk)
-            _count(metrics, explanation.prediction)
-            body = answer(explanation.prediction, wish.pictures)
-            return {**body, "explanation": explanation_body(explanation)}
         with reader.slot() as ready:
-            prediction = ready.predict(wish.pictures, risk=wish.risk)
-        _count(metrics, prediction)
-        return answer(prediction, wish.pictures)
+            explanation = ready.explain(wish.pictures, risk=wish.risk) if wish.explain else None
+            prediction = (
+                ready.predict(wish.pictures, risk=wish.risk)
+                if explanation is None
+                else explanation.prediction
+            )
+        metrics.count_prediction(prediction)
+        g.outcome = {"decision": prediction.decision}
+        body = answer(prediction, wish.pictures)
+        if explanation is not None:
+            body["explanation"] = _explanation_body(explanation)
+        return body
 
     return api
-
-
-def _count(metrics: Metrics, prediction: Prediction) -> None:
-    metrics.count_prediction(prediction)
-    g.outcome = {"decision": prediction.decision}
 
 
 def _count_batch(

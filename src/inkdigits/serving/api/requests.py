@@ -13,23 +13,7 @@ import orjson
 import pybase64
 from flask import Request
 
-from inkdigits.errors import (
-    BodyEncodingError,
-    BodyTooLargeError,
-    DecompressedTooLargeError,
-    EmptyBodyError,
-    IncompleteBodyError,
-    InvalidBase64Error,
-    InvalidDataUrlError,
-    InvalidJsonError,
-    InvalidRiskError,
-    MissingFieldError,
-    TooManyPicturesError,
-    UnreadableImageError,
-    UnsupportedEncodingError,
-    UnsupportedMediaTypeError,
-    WrongShapeError,
-)
+from inkdigits import errors
 
 # RFC 2397: data:[<mediatype>][;<attribute>=<value>]*[;base64],<data>
 _DATA_URL_HEAD = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*)", re.IGNORECASE)
@@ -47,16 +31,10 @@ class InMemoryRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class ReadingRequest:
-    """What a request asks for.
-
-    Attributes:
-        pictures: one encoded picture, not empty; or the texts of a batch, at least one, to be
-            decoded with ``decode_picture``.
-        risk: tolerated share of wrong readings among the accepted, above 0 and below 1, or None.
-        explain: whether to say what the reading of one picture rests on.
-    """
+    """What a request asks for."""
 
     pictures: bytes | list[str]
+    """One encoded picture; or the texts of a batch, to be decoded with ``decode_picture``."""
     risk: float | None = None
     explain: bool = False
 
@@ -75,7 +53,7 @@ def parse_reading(request: Request, max_batch: int) -> ReadingRequest:
         max_batch: most pictures in one request.
 
     Raises:
-        InvalidRequestError: the request is not as docs/api.md says; a subclass names what is wrong.
+        InvalidRequestError: the request is not as docs/api.md says.
         UnreadableImageError: the one picture is empty or not base64.
     """
     kind = request.mimetype
@@ -88,32 +66,27 @@ def parse_reading(request: Request, max_batch: int) -> ReadingRequest:
         return ReadingRequest(_picture_of_form(request), risk, explain)
     # One byte is enough to tell an empty request from one of an unsupported type.
     if not request.stream.read(1):
-        raise EmptyBodyError("The request has no body.")
-    raise UnsupportedMediaTypeError(
+        raise errors.EmptyBodyError("The request has no body.")
+    raise errors.UnsupportedMediaTypeError(
         f"Content-Type {kind or '(none)'} is unsupported; send application/json, image/* or "
         "multipart/form-data."
     )
 
 
 def flag(request: Request, name: str, *, default: bool) -> bool:
-    """Return a yes or no from a request's query.
+    """Return a yes or no from a request's query, or the default if it is not there.
 
     >>> flag(Request({"QUERY_STRING": "ink=true"}), "ink", default=False)
     True
 
-    Args:
-        request: with ``?name=true`` or ``?name=false``, or without.
-        name: of the parameter.
-        default: if it is not there.
-
     Raises:
-        WrongShapeError: it is anything else.
+        WrongShapeError: it is neither true nor false.
     """
     value = request.args.get(name)
     if value is None:
         return default
     if value not in {"true", "false"}:
-        raise WrongShapeError(f'"{name}" in the query must be true or false.')
+        raise errors.WrongShapeError(f'"{name}" in the query must be true or false.')
     return value == "true"
 
 
@@ -124,11 +97,8 @@ def read_body(request: Request) -> bytes:
     b'{}'
 
     Raises:
-        EmptyBodyError: there is none.
-        IncompleteBodyError: it ends before its announced length.
-        BodyTooLargeError: it is over the limit, as sent or decompressed.
-        UnsupportedEncodingError: a Content-Encoding besides gzip, deflate and identity.
-        BodyEncodingError: it cannot be decompressed.
+        InvalidRequestError: it is empty, incomplete or over the limit, as sent or decompressed;
+            or its Content-Encoding is not gzip, deflate or identity.
     """
     content: bytes = request.get_data(cache=False)
     announced = request.content_length
@@ -136,11 +106,11 @@ def read_body(request: Request) -> bytes:
         # Werkzeug cuts a body of unknown length off at the limit, and does not say so.
         limit = request.max_content_length
         if limit is not None and len(content) >= limit:
-            raise BodyTooLargeError(f"The body is over the limit of {limit} bytes.")
+            raise errors.BodyTooLargeError(f"The body is over the limit of {limit} bytes.")
     elif len(content) < announced:
-        raise IncompleteBodyError(f"{announced} bytes were announced and {len(content)} came.")
+        raise errors.IncompleteBodyError(f"{announced} bytes were announced; {len(content)} came.")
     if not content:
-        raise EmptyBodyError("The request has no body.")
+        raise errors.EmptyBodyError("The request has no body.")
     encoding = request.environ.get("HTTP_CONTENT_ENCODING")
     if encoding is None:
         return content
@@ -153,36 +123,36 @@ def _decompress(body: bytes, encoding: str, limit: int | None) -> bytes:
     if encoding in {"", "identity"}:
         return body
     if encoding not in {"gzip", "deflate"}:
-        raise UnsupportedEncodingError(
+        raise errors.UnsupportedEncodingError(
             f"Content-Encoding {encoding!r} is unsupported; send gzip, deflate or identity."
         )
     decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
         plain = decompressor.decompress(body, 0 if limit is None else limit + 1)
     except zlib.error as error:
-        raise BodyEncodingError(f"The body is not {encoding}: {error}.") from None
+        raise errors.BodyEncodingError(f"The body is not {encoding}: {error}.") from None
     if limit is not None and len(plain) > limit:
-        raise DecompressedTooLargeError(
+        raise errors.DecompressedTooLargeError(
             f"The body is over the limit of {limit} bytes once it is decompressed."
         )
     if not decompressor.eof or decompressor.unused_data:
-        raise BodyEncodingError(f"The {encoding} body is truncated, or something follows it.")
+        raise errors.BodyEncodingError(f"The {encoding} body is truncated or something follows it.")
     if not plain:
-        raise EmptyBodyError("The request has no body once it is decompressed.")
+        raise errors.EmptyBodyError("The request has no body once it is decompressed.")
     return plain
 
 
 def _picture_of_form(request: Request) -> bytes:
     if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise UnsupportedEncodingError("Send a form without Content-Encoding.")
+        raise errors.UnsupportedEncodingError("Send a form without Content-Encoding.")
     uploads = request.files.getlist("image")
     if not uploads:
-        raise MissingFieldError('The form has no file in its field "image".')
+        raise errors.MissingFieldError('The form has no file in its field "image".')
     if len(uploads) > 1:
-        raise WrongShapeError('A form carries one "image"; send several as JSON "images".')
+        raise errors.WrongShapeError('A form carries one "image"; send several as JSON "images".')
     picture: bytes = uploads[0].read()
     if not picture:
-        raise UnreadableImageError("The picture is empty.")
+        raise errors.UnreadableImageError("The picture is empty.")
     return picture
 
 
@@ -193,12 +163,12 @@ def _risk_of_query(request: Request) -> float | None:
     try:
         return _checked_risk(float(text))
     except ValueError:
-        raise InvalidRiskError(_RISK_LIMITS) from None
+        raise errors.InvalidRiskError(_RISK_LIMITS) from None
 
 
 def _checked_risk(risk: object) -> float:
     if isinstance(risk, bool) or not isinstance(risk, int | float) or not 0 < risk < 1:
-        raise InvalidRiskError(_RISK_LIMITS)
+        raise errors.InvalidRiskError(_RISK_LIMITS)
     return risk
 
 
@@ -206,31 +176,31 @@ def _parse_json(body: bytes, max_batch: int, risk: float | None, explain: bool) 
     try:
         document = orjson.loads(body)
     except ValueError:
-        raise InvalidJsonError("The body is not valid JSON.") from None
+        raise errors.InvalidJsonError("The body is not valid JSON.") from None
     if not isinstance(document, dict):
-        raise WrongShapeError("The JSON must be an object.")
+        raise errors.WrongShapeError("The JSON must be an object.")
     if "image" not in document and "images" not in document:
-        raise MissingFieldError('The JSON has neither "image" nor "images".')
+        raise errors.MissingFieldError('The JSON has neither "image" nor "images".')
     if "image" in document and "images" in document:
-        raise WrongShapeError('The JSON must have "image" or "images", not both.')
+        raise errors.WrongShapeError('The JSON must have "image" or "images", not both.')
     if "risk" in document:
         risk = _checked_risk(document["risk"])
     explain = document.get("explain", explain)
     if not isinstance(explain, bool):
-        raise WrongShapeError('"explain" must be true or false.')
+        raise errors.WrongShapeError('"explain" must be true or false.')
     if explain and "images" in document:
-        raise WrongShapeError('"explain" is for one "image", not for "images".')
+        raise errors.WrongShapeError('"explain" is for one "image", not for "images".')
     return ReadingRequest(_pictures_of_json(document, max_batch), risk, explain)
 
 
 def _pictures_of_json(document: dict[str, Any], max_batch: int) -> bytes | list[str]:
     if "image" in document:
         if not isinstance(document["image"], str):
-            raise WrongShapeError('"image" must be a base64 string or a data URL.')
+            raise errors.WrongShapeError('"image" must be a base64 string or a data URL.')
         return decode_picture(document["image"])
     texts = document["images"]
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise WrongShapeError('"images" must be a list of base64 strings or data URLs, not empty.')
+        raise errors.WrongShapeError('"images" must be a list of base64 strings or data URLs.')
     require_batch(len(texts), max_batch)
     return texts
 
@@ -244,30 +214,22 @@ def require_batch(pictures: int, max_batch: int) -> None:
         TooManyPicturesError: it carries more.
     """
     if pictures > max_batch:
-        raise TooManyPicturesError(
-            f"The request carries {pictures} pictures; the limit is {max_batch}. Send several "
-            "requests."
+        raise errors.TooManyPicturesError(
+            f"{pictures} pictures are over the limit of {max_batch}. Send several requests."
         )
 
 
 def decode_picture(text: str) -> bytes:
-    """Decode a picture from base64 or from a ``data:`` URL (RFC 2397).
+    """Decode a picture from base64 or from ``data:image/…;base64,…`` (RFC 2397).
 
-    Base64 is strict (RFC 4648 sections 4 and 5): white space, missing padding and either alphabet
-    are allowed; any other character is an error, where Python's default would skip it.
+    Base64 may have white space, either alphabet (RFC 4648 sections 4 and 5) and no padding. Any
+    other character is an error, where Python's default would skip it.
 
     >>> decode_picture("data:image/gif;base64,R0lGODlh")
     b'GIF89a'
 
-    Args:
-        text: base64, or ``data:image/…;base64,…``.
-
-    Returns:
-        At least one byte, not yet known to be a picture.
-
     Raises:
-        InvalidDataUrlError: a data URL without ``;base64``, without a comma, or whose media type
-            is not ``image/*``.
+        InvalidDataUrlError: it is a data URL of another form.
         InvalidBase64Error: it is not base64.
         UnreadableImageError: it is empty.
     """
@@ -277,9 +239,9 @@ def decode_picture(text: str) -> bytes:
     try:
         decoded = _decode_base64(text)
     except ValueError as error:
-        raise InvalidBase64Error(f"The picture is not valid base64: {error}.") from None
+        raise errors.InvalidBase64Error(f"The picture is not valid base64: {error}.") from None
     if not decoded:
-        raise UnreadableImageError("The picture is empty.")
+        raise errors.UnreadableImageError("The picture is empty.")
     return decoded
 
 
@@ -287,11 +249,11 @@ def _data_of_url(text: str) -> str:
     head, comma, data = text.partition(",")
     match = _DATA_URL_HEAD.fullmatch(head)
     if match is None or not comma:
-        raise InvalidDataUrlError("The data URL has no comma between its type and its data.")
+        raise errors.InvalidDataUrlError("The data URL has no comma between its type and its data.")
     if not match["type"].strip().lower().startswith("image/"):
-        raise InvalidDataUrlError("The media type of the data URL is not image/*.")
+        raise errors.InvalidDataUrlError("The media type of the data URL is not image/*.")
     if match["parameters"].rpartition(";")[2].strip().lower() != "base64":
-        raise InvalidDataUrlError("The data URL is not ;base64.")
+        raise errors.InvalidDataUrlError("The data URL is not ;base64.")
     return data
 
 

@@ -23,13 +23,13 @@ from inkdigits.errors import (
     WrongShapeError,
 )
 from inkdigits.log.export import Format
-from inkdigits.log.record import InputKind, new_id
+from inkdigits.log.record import InputKind
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
 from inkdigits.serving.api.load_shedding import ServedReader
-from inkdigits.serving.api.predict import ink_url, keep, prediction_body
+from inkdigits.serving.api.predict import ink_url, keep_and_answer
 from inkdigits.serving.api.requests import parse_reading
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
@@ -152,13 +152,13 @@ def _add_drawing(
             raise WrongShapeError("Send one picture at a time.")
         with reader.slot() as ready:
             prediction = ready.predict(picture)
-        owner, prediction_id = browser(), new_id()
         metrics.count_prediction(prediction)
-        kept = keep(store, prediction, prediction_id, kind=kind, owner=owner, picture=picture)
+        owner = browser()
+        body = keep_and_answer(store, prediction, picture, kind=kind, owner=owner, with_ink=True)
         replaced = request.args.get("replaces")
-        if kept == "database" and replaced:
+        if body["kept"] == "database" and replaced:
             _delete_unlabelled(store, replaced, owner)
-        return prediction_body(prediction, prediction_id, kept, with_ink=True)
+        return body
 
 
 def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
