@@ -1,4 +1,3 @@
-import io
 import struct
 import tarfile
 import zipfile
@@ -17,7 +16,6 @@ from inkdigits.errors import (
     UnreadableImageError,
     UnsupportedImageError,
 )
-from inkdigits.ink.normalize import preprocess
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -27,36 +25,17 @@ def test_zip_gives_what_zipfile_gives(packing, tmp_path):
     found = everything(path)
     assert names(found, path) == list(members)
     assert [picture for _, picture in found] == list(members.values())
-    (source,) = open_sources([path])
-    source.count()
-    assert source.expected == 30
+    assert open_sources([path])[0].expected == 30
 
 
 def test_zip_64_and_a_program_before_the_archive_are_read(tmp_path):
-    plain = io.BytesIO()
+    path = tmp_path / "a.zip"
+    path.write_bytes(b"#!/bin/sh\n")
     with (
-        zipfile.ZipFile(plain, "w") as archive,
+        zipfile.ZipFile(path, "a") as archive,
         archive.open("a.png", "w", force_zip64=True) as member,
     ):
         member.write(PICTURE)
-    start = plain.getvalue().index(b"PK\x01\x02")
-    end = plain.getvalue().index(b"PK\x05\x06")
-    body, entry = plain.getvalue()[:start], bytearray(plain.getvalue()[start:end])
-    # The same directory as a program writes it for an archive of more than 4 GiB.
-    entry[20:28] = b"\xff" * 8
-    entry[42:46] = b"\xff" * 4
-    entry[30:32] = struct.pack("<H", 28)
-    wide = struct.pack("<HHQQQ", 1, 24, len(PICTURE), len(PICTURE), 0)
-    directory = bytes(entry[:46]) + b"a.png" + wide
-    end_64 = struct.pack(
-        *("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(directory), len(body))
-    )
-    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(body) + len(directory), 1)
-    end_32 = struct.pack(
-        *("<4s4H2LH", b"PK\x05\x06", 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
-    )
-    path = tmp_path / "a.zip"
-    path.write_bytes(b"#!/bin/sh\n" + body + directory + end_64 + locator + end_32)
     assert everything(path) == [(f"{path}#a.png", PICTURE)]
 
 
@@ -119,15 +98,13 @@ def test_zip_member_that_cannot_be_had_says_why(offset, value, message, tmp_path
     assert whole == PICTURE
 
 
-def test_zip_whose_directory_is_damaged_gives_what_comes_before(tmp_path):
+def test_zip_whose_directory_is_damaged_is_rejected_before_any_work(tmp_path):
     path = zipped(tmp_path / "a.zip", {"a.png": PICTURE, "b.png": PICTURE})
     content = bytearray(path.read_bytes())
     content[content.rindex(b"PK\x01\x02")] = 0
     path.write_bytes(content)
-    (_, first), (name, error) = everything(path)
-    assert first == PICTURE
-    assert name == str(path)
-    assert "directory is damaged" in str(error)
+    with pytest.raises(DataError, match="cannot be read as a ZIP archive"):
+        open_sources([path])
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
@@ -168,7 +145,7 @@ def test_tar_leaves_out_what_is_no_file_and_reads_long_names(tmp_path):
     assert "holds no pictures" in str(error)
 
 
-def test_tar_header_that_declares_gigabytes_is_refused_unread(tmp_path):
+def test_tar_header_that_declares_gigabytes_is_rejected_unread(tmp_path):
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 7 * 2**30
     path = tmp_path / "a.tar"
@@ -180,11 +157,5 @@ def test_tar_header_that_declares_gigabytes_is_refused_unread(tmp_path):
 def test_pictures_of_an_archive_end_a_shard_by_their_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "SHARD_BYTES", 2 * len(PICTURE))
     path = tarred(tmp_path / "a.tgz", {f"{i}.png": PICTURE for i in range(5)}, "w:gz")
-    sizes = [len(shard.names()) for shard in open_sources([path])[0].shards()]
+    sizes = [len(shard.names) for shard in open_sources([path])[0].shards()]
     assert sizes == [2, 2, 1]
-
-
-def test_archive_members_read_like_the_pictures_themselves(tmp_path):
-    path = zipped(tmp_path / "a.zip", {"a.png": PICTURE})
-    ((_, picture),) = everything(path)
-    assert np.array_equal(preprocess(picture), preprocess(PICTURE))

@@ -1,40 +1,38 @@
 import pytest
 from support.batches import part
 
-from inkdigits.batch.checkpoint import Checkpoint, ShardDone, write_part
+from inkdigits.batch.checkpoint import Checkpoint, write_part
 from inkdigits.errors import BatchError
 
 
 def test_two_runs_do_not_write_the_same_file(tmp_path):
-    first = Checkpoint(tmp_path / "out.csv", resume=False)
+    first = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
     first.begin({"model": "a"})
     with pytest.raises(BatchError, match="another process is writing"):
-        Checkpoint(tmp_path / "out.csv", resume=True)
+        Checkpoint(tmp_path / "out.csv", "csv", resume=True)
     first.close()
-    Checkpoint(tmp_path / "out.csv", resume=True).close()
+    Checkpoint(tmp_path / "out.csv", "csv", resume=True).close()
 
 
 def test_run_is_not_resumed_with_another_model_or_source(tmp_path):
-    first = Checkpoint(tmp_path / "out.csv", resume=False)
+    first = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
     first.begin({"model": "a", "sources": [1]})
-    write_part(first.folder, 0, "key", part("a.png"))
-    assert first.done(0, "key") == ShardDone(0, 1, 0, ())
-    assert first.done(1, "key") is None
-    with pytest.raises(BatchError, match=r"around a\.png changed"):
-        first.done(0, "another")
+    done = write_part(first.folder, "csv", 0, ["a.png"], part("a.png"))
+    assert first.done(0, ["a.png"]) == done
+    assert (done.pictures, done.failed, done.failures) == (1, 0, [])
+    assert first.done(1, ["a.png"]) is None
+    with pytest.raises(BatchError, match=r"around b\.png changed"):
+        first.done(0, ["b.png"])
     with pytest.raises(BatchError, match=r"the model changed since .* \('a', now 'b'\)"):
         first.begin({"model": "b", "sources": [1]})
     first.begin({"model": "a", "sources": [1]})
-    (first.folder / "run.json").write_text("")
-    with pytest.raises(BatchError, match="is damaged"):
-        first.begin({"model": "a", "sources": [1]})
     first.close()
 
 
 def test_result_is_not_put_together_without_all_parts(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "out.csv", resume=False)
-    write_part(checkpoint.folder, 0, "key", part("a.png"))
+    checkpoint = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
+    write_part(checkpoint.folder, "csv", 0, ["a.png"], part("a.png"))
     with pytest.raises(BatchError, match="00000001"):
-        checkpoint.finish("csv", 2)
+        checkpoint.finish(2)
     checkpoint.close()
     assert not (tmp_path / "out.csv").exists()

@@ -18,11 +18,11 @@ from support.commands import run
 import inkdigits
 from inkdigits.batch import run as batch_run
 from inkdigits.batch import sources
-from inkdigits.batch.checkpoint import Checkpoint, ShardDone, write_part
+from inkdigits.batch.checkpoint import Checkpoint, write_part
 from inkdigits.batch.run import predict_to_file
+from inkdigits.batch.shards import SCHEMA
 from inkdigits.batch.sources import SHARD_PICTURES, open_sources
 from inkdigits.batch.workers import WorkerPool
-from inkdigits.batch.writers import SCHEMA
 from inkdigits.errors import BackendUnavailableError
 
 SHARDS = 8
@@ -94,7 +94,7 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
         start_new_session=True,
     )
     parts = tmp_path / "out.csv.parts"
-    while len(list(parts.glob("0*.json"))) < 2:
+    while len(list(parts.glob("0*.part"))) < 2:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     if end == signal.SIGINT:
@@ -106,7 +106,7 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     process.stderr.close()
     assert ("--resume to continue" in said) == (end == signal.SIGINT)
     assert "Traceback" not in said
-    kept = {int(path.stem) for path in parts.glob("0*.json")}
+    kept = {int(path.stem) for path in parts.glob("0*.part")}
     assert 2 <= len(kept) < SHARDS
     assert not out.exists()
     assert "--resume" in run("predict", array, "--out", out, exit_code=1).stderr
@@ -115,12 +115,12 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     original = WorkerPool.read
 
     def watched(self, tasks):
-        return original(self, (read.append(task.number) or task for task in tasks))
+        return original(self, (read.append(task[0]) or task for task in tasks))
 
     monkeypatch.setattr(WorkerPool, "read", watched)
     # A part that a power failure cut off is read again.
     damaged = min(kept)
-    path = parts / f"{damaged:08}.json"
+    path = parts / f"{damaged:08}.part"
     path.write_bytes(path.read_bytes()[:1000])
     run("predict", array, "--out", out, "--workers", 2, "--resume")
     assert out.read_text() == whole
@@ -187,7 +187,7 @@ def test_missing_model_is_told_of_by_the_processes(array, tmp_path):
     assert "there is no artifact" in run("predict", *arguments, exit_code=1).stderr
 
 
-def test_parquet_without_pyarrow_is_refused_before_any_work(array, tmp_path, monkeypatch):
+def test_parquet_without_pyarrow_is_rejected_before_any_work(array, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BackendUnavailableError, match=r"inkdigits\[export\]"):
         predict_to_file([array], tmp_path / "out.parquet")
@@ -198,16 +198,16 @@ def test_progress_counts_what_an_earlier_run_did_but_not_in_its_rate(tmp_path, m
     monkeypatch.setattr(sources, "SHARD_PICTURES", 10)
     np.save(tmp_path / "a.npy", np.zeros((40, 9, 7), np.uint8))
     opened = open_sources([tmp_path / "a.npy"])
-    checkpoint = Checkpoint(tmp_path / "out.csv", resume=False)
-    keys = [shard.key() for shard in opened[0].shards()]
-    write_part(checkpoint.folder, 0, keys[0], part(*"abcdefghij", error="x"))
+    checkpoint = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
+    first, second, *_ = [shard.names for shard in opened[0].shards()]
+    write_part(checkpoint.folder, "csv", 0, first, part(*"abcdefghij", error="x"))
     counted = batch_run._Run(checkpoint, opened)
     tasks = counted.tasks()
-    assert [task.number for task in tasks] == [1, 2, 3]
+    assert [number for number, _ in tasks] == [1, 2, 3]
     before = counted.progress()
     assert (before.pictures, before.failed, before.expected, before.rate) == (10, 10, 40, 0)
     assert before.seconds_left is None
-    counted.add(ShardDone(1, 10, 1, (("q", "why"),)))
+    counted.add(write_part(checkpoint.folder, "csv", 1, second, part(*"klmnopqrst")))
     after = counted.progress()
     assert after.pictures == 20
     assert after.seconds_left == pytest.approx(20 / after.rate)

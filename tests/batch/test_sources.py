@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from support.batches import PICTURE, everything, tarred, zipped
 from support.idx import write_idx
 
+from inkdigits.batch import sources
 from inkdigits.batch.sources import open_sources
 from inkdigits.errors import DataError
 
@@ -67,17 +69,6 @@ def test_files_by_name_keep_their_place_among_other_sources(tmp_path):
     assert [Path(name.partition("#")[0]) for name, _ in found] == given
 
 
-def test_key_of_a_shard_changes_with_its_pictures(tmp_path):
-    def keys(*members):
-        path = tarred(tmp_path / "a.tgz", dict(members), "w:gz")
-        return [shard.key() for shard in open_sources([path])[0].shards()]
-
-    same = keys(("a.png", PICTURE))
-    assert same == keys(("a.png", PICTURE))
-    assert same != keys(("b.png", PICTURE))
-    assert same != keys(("a.png", PICTURE[:-1]))
-
-
 def test_random_damage_of_an_archive_or_array_ends_in_an_error_that_is_ours(tmp_path):
     rng = np.random.default_rng(0)
     members = {f"{i}.png": PICTURE for i in range(3)}
@@ -93,7 +84,7 @@ def test_random_damage_of_an_archive_or_array_ends_in_an_error_that_is_ours(tmp_
     paths[4].write_bytes(gzip.compress((tmp_path / "a.idx").read_bytes()))
     for path in paths:
         sound = path.read_bytes()
-        refused = 0
+        rejected = 0
         for _ in range(150):
             damaged = bytearray(sound)
             for at in rng.integers(0, len(damaged), 4):
@@ -102,19 +93,46 @@ def test_random_damage_of_an_archive_or_array_ends_in_an_error_that_is_ours(tmp_
             try:
                 found = everything(path)
             except DataError:
-                refused += 1
+                rejected += 1
             else:
                 assert len(found) <= 2**12
-        assert refused < 150, path
+        assert rejected < 150, path
 
 
 def test_identity_of_sources_changes_with_their_files(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2, 9, 7), np.uint8))
 
     def identity():
-        return [source.identity() for source in open_sources([tmp_path / "a.npy", tmp_path])]
+        return [source.identity for source in open_sources([tmp_path / "a.npy", tmp_path])]
 
     before = identity()
     assert json.loads(json.dumps(before)) == before == identity()
     np.save(tmp_path / "a.npy", np.zeros((3, 9, 7), np.uint8))
     assert identity() != before
+
+
+def test_folder_gives_its_pictures_in_the_order_in_which_paths_sort(tmp_path):
+    for name in ("b/2.png", "b/10.JPG", "b.png", "a/z/1.gif", "a.b/1.png", "é.webp", "Z.tiff"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(PICTURE)
+    for name in ("notes.txt", "b/._2.png", ".png"):
+        (tmp_path / name).write_text("not asked for")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    found = [picture for _, picture in everything(tmp_path)]
+    expected = sorted(p for p in tmp_path.rglob("*") if p.suffix and p.is_file())
+    expected = [p for p in expected if p.suffix != ".txt" and not p.name.startswith("._")]
+    assert found == sorted([*expected, tmp_path / "gone.png"])
+    assert open_sources([tmp_path])[0].expected == len(found) == 8
+
+
+def test_folder_is_cut_into_shards_and_keeps_names_that_are_not_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SHARD_PICTURES", 4)
+    odd = os.fsdecode(b"not-utf8-\xff\n.png")
+    for name in [odd, *(f"{i * 37 % 40}.png" for i in range(40))]:
+        (tmp_path / name).write_bytes(PICTURE)
+    found = everything(tmp_path)
+    assert [picture for _, picture in found] == sorted(tmp_path.iterdir())
+    assert found[-1][0] == str(tmp_path / odd)
+    assert len(list(open_sources([tmp_path])[0].shards())) == 11

@@ -1,60 +1,69 @@
-import json
+import csv
+import multiprocessing
 import os
 import signal
 
 import numpy as np
+import pytest
 from support.batches import PICTURE
-from support.deadly import DeadlyShard
-from support.fakes import FakeReader
+from support.deadly import DeadlyPicture
 
 import inkdigits
-from inkdigits.batch.sources import open_sources
-from inkdigits.batch.workers import Task, WorkerPool, WorkerSettings, read_shard
-from inkdigits.errors import ImageError
+from inkdigits.batch.shards import Shard
+from inkdigits.batch.workers import WorkerPool, WorkerSettings
+from inkdigits.errors import BatchError
+
+BLANK = np.zeros((28, 28), np.uint8)
 
 
-def test_picture_that_ends_a_worker_is_an_error_in_its_row(tmp_path):
-    settings = WorkerSettings(tmp_path, None, inkdigits.Limits())
+@pytest.fixture
+def settings(tmp_path):
+    return WorkerSettings(tmp_path, "csv", None, inkdigits.Limits())
+
+
+def rows(settings, number):
+    text = (settings.folder / f"{number:08}.part").read_text().split("\n", 2)[2]
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_picture_that_ends_a_worker_is_an_error_in_its_row(settings):
+    deadly = Shard(list("abc"), [PICTURE, DeadlyPicture(), PICTURE])
+    others = [Shard([name], [PICTURE]) for name in "defgh"]
+    with WorkerPool(2, settings) as pool:
+        done = list(pool.read(enumerate([others[0], deadly, *others[1:]])))
+    assert sorted((one.number, one.pictures, one.failed) for one in done) == [
+        (number, 3 if number == 1 else 1, number == 1) for number in range(6)
+    ]
+    assert [row["digit"] for row in rows(settings, 1)] == ["7", "", "7"]
+    assert "the worker that read it ended" in rows(settings, 1)[1]["error"]
+    assert [rows(settings, number)[0]["digit"] for number in (0, 2, 3, 4, 5)] == ["7"] * 5
+
+
+def test_worker_that_was_ended_from_outside_costs_no_picture(settings):
+    shards = (Shard([str(i)], [BLANK]) for i in range(20))
     with WorkerPool(1, settings) as pool:
-        (done,) = pool.read(iter([Task(0, DeadlyShard(PICTURE))]))
-    assert (done.pictures, done.failed) == (3, 1)
-    text = (tmp_path / "00000000.json").read_bytes().partition(b"\n")[2]
-    columns = json.loads(text)["columns"]
-    assert columns["digit"] == [7, None, 7]
-    assert columns["error"][1] == "the worker that read it was ended by signal 9"
-    assert columns["error"][0] is None
+        done = []
+        for one in pool.read(enumerate(shards)):
+            done.append(one.number)
+            if len(done) == 3:
+                (worker,) = multiprocessing.active_children()
+                os.kill(worker.pid, signal.SIGKILL)
+    assert sorted(done) == list(range(20))
+    assert {row["reason"] for number in range(20) for row in rows(settings, number)} == {"blank"}
 
 
-def test_ctrl_c_that_reaches_the_workers_too_is_left_to_the_parent(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((20, 28, 28), np.uint8))
-    (source,) = open_sources([tmp_path / "a.npy"])
-    with WorkerPool(1, WorkerSettings(tmp_path, None, inkdigits.Limits())) as pool:
-        (worker,) = pool._workers
-        os.kill(worker.process.pid, signal.SIGINT)
-        (done,) = pool.read(iter([Task(0, next(source.shards()))]))
-        assert done.pictures == 20
-        assert pool._workers == [worker]
+def test_ctrl_c_that_reaches_the_workers_too_is_left_to_the_parent(settings):
+    with WorkerPool(1, settings) as pool:
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGINT)
+        (done,) = pool.read(iter([(0, Shard(["a"], BLANK[None]))]))
+        assert done.pictures == 1
+        assert multiprocessing.active_children() == [worker]
+    assert not multiprocessing.active_children()
 
 
-def test_batches_are_bounded_in_bytes_and_errors_keep_their_place(monkeypatch, tmp_path):
-    monkeypatch.setattr("inkdigits.batch.workers.BATCH_BYTES", 2 * len(PICTURE))
-    sizes = []
-
-    class Watching(FakeReader):
-        def predict_batch(self, pictures, *, on_error="raise"):
-            sizes.append(len(pictures))
-            return super().predict_batch(pictures, on_error=on_error)
-
-    class Shard:
-        def names(self):
-            return list("abcdef")
-
-        def pictures(self):
-            yield from [PICTURE] * 3
-            yield ImageError("no")
-            yield from [PICTURE] * 2
-
-    columns = read_shard(Watching(), Task(0, Shard()))
-    assert sizes == [2, 1, 2]
-    assert columns["error"] == [None, None, None, "no", None, None]
-    assert columns["digit"] == [7, 7, 7, None, 7, 7]
+def test_model_that_is_replaced_during_a_run_ends_it(settings):
+    with WorkerPool(1, settings) as pool:
+        pool.model_version = "another"
+        with pytest.raises(BatchError, match="was replaced during the run: another, then"):
+            list(pool.read(iter([(0, Shard(["a"], BLANK[None]))])))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from support.pictures import encoded, seven
 
+from inkdigits.batch.shards import SCHEMA
 from inkdigits.batch.sources import open_sources
-from inkdigits.batch.writers import SCHEMA
 from inkdigits.ink.decode import Limits
 
 PICTURE = encoded(seven(40, 4))
@@ -23,7 +23,7 @@ def everything(*paths, limits=SMALL):
         pair
         for source in open_sources(list(paths), limits)
         for shard in source.shards()
-        for pair in zip(shard.names(), shard.pictures(), strict=True)
+        for pair in zip(shard.names, shard.pictures(), strict=True)
     ]
 
 

@@ -8,94 +8,60 @@ big-endian 32-bit number.
 from __future__ import annotations
 
 import gzip
-import math
-import re
 import struct
 import tokenize
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Literal
+from typing import IO, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from inkdigits.errors import DataError
 from inkdigits.ink.decode import Limits
+from inkdigits.types import Pixels
 
 # NumPy raises these for a damaged header, which it parses as Python literals.
 _NPY_ERRORS: Final = (
     *(OSError, EOFError, ValueError, TypeError, OverflowError),
     *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
 )
-# gzip raises these for damaged bytes.
-_GZIP_ERRORS: Final = (EOFError, OSError, zlib.error)
-
-_IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
-_IDX_UINT8: Final = 8
-_IDX_IMAGES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayFile:
-    """An array of pictures in a file, uncompressed.
-
-    Attributes:
-        path: the file.
-        offset: where the values start, in bytes.
-        shape: (N, H, W) or (N, H, W, C).
-        order: "C", or "F" for Fortran's.
-    """
+class NpyRows:
+    """Rows of a ``.npy`` file, which is mapped only while they are read."""
 
     path: Path
-    offset: int
-    shape: tuple[int, ...]
-    order: Literal["C", "F"] = "C"
+    first: int
+    count: int
 
-    def rows(self, first: int, count: int) -> npt.NDArray[np.uint8]:
-        """Return a copy of ``count`` pictures, uint8; the file is mapped only meanwhile.
+    def read(self) -> Pixels:
+        """Return a copy of the rows (count, H, W) or (count, H, W, C), uint8.
 
         Raises:
-            DataError: the file is shorter than it was.
+            DataError: the file is shorter than it was, or something else.
         """
-        try:
-            mapped: npt.NDArray[np.uint8] = np.memmap(
-                self.path, np.uint8, "r", self.offset, self.shape, self.order
-            )
-        except ValueError as error:
-            raise DataError(f"{self.path} was changed during the run: {error}") from error
-        return np.array(mapped[first : first + count])
+        array = _mapped(self.path)[self.first : self.first + self.count]
+        if len(array) < self.count:
+            raise DataError(f"{self.path} was changed during the run")
+        return np.array(array)
 
 
-def is_idx_name(name: str) -> bool:
-    """Return whether a file's name is one of IDX: ``…-idx3-ubyte``, ``….idx``, also ``.gz``.
-
-    >>> is_idx_name("train-images-idx3-ubyte.gz"), is_idx_name("Digits.IDX"), is_idx_name("idx.png")
-    (True, True, False)
-    """
-    return _IDX_NAME.search(name.lower()) is not None
-
-
-def npy_file(path: Path, limits: Limits) -> ArrayFile:
-    """Return the array in a ``.npy`` file; only its header is read.
+def npy_shape(path: Path, limits: Limits) -> tuple[int, ...]:
+    """Return (N, H, W) or (N, H, W, C) of a ``.npy`` file of uint8.
 
     Raises:
-        DataError: not such a file, truncated, or not (N, H, W) or (N, H, W, C) of uint8.
+        DataError: not such a file, truncated, or of another shape or type.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
     ...     np.save(file.name, np.zeros((5, 28, 28), np.uint8))
-    ...     npy_file(Path(file.name), Limits()).shape
+    ...     npy_shape(Path(file.name), Limits())
     (5, 28, 28)
     """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _NPY_ERRORS as error:
-        raise DataError(f"{path} cannot be read as a NumPy array: {error}") from error
-    if not isinstance(array, np.memmap):
-        raise DataError(f"{path} is not a NumPy array in a file of its own")
+    array = _mapped(path)
     if array.dtype != np.uint8:
         raise DataError(f"{path} holds {array.dtype}; pictures are uint8, 0 to 255")
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)):
@@ -104,110 +70,90 @@ def npy_file(path: Path, limits: Limits) -> ArrayFile:
             "1, 3 or 4 channels"
         )
     _check_size(path, array.shape, limits)
-    order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
-    return ArrayFile(path, array.offset, array.shape, order)
+    return array.shape
 
 
-def idx_file(path: Path, limits: Limits) -> ArrayFile:
-    """Return the array in an uncompressed IDX file; only its header is read.
-
-    Raises:
-        DataError: not such a file, not of pictures, or not as long as its header says.
-
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile() as file:
-    ...     _ = file.write(struct.pack(">HBB3I", 0, 8, 3, 1, 2, 2) + bytes(4))
-    ...     file.flush()
-    ...     idx_file(Path(file.name), Limits()).shape
-    (1, 2, 2)
-    """
-    with path.open("rb") as file:
-        shape = _idx_shape(path, file, limits)
-        offset = file.tell()
-    size, declared = path.stat().st_size - offset, math.prod(shape)
-    if size != declared:
-        raise DataError(
-            f"{path}: its header declares {shape[0]:,} pictures, {declared:,} bytes; "
-            f"it has {size:,}"
-        )
-    return ArrayFile(path, offset, shape)
+def _mapped(path: Path) -> Pixels:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _NPY_ERRORS as error:
+        raise DataError(f"{path} cannot be read as a NumPy array: {error}") from error
+    if not isinstance(array, np.memmap):
+        raise DataError(f"{path} is not a NumPy array in a file of its own")
+    return array
 
 
-def packed_idx_shape(path: Path, limits: Limits) -> tuple[int, int, int]:
-    """Return (N, H, W) that the header of an IDX file compressed with gzip declares.
+def idx_shape(path: Path, limits: Limits) -> tuple[int, ...]:
+    """Return (N, H, W) that the header of an IDX file declares; ``.gz`` is unpacked.
 
     Raises:
         DataError: not such a file, or not of pictures.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile() as file:
-    ...     _ = file.write(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 1, 2, 2) + bytes(4)))
+    ...     _ = file.write(struct.pack(">HBB3I", 0, 8, 3, 1, 2, 2) + bytes(4))
     ...     file.flush()
-    ...     packed_idx_shape(Path(file.name), Limits())
-    ...     [(first, rows.shape) for first, rows in packed_idx_rows(Path(file.name), Limits(), 8)]
+    ...     print(idx_shape(Path(file.name), Limits()))
+    ...     print([block.shape for block in idx_blocks(Path(file.name), Limits(), 8)])
     (1, 2, 2)
-    [(0, (1, 2, 2))]
+    [(1, 2, 2)]
     """
-    with _unpacked(path) as file:
-        return _idx_shape(path, file, limits)
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[gzip.GzipFile]:
     try:
-        with gzip.open(path, "rb") as file:
-            yield file
-    except _GZIP_ERRORS as error:
-        raise DataError(f"{path} cannot be unpacked further: {error}") from error
+        with _opened(path) as file:
+            return _idx_header(path, file, limits)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def packed_idx_rows(
-    path: Path, limits: Limits, count: int
-) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """Yield the pictures of an IDX file compressed with gzip, ``count`` at a time.
-
-    Returns:
-        The number of the first, and (count, H, W) uint8, the last with fewer.
+def idx_blocks(path: Path, limits: Limits, count: int) -> Iterator[Pixels]:
+    """Yield the pictures of an IDX file as (count, H, W) uint8; the last may have fewer.
 
     Raises:
         DataError: from some picture on it cannot be read.
 
-    >>> next(packed_idx_rows(Path("missing.gz"), Limits(), 8))  # doctest: +ELLIPSIS
+    >>> next(idx_blocks(Path("missing.idx"), Limits(), 8))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    inkdigits.errors.DataError: missing.gz cannot be unpacked further: ...
+    inkdigits.errors.DataError: missing.idx cannot be read after picture 0: ...
     """
     first = 0
-    with _unpacked(path) as file:
-        total, height, width = _idx_shape(path, file, limits)
-        while first < total:
-            wanted = min(count, total - first)
-            block = file.read(wanted * height * width)
-            whole = len(block) // (height * width)
-            if whole:
-                values = np.frombuffer(block[: whole * height * width], np.uint8)
-                yield first, values.reshape(whole, height, width)
-            first += whole
-            if whole < wanted:
-                raise DataError(f"{path} ends after {first:,} of {total:,} pictures")
-        # Reading past the end makes gzip compare its checksum.
-        if file.read(1):
-            raise DataError(f"{path} holds more than the {total:,} pictures of its header")
+    try:
+        with _opened(path) as file:
+            total, height, width = _idx_header(path, file, limits)
+            while first < total:
+                asked = min(count, total - first)
+                block = np.frombuffer(file.read(asked * height * width), np.uint8)
+                whole = len(block) // (height * width)
+                if whole:
+                    yield block[: whole * height * width].reshape(whole, height, width)
+                first += whole
+                if whole < asked:
+                    raise DataError(f"{path} ends after {first:,} of {total:,} pictures")
+            # Reading past the end makes gzip compare its checksum.
+            if file.read(1):
+                raise DataError(f"{path} holds more than the {total:,} pictures of its header")
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read after picture {first:,}: {error}") from error
 
 
-def _idx_shape(path: Path, file: IO[bytes] | gzip.GzipFile, limits: Limits) -> tuple[int, int, int]:
-    """Return (N, H, W) that an IDX header declares, and leave ``file`` after the header."""
-    magic = file.read(4)
-    if len(magic) < 4 or magic[:2] != b"\0\0":
-        raise DataError(f"{path} is not an IDX file: it begins with {magic!r}")
-    if magic[2] != _IDX_UINT8 or magic[3] != _IDX_IMAGES:
+def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _idx_header(
+    path: Path, file: IO[bytes] | gzip.GzipFile, limits: Limits
+) -> tuple[int, int, int]:
+    """Return (N, H, W), and leave ``file`` after the header."""
+    header = file.read(16)
+    if len(header) < 4 or header[:2] != b"\0\0":
+        raise DataError(f"{path} is not an IDX file: it begins with {header[:4]!r}")
+    if header[2:4] != b"\x08\x03":
         raise DataError(
-            f"{path} is an IDX file of type {magic[2]} and {magic[3]} dimensions; pictures are of "
-            f"type {_IDX_UINT8} (uint8) and {_IDX_IMAGES} dimensions"
+            f"{path} is an IDX file of type {header[2]} and {header[3]} dimensions; pictures are "
+            "of type 8 (uint8) and 3 dimensions"
         )
-    sizes = file.read(4 * _IDX_IMAGES)
-    if len(sizes) < 4 * _IDX_IMAGES:
+    if len(header) < 16:
         raise DataError(f"{path}: the IDX header is truncated")
-    number, height, width = struct.unpack(">3I", sizes)
+    number, height, width = struct.unpack(">3I", header[4:])
     _check_size(path, (number, height, width), limits)
     return number, height, width
 

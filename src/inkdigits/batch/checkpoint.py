@@ -1,77 +1,62 @@
 """The checkpoint of a batch run: its work so far, in a folder beside the file that it will become.
 
-``results.csv.parts`` holds one file per shard that has been read, and a description of the run.
-Each part is written under another name, renamed, and carries a checksum, so a part that a crash or
-a power failure cut off is read again. The result is put together when all parts are there, under
-another name, and renamed; so it is whole or not there.
+``results.csv.parts`` holds one part per shard that has been read, and a description of the run.
+A part is the shard's table in the format of the result, after a checksum and the shard's counts.
+Parts and the result are written under another name and renamed, so each is whole or not there.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import io
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
-from inkdigits.batch.writers import SCHEMA
+from inkdigits.batch.shards import SCHEMA
 from inkdigits.errors import BatchError
-from inkdigits.log.tables import Columns, TableFormat, write_table
+from inkdigits.log.tables import Columns, TableFormat, join_tables, write_table
 from inkdigits.model.artifact import write_atomically
+from inkdigits.types import Json
 
+# How many pictures that cannot be read are named at the end.
 FAILURES_NAMED: Final = 10
-"""How many pictures that cannot be read are named at the end."""
-
-_RUN: Final = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
 class ShardDone:
-    """The counts of a shard that has been read.
+    """The counts of a shard that has been read."""
 
-    Attributes:
-        number: the shard's place in the run, from 0.
-        pictures: how many it has.
-        failed: how many of them cannot be read.
-        failures: (source, error) of the first of those.
-    """
-
-    number: int
+    number: int  # the shard's place in the run, from 0
+    names: str  # the digest of its pictures' names
     pictures: int
-    failed: int
-    failures: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, number: int, columns: Columns) -> ShardDone:
-        """Count a shard's columns."""
-        failures = [
-            (source, error)
-            for source, error in zip(columns["source"], columns["error"], strict=True)
-            if error is not None
-        ]
-        return cls(number, len(columns["source"]), len(failures), tuple(failures[:FAILURES_NAMED]))
+    failed: int  # how many of them cannot be read
+    failures: Sequence[tuple[str, str]]  # (source, error) of the first of those
 
 
 class Checkpoint:
     """The folder of a run under way; one process at a time has it.
 
-    Args:
-        out: the file that the run will become.
-        resume: continue what is there; otherwise nothing may be there.
+    ``out`` is the file that the run will become, in the format ``form``. ``resume`` continues what
+    is there; otherwise nothing may be there.
 
     Raises:
         BatchError: there is an unfinished run and ``resume`` is not asked for, or the reverse; or
             another process has the folder; or it cannot be written.
     """
 
-    def __init__(self, out: Path, *, resume: bool) -> None:
+    def __init__(self, out: Path, form: TableFormat, *, resume: bool) -> None:
         self.out = out
+        self.form = form
         self.folder = out.with_name(f"{out.name}.parts")
-        known = (self.folder / _RUN).is_file()
+        self._run = self.folder / "run.json"
+        known = self._run.is_file()
         if resume and not known:
             raise BatchError(f"nothing to resume: there is no {self.folder}; leave out --resume")
         try:
@@ -94,23 +79,16 @@ class Checkpoint:
         """Let another process have the folder."""
         self._lock.close()
 
-    def begin(self, run: dict[str, Any]) -> None:
-        """Note what the run is of, or compare it with what was noted.
-
-        Args:
-            run: everything that the parts depend on, as JSON.
+    def begin(self, run: Json) -> None:
+        """Note what the parts depend on, or compare it with what was noted.
 
         Raises:
             BatchError: the unfinished run is of something else; the message names what.
         """
-        path = self.folder / _RUN
-        if not path.is_file():
-            write_atomically(path, json.dumps(run).encode())
+        if not self._run.is_file():
+            write_atomically(self._run, json.dumps(run).encode())
             return
-        try:
-            known = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise BatchError(f"cannot resume: {path} is damaged; delete {self.folder}") from error
+        known = json.loads(self._run.read_bytes())
         changed = [name for name in run if known.get(name) != run[name]]
         if changed:
             first = changed[0]
@@ -119,24 +97,21 @@ class Checkpoint:
                 f"begun ({known.get(first)!r}, now {run[first]!r}); delete it to start again"
             )
 
-    def done(self, number: int, key: str) -> ShardDone | None:
+    def done(self, number: int, names: Sequence[str]) -> ShardDone | None:
         """Return the counts of a shard, or None if it is still to be read.
 
         Raises:
-            BatchError: another shard was read under that number, so the source has changed.
+            BatchError: other pictures were read under that number, so the source has changed.
         """
-        content = _checked(_part(self.folder, number))
-        if content is None:
-            return None
-        part = json.loads(content)
-        if part["key"] != key:
+        part = _read_part(self.folder, number)
+        if part is not None and part[0].names != _digest(names):
             raise BatchError(
-                f"cannot resume: the pictures around {part['columns']['source'][0]} changed since "
-                f"{self.folder} was begun; delete it to start again"
+                f"cannot resume: the pictures around {names[0]} changed since {self.folder} was "
+                "begun; delete it to start again"
             )
-        return ShardDone.of(number, part["columns"])
+        return None if part is None else part[0]
 
-    def finish(self, form: TableFormat, parts: int) -> None:
+    def finish(self, parts: int) -> None:
         """Put the parts together as the result, and delete them.
 
         Raises:
@@ -145,7 +120,7 @@ class Checkpoint:
         whole = self.folder / "whole"
         try:
             with whole.open("wb") as file:
-                write_table(form, file, SCHEMA, self._columns(parts))
+                join_tables(self.form, file, SCHEMA, self._tables(parts))
                 file.flush()
                 os.fsync(file.fileno())
             whole.replace(self.out)
@@ -153,43 +128,59 @@ class Checkpoint:
         except OSError as error:
             raise BatchError(f"{self.out} cannot be written: {error.strerror}") from error
 
-    def _columns(self, parts: int) -> Iterator[Columns]:
+    def _tables(self, parts: int) -> Iterator[bytes]:
         for number in range(parts):
-            path = _part(self.folder, number)
-            content = _checked(path)
-            if content is None:
-                raise BatchError(f"another program changed {path}; run again with --resume")
-            columns: Columns = json.loads(content)["columns"]
-            yield columns
+            part = _read_part(self.folder, number)
+            if part is None:
+                raise BatchError(
+                    f"another program changed {_path(self.folder, number)}; run again with --resume"
+                )
+            yield part[1]
 
 
-def write_part(folder: Path, number: int, key: str, columns: Columns) -> None:
-    """Write what was read of a shard.
+def write_part(
+    folder: Path, form: TableFormat, number: int, names: Sequence[str], columns: Columns
+) -> ShardDone:
+    """Write what was read of a shard, and return its counts.
 
     Raises:
         BatchError: it cannot be written.
 
     >>> import tempfile
+    >>> columns = {name: [None] for name in SCHEMA} | {"source": ["a.png"]}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_part(Path(folder), 3, "key", {"source": ["a.png"]})
-    ...     print(*os.listdir(folder))
-    00000003.json
+    ...     write_part(Path(folder), "csv", 3, ["a.png"], columns).pictures
+    1
     """
-    content = json.dumps({"key": key, "columns": columns}).encode()
+    sources, errors = columns["source"], columns["error"]
+    failures = [pair for pair in zip(sources, errors, strict=True) if pair[1] is not None]
+    named = failures[:FAILURES_NAMED]
+    done = ShardDone(number, _digest(names), len(sources), len(failures), named)
+    table = io.BytesIO()
+    write_table(form, table, SCHEMA, [columns])
+    content = json.dumps(asdict(done)).encode() + b"\n" + table.getvalue()
     try:
-        write_atomically(_part(folder, number), b"%08x\n" % zlib.crc32(content) + content)
+        write_atomically(_path(folder, number), b"%08x\n" % zlib.crc32(content) + content)
     except OSError as error:
         raise BatchError(f"{folder} cannot be written: {error.strerror}") from error
+    return done
 
 
-def _part(folder: Path, number: int) -> Path:
-    return folder / f"{number:08}.json"
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:08}.part"
 
 
-def _checked(path: Path) -> bytes | None:
-    """Return a part's content, or None where it is missing or its checksum does not fit."""
+def _read_part(folder: Path, number: int) -> tuple[ShardDone, bytes] | None:
+    """Return a part's counts and table, or None where it is missing or cut off."""
     try:
-        checksum, _, content = path.read_bytes().partition(b"\n")
+        checksum, _, content = _path(folder, number).read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
-    return content if checksum == b"%08x" % zlib.crc32(content) else None
+    if checksum != b"%08x" % zlib.crc32(content):
+        return None
+    counts, _, table = content.partition(b"\n")
+    return ShardDone(**json.loads(counts)), table
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()

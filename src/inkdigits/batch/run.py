@@ -11,55 +11,42 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from inkdigits.batch.checkpoint import FAILURES_NAMED, Checkpoint, ShardDone
+from inkdigits.batch.shards import Shard
 from inkdigits.batch.sources import SHARD_BYTES, SHARD_PICTURES, Source, open_sources
-from inkdigits.batch.workers import Task, WorkerPool, WorkerSettings
-from inkdigits.batch.writers import format_of
+from inkdigits.batch.workers import WorkerPool, WorkerSettings
 from inkdigits.cores import available_cores
+from inkdigits.errors import BatchError
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
-from inkdigits.log.tables import check_available
+from inkdigits.log.tables import TableFormat, check_available
 
 # Changes whenever the parts of an earlier release cannot be used to resume.
-_PARTS_VERSION = 2
+_PARTS_VERSION: Final = 3
+_FORMATS: Final[dict[str, TableFormat]] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is.
+    """How far a run is."""
 
-    Attributes:
-        pictures: done so far, with those of the run that is resumed.
-        failed: how many of them cannot be read.
-        expected: all pictures, as far as is known by now; None if it is not known.
-        rate: pictures per second, of this run.
-        seconds_left: None where it is not known.
-    """
-
-    pictures: int
-    failed: int
-    expected: int | None
-    rate: float
+    pictures: int  # done so far, with those of the run that is resumed
+    failed: int  # how many of them cannot be read
+    expected: int | None  # all pictures, as far as is known by now
+    rate: float  # pictures per second of this run
     seconds_left: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The result of a finished run.
+    """The result of a finished run."""
 
-    Attributes:
-        pictures: rows in the file.
-        failed: how many of them cannot be read.
-        failures: (source, error) of the first of those.
-        model_version: the artifact that read them.
-        seconds: how long this run took, without an earlier one that it resumed.
-    """
-
-    pictures: int
-    failed: int
-    failures: tuple[tuple[str, str], ...]
+    pictures: int  # rows in the file
+    failed: int  # how many of them cannot be read
+    failures: tuple[tuple[str, str], ...]  # (source, error) of the first of those
     model_version: str
-    seconds: float
+    seconds: float  # without an earlier run that was resumed
 
 
 def predict_to_file(
@@ -95,37 +82,33 @@ def predict_to_file(
     inkdigits.errors.BatchError: the name of readings.txt must end in .csv, .jsonl, .parquet
     """
     began = time.perf_counter()
-    form = format_of(out)
+    form = _FORMATS.get(out.suffix.lower())
+    if form is None:
+        raise BatchError(f"the name of {out} must end in {', '.join(_FORMATS)}")
     check_available(form)
     sources = open_sources(paths, limits)
-    report = progress or (lambda _: None)
-    if progress is not None:
-        for source in sources:
-            source.count()
-    checkpoint = Checkpoint(out, resume=resume)
+    checkpoint = Checkpoint(out, form, resume=resume)
     try:
-        settings = WorkerSettings(checkpoint.folder, model_path, limits)
+        settings = WorkerSettings(checkpoint.folder, form, model_path, limits)
         with WorkerPool(workers or available_cores(), settings) as pool:
-            checkpoint.begin(_identity(pool.model_version, limits, sources))
+            # A run is resumed only where all of these are the same.
+            identity = {
+                "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],
+                "model": pool.model_version,
+                "limits": [limits.max_bytes, limits.max_pixels],
+                "sources": [source.identity for source in sources],
+            }
+            checkpoint.begin(identity)
             run = _Run(checkpoint, sources)
             for done in pool.read(run.tasks()):
                 run.add(done)
-                report(run.progress())
-        checkpoint.finish(form, run.shards)
+                if progress is not None:
+                    progress(run.progress())
+        checkpoint.finish(run.shards)
     finally:
         checkpoint.close()
     seconds = time.perf_counter() - began
     return Summary(run.pictures, run.failed, run.failures, pool.model_version, seconds)
-
-
-def _identity(model_version: str, limits: Limits, sources: Sequence[Source]) -> dict[str, object]:
-    """Return what must be the same for a run to be resumed."""
-    return {
-        "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],
-        "model": model_version,
-        "limits": [limits.max_bytes, limits.max_pixels],
-        "sources": [source.identity() for source in sources],
-    }
 
 
 class _Run:
@@ -136,20 +119,18 @@ class _Run:
         self._sources = sources
         self._began = time.perf_counter()
         self._resumed = 0
-        self.shards = 0
-        self.pictures = 0
-        self.failed = 0
         self._failures: list[tuple[int, int, tuple[str, str]]] = []
+        self.shards = self.pictures = self.failed = 0
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Iterator[tuple[int, Shard]]:
         """Yield the shards that are missing, and count those that are done."""
         for source in self._sources:
             for shard in source.shards():
                 number = self.shards
                 self.shards += 1
-                done = self._checkpoint.done(number, shard.key())
+                done = self._checkpoint.done(number, shard.names)
                 if done is None:
-                    yield Task(number, shard)
+                    yield number, shard
                 else:
                     self._resumed += done.pictures
                     self.add(done)
@@ -165,13 +146,13 @@ class _Run:
     @property
     def failures(self) -> tuple[tuple[str, str], ...]:
         """(source, error) of the first pictures that cannot be read."""
-        return tuple(failure for _, _, failure in self._failures)
+        return tuple((source, error) for _, _, (source, error) in self._failures)
 
     def progress(self) -> Progress:
         """Return how far the run is."""
-        numbers = [source.expected for source in self._sources]
-        known = [number for number in numbers if number is not None]
-        expected = max(sum(known), self.pictures) if len(known) == len(numbers) else None
+        known = [one.expected for one in self._sources if one.expected is not None]
+        all_known = len(known) == len(self._sources)
+        expected = max(sum(known), self.pictures) if all_known else None
         rate = (self.pictures - self._resumed) / (time.perf_counter() - self._began)
         left = (expected - self.pictures) / rate if expected is not None and rate > 0 else None
         return Progress(self.pictures, self.failed, expected, rate, left)

@@ -1,143 +1,132 @@
-"""Shards: consecutive pictures of a source, as a worker process is given them.
+"""Shards: consecutive pictures of a source, and the one function that reads them.
 
 A shard says where its pictures are instead of holding them. So the workers decode and unpack, and
-the shards that wait for them are small. Data compressed as a whole with gzip cannot be read from
-the middle, so its shards carry the pictures.
+the shards that wait for them are small. What is compressed as a whole with gzip cannot be read
+from the middle, so those shards carry the pictures.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from inkdigits.batch.archives import Extent
-from inkdigits.batch.arrays import ArrayFile
-from inkdigits.errors import ImageError, UnreadableImageError
-from inkdigits.types import Picture
+from inkdigits.batch.arrays import NpyRows
+from inkdigits.errors import ImageError
+from inkdigits.log.tables import Columns, Schema
+from inkdigits.types import Picture, Pixels
 
-Place = TypeVar("Place")
-Entry: TypeAlias = "tuple[str, Place | ImageError]"
-"""A picture's name, and its place or why there is none."""
+if TYPE_CHECKING:
+    from inkdigits.decision.prediction import Prediction, Reader
 
+# A picture that cannot be read has a source, a model version and an error.
+SCHEMA: Final[Schema] = {
+    "source": "text",
+    "digit": "int8",
+    "confidence": "float64",
+    "decision": "text",
+    "reason": "text",
+    "novelty": "float64",
+    "model_version": "text",
+    "error": "text",
+}
 
-class Shard(Protocol):
-    """Consecutive pictures of one source. It is sent to a worker, which reads them."""
+# Pictures per pass of the network. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower:
+# its activations leave the processor's caches (docs/experiments/).
+BATCH_PICTURES: Final = 32
+# A batch ends earlier where its encoded pictures have this many bytes.
+BATCH_BYTES: Final = 32 * 2**20
 
-    def key(self) -> str:
-        """Return what tells this shard from others, and from itself once its source changed."""
+Place: TypeAlias = "Path | Extent | bytes | ImageError"
+"""Where an encoded picture is, its bytes, or why there are none."""
 
-    def names(self) -> list[str]:
-        """Return the name of each picture in the results."""
-
-    def pictures(self) -> Iterator[Picture | ImageError]:
-        """Yield the pictures, read as they are asked for, or the errors in their places."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileShard:
-    """Encoded pictures, each a file; ``entries`` has their names and paths."""
-
-    entries: tuple[Entry[Path], ...]
-
-    def key(self) -> str:
-        """See ``Shard``."""
-        return _digest(self.entries)
-
-    def names(self) -> list[str]:
-        """See ``Shard``."""
-        return [as_text(name) for name, _ in self.entries]
-
-    def pictures(self) -> Iterator[Picture | ImageError]:
-        """See ``Shard``."""
-        for _, place in self.entries:
-            yield place
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveShard:
-    """Encoded pictures in an archive.
-
-    Attributes:
-        archive: the archive's file.
-        entries: their names, and their places in the archive or their bytes.
-    """
-
-    archive: Path
-    entries: tuple[Entry[Extent | bytes], ...]
-
-    def key(self) -> str:
-        """See ``Shard``."""
-        return _digest(self.entries)
-
-    def names(self) -> list[str]:
-        """See ``Shard``."""
-        return [as_text(name) for name, _ in self.entries]
-
-    def pictures(self) -> Iterator[Picture | ImageError]:
-        """See ``Shard``."""
-        with self.archive.open("rb") as file:
-            for _, place in self.entries:
-                try:
-                    yield place.read(file) if isinstance(place, Extent) else place
-                except ImageError as error:
-                    yield error
-                except OSError as error:
-                    yield UnreadableImageError(f"the archive cannot be read: {error.strerror}")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ArrayShard:
-    """Pictures of an array.
+class Shard:
+    """Consecutive pictures of one source. It is sent to a worker, which reads them."""
 
-    Attributes:
-        source: the array's name.
-        first: the number of the first picture, from 0.
-        count: how many pictures.
-        content: (count, H, W) uint8, or the file that holds them among others.
-    """
-
-    source: str
-    first: int
-    count: int
-    content: ArrayFile | npt.NDArray[np.uint8]
-
-    def key(self) -> str:
-        """See ``Shard``."""
-        return f"{self.source}#{self.first}+{self.count}"
-
-    def names(self) -> list[str]:
-        """See ``Shard``."""
-        source = as_text(self.source)
-        return [f"{source}#{i}" for i in range(self.first, self.first + self.count)]
+    names: Sequence[str]
+    content: Sequence[Place] | Pixels | NpyRows
 
     def pictures(self) -> Iterator[Picture | ImageError]:
-        """See ``Shard``."""
-        if isinstance(self.content, ArrayFile):
-            yield from self.content.rows(self.first, self.count)
-        else:
-            yield from self.content
+        """Yield the pictures, read as they are asked for, or the errors in their places."""
+        content = self.content
+        for place in content.read() if isinstance(content, NpyRows) else content:
+            try:
+                yield place.read() if isinstance(place, Extent) else place
+            except ImageError as error:
+                yield error
 
 
-def as_text(name: str) -> str:
-    r"""Return a name that UTF-8 can hold: bytes that are not text become backslash escapes.
+def read_shard(reader: Reader, shard: Shard, start: int = 0, stop: int | None = None) -> Columns:
+    """Return the rows of a shard's pictures from ``start`` to before ``stop``.
 
-    >>> print(as_text("3\udcff.png"))
-    3\udcff.png
+    >>> import inkdigits
+    >>> shard = Shard(["a.png"], [ImageError("damaged")])
+    >>> read_shard(inkdigits.load(), shard)["error"]
+    ['damaged']
     """
+    answers: list[Prediction | ImageError] = []
+    pictures = islice(shard.pictures(), start, stop)
+    for batch in grouped(pictures, BATCH_PICTURES, BATCH_BYTES, bytes_of):
+        sound = [picture for picture in batch if not isinstance(picture, ImageError)]
+        readings = iter(reader.predict_batch(sound, on_error="return"))
+        answers += [one if isinstance(one, ImageError) else next(readings) for one in batch]
+    return as_columns(shard.names[start:stop], answers, reader.model_version)
+
+
+def as_columns(
+    names: Sequence[str], answers: Sequence[Prediction | ImageError], model_version: str
+) -> Columns:
+    """Return the rows of some pictures. UTF-8 holds all text: other bytes are escaped.
+
+    >>> as_columns(["a.png"], [ImageError("damaged")], "1")["digit"]
+    [None]
+    """
+    columns = {name: [getattr(answer, name, None) for answer in answers] for name in SCHEMA}
+    columns["source"] = [_as_text(name) for name in names]
+    columns["model_version"] = [model_version] * len(names)
+    columns["error"] = [
+        _as_text(str(answer)) if isinstance(answer, ImageError) else None for answer in answers
+    ]
+    return columns
+
+
+def _as_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _digest(entries: Iterable[tuple[str, object]]) -> str:
-    digest = hashlib.sha256()
-    for name, place in entries:
-        content = zlib.crc32(place) if isinstance(place, bytes) else repr(place)
-        digest.update(json.dumps([name, content]).encode())
-    return digest.hexdigest()
+def grouped(
+    items: Iterable[Item], most: int, most_bytes: int, size: Callable[[Item], int]
+) -> Iterator[list[Item]]:
+    """Yield the items in lists, each ended by a number of items or of bytes.
+
+    >>> list(grouped(["a", "bcd", "e", "f", "g"], 2, 3, len))
+    [['a', 'bcd'], ['e', 'f'], ['g']]
+    """
+    group: list[Item] = []
+    held = 0
+    for item in items:
+        group.append(item)
+        held += size(item)
+        if len(group) == most or held >= most_bytes:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
+def bytes_of(place: object) -> int:
+    """Return the size of an encoded picture, or 0 where it is unknown.
+
+    >>> bytes_of(b"png"), bytes_of(Path("a.png"))
+    (3, 0)
+    """
+    if isinstance(place, Extent):
+        return place.size
+    return len(place) if isinstance(place, bytes) else 0

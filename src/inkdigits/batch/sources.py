@@ -5,73 +5,46 @@ The same source gives the same shards each time, so a run can be resumed.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from inkdigits.batch import arrays, folders
-from inkdigits.batch.archives import PICTURE_SUFFIXES, Extent, Member, TarMembers, zip_members
-from inkdigits.batch.shards import ArchiveShard, ArrayShard, Entry, FileShard, Place, Shard
-from inkdigits.errors import DataError, ImageError, UnreadableImageError
+from inkdigits.batch.archives import PICTURE_SUFFIXES, TarMembers, is_picture_name, zip_members
+from inkdigits.batch.arrays import NpyRows, idx_blocks, idx_shape, npy_shape
+from inkdigits.batch.shards import Place, Shard, bytes_of, grouped
+from inkdigits.errors import DataError, UnreadableImageError
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
+from inkdigits.types import Pixels
 
 SHARD_PICTURES: Final = 512
 # A shard ends earlier where its pictures have this many bytes, as far as that is known unread.
 SHARD_BYTES: Final = 16 * 2**20
 
+_IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
 
+
+@dataclass(slots=True)
 class Source:
-    """Something with pictures in it.
+    """Something with pictures in it."""
 
-    Args:
-        path: where it is; it must exist.
-
-    Attributes:
-        name: as it was given.
-        expected: how many pictures it has, as far as is known by now; for the time left.
-
-    Raises:
-        DataError: there is no such file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name = str(path)
-        self.expected: int | None = None
-        self.identity()
-
-    def identity(self) -> dict[str, Any]:
-        """Return, as JSON, what tells that it is the same source as in an earlier run.
-
-        Raises:
-            DataError: there is no such file.
-        """
-        try:
-            status = self.path.stat()
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be read: {error.strerror}") from error
-        return {"path": self.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-
-    def count(self) -> None:
-        """Find out ``expected`` where that does not take long."""
-
-    def shards(self) -> Iterator[Shard]:
-        """Yield its pictures in order, with an error in the place of what cannot be read."""
-        raise NotImplementedError
+    identity: Sequence[str | int]  # as JSON; tells whether it is the same as in an earlier run
+    expected: int | None  # its pictures, as far as is known by now; for the time left
+    shards: Callable[[], Iterator[Shard]]
 
 
 def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list[Source]:
-    """Return the sources of some paths; the name of a path says what kind it is.
+    """Return the sources of some paths, in their order; the name of a path says what kind it is.
 
     A folder stands for the pictures in it, at any depth, sorted. ``.zip``, ``.tar``, ``.tar.gz``
     and ``.tgz`` are archives, ``.npy`` is a NumPy array, names that end like MNIST's own
-    (``-idx3-ubyte``, also ``.idx``), with ``.gz`` or without, are IDX; any other is a picture.
-
-    Args:
-        paths: as the user gave them; the sources are in this order.
-        limits: larger pictures are rejected.
+    (``-idx3-ubyte``, also ``.idx``), with ``.gz`` or without, are IDX. Any other is a picture,
+    and pictures that follow each other are one source. ``limits`` reject larger pictures.
 
     Raises:
         DataError: an archive or array that is not one, or of an unsupported shape or type.
@@ -80,185 +53,150 @@ def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list
     [2]
     """
     sources: list[Source] = []
-    for path in paths:
-        name = path.name.lower()
-        if path.is_dir():
-            sources.append(Folder(path))
-        elif name.endswith(".zip"):
-            sources.append(ZipArchive(path, limits))
-        elif name.endswith((".tar", ".tar.gz", ".tgz")):
-            sources.append(TarArchive(path, limits))
-        elif name.endswith(".npy"):
-            sources.append(Array(path, limits))
-        elif arrays.is_idx_name(name):
-            sources.append((PackedIdx if name.endswith(".gz") else Array)(path, limits))
-        elif sources and isinstance(sources[-1], Singles):
-            sources[-1].add(path)
+    for kind, some in groupby(paths, _kind):
+        if kind is None:
+            files = list(some)
+            entries = partial(_files, files)
+            sources.append(Source([str(path) for path in files], len(files), entries))
         else:
-            sources.append(Singles(path))
+            sources += [kind(path, limits) for path in some]
     return sources
 
 
-class Singles(Source):
-    """Pictures that were named one by one; a missing file is an error among the pictures."""
-
-    def __init__(self, path: Path) -> None:
-        self._paths: list[Path] = []
-        super().__init__(path)
-        self.add(path)
-
-    def add(self, path: Path) -> None:
-        """Add a picture after the others."""
-        self._paths.append(path)
-        self.expected = len(self._paths)
-
-    def identity(self) -> dict[str, Any]:
-        """See ``Source``."""
-        return {"files": [str(path) for path in self._paths]}
-
-    def shards(self) -> Iterator[Shard]:
-        """See ``Source``."""
-        for entries in _grouped(self.name, ((str(path), path) for path in self._paths)):
-            yield FileShard(entries)
+def _kind(path: Path) -> Callable[[Path, Limits], Source] | None:
+    name = path.name.lower()
+    if path.is_dir():
+        return _folder
+    if name.endswith(".zip"):
+        return _zip
+    if name.endswith((".tar", ".tar.gz", ".tgz")):
+        return _tar
+    if name.endswith(".npy"):
+        return _npy
+    return _idx if _IDX_NAME.search(name) else None
 
 
-class Folder(Source):
-    """The pictures in a folder and those below it."""
-
-    def identity(self) -> dict[str, Any]:
-        """See ``Source``; the shards' keys say more."""
-        return {"folder": self.name}
-
-    def count(self) -> None:
-        """See ``Source``."""
-        self.expected = folders.count(self.path)
-
-    def shards(self) -> Iterator[Shard]:
-        """See ``Source``."""
-        found = ((str(path), place) for path, place in folders.walk(self.path))
-        for entries in _grouped(self.name, found):
-            yield FileShard(entries)
-
-
-class ZipArchive(Source):
-    """The pictures in a ZIP archive."""
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        super().__init__(path)
-        self._limits = limits
-        next(zip_members(path, limits), None)  # A file of another kind is found before any work.
-
-    def count(self) -> None:
-        """See ``Source``."""
-        self.expected = 0
-        with contextlib.suppress(DataError):  # It will be an error among the pictures.
-            for _ in zip_members(self.path, self._limits):
-                self.expected += 1
-
-    def shards(self) -> Iterator[Shard]:
-        """See ``Source``."""
-        members = zip_members(self.path, self._limits)
-        for entries in _grouped(self.name, _inside(self.name, members)):
-            yield ArchiveShard(self.path, entries)
-
-
-class TarArchive(Source):
-    """The pictures in a TAR archive, compressed with gzip or not."""
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        super().__init__(path)
-        self._limits = limits
-        next(iter(TarMembers(path, limits)), None)  # As for a ZIP archive.
-
-    def shards(self) -> Iterator[Shard]:
-        """See ``Source``; estimates ``expected`` from the fraction of the file that was read."""
-        members = TarMembers(self.path, self._limits)
-        seen = 0
-        for entries in _grouped(self.name, _inside(self.name, members)):
-            seen += len(entries)
-            self.expected = round(seen / members.fraction) if members.fraction else None
-            yield ArchiveShard(self.path, entries)
-        self.expected = seen
-
-
-class Array(Source):
-    """The pictures in a NumPy array or an IDX file."""
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        super().__init__(path)
-        is_npy = path.name.lower().endswith(".npy")
-        self._file = (arrays.npy_file if is_npy else arrays.idx_file)(path, limits)
-        self.expected = self._file.shape[0]
-
-    def shards(self) -> Iterator[Shard]:
-        """See ``Source``."""
-        total = self._file.shape[0]
-        step = _rows_per_shard(self._file.shape)
-        for first in range(0, total, step):
-            yield ArrayShard(self.name, first, min(step, total - first), self._file)
-        if not total:
-            yield FileShard((_without_pictures(self.name),))
-
-
-class PackedIdx(Source):
-    """The pictures in an IDX file that is compressed with gzip."""
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        super().__init__(path)
-        self._limits = limits
-        self._shape = arrays.packed_idx_shape(path, limits)
-        self.expected = self._shape[0]
-
-    def shards(self) -> Iterator[Shard]:
-        """See ``Source``."""
-        try:
-            step = _rows_per_shard(self._shape)
-            for first, block in arrays.packed_idx_rows(self.path, self._limits, step):
-                yield ArrayShard(self.name, first, len(block), block)
-        except DataError as error:
-            yield FileShard(((self.name, UnreadableImageError(str(error))),))
-        if not self._shape[0]:
-            yield FileShard((_without_pictures(self.name),))
-
-
-def _rows_per_shard(shape: tuple[int, ...]) -> int:
-    return max(1, min(SHARD_PICTURES, SHARD_BYTES // math.prod(shape[1:])))
-
-
-def _grouped(source: str, found: Iterable[tuple[str, Place]]) -> Iterator[tuple[Entry[Place], ...]]:
-    """Yield the entries of each shard.
-
-    One more entry says that the source cannot be read on, or that it has no pictures.
-    """
-    group: list[Entry[Place]] = []
-    size = seen = 0
+def _identity(path: Path) -> Sequence[str | int]:
     try:
-        for entry in found:
-            seen += 1
-            group.append(entry)
-            size += _bytes_of(entry[1])
-            if len(group) == SHARD_PICTURES or size >= SHARD_BYTES:
-                yield tuple(group)
-                group, size = [], 0
-        if not seen:
-            group.append(_without_pictures(source))
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Shard]:
+    return _shards(paths[0], ((str(path), path) for path in paths))
+
+
+def _folder(path: Path, _: Limits) -> Source:
+    number = sum(1 for _ in _walk(path))
+    return Source([str(path)], number, lambda: _shards(path, _walk(path)))
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Place]]:
+    """Yield the pictures in a folder in the order in which paths sort."""
+    ahead = [(str(folder), True)]
+    while ahead:
+        name, is_folder = ahead.pop()
+        path = Path(name)
+        if not is_folder:
+            yield str(path), path
+            continue
+        try:
+            ahead += sorted(_listed(path), reverse=True)
+        except OSError as error:
+            yield name, UnreadableImageError(f"the folder cannot be read: {error.strerror}")
+
+
+def _listed(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the pictures and folders in a folder, unsorted, and whether each is a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield entry.path, True
+            # A broken link is an error when it is read. A pipe is left out: reading would block.
+            elif is_picture_name(entry.name) and (
+                entry.is_file() or (entry.is_symlink() and not entry.is_dir())
+            ):
+                yield entry.path, False
+
+
+def _zip(path: Path, limits: Limits) -> Source:
+    def shards() -> Iterator[Shard]:
+        members = zip_members(path, limits)
+        return _shards(path, ((f"{path}#{name}", place) for name, place in members))
+
+    return Source(_identity(path), sum(1 for _ in zip_members(path, limits)), shards)
+
+
+def _tar(path: Path, limits: Limits) -> Source:
+    def entries() -> Iterator[tuple[str, Place]]:
+        members = TarMembers(path, limits)
+        seen = 0
+        for seen, (name, place) in enumerate(members, 1):
+            # The directory is spread over the archive, so the number is estimated.
+            source.expected = round(seen / members.fraction) if members.fraction else None
+            yield f"{path}#{name}", place
+        source.expected = seen
+
+    source = Source(_identity(path), None, lambda: _shards(path, entries()))
+    next(iter(TarMembers(path, limits)), None)  # A file of another kind is found before any work.
+    return source
+
+
+def _npy(path: Path, limits: Limits) -> Source:
+    def shards() -> Iterator[Shard]:
+        for first in range(0, number, step):
+            count = min(step, number - first)
+            yield _array_shard(path, first, count, NpyRows(path, first, count))
+        if not number:
+            yield from _shards(path, ())
+
+    number, *shape = npy_shape(path, limits)
+    step = _rows_per_shard(shape)
+    return Source(_identity(path), number, shards)
+
+
+def _idx(path: Path, limits: Limits) -> Source:
+    def shards() -> Iterator[Shard]:
+        first = 0
+        try:
+            for block in idx_blocks(path, limits, _rows_per_shard(shape)):
+                yield _array_shard(path, first, len(block), block)
+                first += len(block)
+        except DataError as error:
+            yield Shard([str(path)], [UnreadableImageError(str(error))])
+        if not number:
+            yield from _shards(path, ())
+
+    number, *shape = idx_shape(path, limits)
+    return Source(_identity(path), number, shards)
+
+
+def _rows_per_shard(shape: Iterable[int]) -> int:
+    return max(1, min(SHARD_PICTURES, SHARD_BYTES // math.prod(shape)))
+
+
+def _array_shard(path: Path, first: int, count: int, content: NpyRows | Pixels) -> Shard:
+    return Shard([f"{path}#{i}" for i in range(first, first + count)], content)
+
+
+def _shards(path: Path, entries: Iterable[tuple[str, Place]]) -> Iterator[Shard]:
+    explained = _explained(str(path), entries)
+    for group in grouped(explained, SHARD_PICTURES, SHARD_BYTES, lambda entry: bytes_of(entry[1])):
+        yield Shard([name for name, _ in group], [place for _, place in group])
+
+
+def _explained(source: str, entries: Iterable[tuple[str, Place]]) -> Iterator[tuple[str, Place]]:
+    """Yield the entries; one more says why the source ends early or has no pictures."""
+    seen = False
+    try:
+        for entry in entries:
+            seen = True
+            yield entry
     except (DataError, OSError) as error:
-        group.append((source, UnreadableImageError(str(error))))
-    if group:
-        yield tuple(group)
-
-
-def _inside(archive: str, members: Iterable[Member]) -> Iterator[Entry[Extent | bytes]]:
-    for name, place in members:
-        yield f"{archive}#{name}", place
-
-
-def _bytes_of(place: object) -> int:
-    if isinstance(place, Extent):
-        return place.size
-    return len(place) if isinstance(place, bytes) else 0
-
-
-def _without_pictures(source: str) -> tuple[str, ImageError]:
-    suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
-    return source, UnreadableImageError(f"{source} holds no pictures ({suffixes})")
+        yield source, UnreadableImageError(str(error))
+        return
+    if not seen:
+        suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
+        yield source, UnreadableImageError(f"{source} holds no pictures ({suffixes})")

@@ -1,308 +1,222 @@
 """Worker processes that read shards, each with its own model and one thread of arithmetic.
 
-A worker reads one shard at a time, and the next few wait in the parent, so memory does not grow
-with the number of pictures. A worker writes what it read to the run's checkpoint itself; the parent
-only counts.
+A worker writes what it read to the run's checkpoint itself; the parent only counts. Two shards per
+worker are under way, so memory does not grow with the number of pictures.
 
-A decoder is C, and a hostile picture may end the process that decodes it. Its shard is then read
-again one picture after another; the picture that ends a process again gets an error in its row.
+A decoder is C, and a hostile picture may end the process that decodes it. The shards that were
+under way are then read again, one at a time. A shard that ends a process once more is halved until
+the picture is found; that gets an error in its row.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from inkdigits.batch.checkpoint import ShardDone, write_part
-from inkdigits.batch.shards import Shard, as_text
-from inkdigits.batch.writers import SCHEMA
-from inkdigits.errors import BatchError, ImageError, InkdigitsError
+from inkdigits.batch.shards import Shard, as_columns, read_shard
+from inkdigits.errors import BatchError, ImageError
 from inkdigits.ink.decode import Limits
-from inkdigits.log.tables import Columns
-from inkdigits.types import Picture
+from inkdigits.log.tables import Columns, TableFormat
 
 if TYPE_CHECKING:
-    from inkdigits.decision.prediction import Prediction, Reader
-
-# Pictures per pass of the network. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower:
-# its activations leave the processor's caches (docs/experiments/).
-BATCH_PICTURES: Final = 32
-# A batch ends earlier where its encoded pictures have this many bytes.
-BATCH_BYTES: Final = 32 * 2**20
+    from inkdigits.reader import DigitReader
 
 # Each worker is a new interpreter: a fork would copy locks in whatever state they are.
 _CONTEXT = multiprocessing.get_context("spawn")
+_ENDED: Final = "the worker that read it ended: out of memory, or by a defect in a decoder"
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What a worker needs to know.
+    """What a worker needs to know."""
 
-    Attributes:
-        folder: where it writes.
-        model_path: the artifact; None is the shipped one.
-        limits: larger pictures are rejected.
-    """
-
-    folder: Path
-    model_path: Path | None
+    folder: Path  # where it writes
+    form: TableFormat
+    model_path: Path | None  # None is the shipped artifact
     limits: Limits
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A shard to read.
-
-    Attributes:
-        number: the shard's place in the run, from 0.
-        shard: its pictures.
-        one_by_one: announce each picture before it is read.
-        fatal: why pictures are not read again, by their place in the shard.
-    """
-
-    number: int
-    shard: Shard
-    one_by_one: bool = False
-    fatal: dict[int, str] = field(default_factory=dict)
 
 
 class WorkerPool:
     """A number of workers, which run inside a ``with`` block.
 
-    Attributes:
-        model_version: the artifact that all of them read with.
-
     Raises:
-        InkdigitsError: that artifact cannot be used.
-        BatchError: a worker ended while it started, or they loaded different artifacts.
+        InkdigitsError: the artifact cannot be used.
+        BatchError: a worker ended while it loaded the artifact.
     """
 
     def __init__(self, processes: int, settings: WorkerSettings) -> None:
-        self._settings = settings
-        self._workers: list[_Worker] = []
         self._processes = processes
-        self.model_version = ""
+        self._settings = settings
+        self.model_version = ""  # the artifact that all workers read with
 
     def __enter__(self) -> WorkerPool:
+        self._executor = _Executor(self._processes)
         try:
-            self._workers = [_Worker(self._settings) for _ in range(self._processes)]
-            for worker in self._workers:
-                self._wait_until_ready(worker)
+            self._load(self._processes)
         except BaseException:
-            self._stop()
+            self._executor.end()
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop()
+    def __exit__(self, *_: object) -> None:
+        self._executor.end()
 
-    def read(self, tasks: Iterator[Task]) -> Iterator[ShardDone]:
-        """Have shards read; yield them as they are done, in any order.
-
-        Args:
-            tasks: asked for a few ahead, as workers become free.
+    def read(self, tasks: Iterator[tuple[int, Shard]]) -> Iterator[ShardDone]:
+        """Have shards read; yield their counts as they are done, in any order.
 
         Raises:
             InkdigitsError: from a worker: the run cannot continue.
-            BatchError: a worker keeps ending, and no picture is the cause.
         """
-        ahead: deque[Task] = deque()
+        pending: dict[Future[ShardDone], tuple[int, Shard]] = {}
         while True:
-            for worker in self._workers:
-                if worker.task is None and (task := _next(ahead, tasks)) is not None:
-                    worker.start(task)
-            while len(ahead) < self._processes and (task := next(tasks, None)) is not None:
-                ahead.append(task)
-            busy = {w.connection: w for w in self._workers if w.task is not None}
-            if not busy:
+            while len(pending) < 2 * self._processes and (task := next(tasks, None)) is not None:
+                pending[self._submit(_read_part, *task)] = task
+            if not pending:
                 return
-            for connection in wait(list(busy)):
-                worker = busy[connection]  # type: ignore[index]
-                try:
-                    message = worker.connection.recv()
-                except (EOFError, ConnectionError):
-                    ahead.appendleft(self._replace(worker))
-                    continue
-                if isinstance(message, ShardDone):
-                    worker.task = None
-                    yield message
-                elif isinstance(message, int):
-                    worker.picture = message
+            lost = []
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                task = pending.pop(future)
+                if isinstance(future.exception(), BrokenProcessPool):
+                    lost.append(task)
                 else:
-                    raise message
+                    yield future.result()
+            if lost:
+                # Whatever ended one worker has ended them all.
+                yield from self._read_again(lost, pending)
+                pending = {}
 
-    def _replace(self, worker: _Worker) -> Task:
-        """Replace a worker that ended, and return its shard, to be read one by one."""
-        how, task, picture = worker.wait(), worker.task, worker.picture
-        assert task is not None  # noqa: S101 - it was busy
-        if task.one_by_one:
-            if picture is None or picture in task.fatal:
-                raise BatchError(f"the worker that read shard {task.number} {how}, twice")
-            task = replace(task, fatal=task.fatal | {picture: f"the worker that read it {how}"})
-        new = _Worker(self._settings)
-        self._workers[self._workers.index(worker)] = new
-        self._wait_until_ready(new)
-        return replace(task, one_by_one=True)
+    def _read_again(
+        self, lost: list[tuple[int, Shard]], pending: dict[Future[ShardDone], tuple[int, Shard]]
+    ) -> Iterator[ShardDone]:
+        for future in wait(pending).done:
+            if future.exception() is None:
+                yield future.result()
+            else:
+                lost.append(pending[future])
+        self._restart()
+        for number, shard in lost:
+            columns = self._halved(shard, 0, len(shard.names))
+            yield _write(self._settings, number, shard, columns)
 
-    def _wait_until_ready(self, worker: _Worker) -> None:
+    def _halved(self, shard: Shard, start: int, stop: int) -> Columns:
+        """Return the rows of some pictures, of which some may end the process that reads them."""
         try:
-            message = worker.connection.recv()
-        except (EOFError, ConnectionError) as error:
-            raise BatchError(f"a worker {worker.wait()} while it started") from error
-        if isinstance(message, InkdigitsError):
-            raise message
-        if self.model_version not in ("", message):
-            raise BatchError(
-                f"the model was replaced during the run: {self.model_version}, then {message}"
-            )
-        self.model_version = message
+            return self._submit(_read, shard, start, stop).result()
+        except BrokenProcessPool:
+            self._restart()
+        if stop - start == 1:
+            return as_columns(shard.names[start:stop], [ImageError(_ENDED)], self.model_version)
+        middle = (start + stop) // 2
+        first, second = self._halved(shard, start, middle), self._halved(shard, middle, stop)
+        return {name: first[name] + second[name] for name in first}
 
-    def _stop(self) -> None:
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            worker.wait()
+    def _restart(self) -> None:
+        self._executor.end()
+        self._executor = _Executor(self._processes)
+        self._load(1)
+
+    def _load(self, processes: int) -> None:
+        """Have so many workers load the model, so that what fails later is not the model."""
+        submit = self._executor.submit
+        loading = [submit(_model_version, self._settings) for _ in range(processes)]
+        try:
+            versions = [future.result() for future in loading]
+        except BrokenProcessPool as error:
+            raise BatchError("a worker ended while it loaded the model") from error
+        self.model_version = self.model_version or versions[0]
+
+    def _submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        return self._executor.submit(function, self._settings, self.model_version, *arguments)
 
 
-class _Worker:
-    """A process, the connection to it, its task, and the picture that it has announced."""
+class _Executor:
+    """A pool of processes that end at once when they are told to, or when the parent is gone."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        self.task: Task | None = None
-        self.picture: int | None = None
-        self.connection, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_run_worker, args=(theirs, settings), daemon=True)
+    def __init__(self, processes: int) -> None:
+        self._theirs, self._ours = _CONTEXT.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(processes, _CONTEXT, _end_with, (self._theirs,))
+
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """Have a function called; the future of a pool that is broken says so."""
         # Ctrl-C reaches all processes of a terminal, and the parent ends the others. It stays
-        # blocked in them from their first instruction on; the tracker's start would unblock it.
-        resource_tracker.ensure_running()
+        # blocked in those that start here, from their first instruction on.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self.process.start()
+            return self._pool.submit(function, *arguments)
+        except BrokenProcessPool as error:
+            broken: Future[Result] = Future()
+            broken.set_exception(error)
+            return broken
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
 
-    def start(self, task: Task) -> None:
-        """Have a shard read; the worker must be idle."""
-        self.task, self.picture = task, None
-        # A worker that has ended is found when its answer is waited for.
-        with contextlib.suppress(ConnectionError):
-            self.connection.send(task)
-
-    def wait(self) -> str:
-        """Wait for the end of the process, and return how it ended."""
-        self.process.join()
-        code = self.process.exitcode or 0
-        self.connection.close()
-        self.process.close()
-        return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    def end(self) -> None:
+        """End the processes, whatever they are doing."""
+        self._ours.close()
+        self._pool.shutdown(cancel_futures=True)
+        self._theirs.close()
 
 
-def _next(ahead: deque[Task], tasks: Iterator[Task]) -> Task | None:
-    return ahead.popleft() if ahead else next(tasks, None)
+def _end_with(parent: Connection) -> None:
+    """End this process as soon as the parent closes its end of a connection, or is gone."""
 
-
-def _run_worker(connection: Connection, settings: WorkerSettings) -> None:
-    """Load the model, then read shards until the parent has gone.
-
-    Sends the model's version first, and a ShardDone for each task. A task that is read one by one
-    announces each picture by its place in the shard. An InkdigitsError that is not about a picture
-    is sent too, and ends the worker.
-    """
-    from inkdigits.reader import load
-
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        reader = load(settings.model_path, threads=1, limits=settings.limits)
-        connection.send(reader.model_version)
-        while True:
-            task: Task = connection.recv()
-            columns = read_shard(reader, task, connection)
-            write_part(settings.folder, task.number, task.shard.key(), columns)
-            connection.send(ShardDone.of(task.number, columns))
-    except InkdigitsError as error:
-        connection.send(error)
-    except (EOFError, ConnectionError):
-        return  # The parent has gone.
-    except OSError as error:
-        connection.send(BatchError(f"a source can no longer be read: {error}"))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    def wait_for_end() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            parent.recv_bytes()
         # At once, whatever the main thread is doing: a resumed run may already have begun.
         os._exit(1)
 
-
-def read_shard(reader: Reader, task: Task, connection: Connection | None = None) -> Columns:
-    """Return the rows of a shard, in its order.
-
-    Args:
-        reader: reads the pictures.
-        task: the shard, and how to read it.
-        connection: where pictures that are read one by one are announced.
-
-    >>> from inkdigits.batch.shards import FileShard
-    >>> import inkdigits
-    >>> shard = FileShard((("a.png", ImageError("damaged")),))
-    >>> read_shard(inkdigits.load(), Task(0, shard))["error"]
-    ['damaged']
-    """
-    answers: list[Prediction | ImageError] = []
-    batch: list[Picture] = []
-    size = 0
-    names = task.shard.names()
-    pictures = task.shard.pictures()
-    for i in range(len(names)):
-        if task.one_by_one and connection is not None:
-            connection.send(i)
-        picture: Picture | ImageError = next(pictures)
-        if i in task.fatal:
-            picture = ImageError(task.fatal[i])
-        if isinstance(picture, ImageError):
-            answers += [*_answers(reader, batch), picture]
-            batch, size = [], 0
-            continue
-        batch.append(picture)
-        size += len(picture) if isinstance(picture, bytes) else 0
-        if task.one_by_one or len(batch) == BATCH_PICTURES or size >= BATCH_BYTES:
-            answers += _answers(reader, batch)
-            batch, size = [], 0
-    answers += _answers(reader, batch)
-    return _columns(names, answers, reader.model_version)
+    threading.Thread(target=wait_for_end, daemon=True).start()
 
 
-def _answers(reader: Reader, batch: Sequence[Picture]) -> list[Prediction | ImageError]:
-    return reader.predict_batch(batch, on_error="return") if batch else []
+@functools.cache
+def _reader(model_path: Path | None, limits: Limits) -> DigitReader:
+    from inkdigits.reader import load
+
+    return load(model_path, threads=1, limits=limits)
 
 
-def _columns(
-    names: list[str], answers: Sequence[Prediction | ImageError], model_version: str
+def _model_version(settings: WorkerSettings) -> str:
+    return _reader(settings.model_path, settings.limits).model_version
+
+
+def _read(
+    settings: WorkerSettings,
+    model_version: str,
+    shard: Shard,
+    start: int = 0,
+    stop: int | None = None,
 ) -> Columns:
-    columns: Columns = {
-        name: [getattr(answer, name, None) for answer in answers] for name in SCHEMA
-    }
-    columns["source"] = names
-    columns["model_version"] = [model_version] * len(names)
-    columns["error"] = [
-        as_text(str(answer)) if isinstance(answer, ImageError) else None for answer in answers
-    ]
-    return columns
+    reader = _reader(settings.model_path, settings.limits)
+    if reader.model_version != model_version:
+        raise BatchError(
+            f"the model was replaced during the run: {model_version}, then {reader.model_version}"
+        )
+    try:
+        return read_shard(reader, shard, start, stop)
+    except OSError as error:
+        raise BatchError(f"a source can no longer be read: {error}") from error
+
+
+def _read_part(
+    settings: WorkerSettings, model_version: str, number: int, shard: Shard
+) -> ShardDone:
+    return _write(settings, number, shard, _read(settings, model_version, shard))
+
+
+def _write(settings: WorkerSettings, number: int, shard: Shard, columns: Columns) -> ShardDone:
+    return write_part(settings.folder, settings.form, number, shard.names, columns)

@@ -59,7 +59,11 @@ def write_table(
     {"digit": null}
     """
     if form == "parquet":
-        return _write_parquet(file, schema, parts)
+        pa, _ = _pyarrow()
+        typed = _typed(schema)
+        return _write_groups(
+            file, schema, (pa.Table.from_pydict(part, schema=typed) for part in parts)
+        )
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     count = 0
     try:
@@ -75,6 +79,26 @@ def write_table(
     finally:
         text.detach()  # The file is the caller's to close.
     return count
+
+
+def join_tables(
+    form: TableFormat, file: IO[bytes], schema: Schema, tables: Iterable[bytes]
+) -> None:
+    r"""Write the rows of tables of that format, which ``write_table`` wrote, as one table.
+
+    >>> one, both = io.BytesIO(), io.BytesIO()
+    >>> _ = write_table("csv", one, {"digit": "int8"}, [{"digit": [7]}])
+    >>> join_tables("csv", both, {"digit": "int8"}, [one.getvalue()] * 2)
+    >>> both.getvalue()
+    b'digit\r\n7\r\n7\r\n'
+    """
+    if form == "parquet":
+        _, pq = _pyarrow()
+        _write_groups(file, schema, (pq.ParquetFile(io.BytesIO(table)).read() for table in tables))
+        return
+    write_table(form, file, schema, ())  # the header
+    for table in tables:
+        file.write(table.partition(b"\r\n")[2] if form == "csv" else table)
 
 
 def _rows(schema: Schema, parts: Iterable[Columns]) -> Iterator[tuple[Any, ...]]:
@@ -103,8 +127,8 @@ def _pyarrow() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-def _write_parquet(file: IO[bytes], schema: Schema, parts: Iterable[Columns]) -> int:
-    pa, pq = _pyarrow()
+def _typed(schema: Schema) -> Any:
+    pa, _ = _pyarrow()
     types = {
         "text": pa.string(),
         "int8": pa.int8(),
@@ -112,14 +136,18 @@ def _write_parquet(file: IO[bytes], schema: Schema, parts: Iterable[Columns]) ->
         "time": pa.timestamp("us", tz="UTC"),
         "ink": pa.binary(784),
     }
-    typed = pa.schema([(name, types[kind]) for name, kind in schema.items()])
+    return pa.schema([(name, types[kind]) for name, kind in schema.items()])
+
+
+def _write_groups(file: IO[bytes], schema: Schema, tables: Iterable[Any]) -> int:
+    pa, pq = _pyarrow()
     count = waiting_rows = 0
     waiting: list[Any] = []
-    with pq.ParquetWriter(file, typed) as writer:
-        for part in parts:
-            waiting.append(pa.Table.from_pydict(part, schema=typed))
-            count += len(waiting[-1])
-            waiting_rows += len(waiting[-1])
+    with pq.ParquetWriter(file, _typed(schema)) as writer:
+        for table in tables:
+            waiting.append(table)
+            count += len(table)
+            waiting_rows += len(table)
             if waiting_rows >= _GROUP_ROWS:
                 writer.write_table(pa.concat_tables(waiting))
                 waiting, waiting_rows = [], 0

@@ -1,0 +1,32 @@
+from support.batches import PICTURE
+from support.fakes import FakeReader
+
+from inkdigits.batch import shards
+from inkdigits.batch.shards import Shard, read_shard
+from inkdigits.errors import ImageError
+
+
+class Watching(FakeReader):
+    sizes: tuple[int, ...] = ()
+
+    def predict_batch(self, pictures, *, on_error="raise"):
+        self.sizes += (len(pictures),)
+        return super().predict_batch(pictures, on_error=on_error)
+
+
+def test_batches_are_bounded_in_bytes_and_errors_keep_their_place(monkeypatch):
+    monkeypatch.setattr(shards, "BATCH_BYTES", 2 * len(PICTURE))
+    shard = Shard(list("abcdef"), [*[PICTURE] * 3, ImageError("no"), *[PICTURE] * 2])
+    reader = Watching()
+    columns = read_shard(reader, shard)
+    assert reader.sizes == (2, 2, 1)
+    assert columns["error"] == [None, None, None, "no", None, None]
+    assert columns["digit"] == [7, 7, 7, None, 7, 7]
+    part = read_shard(reader, shard, 2, 5)
+    assert part == {name: values[2:5] for name, values in columns.items()}
+
+
+def test_text_that_utf_8_cannot_hold_is_escaped():
+    columns = read_shard(FakeReader(), Shard(["3\udcff.png"], [ImageError("no \udcff")]))
+    assert columns["source"] == ["3\\udcff.png"]
+    assert columns["error"] == ["no \\udcff"]
