@@ -12,9 +12,10 @@ import struct
 import tokenize
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 import numpy as np
 
@@ -34,17 +35,19 @@ class NpyRows:
     """Rows of a ``.npy`` file, which is mapped only while they are read."""
 
     path: Path
-    first: int
-    count: int
+    rows: range
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def read(self) -> Pixels:
-        """Return a copy of the rows (count, H, W) or (count, H, W, C), uint8.
+        """Return a copy of the rows (N, H, W) or (N, H, W, C), uint8.
 
         Raises:
-            DataError: the file is shorter than it was, or something else.
+            DataError: the file is shorter than it was.
         """
-        array = _mapped(self.path)[self.first : self.first + self.count]
-        if len(array) < self.count:
+        array = _mapped(self.path)[self.rows.start : self.rows.stop]
+        if len(array) < len(self):
             raise DataError(f"{self.path} was changed during the run")
         return np.array(array)
 
@@ -58,8 +61,10 @@ def npy_shape(path: Path, limits: Limits) -> tuple[int, ...]:
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
     ...     np.save(file.name, np.zeros((5, 28, 28), np.uint8))
-    ...     npy_shape(Path(file.name), Limits())
+    ...     print(npy_shape(Path(file.name), Limits()))
+    ...     print([len(block) for block in npy_blocks(Path(file.name), Limits(), 3)])
     (5, 28, 28)
+    [3, 2]
     """
     array = _mapped(path)
     if array.dtype != np.uint8:
@@ -71,6 +76,18 @@ def npy_shape(path: Path, limits: Limits) -> tuple[int, ...]:
         )
     _check_size(path, array.shape, limits)
     return array.shape
+
+
+def npy_blocks(path: Path, limits: Limits, count: int) -> Iterator[NpyRows]:
+    """Yield the pictures of a ``.npy`` file, so many at a time; the last may be fewer.
+
+    >>> next(npy_blocks(Path("missing.npy"), Limits(), 8))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: missing.npy cannot be read as a NumPy array: ...
+    """
+    total = npy_shape(path, limits)[0]
+    for first in range(0, total, count):
+        yield NpyRows(path, range(first, min(first + count, total)))
 
 
 def _mapped(path: Path) -> Pixels:
@@ -98,11 +115,8 @@ def idx_shape(path: Path, limits: Limits) -> tuple[int, ...]:
     (1, 2, 2)
     [(1, 2, 2)]
     """
-    try:
-        with _opened(path) as file:
-            return _idx_header(path, file, limits)
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    with _opened(path) as file:
+        return _idx_header(path, file, limits)
 
 
 def idx_blocks(path: Path, limits: Limits, count: int) -> Iterator[Pixels]:
@@ -113,35 +127,35 @@ def idx_blocks(path: Path, limits: Limits, count: int) -> Iterator[Pixels]:
 
     >>> next(idx_blocks(Path("missing.idx"), Limits(), 8))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    inkdigits.errors.DataError: missing.idx cannot be read after picture 0: ...
+    inkdigits.errors.DataError: missing.idx cannot be read: ...
     """
-    first = 0
+    with _opened(path) as file:
+        total, height, width = _idx_header(path, file, limits)
+        for first in range(0, total, count):
+            asked = min(count, total - first)
+            block = file.read(asked * height * width)
+            whole = len(block) // (height * width)
+            if whole:
+                yield np.frombuffer(block, np.uint8, whole * height * width).reshape(
+                    whole, height, width
+                )
+            if whole < asked:
+                raise DataError(f"{path} ends after {first + whole:,} of {total:,} pictures")
+        # Reading past the end makes gzip compare its checksum.
+        if file.read(1):
+            raise DataError(f"{path} holds more than the {total:,} pictures of its header")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        with _opened(path) as file:
-            total, height, width = _idx_header(path, file, limits)
-            while first < total:
-                asked = min(count, total - first)
-                block = np.frombuffer(file.read(asked * height * width), np.uint8)
-                whole = len(block) // (height * width)
-                if whole:
-                    yield block[: whole * height * width].reshape(whole, height, width)
-                first += whole
-                if whole < asked:
-                    raise DataError(f"{path} ends after {first:,} of {total:,} pictures")
-            # Reading past the end makes gzip compare its checksum.
-            if file.read(1):
-                raise DataError(f"{path} holds more than the {total:,} pictures of its header")
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
+            yield cast(IO[bytes], unpacked) if path.suffix.lower() == ".gz" else raw
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read after picture {first:,}: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-def _idx_header(
-    path: Path, file: IO[bytes] | gzip.GzipFile, limits: Limits
-) -> tuple[int, int, int]:
+def _idx_header(path: Path, file: IO[bytes], limits: Limits) -> tuple[int, int, int]:
     """Return (N, H, W), and leave ``file`` after the header."""
     header = file.read(16)
     if len(header) < 4 or header[:2] != b"\0\0":

@@ -103,13 +103,13 @@ class Checkpoint:
         Raises:
             BatchError: other pictures were read under that number, so the source has changed.
         """
-        part = _read_part(self.folder, number)
-        if part is not None and part[0].names != _digest(names):
+        done, _ = _read_part(self.folder, number)
+        if done is not None and done.names != _digest(names):
             raise BatchError(
                 f"cannot resume: the pictures around {names[0]} changed since {self.folder} was "
                 "begun; delete it to start again"
             )
-        return None if part is None else part[0]
+        return done
 
     def finish(self, parts: int) -> None:
         """Put the parts together as the result, and delete them.
@@ -130,12 +130,11 @@ class Checkpoint:
 
     def _tables(self, parts: int) -> Iterator[bytes]:
         for number in range(parts):
-            part = _read_part(self.folder, number)
-            if part is None:
-                raise BatchError(
-                    f"another program changed {_path(self.folder, number)}; run again with --resume"
-                )
-            yield part[1]
+            done, table = _read_part(self.folder, number)
+            if done is None:
+                path = _path(self.folder, number)
+                raise BatchError(f"another program changed {path}; run again with --resume")
+            yield table
 
 
 def write_part(
@@ -170,16 +169,13 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:08}.part"
 
 
-def _read_part(folder: Path, number: int) -> tuple[ShardDone, bytes] | None:
-    """Return a part's counts and table, or None where it is missing or cut off."""
-    try:
-        checksum, _, content = _path(folder, number).read_bytes().partition(b"\n")
-    except FileNotFoundError:
-        return None
-    if checksum != b"%08x" % zlib.crc32(content):
-        return None
+def _read_part(folder: Path, number: int) -> tuple[ShardDone | None, bytes]:
+    """Return a part's counts and table; the counts are None where it is missing or cut off."""
+    path = _path(folder, number)
+    checksum, _, content = (path.read_bytes() if path.is_file() else b"").partition(b"\n")
     counts, _, table = content.partition(b"\n")
-    return ShardDone(**json.loads(counts)), table
+    whole = checksum == b"%08x" % zlib.crc32(content)
+    return (ShardDone(**json.loads(counts)) if whole else None), table
 
 
 def _digest(names: Sequence[str]) -> str:

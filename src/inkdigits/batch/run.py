@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -87,8 +88,8 @@ def predict_to_file(
         raise BatchError(f"the name of {out} must end in {', '.join(_FORMATS)}")
     check_available(form)
     sources = open_sources(paths, limits)
-    checkpoint = Checkpoint(out, form, resume=resume)
-    try:
+    show = progress or (lambda _: None)
+    with closing(Checkpoint(out, form, resume=resume)) as checkpoint:
         settings = WorkerSettings(checkpoint.folder, form, model_path, limits)
         with WorkerPool(workers or available_cores(), settings) as pool:
             # A run is resumed only where all of these are the same.
@@ -102,11 +103,8 @@ def predict_to_file(
             run = _Run(checkpoint, sources)
             for done in pool.read(run.tasks()):
                 run.add(done)
-                if progress is not None:
-                    progress(run.progress())
+                show(run.progress())
         checkpoint.finish(run.shards)
-    finally:
-        checkpoint.close()
     seconds = time.perf_counter() - began
     return Summary(run.pictures, run.failed, run.failures, pool.model_version, seconds)
 

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from inkdigits.batch.archives import PICTURE_SUFFIXES, TarMembers, is_picture_name, zip_members
-from inkdigits.batch.arrays import NpyRows, idx_blocks, idx_shape, npy_shape
+from inkdigits.batch.arrays import idx_blocks, idx_shape, npy_blocks, npy_shape
 from inkdigits.batch.shards import Place, Shard, bytes_of, grouped
 from inkdigits.errors import DataError, UnreadableImageError
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
-from inkdigits.types import Pixels
 
 SHARD_PICTURES: Final = 512
 # A shard ends earlier where its pictures have this many bytes, as far as that is known unread.
@@ -71,9 +70,7 @@ def _kind(path: Path) -> Callable[[Path, Limits], Source] | None:
         return _zip
     if name.endswith((".tar", ".tar.gz", ".tgz")):
         return _tar
-    if name.endswith(".npy"):
-        return _npy
-    return _idx if _IDX_NAME.search(name) else None
+    return _array if name.endswith(".npy") or _IDX_NAME.search(name) else None
 
 
 def _identity(path: Path) -> Sequence[str | int]:
@@ -144,41 +141,23 @@ def _tar(path: Path, limits: Limits) -> Source:
     return source
 
 
-def _npy(path: Path, limits: Limits) -> Source:
-    def shards() -> Iterator[Shard]:
-        for first in range(0, number, step):
-            count = min(step, number - first)
-            yield _array_shard(path, first, count, NpyRows(path, first, count))
-        if not number:
-            yield from _shards(path, ())
+def _array(path: Path, limits: Limits) -> Source:
+    is_npy = path.suffix.lower() == ".npy"
+    number, *shape = (npy_shape if is_npy else idx_shape)(path, limits)
+    rows_per_shard = max(1, min(SHARD_PICTURES, SHARD_BYTES // math.prod(shape)))
 
-    number, *shape = npy_shape(path, limits)
-    step = _rows_per_shard(shape)
-    return Source(_identity(path), number, shards)
-
-
-def _idx(path: Path, limits: Limits) -> Source:
     def shards() -> Iterator[Shard]:
         first = 0
         try:
-            for block in idx_blocks(path, limits, _rows_per_shard(shape)):
-                yield _array_shard(path, first, len(block), block)
+            for block in (npy_blocks if is_npy else idx_blocks)(path, limits, rows_per_shard):
+                yield Shard([f"{path}#{first + i}" for i in range(len(block))], block)
                 first += len(block)
         except DataError as error:
             yield Shard([str(path)], [UnreadableImageError(str(error))])
         if not number:
             yield from _shards(path, ())
 
-    number, *shape = idx_shape(path, limits)
     return Source(_identity(path), number, shards)
-
-
-def _rows_per_shard(shape: Iterable[int]) -> int:
-    return max(1, min(SHARD_PICTURES, SHARD_BYTES // math.prod(shape)))
-
-
-def _array_shard(path: Path, first: int, count: int, content: NpyRows | Pixels) -> Shard:
-    return Shard([f"{path}#{i}" for i in range(first, first + count)], content)
 
 
 def _shards(path: Path, entries: Iterable[tuple[str, Place]]) -> Iterator[Shard]:
