@@ -17,7 +17,7 @@ from typing import Final
 from inkdigits.batch.checkpoint import FAILURES_NAMED, Checkpoint, ShardDone
 from inkdigits.batch.shards import Shard
 from inkdigits.batch.sources import SHARD_BYTES, SHARD_PICTURES, Source, open_sources
-from inkdigits.batch.workers import WorkerPool, WorkerSettings
+from inkdigits.batch.workers import Worker, WorkerPool
 from inkdigits.cores import available_cores
 from inkdigits.errors import BatchError
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
@@ -90,8 +90,8 @@ def predict_to_file(
     sources = open_sources(paths, limits)
     show = progress or (lambda _: None)
     with closing(Checkpoint(out, form, resume=resume)) as checkpoint:
-        settings = WorkerSettings(checkpoint.folder, form, model_path, limits)
-        with WorkerPool(workers or available_cores(), settings) as pool:
+        worker = Worker(checkpoint.folder, form, model_path, limits)
+        with WorkerPool(workers or available_cores(), worker) as pool:
             # A run is resumed only where all of these are the same.
             identity = {
                 "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],

@@ -77,20 +77,9 @@ def read_shard(reader: Reader, shard: Shard, start: int = 0, stop: int | None = 
         sound = [picture for picture in batch if not isinstance(picture, ImageError)]
         readings = iter(reader.predict_batch(sound, on_error="return"))
         answers += [one if isinstance(one, ImageError) else next(readings) for one in batch]
-    return as_columns(shard.names[start:stop], answers, reader.model_version)
-
-
-def as_columns(
-    names: Sequence[str], answers: Sequence[Prediction | ImageError], model_version: str
-) -> Columns:
-    """Return the rows of some pictures. UTF-8 holds all text: other bytes are escaped.
-
-    >>> as_columns(["a.png"], [ImageError("damaged")], "1")["digit"]
-    [None]
-    """
     columns = {name: [getattr(answer, name, None) for answer in answers] for name in SCHEMA}
-    columns["source"] = [_as_text(name) for name in names]
-    columns["model_version"] = [model_version] * len(names)
+    columns["source"] = [_as_text(name) for name in shard.names[start:stop]]
+    columns["model_version"] = [reader.model_version] * len(answers)
     columns["error"] = [
         _as_text(str(answer)) if isinstance(answer, ImageError) else None for answer in answers
     ]
@@ -98,6 +87,7 @@ def as_columns(
 
 
 def _as_text(name: str) -> str:
+    """Return text that UTF-8 can hold; bytes that are not text become backslash escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -19,13 +19,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from inkdigits.batch.checkpoint import ShardDone, write_part
-from inkdigits.batch.shards import Shard, as_columns, read_shard
+from inkdigits.batch.shards import Shard, read_shard
 from inkdigits.errors import BatchError, ImageError
 from inkdigits.ink.decode import Limits
 from inkdigits.log.tables import Columns, TableFormat
@@ -41,13 +41,46 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What a worker needs to know."""
+class Worker:
+    """What a worker process does, and what it needs to know for that."""
 
     folder: Path  # where it writes
     form: TableFormat
     model_path: Path | None  # None is the shipped artifact
     limits: Limits
+    model_version: str = ""  # the artifact that all workers read with, once it is known
+
+    def load(self) -> str:
+        """Load the model and return its version."""
+        return _reader(self.model_path, self.limits).model_version
+
+    def read(self, shard: Shard, start: int = 0, stop: int | None = None) -> Columns:
+        """Return the rows of a shard's pictures from ``start`` to before ``stop``."""
+        reader = _reader(self.model_path, self.limits)
+        if reader.model_version != self.model_version:
+            raise BatchError(
+                f"the model was replaced during the run: {self.model_version}, then "
+                f"{reader.model_version}"
+            )
+        try:
+            return read_shard(reader, shard, start, stop)
+        except OSError as error:
+            raise BatchError(f"a source can no longer be read: {error}") from error
+
+    def read_part(self, number: int, shard: Shard) -> ShardDone:
+        """Read a whole shard and write its part."""
+        return self.write(number, shard, self.read(shard))
+
+    def write(self, number: int, shard: Shard, columns: Columns) -> ShardDone:
+        """Write the part of a shard that has been read."""
+        return write_part(self.folder, self.form, number, shard.names, columns)
+
+
+@functools.cache
+def _reader(model_path: Path | None, limits: Limits) -> DigitReader:
+    from inkdigits.reader import load
+
+    return load(model_path, threads=1, limits=limits)
 
 
 class WorkerPool:
@@ -58,25 +91,27 @@ class WorkerPool:
         BatchError: a worker ended while it loaded the artifact.
     """
 
-    def __init__(self, processes: int, settings: WorkerSettings) -> None:
+    def __init__(self, processes: int, worker: Worker) -> None:
         self._processes = processes
-        self._settings = settings
-        self.model_version = ""  # the artifact that all workers read with
+        self._worker = worker
+
+    @property
+    def model_version(self) -> str:
+        """The artifact that all workers read with."""
+        return self._worker.model_version
 
     def __enter__(self) -> WorkerPool:
-        self._executor = _Executor(self._processes)
-        try:
-            self._load(self._processes)
-        except BaseException:
-            self._executor.end()
-            raise
+        self._start(self._processes)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.end()
+        self._end()
 
     def read(self, tasks: Iterator[tuple[int, Shard]]) -> Iterator[ShardDone]:
         """Have shards read; yield their counts as they are done, in any order.
+
+        Args:
+            tasks: the number of each shard in the run, and the shard.
 
         Raises:
             InkdigitsError: from a worker: the run cannot continue.
@@ -84,74 +119,61 @@ class WorkerPool:
         pending: dict[Future[ShardDone], tuple[int, Shard]] = {}
         while True:
             while len(pending) < 2 * self._processes and (task := next(tasks, None)) is not None:
-                pending[self._submit(_read_part, *task)] = task
+                pending[self._submit(self._worker.read_part, *task)] = task
             if not pending:
                 return
+            done = wait(pending, return_when=FIRST_COMPLETED).done
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
+                # What ended one worker has ended them all.
+                done = wait(pending).done
+            finished = [(future, pending.pop(future)) for future in done]
             lost = []
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                task = pending.pop(future)
+            for future, task in finished:
                 if isinstance(future.exception(), BrokenProcessPool):
                     lost.append(task)
                 else:
                     yield future.result()
             if lost:
-                # Whatever ended one worker has ended them all.
-                yield from self._read_again(lost, pending)
-                pending = {}
+                yield from self._read_again(lost)
 
-    def _read_again(
-        self, lost: list[tuple[int, Shard]], pending: dict[Future[ShardDone], tuple[int, Shard]]
-    ) -> Iterator[ShardDone]:
-        for future in wait(pending).done:
-            if future.exception() is None:
-                yield future.result()
-            else:
-                lost.append(pending[future])
+    def _read_again(self, lost: list[tuple[int, Shard]]) -> Iterator[ShardDone]:
         self._restart()
         for number, shard in lost:
             columns = self._halved(shard, 0, len(shard.names))
-            yield _write(self._settings, number, shard, columns)
+            yield self._worker.write(number, shard, columns)
 
     def _halved(self, shard: Shard, start: int, stop: int) -> Columns:
         """Return the rows of some pictures, of which some may end the process that reads them."""
         try:
-            return self._submit(_read, shard, start, stop).result()
+            return self._submit(self._worker.read, shard, start, stop).result()
         except BrokenProcessPool:
             self._restart()
         if stop - start == 1:
-            return as_columns(shard.names[start:stop], [ImageError(_ENDED)], self.model_version)
+            fatal = Shard(shard.names[start:stop], [ImageError(_ENDED)])
+            return self._submit(self._worker.read, fatal).result()
         middle = (start + stop) // 2
         first, second = self._halved(shard, start, middle), self._halved(shard, middle, stop)
         return {name: first[name] + second[name] for name in first}
 
     def _restart(self) -> None:
-        self._executor.end()
-        self._executor = _Executor(self._processes)
-        self._load(1)
+        self._end()
+        self._start(1)
 
-    def _load(self, processes: int) -> None:
-        """Have so many workers load the model, so that what fails later is not the model."""
-        submit = self._executor.submit
-        loading = [submit(_model_version, self._settings) for _ in range(processes)]
+    def _start(self, at_once: int) -> None:
+        """Start so many processes, the others as they are needed; have them load the model."""
+        self._theirs, self._ours = _CONTEXT.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(self._processes, _CONTEXT, _end_with, (self._theirs,))
+        loading = [self._submit(self._worker.load) for _ in range(at_once)]
         try:
             versions = [future.result() for future in loading]
-        except BrokenProcessPool as error:
-            raise BatchError("a worker ended while it loaded the model") from error
-        self.model_version = self.model_version or versions[0]
+        except BaseException as error:
+            self._end()
+            if isinstance(error, BrokenProcessPool):
+                raise BatchError("a worker ended while it loaded the model") from error
+            raise
+        self._worker = replace(self._worker, model_version=self.model_version or versions[0])
 
     def _submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-        return self._executor.submit(function, self._settings, self.model_version, *arguments)
-
-
-class _Executor:
-    """A pool of processes that end at once when they are told to, or when the parent is gone."""
-
-    def __init__(self, processes: int) -> None:
-        self._theirs, self._ours = _CONTEXT.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(processes, _CONTEXT, _end_with, (self._theirs,))
-
-    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-        """Have a function called; the future of a pool that is broken says so."""
         # Ctrl-C reaches all processes of a terminal, and the parent ends the others. It stays
         # blocked in those that start here, from their first instruction on.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -164,7 +186,7 @@ class _Executor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """End the processes, whatever they are doing."""
         self._ours.close()
         self._pool.shutdown(cancel_futures=True)
@@ -181,42 +203,3 @@ def _end_with(parent: Connection) -> None:
         os._exit(1)
 
     threading.Thread(target=wait_for_end, daemon=True).start()
-
-
-@functools.cache
-def _reader(model_path: Path | None, limits: Limits) -> DigitReader:
-    from inkdigits.reader import load
-
-    return load(model_path, threads=1, limits=limits)
-
-
-def _model_version(settings: WorkerSettings) -> str:
-    return _reader(settings.model_path, settings.limits).model_version
-
-
-def _read(
-    settings: WorkerSettings,
-    model_version: str,
-    shard: Shard,
-    start: int = 0,
-    stop: int | None = None,
-) -> Columns:
-    reader = _reader(settings.model_path, settings.limits)
-    if reader.model_version != model_version:
-        raise BatchError(
-            f"the model was replaced during the run: {model_version}, then {reader.model_version}"
-        )
-    try:
-        return read_shard(reader, shard, start, stop)
-    except OSError as error:
-        raise BatchError(f"a source can no longer be read: {error}") from error
-
-
-def _read_part(
-    settings: WorkerSettings, model_version: str, number: int, shard: Shard
-) -> ShardDone:
-    return _write(settings, number, shard, _read(settings, model_version, shard))
-
-
-def _write(settings: WorkerSettings, number: int, shard: Shard, columns: Columns) -> ShardDone:
-    return write_part(settings.folder, settings.form, number, shard.names, columns)
