@@ -1,16 +1,11 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from support.readings import random_readings
 
 from inkdigits.calibration.intervals import bootstrap_interval, wilson_interval
 from inkdigits.calibration.scores import brier, nll
-from inkdigits.calibration.temperature import probabilities
 from inkdigits.errors import ConfigError, DataError
-
-
-def readings(n):
-    rng = np.random.default_rng(0)
-    return probabilities(rng.normal(0, 3, (n, 10)), 1.0), rng.integers(10, size=n)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (9, 10), (9_950, 10_000)])
@@ -31,13 +26,13 @@ def test_level_out_of_range_is_an_error(level):
     with pytest.raises(ConfigError, match="level"):
         wilson_interval(9, 10, level)
     with pytest.raises(ConfigError, match="level"):
-        bootstrap_interval(nll, *readings(10), level=level)
+        bootstrap_interval(nll, *random_readings(10), level=level)
     with pytest.raises(ConfigError, match="n_resamples"):
-        bootstrap_interval(nll, *readings(10), n_resamples=0)
+        bootstrap_interval(nll, *random_readings(10), n_resamples=0)
 
 
 def test_the_bootstrap_of_a_mean_agrees_with_the_normal_interval():
-    p, y = readings(1000)
+    p, y = random_readings(1000)
     losses = -np.log(p[np.arange(1000), y])
     half = 1.96 * losses.std() / np.sqrt(1000)
     low, high = bootstrap_interval(nll, p, y)
@@ -46,7 +41,7 @@ def test_the_bootstrap_of_a_mean_agrees_with_the_normal_interval():
 
 
 def test_the_bootstrap_repeats_with_its_seed_and_widens_with_its_level():
-    p, y = readings(200)
+    p, y = random_readings(200)
     first = bootstrap_interval(brier, p, y, 100)
     assert bootstrap_interval(brier, p, y, 100) == first
     assert bootstrap_interval(brier, p, y, 100, seed=1) != first

@@ -2,17 +2,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
+from support.readings import noisy_logits
 
 from inkdigits.calibration.temperature import fit_temperature, probabilities
 from inkdigits.errors import ConfigError, DataError
-
-
-def noisy_logits(n=2000, seed=0, scale=1.0):
-    """Logits whose best temperature is near ``scale``: labels are drawn from their softmax."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 3, (n, 10))
-    labels = (logits + rng.gumbel(size=(n, 10))).argmax(axis=1)
-    return logits * scale, labels
 
 
 def test_probabilities_are_the_softmax_of_the_scaled_logits():
@@ -49,17 +42,6 @@ def test_the_temperature_agrees_with_scipys_search(scale):
 
     best = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-9})
     assert fit_temperature(logits, labels) == pytest.approx(np.exp(best.x), rel=1e-5)
-
-
-def test_the_temperature_recovers_the_scale_of_the_logits():
-    logits, labels = noisy_logits(20_000, scale=3.0)
-    assert fit_temperature(logits, labels) == pytest.approx(3.0, rel=0.03)
-
-
-def test_calibrating_calibrated_logits_changes_nothing():
-    logits, labels = noisy_logits(scale=3.0)
-    once = fit_temperature(logits, labels)
-    assert fit_temperature(logits / once, labels) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize(

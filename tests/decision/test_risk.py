@@ -41,13 +41,6 @@ def test_the_lowest_threshold_that_keeps_the_risk_is_chosen():
     assert (chosen.risk, chosen.level) == (0.002, 0.95)
 
 
-def test_every_picture_is_accepted_when_none_is_wrong():
-    confidence, correct = calibration_set([(0.9995, 1000, 0), (0.55, 1000, 0)])
-    chosen = accept_threshold(confidence, correct, risk=0.002)
-    assert chosen.threshold == 0.5
-    assert chosen.coverage == 1
-
-
 def test_the_search_ends_at_the_first_failure_even_if_a_looser_threshold_would_pass():
     # 0 of 2,400 passes; 3 of 2,410 fails; 3 of 4,410 would pass again.
     groups = [(0.9995, 2400, 0), (0.95, 10, 3), (0.75, 2000, 0)]

@@ -51,18 +51,6 @@ def test_transparency_is_composited_on_the_background_that_shows_the_ink(data):
     assert np.abs(read_grey(encode_png(image)) - expected).max() < 1e-3
 
 
-@given(st.data())
-@settings(max_examples=100, deadline=None)
-def test_fast_png_decoding_gives_what_pillow_gives(data):
-    mode = data.draw(st.sampled_from(["L", "LA", "RGB", "RGBA"]))
-    shape = (*data.draw(SIDES), len(mode))
-    pixels = data.draw(hnp.arrays(np.uint8, shape, elements=SHADES))
-    image = Image.merge(mode, [Image.fromarray(pixels[..., i]) for i in range(len(mode))])
-    expected, found = to_grey(image), read_grey(encode_png(image))
-    assert found.dtype == expected.dtype
-    assert np.array_equal(found, expected)
-
-
 @pytest.mark.parametrize("mode", ["L", "RGBA"])
 def test_plain_png_is_not_given_to_pillow_to_decode(mode, monkeypatch):
     drawing = Image.radial_gradient("L").convert(mode)
@@ -108,14 +96,6 @@ def test_first_frame_of_an_animation_is_read():
     blank = Image.new("L", (200, 200), 255)
     content = encoded(seven(), "GIF", save_all=True, append_images=[blank])
     assert difference(preprocess(content), REFERENCE) < 3
-
-
-@pytest.mark.parametrize(("orientation", "turn"), [(6, 90), (3, 180), (8, 270)])
-def test_photo_held_sideways_is_turned_upright(orientation, turn):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    sideways = seven().rotate(turn, expand=True)
-    assert difference(preprocess(encoded(sideways, "JPEG", exif=exif)), REFERENCE) < 3
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (220, 30, 30)])

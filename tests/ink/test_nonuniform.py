@@ -3,7 +3,7 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw
 from support.pictures import seven, shifted_difference
 
-from inkdigits.ink.nonuniform import extract_ink, extract_ink_on_page
+from inkdigits.ink.nonuniform import extract_ink, extract_ink_on_page, find_page
 from inkdigits.ink.normalize import preprocess
 
 REFERENCE = preprocess(seven())
@@ -64,7 +64,8 @@ def page_on_table(page, draw_on, table: int = 70) -> np.ndarray:
     draw = ImageDraw.Draw(image)
     if page:
         draw.polygon(page, fill=220)
-    draw_on(draw)
+    if draw_on:
+        draw_on(draw)
     return (np.asarray(image) + np.random.default_rng(1).normal(0, 2, (420, 400))).astype("f4")
 
 
@@ -113,3 +114,44 @@ def test_a_tiny_digit_is_found_on_a_page_but_not_a_faint_one():
 
     assert extract_ink(tiny(60)) is not None
     assert extract_ink(tiny(195)) is None
+
+
+def test_beside_the_page_its_shade_continues():
+    page, beside = find_page(page_on_table(PAGE, ONE))
+    assert beside is None
+    height, width = page.picture.shape
+    assert height == pytest.approx(370, abs=14)
+    assert width == pytest.approx(320, abs=14)
+    assert page.sign == -1
+    corners = page.picture[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert np.abs(corners - 220).max() < 12
+    assert (page.picture < 100).sum() == pytest.approx(
+        (page_on_table(PAGE, ONE) < 55).sum(), rel=0.1
+    )
+
+
+def test_a_shadowed_part_of_the_page_is_returned_too():
+    page, beside = find_page(
+        page_on_table([(0, 0), (200, 0), (200, 420), (0, 420)], ONE, table=140)
+    )
+    assert beside is not None
+    assert page.picture.shape[1] == pytest.approx(200, abs=10)
+
+
+@pytest.mark.parametrize(
+    "draw_on",
+    [
+        None,  # a table alone
+        ONE,  # a page that fills the picture
+        lambda d: d.ellipse((90, 60, 310, 380), fill=220),  # a disc
+        lambda d: d.ellipse((90, 60, 310, 380), outline=220, width=50),  # a zero
+        lambda d: d.rectangle((90, 60, 310, 380), outline=220, width=40),
+    ],
+)
+def test_other_shapes_are_no_pages(draw_on):
+    assert find_page(page_on_table(None, draw_on)) is None
+
+
+def test_light_that_fades_is_not_the_edge_of_a_page():
+    grey = np.broadcast_to(np.linspace(60, 240, 400, dtype=np.float32), (420, 400))
+    assert find_page(grey) is None

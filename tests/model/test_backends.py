@@ -7,7 +7,7 @@ import torch
 
 import inkdigits
 from inkdigits.decision.policy import DecisionPolicy
-from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError
+from inkdigits.errors import ArtifactCorruptError
 from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import read_artifact
 from inkdigits.model.backends import OnnxBackend, TorchBackend, forward_with_tta
@@ -28,12 +28,6 @@ def test_onnx_runtime_and_pytorch_agree(digits):
     ):
         assert ours.dtype == theirs.dtype == np.float32
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
-
-
-def test_missing_device_is_an_error():
-    missing = "mps" if not torch.backends.mps.is_available() else "cuda"
-    with pytest.raises(BackendUnavailableError, match=missing):
-        TorchBackend(read_artifact(), missing)
 
 
 def test_artifact_with_other_outputs_is_rejected():

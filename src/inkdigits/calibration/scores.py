@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.calibration.intervals import (
-    LEVEL,
-    N_RESAMPLES,
-    Estimate,
-    Metric,
-    bootstrap_interval,
-)
-from inkdigits.calibration.temperature import (
-    check_labels,
-    check_scores,
-    fit_temperature,
-)
+from inkdigits.calibration.intervals import LEVEL, N_RESAMPLES, Estimate, bootstrap_interval
+from inkdigits.calibration.temperature import check_labels, check_scores, fit_temperature
 from inkdigits.calibration.temperature import probabilities as softmax
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.types import Doubles, Json, Labels
@@ -63,21 +54,13 @@ def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReliabilityCurve:
-    """Confidence against accuracy in each bin; bins that hold no picture are left out.
+    """Confidence against accuracy in each of M bins; those that hold no picture are left out."""
 
-    Attributes:
-        lower: (M,) float64, the bins' lower edges, excluded.
-        upper: (M,) float64, the bins' upper edges, included.
-        confidence: (M,) float64, mean confidence in each bin.
-        accuracy: (M,) float64, share read right in each bin.
-        count: (M,) int64, pictures in each bin, all above 0.
-    """
-
-    lower: Doubles
-    upper: Doubles
-    confidence: Doubles
-    accuracy: Doubles
-    count: Labels
+    lower: Doubles  # edges, excluded
+    upper: Doubles  # edges, included
+    confidence: Doubles  # mean
+    accuracy: Doubles  # share read right
+    count: Labels  # pictures
 
     @property
     def n(self) -> int:
@@ -186,18 +169,12 @@ def score_probabilities(
     Estimate(value=0.0, low=0.0, high=0.0)
     """
     p, y = check_probabilities(probabilities, labels)
-
-    def adaptive(p: Doubles, y: Labels) -> float:
-        return expected_calibration_error(p, y, scheme="adaptive")
-
-    def estimate(metric: Metric) -> Estimate:
-        return Estimate(metric(p, y), *bootstrap_interval(metric, p, y, n_resamples, level, seed))
-
+    ece = expected_calibration_error
     return ProbabilityScores(
-        nll=estimate(nll),
-        brier=estimate(brier),
-        ece=estimate(expected_calibration_error),
-        ece_adaptive=estimate(adaptive),
+        *(
+            Estimate(metric(p, y), *bootstrap_interval(metric, p, y, n_resamples, level, seed))
+            for metric in (nll, brier, ece, partial(ece, scheme="adaptive"))
+        )
     )
 
 
@@ -227,23 +204,14 @@ def check_probabilities(
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """What temperature scaling did to the pictures that it was fitted on.
-
-    Attributes:
-        temperature: the fitted T.
-        n: pictures it was fitted on.
-        accuracy_before: share read right at T = 1, 0 to 1.
-        accuracy_after: share read right at the fitted T; equal to ``accuracy_before``.
-        before: scores at T = 1.
-        after: scores at the fitted T; a little optimistic, for T was fitted on the same pictures.
-    """
+    """What temperature scaling did to the pictures that it was fitted on."""
 
     temperature: float
     n: int
-    accuracy_before: float
-    accuracy_after: float
+    accuracy_before: float  # share read right at T = 1
+    accuracy_after: float  # and at the fitted T, which is the same
     before: ProbabilityScores
-    after: ProbabilityScores
+    after: ProbabilityScores  # a little optimistic, for T was fitted on the same pictures
 
     def to_dict(self) -> Json:
         """Return the same as nested dictionaries of numbers, for ``json.dumps``."""
@@ -263,8 +231,8 @@ def calibrate(
     Args:
         logits: (N, 10), finite, of pictures that neither trained the network nor chose it.
         labels: (N,) integers from 0 to 9.
-        also: logits (M, 10) and labels (M,) of other pictures that the temperature is fitted to
-            beside these, each picture counting the same; they are not scored.
+        also: logits and labels of other pictures that the temperature is fitted to beside these,
+            each picture counting the same; they are not scored.
         n_resamples: bootstrap resamples behind each interval.
         seed: of the bootstrap.
 
@@ -276,13 +244,8 @@ def calibrate(
     >>> calibrate(logits, labels, n_resamples=9).accuracy_after
     0.75
     """
-    if also is None:
-        temperature = fit_temperature(logits, labels)
-    else:
-        temperature = fit_temperature(
-            np.concatenate([np.asarray(logits), np.asarray(also[0])]),
-            np.concatenate([np.asarray(labels), np.asarray(also[1])]),
-        )
+    sets = [(logits, labels)] if also is None else [(logits, labels), also]
+    temperature = fit_temperature(*(np.concatenate(parts) for parts in zip(*sets, strict=True)))
     before, after = softmax(logits, 1.0), softmax(logits, temperature)
     y = check_labels(labels, len(before))
     if not np.array_equal(before.argmax(axis=1), after.argmax(axis=1)):

@@ -20,15 +20,11 @@ import numpy.typing as npt
 from inkdigits.errors import DataError
 from inkdigits.types import Doubles, Ink, Json
 
+# The key of the reference in an artifact's provenance.
 PROVENANCE: Final = "drift_reference"
-"""The key of the reference in an artifact's provenance."""
-
 STATISTICS: Final = ("stroke_width", "slant", "ink_share", "confidence")
-"""What is compared; the first three are of the ink."""
-
+# Bins of a statistic: tenths of the reference.
 BINS: Final = 10
-"""Bins of a statistic: tenths of the reference."""
-
 _LEAST_PICTURES: Final = 100
 
 
@@ -90,17 +86,10 @@ def _slant(inks: Ink) -> Doubles:
 
 
 def population_stability_index(counts: npt.ArrayLike, shares: npt.ArrayLike) -> float:
-    """Return the PSI of counts against reference shares; see the module.
+    """Return the PSI of counts (B,) against the reference's shares (B,); NaN without pictures.
 
     Half a picture per bin is added, in proportion to the reference: an empty bin would make the
     index infinite, and so the addition causes no shift by itself.
-
-    Args:
-        counts: (B,) pictures read, in each bin; may be weights.
-        shares: (B,) of the reference, each above 0, summing to 1.
-
-    Returns:
-        0 for the same shares, more for others; NaN without pictures.
 
     >>> round(population_stability_index([90, 10], [0.5, 0.5]), 2)
     0.85
@@ -116,18 +105,12 @@ def population_stability_index(counts: npt.ArrayLike, shares: npt.ArrayLike) -> 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One statistic of the reference.
-
-    Attributes:
-        mean, deviation: of its values; the deviation is 0 where they are all alike.
-        edges: inner edges of the bins, rising, at most ``BINS - 1``.
-        shares: of the values in each bin, one more than the edges, each above 0.
-    """
+    """One statistic of the reference."""
 
     mean: float
     deviation: float
-    edges: tuple[float, ...]
-    shares: tuple[float, ...]
+    edges: tuple[float, ...]  # between the bins, rising, at most BINS - 1
+    shares: tuple[float, ...]  # of the values in each bin, each above 0
 
     @classmethod
     def of(cls, values: Doubles) -> Reference:
@@ -150,15 +133,10 @@ def _count(edges: npt.ArrayLike, values: Doubles, weights: npt.ArrayLike | None 
 
 @dataclass(frozen=True, slots=True)
 class DriftReference:
-    """What readings are compared with; part of an artifact's provenance, as ``drift_reference``.
+    """What readings are compared with; part of an artifact's provenance, as ``drift_reference``."""
 
-    Attributes:
-        n: pictures that it was made of.
-        statistics: one for each of ``STATISTICS``.
-    """
-
-    n: int
-    statistics: Mapping[str, Reference]
+    n: int  # pictures that it was made of
+    statistics: Mapping[str, Reference]  # one for each of STATISTICS
 
     @classmethod
     def from_inks_and_confidences(cls, inks: Ink, confidences: npt.ArrayLike) -> DriftReference:
@@ -190,8 +168,7 @@ class DriftReference:
 
     def to_dict(self) -> Json:
         """Return it as a JSON object, for ``from_dict``."""
-        found = {name: asdict(one) for name, one in self.statistics.items()}
-        return {"n": self.n, "statistics": found}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> DriftReference:
@@ -226,10 +203,6 @@ class Window:
     A weight falls by the factor ``1 - 1/window`` with every later picture, so no picture needs to
     be kept. All weights together are at most ``window``, and as exact as twice as many pictures
     of equal weight.
-
-    Args:
-        reference: to compare with.
-        window: pictures after which a picture's weight has fallen to 1/e; above 1.
     """
 
     def __init__(self, reference: DriftReference, window: int) -> None:

@@ -50,37 +50,24 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class ServedPrediction(Prediction):
-    """What a service read in one picture, and where it is kept.
-
-    Attributes:
-        id: under which the service keeps the prediction, if it does.
-        kept: where it is kept, as ``docs/api.md`` lists; None where the service does not say.
-    """
+    """What a service read in one picture, and where it is kept."""
 
     id: str = ""
-    kept: str | None = None
+    kept: str | None = None  # as docs/api.md lists; None where the service does not say
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A reading and what it rests on.
-
-    Attributes:
-        prediction: the reading.
-        saliency: (28, 28) float32, in nats: by how much the logarithm of the digit's odds falls
-            when the ink around a pixel is hidden; negative where it rises. Zeros where nothing
-            was read.
-        runner_up: the second likeliest digit; None where nothing was read.
-        runner_up_probability: its calibrated probability, 0 to 1; 0.0 where nothing was read.
-        overlay: PNG file, 280x280 RGB: dark ink on white, orange where it speaks for the digit
-            and blue where against it.
-    """
+    """A reading and what it rests on."""
 
     prediction: Prediction
     saliency: Floats
-    runner_up: int | None
-    runner_up_probability: float
+    """(28, 28) float32, in nats: by how much the logarithm of the digit's odds falls when the ink
+    around a pixel is hidden; negative where it rises. Zeros where nothing was read."""
+    runner_up: int | None  # the second likeliest digit; None where nothing was read
+    runner_up_probability: float  # calibrated, 0 to 1; 0.0 where nothing was read
     overlay: bytes
+    """PNG, 280x280 RGB: dark ink on white, orange where it is for the digit, blue where against."""
 
 
 class Reader(ABC):

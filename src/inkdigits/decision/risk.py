@@ -5,21 +5,17 @@ the calibration pictures that it accepts is at most the risk. That is selective 
 a guaranteed risk (Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks",
 NeurIPS 2017, section 3 and lemma 3.1).
 
-Trying many thresholds on the same pictures and keeping the best would void the guarantee; Geifman
-and El-Yaniv pay for it by dividing 1 - level among their searches. Here it is a fixed-sequence
-test: the thresholds are few and set beforehand, they are tried from the strictest down, and the
-search ends at the first that fails. A wrong threshold can pass only if the first wrong one in the
-sequence does, and that has a chance of at most 1 - level, so nothing needs dividing. The search
-starts at the first threshold that accepts enough pictures to pass with one mistake among them
-(with none, where there are too few for that), so that a single odd label does not end it. That
-depends on the confidences alone, never on which readings are right. The guarantee is therefore for
-pictures with such confidences as these; given them, mistakes are independent with unequal chances,
-for which the binomial bound errs on the safe side (Hoeffding, Annals of Mathematical Statistics 27,
-1956, pages 713 to 721).
+Trying many thresholds on the same pictures and keeping the best would void the guarantee. So this
+is a fixed-sequence test: the thresholds are set beforehand, tried from the strictest down, and the
+search ends at the first that fails. A wrong threshold can pass only if the first wrong one does,
+and that has a chance of at most 1 - level. The search starts at the first threshold that accepts
+enough pictures to pass with one mistake among them (with none, where there are too few for that),
+so that a single odd label does not end it. That depends on the confidences alone. Given them,
+mistakes are independent with unequal chances, for which the binomial bound errs on the safe side
+(Hoeffding, Annals of Mathematical Statistics 27, 1956, pages 713 to 721).
 
 With further sets of pictures, a threshold passes only if on each of them, too, no more than the
-risk of the accepted readings are wrong: as counted, without a margin. That can only end the search
-sooner, so the guarantee for the first set remains; for the others there is only the count.
+risk of the accepted readings are wrong, as counted. That can only end the search sooner.
 """
 
 from __future__ import annotations
@@ -39,9 +35,7 @@ from inkdigits.types import Doubles, Mask
 RISK = 0.001
 # What a user may choose from without new evidence.
 RISKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
-# Strictest first, fixed before any picture is seen. The first is one at which a calibrated reader
-# of MNIST still accepts most pictures: a stricter one would accept few, and one odd label ends the
-# search.
+# Strictest first, fixed before any picture is seen; a stricter one would accept few.
 THRESHOLDS = (
     *(0.999, 0.998, 0.996, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.91),
     *(0.9, 0.85, 0.8, 0.7, 0.6, 0.5),
@@ -53,26 +47,16 @@ Readings: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 
 @dataclass(frozen=True, slots=True)
 class AcceptThreshold:
-    """A confidence from which readings are accepted, and the evidence for it.
-
-    Attributes:
-        threshold: accept where confidence >= threshold; None where none keeps the risk, and
-            nothing is accepted.
-        risk: the highest tolerated share of wrong readings among the accepted, 0 to 1.
-        level: the confidence level at which the risk is kept, 0 to 1.
-        coverage: share of the calibration pictures that the threshold accepts, 0 to 1.
-        n: calibration pictures.
-        n_accepted: those that the threshold accepts.
-        n_wrong: those accepted and read wrong.
-    """
+    """A confidence from which readings are accepted, and the evidence for it."""
 
     threshold: float | None
-    risk: float
-    level: float
-    coverage: float
-    n: int
+    """Accept where confidence >= this; None where none keeps the risk: nothing is accepted."""
+    risk: float  # the highest tolerated share of wrong readings among the accepted, 0 to 1
+    level: float  # the confidence level at which the risk is kept, 0 to 1
+    coverage: float  # the share of the calibration pictures that are accepted, 0 to 1
+    n: int  # calibration pictures
     n_accepted: int
-    n_wrong: int
+    n_wrong: int  # those accepted and read wrong
 
 
 def accept_threshold(
@@ -173,11 +157,6 @@ def clopper_pearson_upper(n_wrong: int, n: int, level: float = LEVEL) -> float:
     It is the rate at which ``n_wrong`` or fewer mistakes in ``n`` have the chance 1 - level
     (Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
     binomial", Biometrika 26, 1934), found by bisection.
-
-    Args:
-        n_wrong: mistakes, from 0 to n.
-        n: trials, at least 1.
-        level: between 0 and 1.
 
     Raises:
         DataError: counts out of range.

@@ -41,17 +41,11 @@ DOUBT = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """The background of one picture.
+    """The background of one picture, (h, w) float32 of at most GRID pixels a side."""
 
-    Attributes:
-        shade: (h, w) float32, at most GRID a side: the background's grey at each place.
-        gain: (h, w) float32: 1 where light is brightest, more where it is darker.
-        sign: 1 for light ink on a dark background, -1 for dark ink.
-    """
-
-    shade: Floats
-    gain: Floats
-    sign: float
+    shade: Floats  # the grey at each place
+    gain: Floats  # 1 where light is brightest, more where it is darker
+    sign: float  # 1 for light ink on a dark background, -1 for dark ink
 
     def contrast(self, grey: Floats, box: tuple[float, float, float, float]) -> Floats:
         """Return how far each pixel is from the background, towards the ink, in even light.
@@ -67,17 +61,17 @@ class Background:
     def stroke_contrast(self, grey: Floats) -> tuple[Floats, Floats]:
         """Return the whole picture's contrast, of what is as narrow as a stroke can be.
 
-        The shade is coarse, and leaves a line at the edge of a shadow. Such an edge has no narrow
-        top, and an opening by a square (erosion, then dilation) removes it with whatever is wider
-        than the square.
+        The shade is coarse, and leaves a line at the edge of a shadow. An opening by a square
+        (erosion, then dilation) removes it with whatever is wider than the square.
 
         Returns:
-            That contrast, and the picture as it is but turned so that ink is positive and with
-            contrasts as in even light; both (H, W) float32.
+            That contrast, and the picture with its background, turned so that ink is positive and
+            as in even light; both (H, W) float32.
         """
         height, width = self.shade.shape
         ink = self.contrast(grey, (0, 0, width, height))
-        ink -= _resized(self._doubt(), grey.shape)
+        change = square_filter(self.shade, 3, np.maximum) - square_filter(self.shade, 3, np.minimum)
+        ink -= _resized(np.float32(DOUBT) * change * self.gain, grey.shape)
         towards = grey * np.float32(self.sign)
         square = 2 * round(WIDEST_STROKE * max(grey.shape) / 2) + 1
         opened = square_filter(square_filter(towards, square, np.minimum), square, np.maximum)
@@ -85,12 +79,6 @@ class Background:
         gain = _resized(self.gain, grey.shape)
         top *= gain
         return np.minimum(ink, top - np.median(top)), towards * gain
-
-    def _doubt(self) -> Floats:
-        """Return how wrong the shade may be: in proportion to its change nearby."""
-        change = square_filter(self.shade, 3, np.maximum) - square_filter(self.shade, 3, np.minimum)
-        doubt: Floats = np.float32(DOUBT) * change * self.gain
-        return doubt
 
 
 def estimate_background(grey: Floats, sign: float | None = None) -> Background:
@@ -133,13 +121,10 @@ def _resized(
 
 
 def downscale(grey: Floats, side: int, reducing_gap: float | None = None) -> Floats:
-    """Average a picture down to at most ``side`` pixels a side.
+    """Average a picture (H, W) down to at most ``side`` pixels a side.
 
-    Args:
-        grey: (H, W) float32.
-        side: of the result's longer side; a smaller picture keeps its size.
-        reducing_gap: see ``PIL.Image.Image.resize``: faster where the picture is much larger, and
-            slightly different; None averages exactly.
+    A ``reducing_gap``, as of ``PIL.Image.Image.resize``, is faster where the picture is much
+    larger, and slightly different; None averages exactly.
 
     >>> downscale(np.zeros((100, 50), np.float32), 20).shape
     (20, 10)
@@ -151,10 +136,7 @@ def downscale(grey: Floats, side: int, reducing_gap: float | None = None) -> Flo
 
 
 def two_shades(grey: Floats) -> tuple[float, float, float] | None:
-    """Return background and ink of a picture that its digit fills, so that the border has both.
-
-    Args:
-        grey: (H, W) float32, 0 to 255.
+    """Return background and ink of a picture (H, W) that its digit fills, up to the border.
 
     Returns:
         The background's shade, 1 where ink is the lighter or else -1, and the background's noise;
@@ -252,14 +234,9 @@ def _basis(height: int, width: int) -> Doubles:
 
 
 def square_filter(values: Floats, width: int, extreme: np.ufunc) -> Floats:
-    """Return the least or greatest value of each square neighbourhood: erosion or dilation.
+    """Erode (``np.minimum``) or dilate (``np.maximum``) values (H, W) by a square.
 
     The windows double in width, so that a wide one takes few steps.
-
-    Args:
-        values: (H, W) float32.
-        width: of the square, in pixels.
-        extreme: ``np.minimum`` or ``np.maximum``.
 
     >>> square_filter(np.float32([[0, 0, 0, 9, 0]]), 3, np.maximum).tolist()
     [[0.0, 0.0, 9.0, 9.0, 9.0]]

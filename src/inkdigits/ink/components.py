@@ -11,21 +11,13 @@ from inkdigits.types import Doubles, Floats, Labels, Mask
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """The 8-connected components of a mask; each array but the first has one value per component.
+    """The 8-connected components of a mask: arrays of one value each, but for the first."""
 
-    Attributes:
-        number: (H, W) the component of each pixel, -1 where there is none.
-        area: pixels.
-        ink: the sum of the ink.
-        peak: the darkest pixel's ink.
-        left, top, right, bottom: the box, the last two exclusive.
-    """
-
-    number: Labels
-    area: Labels
-    ink: Doubles
-    peak: Floats
-    left: Labels
+    number: Labels  # (H, W) the component of each pixel, -1 where there is none
+    area: Labels  # pixels
+    ink: Doubles  # its sum
+    peak: Floats  # the darkest pixel's
+    left: Labels  # the box, the last two exclusive
     top: Labels
     right: Labels
     bottom: Labels
@@ -46,11 +38,7 @@ class Components:
 
 
 def connected_components(mask: Mask, ink: Floats) -> Components:
-    """Label the 8-connected components of a mask, by runs along rows that touch in the next row.
-
-    Args:
-        mask: (H, W).
-        ink: (H, W) float32, what to add up.
+    """Label the 8-connected components of a mask (H, W), and add up the ink (H, W) in each.
 
     >>> mask = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 1, 0]], bool)
     >>> connected_components(mask, mask.astype(np.float32)).area.tolist()
@@ -62,12 +50,6 @@ def connected_components(mask: Mask, ink: Floats) -> Components:
     padded[:, 1:-1] = mask
     edges = np.flatnonzero(np.diff(padded.ravel()))
     starts, ends = edges[::2] + 1, edges[1::2] + 1
-    if not len(starts):
-        none = np.zeros(0, dtype=np.int64)
-        return Components(
-            np.full(mask.shape, -1), none, np.zeros(0), np.zeros(0, dtype=np.float32),
-            none, none, none, none,
-        )  # fmt: skip
     of_run, n = _label_runs(starts, ends, stride)
     values = np.zeros((height, stride), dtype=np.float32)
     values[:, 1:-1] = ink

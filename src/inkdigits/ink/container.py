@@ -2,10 +2,7 @@
 
 A small file can ask a decoder for minutes of work or gigabytes of memory: by many scans (JPEG),
 huge tiles (TIFF), a huge canvas (WebP, GIF), run lengths that Pillow expands in Python (BMP), or
-metadata that is copied again and again. The headers of the file tell. This module reads them,
-rejects what is over a limit, and hands on a file in which the decoder finds pixels only.
-
-Nothing here decodes pixels. The standard library only.
+metadata that is copied again and again. This module reads the headers and decodes no pixels.
 """
 
 from __future__ import annotations
@@ -13,9 +10,8 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 from inkdigits.errors import (
     ImageError,
@@ -24,12 +20,11 @@ from inkdigits.errors import (
     UnsupportedImageError,
 )
 
+# The supported formats, as Pillow names them.
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""The supported formats, as Pillow names them."""
-
+# Segments, chunks, extensions or tags of one file that are looked at; more are rejected.
 # A file of the default size limit has at most 1,300 IDAT chunks of the usual 8 KiB.
 MAX_BLOCKS: Final = 16_384
-"""Segments, chunks, extensions or tags of one file that are looked at; more are rejected."""
 
 _MAX_TEXT_BYTES: Final = 1024 * 1024
 _JPEG_MARKER: Final = re.compile(rb"\xff([\x01-\xfe])")
@@ -39,25 +34,21 @@ _JPEG_METADATA: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 _JPEG_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _PNG_PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
-# TIFF 6.0: bytes of a value of each type, and the compressions whose work is bounded by the pixels.
+# TIFF 6.0: bytes of a value of each type; the compressions whose work is bounded by the pixels.
 _TIFF_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _TIFF_WHOLE_NUMBERS: Final = {1: "B", 3: "H", 4: "I"}
 _TIFF_COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, 8, 32773, 32946})
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _ORIENTATION = 256, 257, 258, 259, 274
-_SAMPLES, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 277, 278, 322, 323
-_TIFF_CHECKED: Final = frozenset({256, 257, 258, 259, 277, 278, 322, 323})
+_TIFF_CHECKED: Final = (256, 257, 258, 259, 277, 278, 322, 323)
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _TILE_WIDTH, _TILE_HEIGHT = _TIFF_CHECKED
+_ORIENTATION: Final = 274
 _TIFF_OFFSETS: Final = (273, 324)
 _WHOLE: Final = 0xFFFFFFFF  # rows per strip where there is one strip
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A picture's file, ready for the decoder.
+class Container(NamedTuple):
+    """A file of a picture's pixels, without metadata, and EXIF's orientation: 1 is upright.
 
-    Attributes:
-        format: one of FORMATS.
-        content: a file of the same pixels, without metadata.
-        orientation: EXIF's, 1 to 8; 1 is upright. A TIFF's stays in its content.
+    A TIFF's orientation stays in its content.
     """
 
     format: str
@@ -70,8 +61,7 @@ def look_ahead(content: bytes, max_pixels: int, max_scans: int) -> Container:
 
     Args:
         content: an encoded picture.
-        max_pixels: width times height, also of a GIF's canvas or a TIFF's tile; a WebP may have
-            half as many, and all tiles of a TIFF together twice as many.
+        max_pixels: of a WebP half, of all tiles of a TIFF together twice as many.
         max_scans: passes of a JPEG over its pixels.
 
     Raises:
@@ -95,13 +85,7 @@ def look_ahead(content: bytes, max_pixels: int, max_scans: int) -> Container:
 
 
 def check_pixels(what: str, width: int, height: int, max_pixels: int) -> None:
-    """Reject a picture of no pixels, or of too many.
-
-    Args:
-        what: names the picture in the message.
-        width: in pixels.
-        height: in pixels.
-        max_pixels: the limit on their product.
+    """Reject a picture of no pixels, or of too many; ``what`` names it in the message.
 
     >>> check_pixels("The picture", 28, 28, 784)
     """
@@ -276,14 +260,13 @@ def _read_tiff(content: bytes, max_pixels: int, _max_scans: int) -> Container:
     width, height = value(_WIDTH, 0), value(_HEIGHT, 0)
     check_pixels("The TIFF", width, height, max_pixels)
     # A decoder holds whole tiles or strips, and the last ones reach beyond the picture.
-    strip = value(_ROWS_PER_STRIP, _WHOLE)
-    across, down = value(_TILE_WIDTH, width), value(_TILE_HEIGHT, strip)
+    across, down = value(_TILE_WIDTH, width), value(_TILE_HEIGHT, value(_ROWS, _WHOLE))
     if down == _WHOLE:
         down = height
     columns, rows = -(-width // across), -(-height // down)
     samples = value(_SAMPLES, 1)
     tiles = columns * rows * samples
-    if max((tags[n].count for n in _TIFF_OFFSETS if n in tags), default=0) > tiles:
+    if max((tags[n].n_values for n in _TIFF_OFFSETS if n in tags), default=0) > tiles:
         raise UnreadableImageError("The TIFF is damaged: it has more strips or tiles than rows.")
     if tiles > MAX_BLOCKS:
         raise _too_many_blocks("TIFF")
@@ -294,17 +277,11 @@ def _read_tiff(content: bytes, max_pixels: int, _max_scans: int) -> Container:
     return Container("TIFF", content)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tag:
-    """A tag of a TIFF: how many values it has, their bytes beyond the directory, the first one.
-
-    ``value`` is 0 where it is no whole number.
-    """
-
+class _Tag(NamedTuple):
     number: int
-    count: int
-    size: int
-    value: int
+    n_values: int
+    size: int  # bytes of its values beyond the directory
+    value: int  # the first one; 0 where it is no whole number
 
 
 def _tiff_tags(content: bytes) -> Iterator[_Tag]:
@@ -331,12 +308,10 @@ def _tiff_tags(content: bytes) -> Iterator[_Tag]:
 def _exif_orientation(exif: bytes) -> int:
     """Return the orientation that EXIF states, 1 to 8, or 0 where it states none."""
     try:
-        for tag in _tiff_tags(exif):
-            if tag.number == _ORIENTATION:
-                return tag.value if 1 <= tag.value <= 8 else 0
+        found = next((tag.value for tag in _tiff_tags(exif) if tag.number == _ORIENTATION), 0)
     except (struct.error, ImageError):
-        pass
-    return 0
+        return 0
+    return found if found <= 8 else 0
 
 
 def _xmp_orientation(xmp: bytes) -> int:
@@ -344,9 +319,8 @@ def _xmp_orientation(xmp: bytes) -> int:
     return 0 if found is None else int(found[1])
 
 
-_READERS: Final[
-    Mapping[tuple[bytes, bytes], tuple[str, Callable[[bytes, int, int], Container]]]
-] = {
+# How a file begins, and what stands at byte 8 → its format's name, and what reads its headers.
+_READERS: Final[dict[tuple[bytes, bytes], tuple[str, Callable[[bytes, int, int], Container]]]] = {
     (b"\xff\xd8\xff", b""): ("JPEG", _read_jpeg),
     (b"\x89PNG\r\n\x1a\n", b""): ("PNG", _read_png),
     (b"RIFF", b"WEBP"): ("WebP", _read_webp),
@@ -356,4 +330,3 @@ _READERS: Final[
     (b"II", b""): ("TIFF", _read_tiff),
     (b"MM", b""): ("TIFF", _read_tiff),
 }
-"""How a file begins, and what stands at byte 8 → its format's name, and what reads its headers."""

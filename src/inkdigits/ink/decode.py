@@ -1,7 +1,4 @@
-"""A picture of any kind → its luminance, upright and opaque, within limits. Pillow and NumPy.
-
-This module does not know what ink is; ``plain`` looks for that in what it returns.
-"""
+"""A picture of any kind → its luminance, upright and opaque, within limits. Pillow and NumPy."""
 
 from __future__ import annotations
 
@@ -41,36 +38,21 @@ _UPRIGHT = {
 # What Pillow's decoders raise for bytes that are not a sound picture. Decoders are third-party
 # parsers of hostile input, so the list is long; anything else is a defect and is not caught.
 _DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    EOFError,
-    AttributeError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    MemoryError,
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError),
+    *(AttributeError, NotImplementedError, struct.error, zlib.error, MemoryError),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is rejected before it is decoded.
-
-    Attributes:
-        max_bytes: greatest size of the encoded picture.
-        max_pixels: greatest width times height that the picture's header declares; half of it for
-            WebP, whose decoder holds twice as many bytes per pixel.
-        max_scans: greatest number of scans of a progressive JPEG; encoders make 6 to 12.
-    """
+    """What is rejected before it is decoded."""
 
     max_bytes: int = 10 * 1024 * 1024
+    """The greatest size of the encoded picture."""
     max_pixels: int = 25_000_000
+    """The greatest width times height; half of it for WebP, whose decoder holds twice as much."""
     max_scans: int = 32
+    """The greatest number of scans of a progressive JPEG; encoders make 6 to 12."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -79,9 +61,7 @@ DEFAULT_LIMITS = Limits()
 def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
     """Return the luminance (H, W) of a picture, 0 black to 255 white, transparency composited.
 
-    Args:
-        picture: see ``normalize.preprocess``, which raises the same errors.
-        limits: sizes above which pictures are rejected.
+    Arguments and errors are those of ``normalize.preprocess``.
 
     Returns:
         uint8 where the picture has 8 bits per sample and is opaque; else float32.
@@ -93,17 +73,15 @@ def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
         picture = _read(Path(picture), limits)
     if isinstance(picture, bytes) and len(picture) <= limits.max_bytes:
         plain = read_plain(picture, limits.max_pixels)
-        if plain is not None:
+        if plain:
             return _composite(*plain)
-    if isinstance(picture, np.ndarray) and _is_grey(picture):
-        check_pixels("The array", picture.shape[1], picture.shape[0], limits.max_pixels)
-        return picture
+    if isinstance(picture, np.ndarray):
+        array = _checked(picture, limits)
+        return array if array.ndim == 2 else to_grey(Image.fromarray(array))
     return to_grey(_open(picture, limits))
 
 
-def _open(picture: bytes | Image.Image | Pixels, limits: Limits) -> Image.Image:
-    if isinstance(picture, np.ndarray):
-        return _from_array(picture, limits)
+def _open(picture: bytes | Image.Image, limits: Limits) -> Image.Image:
     if isinstance(picture, Image.Image):
         check_pixels("The picture", *picture.size, limits.max_pixels)
         _load(picture)
@@ -127,22 +105,15 @@ def _read(path: Path, limits: Limits) -> bytes:
         raise UnreadableImageError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _is_grey(array: Pixels) -> bool:
-    """Return whether an array is luminance as it is, which Pillow would only copy."""
-    return array.dtype == np.uint8 and array.ndim == 2 and array.size > 0
-
-
-def _from_array(array: Pixels, limits: Limits) -> Image.Image:
+def _checked(array: Pixels, limits: Limits) -> Pixels:
     if array.dtype != np.uint8:
         raise UnsupportedImageError(f"an array must be uint8 (0 to 255), not {array.dtype}")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
+    if array.shape[2:] not in ((), (1,), (3,), (4,)) or array.ndim < 2 or not array.size:
         raise UnsupportedImageError(
             f"an array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
         )
     check_pixels("The array", array.shape[1], array.shape[0], limits.max_pixels)
-    return Image.fromarray(array)
+    return array[:, :, 0] if array.shape[2:] == (1,) else array
 
 
 def _decode(content: bytes, limits: Limits) -> Image.Image:
@@ -165,8 +136,7 @@ def _decode(content: bytes, limits: Limits) -> Image.Image:
         raise UnreadableImageError(f"The {file.format} is truncated or damaged.") from error
     check_pixels("The picture", *image.size, limits.max_pixels)
     _load(image)
-    method = _UPRIGHT.get(file.orientation)
-    return image if method is None else image.transpose(method)
+    return image.transpose(_UPRIGHT[file.orientation]) if file.orientation > 1 else image
 
 
 def _load(image: Image.Image) -> None:
@@ -236,16 +206,7 @@ def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
 
 
 def _composite(shade: Pixels | int, alpha: Pixels | int) -> Grey:
-    """Put a transparent picture on the background that makes its ink visible.
-
-    A drawing on transparency is ink of about one colour, so the background is the opposite of it.
-    A card (a filled shape with ink on it) gets a background of the card's commonest shade, so that
-    the card's edge is not read as ink.
-
-    Args:
-        shade: (H, W) uint8, or an int where it is the same everywhere; not both are ints.
-        alpha: likewise.
-    """
+    """Put a transparent picture, as ``read_plain`` returns it, on what makes its ink visible."""
     if isinstance(alpha, int):
         if alpha == 255 and not isinstance(shade, int):
             return shade
@@ -269,12 +230,17 @@ def _composite(shade: Pixels | int, alpha: Pixels | int) -> Grey:
 
 
 def _background_behind(shade: Pixels | int, alpha: Pixels) -> float | None:
-    """Return the background's shade, or None where nothing is visible."""
+    """Return the background's shade, or None where nothing is visible.
+
+    A drawing on transparency is ink of about one colour, so the background is the opposite of it.
+    A card (a filled shape with ink on it) gets a background of the card's commonest shade, so that
+    the card's edge is not read as ink.
+    """
     visible = alpha >= 128
     if not visible.any():
         visible = alpha > 0
-        if not visible.any():
-            return None
+    if not visible.any():
+        return None
     if isinstance(shade, int):
         return 0.0 if shade >= 128 else 255.0
     counts = np.cumsum(np.bincount(shade[visible], minlength=256))

@@ -1,10 +1,8 @@
 """Any picture → the 28x28 ink that the network was trained on. NumPy and Pillow only.
 
-``preprocess`` is the only way for a picture into the network, in training's reports as in serving,
-and this module the only home of the constants MEAN and STD. The recipe is MNIST's own (LeCun,
-Cortes and Burges, "The MNIST database of handwritten digits", yann.lecun.com/exdb/mnist): the
-ink's box is scaled to fit 20x20 keeping its aspect ratio, with area averaging, and its centre of
-mass is put at the centre of 28x28. So a digit of MNIST comes out as itself.
+``preprocess`` is the only way for a picture into the network, in training as in serving. The
+recipe is MNIST's own (LeCun, Cortes and Burges, "The MNIST database of handwritten digits",
+yann.lecun.com/exdb/mnist), so a digit of MNIST comes out as itself.
 """
 
 from __future__ import annotations
@@ -73,10 +71,7 @@ def standardise(inks: Ink) -> Floats:
 
 
 def normalise(foreground: Foreground) -> Ink:
-    """Scale the ink's box to fit 20x20 and put its centre of mass at the centre of 28x28.
-
-    Args:
-        foreground: as ``find_foreground`` returns it.
+    """Scale the ink's box to fit 20x20 by area averaging, and centre its mass in 28x28.
 
     Returns:
         (28, 28) uint8; all zeros where there is no ink.

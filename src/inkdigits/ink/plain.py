@@ -1,7 +1,4 @@
-"""Ink on a background of one shade: its shade and noise, and whether ink is darker or lighter.
-
-``find_foreground`` also decides which pictures are not plain, and hands those to ``nonuniform``.
-"""
+"""Ink on a background of one shade; what is on no such background is left to ``nonuniform``."""
 
 from __future__ import annotations
 
@@ -43,20 +40,15 @@ LEFT_NOISE = 0.7
 
 @dataclass(frozen=True, eq=False)
 class Foreground:
-    """A part of a picture without its background; around the part there is only background.
-
-    Attributes:
-        values: (h, w) float32, the difference from the background: positive where there is ink,
-            about 0 elsewhere (a little below zero too, so that noise averages out).
-        top: the row of the picture where the part begins.
-        left: the column, likewise.
-        whole: height and width of the picture, each at most WORKING_SIZE.
-    """
+    """A part of a picture without its background; around the part there is only background."""
 
     values: Floats
+    """(h, w) the difference from the background: positive where there is ink, about 0 elsewhere,
+    a little below zero too, so that noise averages out."""
     top: int
     left: int
     whole: tuple[int, int]
+    """Height and width of the picture, each at most WORKING_SIZE."""
 
     @classmethod
     def whole_picture(cls, values: Floats) -> Foreground:
@@ -89,7 +81,7 @@ def find_foreground(grey: Grey) -> Foreground:
         grey: (H, W) float32 or uint8, 0 to 255.
 
     Returns:
-        The foreground without clean background around the ink; all zeros when there is no ink.
+        All zeros when there is no ink.
 
     >>> picture = np.full((50, 50), 200, np.uint8)
     >>> picture[20:30, 24] = 50
@@ -114,9 +106,8 @@ def find_foreground(grey: Grey) -> Foreground:
     difference = grey - np.float32(background)
     exceptions = PLAIN_EXCEPTIONS if is_large else PLAIN_EXCEPTIONS_SMALL
     if noise <= PLAIN_NOISE and np.mean(np.abs(border - background) > PLAIN_SPREAD) <= exceptions:
-        return _without_card_and_dirt(
-            grey, Foreground.whole_picture(_above_noise(difference, noise))
-        )
+        found = Foreground.whole_picture(_above_noise(difference, noise))
+        return _without_card_and_dirt(grey, found)
     if is_large:
         return _in_large_mixed_picture(grey, difference, background, noise)
     return Foreground.whole_picture(_in_small_mixed_picture(grey, difference, noise))
@@ -191,13 +182,7 @@ def _from_two_shades(grey: Floats, shade: float, sign: float, noise: float) -> F
 
 
 def _above_noise(difference: Floats, noise: float, *, is_signed: bool = False) -> Floats:
-    """Turn a difference from the background so that ink is positive; zeros where there is no ink.
-
-    Args:
-        difference: (h, w) float32.
-        noise: the background's deviation.
-        is_signed: whether ink is positive already.
-    """
+    """Turn a difference from the background so that ink is positive, unless it is signed."""
     highest, lowest = float(difference.max()), float(difference.min())
     strongest = max(highest, 0.0 if is_signed else -lowest)
     if strongest < max(MIN_CONTRAST, NOISE_FACTOR * noise):
@@ -211,7 +196,6 @@ def _above_noise(difference: Floats, noise: float, *, is_signed: bool = False) -
 
 
 def _is_darker(difference: Floats) -> bool:
-    """Return whether what is below zero outweighs what is above."""
     # Squares, so that a wide faint shade does not outvote a stroke.
     lighter = float(np.square(np.maximum(difference, np.float32(0.0))).sum())
     return lighter <= float(np.square(difference).sum()) - lighter

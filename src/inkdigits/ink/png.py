@@ -1,11 +1,10 @@
 """PNG: plain files → shade and opacity in a fraction of Pillow's time; and pictures → files.
 
 Plain is what browsers and drawing programs write: 8 bits per sample, not interlaced, no palette
-and nothing that changes the meaning of the pixels. Whatever is not plain, or not sound, is left to
-Pillow, which then reads it or says what is wrong with it. Time is saved in three ways: a faster
-inflate; columns without a digit in them are never unfiltered; and of equal channels only one is.
-Unfiltering itself is Pillow's, whose loops are in C: it is given a deflate stream that holds the
-rows as they are (RFC 1951, section 3.2.4).
+and nothing that changes the meaning of the pixels. Whatever is not plain and sound is left to
+Pillow. Time is saved in three ways: a faster inflate; columns without a digit in them are never
+unfiltered; and of equal channels only one is. Pillow's loops in C unfilter: they are given a
+deflate stream that holds the rows as they are (RFC 1951, section 3.2.4).
 """
 
 from __future__ import annotations
@@ -40,9 +39,7 @@ _InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # an
 def encode_png(picture: Image.Image | Pixels, compress_level: int = 6) -> bytes:
     r"""Return a PNG file of a Pillow image or of an array (H, W) or (H, W, 3 or 4) uint8.
 
-    Args:
-        picture: what to encode; the pixels stay as they are.
-        compress_level: 0 (fast) to 9 (small), as zlib counts.
+    ``compress_level`` is zlib's, from 0 (fast) to 9 (small).
 
     >>> encode_png(np.zeros((2, 3), np.uint8))[:4]
     b'\x89PNG'
@@ -56,14 +53,10 @@ def encode_png(picture: Image.Image | Pixels, compress_level: int = 6) -> bytes:
 def read_plain(content: bytes, max_pixels: int) -> tuple[Pixels | int, Pixels | int] | None:
     """Return shade and opacity of a plain PNG.
 
-    Args:
-        content: an encoded picture.
-        max_pixels: the greatest width times height that is read here.
-
     Returns:
         Luminance and alpha, (H, W) uint8 each, as Pillow has them after converting to "L" and
         "A"; a channel that is the same everywhere is one int, but never both of them are. None
-        for anything that is not plain and sound, and for a picture of one colour.
+        for anything that is not plain and sound, of more pixels, or of one colour.
 
     >>> shade, alpha = read_plain(encode_png(np.uint8([[0, 255, 7]])), max_pixels=100)
     >>> shade.tolist(), alpha
@@ -148,12 +141,8 @@ def _read_columns(
     """Return column 0 and these; None where the others differ from column 0."""
     channels = len(varies)
     width = residuals.shape[1] // channels
-    narrow = np.empty(
-        (len(residuals), (1 + columns.stop - columns.start) * channels), dtype=np.uint8
-    )
-    narrow[:, :channels] = residuals[:, :channels]
-    narrow[:, channels:] = residuals[:, columns.start * channels : columns.stop * channels]
-    pixels = narrow.reshape(len(narrow), -1, channels)
+    read = residuals[:, columns.start * channels : columns.stop * channels]
+    pixels = np.hstack([residuals[:, :channels], read]).reshape(len(read), -1, channels)
     has_alpha = channels % 2 == 0
     colours = channels - has_alpha
     parts = [slice(0, 1 if colours == 3 and _is_grey(pixels) else colours)]
@@ -185,11 +174,8 @@ def _read_columns(
 
 
 def _constant(column: Pixels, filters: Pixels) -> int | None:
-    """Return the value of a channel whose residuals are 0 except in column 0, if it has only one.
-
-    Each filter then has one residual in column 0 for that value (section 9.2 of the
-    specification).
-    """
+    """Return the one value of a channel whose residuals are 0 except in column 0, or None."""
+    # Each filter then has one residual in column 0 for that value (section 9.2).
     value = int(column[0])
     expected = np.array([value, value, 0, value - value // 2, 0], np.uint8)[filters]
     expected[0] = value
@@ -209,11 +195,9 @@ def _is_grey(residuals: Pixels) -> bool:
 
 
 def _is_predicted(values: Pixels, filters: Pixels, *, reaches_end: bool) -> bool:
-    """Return whether residuals of 0 beside the columns that are read mean the value of column 0.
-
-    They do where all to the left and above has one value. Above the first row, and for the filter
-    "none", that is 0.
-    """
+    """Return whether residuals of 0 beside the columns read mean the value of column 0."""
+    # They do where all to the left and above has one value; above the first row, and for the
+    # filter "none", that is 0.
     background = values[0, 0]
     return bool(
         (not background.any() or (filters[0] in (_SUB, _PAETH) and filters.all()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from inkdigits.types import Floats
+from inkdigits.types import Floats, Labels, Mask
 
 # Slopes that are looked for, in pixels across per pixel along.
 SLOPES = np.tan(np.radians(np.arange(-9.0, 9.1, 0.75)))
@@ -22,12 +22,9 @@ MOST_LINES = 40
 def erase_lines(ink: Floats, threshold: float) -> Floats:
     """Remove thin straight lines that run across the whole picture, but not what crosses them.
 
-    Args:
-        ink: (H, W) float32.
-        threshold: what counts as ink at all.
-
     Returns:
-        (H, W) float32, a copy where there was a line; the same array otherwise.
+        (H, W) float32, a copy where there was a line; the same array otherwise. Ink of no more
+        than ``threshold`` does not count.
 
     >>> ink = np.zeros((100, 100), np.float32)
     >>> ink[50] = 80
@@ -38,20 +35,18 @@ def erase_lines(ink: Floats, threshold: float) -> Floats:
     if not across and not down:
         return ink
     result = ink.copy()
-    for lines, others, turned in ((across, down, False), (down, across, True)):
+    for lines, others, axes in ((across, down, (0, 1)), (down, across, (1, 0))):
+        changed, turned = result.transpose(axes), ink.transpose(axes)
         # What crosses a line is a stroke, unless it is another line.
-        strokes = ink.copy()
+        strokes = turned.copy()
         for row, slope in others:
-            _band(strokes.T if not turned else strokes, row, slope, 3)
+            _empty_band(strokes.T, row, slope, 3)
         for row, slope in lines:
-            if turned:
-                _erase(result.T, ink.T, strokes.T, row, slope, threshold)
-            else:
-                _erase(result, ink, strokes, row, slope, threshold)
+            _erase(changed, turned, strokes, row, slope, threshold)
     return result
 
 
-def _band(ink: Floats, row: float, slope: float, reach: int) -> None:
+def _empty_band(ink: Floats, row: float, slope: float, reach: int) -> None:
     """Empty the pixels of a line and ``reach`` to both sides of it, in place."""
     columns = np.arange(ink.shape[1])
     places = np.rint(row + slope * columns).astype(np.int64)
@@ -79,23 +74,20 @@ def _lines(ink: Floats, threshold: float) -> list[tuple[float, float]]:
     offsets = np.rint(rows - SLOPES[:, np.newaxis] * columns).astype(np.int64) + margin
     keys = offsets + (np.arange(len(SLOPES)) * bins)[:, np.newaxis]
     thirds = np.minimum(3 * columns // width, 2)
-    counts = np.stack(
-        [
-            np.bincount(keys[:, thirds == third].ravel(), minlength=bins * len(SLOPES))
-            for third in range(3)
-        ]
-    ).reshape(3, len(SLOPES), bins)
-    # A line may jump between two neighbouring offsets by rounding.
-    pairs = counts.copy()
-    pairs[..., :-1] += counts[..., 1:]
+
+    def count(chosen: Mask) -> Labels:
+        counts = np.bincount(keys[:, chosen].ravel(), minlength=bins * len(SLOPES))
+        counts = counts.reshape(len(SLOPES), bins)
+        # A line may jump between two neighbouring offsets by rounding.
+        counts[:, :-1] += counts[:, 1:].copy()
+        return counts
+
+    pairs = np.stack([count(thirds == third) for third in range(3)])
     share = pairs.sum(axis=0) / width
     good = (share >= LINE_SHARE) & (pairs.min(axis=0) >= LINE_SHARE_OF_THIRDS * width / 3)
     end = max(2, round(LINE_END * width))
     for at_end in (columns < end, columns >= width - end):
-        hits = np.bincount(keys[:, at_end].ravel(), minlength=bins * len(SLOPES))
-        hits = hits.reshape(share.shape)
-        hits[:, :-1] += hits[:, 1:].copy()
-        good &= hits > 0
+        good &= count(at_end) > 0
     lines: list[tuple[float, float]] = []
     if not good.any():
         return lines

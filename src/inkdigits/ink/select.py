@@ -18,8 +18,7 @@ from inkdigits.types import Floats, Mask
 JUDGED_SIZE = 128
 # A component with this share of the main one's ink is kept wherever it is: a second digit.
 OWN_SHARE = 0.3
-# A smaller one belongs to the digit when it is near: (least share of the ink, greatest gap as a
-# share of the digit's longer side).
+# A smaller one belongs to the digit with (this share of the ink, this gap for the digit's side).
 NEAR = ((0.12, 0.5), (0.03, 0.2), (0.01, 0.1))
 # On a plain background a stroke has at least this width and height, of the digit's longer side; and
 # what is this faint beside the digit's darkest does not move the digit.
@@ -41,9 +40,7 @@ CROSSING_SHARE = 0.08
 # A component of at most so many pixels per pixel of length is a bit of a line, at the border.
 LINE_BIT = 4
 
-# What distinguishes a stroke from light, from the edge of a page and from a frame: measured on
-# components in photo-like pictures of training digits, and in the same backgrounds with
-# nothing on them (docs/experiments/).
+# What distinguishes a stroke from light, the edge of a page and a frame (docs/experiments/).
 # The steepest step between two pixels of a component of ink, as a share of its darkest.
 SHARPNESS = 0.12
 # Around a stroke the picture falls towards the background by these shares of its mean ink, except
@@ -117,10 +114,6 @@ def select_digit(ink: Floats, relief: Floats, *, tiny: bool = False) -> Mask | N
 def find_dirt(ink: Floats, *, with_lines: bool) -> Mask | None:
     """Return where dirt, frames and what fills a corner are, in ink on a plain background.
 
-    Args:
-        ink: (H, W) float32, about 0 on the background.
-        with_lines: whether to look for printed lines.
-
     Returns:
         (H, W), dirt and the pixels around it; None when there is none.
 
@@ -182,11 +175,8 @@ def _are_sharp(found: Components, ink: Floats) -> Mask:
 
 
 def _are_two_sided(found: Components, relief: Floats) -> Mask:
-    """Return from which components the picture falls on all sides, about as deep as their ink.
-
-    What is left of a shadow's edge falls on one side and deeper than its ink; a cloud of light
-    hardly falls at all.
-    """
+    """Return from which components the picture falls on all sides, about as deep as their ink."""
+    # The rest of a shadow's edge falls on one side and deeper; a cloud of light hardly at all.
     mask = found.number >= 0
     nearest = square_filter(found.number.astype(np.float32), 7, np.maximum)
     around = (nearest >= 0) & ~dilate(mask)
@@ -227,12 +217,8 @@ def _are_along_border(found: Components) -> Mask:
             contact += pixels
             sides += pixels > 0
     band_y, band_x = 0.08 * height, 0.08 * width
-    in_band = (
-        (found.bottom <= band_y)
-        | (found.top >= height - band_y)
-        | (found.right <= band_x)
-        | (found.left >= width - band_x)
-    )
+    in_band = (found.bottom <= band_y) | (found.top >= height - band_y)
+    in_band |= (found.right <= band_x) | (found.left >= width - band_x)
     # A stroke that leaves the picture does so across its own width; a wedge of shadow along it.
     wedge = contact > 0.7 * np.sqrt(found.area)
     edges: Mask = (along > 0.3) | (contact > 0) & (in_band | wedge) | (sides >= 2)
@@ -248,15 +234,9 @@ def _are_frames(found: Components, candidates: Mask) -> Mask:
     for i in np.flatnonzero(candidates & (sizes_x >= 12) & (sizes_y >= 12)):
         if found.area[i] > 0.35 * sizes_x[i] * sizes_y[i]:
             continue
-        inside = (
-            candidates
-            & (found.left > found.left[i])
-            & (found.top > found.top[i])
-            & (found.right < found.right[i])
-            & (found.bottom < found.bottom[i])
-            & (found.ink > 0.15 * found.ink[i])
-            & (sizes_y > 0.25 * sizes_y[i])
-        )
+        inside = candidates & (found.left > found.left[i]) & (found.top > found.top[i])
+        inside &= (found.right < found.right[i]) & (found.bottom < found.bottom[i])
+        inside &= (found.ink > 0.15 * found.ink[i]) & (sizes_y > 0.25 * sizes_y[i])
         if not inside.any():
             continue
         own = found.number[found.top[i] : found.bottom[i], found.left[i] : found.right[i]] == i
