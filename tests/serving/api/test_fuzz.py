@@ -8,7 +8,6 @@ import re
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 from flask.testing import FlaskClient
 from support.fakes import drawn_digit, empty_png
@@ -67,73 +66,68 @@ def limited() -> FlaskClient:
     return create_app(LIMITS, reader).test_client()
 
 
-def outcome(response: Any) -> tuple[int, str | None]:
-    error = (response.json or {}).get("error") if response.is_json else None
-    return response.status_code, error["code"] if isinstance(error, dict) else error
+@pytest.fixture(scope="module")
+def limits(limited: FlaskClient) -> dict[str, int]:
+    return dict(limited.get("/openapi.json").json["x-limits"])
 
 
 def sent(client: FlaskClient, body: bytes, kind: str = "image/png") -> tuple[int, str | None]:
-    return outcome(client.post("/predict", data=body, content_type=kind))
+    response = client.post("/predict", data=body, content_type=kind)
+    return response.status_code, response.json.get("error", {}).get("code")
 
 
-def test_limit_on_bytes_is_where_the_document_says(limited: FlaskClient) -> None:
-    limit = limited.get("/openapi.json").json["x-limits"]["max_bytes"]
-    digit = drawn_digit()
-    assert sent(limited, digit + b"\0" * (limit - len(digit)))[0] == 200
-    assert sent(limited, digit + b"\0" * (limit + 1 - len(digit))) == (413, "body_too_large")
+def inference(client: FlaskClient, name: str, shape: Any, kind: str, binary: bytes) -> int:
+    """The status of an inference on one binary tensor."""
+    tensor = {"name": name, "datatype": kind, "shape": shape}
+    tensor["parameters"] = {"binary_data_size": len(binary)}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    path = f"/v2/models/{'mnist' if name == 'ink' else 'inkdigits'}/infer"
+    return client.post(path, data=head + binary, headers=headers).status_code
+
+
+def test_limit_on_bytes_is_where_the_document_says(
+    limited: FlaskClient, limits: dict[str, int]
+) -> None:
+    digit = drawn_digit().ljust(limits["max_bytes"], b"\0")
+    assert sent(limited, digit)[0] == 200
+    assert sent(limited, digit + b"\0") == (413, "body_too_large")
     # The picture may be within the limit, and its base64 beyond it.
-    text = base64.b64encode(digit + b"\0" * (limit - len(digit))).decode()
-    body = json.dumps({"image": text}).encode()
+    body = json.dumps({"image": base64.b64encode(digit).decode()}).encode()
     assert sent(limited, body, "application/json") == (413, "body_too_large")
 
 
-def test_limit_on_pixels_is_where_the_document_says(limited: FlaskClient) -> None:
-    limit = limited.get("/openapi.json").json["x-limits"]["max_pixels"]
-    assert limit == 50 * 100
+def test_limit_on_pixels_is_where_the_document_says(
+    limited: FlaskClient, limits: dict[str, int]
+) -> None:
+    assert limits["max_pixels"] == 50 * 100
     assert sent(limited, drawn_digit(size=(50, 100)))[0] == 200
     assert sent(limited, empty_png(50, 101)) == (413, "image_too_large")
-    tensor = {"name": "picture", "datatype": "BYTES", "shape": [1]}
-    text = base64.b64encode(empty_png(5001, 1)).decode()
-    document = {"inputs": [{**tensor, "data": [text]}]}
-    assert limited.post("/v2/models/inkdigits/infer", json=document).status_code == 413
+    picture = empty_png(5001, 1)
+    element = len(picture).to_bytes(4, "little") + picture
+    assert inference(limited, "picture", [1], "BYTES", element) == 413
 
 
-def test_limit_on_pictures_is_where_the_document_says(limited: FlaskClient) -> None:
-    limit = limited.get("/openapi.json").json["x-limits"]["max_batch"]
+def test_limit_on_pictures_is_where_the_document_says(
+    limited: FlaskClient, limits: dict[str, int]
+) -> None:
     text = base64.b64encode(drawn_digit()).decode()
-    full = limited.post("/predict", json={"images": [text] * limit})
-    assert (full.status_code, len(full.json["predictions"])) == (200, limit)
-    over = limited.post("/predict", json={"images": [text] * (limit + 1)})
-    assert outcome(over) == (413, "too_many_pictures")
-    for count, status in ((limit, 200), (limit + 1, 413)):
-        ink = np.zeros((count, 1, 28, 28), np.float32)
-        head = json.dumps(
-            {
-                "inputs": [
-                    {
-                        "name": "ink",
-                        "datatype": "FP32",
-                        "shape": ink.shape,
-                        "parameters": {"binary_data_size": ink.nbytes},
-                    }
-                ]
-            }
-        ).encode()
-        headers = {"Inference-Header-Content-Length": str(len(head))}
-        response = limited.post(
-            "/v2/models/mnist/infer", data=head + ink.tobytes(), headers=headers
-        )
-        assert response.status_code == status
+    most = limits["max_batch"]
+    for count, outcome in ((most, (200, None)), (most + 1, (413, "too_many_pictures"))):
+        body = json.dumps({"images": [text] * count}).encode()
+        assert sent(limited, body, "application/json") == outcome
+        ink = bytes(4 * 784 * count)
+        assert inference(limited, "ink", [count, 1, 28, 28], "FP32", ink) == outcome[0]
 
 
-def test_limit_on_parts_of_a_form_is_where_the_document_says(limited: FlaskClient) -> None:
-    limit = limited.get("/openapi.json").json["x-limits"]["max_form_parts"]
-
+def test_limit_on_parts_of_a_form_is_where_the_document_says(
+    limited: FlaskClient, limits: dict[str, int]
+) -> None:
     def form(parts: int) -> bytes:
         other = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * (parts - 1)
         head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
         return other + head + drawn_digit() + b"\r\n--x--\r\n"
 
-    kind = "multipart/form-data; boundary=x"
-    assert sent(limited, form(limit), kind)[0] == 200
-    assert sent(limited, form(limit + 1), kind) == (413, "body_too_large")
+    kind, most = "multipart/form-data; boundary=x", limits["max_form_parts"]
+    assert sent(limited, form(most), kind)[0] == 200
+    assert sent(limited, form(most + 1), kind) == (413, "body_too_large")

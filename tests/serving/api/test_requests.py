@@ -13,29 +13,37 @@ import pytest
 import werkzeug.formparser
 from flask.testing import FlaskClient
 from support.answers import as_base64, code_of, limited
-from support.fakes import FakeReader, drawn_digit
+from support.fakes import FakeReader, drawn_digit, send_digit
+
+DIGIT = drawn_digit()
+URL = f"data:image/png;base64,{as_base64(DIGIT)}"
 
 
-def test_data_url_is_read_like_base64(client: FlaskClient, reader: FakeReader) -> None:
-    picture = drawn_digit()
-    url = f"data:image/png;base64,{as_base64(picture)}"
-    assert client.post("/predict", json={"image": url}).status_code == 200
-    assert reader.read[-1] == picture
-
-
-@pytest.mark.parametrize("kind", ["image/png", "image/jpeg", "application/octet-stream"])
-def test_picture_as_the_whole_body(client: FlaskClient, reader: FakeReader, kind: str) -> None:
-    picture = drawn_digit()
-    response = client.post("/predict", data=picture, content_type=kind)
-    assert response.json["prediction"] == 7
-    assert reader.read[-1] == picture
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"json": {"image": URL}},
+        *(
+            {"data": DIGIT, "content_type": kind}
+            for kind in ("image/png", "image/jpeg", "application/octet-stream")
+        ),
+        *(
+            {"data": json.dumps({"image": as_base64(DIGIT)}), "content_type": kind}
+            for kind in ("application/json; charset=utf-8", "application/vnd.api+json")
+        ),
+    ],
+)
+def test_picture_may_be_json_or_the_whole_body(
+    client: FlaskClient, reader: FakeReader, way: dict[str, Any]
+) -> None:
+    assert client.post("/predict", **way).json["prediction"] == 7
+    assert reader.read[-1] == DIGIT
 
 
 def test_picture_in_a_form(client: FlaskClient, reader: FakeReader) -> None:
-    picture = drawn_digit()
-    response = client.post("/predict", data={"image": (io.BytesIO(picture), "seven.png")})
+    response = client.post("/predict", data={"image": (io.BytesIO(DIGIT), "seven.png")})
     assert response.json["prediction"] == 7
-    assert reader.read[-1] == picture
+    assert reader.read[-1] == DIGIT
 
 
 def test_large_upload_is_not_written_to_disk(
@@ -53,105 +61,83 @@ def test_large_upload_is_not_written_to_disk(
     assert reader.read[-1] == picture
 
 
-def test_json_with_another_subtype_and_charset_is_taken(client: FlaskClient) -> None:
-    body = json.dumps({"image": as_base64(drawn_digit())})
-    for kind in ("application/json; charset=utf-8", "application/vnd.api+json"):
-        assert client.post("/predict", data=body, content_type=kind).status_code == 200
-
-
-@pytest.mark.parametrize("kind", [None, "application/json", "image/png", "text/plain"])
-def test_empty_body(client: FlaskClient, kind: str | None) -> None:
-    assert code_of(client.post("/predict", content_type=kind)) == (400, "empty_body")
-
-
-@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
-def test_body_of_a_type_that_is_not_taken(client: FlaskClient, kind: str | None) -> None:
-    response = client.post("/predict", data=drawn_digit(), content_type=kind)
-    assert code_of(response) == (415, "unsupported_media_type")
+JSON = "application/json"
+DENIED: dict[tuple[int, str], list[tuple[str | None, bytes]]] = {
+    (400, "empty_body"): [(kind, b"") for kind in (None, JSON, "image/png", "text/plain")],
+    (415, "unsupported_media_type"): [
+        (kind, b"text") for kind in (None, "text/plain", "application/x-www-form-urlencoded")
+    ],
+    (400, "not_an_image"): [("image/png", b"no picture")],
+    (400, "invalid_json"): [
+        *((JSON, body) for body in (b"{", b"\xff\xfe\x00", b"[" * 100_000)),
+        *((JSON, body) for body in (b'{"image": "\\ud800"}', b'{"risk": NaN}', b'{"risk": 1e400}')),
+        (JSON, b'{"risk": 1' + b"0" * 400 + b"}"),
+    ],
+}
+DENIED_JSON: dict[tuple[int, str], list[Any]] = {
+    (422, "wrong_shape"): [
+        *([], "text", None, {"image": 7}, {"image": None}, {"image": {"data": "QQ=="}}),
+        *({"images": "QQ=="}, {"images": []}, {"images": ["QQ==", 7]}),
+        *({"image": "QQ==", "images": ["QQ=="]}, {"images": ["QQ=="], "explain": True}),
+        *({"image": "QQ==", "explain": "yes"}, {"image": "QQ==", "explain": 1}),
+    ],
+    (422, "invalid_risk"): [
+        {"image": "QQ==", "risk": risk} for risk in (0, 1, -0.1, 1.5, True, "0.01", None, [])
+    ],
+    (400, "missing_field"): [{}, {"picture": "QQ=="}],
+    (400, "invalid_base64"): [
+        {"image": text} for text in ("!!!!", "QQ=Q", "Q", "QQ==QQ==", "QQ===", "Ä")
+    ],
+    (400, "not_an_image"): [{"image": text} for text in ("", "  ", "data:image/png;base64,")],
+    (400, "invalid_data_url"): [
+        *({"image": f"data:{text},QQ=="} for text in ("text/plain;base64", ";base64", "image/png")),
+        *(
+            {"image": text}
+            for text in ("data:image/png;base64", "DATA:application/pdf;BASE64,QQ==")
+        ),
+        {"image": "data:image/png;base64;charset=utf-8,QQ=="},
+    ],
+}
+for code, documents in DENIED_JSON.items():
+    DENIED[code] = [*DENIED.get(code, []), *((JSON, json.dumps(one).encode()) for one in documents)]
 
 
 @pytest.mark.parametrize(
-    "body",
-    [
-        *(b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"image": "\\ud800"}'),
-        *(b'{"risk": NaN}', b'{"risk": 1e400}', b'{"risk": 1' + b"0" * 400 + b"}"),
-    ],
+    ("outcome", "kind", "body"),
+    [(outcome, *sent) for outcome, several in DENIED.items() for sent in several],
 )
-def test_body_that_is_not_json(client: FlaskClient, body: bytes) -> None:
-    response = client.post("/predict", data=body, content_type="application/json")
-    assert code_of(response) == (400, "invalid_json")
+def test_body_that_holds_no_picture_is_denied_by_name(
+    client: FlaskClient, outcome: tuple[int, str], kind: str | None, body: bytes
+) -> None:
+    response = client.post("/predict", data=body, content_type=kind)
+    assert code_of(response) == outcome
+    if outcome[1] == "invalid_risk":
+        assert "above 0 and below 1" in response.json["error"]["message"]
+
+
+@pytest.mark.parametrize("risk", ["0", "1", "", "nan", "inf", "much"])
+def test_risk_in_the_query_that_cannot_be_is_denied(client: FlaskClient, risk: str) -> None:
+    assert code_of(send_digit(client, f"/predict?risk={risk}")) == (422, "invalid_risk")
 
 
 @pytest.mark.parametrize(
-    "document",
+    ("field", "contents", "outcome"),
     [
-        [],
-        "text",
-        None,
-        {"image": 7},
-        {"image": None},
-        {"image": {"data": "QQ=="}},
-        {"images": "QQ=="},
-        {"images": []},
-        {"images": ["QQ==", 7]},
-        {"image": "QQ==", "images": ["QQ=="]},
+        ("file", [drawn_digit()], (400, "missing_field")),
+        ("image", [drawn_digit()] * 2, (422, "wrong_shape")),
+        ("image", [b""], (400, "not_an_image")),
     ],
 )
-def test_json_of_the_wrong_shape(client: FlaskClient, document: object) -> None:
-    body = json.dumps(document)
-    response = client.post("/predict", data=body, content_type="application/json")
-    assert code_of(response) == (422, "wrong_shape")
+def test_form_without_exactly_one_picture_is_denied(
+    client: FlaskClient, field: str, contents: list[bytes], outcome: tuple[int, str]
+) -> None:
+    files = [(io.BytesIO(content), "a.png") for content in contents]
+    assert code_of(client.post("/predict", data={field: files})) == outcome
 
 
-@pytest.mark.parametrize("document", [{}, {"picture": "QQ=="}])
-def test_json_without_a_picture(client: FlaskClient, document: object) -> None:
-    assert code_of(client.post("/predict", json=document)) == (400, "missing_field")
-
-
-def test_form_without_a_picture(client: FlaskClient) -> None:
-    for form in ({"file": (io.BytesIO(drawn_digit()), "a.png")}, {"image": "text"}):
-        response = client.post("/predict", data=form, content_type="multipart/form-data")
-        assert code_of(response) == (400, "missing_field")
-
-
-def test_form_with_two_pictures(client: FlaskClient) -> None:
-    files = [(io.BytesIO(drawn_digit()), "a.png"), (io.BytesIO(drawn_digit()), "b.png")]
-    assert code_of(client.post("/predict", data={"image": files})) == (422, "wrong_shape")
-
-
-def test_form_with_an_empty_file(client: FlaskClient) -> None:
-    response = client.post("/predict", data={"image": (io.BytesIO(b""), "a.png")})
-    assert code_of(response) == (400, "not_an_image")
-
-
-def test_bytes_that_are_no_picture(client: FlaskClient) -> None:
-    response = client.post("/predict", data=b"no picture", content_type="image/png")
-    assert code_of(response) == (400, "not_an_image")
-
-
-@pytest.mark.parametrize("text", ["!!!!", "QQ=Q", "Q", "QQ==QQ==", "QQ===", "Ä"])
-def test_text_that_is_not_base64(client: FlaskClient, text: str) -> None:
-    assert code_of(client.post("/predict", json={"image": text})) == (400, "invalid_base64")
-
-
-@pytest.mark.parametrize("text", ["", "  ", "data:image/png;base64,"])
-def test_base64_of_nothing(client: FlaskClient, text: str) -> None:
-    assert code_of(client.post("/predict", json={"image": text})) == (400, "not_an_image")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "data:text/plain;base64,QQ==",
-        "data:;base64,QQ==",
-        "data:image/png,QQ==",
-        "data:image/png;base64",
-        "data:image/png;base64;charset=utf-8,QQ==",
-        "DATA:application/pdf;BASE64,QQ==",
-    ],
-)
-def test_data_url_that_is_no_base64_picture(client: FlaskClient, url: str) -> None:
-    assert code_of(client.post("/predict", json={"image": url})) == (400, "invalid_data_url")
+def test_text_in_the_field_of_the_picture_is_no_picture(client: FlaskClient) -> None:
+    form = {"data": {"image": "text"}, "content_type": "multipart/form-data"}
+    assert code_of(client.post("/predict", **form)) == (400, "missing_field")
 
 
 def test_body_over_the_limit_in_every_form() -> None:
