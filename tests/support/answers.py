@@ -1,4 +1,4 @@
-"""What answers of the API look like."""
+"""Services to ask, and what their answers look like."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from support.fakes import FakeReader
 
+from inkdigits.serving.api.keys import digest_of
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
 
@@ -19,8 +20,14 @@ FIELDS = [
 """Of a prediction, in their order."""
 
 
-def limited(**limits: int) -> FlaskClient:
-    return create_app(Settings(**limits), FakeReader()).test_client()
+KEY = "ink_of-ada"
+KEYS = (("ada", digest_of(KEY)), ("bob", digest_of("ink_of-bob")))
+"""API keys, of which KEY is the first."""
+
+
+def asker(**settings: Any) -> FlaskClient:
+    """A client of a service with these settings, without a page."""
+    return create_app(Settings(**{"page": "off", **settings}), FakeReader()).test_client()
 
 
 def as_base64(picture: bytes) -> str:

@@ -4,72 +4,50 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from flask.testing import FlaskClient
+from support.answers import KEY, KEYS, asker, code_of
+from support.browser import HTML, TOKEN
 from support.fakes import FakeReader, send_digit
 
 from inkdigits.cli.main import main
 from inkdigits.errors import ConfigError
 from inkdigits.log.store import Store
 from inkdigits.serving.api.access import OPEN_PATHS
-from inkdigits.serving.api.keys import ApiKey, digest_of, load_keys, name_of, new_key
+from inkdigits.serving.api.keys import digest_of, load_keys, new_key
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings, parse_api_keys
-
-KEY = "ink_of-ada"
-KEYS = (("ada", digest_of(KEY)), ("bob", digest_of("ink_of-bob")))
-TOKEN = "the-operators-token"
-
-
-def client(**settings: Any) -> FlaskClient:
-    return create_app(Settings(**{"page": "off", **settings}), FakeReader()).test_client()
 
 
 def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
 
 
-def test_nobody_needs_a_key_where_there_is_none() -> None:
-    assert send_digit(client()).status_code == 200
-
-
 @pytest.mark.parametrize(
     "headers",
     [
-        {"X_API_Key": KEY},
-        {"X_API_Key": "ink_of-bob"},
-        {"Authorization": f"Bearer {KEY}"},
-        {"Authorization": f"bearer {KEY}"},
-        {"Authorization": basic(KEY)},
-        {"Authorization": f"Bearer {TOKEN}"},
+        *({"X_API_Key": key} for key in (KEY, "ink_of-bob")),
+        *({"Authorization": f"{scheme} {KEY}"} for scheme in ("Bearer", "bearer")),
+        *({"Authorization": value} for value in (basic(KEY), f"Bearer {TOKEN}")),
     ],
 )
 def test_key_opens_in_every_way_to_bring_it(headers: dict[str, str]) -> None:
-    assert send_digit(client(api_keys=KEYS, admin_token=TOKEN), **headers).status_code == 200
+    assert send_digit(asker(api_keys=KEYS, admin_token=TOKEN), **headers).status_code == 200
 
 
 @pytest.mark.parametrize(
     "headers",
     [
         {},
-        {"X_API_Key": ""},
-        {"X_API_Key": KEY + "x"},
-        {"X_API_Key": KEYS[0][1]},
-        {"X_API_Key": "ä\x80"},
-        {"Authorization": "Bearer "},
-        {"Authorization": "Bearer a=b"},
-        {"Authorization": basic("")},
-        {"Authorization": "Basic !"},
-        {"Authorization": f"Digest {KEY}"},
-        {"Authorization": f"Bearer {TOKEN}x"},
+        *({"X_API_Key": key} for key in ("", KEY + "x", KEYS[0][1], "ä\x80")),
+        *({"Authorization": f"Bearer {token}"} for token in ("", "a=b", TOKEN + "x")),
+        *({"Authorization": value} for value in (basic(""), "Basic !", f"Digest {KEY}")),
     ],
 )
 def test_anything_else_does_not(headers: dict[str, str]) -> None:
-    response = send_digit(client(api_keys=KEYS, admin_token=TOKEN), **headers)
-    assert (response.status_code, response.json["error"]["code"]) == (401, "key_required")
+    response = send_digit(asker(api_keys=KEYS, admin_token=TOKEN), **headers)
+    assert code_of(response) == (401, "key_required")
     assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
@@ -77,37 +55,32 @@ def test_everything_but_the_health_checks_needs_one(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, api_keys=KEYS)
     with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
         app = create_app(settings, FakeReader(), store)
-    asker = app.test_client()
+    client = app.test_client()
     for rule in app.url_map.iter_rules():
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
-            response = asker.open(rule.rule, method=method)
+            response = client.open(rule.rule, method=method)
             assert (response.status_code != 401) == (rule.rule in OPEN_PATHS), rule.rule
-    assert asker.get("/nowhere").status_code == 401
-    page = asker.get("/", headers={"Accept": "text/html"})
+    assert client.get("/nowhere").status_code == 401
+    page = client.get("/", headers=HTML)
     assert page.headers["WWW-Authenticate"].startswith("Basic ")
-    headers = {"Accept": "text/html", "Authorization": basic(KEY)}
-    assert asker.get("/", headers=headers).status_code == 200
+    headers = {**HTML, "Authorization": basic(KEY)}
+    assert client.get("/", headers=headers).status_code == 200
 
 
 def test_preflight_of_an_allowed_page_needs_none_and_may_bring_one() -> None:
-    asker = client(api_keys=KEYS, cors_origins=("https://a.example",))
-    response = asker.options("/predict", headers={"Origin": "https://a.example"})
+    client = asker(api_keys=KEYS, cors_origins=("https://a.example",))
+    response = client.options("/predict", headers={"Origin": "https://a.example"})
     assert response.status_code == 200
     assert "X-API-Key" in response.headers["Access-Control-Allow-Headers"]
 
 
 def test_document_says_whether_a_key_is_needed() -> None:
-    assert client().get("/openapi.json").json["security"] == [{}]
+    assert asker().get("/openapi.json").json["security"] == [{}]
     headers = {"X-API-Key": KEY}
-    document = client(api_keys=KEYS).get("/openapi.json", headers=headers).json
+    document = asker(api_keys=KEYS).get("/openapi.json", headers=headers).json
     schemes = document["components"]["securitySchemes"]
     assert [next(iter(choice)) for choice in document["security"]] == list(schemes)
     assert document["paths"]["/health"]["get"]["security"] == [{}]
-
-
-def test_every_key_is_compared() -> None:
-    keys = [ApiKey(*pair) for pair in KEYS]
-    assert [name_of(key, keys) for key in (KEY, "ink_of-bob", "x")] == ["ada", "bob", None]
 
 
 def test_file_and_setting_are_added_up(tmp_path: Path) -> None:

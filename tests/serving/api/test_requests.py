@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import werkzeug.formparser
 from flask.testing import FlaskClient
-from support.answers import as_base64, code_of, limited
+from support.answers import as_base64, asker, code_of
 from support.fakes import FakeReader, drawn_digit, send_digit
 
 DIGIT = drawn_digit()
@@ -141,7 +141,7 @@ def test_text_in_the_field_of_the_picture_is_no_picture(client: FlaskClient) -> 
 
 
 def test_body_over_the_limit_in_every_form() -> None:
-    client = limited(max_bytes=2048)
+    client = asker(max_bytes=2048)
     picture = drawn_digit() + b"\0" * 2048
     for request in (
         {"data": picture, "content_type": "image/png"},
@@ -153,7 +153,7 @@ def test_body_over_the_limit_in_every_form() -> None:
 
 
 def test_body_without_a_length_is_limited_as_it_is_read() -> None:
-    response = limited(max_bytes=2048).post(
+    response = asker(max_bytes=2048).post(
         "/predict",
         input_stream=io.BytesIO(b"\0" * 4096),
         content_type="image/png",
@@ -184,7 +184,7 @@ BODIES = {
 
 @pytest.fixture(scope="module")
 def tight() -> FlaskClient:
-    return limited(max_bytes=LIMIT)
+    return asker(max_bytes=LIMIT)
 
 
 def sent(client: FlaskClient, route: tuple[str, str], body: bytes, encoding: str) -> Any:
