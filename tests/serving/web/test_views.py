@@ -107,23 +107,17 @@ def test_each_picture_of_a_batch_is_kept(browser: Browser, store: Store) -> None
     assert len(ids) == 2
 
 
-def test_drawing_that_goes_on_replaces_what_was_kept(browser: Browser) -> None:
-    first = browser.draw()["id"]
-    second = browser.draw(f"replaces={first}")["id"]
-    assert browser.ids() == [second]
-
-
-def test_what_has_feedback_is_not_replaced(browser: Browser) -> None:
-    first = browser.draw()["id"]
-    browser.label(first, "3")
-    second = browser.draw(f"replaces={first}")["id"]
-    assert browser.ids() == [second, first]
-
-
-def test_nobody_replaces_what_is_somebody_elses(app: Flask, browser: Browser) -> None:
+def test_drawing_that_goes_on_replaces_what_its_browser_kept_without_feedback(
+    app: Flask, browser: Browser
+) -> None:
     first = browser.draw()["id"]
     Browser(app).draw(f"replaces={first}")
     assert browser.ids() == [first]
+    second = browser.draw(f"replaces={first}")["id"]
+    assert browser.ids() == [second]
+    browser.label(second, "3")
+    third = browser.draw(f"replaces={second}")["id"]
+    assert browser.ids() == [third, second]
 
 
 def test_answer_does_not_need_the_log(
@@ -172,11 +166,7 @@ def test_what_is_no_label_is_refused(browser: Browser, said: str) -> None:
 
 def test_form_without_script_comes_back_to_the_same_page(browser: Browser) -> None:
     record_id = browser.draw()["id"]
-    form = {
-        "true_digit": "1",
-        "digit": "7",
-        "csrf_token": browser.token["X-CSRF-Token"],
-    }
+    form = {"true_digit": "1", "digit": "7", "csrf_token": browser.token["X-CSRF-Token"]}
     response = browser.client.post(f"/history/{record_id}/feedback", data=form)
     assert (response.status_code, response.location) == (303, "/history?digit=7")
 
@@ -210,16 +200,18 @@ def test_filters_narrow_it(browser: Browser, reader: FakeReader) -> None:
     reader.digit = 2
     two = browser.draw()["id"]
     browser.label(two, "3")
-    blank = browser.client.post(
-        "/history", data=blank_picture(), content_type="image/png", headers=browser.token
-    ).json["id"]
-    assert browser.ids("digit=7") == [seven]
-    assert browser.ids("digit=none") == [blank]
-    assert browser.ids("decision=reject") == [blank]
-    assert browser.ids("feedback=wrong") == [two]
-    assert browser.ids("feedback=none") == [blank, seven]
-    assert browser.ids("until=2020-01-01") == []
-    assert browser.ids("since=2020-01-01&digit=") == [blank, two, seven]
+    sent = {"data": blank_picture(), "content_type": "image/png", "headers": browser.token}
+    blank = browser.client.post("/history", **sent).json["id"]
+    for query, ids in {
+        "digit=7": [seven],
+        "digit=none": [blank],
+        "decision=reject": [blank],
+        "feedback=wrong": [two],
+        "feedback=none": [blank, seven],
+        "until=2020-01-01": [],
+        "since=2020-01-01&digit=": [blank, two, seven],
+    }.items():
+        assert browser.ids(query) == ids, query
 
 
 def test_one_and_all_can_be_deleted(browser: Browser) -> None:
@@ -274,71 +266,52 @@ def test_dashboard_counts_what_was_read_and_corrected(browser: Browser) -> None:
     assert browser.client.get("/dashboard?span=x").status_code == 400
 
 
-def test_model_page_shows_the_artifacts_own_figures(
-    app: Flask, browser: Browser, reader: FakeReader
-) -> None:
+def metadata(version: str, threshold: float | None = 0.9, **more: Any) -> ArtifactMetadata:
+    policy = DecisionPolicy(threshold, 0.002, 0.95)
+    return ArtifactMetadata(version, "MNISTClassifier", 1.25, policy, **more)
+
+
+def test_model_page_shows_the_artifacts_own_figures(browser: Browser, reader: FakeReader) -> None:
     assert "has no metadata" in browser.see("/model")
     assert browser.client.get("/api/model").status_code == 404
     figure = {"value": 0.994, "low": 0.9923, "high": 0.9953}
-    reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
-        model_version="v1",
-        architecture="MNISTClassifier",
-        temperature=1.25,
-        policy=DecisionPolicy(0.9, 0.002, 0.95),
-        provenance={
-            "test": {
-                "n": 10000,
-                "n_correct": 9940,
-                "level": 0.95,
-                **dict.fromkeys(("accuracy", "ece", "nll", "brier"), figure),
-            },
-            "device": "cuda",
-            "hardware": {"cpu": "Example CPU", "accelerator": "Example GPU"},
-        },
-    )
+    figures = dict.fromkeys(("accuracy", "ece", "nll", "brier"), figure)
+    provenance = {
+        "test": {"n": 10000, "n_correct": 9940, "level": 0.95, **figures},
+        "device": "cuda",
+        "hardware": {"cpu": "Example CPU", "accelerator": "Example GPU"},
+    }
+    reader.metadata = metadata("v1", provenance=provenance)  # type: ignore[attr-defined]
     page = browser.see("/model")
-    assert "99.40 %" in page
-    assert "9,940 of 10,000; 95 % interval 99.23 to 99.53 %" in page
-    assert "Temperature 1.250" in page
-    assert "test-time augmentation" in page
-    assert "Example GPU" in page
+    for shown in (
+        *("99.40 %", "9,940 of 10,000; 95 % interval 99.23 to 99.53 %", "Temperature 1.250"),
+        *("test-time augmentation", "Example GPU", "clean American digits only"),
+    ):
+        assert shown in page
     assert "Example CPU" not in page
-    assert "clean American digits only" in page
     assert "/model/" not in page  # the plots are of the shipped model, and this is another
     assert browser.client.get("/api/model").json["policy"]["accept_threshold"] == 0.9
 
 
 def test_model_page_shows_the_shipped_models_plots(browser: Browser, reader: FakeReader) -> None:
-    reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
-        model_version=shipped_version(),
-        architecture="MNISTClassifier",
-        temperature=1.25,
-        policy=DecisionPolicy(0.9, 0.002, 0.95),
-        second_look_margin=0.0,
-        provenance={"synthesis": [{"digits": 100}]},
-    )
     reader.model_version = shipped_version()  # type: ignore[misc]
+    reader.metadata = metadata(  # type: ignore[attr-defined]
+        shipped_version(), second_look_margin=0.0, provenance={"synthesis": [{"digits": 100}]}
+    )
     page = browser.see("/model")
     assert "test-time augmentation" not in page  # its margin is 0
     assert "and rejects several" in page
     plots = re.findall(r'<img src="([^"]+)" alt="[^"]+"', page)
     assert len(plots) == 4
     for plot in plots:
-        answer = browser.client.get(plot.replace("&amp;", "&"))
-        assert answer.status_code == 200
-        assert answer.mimetype == "image/png"
-        answer.close()
+        answer = browser.client.get(plot.replace("&amp;", "&"), buffered=True)
+        assert (answer.status_code, answer.mimetype) == (200, "image/png")
 
 
 def test_model_without_a_threshold_or_provenance_is_shown_too(
     browser: Browser, reader: FakeReader
 ) -> None:
-    reader.metadata = ArtifactMetadata(  # type: ignore[attr-defined]
-        model_version="v1",
-        architecture="MNISTClassifier",
-        temperature=1.0,
-        policy=DecisionPolicy(None, 0.002, 0.95),
-    )
+    reader.metadata = metadata("v1", threshold=None)  # type: ignore[attr-defined]
     assert "Every reading should be checked" in browser.see("/model")
 
 
