@@ -177,7 +177,7 @@ class Gate:
             UnknownHostError: its Host is not one of this service's.
             ForeignOriginError: a page of another origin sent it, and it changes something.
             TooManyRequestsError: its key, or without one its address, is over the rate limit.
-            KeyRequiredError: a key is needed, and it brings none that is known.
+            KeyRequiredError: it brings no known key, and one is needed.
         """
         host = request.environ.get("HTTP_HOST")
         # A proxy may be reached under any name, and pass on any other.

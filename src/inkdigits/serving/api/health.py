@@ -76,12 +76,7 @@ def blueprint(
 ) -> Blueprint:
     """Make the routes that say whether the service can read, and what it counts.
 
-    Args:
-        reader: whose model is named.
-        store: the log, which may be unavailable for a time; None if none is kept.
-        metrics: what is rendered for Prometheus.
-        check: raises unless pictures can be read.
-        version: of the package.
+    ``check`` raises unless pictures can be read; ``version`` is the package's.
     """
     service = Blueprint("service", __name__)
 

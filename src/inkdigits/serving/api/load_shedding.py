@@ -89,7 +89,7 @@ class ServedReader:
         reader: what reads until ``current`` is replaced.
         slots: pictures or batches that are read at once.
         deadline: seconds from a request's arrival within which its reading must begin.
-        metrics: counts arrivals and the requests that wait.
+        metrics: counts arrivals and waits.
     """
 
     def __init__(self, reader: Reader, slots: int, deadline: float, metrics: Metrics) -> None:

@@ -86,15 +86,7 @@ def _picture_model(served: ServedReader, metrics: Metrics) -> Model:
 def blueprint(
     settings: Settings, reader: ServedReader, metrics: Metrics, check: Check, version: str
 ) -> Blueprint:
-    """Make the routes of the protocol.
-
-    Args:
-        settings: the limit on the first dimension.
-        reader: what reads the digits.
-        metrics: where the pictures are counted.
-        check: raises unless pictures can be read.
-        version: of the package.
-    """
+    """Make the routes; ``check`` raises unless pictures can be read."""
     protocol = Blueprint("open_inference", __name__, url_prefix="/v2")
     models = {"inkdigits": _picture_model(reader, metrics)}
     if isinstance(reader.current, DigitReader):

@@ -111,13 +111,8 @@ def blueprint(
 ) -> Blueprint:
     """Make the route.
 
-    Args:
-        settings: the limit on pictures of a request.
-        reader: what reads the digits.
-        store: the log that keeps the predictions; None keeps none.
-        metrics: where the pictures are counted.
-        readiness: of a reader in this process. A model service that is unavailable says so itself
-            when it is asked to read.
+    ``readiness`` is of a reader in this process. A model service that is unavailable says so itself
+    when it is asked to read.
     """
     api = Blueprint("predict", __name__)
 

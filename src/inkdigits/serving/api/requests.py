@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import io
+import math
 import re
 import zlib
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from inkdigits import errors
 
 # RFC 2397: data:[<mediatype>][;<attribute>=<value>]*[;base64],<data>
 _DATA_URL_HEAD = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*)", re.IGNORECASE)
-_RISK_LIMITS: Final = 'The "risk" must be a number above 0 and below 1, such as 0.01.'
 _URL_SAFE = str.maketrans("-_", "+/")
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
@@ -47,17 +47,18 @@ def parse_reading(request: Request, max_batch: int) -> ReadingRequest:
     >>> parse_reading(Request(environ), max_batch=64)
     ReadingRequest(pictures=b'P5...', risk=0.01, explain=False)
 
-    Args:
-        request: JSON, multipart/form-data, or a picture as its whole body. ``risk`` and
-            ``explain`` are in the query or in the JSON, which has precedence.
-        max_batch: most pictures in one request.
+    A request is JSON, multipart/form-data, or a picture as its whole body. ``risk`` and
+    ``explain`` are in the query or in the JSON, which has precedence.
 
     Raises:
         InvalidRequestError: the request is not as docs/api.md says.
         UnreadableImageError: the one picture is empty or not base64.
     """
     kind = request.mimetype
-    risk, explain = _risk_of_query(request), flag(request, "explain", default=False)
+    risk, explain = None, flag(request, "explain", default=False)
+    if "risk" in request.args:
+        # What is no number is beyond the limits too.
+        risk = _checked_risk(request.args.get("risk", math.nan, float))
     if kind == "application/json" or kind.endswith("+json"):
         return _parse_json(read_body(request), max_batch, risk, explain)
     if kind.startswith("image/") or kind == "application/octet-stream":
@@ -156,19 +157,11 @@ def _picture_of_form(request: Request) -> bytes:
     return picture
 
 
-def _risk_of_query(request: Request) -> float | None:
-    text = request.args.get("risk")
-    if text is None:
-        return None
-    try:
-        return _checked_risk(float(text))
-    except ValueError:
-        raise errors.InvalidRiskError(_RISK_LIMITS) from None
-
-
 def _checked_risk(risk: object) -> float:
     if isinstance(risk, bool) or not isinstance(risk, int | float) or not 0 < risk < 1:
-        raise errors.InvalidRiskError(_RISK_LIMITS)
+        raise errors.InvalidRiskError(
+            'The "risk" must be a number above 0 and below 1, such as 0.01.'
+        )
     return risk
 
 
@@ -179,9 +172,9 @@ def _parse_json(body: bytes, max_batch: int, risk: float | None, explain: bool) 
         raise errors.InvalidJsonError("The body is not valid JSON.") from None
     if not isinstance(document, dict):
         raise errors.WrongShapeError("The JSON must be an object.")
-    if "image" not in document and "images" not in document:
+    if not document.keys() & {"image", "images"}:
         raise errors.MissingFieldError('The JSON has neither "image" nor "images".')
-    if "image" in document and "images" in document:
+    if document.keys() >= {"image", "images"}:
         raise errors.WrongShapeError('The JSON must have "image" or "images", not both.')
     if "risk" in document:
         risk = _checked_risk(document["risk"])

@@ -74,11 +74,8 @@ def columns(intervals: Sequence[Interval], bucket: Bucket) -> Columns:
             parts.append((kind, round(base, 2), round(height, 2)))
         form = "%d %b %H:%M" if bucket == "hour" else "%d %b %Y"
         label = f"{group[0].start.strftime(form)}: {total}"
-        found.append(
-            Column(
-                round(slot * k + (slot - width) / 2, 2), round(width, 2), label, tuple(parts), total
-            )
-        )
+        x = round(slot * k + (slot - width) / 2, 2)
+        found.append(Column(x, round(width, 2), label, tuple(parts), total))
     ticks = tuple((round(HEIGHT * (1 - k / 2), 2), top * k // 2) for k in range(3))
     return Columns(tuple(found), ticks)
 
@@ -95,9 +92,7 @@ def reliability(bins: Sequence[CalibrationBin]) -> tuple[Point, ...]:
             y=round(SIDE * (1 - b.accuracy.value), 2),
             low=round(SIDE * (1 - b.accuracy.low), 2),
             high=round(SIDE * (1 - b.accuracy.high), 2),
-            label=(
-                f"confidence {b.confidence:.2f}: {b.accuracy.count} of {b.accuracy.total} right"
-            ),
+            label=f"confidence {b.confidence:.2f}: {b.accuracy.count} of {b.accuracy.total} right",
         )
         for b in bins
         if b.confidence is not None

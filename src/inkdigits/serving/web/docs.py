@@ -16,12 +16,7 @@ _STATIC = Path(__file__).parent / "static"
 
 
 def blueprint(settings: Settings, version: str) -> Blueprint:
-    """Make the routes.
-
-    Args:
-        settings: whose limits the document states.
-        version: of the package.
-    """
+    """Make the routes; the document states the settings' limits and the package's version."""
     sheet = (_STATIC / "style.css").read_text(encoding="utf-8")
     docs = Blueprint("docs", __name__, template_folder="templates")
 

@@ -13,6 +13,7 @@ from inkdigits.log.record import Owner
 from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
 NAMES: Final = ("digit", "decision", "feedback", "since", "until")
+_DIGITS: Final = {NO_DIGIT_LABEL: NO_DIGIT} | {str(digit): digit for digit in range(10)}
 
 
 def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
@@ -31,7 +32,9 @@ def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
     """
     values: dict[str, Any] = {name: query[name] for name in NAMES if query.get(name)}
     if "digit" in values:
-        values["digit"] = _digit(values["digit"])
+        text, values["digit"] = values["digit"], digit_of(values["digit"])
+        if values["digit"] is None:
+            raise QueryError(f"The digit must be 0 to 9, or {NO_DIGIT_LABEL}; not {text!r}.")
     if "since" in values:
         values["since"] = _day(values["since"])
     if "until" in values:
@@ -49,12 +52,9 @@ def link_of(query: Mapping[str, str], **more: str | None) -> str:
     return urlencode({name: value for name, value in values.items() if value})
 
 
-def _digit(text: str) -> int:
-    if text == NO_DIGIT_LABEL:
-        return NO_DIGIT
-    if len(text) != 1 or not "0" <= text <= "9":
-        raise QueryError(f"The digit must be 0 to 9, or {NO_DIGIT_LABEL}; not {text!r}.")
-    return int(text)
+def digit_of(text: str) -> int | None:
+    """Return the digit that a text is, ``NO_DIGIT`` for "none", or None for anything else."""
+    return _DIGITS.get(text)
 
 
 def _day(text: str) -> datetime:

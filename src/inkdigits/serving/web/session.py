@@ -43,9 +43,6 @@ def session_key(settings: Settings) -> str:
     >>> session_key(Settings(secret_key="k" * 32))[:4]
     'kkkk'
 
-    Args:
-        settings: ``secret_key``, or the data folder, where a new key is kept for its user alone.
-
     Raises:
         ConfigError: the data folder cannot be used.
     """
@@ -101,14 +98,7 @@ def configure(app: Flask, settings: Settings) -> None:
 
 
 def browser() -> str:
-    """Return the key of this browser's records; a new browser gets one with the answer.
-
-    >>> app = Flask("example")
-    >>> app.secret_key = "k" * 32
-    >>> with app.test_request_context():
-    ...     browser() == browser()
-    True
-    """
+    """Return the key of this browser's records; a new browser gets one with the answer."""
     if "browser" not in session:
         session.permanent = True
         session["browser"] = secrets.token_hex(16)
@@ -116,14 +106,7 @@ def browser() -> str:
 
 
 def csrf_token() -> str:
-    """Return what a request that changes something has to bring, so that no other page sent it.
-
-    >>> app = Flask("example")
-    >>> app.secret_key = "k" * 32
-    >>> with app.test_request_context():
-    ...     len(csrf_token())
-    32
-    """
+    """Return what a request that changes something has to bring, so that no other page sent it."""
     browser()
     if "csrf" not in session:
         session["csrf"] = secrets.token_urlsafe(24)
@@ -131,14 +114,7 @@ def csrf_token() -> str:
 
 
 def brings_csrf_token(request: Request) -> bool:
-    """Return whether the request brings this browser's token, in a header or in its form.
-
-    >>> app = Flask("example")
-    >>> app.secret_key = "k" * 32
-    >>> with app.test_request_context(method="POST") as context:
-    ...     brings_csrf_token(context.request)
-    False
-    """
+    """Return whether the request brings this browser's token, in a header or in its form."""
     sent = request.headers.get("X-CSRF-Token") or request.form.get("csrf_token") or ""
     kept = str(session.get("csrf", ""))
     return bool(kept) and hmac.compare_digest(sent.encode(), kept.encode())
@@ -148,13 +124,12 @@ class Operator:
     """Tells the operator, who sees everybody's records, by ``INKDIGITS_ADMIN_TOKEN``.
 
     A sign-in is in the browser's cookie for ``OPERATOR_HOURS``, and ends earlier with a sign-out or
-    another token, also in copies of the cookie. The cookie can be read by who has it, though not
-    changed, so it does not hold the token.
+    another token, also in copies of the cookie. Who has a cookie can read it, so it does not hold
+    the token.
 
     Args:
-        token: None means that there is no operator, and nobody sees everybody's records.
-        data_folder: where sign-outs are kept until their sign-ins have ended, for all processes
-            that share the folder; None keeps none.
+        token: None means that there is no operator.
+        data_folder: where sign-outs are kept, for all processes; None keeps none.
     """
 
     def __init__(self, token: str | None, data_folder: Path | None = None) -> None:

@@ -34,7 +34,7 @@ from inkdigits.serving.api.requests import parse_reading
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import charts
-from inkdigits.serving.web.query import filters_of, link_of
+from inkdigits.serving.web.query import digit_of, filters_of, link_of
 from inkdigits.serving.web.session import Operator, brings_csrf_token, browser, csrf_token
 from inkdigits.settings import Settings
 from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
@@ -68,6 +68,7 @@ _SPANS: Final[dict[str, tuple[str, timedelta | None, Bucket]]] = {
     "month": ("30 days", timedelta(days=29), "day"),
     "all": ("All", None, "day"),
 }
+_KINDS: Final[dict[str, InputKind]] = {"drawn": "drawn", "uploaded": "uploaded"}
 _TYPES: Final[dict[Format, tuple[str, str]]] = {
     "csv": ("inkdigits.csv", "text/csv"),
     "parquet": ("inkdigits.parquet", "application/vnd.apache.parquet"),
@@ -86,19 +87,9 @@ def draw_page() -> str:
 
 
 def blueprint(
-    settings: Settings,
-    reader: ServedReader,
-    store: Store,
-    metrics: Metrics,
+    settings: Settings, reader: ServedReader, store: Store, metrics: Metrics
 ) -> Blueprint:
-    """Make the page's routes.
-
-    Args:
-        settings: the operator's token, and where its sign-outs are kept.
-        reader: what reads the digits.
-        store: the log.
-        metrics: where the drawings that are kept are counted.
-    """
+    """Make the page's routes."""
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
     operator = Operator(settings.admin_token, settings.data_folder)
     _prepare(web, operator)
@@ -137,16 +128,13 @@ def _prepare(web: Blueprint, operator: Operator) -> None:
         return f"{int(share * 1000) / 10:.1f} %"
 
 
-def _add_drawing(
-    web: Blueprint,
-    reader: ServedReader,
-    store: Store,
-    metrics: Metrics,
-) -> None:
+def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Metrics) -> None:
     @web.post("/history")
     def record() -> ResponseReturnValue:
         """Read a finished drawing and keep it, in place of the one that it continues."""
-        kind = _kind(request.args.get("kind", "drawn"))
+        kind = _KINDS.get(request.args.get("kind", "drawn"))
+        if kind is None:
+            raise QueryError("The kind must be drawn or uploaded.")
         picture = parse_reading(request, 1).pictures
         if not isinstance(picture, bytes):
             raise WrongShapeError("Send one picture at a time.")
@@ -285,20 +273,11 @@ def _delete_unlabelled(store: Store, record_id: str, owner: str) -> None:
         logger.info("a replaced drawing stays", extra=fields(error=error))
 
 
-def _kind(text: str) -> InputKind:
-    if text == "drawn":
-        return "drawn"
-    if text == "uploaded":
-        return "uploaded"
-    raise QueryError(f"The kind must be drawn or uploaded; not {text!r}.")
-
-
 def _label(text: str) -> int:
-    if text == NO_DIGIT_LABEL:
-        return NO_DIGIT
-    if len(text) != 1 or not "0" <= text <= "9":
+    label = digit_of(text)
+    if label is None:
         raise RecordError(f'"true_digit" must be 0 to 9, or {NO_DIGIT_LABEL}; not {text!r}.')
-    return int(text)
+    return label
 
 
 def _is_script() -> bool:
