@@ -8,12 +8,11 @@ import re
 import pytest
 from flask.testing import FlaskClient
 from support.answers import code_of
-from support.fakes import FakeReader, drawn_digit, send_digit
+from support.fakes import FakeReader, send_digit
 from support.repository import REPOSITORY
 from werkzeug.test import EnvironBuilder
 
 from inkdigits import errors
-from inkdigits.errors import UnsupportedImageError
 from inkdigits.serving.api.error_handlers import HTTP_CODES, STATUSES, status_and_code
 
 TREE = [
@@ -100,12 +99,6 @@ def test_request_that_no_client_should_send_is_answered_in_json(
     assert b'"error"' in b"".join(response[0])
 
 
-def test_format_that_the_reader_does_not_take(client: FlaskClient, reader: FakeReader) -> None:
-    reader.failure = UnsupportedImageError("An icon is not taken.")
-    response = client.post("/predict", data=drawn_digit("ICO"), content_type="image/x-icon")
-    assert code_of(response) == (415, "unsupported_image")
-
-
 def test_unknown_path_and_wrong_method_are_json_too(client: FlaskClient) -> None:
     assert code_of(client.get("/nowhere")) == (404, "not_found")
     response = client.get("/predict")
@@ -114,11 +107,8 @@ def test_unknown_path_and_wrong_method_are_json_too(client: FlaskClient) -> None
 
 
 def test_documented_error_codes_are_the_ones_that_there_are() -> None:
-    table = re.findall(
-        r"^\| (\d{3}) \| `(\w+)` \|",
-        (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
+    text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", text, re.MULTILINE)
     mapped = {(str(status), code) for status, code in STATUSES.values()}
     from_http = {(str(status), code) for code, status in HTTP_CODES.items()}
     assert len(table) == len(set(table))

@@ -77,40 +77,23 @@ def test_elements_of_bytes_come_after_their_lengths() -> None:
     assert read_input(pictures(1, data=["b25l"]), b"", PICTURE) == ["b25l"]
 
 
+SHAPES = [[1, 4], [2, 2, 2], [1, 2, 3], [0, 2, 2], [-1, 2, 2], [True, 2, 2], [1.0, 2, 2]]
+DATA = [None, {}, [], [0, 1, 2], [[[0, 1], [2]]], [[0, 1], [2, 3]]]
+
+
 @pytest.mark.parametrize(
     "document",
     [
-        {},
-        {"inputs": {}},
-        {"inputs": []},
-        {"inputs": ["ink"]},
+        *({}, {"inputs": {}}, {"inputs": []}, {"inputs": ["ink"]}),
         {"inputs": request()["inputs"] * 2},
         request(name="other"),
         request(datatype="FP64"),
-        request(shape=[1, 4]),
-        request(shape=[2, 2, 2]),
-        request(shape=[1, 2, 3]),
-        request(shape=[0, 2, 2]),
-        request(shape=[-1, 2, 2]),
-        request(shape=[True, 2, 2]),
-        request(shape=[1.0, 2, 2]),
-        request(shape=[2**40, 2, 2]),
-        request(shape=None),
-        request(data=None),
-        request(data={}),
-        request(data=[]),
-        request(data=[0, 1, 2]),
-        request(data=[0, 1, 2, "3"]),
-        request(data=[0, 1, 2, True]),
-        request(data=[0, 1, 2, None]),
-        request(data=[0, 1, 2, 1e39]),
-        request(data=[0, 1, 2, float("nan")]),
-        request(data=[[[0, 1], [2]]]),
-        request(data=[[0, 1], [2, 3]]),
+        *(request(shape=shape) for shape in (*SHAPES, [2**40, 2, 2], None)),
+        *(request(data=data) for data in DATA),
+        *(request(data=[0, 1, 2, odd]) for odd in ("3", True, None, 1e39, float("nan"))),
         request(parameters=[]),
-        request(data=None, parameters={"binary_data_size": 16}),
         request(parameters={"binary_data_size": 0}),
-        request(data=None, parameters={"binary_data_size": True}),
+        *(request(data=None, parameters={"binary_data_size": size}) for size in (16, True)),
         request(data=None, parameters={"shared_memory_region": "x"}),
     ],
 )
@@ -144,14 +127,11 @@ def test_outputs_are_all_unless_some_are_named() -> None:
 @pytest.mark.parametrize(
     "outputs",
     [
-        {},
-        ["a"],
-        [{"name": "c"}],
-        [{"name": ["a"]}],
-        [{}],
-        [{"name": "a"}, {"name": "a"}],
-        [{"name": "a", "parameters": {"classification": 3}}],
-        [{"name": "a", "parameters": {"shared_memory_region": "x"}}],
+        *({}, ["a"], [{"name": "c"}], [{"name": ["a"]}], [{}], [{"name": "a"}] * 2),
+        *(
+            [{"name": "a", "parameters": {name: 3}}]
+            for name in ("classification", "shared_memory_region")
+        ),
     ],
 )
 def test_outputs_that_are_not_there_are_refused(outputs: Any) -> None:

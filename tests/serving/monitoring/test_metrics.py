@@ -63,34 +63,27 @@ def test_requests_are_counted_by_route_and_status(client: FlaskClient) -> None:
     assert not any("/no/such/path" in str(key) or "INVENTED" in str(key) for key in samples)
 
 
-def test_decisions_rejects_errors_and_confidence_are_counted(client: FlaskClient) -> None:
+def test_what_is_read_and_denied_is_counted_and_timed(client: FlaskClient) -> None:
     send_some_of_everything(client)
     samples = scrape(client)
-    assert value(samples, "inkdigits_decisions_total", decision="accept") == 1
-    assert value(samples, "inkdigits_decisions_total", decision="reject") == 1
-    assert value(samples, "inkdigits_rejects_total", reason="blank") == 1
-    # One refused request, and one picture of the batch.
-    assert value(samples, "inkdigits_errors_total", code="not_an_image") == 2
-    assert value(samples, "inkdigits_errors_total", code="invalid_base64") == 1
-    assert value(samples, "inkdigits_confidence_count") == 1
-    assert value(samples, "inkdigits_confidence_bucket", le="0.9") == 0
-    assert value(samples, "inkdigits_confidence_bucket", le="0.95") == 1
-
-
-def test_stages_are_timed(client: FlaskClient) -> None:
-    send_some_of_everything(client)
-    samples = scrape(client)
-    sums = {
-        stage: (
-            value(samples, "inkdigits_stage_duration_seconds_count", stage=stage),
-            value(samples, "inkdigits_stage_duration_seconds_sum", stage=stage),
-        )
-        for stage in ("preprocessing", "inference", "total")
-    }
-    assert sums["preprocessing"] == (2, 0.0005)
-    assert sums["inference"] == (1, 0.0005)
-    assert sums["total"][0] == 4
-    assert sums["total"][1] > 0
+    for name, labels, count in (
+        ("decisions_total", {"decision": "accept"}, 1),
+        ("decisions_total", {"decision": "reject"}, 1),
+        ("rejects_total", {"reason": "blank"}, 1),
+        # One denied request, and one picture of the batch.
+        ("errors_total", {"code": "not_an_image"}, 2),
+        ("errors_total", {"code": "invalid_base64"}, 1),
+        ("confidence_count", {}, 1),
+        ("confidence_bucket", {"le": "0.9"}, 0),
+        ("confidence_bucket", {"le": "0.95"}, 1),
+        ("stage_duration_seconds_count", {"stage": "preprocessing"}, 2),
+        ("stage_duration_seconds_sum", {"stage": "preprocessing"}, 0.0005),
+        ("stage_duration_seconds_count", {"stage": "inference"}, 1),
+        ("stage_duration_seconds_sum", {"stage": "inference"}, 0.0005),
+        ("stage_duration_seconds_count", {"stage": "total"}, 4),
+    ):
+        assert value(samples, f"inkdigits_{name}", **labels) == count, (name, labels)
+    assert value(samples, "inkdigits_stage_duration_seconds_sum", stage="total") > 0
 
 
 def test_only_the_request_that_asks_is_in_flight_even_after_errors(client: FlaskClient) -> None:
@@ -99,17 +92,21 @@ def test_only_the_request_that_asks_is_in_flight_even_after_errors(client: Flask
     assert value(scrape(client), "inkdigits_requests_in_flight") == 1
 
 
+def models(samples: Samples) -> dict[str, float]:
+    """1 for the versions that answer, and 0 for others, by version."""
+    return {
+        dict(labels)["model_version"]: number
+        for (name, labels), number in samples.items()
+        if name == "inkdigits_model_info"
+    }
+
+
 def test_model_that_answers_is_shown_and_its_predecessor_is_not() -> None:
     reader = FakeReader()
     client = create_app(Settings(), reader).test_client()
     reader.model_version = "fake-2"
     client.post("/predict", data=drawn_digit(), **PNG)
-    shown = {
-        dict(labels)["model_version"]: number
-        for (name, labels), number in scrape(client).items()
-        if name == "inkdigits_model_info"
-    }
-    assert shown == {"fake-1": 0, "fake-2": 1}
+    assert models(scrape(client)) == {"fake-1": 0, "fake-2": 1}
 
 
 def test_shared_folder_is_removed_by_its_maker_only() -> None:
@@ -159,14 +156,6 @@ def test_full_disk_is_named_at_the_start(tmp_path: Path, monkeypatch: pytest.Mon
         Metrics(tmp_path)
 
 
-def test_listeners_are_called_with_every_prediction() -> None:
-    metrics, told = Metrics(), []
-    metrics.tell(told.append)
-    prediction = FakeReader().predict(drawn_digit())
-    metrics.count_prediction(prediction)
-    assert told == [prediction]
-
-
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Service, Path]]:
     with (
@@ -195,18 +184,12 @@ def test_workers_are_added_up_and_a_killed_ones_counts_stay(served: tuple[Servic
     victim = next(iter(answered))
     os.kill(int(victim.removeprefix("fake-")), signal.SIGKILL)
 
-    def versions() -> set[str]:
-        return {
-            dict(labels)["model_version"]
-            for (name, labels), number in fetch(service).items()
-            if name == "inkdigits_model_info" and number == 1
-        }
-
     def is_replaced() -> bool:
         try:
-            return victim not in versions() and len(versions()) == 2
+            answering = {version for version, number in models(fetch(service)).items() if number}
         except OSError:  # a connection that the killed worker had accepted
             return False
+        return victim not in answering and len(answering) == 2
 
     wait_until(is_replaced)
     samples = fetch(service)
