@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.databases import PATIENT, EmbeddedPostgres, a_record, rows_of
+from support.databases import EmbeddedPostgres, a_record, rows_of
 
 from inkdigits.errors import ConfigError, StoreUnavailableError
 from inkdigits.log.database import Database, Options, connect
@@ -19,12 +19,23 @@ from inkdigits.log.record import to_row
 pytest_plugins = ["support.databases"]
 
 
-def migrated(database: Database) -> Database:
-    began = time.monotonic()
-    database.migrate()
-    database.recover(began)
-    assert database.available
-    return database
+@pytest.fixture
+def a_database(tmp_path: Path) -> Iterator[Callable[..., Database]]:
+    """Makes databases that have been migrated, in one SQLite file unless a URL is given."""
+    made: list[Database] = []
+
+    def make(url: str = f"sqlite:///{tmp_path}/new/log.sqlite3", **options: Any) -> Database:
+        database = Database(url, Options(**{"wait_s": 60, **options}))
+        began = time.monotonic()
+        database.migrate()
+        database.recover(began)
+        database.check(writes=True)
+        made.append(database)
+        return database
+
+    yield make
+    for database in made:
+        database.close()
 
 
 @pytest.mark.parametrize(
@@ -62,11 +73,10 @@ def test_each_way_to_write_postgresql_means_psycopg_3(scheme: str) -> None:
 
 @pytest.mark.parametrize(("synchronous", "level"), [("normal", 1), ("full", 2)])
 def test_sqlite_has_a_write_ahead_log_and_lets_readers_in(
-    tmp_path: Path, synchronous: Any, level: int
+    a_database: Callable[..., Database], synchronous: str, level: int
 ) -> None:
-    path = tmp_path / "new folder" / "log.sqlite3"
-    database = Database(f"sqlite:///{path}", Options(wait_s=0.25, synchronous=synchronous))
-    database.migrate()
+    database = a_database(wait_s=0.25, synchronous=synchronous)
+    path = str(database.engine.url.database)
     with database.transaction() as connection:
         modes = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -77,11 +87,13 @@ def test_sqlite_has_a_write_ahead_log_and_lets_readers_in(
         writer.execute("BEGIN IMMEDIATE")
         assert rows_of(f"sqlite:///{path}") == []
     writer.close()
-    database.close()
 
 
 def test_a_file_system_without_a_write_ahead_log_is_named_and_syncs_each_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    a_database: Callable[..., Database],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # SQLite's own file system with lock files has no shared memory, as network drives have none.
     real = sqlite3.dbapi2.connect
@@ -90,22 +102,18 @@ def test_a_file_system_without_a_write_ahead_log_is_named_and_syncs_each_commit(
         return real(f"file:{path}?vfs=unix-dotfile", uri=True, **more)
 
     monkeypatch.setattr(sqlite3.dbapi2, "connect", connect_by_lock_files)
-    database = Database(f"sqlite:///{tmp_path / 'log.sqlite3'}", PATIENT)
-    with caplog.at_level(logging.WARNING, "inkdigits.log.database"):
-        database.migrate()
+    database = a_database()
     assert "cannot use its write-ahead log" in caplog.text
     assert str(tmp_path) in caplog.text
     database.insert([to_row(a_record())])
     with database.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
-    database.close()
 
 
 def test_pgbouncer_is_asked_nothing_that_outlives_a_transaction(
-    shared_postgres: EmbeddedPostgres,
+    shared_postgres: EmbeddedPostgres, a_database: Callable[..., Database]
 ) -> None:
-    url = shared_postgres.empty_database()
-    database = migrated(Database(url, Options(wait_s=60, pgbouncer=True)))
+    database = a_database(shared_postgres.empty_database(), pgbouncer=True)
     for n in range(12):  # psycopg prepares a statement from its sixth execution on
         database.insert([to_row(a_record(n))])
     with database.transaction() as connection:
@@ -116,39 +124,30 @@ def test_pgbouncer_is_asked_nothing_that_outlives_a_transaction(
     with connection.cursor() as cursor:
         assert cursor.execute("SHOW statement_timeout").fetchone() == ("0",)
     connection.close()
-    database.close()
 
 
-def a_database(tmp_path: Path, options: Options = PATIENT) -> Database:
-    return migrated(Database(f"sqlite:///{tmp_path / 'log.sqlite3'}", options))
-
-
-def test_an_older_success_does_not_undo_a_newer_failure(tmp_path: Path) -> None:
-    database = a_database(tmp_path)
+def test_an_older_success_does_not_undo_a_newer_failure(
+    a_database: Callable[..., Database],
+) -> None:
+    database = a_database()
     began = time.monotonic()
     database.fail("found just now")
     database.recover(began)
-    assert not database.available
     with pytest.raises(StoreUnavailableError, match="found just now"):
         database.check(writes=True)
     database.check()  # a local file may still be read
     database.recover(time.monotonic())
-    assert database.available
-
-
-def test_a_call_that_is_overdue_makes_the_database_unavailable(tmp_path: Path) -> None:
-    database = a_database(tmp_path, Options(wait_s=0.001))
-    database.busy_since = time.monotonic() - 1
-    assert not database.available
-    with pytest.raises(StoreUnavailableError, match=r"not answered within 0\.001 s"):
-        database.check(writes=True)
+    database.check(writes=True)
 
 
 @pytest.mark.parametrize(("synchronous", "syncs"), [("normal", 1), ("full", 0)])
 def test_sqlite_is_synced_between_commits_only_where_they_do_not_sync(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: Any, syncs: int
+    a_database: Callable[..., Database],
+    monkeypatch: pytest.MonkeyPatch,
+    synchronous: str,
+    syncs: int,
 ) -> None:
-    database = a_database(tmp_path, Options(wait_s=60, synchronous=synchronous))
+    database = a_database(synchronous=synchronous)
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
     database.sync()
@@ -157,13 +156,13 @@ def test_sqlite_is_synced_between_commits_only_where_they_do_not_sync(
         database.insert([to_row(a_record(n))])
     database.sync()
     database.sync()
-    assert synced == [(tmp_path / "log.sqlite3-wal").stat().st_ino] * syncs
+    assert synced == [Path(f"{database.engine.url.database}-wal").stat().st_ino] * syncs
 
 
 def test_a_sync_that_fails_makes_the_database_unavailable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    a_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = a_database(tmp_path)
+    database = a_database()
     database.insert([to_row(a_record())])
 
     def fail(_: int) -> None:
@@ -171,4 +170,4 @@ def test_a_sync_that_fails_makes_the_database_unavailable(
 
     monkeypatch.setattr(os, "fsync", fail)
     database.sync()
-    assert not database.available
+    assert "cannot be synced" in str(database.failure)

@@ -18,7 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from support.databases import a_record, rows_of
+from support.databases import a_record, connected, rows_of
 
 from inkdigits.errors import SchemaVersionError, StoreUnavailableError
 from inkdigits.log import database, schema
@@ -31,29 +31,27 @@ SPAWN = multiprocessing.get_context("spawn")
 FEEDBACK = {"true_digit", "feedback_us", "feedback_by"}
 
 
-def newest() -> str | None:
-    config = Config()
-    config.set_main_option("script_location", "inkdigits.log:migrations")
-    return ScriptDirectory.from_config(config).get_current_head()
+@pytest.fixture
+def config() -> Config:
+    made = Config()
+    made.set_main_option("script_location", "inkdigits.log:migrations")
+    return made
 
 
 def differences(url: str) -> list[Any]:
     """What the database's schema has other than the table in the code."""
-    engine = database.connect(url)
-    with engine.connect() as connection:
+    with connected(url) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        found = compare_metadata(context, schema.metadata)
-    engine.dispose()
-    return list(found)
+        return list(compare_metadata(context, schema.metadata))
 
 
 def revisions(url: str) -> list[str]:
-    engine = database.connect(url)
-    with engine.connect() as connection:
-        found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars()
-        versions = list(found)
-    engine.dispose()
-    return versions
+    with connected(url) as connection:
+        return list(connection.scalars(sa.text("SELECT version_num FROM alembic_version")))
+
+
+def columns_of(connection: sa.Connection) -> set[str]:
+    return {column["name"] for column in sa.inspect(connection).get_columns("predictions")}
 
 
 def migrate_to(url: str, revision: str) -> None:
@@ -62,58 +60,40 @@ def migrate_to(url: str, revision: str) -> None:
     engine.dispose()
 
 
-def test_an_empty_database_becomes_the_table_in_the_code(database_url: str) -> None:
-    migrate_to(database_url, "head")
-    assert differences(database_url) == []
-    assert revisions(database_url) == [newest()]
-
-
 def test_the_previous_schema_is_brought_up_with_its_rows(database_url: str, tmp_path: Path) -> None:
     migrate_to(database_url, "0001")
     assert differences(database_url) != []
     records = [a_record(n) for n in range(3)]
     columns = [sa.column(c.name, c.type) for c in schema.predictions.c if c.name not in FEEDBACK]
     old = sa.table("predictions", *columns)
-    engine = database.connect(database_url)
-    with engine.execution_options(writes=True).begin() as connection:
-        for record in records:
-            row = {k: v for k, v in to_row(record).items() if k not in FEEDBACK}
-            connection.execute(sa.insert(old).values(row))
-    engine.dispose()
+    rows = [{k: v for k, v in to_row(r).items() if k not in FEEDBACK} for r in records]
+    with connected(database_url, writes=True) as connection:
+        connection.execute(sa.insert(old), rows)
     with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
         assert list(reversed(store.page().records)) == records
         assert store.give_feedback(records[0].id, 5, "page").true_digit == 5
     assert differences(database_url) == []
 
 
-def test_the_way_back_leads_to_nothing(database_url: str) -> None:
+def test_the_way_back_leads_to_nothing(database_url: str, config: Config) -> None:
     migrate_to(database_url, "head")
-    config = Config()
-    config.set_main_option("script_location", "inkdigits.log:migrations")
-    engine = database.connect(database_url)
-    for revision, columns in (("0001", True), ("base", False)):
-        with engine.execution_options(writes=True).begin() as connection:
+    for revision in ("0001", "base"):
+        with connected(database_url, writes=True) as connection:
             config.attributes["connection"] = connection
             command.downgrade(config, revision)
-        with engine.connect() as connection:
-            inspector = sa.inspect(connection)
-            assert inspector.has_table("predictions") is columns
-            if columns:
-                names = {column["name"] for column in inspector.get_columns("predictions")}
-                assert not names & FEEDBACK
-                indexes = {index["name"] for index in inspector.get_indexes("predictions")}
-                assert indexes == {"ix_predictions_time"}
-    engine.dispose()
+            assert sa.inspect(connection).has_table("predictions") is (revision == "0001")
+            if revision == "0001":
+                assert not columns_of(connection) & FEEDBACK
+                indexes = sa.inspect(connection).get_indexes("predictions")
+                assert [index["name"] for index in indexes] == ["ix_predictions_time"]
     migrate_to(database_url, "head")
     assert differences(database_url) == []
 
 
 def test_a_database_of_a_newer_inkdigits_is_rejected(database_url: str, tmp_path: Path) -> None:
     migrate_to(database_url, "head")
-    engine = database.connect(database_url)
-    with engine.execution_options(writes=True).begin() as connection:
+    with connected(database_url, writes=True) as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    engine.dispose()
     with pytest.raises(SchemaVersionError, match="9999"):
         Store.open(database_url, outbox_dir=tmp_path / "outbox")
 
@@ -133,10 +113,8 @@ def test_a_migration_that_fails_half_way_leaves_what_was_there(
             with pytest.raises(StoreUnavailableError, match="no space left"):
                 store.flush_outbox()
         assert revisions(database_url) == ["0001"]
-        engine = database.connect(database_url)
-        names = {column["name"] for column in sa.inspect(engine).get_columns("predictions")}
-        engine.dispose()
-        assert not names & FEEDBACK
+        with connected(database_url) as connection:
+            assert not columns_of(connection) & FEEDBACK
     with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
         assert store.available
 
@@ -164,7 +142,7 @@ def test_processes_that_open_at_once_migrate_once(
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 3
-    assert revisions(database_url) == [newest()]
+    assert revisions(database_url) == [schema.NEWEST]
     assert differences(database_url) == []
     assert len(rows_of(database_url)) == 3
 
@@ -194,9 +172,7 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
     assert differences(database_url) == []
 
 
-def test_newest_revision_in_the_code_is_the_last_of_the_migrations() -> None:
-    config = Config()
-    config.set_main_option("script_location", "inkdigits.log:migrations")
+def test_newest_revision_in_the_code_is_the_last_of_the_migrations(config: Config) -> None:
     assert ScriptDirectory.from_config(config).get_current_head() == schema.NEWEST
 
 

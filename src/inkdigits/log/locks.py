@@ -35,14 +35,10 @@ def file_lock(path: Path | str, wait_s: float | None = None) -> Iterator[bool]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        is_held = _lock(descriptor, wait_s)
-        try:
-            yield is_held
-        finally:
-            if is_held:
-                # Explicitly: a process that was forked meanwhile would hold it on.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        yield _lock(descriptor, wait_s)
     finally:
+        # Unlocked explicitly: a process that was forked meanwhile would hold it on.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

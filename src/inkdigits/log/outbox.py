@@ -13,17 +13,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects.sqlite import insert
 
 from inkdigits.errors import ConfigError, OutboxError, RecordError, StoreUnavailableError
-from inkdigits.log.database import begin, connect_sqlite
+from inkdigits.log.database import Options, begin, connect
 from inkdigits.log.locks import file_lock
 from inkdigits.log.record import ANYONE, Owner, from_json, to_json
 from inkdigits.log.schema import write_ahead_log
@@ -57,14 +56,8 @@ _waiting = sa.Table(
 _c = _waiting.c
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A row that waits for the database.
-
-    Attributes:
-        row: as `inkdigits.log.record.to_row` makes it.
-        version: how often feedback has changed it since it was put into the outbox.
-    """
+class Waiting(NamedTuple):
+    """A row of `inkdigits.log.record.to_row`, and how often feedback has changed it in here."""
 
     row: dict[str, Any]
     version: int
@@ -73,12 +66,8 @@ class Waiting:
 class Outbox:
     """Rows that wait for the database; safe for threads, processes and forks.
 
-    Args:
-        folder: made with its parents, for its user alone, if it does not exist.
-        limit_bytes: the largest size of the file.
-
-    Raises:
-        ConfigError: the folder cannot be made or written, or the limit is too small.
+    The folder is made, for its user alone, if it does not exist; ConfigError if it cannot be made
+    or written, or the limit of the file's size is too small.
     """
 
     def __init__(self, folder: Path | str, limit_bytes: int = OUTBOX_LIMIT_BYTES) -> None:
@@ -89,7 +78,8 @@ class Outbox:
         self._pages = limit_bytes // _PAGE_BYTES
         try:
             self._make_folder()
-            self._engine = connect_sqlite(self._path, _WAIT_S, "full")
+            url = sa.URL.create("sqlite", database=str(self._path))
+            self._engine = connect(url, Options(wait_s=_WAIT_S, synchronous="full"))
             sa.event.listen(self._engine, "connect", self._limit)
             with self.moving(None):
                 self._open()
@@ -113,17 +103,17 @@ class Outbox:
             if name not in self._pending:
                 return  # another thread's commit had it
             together = list(self._pending.values())
-            if len(together) > 1:
-                # One row may fit where all together do not; then each thread tries its own.
-                with suppress(OutboxError):
-                    self._insert(together)
-                    for entry in together:
-                        del self._pending[entry["id"]]
-                    return
             try:
-                self._insert([self._pending[name]])
+                self._insert(together)
+            except OutboxError:
+                if len(together) == 1:
+                    raise
+                # One row may fit where all together do not; then each thread tries its own.
+                together = [self._pending[name]]
+                self._insert(together)
             finally:
-                del self._pending[name]
+                for entry in together:
+                    del self._pending[entry["id"]]
 
     def first(self, count: int) -> list[Waiting]:
         """Return up to ``count`` rows, oldest first; rows that are no records are set aside."""
@@ -187,11 +177,7 @@ class Outbox:
 
     @contextmanager
     def moving(self, wait_s: float | None) -> Iterator[bool]:
-        """Hold the right to move rows to the database or to delete them; yields whether it is held.
-
-        Args:
-            wait_s: how long to wait for another process or thread; None waits without a limit.
-        """
+        """Hold the right to move or delete rows; yields whether it is held, as `file_lock`."""
         with ExitStack() as stack:
             try:
                 is_held = stack.enter_context(file_lock(self.folder / "moving.lock", wait_s))
@@ -254,11 +240,8 @@ class Outbox:
 
     @contextmanager
     def _transaction(self, *, writes: bool = True) -> Iterator[sa.Connection]:
-        # SQLite's own waiting is unfair: under load a write may never get its turn.
-        path = self.folder / "writing.lock"
         try:
-            lock = file_lock(path, _WAIT_S) if writes else nullcontext()
-            with lock, begin(self._engine, writes=writes) as connection:
+            with begin(self._engine, writes=writes, lock_wait_s=_WAIT_S) as connection:
                 yield connection
         except _FAILURES as error:
             reason = error.orig if isinstance(error, exc.DBAPIError) else error

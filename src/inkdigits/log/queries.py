@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 import sqlalchemy as sa
 
@@ -27,29 +26,25 @@ from inkdigits.types import NO_DIGIT
 MAX_PAGE: Final = 500
 """The most records on one page."""
 
+OLDEST: Final = "n.-62135596800000000.00000000-0000-0000-0000-000000000000"
+"""The cursor of the page with the oldest records: newer than the year 1."""
+
 Feedback: TypeAlias = Literal["given", "none", "right", "wrong"]
 
 _c = predictions.c
-WITHOUT_PICTURE = [column for column in _c if column.name != "picture"]
+_WITHOUT_PICTURE = [column for column in _c if column.name != "picture"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which records; all by default. An invalid value is a QueryError when this is made.
+    """Which records; all by default. An invalid value is a QueryError when this is made."""
 
-    Attributes:
-        digit: read as this, 0 to 9; NO_DIGIT for those where nothing was read; None for any.
-        decision: None for any.
-        feedback: "given", "none", "right" (the digit is the true one, or no digit was rejected)
-            or "wrong"; None for any.
-        since: at or after this aware time.
-        until: before this aware time.
-        owner: of this browser's key, or ANYONE.
-    """
-
+    # Read as this, 0 to 9; NO_DIGIT for those where nothing was read.
     digit: int | None = None
     decision: Decision | None = None
+    # "right": the digit is the true one, or no digit was rejected.
     feedback: Feedback | None = None
+    # From an aware time on, to before another.
     since: datetime | None = None
     until: datetime | None = None
     owner: Owner = ANYONE
@@ -73,12 +68,9 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some records, newest first.
+    """Some records, newest first, without their pictures, which `Store.get` returns.
 
-    Attributes:
-        records: without their pictures (``picture`` is None), which `Store.get` returns.
-        older: the cursor of the next page, None on the last.
-        newer: the cursor of the page before, None on the first.
+    The cursors are None on the last and the first page.
     """
 
     records: tuple[Record, ...]
@@ -118,36 +110,30 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     return found
 
 
-def page_query(filters: Filters, cursor: str | None, limit: int) -> sa.Select[Any]:
-    """Query one more than ``limit`` records from the cursor on, in the cursor's direction.
+def page_of(connection: sa.Connection, filters: Filters, cursor: str | None, limit: int) -> Page:
+    """Query ``limit`` records from the cursor on, in the cursor's direction.
 
-    >>> "ORDER BY predictions.created_us DESC" in str(page_query(Filters(), None, 50))
-    True
+    >>> engine = sa.create_engine("sqlite://")
+    >>> predictions.metadata.create_all(engine)
+    >>> with engine.connect() as connection:
+    ...     page_of(connection, Filters(), None, 50)
+    Page(records=(), older=None, newer=None)
 
     Raises:
         QueryError: a limit out of range, or a cursor that no page gave.
     """
     if not 1 <= limit <= MAX_PAGE:
         raise QueryError(f"a page has 1 to {MAX_PAGE} records; not {limit!r}")
-    query = sa.select(*WITHOUT_PICTURE).where(*conditions(filters)).limit(limit + 1)
-    if cursor is None:
-        return query.order_by(_c.created_us.desc(), _c.id.desc())
-    is_newer, position = _read_cursor(cursor)
-    key, at = sa.tuple_(_c.created_us, _c.id), sa.tuple_(*position)
-    if is_newer:
-        return query.where(key > at).order_by(_c.created_us, _c.id)
-    return query.where(key < at).order_by(_c.created_us.desc(), _c.id.desc())
-
-
-def page_of(rows: Sequence[sa.RowMapping], cursor: str | None, limit: int) -> Page:
-    """Return the page of the rows that `page_query` found.
-
-    >>> page_of([], None, 50)
-    Page(records=(), older=None, newer=None)
-    """
-    is_newer = cursor is not None and _read_cursor(cursor)[0]
+    # One more than asked for shows whether there are more.
+    query = sa.select(*_WITHOUT_PICTURE).where(*conditions(filters)).limit(limit + 1)
+    is_newer, position = (False, None) if cursor is None else _read_cursor(cursor)
+    if position is not None:
+        key, at = sa.tuple_(_c.created_us, _c.id), sa.tuple_(*position)
+        query = query.where(key > at if is_newer else key < at)
+    order = (_c.created_us, _c.id) if is_newer else (_c.created_us.desc(), _c.id.desc())
+    rows = connection.execute(query.order_by(*order)).mappings().all()
     more = len(rows) > limit
-    records = [from_row(dict(row)) for row in rows[:limit]]
+    records = [from_row(row) for row in rows[:limit]]
     if is_newer:
         records.reverse()
     has_older = bool(records) if is_newer else more

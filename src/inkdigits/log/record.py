@@ -42,13 +42,12 @@ _KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
 
 
 class Anyone(Enum):
-    """The type of ANYONE."""
+    """The type of ANYONE: every owner, which a missing key (None) never means."""
 
     ANYONE = "anyone"
 
 
 ANYONE: Final = Anyone.ANYONE
-"""Every owner; a missing key (None) never means this."""
 
 Owner: TypeAlias = str | Literal[Anyone.ANYONE]
 
@@ -79,14 +78,11 @@ def from_microseconds(microseconds: int) -> datetime:
 def new_id() -> str:
     """Make an identifier that sorts by the time it was made, and is random otherwise.
 
-    The first 48 bits are Unix milliseconds, the next 12 (``rand_a``) the fraction of the
-    millisecond (RFC 9562 section 6.2, method 3), and 62 bits are random.
+    It is a UUIDv7 (RFC 9562 section 5.7) in its canonical form. The first 48 bits are Unix
+    milliseconds, the next 12 (``rand_a``) the fraction of the millisecond (section 6.2, method 3).
 
     >>> len(new_id()), new_id() < new_id()
     (36, True)
-
-    Returns:
-        A UUIDv7 (RFC 9562 section 5.7) in its canonical form of 36 characters.
     """
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
     fraction = nanoseconds * 4096 // 1_000_000
@@ -136,46 +132,35 @@ class Record:
     """One prediction, as the log keeps it; RecordError when it is made with an invalid value.
 
     Two records are equal when everything but the array of the ink is; its digest is compared.
-
-    Attributes:
-        id: canonical UUID, version 7 when made by `new_id`.
-        created_at: aware, kept as UTC to the microsecond.
-        digit: 0 to 9, or None when there was no ink to read.
-        confidence: calibrated probability of ``digit``, 0 to 1.
-        probabilities: calibrated probabilities of the digits 0 to 9, each 0 to 1.
-        decision: "accept", "review" or "reject".
-        reason: why it was rejected; None unless ``decision`` is "reject".
-        novelty: the out-of-distribution score, higher is less like a digit; None where not
-            computed.
-        model_version: which artifact answered, 1 to 200 characters.
-        input_kind: "drawn", "uploaded" or "api".
-        owner: opaque key of the browser that it belongs to, at most 128 of A-Z a-z 0-9 _.:@-;
-            None when it belongs to none. It is no credential, and must not be the cookie.
-        ink: (28, 28) uint8, read-only: 0 is background, 255 is ink.
-        picture: the source picture as sent, at most MAX_PICTURE_BYTES; None where not kept.
-        true_digit: what feedback says it is: 0 to 9, NO_DIGIT, or None without feedback.
-        feedback_at: when the feedback was given, aware; None without feedback.
-        feedback_by: what gave it, a key as ``owner``; None without feedback.
-        ink_sha256: hexadecimal SHA-256 of the ink's 784 bytes in row order.
     """
 
     id: str
+    """A canonical UUID, version 7 when made by `new_id`."""
     created_at: datetime
+    """Aware, kept as UTC to the microsecond."""
     digit: int | None
+    """0 to 9, or None when there was no ink to read."""
     confidence: float
     probabilities: tuple[float, ...]
+    """Of the digits 0 to 9, calibrated, each 0 to 1; ``confidence`` is that of ``digit``."""
     decision: Decision
     reason: Reason | None
     novelty: float | None
+    """The out-of-distribution score, higher is less like a digit; None where not computed."""
     model_version: str
     input_kind: InputKind
     owner: str | None
+    """Opaque key of the browser that it belongs to, as `check_key`; not the cookie itself."""
     ink: npt.NDArray[np.uint8] = dataclasses.field(compare=False, repr=False)
+    """(28, 28), read-only: 0 is background, 255 is ink."""
     picture: bytes | None = dataclasses.field(default=None, repr=False)
+    """The source picture as sent, at most MAX_PICTURE_BYTES; None where not kept."""
     true_digit: int | None = None
+    """What feedback says it is: 0 to 9 or NO_DIGIT; the next two say when, and what gave it."""
     feedback_at: datetime | None = None
     feedback_by: str | None = None
     ink_sha256: str = dataclasses.field(init=False)
+    """Hexadecimal, of the ink's 784 bytes in row order."""
 
     def __post_init__(self) -> None:
         ink = np.array(self.ink, order="C")
@@ -220,9 +205,8 @@ class Record:
         given = (self.true_digit is None, self.feedback_at is None, self.feedback_by is None)
         if len(set(given)) != 1:
             raise RecordError("feedback has a true digit, a time and a giver, or none of them")
-        if self.true_digit is not None:
+        if self.true_digit is not None and self.feedback_by is not None:
             check_true_digit(self.true_digit)
-        if self.feedback_by is not None:
             check_key(self.feedback_by, "the giver of the feedback")
 
     @classmethod
@@ -234,12 +218,11 @@ class Record:
         owner: str | None = None,
         picture: bytes | None = None,
         record_id: str | None = None,
-        created_at: datetime | None = None,
     ) -> Record:
-        """Make the record of a prediction; its id is new, and its time now, where not given."""
+        """Make the record of a prediction of now; its id is new where not given."""
         return cls(
             id=new_id() if record_id is None else record_id,
-            created_at=datetime.now(UTC) if created_at is None else created_at,
+            created_at=datetime.now(UTC),
             digit=prediction.digit,
             confidence=_clip(prediction.confidence),
             probabilities=tuple(_clip(p) for p in prediction.probabilities),
@@ -292,7 +275,7 @@ def to_row(record: Record) -> dict[str, Any]:
     return row
 
 
-def from_row(row: Mapping[str, Any]) -> Record:
+def from_row(row: Mapping[Any, Any]) -> Record:
     """Return the record of a row, which may be without the column of the picture.
 
     >>> from_row({})

@@ -84,10 +84,6 @@ def migrate(engine: sa.Engine, revision: str = "head") -> str | None:
     ...     migrate(connect(f"sqlite:///{folder}/log.sqlite3"))
     'wal'
 
-    Args:
-        engine: from `inkdigits.log.database.connect`.
-        revision: the newest when not given.
-
     Returns:
         SQLite's journal mode, "wal" unless the file system does not support it; None for
         PostgreSQL.

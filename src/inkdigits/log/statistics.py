@@ -1,7 +1,6 @@
 """The dashboard's figures: predictions over time, and their accuracy by people's feedback.
 
-The database counts, and this module makes figures of the counts, so that their cost hardly grows
-with the log.
+The database counts, so that their cost hardly grows with the log.
 """
 
 from __future__ import annotations
@@ -80,33 +79,25 @@ class Statistics:
 
     "Corrected" are the predictions with feedback, right or wrong. People choose what they give
     feedback on, so that these are not figures of a random sample.
-
-    Attributes:
-        total: how many predictions.
-        decisions: how many accepted, reviewed, rejected.
-        over_time: one for each hour or day from the first to the last, empty ones included.
-        corrected: how many have feedback.
-        accuracy: of the corrected ones that are digits and were read as some digit.
-        accuracy_by_decision: the same, apart for each decision.
-        calibration: of the same, CALIBRATION_BINS bins of equal width.
-        calibration_error: the expected calibration error over these bins (Naeini et al., AAAI
-            2015), 0 to 1; None without corrected ones.
-        confusion: 10 rows (true digit) of 10 counts (digit read), of the same.
-        rejected: of the corrected ones that are no digit, how many were rejected.
-        missed: how many corrected ones are digits for which nothing was read.
     """
 
     total: int
     decisions: dict[Decision, int]
     over_time: tuple[Interval, ...]
+    """One for each hour or day from the first to the last, empty ones included."""
     corrected: int
     accuracy: Proportion
+    """Of the corrected ones that are digits and were read as some digit, as the next four."""
     accuracy_by_decision: dict[Decision, Proportion]
     calibration: tuple[CalibrationBin, ...]
     calibration_error: float | None
+    """Expected calibration error (Naeini et al., AAAI 2015), 0 to 1; None without corrected."""
     confusion: tuple[tuple[int, ...], ...]
+    """10 rows (true digit) of 10 counts (digit read)."""
     rejected: Proportion
+    """How many of the corrected ones that are no digit were rejected."""
     missed: int
+    """How many corrected ones are digits for which nothing was read."""
 
 
 def statistics(connection: sa.Connection, filters: Filters, bucket: Bucket) -> Statistics:
@@ -199,13 +190,11 @@ def _statistics_of(
         for k in range(CALIBRATION_BINS)
     ]
     accuracy = _accuracy(digits)
-    decisions: dict[Decision, int] = {
-        kind: sum(getattr(interval, kind) for interval in over_time) for kind in _KINDS
-    }
+    decisions = {kind: sum(getattr(i, kind) for i in over_time) for kind in _KINDS}
     gaps = (
-        b.accuracy.total * abs(b.accuracy.value - b.confidence)
+        b.accuracy.total * abs((b.accuracy.value or 0) - b.confidence)
         for b in bins
-        if b.accuracy.value is not None and b.confidence is not None
+        if b.confidence is not None
     )
     return Statistics(
         total=sum(decisions.values()),
@@ -255,13 +244,10 @@ def _intervals(
 ) -> tuple[Interval, ...]:
     counts: dict[tuple[int, str], int] = {(r["number"], r["decision"]): r["n"] for r in rows}
     step = timedelta(microseconds=_BUCKET_US[bucket])
-    epoch = from_microseconds(0)
     return tuple(
         Interval(
-            start=epoch + number * step,
-            accept=counts.get((number, "accept"), 0),
-            review=counts.get((number, "review"), 0),
-            reject=counts.get((number, "reject"), 0),
+            from_microseconds(0) + number * step,
+            *(counts.get((number, kind), 0) for kind in _KINDS),
         )
         for number in numbers
     )

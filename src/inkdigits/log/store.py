@@ -12,27 +12,24 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from inkdigits.errors import (
-    ConfigError,
     OutboxError,
     RecordNotFoundError,
     StoreError,
     StoreUnavailableError,
 )
 from inkdigits.log.database import Database, Options
-from inkdigits.log.export import Format, batch_query, write
+from inkdigits.log.export import Format, write
 from inkdigits.log.outbox import OUTBOX_LIMIT_BYTES, Outbox
-from inkdigits.log.queries import Filters, Page, conditions, page_of, page_query
+from inkdigits.log.queries import MAX_PAGE, OLDEST, Filters, Page, conditions, page_of
 from inkdigits.log.record import (
     ANYONE,
     Kept,
@@ -49,10 +46,9 @@ from inkdigits.log.schema import predictions
 from inkdigits.log.statistics import Bucket, Statistics, statistics
 from inkdigits.log.writer import Writer
 
-MAX_RETENTION_DAYS: Final = 36_500
-
 # Rows deleted in one transaction, so that requests wait only briefly for a long deletion.
 _DELETED_ROWS: Final = 500
+_EXPORTED_ROWS: Final = MAX_PAGE
 
 _c = predictions.c
 logger = logging.getLogger(__name__)
@@ -75,16 +71,11 @@ class Store:
     """
 
     def __init__(
-        self,
-        database: Database,
-        outbox: Outbox,
-        retention: timedelta | None,
-        *,
-        keep_pictures: bool,
+        self, database: Database, outbox: Outbox, retention_days: int | None, *, keep_pictures: bool
     ) -> None:
         self._database = database
         self._outbox = outbox
-        self._retention = retention
+        self._retention_days = retention_days
         self._keep_pictures = keep_pictures
         self._writer = Writer(database, outbox, lambda: self._purge_some() == _DELETED_ROWS)
         # Not by bound methods, which would keep a closed store for as long as the process lives.
@@ -109,27 +100,20 @@ class Store:
         The thread that writes starts with the first use of the store in a process.
 
         Args:
-            url: ``sqlite:///path`` (the folder is made when missing) or
-                ``postgresql://user:password@host/name``.
+            url: as for `inkdigits.log.database.connect`.
             outbox_dir: folder for the outbox; one for each database and machine.
             options: how the database is used.
             outbox_limit_bytes: the largest size of the outbox.
-            retention_days: records older than this many days (1 to MAX_RETENTION_DAYS) are
-                deleted, hourly; None keeps them for ever.
+            retention_days: older records are deleted, hourly; None keeps them for ever.
             keep_pictures: whether pictures are kept as they were sent; else `keep` leaves them out.
 
         Raises:
-            ConfigError: an invalid URL, folder, limit or retention.
+            ConfigError: an invalid URL, folder or limit.
             SchemaVersionError: the database was made by a newer Inkdigits.
         """
-        if retention_days is not None and not 1 <= retention_days <= MAX_RETENTION_DAYS:
-            raise ConfigError(
-                f"INKDIGITS_RETENTION_DAYS is 1 to {MAX_RETENTION_DAYS}; not {retention_days}"
-            )
-        retention = None if retention_days is None else timedelta(days=retention_days)
         database = Database(url, options or Options())
         outbox = Outbox(outbox_dir, outbox_limit_bytes)
-        store = cls(database, outbox, retention, keep_pictures=keep_pictures)
+        store = cls(database, outbox, retention_days, keep_pictures=keep_pictures)
         began = time.monotonic()
         try:
             database.migrate()
@@ -149,9 +133,9 @@ class Store:
             "database", or "outbox" while the database is unavailable or slow: neither is lost
             when the process is killed. "lost" where both failed, which is logged as an error.
         """
-        if not self._keep_pictures and record.picture is not None:
-            record = replace(record, picture=None)
         row = to_row(record)
+        if not self._keep_pictures:
+            row["picture"] = None
         try:
             self._writer.insert(row)
         except StoreUnavailableError:
@@ -164,10 +148,9 @@ class Store:
         try:
             self._outbox.put(row)
         except OutboxError:
-            # Whoever waits for a digit cannot mend the log; the operator reads this.
             logger.exception("a prediction is lost: neither database nor outbox can be written")
             return "lost"
-        if self._database.available:
+        if self._writer.available:
             self._writer.wake()  # it may have recovered before the row was in the outbox
         return "outbox"
 
@@ -177,10 +160,9 @@ class Store:
         # The outbox first: a row that is being moved is in both for a while, but never in none.
         row = self._find_waiting(record_id, owner)
         if row is None:
-            rows = self._rows(sa.select(predictions).where(*named))
-            if not rows:
-                raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
-            row = dict(rows[0])
+            query = sa.select(predictions).where(*named)
+            found = self._writer.read(lambda asked: asked.execute(query).mappings().one_or_none())
+            row = _existing(found, record_id)
         return from_row(row)
 
     def page(
@@ -188,31 +170,24 @@ class Store:
     ) -> Page:
         """Return up to ``limit`` (1 to 500) records, newest first, without their pictures.
 
-        Args:
-            filters: which records; all when None.
-            cursor: a page's ``older`` or ``newer``; the newest records when None. Pages stay
-                the same while new records come in.
-            limit: records on the page.
+        The cursor is a page's ``older`` or ``newer``; None means the newest records. Pages stay
+        the same while new records come in.
         """
-        query = page_query(filters or Filters(), cursor, limit)
-        rows = self._rows(query)
-        return page_of(rows, cursor, limit)
+        chosen = filters or Filters()
+        return self._writer.read(lambda connection: page_of(connection, chosen, cursor, limit))
 
     def give_feedback(
         self, record_id: str, true_digit: int, by: str, *, owner: Owner = ANYONE
     ) -> Record:
-        """State what a prediction's picture really shows, in place of earlier feedback.
+        """Return a record with new feedback, which says what its picture really shows.
 
         The feedback of a record that is in the outbox waits there with it.
 
         Args:
-            record_id: of the prediction.
+            record_id: of the prediction, which must be the owner's.
             true_digit: 0 to 9, or NO_DIGIT.
             by: what gave the feedback, such as "page" or "api": 1 to 128 of A-Z a-z 0-9 _.:@-
-            owner: whose it must be.
-
-        Returns:
-            The record with its feedback.
+            owner: a browser's key, or ANYONE.
 
         Raises:
             RecordError: not such a digit or giver.
@@ -260,28 +235,17 @@ class Store:
     def export(self, form: Format, file: IO[bytes], filters: Filters | None = None) -> int:
         """Write records to a binary file, oldest first; returns how many.
 
-        Owners and pictures are left out. Records are read 1,000 at a time, each as it is then.
+        Owners and pictures are left out. Records are read 500 at a time, each as it is then.
 
-        Args:
-            form: "csv", "parquet" or "idx"; see `inkdigits.log.export`.
-            file: open for writing in binary.
-            filters: which records; all when None.
-
-        Raises:
-            BackendUnavailableError: "parquet" without pyarrow (extra ``export``).
-            QueryError: another format.
+        The formats and errors are those of `inkdigits.log.export.write`.
         """
-        return write(form, file, self._oldest_first(filters or Filters()))
+        return write(form, file, self._oldest_first(filters))
 
     def flush_outbox(self) -> int:
         """Move what is in the outbox to the database, whichever process put it there.
 
-        Returns:
-            How many records were moved; those already there count, and are not written twice.
-
-        Raises:
-            StoreUnavailableError: the database is unavailable; nothing is lost from the outbox.
-            OutboxError: the outbox cannot be read.
+        Returns how many records were moved; those already there count, and are not written twice.
+        Nothing is lost from the outbox where this fails; OutboxError if it cannot be read.
         """
         return self._writer.move()
 
@@ -296,7 +260,7 @@ class Store:
     def available(self) -> bool:
         """Whether the database answers, by its last call and the current one; never blocks."""
         self._writer.start()
-        return self._database.available
+        return self._writer.available
 
     def waiting(self) -> int:
         """Return how many records are in the outbox, of all processes."""
@@ -311,18 +275,13 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _after_fork(self) -> None:
         # The parent's connections are not the child's to close, its locks may be held by threads
         # that the child does not have, and its thread is not there either.
-        self._database.after_fork()
+        self._database.engine.dispose(close=False)
         self._outbox.after_fork()
         self._writer.after_fork()
 
@@ -333,17 +292,13 @@ class Store:
             self._writer.wake()
             return self.get(record_id, owner=owner)
 
-        def update() -> Record | None:
+        def update() -> Record:
             with self._database.transaction(writes=True) as connection:
                 connection.execute(sa.update(predictions).where(*named).values(values))
                 found = connection.execute(sa.select(predictions).where(*named)).mappings()
-                row = found.one_or_none()
-                return None if row is None else from_row(dict(row))
+                return from_row(_existing(found.one_or_none(), record_id))
 
-        record = self._writer.run(update)
-        if record is None:
-            raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
-        return record
+        return self._writer.run(update)
 
     def _find_waiting(self, record_id: str, owner: Owner) -> dict[str, Any] | None:
         try:
@@ -369,24 +324,20 @@ class Store:
         return self._writer.run(delete)
 
     def _purge_some(self, now: datetime | None = None) -> int:
-        if self._retention is None:
+        if self._retention_days is None:
             return 0
-        oldest = to_microseconds((now or datetime.now(UTC)) - self._retention)
+        kept_for = timedelta(days=self._retention_days)
+        oldest = to_microseconds((now or datetime.now(UTC)) - kept_for)
         with self._database.transaction(writes=True) as connection:
             return connection.execute(_delete_some([_c.created_us < oldest])).rowcount
 
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
-        return self._writer.read(lambda connection: connection.execute(query).mappings().all())
-
-    def _oldest_first(self, filters: Filters) -> Iterator[Record]:
-        position: tuple[int, str] | None = None
-        while True:
-            query = batch_query(filters, position)
-            rows = self._rows(query)
-            if not rows:
-                return
-            yield from (from_row(dict(row)) for row in rows)
-            position = (rows[-1]["created_us"], rows[-1]["id"])
+    def _oldest_first(self, filters: Filters | None) -> Iterator[Sequence[Record]]:
+        cursor: str | None = OLDEST
+        while cursor is not None:
+            page = self.page(filters, cursor=cursor, limit=_EXPORTED_ROWS)
+            if page.records:
+                yield page.records[::-1]
+            cursor = page.newer
 
 
 def _delete_some(named: list[sa.ColumnElement[bool]]) -> sa.Delete:
@@ -399,3 +350,9 @@ def _named(record_id: str, owner: Owner) -> list[sa.ColumnElement[bool]]:
     if not is_id(record_id):
         raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
     return [_c.id == record_id, *conditions(Filters(owner=owner))]
+
+
+def _existing(row: Mapping[Any, Any] | None, record_id: str) -> dict[str, Any]:
+    if row is None:
+        raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
+    return dict(row)

@@ -67,10 +67,7 @@ def _settle(future: Future[T], work: Callable[[], T]) -> None:
 class Writer:
     """Writes to the database in a thread of its own, which the first use starts.
 
-    Args:
-        database: what is written to.
-        outbox: from where rows are moved to it.
-        purge: deletes some old rows; returns whether there may be more of them.
+    ``purge`` deletes some old rows, and returns whether there may be more of them.
     """
 
     def __init__(self, database: Database, outbox: Outbox, purge: Callable[[], bool]) -> None:
@@ -87,7 +84,17 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = self._sync_at = self._look_at = self._purge_at = 0.0
-        self._is_woken = False
+        # When the thread's current call of the database began; None between calls.
+        self._busy_since: float | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the last call worked and the current one is not overdue; never blocks."""
+        database, since = self._database, self._busy_since
+        is_overdue = since is not None and time.monotonic() - since > database.wait_s
+        if is_overdue and database.failure is None:
+            database.fail(f"it has not answered within {database.wait_s:g} s")
+        return database.failure is None
 
     def start(self) -> None:
         """Start the thread unless it runs, as it does not after a fork."""
@@ -110,12 +117,13 @@ class Writer:
         self._submit(row, self._database.wait_s)
 
     def run(self, work: Callable[[], T]) -> T:
-        """Run work in the thread, between its commits, and return its result.
+        """Run work in the thread, between its commits, and return its result, as `insert`."""
 
-        Raises:
-            StoreUnavailableError: it did not end in time, or the database is unavailable.
-        """
-        result: T = self._submit(work, self._database.wait_s)
+        def checked() -> T:
+            self._check(writes=True)
+            return work()
+
+        result: T = self._submit(checked, self._database.wait_s)
         return result
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
@@ -123,19 +131,16 @@ class Writer:
 
         A server that stops answering holds whoever asks it, so it is asked in a thread that can
         be left behind. A local file needs none.
-
-        Raises:
-            StoreUnavailableError: the database is unavailable, or becomes it meanwhile.
         """
-        self.start()
 
         def ask() -> T:
             with self._database.transaction() as connection:
                 return work(connection)
 
+        self.start()
+        self._check()
         if self._database.is_sqlite:
             return ask()
-        self._database.check()
         future: Future[T] = Future()
         asking = threading.Thread(target=_settle, args=(future, ask), daemon=True)
         asking.start()
@@ -145,7 +150,7 @@ class Writer:
             if future.done():
                 return future.result()
             self.wake()  # the thread's next sign of life shows whether the database answers
-            self._database.check()
+            self._check()
         raise StoreUnavailableError("The database has not answered in time.")
 
     def wake(self) -> None:
@@ -154,12 +159,7 @@ class Writer:
         self._queue.put(None)
 
     def move(self) -> int:
-        """Move all rows from the outbox to the database; returns how many.
-
-        Raises:
-            StoreUnavailableError: the database is unavailable; the rows stay in the outbox.
-            OutboxError: the outbox cannot be read.
-        """
+        """Move all rows from the outbox to the database, as `Store.flush_outbox`."""
 
         def move_all() -> int:
             began = time.monotonic()
@@ -185,7 +185,7 @@ class Writer:
         if self._stop.is_set():
             raise StoreUnavailableError("The log has been closed.")
         if wait_s is not None:
-            self._database.check(writes=True)
+            self._check(writes=True)
         future: Future[Any] = Future()
         self._queue.put((work, future))
         try:
@@ -196,6 +196,10 @@ class Writer:
             raise StoreUnavailableError(
                 f"The database has not committed within {wait_s:g} s."
             ) from None
+
+    def _check(self, *, writes: bool = False) -> None:
+        if not self.available:
+            self._database.check(writes=writes)
 
     def _run(self) -> None:
         while not self._stop.is_set() or not self._queue.empty():
@@ -211,7 +215,7 @@ class Writer:
             entry = self._queue.get(timeout=self._pause())
             while True:
                 if entry is None:
-                    self._is_woken = True
+                    self._look_at = 0.0
                 else:
                     entries.append(entry)
                 if len(entries) == BATCH:
@@ -222,7 +226,7 @@ class Writer:
 
     def _pause(self) -> float:
         now = time.monotonic()
-        if not self._database.available:
+        if not self.available:
             return max(0.0, self._retry_at - now)
         return max(0.0, min(_SYNC_S, self._look_at - now, self._purge_at - now))
 
@@ -240,7 +244,7 @@ class Writer:
     def _insert(self, entries: Sequence[tuple[Row, Future[Any]]]) -> None:
         error: Exception | None = None
         try:
-            self._database.check(writes=True)
+            self._check(writes=True)
             with self._busy():
                 self._database.insert([row for row, _ in entries])
         except (exc.DataError, exc.IntegrityError) as found:
@@ -259,33 +263,32 @@ class Writer:
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
-        """Let other threads see since when this one has waited for the database."""
-        self._database.busy_since = time.monotonic()
+        self._busy_since = time.monotonic()
         try:
             yield
         finally:
-            self._database.busy_since = None
+            self._busy_since = None
 
     def _tend(self) -> None:
         """Do what is due, in short steps: requests wait meanwhile."""
         now = time.monotonic()
-        if not self._database.available:
+        if not self.available:
             if now >= self._retry_at:
                 self._reconnect()
             return
-        is_woken, self._is_woken = self._is_woken, False
+        looks = now >= self._look_at
         try:
             with self._busy():
                 if now >= self._sync_at:
                     self._sync_at = now + _SYNC_S
                     self._database.sync()
-                if is_woken or now >= self._look_at:
+                if looks:
                     moved = self._move_batch(0.0)
                     self._look_at = now if moved == BATCH else now + _LOOK_S
                 if now >= self._purge_at and not self._purge():
                     self._purge_at = now + _PURGE_S
                 silence_s = now - self._database.contact_at
-                if silence_s >= (_GLANCE_S if is_woken else _PULSE_S):
+                if silence_s >= (_GLANCE_S if looks else _PULSE_S):
                     self._database.ping()
         except StoreUnavailableError:
             return  # the database has counted it
@@ -320,19 +323,16 @@ class Writer:
             self._look_at = 0.0
 
     def _move_batch(self, wait_s: float) -> int:
-        """Move up to BATCH rows from the outbox to the database; returns how many.
-
-        A row is removed from the outbox only after its commit. If the process ends in between,
-        the row is inserted again, which changes nothing.
-        """
+        """Move up to BATCH rows from the outbox to the database; returns how many."""
         if self._outbox.count() == 0:
             return 0
         with self._outbox.moving(wait_s) as is_held:
-            if not is_held:
-                return 0  # another process does it
-            waiting = self._outbox.first(BATCH)
+            # Another process does it where this one does not hold the lock.
+            waiting = self._outbox.first(BATCH) if is_held else []
             if not waiting:
                 return 0
+            # If the process ends after the commit and before the removal, the rows are inserted
+            # again, which changes nothing.
             self._outbox.remove(self._deliver(waiting))
             logger.info("moved %d predictions from the outbox to the database", len(waiting))
             return len(waiting)
