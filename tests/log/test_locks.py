@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import threading
 from multiprocessing.synchronize import Event
@@ -25,8 +24,7 @@ def test_a_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     assert is_held.wait(60)
     with file_lock(tmp_path / "lock", wait_s=0.02) as is_mine:
         assert not is_mine
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     with file_lock(tmp_path / "lock") as is_mine:
         assert is_mine

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import shutil
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.databases import a_record
+from support.databases import START, a_record
 
 from inkdigits.errors import ConfigError, OutboxError
 from inkdigits.log.outbox import FILE_NAME, Outbox
@@ -34,7 +34,8 @@ def emptied(outbox: Outbox) -> list[dict[str, Any]]:
 
 def test_rows_come_back_as_they_were_oldest_first_and_then_are_gone(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox")
-    rows = [a_row(n, picture=b"\0png", confidence=1 / 3) for n in range(120)]
+    feedback = {"true_digit": 4, "feedback_at": START, "feedback_by": "page"}
+    rows = [a_row(n, picture=b"\0png", confidence=1 / 3, **feedback) for n in range(120)]
     for row in rows:
         outbox.put(row)
     assert outbox.count() == 120
@@ -90,21 +91,19 @@ def test_a_full_outbox_keeps_what_it_has_and_has_room_again_when_that_is_moved(
     outbox.put(a_row())
 
 
+@pytest.mark.parametrize("text", ["{}", "null", '{"ink": "!", "picture": null}', '{"id": 7'])
 def test_rows_that_are_no_records_are_set_aside(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     outbox, good, bad = Outbox(tmp_path), a_row(), a_row()
     for row in (good, bad):
         outbox.put(row)
-    with sqlite3.connect(tmp_path / FILE_NAME) as file:
-        file.execute("UPDATE waiting SET row = '{}' WHERE id = ?", [bad["id"]])
-    file.close()
-    assert [w.row for w in outbox.first(9)] == [good]
-    assert outbox.count() == 1
-    assert "set aside" in caplog.text
-    with sqlite3.connect(tmp_path / FILE_NAME) as file:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as file:
+        file.execute("UPDATE waiting SET row = ? WHERE id = ?", [text, bad["id"]])
+        assert [w.row for w in outbox.first(9)] == [good]
+        assert outbox.count() == 1
+        assert "set aside" in caplog.text
         found = file.execute("SELECT id FROM waiting WHERE rejected IS NOT NULL").fetchall()
-    file.close()
     assert found == [(bad["id"],)]
 
 
@@ -115,8 +114,7 @@ def test_a_damaged_file_is_kept_and_a_new_one_made(
     first.put(a_row())
     first.close()
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 999)
-    with caplog.at_level(logging.ERROR, "inkdigits.log.outbox"):
-        outbox = Outbox(tmp_path)
+    outbox = Outbox(tmp_path)
     outbox.put(a_row())
     assert outbox.count() == 1
     (kept,) = tmp_path.glob("*.damaged-*")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -164,8 +163,7 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
     process = SPAWN.Process(target=migrate_and_hang, args=(database_url, is_half_way))
     process.start()
     assert is_half_way.wait(60)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
         assert store.keep(a_record()) == "database"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sqlite3
 import threading
 import warnings
@@ -456,8 +455,7 @@ def test_a_process_killed_with_sigkill_has_lost_nothing_that_it_kept(
     process = SPAWN.Process(target=keep_until_killed, args=(outage.url, tmp_path, ids))
     process.start()
     wait_until(lambda: ids.stat().st_size > 37 * 50)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     if is_unavailable:
         outage.end()

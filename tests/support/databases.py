@@ -20,7 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -129,13 +129,9 @@ class EmbeddedPostgres:
         file = self._data / "postmaster.pid"
         if not file.exists():
             return
-        server = int(file.read_text().split()[0])
-        command = ["ps", "-e", "-o", "pid=,ppid="]
-        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        pairs = [[int(word) for word in line.split()] for line in found.splitlines()]
-        for pid in [server, *(pid for pid, parent in pairs if parent == server)]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        server = file.read_text().split()[0]
+        os.kill(int(server), number)
+        subprocess.run(["pkill", f"-{number:d}", "-P", server], check=True)
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(

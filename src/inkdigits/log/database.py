@@ -123,12 +123,9 @@ class Database:
     def insert(
         self, rows: Sequence[Mapping[str, Any]], feedback: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        """Insert predictions in one transaction, passing over ids that are already there.
+        """Insert rows of `to_row` in one transaction, passing over ids that are already there.
 
-        Args:
-            rows: as `inkdigits.log.record.to_row` makes them; at least one.
-            feedback: ``row_id``, ``true_digit``, ``feedback_us`` and ``feedback_by`` of those
-                whose feedback is newer than their row in the database may be.
+        ``feedback`` is that of rows (``row_id``) whose row in the database may be older.
         """
         with self.transaction(writes=True) as connection:
             connection.execute(self._insert, rows)
@@ -187,11 +184,6 @@ def begin(
     ...         new.exec_driver_sql("SELECT 7").scalar()
     7
 
-    Args:
-        engine: from `connect`.
-        writes: whether the transaction may write.
-        lock_wait_s: how long to wait for the file lock; None waits without a limit.
-
     Raises:
         StoreUnavailableError: an SQLite file is not at its path after the commit. What is written
             to a deleted file is lost. The engine's connections are closed then.
@@ -216,10 +208,8 @@ def connect(url: str | sa.URL, options: Options | None = None) -> sa.Engine:
     >>> connect("postgres://inkdigits@db/log").dialect.driver
     'psycopg'
 
-    Args:
-        url: ``sqlite:///path`` (the folder is made when missing), or
-            ``postgresql://user:password@host/name`` (also ``postgres://``).
-        options: how it is used; the defaults when None.
+    It is ``sqlite:///path`` (the folder is made when missing), or
+    ``postgresql://user:password@host/name`` (also ``postgres://``).
 
     Raises:
         ConfigError: not such a URL, SQLite without a file or folder, or psycopg is not installed.

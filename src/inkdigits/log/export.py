@@ -56,14 +56,11 @@ def write(form: Format, file: IO[bytes], groups: Iterable[Sequence[Record]]) -> 
     >>> file.getvalue()[:14]
     b'id,created_at,'
 
-    Args:
-        form: "csv", "parquet", or "idx" (a ZIP archive; only records with a true digit of 0 to 9).
-        file: open for writing in binary; need not be seekable. It stays open.
-        groups: of records, in the order of the file; few are held at a time.
+    Few groups of records are held at a time. The file need not be seekable, and stays open.
 
     Raises:
         QueryError: another format.
-        BackendUnavailableError: "parquet" without pyarrow.
+        BackendUnavailableError: "parquet" without pyarrow (extra ``export``).
     """
     if form == "idx":
         return _write_idx(file, groups)

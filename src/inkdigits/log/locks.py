@@ -22,16 +22,8 @@ def file_lock(path: Path | str, wait_s: float | None = None) -> Iterator[bool]:
     ...         print(is_held, is_held_twice)
     True False
 
-    Args:
-        path: of the file.
-        wait_s: how long to wait for another holder, in seconds; None waits without a limit and
-            wakes at once, which polling does not.
-
-    Yields:
-        Whether the lock is held.
-
-    Raises:
-        OSError: the file cannot be made or opened.
+    Yields whether the lock is held, after waiting ``wait_s`` seconds for another holder. None waits
+    without a limit and wakes at once, which polling does not. OSError if the file cannot be made.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

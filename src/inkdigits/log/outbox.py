@@ -7,6 +7,7 @@ failure. The file's size is bounded.
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import sqlite3
@@ -17,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects.sqlite import insert
@@ -24,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert
 from inkdigits.errors import ConfigError, OutboxError, RecordError, StoreUnavailableError
 from inkdigits.log.database import Options, begin, connect
 from inkdigits.log.locks import file_lock
-from inkdigits.log.record import ANYONE, Owner, from_json, to_json
+from inkdigits.log.record import ANYONE, Owner, from_row, to_row
 from inkdigits.log.schema import write_ahead_log
 
 OUTBOX_LIMIT_BYTES: Final = 128 * 2**20
@@ -75,12 +77,12 @@ class Outbox:
             raise ConfigError(f"the outbox needs at least {16 * _PAGE_BYTES:,} bytes")
         self.folder = Path(folder)
         self._path = self.folder / FILE_NAME
-        self._pages = limit_bytes // _PAGE_BYTES
+        limit = f"PRAGMA max_page_count = {limit_bytes // _PAGE_BYTES}"
         try:
             self._make_folder()
             url = sa.URL.create("sqlite", database=str(self._path))
             self._engine = connect(url, Options(wait_s=_WAIT_S, synchronous="full"))
-            sa.event.listen(self._engine, "connect", self._limit)
+            sa.event.listen(self._engine, "connect", lambda new, _: new.execute(limit))
             with self.moving(None):
                 self._open()
         except (OSError, OutboxError) as error:
@@ -91,14 +93,11 @@ class Outbox:
     def put(self, row: Mapping[str, Any]) -> None:
         """Keep a row; it is on the disk when this returns.
 
-        Threads that call this at the same time share one commit.
-
-        Raises:
-            OutboxError: the file is at its limit, or its disk is full, fails or is locked. The
-                row is not kept.
+        Threads that call this at the same time share one commit. OutboxError if the file is at its
+        limit, or its disk is full, fails or is locked: the row is not kept then.
         """
         name = row["id"]
-        self._pending[name] = {"id": name, "owner": row["owner"], "row": to_json(row)}
+        self._pending[name] = {"id": name, "owner": row["owner"], "row": _to_json(row)}
         with self._putting:
             if name not in self._pending:
                 return  # another thread's commit had it
@@ -123,7 +122,7 @@ class Outbox:
         rows: list[Waiting] = []
         for name, text, version in found:
             try:
-                rows.append(Waiting(from_json(text), version))
+                rows.append(Waiting(_from_json(text), version))
             except RecordError as error:
                 self.set_aside(name, str(error))
         return rows
@@ -133,7 +132,7 @@ class Outbox:
         query = sa.select(_c.row).where(_c.rejected.is_(None), *_named(record_id, owner))
         with self._transaction(writes=False) as connection:
             text = connection.scalar(query)
-        return None if text is None else from_json(text)
+        return None if text is None else _from_json(text)
 
     def change(self, record_id: str, owner: Owner, values: Mapping[str, Any]) -> bool:
         """Change columns of a row, such as its feedback; returns whether the row waits here."""
@@ -142,7 +141,7 @@ class Outbox:
             text = connection.scalar(sa.select(_c.row).where(*named))
             if text is None:
                 return False
-            row = to_json({**from_json(text), **values})
+            row = _to_json({**_from_json(text), **values})
             connection.execute(
                 sa.update(_waiting).where(*named).values(row=row, version=_c.version + 1)
             )
@@ -198,9 +197,6 @@ class Outbox:
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def _limit(self, connection: Any, _: object) -> None:
-        connection.execute(f"PRAGMA max_page_count = {self._pages}")
-
     def _open(self) -> None:
         """Make the file and its table, in place of a damaged file if there is one."""
         try:
@@ -251,3 +247,19 @@ class Outbox:
 def _named(record_id: str | None, owner: Owner) -> list[sa.ColumnElement[bool]]:
     named = [] if record_id is None else [_c.id == record_id]
     return named if owner is ANYONE else [*named, _c.owner == owner]
+
+
+def _to_json(row: Mapping[str, Any]) -> str:
+    pictures = {n: row[n] and base64.b64encode(row[n]).decode() for n in ("ink", "picture")}
+    return orjson.dumps({**row, **pictures}).decode()
+
+
+def _from_json(text: str) -> dict[str, Any]:
+    """Return the row that `_to_json` wrote, checked as a record is; RecordError for others."""
+    try:
+        row = orjson.loads(text)
+        for name in ("ink", "picture"):
+            row[name] = row[name] and base64.b64decode(row[name], validate=True)
+        return to_row(from_row(row))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"the text is not a record: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import hashlib
 import math
@@ -18,7 +17,6 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from inkdigits.decision.policy import Decision, Reason
 from inkdigits.decision.prediction import Prediction
@@ -53,13 +51,10 @@ Owner: TypeAlias = str | Literal[Anyone.ANYONE]
 
 
 def to_microseconds(moment: datetime) -> int:
-    """Return the microseconds since 1970 UTC of an aware time, exactly.
+    """Return the microseconds since 1970 UTC of a time, exactly; RecordError without a zone.
 
     >>> to_microseconds(from_microseconds(1_000_001))
     1000001
-
-    Raises:
-        RecordError: the time has no time zone.
     """
     if moment.tzinfo is None:
         raise RecordError(f"the time {moment.isoformat()} has no time zone; use an aware one")
@@ -291,34 +286,3 @@ def from_row(row: Mapping[Any, Any]) -> Record:
         probabilities=tuple(row["probabilities"]),
         ink=np.frombuffer(row["ink"], np.uint8).reshape(28, 28),
     )
-
-
-def to_json(record_row: Mapping[str, Any]) -> str:
-    """Write a row of `to_row` as JSON, with its bytes in base64; the outbox keeps this.
-
-    >>> to_json({"digit": 7, "ink": b"ink", "picture": None})
-    '{"digit":7,"ink":"aW5r","picture":null}'
-    """
-    encoded = dict(record_row)
-    for name in ("ink", "picture"):
-        encoded[name] = encoded[name] and base64.b64encode(encoded[name]).decode("ascii")
-    return orjson.dumps(encoded).decode()
-
-
-def from_json(text: str) -> dict[str, Any]:
-    """Return the row that `to_json` wrote, checked as a record is.
-
-    >>> from_json("7")
-    Traceback (most recent call last):
-    inkdigits.errors.RecordError: the text is not a record: 'int' object is not subscriptable
-
-    Raises:
-        RecordError: anything else.
-    """
-    try:
-        row = orjson.loads(text)
-        for name in ("ink", "picture"):
-            row[name] = row[name] and base64.b64decode(row[name], validate=True)
-        return to_row(from_row(row))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"the text is not a record: {error}") from error

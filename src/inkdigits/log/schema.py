@@ -84,14 +84,8 @@ def migrate(engine: sa.Engine, revision: str = "head") -> str | None:
     ...     migrate(connect(f"sqlite:///{folder}/log.sqlite3"))
     'wal'
 
-    Returns:
-        SQLite's journal mode, "wal" unless the file system does not support it; None for
-        PostgreSQL.
-
-    Raises:
-        SchemaVersionError: the database is at a revision that this Inkdigits does not know.
-        OSError: the folder of an SQLite database cannot be written.
-        sqlalchemy.exc.DBAPIError: the database cannot be reached, or reports an error.
+    Returns SQLite's journal mode, "wal" unless the file system does not support it; None for
+    PostgreSQL. SchemaVersionError if this Inkdigits does not know the database's revision.
     """
     path = engine.url.database if engine.dialect.name == "sqlite" else None
     if path is not None:

@@ -42,14 +42,8 @@ def write_table(
 ) -> int:
     """Write the parts of a table one after another, and return the number of rows.
 
-    Args:
-        form: the format.
-        file: open for writing in binary; need not be seekable. It stays open.
-        schema: the columns, in the order of the file.
-        parts: rows in the order of the file; few parts are held at a time.
-
-    Raises:
-        BackendUnavailableError: Parquet without pyarrow.
+    The file is open for writing in binary, need not be seekable, and stays open. Few parts are
+    held at a time. Parquet without pyarrow is a BackendUnavailableError.
 
     >>> file = io.BytesIO()
     >>> write_table("jsonl", file, {"digit": "int8"}, [{"digit": [7, None]}])
@@ -141,16 +135,14 @@ def _typed(schema: Schema) -> Any:
 
 def _write_groups(file: IO[bytes], schema: Schema, tables: Iterable[Any]) -> int:
     pa, pq = _pyarrow()
-    count = waiting_rows = 0
-    waiting: list[Any] = []
-    with pq.ParquetWriter(file, _typed(schema)) as writer:
+    typed = _typed(schema)
+    count, waiting = 0, typed.empty_table()
+    with pq.ParquetWriter(file, typed) as writer:
         for table in tables:
-            waiting.append(table)
-            count += len(table)
-            waiting_rows += len(table)
-            if waiting_rows >= _GROUP_ROWS:
-                writer.write_table(pa.concat_tables(waiting))
-                waiting, waiting_rows = [], 0
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting))
-    return count
+            waiting = pa.concat_tables([waiting, table])
+            if len(waiting) >= _GROUP_ROWS:
+                writer.write_table(waiting)
+                count, waiting = count + len(waiting), typed.empty_table()
+        if len(waiting):
+            writer.write_table(waiting)
+    return count + len(waiting)
