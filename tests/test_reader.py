@@ -1,4 +1,4 @@
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -57,6 +57,7 @@ def test_order_is_kept_across_batches_blanks_and_errors(reader, digits):
     pictures: list = list(inks[: 2 * BATCH_SIZE])
     pictures[3] = b"not a picture"
     pictures[5] = np.zeros((28, 28), np.uint8)
+    assert reader.predict_batch([]) == []
     answers = reader.predict_batch(pictures, on_error="return")
     assert len(answers) == len(pictures)
     assert isinstance(answers[3], ImageError)
@@ -75,10 +76,6 @@ def test_picture_that_cannot_be_read_raises_by_default(reader, read):
         reader.predict_batch([seven(), b"not a picture"])
 
 
-def test_no_pictures_give_no_predictions(reader):
-    assert reader.predict_batch([]) == []
-
-
 def test_limits_given_to_load_hold():
     strict = inkdigits.load(limits=inkdigits.Limits(max_pixels=100))
     with pytest.raises(ImageTooLargeError):
@@ -88,18 +85,8 @@ def test_limits_given_to_load_hold():
 def test_threads_get_their_own_predictions(reader, digits):
     inks = digits[0][:40]
     expected = [reader.predict(ink).probabilities for ink in inks]
-    found: list = [None] * len(inks)
-
-    def work(start: int) -> None:
-        for i in range(start, len(inks), 4):
-            found[i] = reader.predict(inks[i]).probabilities
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == expected
+    with ThreadPoolExecutor(4) as pool:
+        assert [p.probabilities for p in pool.map(reader.predict, inks)] == expected
 
 
 def test_onnx_runtime_and_pytorch_give_the_same_predictions(reader, digits):

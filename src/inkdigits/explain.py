@@ -33,11 +33,7 @@ _LEAST = 1e-12
 
 
 def explain(prediction: Prediction, read: ReadInk) -> Explanation:
-    """Find what a reading rests on.
-
-    Args:
-        prediction: what was read in a picture.
-        read: the network that read it, calibrated.
+    """Find what a reading rests on, asking the calibrated network that read it.
 
     >>> ink = np.zeros((28, 28), np.uint8)
     >>> blank = Prediction(None, 0.0, (0.1,) * 10, "reject", "blank", None, ink, "v1", 1.0, 0.0)
@@ -97,11 +93,7 @@ def occlusion(read: ReadInk, ink: Ink, digit: int) -> Floats:
 
 
 def overlay(ink: Ink, saliency: Floats) -> bytes:
-    """Draw saliency over ink, as a PNG file of 280x280 RGB.
-
-    Args:
-        ink: (28, 28) uint8, 0 is background and 255 is ink.
-        saliency: (28, 28) float32, in nats.
+    """Draw saliency (28, 28), in nats, over ink (28, 28), as a PNG file of 280x280 RGB.
 
     >>> len(overlay(np.zeros((28, 28), np.uint8), np.zeros((28, 28), np.float32))) > 100
     True

@@ -64,9 +64,7 @@ class DigitReader(Reader):
         Args:
             picture: see ``ink.normalize.preprocess``.
             risk: tolerated share of wrong readings among the accepted, between 0 and 1; None is
-                what ``load`` was given, or else the artifact's own. Of the risks in the
-                artifact's policy the loosest that is no looser applies; if even the strictest is
-                looser, or cannot be kept, nothing is accepted.
+                what ``load`` was given, or else the artifact's own; see ``DecisionPolicy.choice``.
 
         Raises:
             ImageError: the picture cannot be read or is over a limit.

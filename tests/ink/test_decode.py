@@ -71,11 +71,8 @@ def test_jpeg_is_read_without_its_colours_as_it_is_with_them(sampling):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F"])
 def test_every_mode_reads_alike(mode):
-    image = seven()
-    if mode == "I;16":
-        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
-    else:
-        image = image.convert(mode)
+    wide = Image.fromarray(np.asarray(seven()).astype(np.uint16) * 257)
+    image = wide if mode == "I;16" else seven().convert(mode)
     assert image.mode == mode
     assert difference(preprocess(image), REFERENCE) < 3
 

@@ -34,13 +34,8 @@ def wilson_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal
     of the American Statistical Association 22, 1927, pages 209 to 212.
 
-    Args:
-        successes: from 0 to n.
-        n: trials, at least 1.
-        level: between 0 and 1.
-
     Raises:
-        DataError: counts out of range.
+        DataError: not 0 <= successes <= n, or n < 1.
         ConfigError: a level outside (0, 1).
 
     >>> [round(end, 3) for end in wilson_interval(90, 100)]

@@ -73,9 +73,6 @@ class DecisionPolicy:
     def choice(self, risk: float) -> AcceptThreshold | None:
         """Return what applies at a stated risk: the loosest of ``choices`` that is no looser.
 
-        Args:
-            risk: tolerated share of wrong readings among the accepted, between 0 and 1.
-
         Returns:
             The choice, whose threshold may be None; None if every choice is looser than the
             risk. Nothing is accepted in either case.

@@ -22,9 +22,6 @@ FAINT = 25
 def halves(ink: Ink) -> Ink | None:
     """Cut ink where the fewest strokes cross, and bring each half to the size of a digit.
 
-    Args:
-        ink: (28, 28) uint8.
-
     Returns:
         (2, 28, 28) uint8, left and right; None where the shape cannot be two digits side by side:
         too narrow, no gap, or halves of very different heights.

@@ -223,7 +223,7 @@ def extract_ink(
     """Return what is written in a picture (H, W), without its background.
 
     Args:
-        grey: (H, W) float32, 0 to 255.
+        grey: float32, 0 to 255.
         region: what the picture shows a part of, if it does; ink that leaves it is rejected.
         with_tiny: whether to look for something tiny where there is nothing of a usual size.
 
