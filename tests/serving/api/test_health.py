@@ -6,6 +6,7 @@ from flask.testing import FlaskClient
 from support.answers import code_of
 from support.fakes import FakeReader, blank_picture, send_digit
 
+import inkdigits
 from inkdigits.errors import ArtifactCorruptError
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
@@ -17,9 +18,8 @@ def test_healthy_once_a_warm_up_prediction_has_worked(
     assert len(reader.read) == 1
     response = client.get("/health")
     assert response.status_code == 200
-    assert response.json["status"] == "healthy"
-    assert response.json["model_loaded"] is True
-    assert response.json["model_version"] == "fake-1"
+    told = {"status": "healthy", "model_loaded": True, "model_version": "fake-1"}
+    assert response.json == {**told, "version": inkdigits.__version__}
     assert client.get("/health/ready").json == {"status": "ready", "log": "off"}
     assert client.get("/health/live").json == {"status": "alive"}
     assert len(reader.read) == 1

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, g
+from support.answers import code_of
 from support.fakes import FakeReader, drawn_digit
 from support.scrape import parse, value
 from support.server import PATIENCE, running, wait_until
@@ -61,10 +62,6 @@ def make_app(reader: FakeReader, **settings: Any) -> Flask:
 
 def predict(app: Flask, path: str = "/predict", **how: Any) -> Any:
     return app.test_client().post(path, data=drawn_digit(), content_type="image/png", **how)
-
-
-def code_of(response: Any) -> tuple[int, str]:
-    return response.status_code, response.json["error"]["code"]
 
 
 def waiting(app: Flask) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from support.answers import as_base64
 from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from support.local_http import served
 from support.pictures import encoded, seven
@@ -51,7 +51,7 @@ def address(app: Flask) -> Iterator[str]:
 
 
 def of_pictures(*pictures: bytes) -> dict[str, Any]:
-    texts = [base64.b64encode(picture).decode() for picture in pictures]
+    texts = [as_base64(picture) for picture in pictures]
     tensor = {"name": "picture", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
     return {"inputs": [tensor]}
 
@@ -68,9 +68,9 @@ def refusal(response: Any) -> tuple[int, str]:
 def test_server_and_models_describe_themselves(
     client: FlaskClient, reader: inkdigits.DigitReader
 ) -> None:
-    assert client.get("/v2").json == {
-        "name": "inkdigits", "version": inkdigits.__version__, "extensions": ["binary_tensor_data"]
-    }  # fmt: skip
+    server = client.get("/v2").json
+    assert (server["name"], server["version"]) == ("inkdigits", inkdigits.__version__)
+    assert server["extensions"] == ["binary_tensor_data"]
     assert client.get("/v2/health/live").json == {"live": True}
     assert client.get("/v2/health/ready").json == {"ready": True}
     mnist = client.get("/v2/models/mnist").json
@@ -85,8 +85,7 @@ def test_server_and_models_describe_themselves(
 @pytest.mark.parametrize("path", ["/v2/models/x", "/v2/models/mnist/versions/1/ready"])
 def test_unknown_model_or_version_is_named(client: FlaskClient, path: str) -> None:
     status, message = refusal(client.get(path))
-    assert status == 404
-    assert "There is no" in message
+    assert (status, message[:11]) == (404, "There is no")
 
 
 def test_ink_gives_the_readers_own_probabilities(
@@ -165,7 +164,7 @@ def test_tritons_client(address: str, ink: np.ndarray, compression: Any, binary:
         assert answer.as_numpy("logits").shape == (2, 10)
         assert answer.as_numpy("probabilities").argmax(axis=1).tolist() == [7, 7]
         picture = encoded(seven())
-        sent = picture if binary else base64.b64encode(picture)
+        sent = picture if binary else as_base64(picture).encode()
         tensor = triton.InferInput("picture", [1], "BYTES")
         tensor.set_data_from_numpy(np.array([sent], dtype=object), binary_data=binary)
         answer = service.infer("inkdigits", [tensor], request_compression_algorithm=compression)

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
@@ -22,8 +22,6 @@ from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 OPEN_PATHS: Final = frozenset(
     {"/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
@@ -62,7 +60,9 @@ _MAX_CLIENTS: Final = 10_000
 _IPV6_PREFIX: Final = 64
 
 
-def client_address(request: Request, trusted: Sequence[Network]) -> str:
+def client_address(
+    request: Request, trusted: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
+) -> str:
     """Return the address of the client that a request comes from.
 
     >>> client_address(Request({"REMOTE_ADDR": "192.0.2.1"}), [])
