@@ -13,8 +13,6 @@ from werkzeug.test import EnvironBuilder
 
 from inkdigits.errors import TooManyRequestsError
 from inkdigits.serving.api.access import OPEN_PATHS, TokenBuckets, client_address
-from inkdigits.serving.app import create_app
-from inkdigits.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -36,8 +34,8 @@ def test_service_of_this_machine_only_knows_its_own_names(host: str, status: int
 
 
 def test_service_of_a_network_is_reached_under_any_name() -> None:
-    client = asker(host="0.0.0.0")
-    assert client.get("/health", headers={"Host": "any.example"}).status_code == 200
+    headers = {"Host": "any.example"}
+    assert asker(host="0.0.0.0").get("/health", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -53,9 +51,9 @@ def test_service_of_a_network_is_reached_under_any_name() -> None:
         ({"Origin": "null"}, 403),
     ],
 )
-def test_page_of_another_origin_changes_nothing(headers: dict[str, str], status: int) -> None:
-    reader = FakeReader()
-    client = create_app(Settings(page="off"), reader).test_client()
+def test_page_of_another_origin_changes_nothing(
+    client: FlaskClient, reader: FakeReader, headers: dict[str, str], status: int
+) -> None:
     reader.read.clear()
     assert send_digit(client, **headers).status_code == status
     assert len(reader.read) == (status == 200)

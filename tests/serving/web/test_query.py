@@ -32,13 +32,8 @@ def test_filters_are_read_from_a_query(query: dict[str, str], name: str, value: 
 @pytest.mark.parametrize(
     "query",
     [
-        *(
-            {"digit": "10"},
-            {"digit": "x"},
-            {"digit": "\u0663"},
-            {"decision": "x"},
-            {"feedback": "x"},
-        ),
+        *({"digit": digit} for digit in ("10", "x", "\u0663")),
+        *({"decision": "x"}, {"feedback": "x"}),
         *({"since": "yesterday"}, {"since": "2026-1-32"}, {"until": "0001-01-01"}),
     ],
 )

@@ -59,33 +59,22 @@ def test_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         session_key(Settings(data_dir=tmp_path / "file"))
 
 
-def test_token_opens_everybodys_until_signed_out(app: Flask, browser: Browser) -> None:
-    record_id = browser.draw()["id"]
-    operator = Browser(app)
-    assert operator.ids() == []
-    assert operator.post("/sign-in", token="a-wrong-token-here").status_code == 403
-    assert operator.ids() == []
-    assert operator.post("/sign-in", token=TOKEN).status_code == 303
-    assert operator.ids() == [record_id]
-    assert operator.post("/sign-out").status_code == 303
-    assert operator.ids() == []
-
-
-def test_sign_out_ends_copies_of_the_cookie_too(
+def test_token_opens_everybodys_until_signed_out_in_copies_of_the_cookie_too(
     app: Flask, settings: Settings, store: Store, browser: Browser
 ) -> None:
     record_id = browser.draw()["id"]
-    first, second, thief = Browser(app).signed_in(), Browser(app).signed_in(), Browser(app)
-    copy = first.cookie
+    first, second, thief = Browser(app), Browser(app).signed_in(), Browser(app)
+    assert first.ids() == []
+    copy = first.signed_in().cookie
     assert TOKEN not in copy
     thief.client.set_cookie("inkdigits", copy)
-    assert thief.ids() == [record_id]
-    first.post("/sign-out")
-    assert thief.ids() == []
+    assert first.ids() == thief.ids() == [record_id]
+    assert first.post("/sign-out").status_code == 303
+    assert first.ids() == thief.ids() == []
     assert second.ids() == [record_id]
-    another_worker = create_app(settings, FakeReader(), store).test_client()
-    another_worker.set_cookie("inkdigits", copy)
-    assert 'class="card record"' not in another_worker.get("/history", headers=HTML).text
+    another_worker = Browser(create_app(settings, FakeReader(), store))
+    another_worker.client.set_cookie("inkdigits", copy)
+    assert another_worker.ids() == []
 
 
 def test_operator_is_signed_in_for_some_hours(
@@ -100,9 +89,11 @@ def test_operator_is_signed_in_for_some_hours(
     assert operator.ids() == []
 
 
-def test_attempts_to_sign_in_are_limited(browser: Browser) -> None:
+def test_attempts_to_sign_in_are_limited(app: Flask, browser: Browser) -> None:
+    Browser(app).draw()
     statuses = {browser.post("/sign-in", token=f"guess {k}").status_code for k in range(20)}
     assert statuses == {403, 429}
+    assert browser.ids() == []
     response = browser.post("/sign-in", token=TOKEN)
     assert response.status_code == 429
     assert 1 <= int(response.headers["Retry-After"]) <= 10
@@ -113,10 +104,9 @@ def test_cookie_of_an_earlier_token_opens_nothing(
 ) -> None:
     browser.draw()
     operator = Browser(app).signed_in()
-    changed = create_app(replace(settings, admin_token="b" * 16), FakeReader(), store)
-    client = changed.test_client()
-    client.set_cookie("inkdigits", operator.cookie)
-    assert 'class="card record"' not in client.get("/history", headers=HTML).text
+    changed = Browser(create_app(replace(settings, admin_token="b" * 16), FakeReader(), store))
+    changed.client.set_cookie("inkdigits", operator.cookie)
+    assert changed.ids() == []
 
 
 def test_programs_bring_the_token_in_the_request(app: Flask, browser: Browser) -> None:
@@ -130,12 +120,9 @@ def test_programs_bring_the_token_in_the_request(app: Flask, browser: Browser) -
     assert response.json == {"deleted": 1}
 
 
-def test_without_a_token_there_is_no_operator(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path)
-    with Store.open(settings.log_url, outbox_dir=settings.outbox_folder) as store:
-        store.keep(a_record())
-        app = create_app(settings, FakeReader(), store)
-        client = app.test_client()
-        assert client.get("/sign-in").status_code == 404
-        headers = {"Authorization": "Bearer ", **HTML}
-        assert 'class="card record"' not in client.get("/history", headers=headers).text
+def test_without_a_token_there_is_no_operator(settings: Settings, store: Store) -> None:
+    store.keep(a_record())
+    client = create_app(replace(settings, admin_token=None), FakeReader(), store).test_client()
+    assert client.get("/sign-in").status_code == 404
+    headers = {"Authorization": "Bearer ", **HTML}
+    assert 'class="card record"' not in client.get("/history", headers=headers).text

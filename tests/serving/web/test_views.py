@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask import Flask
+from support.answers import as_base64, code_of
 from support.browser import HTML, Browser
 from support.databases import a_record
 from support.fakes import FakeReader, blank_picture, drawn_digit, send_digit
@@ -100,7 +100,7 @@ def test_live_readings_are_not_kept_and_those_of_the_api_are(
 
 
 def test_each_picture_of_a_batch_is_kept(browser: Browser, store: Store) -> None:
-    good = base64.b64encode(drawn_digit()).decode()
+    good = as_base64(drawn_digit())
     answer = browser.client.post("/predict", json={"images": [good, "!", good]})
     ids = {p["id"] for p in answer.json["predictions"] if "id" in p}
     assert {record.id for record in store.page().records} == ids
@@ -159,9 +159,9 @@ def test_page_says_what_it_was(
 
 
 @pytest.mark.parametrize("said", ["10", "x", "-1", "٣"])
-def test_what_is_no_label_is_refused(browser: Browser, said: str) -> None:
+def test_what_is_no_label_is_denied(browser: Browser, said: str) -> None:
     response = browser.post(f"/history/{browser.draw()['id']}/feedback", true_digit=said)
-    assert (response.status_code, response.json["error"]["code"]) == (422, "wrong_value")
+    assert code_of(response) == (422, "wrong_value")
 
 
 def test_form_without_script_comes_back_to_the_same_page(browser: Browser) -> None:
@@ -243,8 +243,8 @@ def test_database_that_is_unavailable_is_said_on_the_page(
     def fail(*args: object, **kwargs: object) -> None:
         raise StoreUnavailableError("the database is unavailable: secret host")
 
-    monkeypatch.setattr(store, "page", fail)
-    monkeypatch.setattr(store, "statistics", fail)
+    for method in ("page", "statistics"):
+        monkeypatch.setattr(store, method, fail)
     for path in ("/history", "/dashboard"):
         response = browser.client.get(path, headers=HTML)
         assert response.status_code == 503

@@ -33,7 +33,7 @@ PERIOD_S: Final = 1.0
 """Seconds between two measurements of the ink; a batch costs less than one by one."""
 
 MOST_PER_PERIOD: Final = 64
-"""Pictures that are measured in that time; of a busier worker they are the last ones."""
+"""Pictures that are measured in that time: the last ones of a busier worker."""
 
 _DERIVED: Final[tuple[tuple[str, str, list[str]], ...]] = (
     ("psi", "Population stability index of the pictures last read.", ["statistic"]),

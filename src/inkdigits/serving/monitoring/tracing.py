@@ -55,10 +55,6 @@ class _RequestSpans:
         self._tracer = provider.get_tracer("inkdigits", version)
         self._propagator = TraceContextTextMapPropagator()
 
-    def _child(self, parent: Span, name: str, start: int, end: int) -> None:
-        context = set_span_in_context(parent)
-        self._tracer.start_span(name, context=context, start_time=start).end(end)
-
     def begin(self) -> None:
         rule = None if request.url_rule is None else request.url_rule.rule
         # Strangers choose paths; a name for each would be of no use.
@@ -95,14 +91,18 @@ class _RequestSpans:
         if response.status_code >= 500:
             span.set_status(Status(StatusCode.ERROR))
         if g.read_at:
-            preprocessing, inference = (int(spent * _MILLISECOND) for spent in g.spent)
-            between = g.read_at - inference
-            self._child(span, "preprocessing", between - preprocessing, between)
-            self._child(span, "inference", between, g.read_at)
-            if g.waited > 0:
-                began = between - preprocessing
-                self._child(span, "queue", began - int(g.waited * 1e9), began)
+            self._add_stages(span)
         return response
+
+    def _add_stages(self, span: Span) -> None:
+        context, end = set_span_in_context(span), g.read_at
+        preprocessing, inference = g.spent
+        stages = {"inference": inference, "preprocessing": preprocessing, "queue": g.waited * 1000}
+        for name, milliseconds in stages.items():
+            start = end - int(milliseconds * _MILLISECOND)
+            if start < end:
+                self._tracer.start_span(name, context=context, start_time=start).end(end)
+            end = start
 
     def end(self, _error: BaseException | None) -> None:
         span: Span | None = g.pop("span", None)
