@@ -34,7 +34,7 @@ from results import fail, options, write
 from service import tree
 from serving import canvas_png
 
-from inkdigits.cores import available_cores
+from inkdigits.settings import available_cores
 
 GROWTH_LIMIT_MB = 16
 """What an allocator keeps varies by about as much."""

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
 import pytest
 from support.repository import REPOSITORY
 
-from inkdigits.cores import available_cores
 from inkdigits.errors import ConfigError
-from inkdigits.settings import MIB, VARIABLES, Settings
+from inkdigits.settings import MIB, VARIABLES, Settings, available_cores
 
 OPERATIONS = REPOSITORY / "docs" / "serve.md"
 
@@ -190,7 +190,7 @@ def test_secret_that_is_too_short_is_refused_without_being_shown(name: str) -> N
 )
 def test_api_key_of_another_form_is_refused_without_being_shown(text: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"^INKDIGITS_API_KEYS: key 2 isn't name:sha256"
+        ConfigError, match=r"^INKDIGITS_API_KEYS: key 2 is not name:sha256"
     ) as caught:
         Settings.from_env({"INKDIGITS_API_KEYS": f"bob:{'b' * 64},{text}"})
     assert "hunter2" not in str(caught.value)
@@ -226,3 +226,74 @@ def test_log_is_kept_with_the_page_or_where_a_database_is_named() -> None:
     assert Settings().keeps_log
     assert not Settings(page="off").keeps_log
     assert Settings(page="off", database_url="sqlite:///log.sqlite3").keeps_log
+
+
+@pytest.fixture
+def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+
+
+def tree(root: Path, groups: str, files: dict[str, str]) -> Path:
+    for name, content in {"proc/self/cgroup": groups, **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+    return root
+
+
+@pytest.mark.usefixtures("sixteen_cores")
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/", {"sys/fs/cgroup/cpu.max": "max 100000"}, 16),
+        ("0::/", {"sys/fs/cgroup/cpu.max": "250000 100000"}, 2),
+        ("0::/", {"sys/fs/cgroup/cpu.max": "50000 100000"}, 1),
+        (
+            "0::/pod/box",
+            {
+                "sys/fs/cgroup/pod/cpu.max": "300000 100000",
+                "sys/fs/cgroup/pod/box/cpu.max": "max 100000",
+            },
+            3,
+        ),
+        ("0::/of/the/host", {"sys/fs/cgroup/cpu.max": "400000 100000"}, 4),
+        (
+            "5:memory:/box\n4:cpu,cpuacct:/box",
+            {
+                "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us": "200000",
+                "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_period_us": "100000",
+            },
+            2,
+        ),
+        (
+            "4:cpu,cpuacct:/docker/of/the/host",
+            {
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "600000",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            6,
+        ),
+        (
+            "4:cpu:/",
+            {
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            16,
+        ),
+        ("0::/", {"sys/fs/cgroup/cpu.max": "nonsense"}, 16),
+    ],
+    ids=[
+        *("no quota", "a quota", "less than a core", "of a parent", "of a container's root"),
+        *("version 1", "version 1 in a container", "version 1 without", "unreadable"),
+    ],
+)
+def test_quota_of_a_group_or_of_its_parent_limits_the_cores(
+    tmp_path: Path, groups: str, files: dict[str, str], expected: int
+) -> None:
+    assert available_cores(tree(tmp_path, groups, files)) == expected
+
+
+@pytest.mark.usefixtures("sixteen_cores")
+def test_system_without_groups_has_all_cores(tmp_path: Path) -> None:
+    assert available_cores(tmp_path) == 16

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from inkdigits.cores import available_cores
 from inkdigits.errors import ConfigError
 
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -18,98 +17,66 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Switch: TypeAlias = Literal["on", "off"]
 
 MIB = 1024 * 1024
-# Pillow itself warns above this and refuses above twice as much, so more can't be asked for.
+# Pillow itself warns above this and refuses above twice as much, so more cannot be asked for.
 PILLOW_MAX_PIXELS = 89_478_485
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What an operator can set; ``docs/serve.md`` has the variables.
-
-    Attributes:
-        model_path: the artifact to serve; None is the one that ships with the package.
-        host: address to listen on.
-        port: TCP port to listen on, 1 to 65535.
-        workers: worker processes; None is one for each available core.
-        threads: threads per worker, each serving one request at a time.
-        slots: pictures that a worker reads at once; other requests wait for a slot.
-        connections: open connections per worker; more wait in the kernel.
-        backlog: connections that the kernel holds for a worker until it accepts them.
-        max_bytes: largest request body, in bytes.
-        max_pixels: largest picture, in pixels (width times height); larger ones are not decoded.
-        max_batch: most pictures in one request.
-        risk: tolerated share of wrong readings among the accepted, where a request states none;
-            None is the model's own.
-        deadline: seconds from a request's arrival within which its reading must begin.
-        watch: whether a changed ``model_path`` is served without SIGHUP.
-        log_format: None is text on a terminal and JSON elsewhere.
-        log_level: least severe level that is logged.
-        graceful_timeout: seconds that requests in flight get to finish when the service stops.
-        page: whether the page is served; without it predictions are kept only if there is a
-            ``database_url``.
-        model_url: the model service that reads, ``http://host:port``; None reads here.
-        database_url: of the prediction log; None is SQLite in the data directory.
-        data_dir: for the log, its outbox and the key; None is the user's data directory.
-        outbox_dir: for predictions that wait for the database; None is in the data directory.
-        log_wait_ms: milliseconds that a request waits for the database of the log, at most; its
-            prediction goes to the outbox after that.
-        sqlite_synchronous: "normal" syncs SQLite's commits to the disk each half second, "full"
-            each commit.
-        pgbouncer: whether PostgreSQL is reached through PgBouncer.
-        retention_days: predictions older than this are deleted; None keeps them.
-        keep_pictures: whether pictures are kept as they were sent, beside their 28x28 ink.
-        admin_token: opens everybody's history; None opens only each browser's own.
-        secret_key: signs the session cookies; None makes one and keeps it in the data directory.
-        https: whether browsers reach the page over HTTPS, and cookies are for that only.
-        cors_origins: other origins whose pages may call the API.
-        api_keys: name and SHA-256 of each API key; with any, requests need one.
-        api_keys_file: more of them, one ``name:sha256`` a line.
-        model_key: the API key that the model service asks for.
-        rate_limit: requests a minute of one key, or without one of one address, in each worker;
-            None doesn't limit them.
-        hosts: names, besides localhost, of a service that listens on this machine only; requests
-            with another Host are denied.
-        trusted_proxies: addresses and networks whose ``X-Forwarded-*`` headers are believed.
-        tls_cert: certificate chain in PEM; with ``tls_key`` the service speaks HTTPS itself.
-        tls_key: its private key in PEM.
-        otlp_endpoint: collector that gets the traces, ``http://host:port``; None makes none.
-    """
+    """What an operator can set; ``docs/serve.md`` says of each variable what it means."""
 
     model_path: Path | None = None
     host: str = "127.0.0.1"
     port: int = 5000
     workers: int | None = None
     threads: int = 8
+    # Pictures that a worker reads at once; other requests wait for a slot.
     slots: int = 2
+    # Open connections per worker; more wait in the kernel, up to the backlog.
     connections: int = 1000
     backlog: int = 2048
     max_bytes: int = 10 * MIB
+    # Width times height; larger pictures are not decoded.
     max_pixels: int = 25_000_000
     max_batch: int = 64
+    # None is the model's own.
     risk: float | None = None
+    # Seconds from a request's arrival within which its reading must begin.
     deadline: int = 30
     watch: Switch = "off"
+    # None is text on a terminal and JSON elsewhere.
     log_format: LogFormat | None = None
     log_level: LogLevel = "info"
+    # Seconds that requests in flight get to finish when the service stops.
     graceful_timeout: int = 30
     page: Switch = "on"
+    # None reads here.
     model_url: str | None = None
+    # None is SQLite in the data directory.
     database_url: str | None = field(default=None, repr=False)
     data_dir: Path | None = None
     outbox_dir: Path | None = None
+    # Milliseconds that a request waits for the database, before its prediction is in the outbox.
     log_wait_ms: int = 250
+    # "normal" syncs SQLite's commits to the disk each half second, "full" each commit.
     sqlite_synchronous: Literal["normal", "full"] = "normal"
     pgbouncer: Switch = "off"
     retention_days: int | None = None
     keep_pictures: Switch = "off"
+    # Opens everybody's history; None opens only each browser's own.
     admin_token: str | None = field(default=None, repr=False)
+    # None makes one and keeps it in the data directory.
     secret_key: str | None = field(default=None, repr=False)
+    # Whether browsers reach the page over HTTPS, and cookies are for that only.
     https: Switch = "off"
     cors_origins: tuple[str, ...] = ()
+    # Name and SHA-256 of each; with any, requests need one.
     api_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     api_keys_file: Path | None = None
     model_key: str | None = field(default=None, repr=False)
+    # Requests a minute of one key, or without one of one address, in each worker.
     rate_limit: int | None = None
+    # Names, besides localhost, of a service that listens on this machine only.
     hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     tls_cert: Path | None = None
@@ -165,15 +132,9 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the settings from environment variables; an empty one counts as not set.
 
-        Args:
-            environ: the variables; None is the process's environment.
-
-        Returns:
-            The settings, with defaults for what isn't set.
-
         Raises:
-            ConfigError: a variable has a value that it can't have, or its name begins with
-                ``INKDIGITS_`` and isn't known, which is most likely a slip of the pen.
+            ConfigError: a variable has a value that it cannot have, or its name begins with
+                ``INKDIGITS_`` and is not known, which is most likely a slip of the pen.
         """
         environ = os.environ if environ is None else environ
         unknown = sorted(
@@ -262,13 +223,13 @@ def _origins(text: str) -> tuple[str, ...]:
 
 
 def parse_api_keys(text: str) -> tuple[tuple[str, str], ...]:
-    """Names and SHA-256 digests of API keys.
+    """Return the names and SHA-256 digests in ``name:sha256``, several between commas.
 
-    Args:
-        text: ``name:sha256``, several between commas.
+    >>> parse_api_keys("ada:" + "0" * 64)[0][0]
+    'ada'
 
     Raises:
-        ConfigError: one is of another form; the message has its name only.
+        ConfigError: one is of another form; the message has its number only.
     """
     keys: list[tuple[str, str]] = []
     for part in text.split(","):
@@ -277,7 +238,7 @@ def parse_api_keys(text: str) -> tuple[tuple[str, str], ...]:
             r"[0-9a-f]{64}", digest
         ):
             raise ConfigError(
-                f"key {len(keys) + 1} isn't name:sha256, of up to 64 letters, digits, '.', '_' or "
+                f"key {len(keys) + 1} is not name:sha256, of up to 64 letters, digits, '.', '_' or "
                 "'-' and 64 lower-case hexadecimal digits; 'inkdigits key NAME' makes one"
             )
         keys.append((name, digest))
@@ -348,3 +309,52 @@ SECRETS = frozenset(
     }
 )
 """The variables whose values are never shown."""
+
+
+def available_cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may use, by its affinity and its groups' CPU quotas.
+
+    ``os.cpu_count()`` counts the host's cores: a container limited to two of 64 would start 64
+    workers. The quota of every parent group holds too; it is rounded down, to at least 1.
+
+    >>> available_cores() >= 1
+    True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *map(int, _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the quotas of this process's groups and of their parents, in cores."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        # "0::/path" for version 2, "4:cpu,cpuacct:/path" for a controller of version 1.
+        _, controllers, path = line.split(":", 2)
+        mounts = [""] if not controllers else [controllers, "cpu"]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = Path(path.lstrip("/"))
+        for mount in mounts:
+            # A container may see itself as the root of the tree, under a path that is the host's.
+            for folder in (group, *group.parents, Path()):
+                yield from _quota(root / "sys/fs/cgroup" / mount / folder)
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii")
+        # Version 2 says "max" and version 1 says -1 where there is no limit.
+        if quota != "max" and int(quota) > 0:
+            yield int(quota) / int(period)
+    except (OSError, ValueError):
+        return

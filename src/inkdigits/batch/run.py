@@ -18,10 +18,10 @@ from inkdigits.batch.checkpoint import FAILURES_NAMED, Checkpoint, ShardDone
 from inkdigits.batch.shards import Shard
 from inkdigits.batch.sources import SHARD_BYTES, SHARD_PICTURES, Source, open_sources
 from inkdigits.batch.workers import Worker, WorkerPool
-from inkdigits.cores import available_cores
 from inkdigits.errors import BatchError
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
 from inkdigits.log.tables import TableFormat, check_available
+from inkdigits.settings import available_cores
 
 # Changes whenever the parts of an earlier release cannot be used to resume.
 _PARTS_VERSION: Final = 3
