@@ -26,7 +26,7 @@ from inkdigits.errors import ConfigError
 from inkdigits.serving.api.health import warm_up_picture
 from inkdigits.serving.api.keys import digest_of
 from inkdigits.serving.gunicorn import gunicorn_options, load_reader
-from inkdigits.serving.preflight import check_address, tls_context
+from inkdigits.serving.preflight import check, tls_context
 from inkdigits.settings import Settings
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
@@ -191,7 +191,7 @@ def test_model_that_does_not_load_in_the_workers_stops_the_service() -> None:
 
 def test_address_of_another_machine_is_an_error_that_names_it() -> None:
     with pytest.raises(ConfigError, match=r"192\.0\.2\.1, port 5000"):
-        check_address("192.0.2.1", 5000)
+        check(Settings(host="192.0.2.1"), load_reader)
 
 
 def test_options_follow_the_settings() -> None:

@@ -15,10 +15,7 @@ def test_index_names_the_version_and_the_endpoints(client: FlaskClient) -> None:
     index = client.get("/api").json
     assert client.get("/").json == index
     assert index["name"] == "inkdigits"
-    assert "POST /predict" in index["endpoints"]
-    for endpoint in index["endpoints"]:
-        method, path = endpoint.split()
-        assert client.open(path, method=method).status_code != 404 or path == "/api/model"
+    assert {"POST /predict", "GET /docs"} <= set(index["endpoints"])
 
 
 def test_creating_the_application_configures_no_logging() -> None:

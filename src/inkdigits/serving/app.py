@@ -1,8 +1,4 @@
-"""The HTTP interface: a Flask application around a reader.
-
-``docs/api.md`` is its contract; ``error_handlers`` has the statuses of its errors. Nothing here
-writes a picture anywhere.
-"""
+"""The HTTP interface: a Flask application around a reader; ``docs/api.md`` is its contract."""
 
 from __future__ import annotations
 
@@ -23,7 +19,9 @@ from inkdigits.serving import hooks
 from inkdigits.serving.api import error_handlers, health, open_inference, predict
 from inkdigits.serving.api.access import Gate, with_headers
 from inkdigits.serving.api.error_handlers import error_response, wants_html
+from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.openapi import OPERATIONS, routes
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.proxies import behind_proxies
@@ -34,19 +32,6 @@ if TYPE_CHECKING:
     # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
     from inkdigits.log.store import Store
 
-ENDPOINTS = {
-    "POST /predict": "read a picture of a handwritten digit",
-    "GET /api/model": "what the model says of itself",
-    "GET /health": "whether pictures can be read, and by which model",
-    "GET /health/live": "whether the process answers",
-    "GET /health/ready": "whether to send it requests",
-    "GET /v2": "the same by the Open Inference Protocol",
-    "GET /metrics": "what it counts and times, for Prometheus",
-    "GET /openapi.json": "all of it, as OpenAPI 3.1",
-    "GET /docs": "the same as a page",
-}
-"""The list that ``/api`` answers with."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -56,35 +41,34 @@ def create_app(
     store: Store | None = None,
     metrics: Metrics | None = None,
 ) -> Flask:
-    """Build the application and try a warm-up prediction.
+    """Build the application around a reader, and try a warm-up prediction.
+
+    Without a store nothing is kept and there is no page. Without metrics, those of this process
+    alone are counted.
 
     >>> app = create_app(Settings(page="off"), Client("http://127.0.0.1:9"))
     >>> app.test_client().get("/health/live").json
     {'status': 'alive'}
-
-    Args:
-        settings: limits on requests, who may ask, and what the page needs.
-        reader: what reads the digits, and limits their pixels; shared by the process's threads.
-        store: the log that keeps the predictions; None keeps none, and there is no page then.
-        metrics: the service's figures; None counts those of this process alone.
-
-    Returns:
-        The WSGI application. Its ``extensions`` have the reader under "inkdigits.reader" and the
-        gate under "inkdigits.gate", which may be given another model and other keys.
 
     Raises:
         ConfigError: the page's cookies have no key, or the API keys cannot be used.
     """
     package = version("inkdigits")
     metrics = Metrics() if metrics is None else metrics
-    is_remote = isinstance(reader, Client)
-    check, readiness = _warm_up(reader, metrics)
     # Where another service reads, every thread may wait for it.
-    slots = settings.threads if is_remote else settings.slots
+    slots = settings.threads if isinstance(reader, Client) else settings.slots
     served = ServedReader(reader, slots, settings.deadline, metrics)
+    check, readiness = _warm_up(served, reader)
     gate = Gate(settings, session.Operator(settings.admin_token).bears_token)
 
-    app = _application(settings)
+    app = hooks.Application(__name__, static_folder=None, template_folder="web/templates")
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_bytes,
+        MAX_FORM_MEMORY_SIZE=settings.max_bytes,
+        MAX_FORM_PARTS=error_handlers.MAX_FORM_PARTS,
+        # An answer for the client and a traceback in the log, in tests as in service.
+        PROPAGATE_EXCEPTIONS=False,
+    )
     app.extensions |= {"inkdigits.reader": served, "inkdigits.gate": gate}
     if settings.otlp_endpoint is not None:
         # Before the other hooks, so that a request which they deny is traced too.
@@ -105,37 +89,22 @@ def create_app(
         draw_page = views.draw_page
         session.configure(app, settings)
         app.register_blueprint(views.blueprint(settings, served, store, metrics))
-    _add_index(app, served, package, draw_page)
+    _add_index(app, served, draw_page)
     application = with_headers(app.wsgi_app, settings)
     app.wsgi_app = behind_proxies(application, settings.trusted_proxies)  # type: ignore[assignment, method-assign]
     return app
 
 
-def _application(settings: Settings) -> Flask:
-    app = hooks.Application(__name__, static_folder=None, template_folder="web/templates")
-    app.config.update(
-        MAX_CONTENT_LENGTH=settings.max_bytes,
-        MAX_FORM_MEMORY_SIZE=settings.max_bytes,
-        MAX_FORM_PARTS=error_handlers.MAX_FORM_PARTS,
-        # An answer for the client and a traceback in the log, in tests as in service.
-        PROPAGATE_EXCEPTIONS=False,
-    )
-    return app
-
-
-def _warm_up(
-    reader: Reader, metrics: Metrics
-) -> tuple[Callable[[], None], health.Readiness | None]:
+def _warm_up(served: ServedReader, reader: Reader) -> tuple[Callable[[], None], Readiness | None]:
     """Read a first picture. The function that is returned raises unless pictures can be read."""
-    metrics.show_model(reader.model_version)
-    readiness: health.Readiness | None = None
+    readiness: Readiness | None = None
     if isinstance(reader, Client):
         # A model service may come and go; a model in this process, once it has read, stays.
         check = reader.check
     else:
-        readiness = health.Readiness(reader)
+        served.use(reader)
+        readiness = Readiness(reader)
         check = readiness.require
-        metrics.compare_with_reference(getattr(reader, "metadata", None))
     try:
         check()
     except (NotReadyError, ClientError) as error:
@@ -144,21 +113,24 @@ def _warm_up(
 
 
 def _add_index(
-    app: Flask,
-    reader: ServedReader,
-    package: str,
-    draw_page: Callable[[], ResponseReturnValue] | None,
+    app: Flask, served: ServedReader, draw_page: Callable[[], ResponseReturnValue] | None
 ) -> None:
     """Add the routes that say what is served; ``/`` is the page where there is one."""
 
     @app.get("/api")
     def index() -> ResponseReturnValue:
-        versions = {"version": package, "model_version": reader.model_version}
-        return {"name": "inkdigits", **versions, "endpoints": ENDPOINTS}
+        return {
+            "name": "inkdigits",
+            "version": version("inkdigits"),
+            "model_version": served.model_version,
+            "endpoints": {
+                f"{how} {rule}": OPERATIONS[how, rule].summary for how, rule in routes(app)
+            },
+        }
 
     @app.get("/api/model")
     def model() -> ResponseReturnValue:
-        metadata: ArtifactMetadata | None = getattr(reader.current, "metadata", None)
+        metadata: ArtifactMetadata | None = getattr(served.current, "metadata", None)
         if metadata is None:
             return error_response(404, "not_found", "This model has no metadata.")
         return asdict(metadata)

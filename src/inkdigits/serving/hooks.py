@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import time
 import uuid
 from collections.abc import Callable
 from types import TracebackType
@@ -17,7 +16,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from inkdigits.serving.api.access import Gate
-from inkdigits.serving.api.load_shedding import ServedReader, elapsed_ms, seconds_since_last_data
+from inkdigits.serving.api.load_shedding import ServedReader, elapsed_ms
 from inkdigits.serving.api.requests import InMemoryRequest
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
@@ -61,26 +60,16 @@ class Application(Flask):
 
 
 def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> None:
-    """Add the hooks to an application.
-
-    Args:
-        app: whose requests they are.
-        gate: who may ask.
-        reader: what denies a request that has waited too long.
-        metrics: where requests are counted.
-    """
+    """Add the hooks to an application."""
 
     @app.before_request
     def begin() -> None:
         asked = _current()
-        connection = asked.environ.get("gunicorn.socket")
         sent = asked.environ.get("HTTP_X_REQUEST_ID", "")
-        g.began = time.perf_counter()
-        g.waited = seconds_since_last_data(connection)
         g.request_id = sent if _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
         g.is_counted = True
         metrics.begin_request()
-        reader.admit(asked.path)
+        reader.admit(asked)
         gate.admit(asked)
 
     @app.after_request

@@ -21,18 +21,15 @@ if TYPE_CHECKING:
 
 ReaderLoader: TypeAlias = Callable[[Settings], Reader]
 
-TRIAL_TIMEOUT_S: Final = 120
+LOAD_TIMEOUT_S: Final = 120
 """Seconds that a model may take to load and to read its first picture."""
 
 
 def open_store(settings: Settings) -> Store | None:
-    """Open the prediction log, unless none is kept.
+    """Open the prediction log, whose database may be unavailable; None if none is kept.
 
-    Args:
-        settings: where the log is, and for how long it keeps what.
-
-    Returns:
-        The log, whose database may be unavailable; None if the settings want none.
+    >>> open_store(Settings(page="off")) is None
+    True
 
     Raises:
         InkdigitsError: a URL, folder or schema that cannot be used.
@@ -55,40 +52,11 @@ def open_store(settings: Settings) -> Store | None:
     )
 
 
-def check_address(host: str, port: int) -> None:
-    """Make sure that nobody else listens on an address. Workers share it, each by its own socket.
-
-    Args:
-        host: name or address.
-        port: TCP port.
-
-    Raises:
-        ConfigError: it is in use, not allowed, or not an address of this machine.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind) as probe:
-            # Without SO_REUSEPORT, so that a second service beside a first one does not start.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} on {host} is in use; stop what uses it or set PORT"
-            ) from None
-        raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
-
-
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Load the certificate and its key.
+    """Load what connections are encrypted with; None if there is no certificate.
 
     >>> tls_context(Settings()) is None
     True
-
-    Returns:
-        What connections are encrypted with; None if there is no certificate.
 
     Raises:
         ConfigError: one of the files is missing, cannot be read, or is not the other's.
@@ -109,40 +77,26 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def check_tracing(settings: Settings) -> None:
-    """Make sure that traces can be made, if they are to be.
-
-    Raises:
-        BackendUnavailableError: OpenTelemetry is not installed.
-    """
-    if settings.otlp_endpoint is None:
-        return
-    try:
-        import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-        import_module("opentelemetry.sdk.trace")
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT needs: pip install 'inkdigits[tracing]' ({error})"
-        ) from error
-
-
-def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
-    """Load the model and open the log in a process of its own, and let them go.
+def check(settings: Settings, make_reader: ReaderLoader) -> str:
+    """Check address and tracing; load the model and open the log in a process that ends then.
 
     The log's schema is brought up to date here, before several workers would want to.
 
-    Args:
-        settings: what to load it by.
-        make_reader: loads the reader.
+    >>> check(Settings(host="192.0.2.1"), None)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.ConfigError: cannot listen on 192.0.2.1, port 5000: ...
 
     Returns:
         The model's version.
 
     Raises:
+        ConfigError: the address is in use, or not one of this machine's.
+        BackendUnavailableError: OpenTelemetry is not installed; or the process ended without a
+            report, for example for lack of memory, or did not end.
         InkdigitsError: the model does not load, or the log cannot be used.
-        BackendUnavailableError: the process ended without a report, for example for lack of
-            memory, or did not end.
     """
+    _check_address(settings.host, settings.port)
+    _check_tracing(settings)
     # Forked as the workers will be, so a loader that cannot be pickled will do.
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -150,12 +104,10 @@ def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
     process.start()
     sender.close()
     try:
-        if not receiver.poll(TRIAL_TIMEOUT_S):
+        if not receiver.poll(LOAD_TIMEOUT_S):
             process.kill()
             process.join()
-            raise BackendUnavailableError(
-                f"the model did not load within {TRIAL_TIMEOUT_S} seconds"
-            )
+            raise BackendUnavailableError(f"the model did not load within {LOAD_TIMEOUT_S} seconds")
         report: str | InkdigitsError = receiver.recv()
     except EOFError:
         process.join()
@@ -168,6 +120,36 @@ def check_model(settings: Settings, make_reader: ReaderLoader) -> str:
     if isinstance(report, InkdigitsError):
         raise report
     return report
+
+
+def _check_address(host: str, port: int) -> None:
+    """Make sure that nobody listens there: workers would share it, each by its own socket."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            # Without SO_REUSEPORT, so that a second service beside a first one does not start.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} on {host} is in use; stop what uses it or set PORT"
+            ) from None
+        raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
+
+
+def _check_tracing(settings: Settings) -> None:
+    if settings.otlp_endpoint is None:
+        return
+    try:
+        import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+        import_module("opentelemetry.sdk.trace")
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT needs: pip install 'inkdigits[tracing]' ({error})"
+        ) from error
 
 
 def _report_model(sender: Connection, settings: Settings, make_reader: ReaderLoader) -> None:

@@ -21,8 +21,8 @@ from support.server import PATIENCE, running, wait_until
 
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import DeadlineExceededError, ImageError
-from inkdigits.serving import hooks
-from inkdigits.serving.api.load_shedding import is_disconnected, seconds_since_last_data
+from inkdigits.serving.api import load_shedding
+from inkdigits.serving.api.load_shedding import connection_state
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
 
@@ -122,10 +122,10 @@ def test_request_that_has_waited_for_a_thread_until_its_deadline_is_not_read(
     reader: Busy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make_app(reader)
-    monkeypatch.setattr(hooks, "seconds_since_last_data", lambda _: 31.0)
+    monkeypatch.setattr(load_shedding, "connection_state", lambda _: (True, 31.0))
     assert code_of(predict(app)) == (429, "too_busy")
     assert app.test_client().get("/health").status_code == 200
-    monkeypatch.setattr(hooks, "seconds_since_last_data", lambda _: 29.0)
+    monkeypatch.setattr(load_shedding, "connection_state", lambda _: (True, 29.0))
     assert predict(app).status_code == 200
     assert len(reader.read) == 2
 
@@ -172,9 +172,9 @@ def test_request_whose_client_has_gone_while_it_waited_is_not_read(
     with held(app, reader), ThreadPoolExecutor(1) as pool:
         second = pool.submit(predict, app, environ_overrides={"gunicorn.socket": far})
         wait_until(lambda: waiting(app) == 1)
-        assert not is_disconnected(far)
+        assert connection_state(far)[0]
         near.close()
-        wait_until(lambda: is_disconnected(far))
+        wait_until(lambda: not connection_state(far)[0])
         reader.may_end.set()
         assert code_of(second.result()) == (499, "client_gone")
     assert len(reader.read) == 2
@@ -186,10 +186,10 @@ def test_time_since_a_request_arrived_is_known(pair: tuple[socket.socket, socket
     near, far = pair
     near.sendall(b"request")
     assert far.recv(100, socket.MSG_PEEK)
-    wait_until(lambda: seconds_since_last_data(far) > 0.1)
+    wait_until(lambda: connection_state(far)[1] > 0.1)
     near.sendall(b"more")
     far.close()
-    assert seconds_since_last_data(far) == 0.0
+    assert connection_state(far) == (True, 0.0)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")

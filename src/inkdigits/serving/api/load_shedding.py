@@ -1,12 +1,11 @@
 """Load shedding: how many pictures a worker reads at once, and how long the others wait.
 
-A request takes a slot when its picture has arrived, and gives it back before the log is written. A
-slow client and a slow database therefore hold no slot. Health checks, metrics and pages need none.
+A request holds a slot from when its picture has arrived until before the log is written, so slow
+clients and databases hold none.
 """
 
 from __future__ import annotations
 
-import select
 import socket
 import struct
 import sys
@@ -14,25 +13,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from flask import g, request
+from flask import Request, g, request
 
+from inkdigits.decision.prediction import Reader
 from inkdigits.errors import ClientDisconnectedError, DeadlineExceededError, OverloadedError
 from inkdigits.serving.api.access import OPEN_PATHS
-
-if TYPE_CHECKING:
-    from inkdigits.decision.prediction import Reader
-    from inkdigits.serving.monitoring.metrics import Metrics
+from inkdigits.serving.monitoring.metrics import Metrics
 
 SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}
 """Paths that are answered however many requests wait for a slot."""
-
-# Offset and size of tcpi_last_data_recv in struct tcp_info of <linux/tcp.h>, in milliseconds.
-_LAST_DATA_AT: Final = 52
-_TCP_INFO_BYTES: Final = 56
-# The kernel counts in ticks of up to 10 ms; a shorter wait cannot be told from none.
-_LEAST_WAIT_S: Final = 0.02
 
 
 def elapsed_ms() -> float:
@@ -48,69 +39,63 @@ def elapsed_ms() -> float:
     return round((time.perf_counter() - began) * 1000, 3)
 
 
-def seconds_since_last_data(connection: socket.socket | None) -> float:
-    """Return for how long a request has waited in the kernel and in the server's queue.
+def connection_state(connection: socket.socket | None) -> tuple[bool, float]:
+    """Return whether the client keeps a connection open, and the seconds since its last bytes.
 
-    That is the time since the last bytes of its TCP connection; 0 where nobody tells.
+    >>> connection_state(None)
+    (True, 0.0)
 
-    >>> seconds_since_last_data(None)
-    0.0
+    Systems other than Linux do not tell.
     """
     if connection is None or sys.platform != "linux":
-        return 0.0
+        return True, 0.0
     try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        (milliseconds,) = struct.unpack_from("@I", info, _LAST_DATA_AT)
+        # tcpi_state, 1 while open, and tcpi_last_data_recv of struct tcp_info in <linux/tcp.h>.
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+        state, milliseconds = struct.unpack("@B51xI", info)
     except (OSError, struct.error):
-        return 0.0
-    seconds: float = milliseconds / 1000
-    return seconds if seconds >= _LEAST_WAIT_S else 0.0
-
-
-def is_disconnected(connection: socket.socket | None) -> bool:
-    """Return whether the client has closed its side of a connection. Only Linux tells.
-
-    >>> is_disconnected(None)
-    False
-    """
-    if connection is None or not hasattr(select, "POLLRDHUP"):
-        return False
-    poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
-    return bool(poll.poll(0))
+        return True, 0.0
+    # The kernel counts in ticks of up to 10 ms; a shorter wait cannot be told from none.
+    return state == 1, milliseconds / 1000 if milliseconds >= 20 else 0.0
 
 
 class ServedReader:
     """What reads now, and the slots in which it reads. It is safe for threads.
 
-    Its methods are called inside a request, which keeps ``g.began`` and ``g.waited``.
-
     Args:
-        reader: what reads until ``current`` is replaced.
+        reader: what reads first.
         slots: pictures or batches that are read at once.
         deadline: seconds from a request's arrival within which its reading must begin.
-        metrics: counts arrivals and waits.
+        metrics: where arrivals and the requests that wait are counted.
     """
 
     def __init__(self, reader: Reader, slots: int, deadline: float, metrics: Metrics) -> None:
-        self.current = reader
         self._free = threading.Semaphore(slots)
         self._deadline = deadline
+        self._too_busy = (
+            f"The request has waited {deadline:g} s behind others. Send it again later."
+        )
         self._metrics = metrics
+        self.current = reader
+        metrics.show_model(reader.model_version)
+
+    def use(self, reader: Reader) -> None:
+        """Read by this model from now on, and compare its pictures with those of its training."""
+        self.current = reader
+        self._metrics.show_model(reader.model_version)
+        self._metrics.compare_with_reference(getattr(reader, "metadata", None))
 
     @property
     def model_version(self) -> str:
         """The version of the model that answers."""
         return self.current.model_version
 
-    def admit(self, path: str) -> None:
-        """Let a request in that a thread has taken up.
-
-        Raises:
-            OverloadedError: it has waited for the thread until its deadline.
-        """
-        if g.waited >= self._deadline and path not in SPARED_PATHS:
-            raise self._overloaded()
+    def admit(self, asked: Request) -> None:
+        """Let a request in; OverloadedError if it has waited for a thread until its deadline."""
+        g.began = time.perf_counter()
+        _, g.waited = connection_state(asked.environ.get("gunicorn.socket"))
+        if g.waited >= self._deadline and asked.path not in SPARED_PATHS:
+            raise OverloadedError(self._too_busy)
 
     @contextmanager
     def slot(self) -> Iterator[Reader]:
@@ -130,7 +115,7 @@ class ServedReader:
         if not self._free.acquire(blocking=False):
             self._wait(self._deadline - receiving - g.waited)
         try:
-            if g.waited > 0 and is_disconnected(request.environ.get("gunicorn.socket")):
+            if g.waited > 0 and not connection_state(request.environ.get("gunicorn.socket"))[0]:
                 raise ClientDisconnectedError("The client has closed the connection.")
             yield self.current
         finally:
@@ -145,9 +130,4 @@ class ServedReader:
             self._metrics.change_waiting(-1)
             g.waited += time.perf_counter() - began
         if not is_free:
-            raise self._overloaded()
-
-    def _overloaded(self) -> OverloadedError:
-        return OverloadedError(
-            f"The request has waited {self._deadline:g} s behind others. Send it again later."
-        )
+            raise OverloadedError(self._too_busy)
