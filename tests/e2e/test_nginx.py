@@ -16,11 +16,11 @@ import pytest
 from support.certificates import make_certificate
 from support.fakes import drawn_digit
 from support.nginx import UNDER_A_PATH, nginx_before
-from support.server import PATIENCE, Service, free_port, running
+from support.server import PATIENCE, Service, Site, free_port, running
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
 
-Before = Callable[..., Service]
+Before = Callable[..., Site]
 PNG = {"Content-Type": "image/png"}
 
 
@@ -44,14 +44,14 @@ def before(service: Service, tmp_path: Path) -> Iterator[Before]:
             changes: dict[str, str] | None = None,
             port: int = service.port,
             tls: ssl.SSLContext | None = None,
-        ) -> Service:
+        ) -> Site:
             own = stack.enter_context(nginx_before(port, tmp_path / "nginx", changes))
-            return Service(service.process, own, tls=tls)
+            return Site(own, tls)
 
         yield start
 
 
-def page(service: Service, path: str = "/", **headers: str) -> tuple[http.client.HTTPResponse, str]:
+def page(service: Site, path: str = "/", **headers: str) -> tuple[http.client.HTTPResponse, str]:
     with contextlib.closing(service.connect()) as connection:
         connection.request("GET", path, headers={"Accept": "text/html", **headers})
         response = connection.getresponse()
@@ -119,7 +119,7 @@ def test_https_that_ends_at_nginx_makes_cookies_secure(before: Before, tmp_path:
     assert response.headers["Strict-Transport-Security"]
 
 
-def raw(front: Service, sent: bytes) -> tuple[bytes, bytes]:
+def raw(front: Site, sent: bytes) -> tuple[bytes, bytes]:
     with socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)

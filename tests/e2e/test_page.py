@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageDraw
 from support.databases import EmbeddedPostgres, needs_postgresql
 from support.nginx import UNDER_A_PATH, nginx_before
-from support.running import Service
+from support.server import REAL, Service, running
 
 from inkdigits.model.artifact import shipped_artifact
 
@@ -60,23 +60,23 @@ def site(
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("data")
     with contextlib.ExitStack() as stack:
+
+        def start(name: str, **settings: str) -> Service:
+            data = {"INKDIGITS_DATA_DIR": str(folder / name)}
+            return stack.enter_context(running(program=REAL, **data, **settings))
+
         if request.param == "one process under a path":
-            trusted = {"INKDIGITS_TRUSTED_PROXIES": "127.0.0.1"}
-            service = Service(folder, "/health/ready", **trusted)
-            stack.callback(service.stop)
+            service = start("all", INKDIGITS_TRUSTED_PROXIES="127.0.0.1")
             front = nginx_before(service.port, folder / "nginx", UNDER_A_PATH)
-            port = stack.enter_context(front)
-            yield Site(f"http://127.0.0.1:{port}/digits/", service)
+            yield Site(f"http://127.0.0.1:{stack.enter_context(front)}/digits/", service)
             return
         needs_postgresql()
         server = EmbeddedPostgres()
         stack.callback(server.remove)
-        model = Service(folder / "model", "/health/ready", INKDIGITS_PAGE="off")
-        stack.callback(model.stop)
-        database = server.empty_database()
-        web = Service(folder / "web", "/health/ready", MODEL_URL=model.url, DATABASE_URL=database)
-        stack.callback(web.stop)
-        yield Site(web.url + "/", model)
+        model = start("model", INKDIGITS_PAGE="off")
+        url = f"http://127.0.0.1:{model.port}"
+        web = start("web", MODEL_URL=url, DATABASE_URL=server.empty_database())
+        yield Site(f"http://127.0.0.1:{web.port}/", model)
 
 
 @pytest.fixture(scope="module")

@@ -15,24 +15,28 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from support.fakes import drawn_digit
 from support.repository import TESTS
 
+FAKE = ["-m", "support.fake_service"]
+REAL = [
+    "-c",
+    "from inkdigits.settings import Settings; from inkdigits.serving.gunicorn import serve; "
+    "serve(Settings.from_env())",
+]
+# One for all services of a run of the tests, which keep nothing that another would mind.
+DATA = tempfile.TemporaryDirectory(prefix="inkdigits-")
 # How long a test waits for what must happen; never how fast it must be.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
-@dataclass
-class Service:
-    """A running service and how to talk to it."""
+class Site:
+    """What answers on a port of this machine, and how to talk to it."""
 
-    process: subprocess.Popen[str]
-    port: int
-    lines: list[str] = field(default_factory=list)
-    tls: ssl.SSLContext | None = None
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self.port, self.tls = port, tls
 
     def connect(self) -> http.client.HTTPConnection:
         if self.tls is not None:
@@ -53,6 +57,55 @@ class Service:
     def send(self, picture: bytes) -> tuple[int, Any]:
         return self.ask("POST", "/predict", body=picture, headers={"Content-Type": "image/png"})
 
+
+class Service(Site):
+    """A service as a process of its own, that can be stopped and started again."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        program: Sequence[str] = FAKE,
+        tls: ssl.SSLContext | None = None,
+        **settings: str,
+    ) -> None:
+        super().__init__(free_port(), tls)
+        self.lines: list[str] = []
+        self._command = [sys.executable, *program, *arguments]
+        self._environment = environment(self.port, **settings)
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._reading = threading.Thread(target=self._collect)
+        self._reading.start()
+        try:
+            wait_until(self.is_ready)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._reading.join()
+
+    def kill(self) -> None:
+        """End the service and its workers at once, as a lost machine would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
     def is_ready(self) -> bool:
         assert self.process.poll() is None, "\n".join(self.lines)
         try:
@@ -60,10 +113,11 @@ class Service:
         except OSError:
             return False
 
-    def collect(self) -> None:
+    def _collect(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip("\n"))
+        with self.process.stderr as stream:
+            for line in stream:
+                self.lines.append(line.rstrip("\n"))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -78,18 +132,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-FAKE = ["-m", "support.fake_service"]
-REAL = [
-    "-c",
-    "from inkdigits.settings import Settings; from inkdigits.serving.gunicorn import serve; "
-    "serve(Settings.from_env())",
-]
-
-
-# One for all services of a run of the tests, which keep nothing that another would mind.
-DATA = tempfile.TemporaryDirectory(prefix="inkdigits-")
 
 
 def environment(port: int, **settings: str) -> dict[str, str]:
@@ -107,39 +149,12 @@ def environment(port: int, **settings: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(
-    *arguments: str,
-    program: Sequence[str] = FAKE,
-    tls: ssl.SSLContext | None = None,
-    **settings: str,
-) -> Iterator[Service]:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, *program, *arguments],
-        env=environment(port, **settings),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    service = Service(process, port, tls=tls)
-    reading = threading.Thread(target=service.collect)
-    reading.start()
+def running(*arguments: str, **how: Any) -> Iterator[Service]:
+    service = Service(*arguments, **how)
     try:
-        wait_until(service.is_ready)
         yield service
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGQUIT)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
-        reading.join()
-        assert process.stderr is not None
-        process.stderr.close()
+        service.stop()
 
 
 def run_to_its_end(
