@@ -19,93 +19,72 @@ def test_empty_environment_gives_the_defaults() -> None:
     assert Settings.from_env({"PORT": "", "HOME": "/root"}) == Settings()
 
 
+EVERY = [
+    ("MODEL_PATH", "models/a.onnx", "model_path", Path("models/a.onnx")),
+    ("PORT", "8080", "port", 8080),
+    ("INKDIGITS_HOST", "::1", "host", "::1"),
+    ("INKDIGITS_WORKERS", "3", "workers", 3),
+    ("INKDIGITS_THREADS", "2", "threads", 2),
+    ("INKDIGITS_MAX_BYTES", "2048", "max_bytes", 2048),
+    ("INKDIGITS_MAX_PIXELS", "1000", "max_pixels", 1000),
+    ("INKDIGITS_MAX_BATCH", "5", "max_batch", 5),
+    ("INKDIGITS_RISK", "0.005", "risk", 0.005),
+    ("INKDIGITS_SLOTS", "1", "slots", 1),
+    ("INKDIGITS_CONNECTIONS", "50", "connections", 50),
+    ("INKDIGITS_BACKLOG", "100", "backlog", 100),
+    ("INKDIGITS_DEADLINE", "5", "deadline", 5),
+    ("INKDIGITS_WATCH", "ON", "watch", "on"),
+    ("INKDIGITS_LOG_FORMAT", "JSON", "log_format", "json"),
+    ("INKDIGITS_LOG_LEVEL", "Warning", "log_level", "warning"),
+    ("INKDIGITS_GRACEFUL_TIMEOUT", "0", "graceful_timeout", 0),
+    ("INKDIGITS_PAGE", "off", "page", "off"),
+    ("MODEL_URL", "http://model:5000/", "model_url", "http://model:5000"),
+    ("DATABASE_URL", "postgresql://db/inkdigits", "database_url", "postgresql://db/inkdigits"),
+    ("INKDIGITS_DATA_DIR", "/data", "data_dir", Path("/data")),
+    ("INKDIGITS_SPOOL_DIR", "/spool", "outbox_dir", Path("/spool")),
+    ("INKDIGITS_RETENTION_DAYS", "30", "retention_days", 30),
+    ("INKDIGITS_KEEP_PICTURES", "on", "keep_pictures", "on"),
+    ("INKDIGITS_ADMIN_TOKEN", "a-token-of-the-operator", "admin_token", "a-token-of-the-operator"),
+    ("INKDIGITS_SECRET_KEY", "k" * 32, "secret_key", "k" * 32),
+    ("INKDIGITS_HTTPS", "on", "https", "on"),
+    (
+        "INKDIGITS_API_KEYS",
+        f"ada:{'a' * 64}, bob:{'b' * 64}",
+        "api_keys",
+        (("ada", "a" * 64), ("bob", "b" * 64)),
+    ),
+    ("INKDIGITS_API_KEYS_FILE", "/keys", "api_keys_file", Path("/keys")),
+    ("INKDIGITS_MODEL_KEY", "m" * 16, "model_key", "m" * 16),
+    ("INKDIGITS_RATE_LIMIT", "60", "rate_limit", 60),
+    ("INKDIGITS_HOSTS", "ink.example, Digits", "hosts", ("ink.example", "digits")),
+    ("INKDIGITS_TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", ("10.0.0.0/8", "::1/128")),
+    ("INKDIGITS_TLS_CERT", "/cert.pem", "tls_cert", Path("/cert.pem")),
+    ("INKDIGITS_TLS_KEY", "/key.pem", "tls_key", Path("/key.pem")),
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "http://collector:4318/",
+        "otlp_endpoint",
+        "http://collector:4318",
+    ),
+    (
+        "INKDIGITS_CORS_ORIGINS",
+        "https://a.example, http://localhost:3000",
+        "cors_origins",
+        ("https://a.example", "http://localhost:3000"),
+    ),
+    ("INKDIGITS_LOG_WAIT_MS", "5", "log_wait_ms", 5),
+    ("INKDIGITS_SQLITE_SYNCHRONOUS", "full", "sqlite_synchronous", "full"),
+    ("INKDIGITS_PGBOUNCER", "on", "pgbouncer", "on"),
+]
+"""Variable, its text, the field that it sets, and to what."""
+
+
 def test_every_variable_reaches_its_setting() -> None:
-    settings = Settings.from_env(
-        {
-            "MODEL_PATH": "models/a.onnx",
-            "PORT": "8080",
-            "INKDIGITS_HOST": "::1",
-            "INKDIGITS_WORKERS": "3",
-            "INKDIGITS_THREADS": "2",
-            "INKDIGITS_MAX_BYTES": "2048",
-            "INKDIGITS_MAX_PIXELS": "1000",
-            "INKDIGITS_MAX_BATCH": "5",
-            "INKDIGITS_RISK": "0.005",
-            "INKDIGITS_SLOTS": "1",
-            "INKDIGITS_CONNECTIONS": "50",
-            "INKDIGITS_BACKLOG": "100",
-            "INKDIGITS_DEADLINE": "5",
-            "INKDIGITS_WATCH": "ON",
-            "INKDIGITS_LOG_FORMAT": "JSON",
-            "INKDIGITS_LOG_LEVEL": "Warning",
-            "INKDIGITS_GRACEFUL_TIMEOUT": "0",
-            "INKDIGITS_PAGE": "off",
-            "MODEL_URL": "http://model:5000/",
-            "DATABASE_URL": "postgresql://db/inkdigits",
-            "INKDIGITS_DATA_DIR": "/data",
-            "INKDIGITS_SPOOL_DIR": "/spool",
-            "INKDIGITS_RETENTION_DAYS": "30",
-            "INKDIGITS_KEEP_PICTURES": "on",
-            "INKDIGITS_ADMIN_TOKEN": "a-token-of-the-operator",
-            "INKDIGITS_SECRET_KEY": "k" * 32,
-            "INKDIGITS_HTTPS": "on",
-            "INKDIGITS_API_KEYS": f"ada:{'a' * 64}, bob:{'b' * 64}",
-            "INKDIGITS_API_KEYS_FILE": "/keys",
-            "INKDIGITS_MODEL_KEY": "m" * 16,
-            "INKDIGITS_RATE_LIMIT": "60",
-            "INKDIGITS_HOSTS": "ink.example, Digits",
-            "INKDIGITS_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
-            "INKDIGITS_TLS_CERT": "/cert.pem",
-            "INKDIGITS_TLS_KEY": "/key.pem",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
-            "INKDIGITS_CORS_ORIGINS": "https://a.example, http://localhost:3000",
-        }
-    )
-    assert settings == Settings(
-        model_path=Path("models/a.onnx"),
-        host="::1",
-        port=8080,
-        workers=3,
-        threads=2,
-        max_bytes=2048,
-        max_pixels=1000,
-        max_batch=5,
-        risk=0.005,
-        slots=1,
-        connections=50,
-        backlog=100,
-        deadline=5,
-        watch="on",
-        log_format="json",
-        log_level="warning",
-        graceful_timeout=0,
-        page="off",
-        model_url="http://model:5000",
-        database_url="postgresql://db/inkdigits",
-        data_dir=Path("/data"),
-        outbox_dir=Path("/spool"),
-        retention_days=30,
-        keep_pictures="on",
-        admin_token="a-token-of-the-operator",
-        secret_key="k" * 32,
-        https="on",
-        api_keys=(("ada", "a" * 64), ("bob", "b" * 64)),
-        api_keys_file=Path("/keys"),
-        model_key="m" * 16,
-        rate_limit=60,
-        hosts=("ink.example", "digits"),
-        trusted_proxies=("10.0.0.0/8", "::1/128"),
-        tls_cert=Path("/cert.pem"),
-        tls_key=Path("/key.pem"),
-        otlp_endpoint="http://collector:4318",
-        cors_origins=("https://a.example", "http://localhost:3000"),
-    )
-
-
-def test_every_setting_has_a_variable() -> None:
-    assert {field for field, _ in VARIABLES.values()} == {
-        field.name for field in dataclasses.fields(Settings)
-    }
+    settings = Settings.from_env({variable: text for variable, text, _, _ in EVERY})
+    assert settings == Settings(**{field: value for _, _, field, value in EVERY})
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    assert {field for _, _, field, _ in EVERY} == fields
+    assert {variable for variable, _, _, _ in EVERY} == set(VARIABLES)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +137,6 @@ def test_unknown_variable_of_ours_is_refused_and_the_known_are_listed() -> None:
         Settings.from_env({"INKDIGITS_TREADS": "4"})
 
 
-def test_from_env_reads_the_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PORT", "5999")
-    assert Settings.from_env().port == 5999
-
-
 def test_fifty_megapixels_are_over_the_default_and_ten_mebibytes_are_the_body_limit() -> None:
     assert Settings().max_pixels < 50_000_000
     assert Settings().max_bytes == 10 * MIB
@@ -180,9 +154,8 @@ def test_operations_lists_exactly_the_variables_that_there_are() -> None:
 
 @pytest.mark.parametrize("name", ["INKDIGITS_ADMIN_TOKEN", "INKDIGITS_SECRET_KEY"])
 def test_secret_that_is_too_short_is_refused_without_being_shown(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{name}: must have at least") as caught:
+    with pytest.raises(ConfigError, match=rf"^{name}: must have at least (?!.*hunter2)"):
         Settings.from_env({name: "hunter2"})
-    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
