@@ -92,7 +92,7 @@ def test_file_and_setting_are_added_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("# none\n", "has no key"), ("ada:hunter2", "key 1 isn't"), (None, "cannot be read")],
+    [("# none\n", "has no key"), ("ada:hunter2", "key 1 is not"), (None, "cannot be read")],
 )
 def test_file_that_cannot_be_used_is_an_error(
     tmp_path: Path, text: str | None, message: str
