@@ -36,3 +36,12 @@ def test_result_is_not_put_together_without_all_parts(tmp_path):
         checkpoint.finish(2)
     checkpoint.close()
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_damaged_description_of_a_run_is_named(tmp_path):
+    first = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
+    first.begin({"model": "a"})
+    (first.folder / "run.json").write_text("{")
+    with pytest.raises(BatchError, match=r"run\.json is damaged"):
+        first.begin({"model": "a"})
+    first.close()

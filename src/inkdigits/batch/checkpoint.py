@@ -83,12 +83,16 @@ class Checkpoint:
         """Note what the parts depend on, or compare it with what was noted.
 
         Raises:
-            BatchError: the unfinished run is of something else; the message names what.
+            BatchError: the unfinished run is of something else, which the message names; or its
+                description is damaged.
         """
         if not self._run.is_file():
             write_atomically(self._run, json.dumps(run).encode())
             return
-        known = json.loads(self._run.read_bytes())
+        try:
+            known = dict(json.loads(self._run.read_bytes()))
+        except ValueError as error:
+            raise BatchError(f"{self._run} is damaged; delete {self.folder}") from error
         changed = [name for name in run if known.get(name) != run[name]]
         if changed:
             first = changed[0]
