@@ -44,9 +44,6 @@ def statistics(inks: Ink, confidences: npt.ArrayLike) -> dict[str, Doubles]:
         inks: (N, 28, 28), each with some ink.
         confidences: (N,), calibrated, 0 to 1.
 
-    Returns:
-        The statistic's name → (N,).
-
     >>> ink = np.zeros((1, 28, 28), np.uint8)
     >>> ink[0, 4:24, 13:16] = 255
     >>> statistics(ink, [0.9])["stroke_width"].round(2)

@@ -22,27 +22,17 @@ READABLE = 0.5
 class DecisionPolicy:
     """Which readings are accepted and which rejected; travels with the weights in the artifact.
 
-    Attributes:
-        accept_threshold: accept where confidence >= this, 0 to 1; None accepts nothing, because
-            no threshold kept the risk.
-        risk: the share of wrong readings among the accepted that it was chosen for, 0 to 1.
-        level: confidence level at which it is kept, 0 to 1.
-        choices: other risks that may be stated, rising, with what each costs.
-        novelty_threshold: reject as no digit where novelty > this; None rejects none as such.
-        rejected_share: the share of digits that may lie above ``novelty_threshold``, 0 to 1.
-        unreadable_below: reject as unreadable where confidence < this, 0 to 1.
-
     Raises:
         ConfigError: a value outside its range.
     """
 
-    accept_threshold: float | None
-    risk: float
-    level: float
-    choices: tuple[AcceptThreshold, ...] = ()
-    novelty_threshold: float | None = None
-    rejected_share: float = 0.003
-    unreadable_below: float = READABLE
+    accept_threshold: float | None  # accept from this confidence up; None accepts nothing
+    risk: float  # the share of wrong readings among the accepted that it was chosen for, 0 to 1
+    level: float  # confidence level at which it is kept, 0 to 1
+    choices: tuple[AcceptThreshold, ...] = ()  # other risks, rising, with what each costs
+    novelty_threshold: float | None = None  # no digit above it; None rejects none as such
+    rejected_share: float = 0.003  # the share of digits that may lie above it, 0 to 1
+    unreadable_below: float = READABLE  # reject as unreadable below this confidence
 
     def __post_init__(self) -> None:
         thresholds = (self.accept_threshold, *(choice.threshold for choice in self.choices))

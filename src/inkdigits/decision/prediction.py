@@ -14,38 +14,22 @@ from inkdigits.types import Floats, Ink, Picture
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What was read in one picture.
+    """What was read in one picture."""
 
-    Attributes:
-        digit: 0 to 9, or None when there is no ink to read.
-        confidence: calibrated probability of ``digit``, 0 to 1; 0.0 when ``digit`` is None.
-        probabilities: calibrated probabilities of the digits 0 to 9, summing to 1; uniform when
-            ``digit`` is None.
-        decision: what to do with it: accept it, let somebody review it, or reject it.
-        reason: why it was rejected; None unless ``decision`` is "reject".
-        novelty: out-of-distribution score, higher is less like a digit; None without ink.
-        ink: (28, 28) uint8, what the model saw: 0 is background, 255 is ink.
-        model_version: of the artifact that read it.
-        preprocessing_ms: milliseconds from the encoded picture to the ink.
-        inference_ms: milliseconds from the ink to the probabilities (a batch's mean).
-        risk: the stated share of wrong readings among the accepted; None where none was stated,
-            and the artifact's own applies.
-        coverage: share of calibration digits that are accepted at that risk, 0 to 1; 0 where the
-            risk cannot be kept and nothing is accepted. None without ``risk``.
-    """
-
-    digit: int | None
-    confidence: float
-    probabilities: tuple[float, ...]
-    decision: Decision
-    reason: Reason | None
-    novelty: float | None
-    ink: Ink
-    model_version: str
-    preprocessing_ms: float
-    inference_ms: float
+    digit: int | None  # 0 to 9, or None when there is no ink to read
+    confidence: float  # calibrated probability of the digit, 0 to 1; 0.0 without a digit
+    probabilities: tuple[float, ...]  # calibrated, of 0 to 9, summing to 1; uniform without a digit
+    decision: Decision  # what to do with it: accept it, let somebody review it, or reject it
+    reason: Reason | None  # why it was rejected; None unless it was
+    novelty: float | None  # out-of-distribution score, more is less like a digit; None without ink
+    ink: Ink  # (28, 28) uint8, what the model saw: 0 is background, 255 is ink
+    model_version: str  # of the artifact that read it
+    preprocessing_ms: float  # from the encoded picture to the ink
+    inference_ms: float  # from the ink to the probabilities (a batch's mean)
     risk: float | None = None
+    """The stated share of wrong readings among the accepted; None: the artifact's own applies."""
     coverage: float | None = None
+    """Share of calibration digits accepted at that risk; 0 where it cannot be kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """The background under the ink: its shade at each place, which side of it is ink, and its noise.
 
-On a reduced copy of 32 pixels a side the shade is a rank of each neighbourhood, wide enough that no
-stroke covers it. Then the ink found with it is left out, and the shade is interpolated from the
-background nearby. Ranks keep the edge of a shadow where a mean would smear it.
+On a reduced copy the shade is a rank of each neighbourhood, wide enough that no stroke covers it.
+Then the ink found with it is left out, and the shade is interpolated from the background nearby.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ GRID = 32
 # The grid is halved where its shorter side has this many pixels.
 COARSE = 12
 # The neighbourhood, in pixels of half the grid, and the least share of it that is background.
-WINDOW = 7
-BACKGROUND_SHARE = 0.3
+WINDOW, BACKGROUND_SHARE = 7, 0.3
 # The neighbourhood in pixels of the grid, for whether ink is lighter or darker than the median.
 SIGN_WINDOW = 13
 # How much of a picture's variance its two shades explain; a gradient's is 0.75.

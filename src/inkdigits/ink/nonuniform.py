@@ -129,7 +129,8 @@ def _page_mask(shade: Mask) -> Mask | None:
     if float(shade[page].mean()) < LEAST_BLANK:
         return None
     hull = _convex_hull(page)
-    area = _polygon_area(hull)
+    x, y = hull.T
+    area = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
     if page.sum() < SOLID * area or _largest_quadrilateral(hull) < FOUR_SIDED * area:
         return None
     return page
@@ -183,11 +184,6 @@ def _convex_hull(mask: Mask) -> npt.NDArray[np.int64]:
     return np.array(halves[0] + halves[1])
 
 
-def _polygon_area(polygon: npt.NDArray[np.int64]) -> float:
-    x, y = polygon.T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-
-
 def _largest_quadrilateral(hull: npt.NDArray[np.int64]) -> float:
     """Return the area of the largest quadrilateral whose corners are corners of the hull."""
     x, y = (values[:, np.newaxis] - values for values in hull.T)
@@ -209,12 +205,10 @@ def extract_ink_on_page(grey: Floats) -> Floats | None:
         return None
     page, shaded = regions
     found = extract_ink(page.picture, page)
+    if found is None or shaded is None:
+        return found
     # Two digits, one of them in a shadow, must both stay.
-    if found is None:
-        return None
-    if shaded is not None and extract_ink(shaded.picture, with_tiny=False) is not None:
-        return None
-    return found
+    return found if extract_ink(shaded.picture, with_tiny=False) is None else None
 
 
 def extract_ink(

@@ -107,14 +107,10 @@ def _ink_box(foreground: Foreground) -> tuple[int, int, int, int] | None:
     peak = float(foreground.profiles[0].max())
     if peak <= 0.0:
         return None
-    box = _box_above(*foreground.profiles, EDGE_SHARE * peak)
-    if max(box[2] - box[0], box[3] - box[1]) > LARGE_BOX:
-        box = _box_above(*foreground.profiles, EDGE_SHARE_LARGE * peak)
-    return box
-
-
-def _box_above(of_columns: Floats, of_rows: Floats, threshold: float) -> tuple[int, int, int, int]:
-    columns, rows = (of_columns > threshold).nonzero()[0], (of_rows > threshold).nonzero()[0]
+    for share in (EDGE_SHARE, EDGE_SHARE_LARGE):
+        columns, rows = ((of > share * peak).nonzero()[0] for of in foreground.profiles)
+        if max(columns[-1] - columns[0], rows[-1] - rows[0]) < LARGE_BOX:
+            break
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 

@@ -42,13 +42,10 @@ LEFT_NOISE = 0.7
 class Foreground:
     """A part of a picture without its background; around the part there is only background."""
 
-    values: Floats
-    """(h, w) the difference from the background: positive where there is ink, about 0 elsewhere,
-    a little below zero too, so that noise averages out."""
+    values: Floats  # (h, w) positive where there is ink; about 0 elsewhere, so that noise averages
     top: int
     left: int
-    whole: tuple[int, int]
-    """Height and width of the picture, each at most WORKING_SIZE."""
+    whole: tuple[int, int]  # height and width of the picture, each at most WORKING_SIZE
 
     @classmethod
     def whole_picture(cls, values: Floats) -> Foreground:

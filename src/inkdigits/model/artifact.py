@@ -46,32 +46,21 @@ _SEAL_LENGTH = len(_SEAL_HEAD) + 64
 class ArtifactMetadata:
     """What an artifact says of itself; its fields are the names of the ONNX properties.
 
-    Attributes:
-        model_version: changes whenever predictions may.
-        architecture: the class of the network.
-        temperature: divides the logits; above 0.
-        policy: which readings are accepted and which rejected.
-        novelty_method: how novelty is scored; only ``ood.METHOD`` is supported.
-        second_look_margin: the margin of test-time augmentation, with which temperature and
-            policy were fitted; 0 never augments.
-        preprocessing_version: of ``ink.normalize``; no other is supported.
-        mean, std: of standardising; no others are supported.
-        labels: what index i of the logits means.
-        provenance: how it was made: data, seed, versions, metrics. For reading, not for use.
+    Of the scoring, the preprocessing and its mean and deviation no others are supported.
     """
 
-    model_version: str
-    architecture: str
-    temperature: float
+    model_version: str  # changes whenever predictions may
+    architecture: str  # the class of the network
+    temperature: float  # divides the logits; above 0
     policy: DecisionPolicy
     novelty_method: str = METHOD
-    second_look_margin: float = MARGIN
+    second_look_margin: float = MARGIN  # of test-time augmentation; 0 never augments
     preprocessing_version: int = PREPROCESSING_VERSION
     mean: float = MEAN
     std: float = STD
-    labels: tuple[int, ...] = tuple(range(10))
+    labels: tuple[int, ...] = tuple(range(10))  # what index i of the logits means
     artifact_version: int = ARTIFACT_VERSION
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # data, seed, versions, metrics
 
     def to_properties(self) -> dict[str, str]:
         """Return ONNX properties: one JSON value per field."""
