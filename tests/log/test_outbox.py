@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import sqlite3
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -158,21 +158,12 @@ def test_only_its_user_may_read_the_outbox(tmp_path: Path) -> None:
 
 
 def put_many(folder: Path, count: int) -> None:
-    outbox = Outbox(folder)
-
-    def work() -> None:
-        for n in range(count):
-            outbox.put(a_row(n))
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(Outbox(folder).put, map(a_row, range(count))))
 
 
 def test_many_threads_and_processes_lose_and_double_nothing(tmp_path: Path) -> None:
-    processes = [SPAWN.Process(target=put_many, args=(tmp_path, 40)) for _ in range(2)]
+    processes = [SPAWN.Process(target=put_many, args=(tmp_path, 160)) for _ in range(2)]
     outbox, found = Outbox(tmp_path), []
     for process in processes:
         process.start()
@@ -182,4 +173,4 @@ def test_many_threads_and_processes_lose_and_double_nothing(tmp_path: Path) -> N
         process.join()
         assert process.exitcode == 0
     found += emptied(outbox)
-    assert len(found) == len({row["id"] for row in found}) == 2 * 4 * 40
+    assert len(found) == len({row["id"] for row in found}) == 2 * 160

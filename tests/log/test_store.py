@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
-import threading
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -381,23 +381,15 @@ def test_values_that_the_database_rejects_do_not_block_the_others(
 
 def keep_many(url: str, folder: Path, count: int, ids: Path, go: Event) -> None:
     """Several threads of one process keep records; where each is kept is written down."""
-    with opened(url, folder, SHORT) as store, ids.open("w") as file:
+    records = [a_record(n) for n in range(count)]
+    with (
+        opened(url, folder, SHORT) as store,
+        ids.open("w", buffering=1) as file,
+        ThreadPoolExecutor(4) as pool,
+    ):
         go.wait()
-        writing = threading.Lock()
-
-        def work() -> None:
-            for n in range(count):
-                record = a_record(n)
-                outcome = store.keep(record)
-                with writing:
-                    file.write(f"{record.id} {outcome}\n")
-                    file.flush()
-
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for record, outcome in zip(records, pool.map(store.keep, records), strict=True):
+            file.write(f"{record.id} {outcome}\n")
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate", "frozen"])
@@ -408,7 +400,7 @@ def test_postgresql_stopped_under_load_and_started_again_has_each_prediction_onc
     outage = Outage(url, own_postgres, how)
     files = [tmp_path / f"ids {n}" for n in range(2)]
     processes = [
-        SPAWN.Process(target=keep_many, args=(url, tmp_path, 250, file, go)) for file in files
+        SPAWN.Process(target=keep_many, args=(url, tmp_path, 1000, file, go)) for file in files
     ]
     for process in processes:
         process.start()
@@ -430,18 +422,17 @@ def test_postgresql_stopped_under_load_and_started_again_has_each_prediction_onc
         assert store.waiting() == 0
     kept = [line.split() for file in files for line in file.read_text().splitlines()]
     assert {outcome for _, outcome in kept} == {"database", "outbox"}
-    assert len(kept) == 2 * 4 * 250
+    assert len(kept) == 2 * 1000
     assert sorted(rows_of(url)) == sorted(name for name, _ in kept)
 
 
 def keep_until_killed(url: str, folder: Path, ids: Path) -> None:
     store = opened(url, folder, SHORT)
-    with ids.open("w") as file:
+    with ids.open("w", buffering=1) as file:
         for n in range(10**6):
             record = a_record(n)
             store.keep(record)
             file.write(f"{record.id}\n")
-            file.flush()
 
 
 @pytest.mark.parametrize("is_unavailable", [True, False])

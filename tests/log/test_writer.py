@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +22,26 @@ from inkdigits.log.writer import Writer
 pytest_plugins = ["support.databases"]
 
 
-class Held:
-    """Holds a store's thread in a job until it is released."""
+@contextmanager
+def held(store: Store) -> Iterator[None]:
+    """Hold a store's thread in a job meanwhile."""
+    is_there, is_released = threading.Event(), threading.Event()
 
-    def __init__(self, store: Store) -> None:
-        self._is_released = threading.Event()
-        is_there = threading.Event()
+    def hold() -> None:
+        is_there.set()
+        is_released.wait()
 
-        def hold() -> None:
-            is_there.set()
-            self._is_released.wait()
-
-        self._thread = threading.Thread(target=self._run, args=(store, hold))
-        self._thread.start()
-        is_there.wait()
-
-    @staticmethod
-    def _run(store: Store, hold: Callable[[], None]) -> None:
+    def run() -> None:
         with suppress(StoreUnavailableError):  # held for longer than requests wait
             store._writer.run(hold)
 
-    def release(self) -> None:
-        self._is_released.set()
-        self._thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run)
+        is_there.wait()
+        try:
+            yield
+        finally:
+            is_released.set()
 
 
 @pytest.fixture
@@ -76,18 +74,11 @@ def test_rows_that_come_during_a_commit_share_the_next_one(
         insert(rows, *more)
 
     monkeypatch.setattr(store._database, "insert", count)
-    held, outcomes = Held(store), []
-    threads = [
-        threading.Thread(target=lambda n=n: outcomes.append(store.keep(a_record(n))))
-        for n in range(10)
-    ]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: store._writer._queue.qsize() == 10)
-    held.release()
-    for thread in threads:
-        thread.join()
-    assert outcomes == ["database"] * 10
+    with ThreadPoolExecutor(10) as pool:
+        with held(store):
+            outcomes = pool.map(store.keep, [a_record(n) for n in range(10)])
+            wait_until(lambda: store._writer._queue.qsize() == 10)
+        assert list(outcomes) == ["database"] * 10
     assert commits == [10]
 
 
@@ -95,14 +86,13 @@ def test_a_row_that_waits_too_long_goes_to_the_outbox_and_is_stored_once(
     opened: Callable[..., Store], url: str
 ) -> None:
     store = opened(Options(wait_s=0.2))
-    held = Held(store)
     first, second = a_record(1), a_record(2)
-    assert store.keep(first) == "outbox"
-    assert not store.available
-    assert store._writer._queue.qsize() == 1  # the first one's, abandoned
-    assert store.keep(second) == "outbox"
-    assert store._writer._queue.qsize() == 1  # the second did not wait
-    held.release()
+    with held(store):
+        assert store.keep(first) == "outbox"
+        assert not store.available
+        assert store._writer._queue.qsize() == 1  # the first one's, abandoned
+        assert store.keep(second) == "outbox"
+        assert store._writer._queue.qsize() == 1  # the second did not wait
     wait_until(lambda: store.available and store.waiting() == 0)
     assert sorted(rows_of(url)) == [first.id, second.id]
 

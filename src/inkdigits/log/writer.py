@@ -324,8 +324,6 @@ class Writer:
 
     def _move_batch(self, wait_s: float) -> int:
         """Move up to BATCH rows from the outbox to the database; returns how many."""
-        if self._outbox.count() == 0:
-            return 0
         with self._outbox.moving(wait_s) as is_held:
             # Another process does it where this one does not hold the lock.
             waiting = self._outbox.first(BATCH) if is_held else []

@@ -9,8 +9,6 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
 
 _BY_FILTER = ("decision", "digit", "owner")
 _FEEDBACK = ("true_digit", "feedback_us", "feedback_by")
