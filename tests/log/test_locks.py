@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -31,14 +31,11 @@ def test_a_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 
 def test_a_waiting_thread_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
-    outcomes: list[bool] = []
-
-    def wait() -> None:
+    def wait() -> bool:
         with file_lock(tmp_path / "lock", wait_s=60) as is_held:
-            outcomes.append(is_held)
+            return is_held
 
-    with file_lock(tmp_path / "lock"):
-        thread = threading.Thread(target=wait)
-        thread.start()
-    thread.join()
-    assert outcomes == [True]
+    with ThreadPoolExecutor(1) as pool:
+        with file_lock(tmp_path / "lock"):
+            waiting = pool.submit(wait)
+        assert waiting.result()
