@@ -17,12 +17,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from support.databases import a_record, connected, rows_of
+from support.databases import a_record, connected, opened, rows_of
 
 from inkdigits.errors import SchemaVersionError, StoreUnavailableError
 from inkdigits.log import database, schema
 from inkdigits.log.record import to_row
-from inkdigits.log.store import Store
 
 pytest_plugins = ["support.databases"]
 
@@ -68,7 +67,7 @@ def test_the_previous_schema_is_brought_up_with_its_rows(database_url: str, tmp_
     rows = [{k: v for k, v in to_row(r).items() if k not in FEEDBACK} for r in records]
     with connected(database_url, writes=True) as connection:
         connection.execute(sa.insert(old), rows)
-    with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
+    with opened(database_url, tmp_path) as store:
         assert list(reversed(store.page().records)) == records
         assert store.give_feedback(records[0].id, 5, "page").true_digit == 5
     assert differences(database_url) == []
@@ -94,7 +93,7 @@ def test_a_database_of_a_newer_inkdigits_is_rejected(database_url: str, tmp_path
     with connected(database_url, writes=True) as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaVersionError, match="9999"):
-        Store.open(database_url, outbox_dir=tmp_path / "outbox")
+        opened(database_url, tmp_path)
 
 
 def test_a_migration_that_fails_half_way_leaves_what_was_there(
@@ -107,20 +106,20 @@ def test_a_migration_that_fails_half_way_leaves_what_was_there(
 
     with monkeypatch.context() as patched:
         patched.setattr(op, "create_index", fail)
-        with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
+        with opened(database_url, tmp_path) as store:
             assert not store.available
             with pytest.raises(StoreUnavailableError, match="no space left"):
                 store.flush_outbox()
         assert revisions(database_url) == ["0001"]
         with connected(database_url) as connection:
             assert not columns_of(connection) & FEEDBACK
-    with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
+    with opened(database_url, tmp_path) as store:
         assert store.available
 
 
-def open_at_once(url: str, outbox_dir: Path, barrier: Barrier, number: int) -> None:
+def open_at_once(url: str, folder: Path, barrier: Barrier, number: int) -> None:
     barrier.wait()
-    with Store.open(url, outbox_dir=outbox_dir) as store:
+    with opened(url, folder) as store:
         if store.keep(a_record(number)) != "database":
             raise SystemExit("the database was unavailable")
 
@@ -133,7 +132,7 @@ def test_processes_that_open_at_once_migrate_once(
         migrate_to(database_url, start_from)
     barrier = SPAWN.Barrier(3)
     processes = [
-        SPAWN.Process(target=open_at_once, args=(database_url, tmp_path / "outbox", barrier, n))
+        SPAWN.Process(target=open_at_once, args=(database_url, tmp_path, barrier, n))
         for n in range(3)
     ]
     for process in processes:
@@ -165,7 +164,7 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
     assert is_half_way.wait(60)
     process.kill()
     process.join()
-    with Store.open(database_url, outbox_dir=tmp_path / "outbox") as store:
+    with opened(database_url, tmp_path) as store:
         assert store.keep(a_record()) == "database"
     assert differences(database_url) == []
 

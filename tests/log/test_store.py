@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from support.databases import (
-    PATIENT,
     START,
     EmbeddedPostgres,
     Outage,
     a_record,
+    opened,
     rows_of,
     wait_until,
 )
@@ -44,10 +44,6 @@ pytest_plugins = ["support.databases"]
 SPAWN = multiprocessing.get_context("spawn")
 SHORT = Options(wait_s=0.5)
 """For outages: the first call of each costs this much."""
-
-
-def opened(url: str, folder: Path, options: Options = PATIENT, **settings: Any) -> Store:
-    return Store.open(url, outbox_dir=folder / "outbox", options=options, **settings)
 
 
 def kept_by(store: Store, records: list[Record]) -> Counter[str]:

@@ -62,6 +62,11 @@ def a_record(number: int = 0, **changes: Any) -> Record:
     return replace(record, **changes)
 
 
+def opened(url: str, folder: Path, options: Options = PATIENT, **settings: Any) -> Store:
+    """Open a log whose outbox is in the folder."""
+    return Store.open(url, outbox_dir=folder / "outbox", options=options, **settings)
+
+
 def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
     """Return as soon as it is so; fail when it is not so in time."""
     until = time.monotonic() + seconds
@@ -183,8 +188,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
     """An empty prediction log, on each kind of database in turn."""
-    with Store.open(database_url, outbox_dir=tmp_path / "outbox", options=PATIENT) as opened:
-        yield opened
+    with opened(database_url, tmp_path) as made:
+        yield made
 
 
 class Outage:
@@ -290,13 +295,12 @@ def plans_of(tmp_path: Path) -> Iterator[Callable[[Callable[[Store], object]], l
         if statement.startswith(("SELECT", "WITH")):
             asked.append((statement, parameters))
 
-    url = f"sqlite:///{tmp_path / 'plans.sqlite3'}"
-    with Store.open(url, outbox_dir=tmp_path / "outbox", options=PATIENT) as opened:
-        engine = opened._database.engine
+    with opened(f"sqlite:///{tmp_path / 'plans.sqlite3'}", tmp_path) as store:
+        engine = store._database.engine
 
         def plans(call: Callable[[Store], object]) -> list[str]:
             sa.event.listen(engine, "before_cursor_execute", note)
-            call(opened)
+            call(store)
             sa.event.remove(engine, "before_cursor_execute", note)
             with engine.connect() as connection:
                 return [
