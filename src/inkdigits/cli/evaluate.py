@@ -35,7 +35,6 @@ RUN_OPTION = click.option(
     "run_folder",
     type=FOLDER,
     default=Path("saved_models"),
-    show_default=True,
     help="Folder of the training run.",
 )
 
@@ -135,7 +134,6 @@ def _evaluate_robustness(
     "--synthetic",
     type=click.IntRange(min=0),
     default=14_800,
-    show_default=True,
     help="Digits to make from the calibration digits, for a temperature that fits both. The "
     "risk is then kept on mildly corrupted digits too. 0 makes none.",
 )
@@ -193,14 +191,12 @@ def export(run_folder: Path, target: Path | None) -> None:
     "--device",
     type=DEVICES,
     default="auto",
-    show_default=True,
     help="Accelerator to compare with the CPU; auto is the first present of cuda, mps, cpu.",
 )
 @click.option(
     "--chart",
     type=FILE,
     default=Path("outputs/figures/speedups.png"),
-    show_default=True,
     help="File for the chart of speed-ups.",
 )
 @click.option("--quick", is_flag=True, help="Measure small sizes only, to see that it works.")

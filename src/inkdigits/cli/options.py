@@ -39,30 +39,24 @@ DATA_OPTION = click.option(
     "data_root",
     type=FOLDER,
     default=Path("data"),
-    show_default=True,
     help="Folder of the data; MNIST is in MNIST/raw below it.",
 )
 DOWNLOAD_OPTION = click.option(
     "--download/--no-download",
     default=True,
-    show_default=True,
     help="Download MNIST (about 12 MB) if it is not in the data folder.",
 )
 FIGURES_OPTION = click.option(
     "--figures",
     type=FOLDER,
     default=Path("outputs/figures"),
-    show_default=True,
     help="Folder for the figures, as PNG files.",
 )
-SEED_OPTION = click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of everything random."
-)
+SEED_OPTION = click.option("--seed", type=int, default=0, help="Seed of everything random.")
 RISK_OPTION = click.option(
     "--risk",
     type=SHARE,
     default=0.001,
-    show_default=True,
     help="Tolerated share of wrong readings among the accepted.",
 )
 

@@ -55,7 +55,6 @@ Answer: TypeAlias = "tuple[dict[str, Any], str]"
     "--explain-to",
     type=FOLDER,
     default=Path("outputs/explanations"),
-    show_default=True,
     help="Folder for the pictures of --explain.",
 )
 @JSON_OPTION

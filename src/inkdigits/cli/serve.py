@@ -13,9 +13,7 @@ from inkdigits.cli.options import FILE, MODEL_OPTION, SHARE
 @click.command()
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1; env: INKDIGITS_HOST]")
 @click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    help="Port to listen on.  [default: 5000; env: PORT]",
+    "--port", type=click.IntRange(1, 65535), help="Port to listen on.  [default: 5000; env: PORT]"
 )
 @click.option(
     "--workers",
@@ -38,9 +36,7 @@ from inkdigits.cli.options import FILE, MODEL_OPTION, SHARE
     help="Certificate chain in PEM; the service then speaks HTTPS.  [env: INKDIGITS_TLS_CERT]",
 )
 @click.option(
-    "--tls-key",
-    type=FILE,
-    help="The certificate's private key in PEM.  [env: INKDIGITS_TLS_KEY]",
+    "--tls-key", type=FILE, help="The certificate's private key in PEM.  [env: INKDIGITS_TLS_KEY]"
 )
 @click.option(
     "--risk",

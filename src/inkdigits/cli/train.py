@@ -42,14 +42,12 @@ _SYNTHETIC_SHARE, _OTHERS_SHARE = 0.28, 0.16
     "--out",
     type=FILE,
     default=Path("saved_models/synthetic.npz"),
-    show_default=True,
     help='File to write; pass it to "inkdigits train --pictures".',
 )
 @click.option(
     "--synthetic",
     type=click.IntRange(min=1),
     default=_SYNTHETIC,
-    show_default=True,
     help="About how many pictures to make: two thirds are digits, a third has none.",
 )
 @SEED_OPTION
@@ -80,7 +78,6 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     "--out",
     type=FOLDER,
     default=Path("saved_models"),
-    show_default=True,
     help="Folder for the weights, the artifact and run.json.",
 )
 @FIGURES_OPTION
@@ -88,35 +85,27 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     "--logs",
     type=FOLDER,
     default=Path("outputs/logs"),
-    show_default=True,
     help="Folder for TensorBoard's event files.",
 )
 @click.option(
     "--network",
     type=click.Choice(["DigitNet", "MNISTClassifier", "TeacherNet"]),
     default="DigitNet",
-    show_default=True,
     help="Network to train: DigitNet is the shipped one, and TeacherNet teaches it.",
 )
 @click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    default=40,
-    show_default=True,
-    help="Passes over the training pictures.",
+    "--epochs", type=click.IntRange(min=1), default=40, help="Passes over the training pictures."
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=8),
     default=256,
-    show_default=True,
     help="Pictures per step, synthetic ones included.",
 )
 @click.option(
     "--synthetic",
     type=click.IntRange(min=0),
     default=_SYNTHETIC,
-    show_default=True,
     help="Pictures to make beside MNIST, 44 % of each batch: two thirds are digits (photographed, "
     "corrupted, in low resolution or drawn), a third has no digit. 0 trains on clean digits only; "
     "the model then rejects nothing as no digit.",
@@ -127,25 +116,17 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     multiple=True,
     help='Files of "inkdigits synthesise" to use instead of making pictures; can be repeated.',
 )
-@click.option(
-    "--learning-rate",
-    type=float,
-    default=2e-3,
-    show_default=True,
-    help="Peak of the one-cycle schedule.",
-)
+@click.option("--learning-rate", type=float, default=2e-3, help="Peak of the one-cycle schedule.")
 @click.option(
     "--ema-decay",
     type=click.FloatRange(0, 0.999999),
     default=0.999,
-    show_default=True,
     help="Decay per step of the moving average of the weights; 0 keeps no average.",
 )
 @click.option(
     "--augmentation",
     type=click.FloatRange(0, 3),
     default=1.0,
-    show_default=True,
     help="Strength of augmentation; 0 leaves pictures unchanged.",
 )
 @click.option(
@@ -165,14 +146,12 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     "--distillation",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.9,
-    show_default=True,
     help="Share of the loss that is the distance from the teachers' answers.",
 )
 @click.option(
     "--keep",
     type=click.Choice(["best", "last"]),
     default="best",
-    show_default=True,
     help="Keep the weights of the epoch with the lowest validation loss, or of the last.",
 )
 @click.option(
@@ -185,7 +164,6 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     "--device",
     type=DEVICES,
     default="auto",
-    show_default=True,
     help="Device to train on; auto is the first present of cuda, mps, cpu.",
 )
 @click.option("--resume", is_flag=True, help="Resume the interrupted run in the folder.")
