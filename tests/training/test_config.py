@@ -11,7 +11,7 @@ from inkdigits.training.config import TrainConfig
         ("batch_size", 1, "batch_size is 1; it must be between"),
         ("learning_rate", 0.0, "learning_rate is 0.0; it must be between"),
         ("warmup", 1.0, "warmup is 1.0; it must be between"),
-        ("keep", "first", "best or last"),
+        ("keep", "first", "one of best, last"),
         ("network", "AlexNet", "one of DigitNet, MNISTClassifier, TeacherNet"),
     ],
 )

@@ -11,20 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inkdigits.cli.options import (
-    DATA_OPTION,
-    DEVICES,
-    DOWNLOAD_OPTION,
-    FIGURES_OPTION,
-    FILE,
-    FOLDER,
-    JSON_OPTION,
-    MODEL_OPTION,
-    READER_DEVICE_OPTION,
-    RISK_OPTION,
-    needs_training_extra,
-    say,
-)
+from inkdigits.cli import options
+from inkdigits.cli.options import needs_training_extra, say
 
 if TYPE_CHECKING:
     from inkdigits.data.mnist import Digits
@@ -33,18 +21,18 @@ if TYPE_CHECKING:
 RUN_OPTION = click.option(
     "--run",
     "run_folder",
-    type=FOLDER,
-    default=Path("saved_models"),
+    type=options.FOLDER,
+    default="saved_models",
     help="Folder of the training run.",
 )
 
 
 @click.command(short_help="Score an artifact on the test pictures.")
-@DATA_OPTION
-@DOWNLOAD_OPTION
-@MODEL_OPTION
-@READER_DEVICE_OPTION
-@FIGURES_OPTION
+@options.DATA
+@options.DOWNLOAD
+@options.MODEL
+@options.READER_DEVICE
+@options.FIGURES
 @click.option(
     "--robustness",
     is_flag=True,
@@ -52,7 +40,7 @@ RUN_OPTION = click.option(
 )
 @click.option(
     "--per-family",
-    type=click.IntRange(min=1),
+    type=options.COUNT,
     help="With --robustness: pictures per family, but all clean digits.  [default: 1000]",
 )
 @click.option(
@@ -62,7 +50,7 @@ RUN_OPTION = click.option(
     multiple=True,
     help="With --robustness: severity of the corruptions; can be repeated.  [default: MNIST-C's]",
 )
-@JSON_OPTION
+@options.JSON
 @needs_training_extra
 def evaluate(
     data_root: Path,
@@ -125,11 +113,11 @@ def _evaluate_robustness(
 
 
 @click.command(short_help="Fit temperature and threshold again.")
-@DATA_OPTION
-@DOWNLOAD_OPTION
+@options.DATA
+@options.DOWNLOAD
 @RUN_OPTION
-@FIGURES_OPTION
-@RISK_OPTION
+@options.FIGURES
+@options.RISK
 @click.option(
     "--synthetic",
     type=click.IntRange(min=0),
@@ -137,7 +125,7 @@ def _evaluate_robustness(
     help="Digits to make from the calibration digits, for a temperature that fits both. The "
     "risk is then kept on mildly corrupted digits too. 0 makes none.",
 )
-@JSON_OPTION
+@options.JSON
 @needs_training_extra
 def calibrate(
     data_root: Path,
@@ -159,7 +147,7 @@ def calibrate(
     splits = load_splits(data_root, download=download)
     folders = Folders(run_folder, figures, figures)
     point = calibrate_weights(
-        weights, splits, folders, synthetic=synthetic or None, risk=risk, report=say
+        weights, splits.calibration, folders, synthetic=synthetic or None, risk=risk, report=say
     )
     if as_json:
         click.echo(json.dumps(point.calibration.to_dict()))
@@ -170,7 +158,7 @@ def calibrate(
 @click.option(
     "--to",
     "target",
-    type=FILE,
+    type=options.FILE,
     help="File to write.  [default: mnist_classifier.onnx in the run's folder]",
 )
 @needs_training_extra
@@ -186,21 +174,21 @@ def export(run_folder: Path, target: Path | None) -> None:
 
 
 @click.command(short_help="Compare CPU, accelerator and ONNX Runtime.")
-@MODEL_OPTION
+@options.MODEL
 @click.option(
     "--device",
-    type=DEVICES,
+    type=options.DEVICES,
     default="auto",
     help="Accelerator to compare with the CPU; auto is the first present of cuda, mps, cpu.",
 )
 @click.option(
     "--chart",
-    type=FILE,
-    default=Path("outputs/figures/speedups.png"),
+    type=options.FILE,
+    default="outputs/figures/speedups.png",
     help="File for the chart of speed-ups.",
 )
 @click.option("--quick", is_flag=True, help="Measure small sizes only, to see that it works.")
-@JSON_OPTION
+@options.JSON
 @needs_training_extra
 def benchmark(
     model_path: Path | None, device: Any, chart: Path, *, quick: bool, as_json: bool

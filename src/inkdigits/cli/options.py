@@ -18,42 +18,43 @@ R = TypeVar("R")
 
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+COUNT: Final = click.IntRange(min=1)
 SHARE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
 DEVICES: Final = click.Choice(["auto", "cpu", "cuda", "mps"])
 
-MODEL_OPTION = click.option(
+MODEL = click.option(
     "--model",
     "model_path",
     type=FILE,
     envvar="MODEL_PATH",
     help="Artifact to read with.  [default: the one that comes with Inkdigits; env: MODEL_PATH]",
 )
-READER_DEVICE_OPTION = click.option(
+READER_DEVICE = click.option(
     "--device",
     type=DEVICES,
     help="Read with PyTorch on this device.  [default: ONNX Runtime on the CPU]",
 )
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-DATA_OPTION = click.option(
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+DATA = click.option(
     "--data",
     "data_root",
     type=FOLDER,
-    default=Path("data"),
+    default="data",
     help="Folder of the data; MNIST is in MNIST/raw below it.",
 )
-DOWNLOAD_OPTION = click.option(
+DOWNLOAD = click.option(
     "--download/--no-download",
     default=True,
     help="Download MNIST (about 12 MB) if it is not in the data folder.",
 )
-FIGURES_OPTION = click.option(
+FIGURES = click.option(
     "--figures",
     type=FOLDER,
-    default=Path("outputs/figures"),
+    default="outputs/figures",
     help="Folder for the figures, as PNG files.",
 )
-SEED_OPTION = click.option("--seed", type=int, default=0, help="Seed of everything random.")
-RISK_OPTION = click.option(
+SEED = click.option("--seed", type=int, default=0, help="Seed of everything random.")
+RISK = click.option(
     "--risk",
     type=SHARE,
     default=0.001,

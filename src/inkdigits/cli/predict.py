@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from inkdigits.cli.options import (
-    FILE,
-    FOLDER,
-    JSON_OPTION,
-    MODEL_OPTION,
-    READER_DEVICE_OPTION,
-    SHARE,
-    resumable,
-    say,
-)
+from inkdigits.cli import options
+from inkdigits.cli.options import resumable, say
 from inkdigits.errors import ImageError
 
 if TYPE_CHECKING:
@@ -39,11 +31,11 @@ Answer: TypeAlias = "tuple[dict[str, Any], str]"
 @click.argument(
     "paths", nargs=-1, required=True, metavar="SOURCE…", type=click.Path(path_type=Path)
 )
-@MODEL_OPTION
-@READER_DEVICE_OPTION
+@options.MODEL
+@options.READER_DEVICE
 @click.option(
     "--risk",
-    type=SHARE,
+    type=options.SHARE,
     help="Tolerated share of wrong readings among the accepted.  [default: the model's]",
 )
 @click.option(
@@ -53,14 +45,14 @@ Answer: TypeAlias = "tuple[dict[str, Any], str]"
 )
 @click.option(
     "--explain-to",
-    type=FOLDER,
-    default=Path("outputs/explanations"),
+    type=options.FOLDER,
+    default="outputs/explanations",
     help="Folder for the pictures of --explain.",
 )
-@JSON_OPTION
+@options.JSON
 @click.option(
     "--out",
-    type=FILE,
+    type=options.FILE,
     help="Write one row per picture to this file (.parquet, .csv or .jsonl), on all cores.",
 )
 @click.option("--resume", is_flag=True, help="With --out: resume an unfinished run.")

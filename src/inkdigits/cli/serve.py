@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from inkdigits.cli.options import FILE, MODEL_OPTION, SHARE
+from inkdigits.cli.options import FILE, MODEL, SHARE
 
 
 @click.command()
@@ -44,7 +44,7 @@ from inkdigits.cli.options import FILE, MODEL_OPTION, SHARE
     help="Tolerated share of wrong readings among the accepted, for requests without their own.  "
     "[default: the model's; env: INKDIGITS_RISK]",
 )
-@MODEL_OPTION
+@MODEL
 def serve(*, page: bool | None, **options: Any) -> None:
     """Serve the page and the HTTP API until Ctrl-C.
 

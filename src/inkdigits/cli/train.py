@@ -11,20 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inkdigits.cli.options import (
-    DATA_OPTION,
-    DEVICES,
-    DOWNLOAD_OPTION,
-    FIGURES_OPTION,
-    FILE,
-    FOLDER,
-    JSON_OPTION,
-    RISK_OPTION,
-    SEED_OPTION,
-    needs_training_extra,
-    resumable,
-    say,
-)
+from inkdigits.cli import options
+from inkdigits.cli.options import needs_training_extra, resumable, say
 
 if TYPE_CHECKING:
     from inkdigits.data.synthesis import SynthesisConfig
@@ -36,21 +24,21 @@ _SYNTHETIC_SHARE, _OTHERS_SHARE = 0.28, 0.16
 
 
 @click.command(short_help="Make pictures to train on beside MNIST.")
-@DATA_OPTION
-@DOWNLOAD_OPTION
+@options.DATA
+@options.DOWNLOAD
 @click.option(
     "--out",
-    type=FILE,
-    default=Path("saved_models/synthetic.npz"),
+    type=options.FILE,
+    default="saved_models/synthetic.npz",
     help='File to write; pass it to "inkdigits train --pictures".',
 )
 @click.option(
     "--synthetic",
-    type=click.IntRange(min=1),
+    type=options.COUNT,
     default=_SYNTHETIC,
     help="About how many pictures to make: two thirds are digits, a third has none.",
 )
-@SEED_OPTION
+@options.SEED
 @needs_training_extra
 def synthesise(data_root: Path, out: Path, synthetic: int, seed: int, *, download: bool) -> None:
     """Make pictures to train on beside MNIST, from its digits and from the installed fonts.
@@ -72,19 +60,19 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
 
 
 @click.command(short_help="Train, calibrate, export and evaluate a model.")
-@DATA_OPTION
-@DOWNLOAD_OPTION
+@options.DATA
+@options.DOWNLOAD
 @click.option(
     "--out",
-    type=FOLDER,
-    default=Path("saved_models"),
+    type=options.FOLDER,
+    default="saved_models",
     help="Folder for the weights, the artifact and run.json.",
 )
-@FIGURES_OPTION
+@options.FIGURES
 @click.option(
     "--logs",
-    type=FOLDER,
-    default=Path("outputs/logs"),
+    type=options.FOLDER,
+    default="outputs/logs",
     help="Folder for TensorBoard's event files.",
 )
 @click.option(
@@ -93,9 +81,7 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     default="DigitNet",
     help="Network to train: DigitNet is the shipped one, and TeacherNet teaches it.",
 )
-@click.option(
-    "--epochs", type=click.IntRange(min=1), default=40, help="Passes over the training pictures."
-)
+@click.option("--epochs", type=options.COUNT, default=40, help="Passes over the training pictures.")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=8),
@@ -112,7 +98,7 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
 )
 @click.option(
     "--pictures",
-    type=FILE,
+    type=options.FILE,
     multiple=True,
     help='Files of "inkdigits synthesise" to use instead of making pictures; can be repeated.',
 )
@@ -132,13 +118,13 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
 @click.option(
     "--init",
     "initial",
-    type=FILE,
+    type=options.FILE,
     help="Weights to start from, mnist_classifier.pt of another run.  [default: random]",
 )
 @click.option(
     "--teacher",
     "teachers",
-    type=FILE,
+    type=options.FILE,
     multiple=True,
     help="Weights of other runs to learn from beside the labels; can be repeated.",
 )
@@ -159,18 +145,18 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     type=click.FloatRange(0, 0.99),
     help="Probability of every dropout layer.  [default: the network's own]",
 )
-@SEED_OPTION
+@options.SEED
 @click.option(
     "--device",
-    type=DEVICES,
+    type=options.DEVICES,
     default="auto",
     help="Device to train on; auto is the first present of cuda, mps, cpu.",
 )
 @click.option("--resume", is_flag=True, help="Resume the interrupted run in the folder.")
-@RISK_OPTION
-@JSON_OPTION
+@options.RISK
+@options.JSON
 @needs_training_extra
-def train(data_root: Path, *, download: bool, as_json: bool, **options: Any) -> None:
+def train(data_root: Path, *, download: bool, as_json: bool, **settings: Any) -> None:
     """Train, calibrate, export and evaluate a model on MNIST.
 
     Writes mnist_classifier.onnx, which "inkdigits serve --model" serves, with the weights, the
@@ -181,7 +167,7 @@ def train(data_root: Path, *, download: bool, as_json: bool, **options: Any) -> 
     from inkdigits.model.devices import resolve_device
     from inkdigits.training.pipeline import train as run_pipeline
 
-    run = _run_config(**options, progress=not as_json)
+    run = _run_config(**settings, progress=not as_json)
     splits = load_splits(data_root, download=download)
     device = resolve_device(run.device)
     say(f"training on {device}: {len(splits.train):,} pictures, {run.train.epochs} epochs")
@@ -200,22 +186,22 @@ def _run_config(
     augmentation: float,
     distillation: float,
     seed: int,
-    **options: Any,
+    **settings: Any,
 ) -> RunConfig:
     """Return the settings that the options stand for; others have the names of the settings."""
     from inkdigits.training.augmentation import AugmentationConfig
     from inkdigits.training.config import Folders, RunConfig, TrainConfig
 
-    if options["pictures"] and not synthetic:
+    if settings["pictures"] and not synthetic:
         raise click.UsageError("--pictures and --synthetic 0 contradict each other")
     direct = ("network", "epochs", "batch_size", "learning_rate", "ema_decay", "dropout", "keep")
     config = TrainConfig(
         synthetic=_SYNTHETIC_SHARE if synthetic else 0.0,
         others=_OTHERS_SHARE if synthetic else 0.0,
         augmentation=AugmentationConfig().scaled(augmentation),
-        distillation=distillation if options["teachers"] else 0.0,
+        distillation=distillation if settings["teachers"] else 0.0,
         seed=seed,
-        **{name: options.pop(name) for name in direct},
+        **{name: settings.pop(name) for name in direct},
     )
     synthesis = _synthesis(synthetic, seed) if synthetic else None
-    return RunConfig(config, Folders(out, figures, logs), synthesis=synthesis, **options)
+    return RunConfig(config, Folders(out, figures, logs), synthesis=synthesis, **settings)

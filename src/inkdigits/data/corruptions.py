@@ -45,13 +45,10 @@ _BATCH_SIZE = 1000
 
 
 def corrupt(inks: Ink, family: str, severity: int, rng: Rng) -> Ink:
-    """Return a corrupted copy of each picture; each has its own random draws.
+    """Return a corrupted copy of each picture (N, 28, 28); each has its own random draws.
 
-    Args:
-        inks: (N, 28, 28).
-        family: one of ``FAMILIES``.
-        severity: 1 (mild) to 5; MNIST-C's own is ``MNIST_C_SEVERITY[family]``.
-        rng: the only source of randomness.
+    The family is one of ``FAMILIES``, and the severity 1 (mild) to 5; MNIST-C's own is
+    ``MNIST_C_SEVERITY[family]``.
 
     Raises:
         DataError: pictures of another shape or type.
@@ -82,9 +79,6 @@ def corrupt_mildly(inks: Ink, rng: Rng) -> Ink:
 
     The families get the same number of pictures each, as far as possible; ``rng`` draws which.
 
-    Raises:
-        DataError: pictures of another shape or type.
-
     >>> corrupt_mildly(np.zeros((15, 28, 28), np.uint8), np.random.default_rng(0)).shape
     (15, 28, 28)
     """
@@ -100,14 +94,8 @@ def canny(pictures: Floats, sigma: float) -> Mask:
     """Return edges one pixel wide (J. Canny, "A Computational Approach to Edge Detection", 1986).
 
     The steps are Gaussian smoothing, Sobel gradients, non-maximum suppression along the gradient,
-    and hysteresis. The outermost pixels are never edges.
-
-    Args:
-        pictures: (N, 28, 28) float32, 0 to 1.
-        sigma: of the smoothing, in pixels, above 0.
-
-    Returns:
-        (N, 28, 28) bool.
+    and hysteresis. The outermost pixels are never edges. Pictures are (N, 28, 28) float32, 0 to 1,
+    and ``sigma`` of the smoothing is in pixels.
 
     >>> canny(np.ones((1, 28, 28), np.float32), 1.0).any()
     np.False_

@@ -47,11 +47,9 @@ class Font:
 def find_fonts(
     split: FontSplit | None = None, paths: Iterable[Path] | None = None
 ) -> tuple[Font, ...]:
-    """Return scalable fonts with the whole Latin alphabet, one per family and style, sorted.
+    """Return a split's scalable fonts with the Latin alphabet, one per family and style, sorted.
 
-    Args:
-        split: only those of a split; None is all of them.
-        paths: font files to choose from; None is the system's and matplotlib's.
+    They are chosen from the files ``paths``; None is the system's and matplotlib's.
 
     Raises:
         ConfigError: an unknown split.

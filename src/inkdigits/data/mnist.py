@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 
 from inkdigits.errors import DataError
+from inkdigits.types import NO_DIGIT
 
 SPLIT_SEED = 20261123
 VALIDATION_FRACTION = 0.02
@@ -35,6 +36,11 @@ class Digits:
 
     def __getitem__(self, index: Tensor) -> Digits:
         return Digits(self.inks[index], self.labels[index])
+
+    def divided(self) -> tuple[Digits, Digits]:
+        """Return the pictures with a digit, and those without."""
+        with_digit = self.labels != NO_DIGIT
+        return self[with_digit.nonzero().squeeze(1)], self[(~with_digit).nonzero().squeeze(1)]
 
     def to(self, device: torch.device) -> Digits:
         """Return the same digits on ``device``."""
@@ -61,16 +67,12 @@ def load_splits(
     root: Path,
     *,
     download: bool = False,
-    seed: int = SPLIT_SEED,
     fractions: tuple[float, float] = (VALIDATION_FRACTION, CALIBRATION_FRACTION),
 ) -> Splits:
     """Read MNIST from ``root`` in TorchVision's layout (``root/MNIST/raw``), and split it.
 
-    Args:
-        root: the folder.
-        download: fetch the files where they are missing.
-        seed: which division.
-        fractions: of the training part, validation's and calibration's.
+    ``download`` fetches files that are missing. ``fractions`` are validation's and calibration's
+    shares of the training part.
 
     Raises:
         DataError: the files are missing and ``download`` is off, or they have another shape.
@@ -81,7 +83,7 @@ def load_splits(
     """
     training = _read(root, train=True, download=download)
     test = _read(root, train=False, download=download)
-    train, validation, calibration = stratified_split(training.labels, fractions, seed)
+    train, validation, calibration = stratified_split(training.labels, fractions, SPLIT_SEED)
     return Splits(training[train], training[validation], training[calibration], test)
 
 
@@ -104,18 +106,10 @@ def _read(root: Path, *, train: bool, download: bool) -> Digits:
 
 
 def stratified_split(labels: Tensor, fractions: tuple[float, ...], seed: int) -> tuple[Tensor, ...]:
-    """Return disjoint indices: the remainder first, then a part for each of ``fractions``.
+    """Return disjoint, sorted indices: the remainder first, then a part for each of ``fractions``.
 
-    Each part has a rounded share of each digit. The digits with the largest remainders round up,
-    so that the part's size is the rounded share of all pictures.
-
-    Args:
-        labels: (N,) int64.
-        fractions: the parts' shares of N; their sum is below 1.
-        seed: which division; the same seed and labels give the same one.
-
-    Returns:
-        ``len(fractions) + 1`` tensors of int64 indices, each sorted, together all of 0 to N-1.
+    Each part has a rounded share of each digit of the labels (N,). The digits with the largest
+    remainders round up, so that the part's size is the rounded share of all pictures.
 
     Raises:
         DataError: a share is so small that a part would be empty, or they sum to 1 or more.

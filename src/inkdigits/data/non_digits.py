@@ -54,16 +54,9 @@ class Sources:
 
 
 def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None) -> list[Pixels]:
-    """Make pictures of one kind of non-digits.
+    """Make n pictures (H, W) of one of ``KINDS``, about 15 to 450 pixels a side.
 
-    Args:
-        kind: one of ``KINDS``.
-        n: how many.
-        sources: fonts for "letter" and "symbol", digits for "two_digits" and "part_of_digit".
-        rng: the only source of randomness.
-
-    Returns:
-        n pictures (H, W) uint8, about 15 to 450 pixels a side.
+    "letter" and "symbol" need fonts, and "two_digits" and "part_of_digit" digits, as sources.
 
     Raises:
         ConfigError: an unknown kind.

@@ -19,11 +19,7 @@ def fog(n: int, decay: float, rng: Rng) -> Floats:
     """Return (n, 28, 28) corners of fractal height maps of 256x256, 0 to 1.
 
     A map closes upon itself, so that its four corners are alike: one map serves four pictures.
-
-    Args:
-        n: pictures.
-        decay: each halving of the scale divides the height by the square of this, above 1.
-        rng: the only source of randomness.
+    Each halving of the scale divides the height by the square of ``decay``.
 
     >>> fog(5, 2.0, np.random.default_rng(0)).shape
     (5, 28, 28)
@@ -45,7 +41,7 @@ def _plasma(n: int, decay: float, rng: Rng) -> Floats:
 
     This is the diamond-square algorithm (A. Fournier, D. Fussell and L. Carpenter, "Computer
     Rendering of Stochastic Models", Communications of the ACM 25, 1982). Midpoints are the mean of
-    their four neighbours and noise, which falls by ``decay`` squared with each halving.
+    their four neighbours and noise.
     """
 
     def noisy(total: Floats) -> Floats:

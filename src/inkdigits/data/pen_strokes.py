@@ -122,15 +122,10 @@ STYLES: dict[int, dict[str, Style]] = {
 
 
 def draw_digits(n: int, rng: Rng) -> tuple[Pixels, Labels]:
-    """Draw one digit per canvas: black ink on white, anywhere on it, not too small.
+    """Draw one digit per canvas (n, 280, 280): black ink on white, anywhere on it, not too small.
 
-    The digits take turns; the styles are drawn at random.
-
-    Returns:
-        (n, 280, 280) uint8 pictures and (n,) digits.
-
-    Raises:
-        DataError: n below 1.
+    The digits (n,), which are returned too, take turns; the styles are drawn at random. n below 1
+    raises a DataError.
 
     >>> draw_digits(3, np.random.default_rng(0))[1].tolist()
     [0, 1, 2]
@@ -175,14 +170,8 @@ def spline(points: Doubles, per_piece: int = 12) -> Doubles:
     """Return a smooth line through points; it closes smoothly where the ends nearly meet.
 
     The method is that of E. Catmull and R. Rom, "A class of local interpolating splines", in
-    Computer Aided Geometric Design, 1974, pages 317 to 326.
-
-    Args:
-        points: (K, 2), K at least 2.
-        per_piece: steps between neighbouring points.
-
-    Returns:
-        ((K - 1) * per_piece + 1, 2), through every point.
+    Computer Aided Geometric Design, 1974, pages 317 to 326. From (K, 2) points, K at least 2, it
+    makes ((K - 1) * per_piece + 1, 2).
 
     >>> spline(np.array([[0.0, 0.0], [2.0, 4.0]]), 2).tolist()
     [[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]]
@@ -205,13 +194,7 @@ def spline(points: Doubles, per_piece: int = 12) -> Doubles:
 def draw_lines(lines: list[Doubles], size: tuple[int, int], pen: float) -> Pixels:
     """Draw lines with a round pen, black on white, with smooth edges.
 
-    Args:
-        lines: each (K, 2), x and y in pixels.
-        size: width and height of the picture in pixels.
-        pen: its diameter in pixels.
-
-    Returns:
-        (height, width) uint8.
+    Lines are (K, 2), x and y in pixels; ``size`` is width and height; ``pen`` is a diameter.
 
     >>> draw_lines([np.array([[2.0, 5.0], [18.0, 5.0]])], (20, 10), 3.0).shape
     (10, 20)

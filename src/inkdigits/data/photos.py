@@ -47,15 +47,8 @@ def photograph(inks: Ink, rng: Rng, conditions: Sequence[str] | None = None) -> 
     """Make a picture like a photograph of each digit.
 
     The digit is 30 to 90 % of the picture's height, anywhere in it, rotated by up to 15 degrees.
-
-    Args:
-        inks: (N, 28, 28).
-        conditions: those that every picture gets, of ``CONDITIONS``; None draws them for each
-            picture, with ``PROBABILITIES``.
-        rng: the only source of randomness.
-
-    Returns:
-        N pictures (H, W) uint8, 100 to 400 pixels the longer side; 24 to 64 in low resolution.
+    The longer side has 100 to 400 pixels, or 24 to 64 in low resolution. Every picture gets the
+    ``conditions``; None draws them for each picture, with ``PROBABILITIES``.
 
     Raises:
         DataError: inks of another shape or type.

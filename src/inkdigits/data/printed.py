@@ -16,13 +16,7 @@ from inkdigits.types import Labels, Pixels, Rng
 
 
 def render_digits(n: int, fonts: Sequence[Font], rng: Rng) -> tuple[list[Pixels], Labels]:
-    """Render one printed digit per picture; some fonts imitate handwriting.
-
-    Returns:
-        n pictures (H, W) uint8, about 30 to 400 pixels a side, and (n,) digits.
-
-    Raises:
-        DataError: no font has digits.
+    """Render n printed digits, about 30 to 400 pixels a side; some fonts imitate handwriting.
 
     >>> from inkdigits.data.fonts import find_fonts
     >>> len(render_digits(3, find_fonts(), np.random.default_rng(0))[0])
@@ -36,19 +30,10 @@ def render_digits(n: int, fonts: Sequence[Font], rng: Rng) -> tuple[list[Pixels]
 def render_character(
     alphabet: str, fonts: Sequence[Font], fewest: int, rng: Rng
 ) -> tuple[Coverage, str]:
-    """Render a character of the alphabet; each font family is as likely, however many its styles.
+    """Render a character of the alphabet, slightly rotated, with a margin, and say which one.
 
-    Args:
-        alphabet: what to choose from.
-        fonts: in which to look.
-        fewest: a font that has fewer characters of the alphabet is skipped.
-        rng: the only source of randomness.
-
-    Returns:
-        The character, slightly rotated, with a margin; and which one it is.
-
-    Raises:
-        DataError: no font has that many of the characters.
+    Each font family is as likely, however many its styles. A font that has fewer characters of the
+    alphabet than ``fewest`` is skipped; where none is left, a DataError says so.
 
     >>> from inkdigits.data.fonts import find_fonts
     >>> render_character("A", find_fonts(), 1, np.random.default_rng(0))[1]

@@ -20,20 +20,11 @@ SCENES: tuple[Scene, ...] = get_args(Scene)
 
 
 def photograph_scenes(inks: Ink, rng: Rng, scene: Scene | None = None) -> list[Pixels]:
-    """Photograph each digit in a scene.
+    """Photograph each digit in a scene, 400 to 700 pixels the longer side; empty ink leaves it out.
 
-    Args:
-        inks: (N, 28, 28); all zeros leave the scene empty.
-        scene: "table" is a sheet on a darker table, which shows on two sides or more; "note" a
-            small sheet that the digit fills, on a wall; "page" paper that fills the picture, in
-            uneven light, with a digit of 8 to 20 % of its shorter side. None draws one per digit.
-        rng: the only source of randomness.
-
-    Returns:
-        N pictures (H, W) uint8, 400 to 700 pixels the longer side.
-
-    Raises:
-        DataError: inks of another shape or type.
+    "table" is a sheet on a darker table, which shows on two sides or more; "note" a small sheet
+    that the digit fills, on a wall; "page" paper that fills the picture, in uneven light, with a
+    digit of 8 to 20 % of its shorter side. None draws one per digit.
 
     >>> len(photograph_scenes(np.zeros((2, 28, 28), np.uint8), np.random.default_rng(0)))
     2

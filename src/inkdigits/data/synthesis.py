@@ -103,17 +103,11 @@ def synthesise(
     workers: int | None = None,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Digits:
-    """Make the pictures and return their ink.
+    """Make about ``config.digits + config.others`` pictures and return their ink in random order.
 
-    Args:
-        digits: what is photographed, corrupted, cut and put side by side.
-        config: how many of what.
-        workers: processes at most; None is one per core.
-        report: called with how many tasks are done, of how many.
-
-    Returns:
-        About ``config.digits + config.others`` inks, in random order. The label is ``NO_DIGIT``
-        where there is none. Pictures in which no ink was found are left out.
+    The label is ``NO_DIGIT`` where there is none. Pictures in which no ink was found are left out.
+    ``workers`` limits the processes, one per core, and ``report`` is called with how many tasks
+    are done, of how many.
 
     Raises:
         DataError: no digits to make them from, no fonts, or so few that none of any kind is made.

@@ -19,7 +19,6 @@ from inkdigits.data.synthesis import SynthesisConfig, synthesise
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.model.artifact import write_atomically
-from inkdigits.types import NO_DIGIT
 
 
 def write_synthetic(
@@ -30,18 +29,11 @@ def write_synthetic(
     progress: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> Digits:
-    """Synthesise pictures and write them to ``path``, atomically.
+    """Synthesise pictures, see ``synthesise``, and write them to ``path``, atomically.
 
-    Args:
-        digits: see ``synthesise``.
-        config: see ``synthesise``.
-        path: a NumPy archive (.npz) of ``inks`` (N, 28, 28) uint8, ``labels`` (N,) int64, and
-            ``key``, JSON of the configuration, the digits' digest and the preprocessing version.
-        progress: show a bar on standard error.
-        report: called with a line that says what was made.
-
-    Raises:
-        DataError: see ``synthesise``.
+    The file is a NumPy archive (.npz) of ``inks`` (N, 28, 28) uint8, ``labels`` (N,) int64, and
+    ``key``, JSON of the configuration, the digits' digest and the preprocessing version. ``report``
+    is called with a line that says what was made.
 
     >>> write_synthetic(Digits(torch.empty(0), torch.empty(0)), SynthesisConfig(), Path("none"))
     Traceback (most recent call last):
@@ -57,8 +49,8 @@ def write_synthetic(
     buffer, key = io.BytesIO(), np.array(_key(config, digits))
     np.savez_compressed(buffer, key=key, inks=made.inks.numpy(), labels=made.labels.numpy())
     write_atomically(path, buffer.getvalue())
-    others = int((made.labels == NO_DIGIT).sum())
-    report(f"synthesised {len(made) - others:,} digits and {others:,} pictures without one")
+    counts = [len(part) for part in made.divided()]
+    report("synthesised {:,} digits and {:,} pictures without one".format(*counts))
     return made
 
 

@@ -77,10 +77,6 @@ def _kind(module: nn.Module) -> str:
 def architecture_diagram(network: NetworkName, layers: Sequence[Layer]) -> Figure:
     """Draw a network as blocks of feature maps, with the layers between and their parameters.
 
-    Args:
-        network: its name, for the title.
-        layers: see ``trace_layers``.
-
     >>> figure = architecture_diagram("DigitNet", trace_layers("DigitNet"))
     >>> figure.axes[0].get_title().split(":")[0]
     'DigitNet'

@@ -19,17 +19,9 @@ from inkdigits.errors import DataError
 
 
 def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Count how often each digit was read as each digit.
+    """Return (10, 10) int64 counts: row = true digit, column = predicted digit.
 
-    Args:
-        labels: (N,) integers from 0 to 9, N at least 1.
-        predicted: (N,) integers from 0 to 9.
-
-    Returns:
-        (10, 10) int64: row = true digit, column = predicted digit.
-
-    Raises:
-        DataError: invalid shapes or values.
+    Both are (N,) integers from 0 to 9, N at least 1; anything else raises a DataError.
 
     >>> confusion_matrix([4, 4], [4, 9])[4].tolist()
     [0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
@@ -167,13 +159,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure a reader on pictures whose digits are known.
 
-    Args:
-        probabilities: (N, 10) calibrated, rows summing to 1; the largest is the predicted digit,
-            the lower digit in a tie.
-        labels: (N,) integers from 0 to 9.
-        n_resamples: bootstrap resamples behind the intervals of the scores.
-        level: of every interval, between 0 and 1.
-        seed: of the bootstrap.
+    The largest of the probabilities (N, 10) is the predicted digit, the lower digit in a tie.
+    ``n_resamples`` and ``seed`` are the bootstrap's, and ``level`` is that of every interval.
 
     Raises:
         DataError: invalid shapes or values.

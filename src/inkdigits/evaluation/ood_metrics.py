@@ -21,15 +21,8 @@ def auroc(digits: npt.ArrayLike, others: npt.ArrayLike) -> float:
     area under a receiver operating characteristic (ROC) curve", Radiology 143, 1982, pages 29 to
     36).
 
-    Args:
-        digits: (N,) scores of digits, N at least 1; infinite ones are allowed.
-        others: (M,) scores of non-digits, M at least 1.
-
-    Returns:
-        0 to 1; 0.5 tells nothing apart.
-
-    Raises:
-        DataError: no scores, another shape, or a score that is not a number.
+    0.5 tells nothing apart. Scores are (N,) and (M,), at least one each, and may be infinite; any
+    other shape and NaN raise a DataError.
 
     >>> auroc([3.0, 2.0], [1.0, 2.0])
     0.875
@@ -46,17 +39,8 @@ def fpr_at_tpr(
 ) -> float:
     """Return the false positive rate at the strictest threshold that ``tpr`` of the digits pass.
 
-    Args:
-        digits: (N,) scores of digits, N at least 1; infinite ones are allowed.
-        others: (M,) scores of non-digits, M at least 1.
-        tpr: share of digits that must pass, above 0 and up to 1.
-
-    Returns:
-        0 to 1; 0 is best.
-
-    Raises:
-        DataError: no scores, another shape, or a score that is not a number.
-        ConfigError: a ``tpr`` outside its range.
+    It is 0 to 1, and 0 is best. Scores and errors are those of ``auroc``; a ``tpr`` of 0 or below,
+    or above 1, raises a ConfigError.
 
     >>> fpr_at_tpr([3.0, 2.0], [1.0, 2.0])
     0.5

@@ -33,13 +33,7 @@ _KEPT: dict[str, Any] = {"color": "black", "marker": "*", "markersize": 11, "cli
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as a PNG of 150 dots per inch, atomically; missing folders are made.
-
-    Returns:
-        The path written.
-
-    Raises:
-        OSError: the folder or the file cannot be written.
+    """Write a figure as a PNG of 150 dots per inch, atomically, and return its path.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -56,10 +50,6 @@ def reliability_diagram(before: ReliabilityCurve, after: ReliabilityCurve) -> Fi
     """Draw accuracy against confidence, before and after, above histograms of the confidence.
 
     Each point is a bin, with its 95 % Wilson interval. Points on the diagonal are calibrated.
-
-    Args:
-        before: the curve at temperature 1.
-        after: the curve at the fitted temperature.
 
     >>> from inkdigits.calibration.scores import reliability_curve
     >>> curve = reliability_curve([[0.82] + [0.02] * 9] * 5, [0, 0, 0, 0, 1])
@@ -94,10 +84,7 @@ def reliability_diagram(before: ReliabilityCurve, after: ReliabilityCurve) -> Fi
 
 
 def confusion_matrix_figure(matrix: npt.NDArray[np.int64]) -> Figure:
-    """Draw the confusion matrix with its counts; only mistakes are coloured.
-
-    Args:
-        matrix: (10, 10) counts, row = true digit, column = predicted digit.
+    """Draw (10, 10) counts, row = true digit, column = predicted; only mistakes are coloured.
 
     >>> confusion_matrix_figure(np.eye(10, dtype=int)).axes[0].get_title()
     'True and predicted digits: 0 of 10 wrong'
@@ -128,14 +115,10 @@ def confusion_matrix_figure(matrix: npt.NDArray[np.int64]) -> Figure:
 def misread_figure(
     inks: Ink, labels: Labels, predicted: Labels, confidence: Doubles, max_items: int = 40
 ) -> Figure:
-    """Draw the misread digits as the model saw them, the most confident mistake first.
+    """Draw at most ``max_items`` misread digits, the most confident mistake first.
 
-    Args:
-        inks: (N, 28, 28); every picture of the set, because the title counts them.
-        labels: (N,) true digits.
-        predicted: (N,) predicted digits.
-        confidence: (N,) confidence of the predicted digit, 0 to 1.
-        max_items: how many to draw at most, at least 1.
+    The inks (N, 28, 28), true and predicted digits (N,) and confidences (N,) are those of the whole
+    set, because the title counts them.
 
     >>> inks = np.zeros((2, 28, 28), np.uint8)
     >>> misread_figure(inks, np.array([1, 7]), np.array([1, 1]), np.ones(2)).get_suptitle()
@@ -161,10 +144,7 @@ def misread_figure(
 def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) -> Figure:
     """Draw losses, validation accuracy and learning rate per epoch; a star marks the kept epoch.
 
-    Args:
-        history: one mapping per epoch, at least one, with the keys epoch, train_loss,
-            validation_loss, validation_accuracy (0 to 1) and learning_rate.
-        kept_epoch: whose weights were kept, counted from 1.
+    ``history`` has the figures of ``checkpoint.Epoch`` for at least one epoch.
 
     >>> keys = ("train_loss", "validation_loss", "validation_accuracy", "learning_rate")
     >>> len(training_history([{"epoch": 1, **dict.fromkeys(keys, 0.5)}], 1).axes)
@@ -204,30 +184,8 @@ def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) ->
     return figure
 
 
-def augmentation_preview(originals: Ink, augmented: Ink) -> Figure:
-    """Draw each original at the left, and what augmentation made of it beside it.
-
-    Args:
-        originals: (N, 28, 28), N at least 1.
-        augmented: (N, K, 28, 28) uint8, K at least 1.
-
-    >>> variants = np.zeros((2, 3, 28, 28), np.uint8)
-    >>> augmentation_preview(variants[:, 0], variants).get_suptitle()
-    'Augmentation: 2 digits at the left, 3 variants each'
-    """
-    n, k = augmented.shape[:2]
-    rows = np.concatenate([originals[:, np.newaxis], augmented], axis=1)
-    title = f"Augmentation: {n} digits at the left, {k} variants each"
-    return contact_sheet(rows.reshape(-1, 28, 28), title, k + 1)
-
-
 def contact_sheet(inks: Ink, title: str, columns: int = 24) -> Figure:
-    """Draw many inks side by side.
-
-    Args:
-        inks: (N, 28, 28), N at least 1.
-        title: what they are.
-        columns: how many per row.
+    """Draw inks (N, 28, 28), at least one, in rows of ``columns``.
 
     >>> contact_sheet(np.zeros((30, 28, 28), np.uint8), "Blank").axes[0].images[0].get_size()
     (60, 720)
@@ -250,11 +208,7 @@ def _draw_ink(axes: Axes, ink: Ink) -> None:
 
 
 def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw how many times as fast as the baseline the contender is, for each task.
-
-    Args:
-        rows: mappings with the keys task, baseline, contender (str) and speedup (baseline's time
-            divided by the contender's, above 0), drawn from the top.
+    """Draw ``BenchmarkResult.speedups``: how many times as fast as the baseline a contender is.
 
     >>> row = {"task": "read", "baseline": "CPU", "contender": "GPU", "speedup": 4.0}
     >>> speedup_chart([row]).axes[0].get_title()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -57,14 +57,10 @@ def measure_robustness(
 ) -> RobustnessReport:
     """Read every set of digits and every kind of non-digits once.
 
-    Args:
-        reader: what is measured.
-        inks: (N, 28, 28) digits that training has not seen, N at least 1.
-        labels: (N,) their digits, 0 to 9.
-        per_family: pictures of each set, kind and severity at most. Clean digits are all read.
-        severities: of each corruption, whose results are pooled; None is MNIST-C's own of each.
-        seed: the same one gives the same pictures.
-        report: called with a line that says what comes next.
+    The inks (N, 28, 28) are digits that training has not seen, and the labels (N,) 0 to 9. At most
+    ``per_family`` pictures of each set, kind and severity are read, and all clean digits. Results
+    of several ``severities`` of a corruption are pooled; None is MNIST-C's own of each. ``report``
+    is called with a line that says what comes next.
 
     Raises:
         DataError: pictures or labels that are invalid; ``per_family`` below 1; no fonts.
@@ -81,15 +77,8 @@ def measure_robustness(
     report(f"clean: {len(inks):,} digits")
     clean_answers = _read(reader, [inks])
     digits = [score_digits("clean", "clean", (), clean_answers, labels)]
-    digits += measure_corruptions(
-        reader,
-        inks,
-        labels,
-        per_family=per_family,
-        severities=severities,
-        seed=seed,
-        report=report,
-    )
+    settings: dict[str, Any] = {"per_family": per_family, "severities": severities, "seed": seed}
+    digits += measure_corruptions(reader, inks, labels, **settings, report=report)
     for name, written, batches in _other_digits(clean, truth, per_family, seed):
         report(f"{name}: {len(written):,} digits")
         digits.append(score_digits(name, "other", (), _read(reader, batches), written))

@@ -49,13 +49,9 @@ def run_benchmark(
     accelerator's time includes both transfers. Matrices and training pictures are on the device
     before.
 
-    Args:
-        sizes: n of the n x n matrix products, 1 or more.
-        batches: pictures that are read at a time, 1 or more.
-        repeats: samples of each contender, 1 or more; five or more make the range informative.
-        device: what to compare the CPU with; "auto" is the best present, "cpu" nothing.
-        artifact_path: the model that reads; None is the shipped one.
-        progress: called with each task as it starts.
+    ``sizes`` are n of the n x n matrix products, ``batches`` pictures that are read at a time, and
+    ``repeats`` samples of each contender. ``device`` is compared with the CPU, ``artifact_path``
+    None is the shipped model, and ``progress`` is called with each task as it starts.
 
     Raises:
         ConfigError: a size, batch or number of repeats below 1.

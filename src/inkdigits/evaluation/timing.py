@@ -118,11 +118,7 @@ def time_in_turns(
 
     Each contender is warmed up, and called as often per sample as fills ``SAMPLE_SECONDS``. The
     samples are taken in turns, so that a drift of the machine affects all contenders.
-
-    Args:
-        contenders: what to call, by name.
-        repeats: samples of each.
-        synchronize: waits until all that the calls began is done.
+    ``synchronize`` waits until all that the calls began is done.
 
     >>> len(time_in_turns({"sleep": lambda: time.sleep(0.06)}, 2)["sleep"])
     2
@@ -153,13 +149,9 @@ def time_in_turns(
 
 
 def summarise(task: str, samples: Mapping[str, list[float]], work: float, unit: str) -> list[Row]:
-    """Return a row per contender, from the seconds of one call each.
+    """Return a row per contender, from the seconds that ``time_in_turns`` measured.
 
-    Args:
-        task: what one call does.
-        samples: see ``time_in_turns``.
-        work: what one call does, in ``unit`` without "/s".
-        unit: of the rate, for example "pictures/s".
+    ``work`` is what one call does, in ``unit`` without "/s".
 
     >>> summarise("read", {"CPU": [1.0, 2.0, 4.0]}, 8, "pictures/s")[0].rate
     4.0

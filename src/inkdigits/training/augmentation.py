@@ -16,27 +16,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class AugmentationConfig:
-    """The largest change of each kind; a picture draws uniformly between none and that.
+    """The largest change of each kind; a picture draws uniformly between none and that."""
 
-    Attributes:
-        rotation: degrees, either way.
-        scale: factor on each axis by itself, between 1 - scale and 1 + scale.
-        shear: horizontal shift per pixel of height, either way (0.2 is about 11° of slant).
-        translation: pixels, each axis, either way.
-        elastic: pixels; standard deviation of a smooth random displacement field, after Simard,
-            Steinkraus and Platt, "Best practices for convolutional neural networks applied to
-            visual document analysis", ICDAR 2003, p. 958-963.
-        thickness: how far towards the 3x3 dilation or erosion of the stroke; 1 is all the way.
-        contrast: largest absolute log of the gamma applied to the ink.
-    """
-
-    rotation: float = 14.0
-    scale: float = 0.14
-    shear: float = 0.2
-    translation: float = 1.6
+    rotation: float = 14.0  # degrees, either way
+    scale: float = 0.14  # each axis by itself, between 1 - scale and 1 + scale
+    shear: float = 0.2  # horizontal shift per pixel of height, either way
+    translation: float = 1.6  # pixels, each axis, either way
+    # Standard deviation in pixels of a smooth random displacement field, after Simard, Steinkraus
+    # and Platt, "Best practices for convolutional neural networks applied to visual document
+    # analysis", ICDAR 2003, p. 958-963.
     elastic: float = 0.75
-    thickness: float = 0.6
-    contrast: float = 0.4
+    thickness: float = 0.6  # share of the way to the 3x3 dilation or erosion of the stroke
+    contrast: float = 0.4  # largest absolute log of the gamma applied to the ink
 
     @classmethod
     def none(cls) -> AugmentationConfig:
@@ -49,15 +40,9 @@ class AugmentationConfig:
 
 
 def augment(batch: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Return a changed copy of each picture.
+    """Return a changed copy of each picture (B, 1, H, W), float32 from 0 to 1, which is ink.
 
-    Args:
-        batch: (B, 1, H, W) float32 in 0 to 1, 1 being ink.
-        config: how far each change may go.
-        generator: on the batch's device; the only source of randomness.
-
-    Returns:
-        (B, 1, H, W) float32 in 0 to 1.
+    The generator is on the batch's device.
 
     >>> blank = torch.zeros(2, 1, 28, 28)
     >>> augment(blank, AugmentationConfig(), torch.Generator().manual_seed(0)).shape

@@ -37,7 +37,7 @@ from inkdigits.model.backends import forward_with_tta
 from inkdigits.model.networks import Network
 from inkdigits.training.export import network_of
 from inkdigits.training.run_folder import Weights
-from inkdigits.types import NO_DIGIT, Doubles, Floats, Json, Labels, Mask
+from inkdigits.types import Doubles, Floats, Json, Labels, Mask
 
 _BATCH_SIZE = 500
 
@@ -47,44 +47,27 @@ Readings: TypeAlias = tuple[Doubles, Mask]
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a threshold accepts of a set of pictures.
+    """What a threshold accepts of a set of pictures."""
 
-    Attributes:
-        n: pictures.
-        n_accepted: those accepted.
-        n_wrong: those accepted and read wrong.
-    """
-
-    n: int
-    n_accepted: int
-    n_wrong: int
+    n: int  # pictures
+    n_accepted: int  # those accepted
+    n_wrong: int  # those accepted and read wrong
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperatingPoint:
-    """What ``find_operating_point`` fitted, and how good it is.
+    """What ``find_operating_point`` fitted, and how good it is; None where it had no pictures."""
 
-    Attributes:
-        calibration: the temperature and what it does to clean digits.
-        hard: scores of the synthesised digits at that temperature; None where there were none.
-        n_hard: how many those are.
-        policy: thresholds.
-        corrupted: what the policy accepts of the mildly corrupted digits; None where there were
-            none.
-        ood_auroc: the chance that a synthesised picture without a digit has a higher
-            out-of-distribution score than a clean digit, 0 to 1; None where there were none.
-        logits: (N, 10) float32, of the clean calibration digits.
-        drift: the distribution of their ink and confidences, for later comparison.
-    """
-
-    calibration: CalibrationReport
-    hard: ProbabilityScores | None
-    n_hard: int
+    calibration: CalibrationReport  # the temperature and what it does to clean digits
+    hard: ProbabilityScores | None  # of the synthesised digits, at that temperature
+    n_hard: int  # how many those are
     policy: DecisionPolicy
-    corrupted: Accepted | None
+    corrupted: Accepted | None  # of the mildly corrupted digits
+    # The chance that a synthesised picture without a digit has a higher out-of-distribution score
+    # than a clean digit, 0 to 1.
     ood_auroc: float | None
-    logits: Floats
-    drift: DriftReference
+    logits: Floats  # (N, 10) float32, of the clean calibration digits
+    drift: DriftReference  # the distribution of their ink and confidences
 
     @property
     def temperature(self) -> float:
@@ -145,7 +128,10 @@ class _Answers:
 
     @classmethod
     def of(cls, model: Network, digits: Digits) -> _Answers:
-        return cls(logits_and_features(model, digits.inks)[0], digits.labels.numpy())
+        logits = np.zeros((0, 10), np.float32)
+        if len(digits):
+            logits, _ = logits_and_features(model, digits.inks)
+        return cls(logits, digits.labels.numpy())
 
     def readings(self, temperature: float, ood_limit: float | None) -> Readings:
         shares = probabilities(self.logits, temperature)
@@ -173,16 +159,15 @@ def find_operating_point(
     Args:
         weights: state_dict of a network.
         clean: digits that neither trained the weights nor chose the epoch.
-        synthetic: pictures made from ``clean`` by ``synthesis.synthesise``, with a digit or
-            without; None fits the temperature to ``clean``.
+        synthetic: pictures made from ``clean`` by ``synthesis.synthesise``; None fits the
+            temperature to ``clean``.
         corrupted: ``clean`` after ``corruptions.corrupt_mildly``, on which the risk is to be kept
             too; None asks for ``clean`` alone.
         risk: tolerated share of wrong readings among the accepted.
         report: called with each line of what was found.
 
     Raises:
-        DataError: too few pictures to fit a temperature or to measure drift, or all are read
-            right.
+        DataError: too few pictures to fit a temperature, or all are read right.
 
     >>> from inkdigits.model.networks import MNISTClassifier
     >>> two = Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
@@ -194,7 +179,8 @@ def find_operating_point(
     prepared = _preprocessed(clean)
     answers = _Answers.of(model, prepared)
     ood_scores = energy(answers.logits)
-    hard, others = _synthetic_answers(model, synthetic)
+    made = clean[torch.arange(0)] if synthetic is None else synthetic
+    hard, others = (_Answers.of(model, part) for part in made.divided())
     result = calibrate(answers.logits, answers.labels, also=(hard.logits, hard.labels))
     temperature = result.temperature
     ood_limit = reject_threshold(ood_scores)
@@ -206,7 +192,9 @@ def find_operating_point(
     confidence = probabilities(answers.logits, temperature).max(axis=1)
     point = OperatingPoint(
         calibration=result,
-        hard=_scores(hard, temperature),
+        hard=score_probabilities(probabilities(hard.logits, temperature), hard.labels)
+        if len(hard.labels)
+        else None,
         n_hard=len(hard.labels),
         policy=policy,
         corrupted=None if corrupted is None else _accepted(sets[1], policy.accept_threshold),
@@ -219,28 +207,10 @@ def find_operating_point(
     return point
 
 
-def _synthetic_answers(model: Network, synthetic: Digits | None) -> tuple[_Answers, _Answers]:
-    """Return the answers for synthetic pictures with a digit, and for those without."""
-    none = _Answers(np.zeros((0, 10), np.float32), np.zeros(0, np.int64))
-    if synthetic is None:
-        return none, none
-    with_digit = synthetic.labels != NO_DIGIT
-    hard = _Answers.of(model, synthetic[with_digit.nonzero().squeeze(1)])
-    if with_digit.all():
-        return hard, none
-    return hard, _Answers.of(model, synthetic[(~with_digit).nonzero().squeeze(1)])
-
-
 def _preprocessed(digits: Digits) -> Digits:
     """Return the digits as a user's pictures of them would be; a few pixels change."""
     inks = torch.from_numpy(np.stack([preprocess(ink) for ink in digits.inks.numpy()]))
     return Digits(inks, digits.labels)
-
-
-def _scores(answers: _Answers, temperature: float) -> ProbabilityScores | None:
-    if not len(answers.labels):
-        return None
-    return score_probabilities(probabilities(answers.logits, temperature), answers.labels)
 
 
 def _accepted(readings: Readings, threshold: float | None) -> Accepted:
@@ -251,10 +221,7 @@ def _accepted(readings: Readings, threshold: float | None) -> Accepted:
 
 
 def _policy(
-    sets: Sequence[Readings],
-    ood_limit: float | None,
-    risk: float,
-    report: Callable[[str], None],
+    sets: Sequence[Readings], ood_limit: float | None, risk: float, report: Callable[[str], None]
 ) -> DecisionPolicy:
     (confidence, right), *also = sets
     choices = accept_choices(confidence, right, also=also, risks=(*RISKS, risk))

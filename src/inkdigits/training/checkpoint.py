@@ -26,23 +26,14 @@ from inkdigits.training.config import TrainConfig
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The figures of one epoch.
+    """The figures of one epoch."""
 
-    Attributes:
-        epoch: counted from 1.
-        train_loss: mean over augmented pictures, in nats.
-        validation_loss: in nats, at the best temperature; see ``fit.scaled_loss``.
-        validation_accuracy: 0 to 1.
-        learning_rate: at the end of the epoch.
-        seconds: how long it took, validation included.
-    """
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_accuracy: float
-    learning_rate: float
-    seconds: float
+    epoch: int  # counted from 1
+    train_loss: float  # mean over augmented pictures, in nats
+    validation_loss: float  # in nats, at the best temperature; see ``fit.scaled_loss``
+    validation_accuracy: float  # 0 to 1
+    learning_rate: float  # at the end of the epoch
+    seconds: float  # how long it took, validation included
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
@@ -56,16 +47,6 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
         content.update(name.encode())
         content.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
     return content.hexdigest()
-
-
-def _describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return where and with what epochs are trained, as JSON."""
-    return {
-        "device": str(device),
-        "autocast": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
-        "hardware": hardware(),
-        "versions": versions(),
-    }
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
@@ -102,32 +83,30 @@ class TrainingState:
                 if isinstance(layer, nn.Dropout | nn.Dropout2d):
                     layer.p = config.dropout
         self.model = self.model.to(memory_format=torch.channels_last).to(device)
-        self.average = (
-            AveragedModel(
-                self.model, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True
-            )
-            if config.ema_decay
-            else None
-        )
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.average = None
+        if config.ema_decay:
+            update = _moving_average(config.ema_decay)
+            self.average = AveragedModel(self.model, multi_avg_fn=update, use_buffers=True)
+        parameters = list(self.model.parameters())
+        matrices: dict[str, Any] = {"params": [p for p in parameters if p.ndim > 1]}
+        others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+            [matrices, others],
             lr=config.learning_rate,
+            weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
         )
         self.scheduler = OneCycleLR(
-            self.optimizer,
-            max_lr=config.learning_rate,
-            total_steps=config.epochs * steps,
-            pct_start=config.warmup,
+            self.optimizer, config.learning_rate, config.epochs * steps, pct_start=config.warmup
         )
         self.history: list[Epoch] = []
         # What trained the epochs, in order: a run may be resumed on another machine.
-        self.machine = _describe_machine(device)
+        self.machine = {
+            "device": str(device),
+            "autocast": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
+            "hardware": hardware(),
+            "versions": versions(),
+        }
         self.machines: list[dict[str, Any]] = []
         self.kept_weights: dict[str, Tensor] = {}
         self.kept_epoch = 0
@@ -175,17 +154,13 @@ class TrainingState:
         return parts if self.average is None else {**parts, "average": self.average}
 
     def load(self, path: Path) -> None:
-        """Read a checkpoint.
-
-        Raises:
-            TrainingError: missing, unreadable, or of another configuration or data.
-        """
-        if not path.is_file():
-            raise TrainingError(
-                f"there is nothing to resume from: no checkpoint at {path}; leave out --resume"
-            )
+        """Read a checkpoint; missing, damaged or of another run it raises a TrainingError."""
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
+        except FileNotFoundError as error:
+            raise TrainingError(
+                f"there is nothing to resume from: no checkpoint at {path}; leave out --resume"
+            ) from error
         except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
             raise TrainingError(f"the checkpoint {path} cannot be read: {error}") from error
         if not isinstance(saved, dict) or not saved.keys() >= {"fingerprint", "machines"}:

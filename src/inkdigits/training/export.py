@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -91,22 +90,6 @@ def export(
     return seal(proto.SerializeToString(deterministic=True))
 
 
-def with_provenance(artifact: bytes, provenance: Mapping[str, Any]) -> bytes:
-    """Return the same artifact with another provenance, such as scores measured through it.
-
-    >>> from inkdigits.model.artifact import read_artifact
-    >>> with_provenance(read_artifact(), {"test": "none"}) == read_artifact()
-    False
-    """
-    proto = onnx.load_model_from_string(artifact)
-    properties = {entry.key: entry.value for entry in proto.metadata_props if entry.key != "sha256"}
-    metadata = replace(ArtifactMetadata.from_properties(properties), provenance=dict(provenance))
-    _leave_out_computed_biases(proto)
-    del proto.metadata_props[:]
-    onnx.helper.set_model_props(proto, {**properties, **metadata.to_properties()})
-    return seal(proto.SerializeToString(deterministic=True))
-
-
 def _remove_traces(proto: onnx.ModelProto) -> None:
     """Remove the source lines of the exporting machine that the exporter adds to every node."""
     del proto.metadata_props[:]
@@ -155,8 +138,7 @@ def _leave_out_computed_biases(proto: onnx.ModelProto) -> None:
 def network_of(weights: Mapping[str, Tensor]) -> Network:
     """Return the network that a state_dict belongs to, with those weights, in evaluation mode.
 
-    Raises:
-        RuntimeError: it is no network's; the keys that are missing or unexpected are named.
+    A RuntimeError names the keys that are missing or unexpected.
 
     >>> type(network_of(build_network("MNISTClassifier").state_dict())).__name__
     'MNISTClassifier'
@@ -168,13 +150,10 @@ def network_of(weights: Mapping[str, Tensor]) -> Network:
 
 
 def _version(
-    weights: Mapping[str, Tensor],
-    temperature: float,
-    policy: DecisionPolicy,
-    second_look_margin: float,
+    weights: Mapping[str, Tensor], temperature: float, policy: DecisionPolicy, margin: float
 ) -> str:
     """Return a version from all that an answer depends on, so equal answers have equal ones."""
-    settings = (PREPROCESSING_VERSION, float(temperature), policy, float(second_look_margin))
+    settings = (PREPROCESSING_VERSION, float(temperature), policy, float(margin))
     content = hashlib.sha256(repr(settings).encode())
     content.update(weights_digest(weights).encode())
     content.update(METHOD.encode())

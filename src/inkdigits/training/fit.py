@@ -30,7 +30,7 @@ from inkdigits.model.devices import autocast_dtype
 from inkdigits.training.checkpoint import Epoch, TrainingState, weights_digest
 from inkdigits.training.config import TrainConfig
 from inkdigits.training.loader import Loader
-from inkdigits.types import NO_DIGIT
+from inkdigits.types import NO_DIGIT, Json
 
 # Tried on the validation logits of each epoch.
 TEMPERATURES = tuple(2.0 ** (step / 8) for step in range(-8, 17))
@@ -38,45 +38,28 @@ TEMPERATURES = tuple(2.0 ** (step / 8) for step in range(-8, 17))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FitInputs:
-    """What a network learns from.
+    """What a network learns from."""
 
-    Attributes:
-        train: the weights are fitted to these.
-        validation: each epoch is validated on these.
-        synthetic: what ``synthesis.synthesise`` made, where the configuration gives it a share of
-            each batch.
-        initial: state_dict to start from; None starts from random weights.
-        teachers: networks whose mean answer is learned beside the labels, by the share
-            ``distillation`` of the loss; empty where that is 0.
-    """
-
-    train: Digits
-    validation: Digits
+    train: Digits  # the weights are fitted to these
+    validation: Digits  # each epoch is validated on these
+    # What ``synthesis.synthesise`` made, where the configuration gives it a share of each batch.
     synthetic: Digits | None = None
-    initial: Mapping[str, Tensor] | None = None
+    initial: Mapping[str, Tensor] | None = None  # state_dict to start from; None is random
+    # Networks whose mean answer is learned beside the labels, by the share ``distillation``.
     teachers: Sequence[nn.Module] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What training leaves.
+    """What training leaves."""
 
-    Attributes:
-        weights: state_dict of the configured network on the CPU, from the epoch that
-            ``TrainConfig.keep`` says: the last, or the one with the lowest validation loss, each
-            at its best temperature. Accuracy on a few thousand pictures is too coarse to choose
-            by.
-        kept_epoch: that epoch, counted from 1.
-        history: every epoch's figures.
-        machines: what trained them, in order: one, or more where the run was resumed elsewhere.
-        stopped_early: ``stop_when`` ended the run before its last epoch.
-    """
-
+    # state_dict on the CPU, from the epoch that ``TrainConfig.keep`` says. Accuracy on a few
+    # thousand pictures is too coarse to choose by, so the lowest validation loss is the best.
     weights: dict[str, Tensor]
-    kept_epoch: int
+    kept_epoch: int  # that epoch, counted from 1
     history: list[Epoch]
-    machines: list[dict[str, Any]]
-    stopped_early: bool = False
+    machines: list[Json]  # what trained the epochs: more than one after a resume elsewhere
+    stopped_early: bool = False  # ``stop_when`` ended the run before its last epoch
 
 
 def standardise(inks: Tensor) -> Tensor:
@@ -90,15 +73,7 @@ def standardise(inks: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def logits(model: nn.Module, inks: Tensor, batch_size: int = 500) -> Tensor:
-    """Return the network's logits in evaluation mode and float32.
-
-    Args:
-        model: takes (B, 1, 28, 28) float32; its device is where the work is done.
-        inks: (N, 28, 28) uint8.
-        batch_size: pictures at a time.
-
-    Returns:
-        (N, 10) float32 on the CPU.
+    """Return the logits in evaluation mode (N, 10), float32 on the CPU, of inks (N, 28, 28).
 
     >>> from inkdigits.model.networks import MNISTClassifier
     >>> logits(MNISTClassifier(), torch.zeros(3, 28, 28, dtype=torch.uint8)).shape
@@ -128,46 +103,41 @@ def fit(
 ) -> FitResult:
     """Train the configured network and return the weights that ``config.keep`` asks for.
 
-    Args:
-        inputs: what it learns from.
-        config: how.
-        device: where; see ``resolve_device``.
-        checkpoint: file that holds the state after each epoch, for ``resume``.
-        resume: continue from ``checkpoint``; only the epoch that was under way is lost.
-        log_dir: folder for TensorBoard's event files.
-        progress: show a bar with loss, validation accuracy and time left, on standard error.
-        stop_when: called with each epoch's figures; true ends the run there.
-        validate_every: steps after which, within an epoch too, ``stop_when`` is called with the
-            figures so far. Where it ends the run, they stand for that epoch, and the checkpoint
-            stays at the epoch before. None validates at the end of epochs only.
+    ``checkpoint`` holds the state after each epoch, and ``resume`` continues from it: only the
+    epoch that was under way is lost. ``log_dir`` is for TensorBoard's event files, and
+    ``progress`` shows a bar on standard error.
+
+    ``stop_when`` is called with each epoch's figures, and after every ``validate_every`` steps
+    with those so far; true ends the run there. Figures within an epoch then stand for it, and the
+    checkpoint stays at the epoch before.
 
     Raises:
         TrainingError: too few pictures for a batch, a loss that is not finite, teachers without a
-            share in the loss or a share without teachers, or a checkpoint that is missing,
-            unreadable, or of another configuration or data.
+            share in the loss or the reverse, or a checkpoint that cannot be resumed from.
 
     >>> digits = Digits(torch.zeros(8, 28, 28, dtype=torch.uint8), torch.arange(8))
     >>> config = TrainConfig(epochs=1, batch_size=4, network="MNISTClassifier")
     >>> fit(FitInputs(digits, digits), config, torch.device("cpu")).kept_epoch
     1
     """
-    _check_teachers(inputs, config)
     loader = Loader(inputs.train, inputs.synthetic, config, device)
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    fingerprint = _fingerprint(inputs, config)
-    state = TrainingState(config, loader.steps, device, fingerprint, inputs.initial)
+    state = TrainingState(
+        config, loader.steps, device, _fingerprint(inputs, config), inputs.initial
+    )
     if resume:
         if checkpoint is None:
             raise TrainingError("there is nothing to resume from: no checkpoint was named")
         state.load(checkpoint)
     stopped = False
     with ExitStack() as stack:
-        bar = stack.enter_context(_progress_bar(state, loader.steps, show=progress))
+        epochs, steps = len(state.history), loader.steps
+        bar = tqdm(total=config.epochs * steps, initial=epochs * steps, disable=not progress)
+        stack.callback(bar.close)
         writer = None
         if log_dir:
-            writer = SummaryWriter(str(log_dir), purge_step=len(state.history) + 1)
-            stack.callback(writer.close)
+            writer = stack.enter_context(SummaryWriter(str(log_dir), purge_step=epochs + 1))
         trainer = _Trainer(state, loader, inputs, bar, stop_when, validate_every)
         while len(state.history) < config.epochs and not stopped:
             figures, stopped = trainer.run_epoch()
@@ -179,15 +149,7 @@ def fit(
     return FitResult(state.kept_weights, state.kept_epoch, state.history, state.machines, stopped)
 
 
-def _check_teachers(inputs: FitInputs, config: TrainConfig) -> None:
-    if bool(inputs.teachers) != bool(config.distillation):
-        raise TrainingError(
-            f"distillation is {config.distillation} with {len(inputs.teachers)} teachers; it must "
-            "be above 0 with teachers, and 0 without"
-        )
-
-
-def _fingerprint(inputs: FitInputs, config: TrainConfig) -> dict[str, Any]:
+def _fingerprint(inputs: FitInputs, config: TrainConfig) -> Json:
     """Return what must be the same for a run to be resumed."""
     return {
         "config": asdict(config),
@@ -199,17 +161,6 @@ def _fingerprint(inputs: FitInputs, config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _progress_bar(state: TrainingState, steps: int, *, show: bool) -> tqdm[Any]:
-    return tqdm(
-        total=state.config.epochs * steps,
-        initial=len(state.history) * steps,
-        disable=not show,
-        unit="step",
-        dynamic_ncols=True,
-        mininterval=0.5,
-    )
-
-
 def _log(writer: SummaryWriter, figures: Epoch) -> None:
     for name, value in asdict(figures).items():
         if name != "epoch":
@@ -217,8 +168,6 @@ def _log(writer: SummaryWriter, figures: Epoch) -> None:
 
 
 class _Trainer:
-    """Runs epochs."""
-
     def __init__(
         self,
         state: TrainingState,
@@ -231,6 +180,12 @@ class _Trainer:
         self._state = state
         self._loader = loader
         self._validation = inputs.validation.to(state.device)
+        share = state.config.distillation
+        if bool(inputs.teachers) != bool(share):
+            raise TrainingError(
+                f"distillation is {share} with {len(inputs.teachers)} teachers; it must be above 0 "
+                "with teachers, and 0 without"
+            )
         self._teachers = []
         for teacher in inputs.teachers:
             teacher.to(state.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -351,10 +306,6 @@ def scaled_loss(output: Tensor, labels: Tensor) -> float:
 
     Calibration fits a temperature later. Without one, an overconfident epoch looks worse here than
     it will be when it is served.
-
-    Args:
-        output: (N, 10) float32 logits.
-        labels: (N,) int64.
 
     >>> scaled_loss(torch.zeros(2, 10), torch.tensor([0, 1])) < 2.31
     True

@@ -11,23 +11,13 @@ from inkdigits.data.mnist import Digits
 from inkdigits.errors import TrainingError
 from inkdigits.training.augmentation import AugmentationConfig, augment
 from inkdigits.training.config import TrainConfig
-from inkdigits.types import NO_DIGIT
 
 
 class Loader:
-    """Draws batches from the training split, the synthetic digits, and the other pictures.
+    """Draws batches, ``steps`` per epoch, from the training split and what was synthesised.
 
-    Args:
-        train: the training split.
-        synthetic: what ``synthesis.synthesise`` made, or None.
-        config: how many of each are in a batch, and how far they are changed.
-        device: where the pictures are kept and the batches are made.
-
-    Attributes:
-        steps: batches per epoch.
-
-    Raises:
-        TrainingError: fewer pictures than a batch needs.
+    The pictures are kept, and the batches made, on ``device``. Fewer pictures than a batch needs
+    raise a TrainingError.
     """
 
     def __init__(
@@ -40,12 +30,7 @@ class Loader:
                 "lower the batch size"
             )
         made = synthetic or Digits(train.inks[:0], train.labels[:0])
-        without_digit = made.labels == NO_DIGIT
-        parts = [
-            train,
-            made[(~without_digit).nonzero().squeeze(1)],
-            made[without_digit.nonzero().squeeze(1)],
-        ]
+        parts = [train, *made.divided()]
         names = ("training pictures", "synthetic digits", "synthetic pictures without a digit")
         for part, size, name in zip(parts, config.mixture, names, strict=True):
             if size and not len(part):

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import probabilities
@@ -42,9 +41,9 @@ from inkdigits.reader import DigitReader, load
 from inkdigits.training.augmentation import augment
 from inkdigits.training.calibrate import OperatingPoint, find_operating_point
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
-from inkdigits.training.export import export, network_of, with_provenance
+from inkdigits.training.export import export, network_of
 from inkdigits.training.fit import FitInputs, FitResult, fit
-from inkdigits.training.provenance import exported_provenance, origin_of, scores_for_provenance
+from inkdigits.training.provenance import exported_provenance, origin_of
 from inkdigits.training.run_folder import (
     CHECKPOINT_NAME,
     NOVELTY_NAME,
@@ -62,6 +61,8 @@ from inkdigits.types import Json
 
 # A run's own synthesis has another seed by default.
 _CALIBRATION_SEED = 1_000_001
+# Single figures, which fit into an artifact.
+_TEST_SCORES = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
 
 Report = Callable[[str], None]
 
@@ -95,7 +96,7 @@ def train(
     result, synthesis = _fit(splits, run, device, report)
     point = calibrate_weights(
         result.weights,
-        splits,
+        splits.calibration,
         folders,
         synthetic=len(splits.calibration) if synthesis else None,
         risk=run.risk,
@@ -200,50 +201,37 @@ def _export_and_evaluate(
 ) -> tuple[DigitReader, Evaluation]:
     """Write the artifact, evaluate it as it will be served, and add its scores to it."""
     path = folders.run / ARTIFACT_NAME
-    artifact = export(weights, point.temperature, point.policy, provenance)
-    write_atomically(path, artifact)
+    write_atomically(path, export(weights, point.temperature, point.policy, provenance))
     reader = load(path)
     scores = evaluate_reader(reader, test, folders.figures)
-    write_atomically(
-        path, with_provenance(artifact, {**provenance, "test": scores_for_provenance(scores)})
-    )
+    figures = {name: scores.to_dict()[name] for name in _TEST_SCORES}
+    provenance = {**provenance, "test": figures}
+    write_atomically(path, export(weights, point.temperature, point.policy, provenance))
     return reader, scores
 
 
 def calibrate_weights(
     weights: Weights,
-    splits: Splits,
+    clean: Digits,
     folders: Folders,
     *,
     synthetic: int | None,
     risk: float = RISK,
     report: Report = lambda _: None,
 ) -> OperatingPoint:
-    """Find the operating point; write it to the run's folder, and a figure.
+    """Find the operating point on clean digits; write it to the run's folder, and a figure.
 
-    Args:
-        weights: state_dict of a network.
-        splits: the data, of which the calibration split is read.
-        folders: where to write.
-        synthetic: digits, and as many pictures without one, to synthesise from the calibration
-            digits; the risk must then be kept on mildly corrupted ones too. None makes none, and
-            everything is fitted to clean digits.
-        risk: tolerated share of wrong readings among the accepted.
-        report: called with each line of what was found.
-
-    Raises:
-        DataError: too few pictures to fit a temperature, or all are read right.
+    ``synthetic`` is how many digits, and as many pictures without one, are synthesised from them;
+    the risk must then be kept on mildly corrupted ones too. None fits everything to clean digits.
+    Other arguments and errors are those of ``find_operating_point``.
 
     >>> from inkdigits.model.networks import MNISTClassifier
     >>> two = Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
-    >>> splits, here = Splits(two, two, two, two), Path("saved_models")
-    >>> weights = MNISTClassifier().state_dict()
-    >>> calibrate_weights(weights, splits, Folders(here, here, here), synthetic=None)
-    ... # doctest: +ELLIPSIS
+    >>> folders, weights = Folders(Path(), Path(), Path()), MNISTClassifier().state_dict()
+    >>> calibrate_weights(weights, two, folders, synthetic=None)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     inkdigits.errors.DataError: ...
     """
-    clean = splits.calibration
     made = corrupted = None
     if synthetic is not None:
         composition = SynthesisConfig(
@@ -256,7 +244,10 @@ def calibrate_weights(
     point = find_operating_point(
         weights, clean, synthetic=made, corrupted=corrupted, risk=risk, report=report
     )
-    _write_operating_point(point, folders.run)
+    saved = {"temperature": point.temperature, "policy": asdict(point.policy), **point.to_dict()}
+    write_json(folders.run / TEMPERATURE_NAME, saved)
+    parameters = NOVELTY_PARAMETERS["novelty_parameters"]
+    write_json(folders.run / NOVELTY_NAME, {"method": METHOD, "parameters": parameters})
     labels = clean.labels.numpy()
     figure = plots.reliability_diagram(
         reliability_curve(probabilities(point.logits, 1.0), labels),
@@ -264,21 +255,6 @@ def calibrate_weights(
     )
     plots.save(figure, folders.figures / "reliability.png")
     return point
-
-
-def _write_operating_point(point: OperatingPoint, folder: Path) -> None:
-    write_json(
-        folder / TEMPERATURE_NAME,
-        {
-            "temperature": point.temperature,
-            "policy": asdict(point.policy),
-            **point.to_dict(),
-        },
-    )
-    write_json(
-        folder / NOVELTY_NAME,
-        {"method": METHOD, "parameters": NOVELTY_PARAMETERS["novelty_parameters"]},
-    )
 
 
 def export_run(folder: Path) -> bytes:
@@ -334,18 +310,14 @@ def evaluate_reader(reader: DigitReader, digits: Digits, figures: Path) -> Evalu
 
 
 def _draw_before(digits: Digits, config: TrainConfig, figures: Path) -> None:
-    """Write the figures that are known before training: augmentation and architecture."""
-    plots.save(_augmentation_preview(digits, config), figures / "augmentation_preview.png")
+    """Write the architecture, and eight digits, each in a row of eight augmented copies."""
     diagram = architecture_diagram(config.network, trace_layers(config.network))
     plots.save(diagram, figures / "model_architecture.png")
-
-
-def _augmentation_preview(digits: Digits, config: TrainConfig) -> Figure:
-    """Draw eight digits, each in a row of eight augmented copies."""
-    n = copies = 8
-    originals = digits.inks[:n]
-    batch = originals.repeat_interleave(copies, dim=0).unsqueeze(1).float() / 255.0
+    originals = digits.inks[:8]
+    batch = originals.repeat_interleave(8, dim=0).unsqueeze(1).float() / 255.0
     generator = torch.Generator().manual_seed(config.seed)
-    changed = augment(batch, config.augmentation, generator).squeeze(1)
-    changed = (changed * 255.0).round().byte().view(len(originals), copies, 28, 28)
-    return plots.augmentation_preview(originals.numpy(), changed.numpy())
+    changed = augment(batch, config.augmentation, generator)
+    changed = (changed * 255.0).round().byte().view(len(originals), 8, 28, 28)
+    rows = torch.cat([originals.unsqueeze(1), changed], dim=1).flatten(0, 1).numpy()
+    title = f"Augmentation: {len(originals)} digits at the left, 8 variants each"
+    plots.save(plots.contact_sheet(rows, title, 9), figures / "augmentation_preview.png")

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from inkdigits.decision.drift import PROVENANCE
-from inkdigits.evaluation.metrics import Evaluation
 from inkdigits.training.checkpoint import weights_digest
-from inkdigits.training.run_folder import RUN_NAME, read_json, read_state
+from inkdigits.training.run_folder import RUN_NAME, read_json, read_weights
 from inkdigits.types import Json
 
 # Copied from the run.json of the weights that a run started or learned from.
@@ -27,14 +26,11 @@ _EXPORTED_KEYS = (
 def origin_of(path: Path) -> Json:
     """Return the digest of a file of weights, and how their own run made them.
 
-    >>> import tempfile, torch
-    >>> from inkdigits.training.run_folder import save_weights
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_weights({"bias": torch.zeros(2)}, Path(folder) / "a.pt")
-    ...     list(origin_of(Path(folder) / "a.pt"))
-    ['sha256']
+    >>> origin_of(Path("none.pt"))
+    Traceback (most recent call last):
+    inkdigits.errors.TrainingError: there are no weights at none.pt; train them first
     """
-    origin: Json = {"sha256": weights_digest(read_state(path))}
+    origin: Json = {"sha256": weights_digest(read_weights(path))}
     run = path.parent / RUN_NAME
     return origin | (_picked(read_json(run), _ORIGIN_KEYS) if run.is_file() else {})
 
@@ -42,9 +38,8 @@ def origin_of(path: Path) -> Json:
 def exported_provenance(run_folder: Path, temperature: Mapping[str, Any]) -> Json:
     """Return the provenance of an artifact that is exported from a run's folder again.
 
-    Args:
-        run_folder: without a run.json, nothing is known of the training.
-        temperature: what optimal_temperature.json holds.
+    Without a run.json, nothing is known of the training. ``temperature`` is what
+    optimal_temperature.json holds.
 
     >>> exported_provenance(Path("none"), {})
     {}
@@ -52,18 +47,6 @@ def exported_provenance(run_folder: Path, temperature: Mapping[str, Any]) -> Jso
     run = run_folder / RUN_NAME
     known = _picked(read_json(run), _EXPORTED_KEYS) if run.is_file() else {}
     return known | _picked(temperature, (PROVENANCE,))
-
-
-def scores_for_provenance(scores: Evaluation) -> Json:
-    """Return the scores of an evaluation that fit into an artifact: single figures only.
-
-    >>> import numpy as np
-    >>> from inkdigits.evaluation.metrics import evaluate
-    >>> "confusion" in scores_for_provenance(evaluate(np.eye(10), np.arange(10)))
-    False
-    """
-    kept = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
-    return _picked(scores.to_dict(), kept)
 
 
 def _picked(values: Mapping[str, Any], names: Sequence[str]) -> Json:

@@ -29,6 +29,9 @@ NOVELTY_NAME = "novelty.json"
 RUN_NAME = "run.json"
 SYNTHETIC_NAME = "synthetic.npz"
 
+# What torch raises for a damaged file, and network_of for one that holds no network.
+_UNUSABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, TypeError, AttributeError)
+
 Weights: TypeAlias = dict[str, torch.Tensor]
 
 
@@ -38,7 +41,7 @@ def save_weights(weights: Weights, path: Path) -> None:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_weights({"bias": torch.zeros(2)}, Path(folder) / "a.pt")
-    ...     read_state(Path(folder) / "a.pt")
+    ...     torch.load(Path(folder) / "a.pt")
     {'bias': tensor([0., 0.])}
     """
     buffer = io.BytesIO()
@@ -47,48 +50,24 @@ def save_weights(weights: Weights, path: Path) -> None:
 
 
 def read_weights(path: Path, network: NetworkName | None = None) -> Weights:
-    """Return the state_dict that ``save_weights`` wrote.
-
-    Args:
-        path: the file.
-        network: whose they must be; None is any of ``model.NETWORKS``.
+    """Return a network's weights from a file; None is any of ``model.NETWORKS``.
 
     Raises:
         TrainingError: missing, damaged, or no such network's; keys are named.
 
-    >>> import tempfile
-    >>> from inkdigits.model.networks import MNISTClassifier
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_weights(MNISTClassifier().state_dict(), Path(folder) / "a.pt")
-    ...     len(read_weights(Path(folder) / "a.pt", "MNISTClassifier"))
-    18
-    """
-    weights = read_state(path)
-    try:
-        found = network_of(weights)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise TrainingError(f"the weights {path} cannot be used: {error}") from error
-    if network is not None and type(found).__name__ != network:
-        raise TrainingError(f"the weights {path} are {type(found).__name__}'s, not {network}'s")
-    return weights
-
-
-def read_state(path: Path) -> Weights:
-    """Return the state_dict in a file, of whichever network.
-
-    Raises:
-        TrainingError: missing or damaged.
-
-    >>> read_state(Path("none.pt"))
+    >>> read_weights(Path("none.pt"))
     Traceback (most recent call last):
     inkdigits.errors.TrainingError: there are no weights at none.pt; train them first
     """
-    if not path.is_file():
-        raise TrainingError(f"there are no weights at {path}; train them first")
     try:
         weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        found = network_of(weights)
+    except FileNotFoundError as error:
+        raise TrainingError(f"there are no weights at {path}; train them first") from error
+    except _UNUSABLE as error:
         raise TrainingError(f"the weights {path} cannot be used: {error}") from error
+    if network is not None and type(found).__name__ != network:
+        raise TrainingError(f"the weights {path} are {type(found).__name__}'s, not {network}'s")
     return weights
 
 
@@ -105,10 +84,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Json:
-    """Return the JSON object in a file.
-
-    Raises:
-        TrainingError: missing, unreadable or no object.
+    """Return the JSON object in a file; a TrainingError says what is wrong with it.
 
     >>> read_json(Path("none.json"))
     Traceback (most recent call last):
