@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from inkdigits.cli import options
 from inkdigits.cli.options import needs_training_extra, say
-
-if TYPE_CHECKING:
-    from inkdigits.data.mnist import Digits
-    from inkdigits.reader import DigitReader
 
 RUN_OPTION = click.option(
     "--run",
@@ -66,6 +62,8 @@ def evaluate(
 ) -> None:
     """Score an artifact on MNIST's 10,000 test pictures, sent as PNG files."""
     from inkdigits.data.mnist import load_splits
+    from inkdigits.evaluation import plots
+    from inkdigits.evaluation.robustness import measure_robustness
     from inkdigits.reader import load
     from inkdigits.training.pipeline import evaluate_reader
 
@@ -74,42 +72,20 @@ def evaluate(
     reader = load(model_path, device=device)
     splits = load_splits(data_root, download=download)
     if robustness:
-        _evaluate_robustness(reader, splits.test, per_family, severities, figures, as_json=as_json)
+        inks, labels = splits.test.inks.numpy(), splits.test.labels.numpy()
+        wanted: dict[str, Any] = {"severities": severities or None}
+        if per_family is not None:
+            wanted["per_family"] = per_family
+        result = measure_robustness(reader, inks, labels, **wanted, report=say)
+        chart = plots.save(plots.robustness_figure(result), figures / "robustness.png")
+        text = f"{reader.model_version}\n\n{result.table()}\n\nThe figure is {chart}"
+        click.echo(json.dumps(result.to_dict()) if as_json else text)
         return
     scores = evaluate_reader(reader, splits.test, figures)
-    if as_json:
-        click.echo(json.dumps({"model_version": reader.model_version, **scores.to_dict()}))
-        return
-    click.echo(f"{reader.model_version} on {scores.n:,} test pictures\n")
-    click.echo(scores.summary())
-    click.echo(f"\n{scores.report}\n\nThe figures are in {figures}")
-
-
-def _evaluate_robustness(
-    reader: DigitReader,
-    digits: Digits,
-    per_family: int | None,
-    severities: tuple[int, ...],
-    figures: Path,
-    *,
-    as_json: bool,
-) -> None:
-    from inkdigits.evaluation.plots import robustness_figure, save
-    from inkdigits.evaluation.robustness import PER_FAMILY, measure_robustness
-
-    result = measure_robustness(
-        reader,
-        digits.inks.numpy(),
-        digits.labels.numpy(),
-        per_family=per_family or PER_FAMILY,
-        severities=severities or None,
-        report=say,
-    )
-    chart = save(robustness_figure(result), figures / "robustness.png")
-    if as_json:
-        click.echo(json.dumps(result.to_dict()))
-        return
-    click.echo(f"{reader.model_version}\n\n{result.table()}\n\nThe figure is {chart}")
+    head = f"{reader.model_version} on {scores.n:,} test pictures"
+    text = f"{head}\n\n{scores.summary()}\n\n{scores.report}\n\nThe figures are in {figures}"
+    content = {"model_version": reader.model_version, **scores.to_dict()}
+    click.echo(json.dumps(content) if as_json else text)
 
 
 @click.command(short_help="Fit temperature and threshold again.")
@@ -198,15 +174,8 @@ def benchmark(
     from inkdigits.evaluation.speed import run_benchmark
 
     sizes: dict[str, Any] = {"sizes": (200,), "batches": (1, 16), "repeats": 2} if quick else {}
-    result = run_benchmark(
-        device=device,
-        artifact_path=model_path,
-        progress=(lambda _: None) if as_json else say,
-        **sizes,
-    )
+    progress = (lambda _: None) if as_json else say
+    result = run_benchmark(device=device, artifact_path=model_path, progress=progress, **sizes)
     plots.save(plots.speedup_chart(result.speedups()), chart)
-    if as_json:
-        click.echo(json.dumps(result.to_dict()))
-    else:
-        click.echo(result.table())
-        click.echo(f"\nThe chart is {chart}")
+    text = f"{result.table()}\n\nThe chart is {chart}"
+    click.echo(json.dumps(result.to_dict()) if as_json else text)

@@ -28,10 +28,10 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(
-    cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-)
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(package_name="inkdigits", prog_name="inkdigits")
 def main() -> None:
     """Read handwritten digits and say how sure it is.

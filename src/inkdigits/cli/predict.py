@@ -95,7 +95,8 @@ def predict(
         raise click.UsageError("--out reads on the CPU; leave out --device")
     if risk is not None or explain:
         raise click.UsageError("--out supports neither --risk nor --explain; leave them out")
-    _predict_to_file(paths, out, model_path, workers, as_json=as_json, resume=resume)
+    settings = {"model_path": model_path, "workers": workers, "resume": resume}
+    _predict_to_file(paths, out, as_json=as_json, **settings)
 
 
 def _predict_here(
@@ -222,32 +223,16 @@ def _success(prediction: Prediction) -> Answer:
     return row, f"{digit:>5}  {percent:>8.2f} %  {prediction.decision}{reason}"
 
 
-def _predict_to_file(
-    paths: Sequence[Path],
-    out: Path,
-    model_path: Path | None,
-    workers: int | None,
-    *,
-    as_json: bool,
-    resume: bool,
-) -> None:
+def _predict_to_file(paths: Sequence[Path], out: Path, *, as_json: bool, **settings: Any) -> None:
     from inkdigits.batch.run import predict_to_file
     from inkdigits.cli.progress import ProgressLine, printable
 
     with resumable(out.with_name(f"{out.name}.parts")), ProgressLine(sys.stderr, as_json) as line:
-        summary = predict_to_file(
-            paths,
-            out,
-            model_path=model_path,
-            workers=workers,
-            resume=resume,
-            progress=line.show if line.on else None,
-        )
-    if as_json:
-        click.echo(json.dumps({"out": str(out), **asdict(summary)}))
-    else:
-        rate = summary.pictures / summary.seconds
-        click.echo(f"{summary.pictures:,} pictures in {out} ({rate:,.0f}/s)")
+        progress = line.show if line.on else None
+        summary = predict_to_file(paths, out, **settings, progress=progress)
+    rate = summary.pictures / summary.seconds
+    text = f"{summary.pictures:,} pictures in {out} ({rate:,.0f}/s)"
+    click.echo(json.dumps({"out": str(out), **asdict(summary)}) if as_json else text)
     for source, error in summary.failures:
         say(printable(f"{source}: {error}"))
     if summary.failed > len(summary.failures):

@@ -14,12 +14,7 @@ _BAR_WIDTH: Final = 24
 class ProgressLine:
     """Writes the line, and leaves it empty at the end of its ``with`` block.
 
-    Args:
-        stream: standard error, so that standard output holds only the result.
-        quiet: write nothing, because a program reads what is printed.
-
-    Attributes:
-        on: whether anything is written: the stream is a terminal, and it is not quiet.
+    It is ``on`` where the stream is a terminal and not ``quiet``, as for a program that reads it.
     """
 
     def __init__(self, stream: TextIO, quiet: bool) -> None:
