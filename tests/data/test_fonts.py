@@ -15,17 +15,10 @@ def test_a_font_family_has_one_split_on_every_machine():
     everything = [family for families in splits.values() for family in families]
     assert len(everything) == len(set(everything))
     assert set(everything) == {f.family for f in find_fonts(paths=BUNDLED)}
+    assert not any(f.startswith(("cmex", "cmsy", "Last Resort")) for f in everything)
+    assert set(everything) <= {f.family for f in find_fonts()}
     assert split_of("DejaVu Serif") == "train"
     assert split_of("STIXGeneral") == "held_back"
-
-
-def test_fonts_of_symbols_and_of_boxes_are_not_used():
-    families = {font.family for font in find_fonts(paths=BUNDLED)}
-    assert not any(f.startswith(("cmex", "cmsy", "Last Resort")) for f in families)
-
-
-def test_installed_fonts_are_found():
-    assert {f.family for f in find_fonts(paths=BUNDLED)} <= {f.family for f in find_fonts()}
 
 
 def test_no_fonts_is_an_error_that_says_so(tmp_path):
@@ -37,8 +30,5 @@ def test_no_fonts_is_an_error_that_says_so(tmp_path):
     serif = [path for path in BUNDLED if path.name == "DejaVuSerif.ttf"]
     with pytest.raises(DataError, match="DejaVu Serif"):
         find_fonts("held_back", serif)
-
-
-def test_an_unknown_split_is_an_error():
     with pytest.raises(ConfigError, match="test"):
         find_fonts("test")

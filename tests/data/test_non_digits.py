@@ -59,17 +59,15 @@ def test_letters_that_are_digits_in_shape_are_left_out():
     assert not set(LETTERS + SYMBOLS) & set(string.digits)
 
 
-def test_an_unknown_kind_is_an_error():
-    with pytest.raises(ConfigError, match="cat"):
-        make_non_digits("cat", 1, np.random.default_rng(0))
-
-
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("letter", "0 fonts"), ("symbol", "0 fonts"), ("two_digits", "none are given")],
+    [
+        *(("letter", "0 fonts"), ("symbol", "0 fonts"), ("two_digits", "none are given")),
+        ("cat", "must be one of blank"),
+    ],
 )
-def test_missing_sources_are_named(kind, message):
-    with pytest.raises(DataError, match=message):
+def test_missing_sources_and_an_unknown_kind_are_named(kind, message):
+    with pytest.raises((DataError, ConfigError), match=message):
         make_non_digits(kind, 1, np.random.default_rng(0))
 
 

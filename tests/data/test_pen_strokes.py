@@ -6,20 +6,18 @@ from inkdigits.errors import DataError
 from inkdigits.ink.normalize import preprocess
 
 
-def test_every_digit_is_drawn_in_turn_and_a_seed_repeats_it():
+def test_every_digit_is_drawn_in_turn_in_black_on_white_and_a_seed_repeats_it():
     pictures, labels = draw_digits(30, np.random.default_rng(1))
     assert pictures.shape == (30, CANVAS, CANVAS)
     assert pictures.dtype == np.uint8
     np.testing.assert_array_equal(labels, np.arange(30) % 10)
     np.testing.assert_array_equal(pictures, draw_digits(30, np.random.default_rng(1))[0])
     assert len(np.unique(pictures, axis=0)) == 30
-
-
-def test_drawings_are_black_on_white_and_leave_ink_after_preprocessing():
-    pictures, _ = draw_digits(30, np.random.default_rng(2))
     assert (pictures.min(axis=(1, 2)) == 0).all()
     assert (np.median(pictures, axis=(1, 2)) == 255).all()
     assert all(preprocess(picture).any() for picture in pictures)
+    with pytest.raises(DataError, match="at least 1"):
+        draw_digits(0, np.random.default_rng(0))
 
 
 def test_the_styles_of_several_countries_are_there():
@@ -40,8 +38,3 @@ def test_a_line_is_as_thick_as_its_pen():
     picture = draw_lines([np.array([[10.0, 20.0], [50.0, 20.0]])], (60, 40), 6.0)
     assert picture.shape == (40, 60)
     assert (255 - picture[:, 30].astype(float)).sum() / 255 == pytest.approx(6, abs=0.8)
-
-
-def test_no_drawings_are_an_error():
-    with pytest.raises(DataError, match="at least 1"):
-        draw_digits(0, np.random.default_rng(0))

@@ -18,6 +18,13 @@ def test_scenes_have_the_sizes_of_pictures_and_the_same_seed_makes_the_same(digi
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_empty_page_is_blank_and_digits_of_another_shape_are_an_error():
+    for picture in photograph_scenes(np.zeros((10, 28, 28), np.uint8), rng(), "page"):
+        assert not preprocess(picture).any()
+    with pytest.raises(DataError, match="28"):
+        photograph_scenes(np.zeros((1, 20, 20), np.uint8), rng())
+
+
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_digit_in_a_scene_is_found_where_it_would_be_on_paper(digits, scene):
     inks = digits[0][:40]
@@ -28,13 +35,3 @@ def test_a_digit_in_a_scene_is_found_where_it_would_be_on_paper(digits, scene):
         length = np.linalg.norm(expected) * max(1.0, np.linalg.norm(found))
         likenesses.append(expected @ found / length)
     assert np.mean(np.array(likenesses) > 0.7) >= 0.9
-
-
-def test_an_empty_page_is_blank():
-    for picture in photograph_scenes(np.zeros((10, 28, 28), np.uint8), rng(), "page"):
-        assert not preprocess(picture).any()
-
-
-def test_digits_of_another_shape_are_an_error():
-    with pytest.raises(DataError, match="28"):
-        photograph_scenes(np.zeros((1, 20, 20), np.uint8), rng())

@@ -33,13 +33,13 @@ def some(shade: int) -> Digits:
 def test_a_runs_own_pictures_are_made_once_and_again_where_they_would_be_others(asked, tmp_path):
     path = tmp_path / "synthetic.npz"
     read_or_write(some(1), CONFIG, path)
-    again = read_or_write(some(1), CONFIG, path)
+    again, _ = read_or_write(some(1), CONFIG, path)
     assert torch.equal(again.inks, some(1).inks[:2])
     assert asked == [CONFIG]
     other = replace(CONFIG, seed=1)
     read_or_write(some(1), other, path)
     # Of other digits, as of another configuration: what is there is of no use to this run.
-    made = read_or_write(some(2), other, path)
+    made, _ = read_or_write(some(2), other, path)
     assert asked == [CONFIG, other, other]
     assert torch.equal(read_synthetic(path, some(2))[0].inks, made.inks)
 

@@ -45,23 +45,12 @@ def test_nothing_in_the_architecture_diagram_overlaps_or_is_cut_off(network):
     assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
 
 
-def test_the_traced_layers_hold_every_parameter_once():
-    layers = trace_layers("MNISTClassifier")
+def test_traced_layers_hold_every_parameter_once_and_leave_the_random_generator_alone():
     total = sum(p.numel() for p in MNISTClassifier().parameters())
-    assert sum(layer.parameters for layer in layers) == total
-    flat = next(layer for layer in layers if layer.name == "flatten")
-    assert flat.output_shape == (9216,)
-    assert [layer.name for layer in layers if layer.parameters] == [
-        "conv1",
-        "bn1",
-        "conv2",
-        "bn2",
-        "fc1",
-        "fc2",
-    ]
-
-
-def test_tracing_leaves_the_random_generator_alone():
     before = torch.get_rng_state()
-    trace_layers("DigitNet")
+    layers = trace_layers("MNISTClassifier")
     assert torch.equal(torch.get_rng_state(), before)
+    assert sum(layer.parameters for layer in layers) == total
+    names = [layer.name for layer in layers if layer.parameters]
+    assert names == ["conv1", "bn1", "conv2", "bn2", "fc1", "fc2"]
+    assert next(layer for layer in layers if layer.name == "flatten").output_shape == (9216,)

@@ -84,16 +84,9 @@ def test_no_more_misread_digits_are_drawn_than_asked_for_or_there_are():
 
 def history():
     accuracies = [0.97, 0.99, 0.985]
-    return [
-        {
-            "epoch": epoch,
-            "train_loss": 0.3 / epoch,
-            "validation_loss": 0.1 / epoch,
-            "validation_accuracy": accuracy,
-            "learning_rate": 0.001 * epoch,
-        }
-        for epoch, accuracy in enumerate(accuracies, start=1)
-    ]
+    keys = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "learning_rate")
+    rows = [(n, 0.3 / n, 0.1 / n, share, 0.001 * n) for n, share in enumerate(accuracies, 1)]
+    return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
 def test_the_training_history_shows_losses_accuracy_and_learning_rate():

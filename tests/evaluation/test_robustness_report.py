@@ -7,29 +7,16 @@ import pytest
 from inkdigits.calibration.intervals import Estimate
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import DataError
-from inkdigits.evaluation.robustness_report import (
-    RobustnessReport,
-    score_digits,
-    score_non_digits,
-)
+from inkdigits.evaluation.robustness_report import RobustnessReport, score_digits, score_non_digits
 
 
 def answer(digit=7, confidence=0.9, decision="accept", novelty=None):
     shares = np.full(10, 0.1 if digit is None else (1 - confidence) / 9)
     if digit is not None:
         shares[digit] = confidence
-    return Prediction(
-        digit=digit,
-        confidence=0.0 if digit is None else confidence,
-        probabilities=tuple(shares.tolist()),
-        decision=decision,
-        reason=None,
-        novelty=novelty,
-        ink=np.zeros((28, 28), np.uint8),
-        model_version="fake",
-        preprocessing_ms=0.0,
-        inference_ms=0.0,
-    )
+    ink, confidence = np.zeros((28, 28), np.uint8), 0.0 if digit is None else confidence
+    shares = tuple(shares.tolist())
+    return Prediction(digit, confidence, shares, decision, None, novelty, ink, "fake", 0.0, 0.0)
 
 
 BLANK = answer(None, decision="reject")
@@ -54,11 +41,8 @@ def test_digit_scores_are_counted_right():
     assert got.ece == pytest.approx(0.9 * abs(7 / 9 - 0.9) + 0.1 * 0.1)
 
 
-def test_reading_nothing_in_a_zero_is_wrong():
+def test_reading_nothing_is_wrong_and_no_answers_have_no_scores():
     assert score_digits("set", "other", (), [BLANK], [0]).n_correct == 0
-
-
-def test_no_answers_have_no_scores():
     with pytest.raises(DataError, match="no pictures"):
         score_digits("set", "other", (), [], [])
 

@@ -5,7 +5,7 @@ import pytest
 
 from inkdigits.evaluation import timing
 from inkdigits.evaluation.environment import hardware, versions
-from inkdigits.evaluation.timing import BenchmarkResult, Row, summarise, time_in_turns
+from inkdigits.evaluation.timing import BenchmarkResult, Row, time_in_turns
 
 CPU, ONNX = "PyTorch, CPU", "ONNX Runtime, CPU"
 
@@ -78,8 +78,3 @@ def test_quick_calls_are_repeated_until_a_sample_is_long_enough(monkeypatch):
     assert len(calls) >= 100
     assert now[0] == pytest.approx(0.001 * len(calls))
     assert samples["a"] == pytest.approx([0.001, 0.001])
-
-
-def test_a_rate_is_the_work_over_the_median_time():
-    (row,) = summarise("read", {"CPU": [4.0, 1.0, 2.0]}, 8, "pictures/s")
-    assert (row.seconds_min, row.seconds_median, row.seconds_max, row.rate) == (1.0, 2.0, 4.0, 4.0)

@@ -55,7 +55,7 @@ def write_synthetic(
 
 
 def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
-    """Return what ``write_synthetic`` wrote, and how it was made: see ``describe_synthesis``.
+    """Return what ``write_synthetic`` wrote, and how it was made, as JSON.
 
     Raises:
         TrainingError: missing, damaged, made of other digits or by another preprocessing.
@@ -73,16 +73,7 @@ def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
     if source != _source(digits):
         message = f"{path} was made of other digits or by another preprocessing; delete it"
         raise TrainingError(message)
-    return made, {**config, "preprocessing_version": source[1]}
-
-
-def describe_synthesis(config: SynthesisConfig) -> dict[str, Any]:
-    """Return the configuration as JSON has it, with the version of the preprocessing.
-
-    >>> describe_synthesis(SynthesisConfig(seed=3))["seed"]
-    3
-    """
-    return {**asdict(config), "preprocessing_version": PREPROCESSING_VERSION}
+    return made, {**config, "preprocessing_version": PREPROCESSING_VERSION}
 
 
 def read_or_write(
@@ -92,23 +83,21 @@ def read_or_write(
     *,
     progress: bool = False,
     report: Callable[[str], None] = lambda _: None,
-) -> Digits:
+) -> tuple[Digits, dict[str, Any]]:
     """Return what an earlier start of the same run left at ``path``, or else write it.
 
-    Arguments and errors are those of ``write_synthetic``.
+    Arguments and errors are those of ``write_synthetic``, and results those of ``read_synthetic``.
 
     >>> import tempfile
     >>> given = Digits(torch.full((2, 28, 28), 255, dtype=torch.uint8), torch.tensor([1, 7]))
     >>> config = SynthesisConfig(digits=0, others=9, kinds=(("scribble", 1.0),))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     len(read_or_write(given, config, Path(folder, "synthetic.npz")))
+    ...     len(read_or_write(given, config, Path(folder, "synthetic.npz"))[0])
     9
     """
-    if path.is_file():
-        made, key = _read(path)
-        if key == _key(config, digits):
-            return made
-    return write_synthetic(digits, config, path, progress=progress, report=report)
+    if not path.is_file() or _read(path)[1] != _key(config, digits):
+        write_synthetic(digits, config, path, progress=progress, report=report)
+    return read_synthetic(path, digits)
 
 
 def concatenate(parts: Sequence[Digits]) -> Digits:

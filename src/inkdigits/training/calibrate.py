@@ -156,15 +156,9 @@ def find_operating_point(
     the end. When no threshold keeps the risk on these pictures the policy accepts nothing, and
     ``report`` is told why.
 
-    Args:
-        weights: state_dict of a network.
-        clean: digits that neither trained the weights nor chose the epoch.
-        synthetic: pictures made from ``clean`` by ``synthesis.synthesise``; None fits the
-            temperature to ``clean``.
-        corrupted: ``clean`` after ``corruptions.corrupt_mildly``, on which the risk is to be kept
-            too; None asks for ``clean`` alone.
-        risk: tolerated share of wrong readings among the accepted.
-        report: called with each line of what was found.
+    The digits neither trained the weights nor chose the epoch. The temperature fits what was made
+    from them by ``synthesis.synthesise`` too, and the risk, a share of wrong readings among the
+    accepted, is kept on what ``corruptions.corrupt_mildly`` made of them too.
 
     Raises:
         DataError: too few pictures to fit a temperature, or all are read right.

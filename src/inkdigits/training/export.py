@@ -45,15 +45,9 @@ def export(
     Batch normalisation stays a node of its own and every parameter keeps its name in the
     state_dict, so that PyTorch can load the artifact too; ONNX Runtime folds it when it loads.
 
-    Args:
-        weights: state_dict of one of ``model.NETWORKS``.
-        temperature: divides the logits; above 0.
-        policy: which readings are accepted and which rejected.
-        provenance: JSON-able; how it was made.
-        second_look_margin: of test-time augmentation; temperature and policy were fitted with it.
-
-    Raises:
-        RuntimeError: the weights are no network's; keys are named.
+    Temperature (above 0) and policy were fitted with the margin of test-time augmentation. The
+    provenance, which JSON can hold, says how it was made. A RuntimeError names the keys of weights
+    that are no network's.
 
     >>> export({}, 1.0, DecisionPolicy(None, risk=0.001, level=0.95), {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):

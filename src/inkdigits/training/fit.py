@@ -33,7 +33,7 @@ from inkdigits.training.loader import Loader
 from inkdigits.types import NO_DIGIT, Json
 
 # Tried on the validation logits of each epoch.
-TEMPERATURES = tuple(2.0 ** (step / 8) for step in range(-8, 17))
+_TEMPERATURES = tuple(2.0 ** (step / 8) for step in range(-8, 17))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -279,11 +279,7 @@ def distillation_loss(
     arXiv:1503.02531, section 2): both sides are divided by the same temperature, and the gradient
     is scaled back by its square.
 
-    Args:
-        output: (B, 10) float32 logits.
-        labels: (B,) int64, NO_DIGIT where there is none.
-        lessons: each teacher's (B, 10) logits; without any the loss is cross-entropy.
-        config: the share and the temperature.
+    The labels are (B,), and the logits of the network and of each teacher (B, 10), float32.
 
     >>> loss = distillation_loss(torch.zeros(1, 10), torch.tensor([3]), [], TrainConfig())
     >>> round(float(loss), 4)
@@ -310,4 +306,4 @@ def scaled_loss(output: Tensor, labels: Tensor) -> float:
     >>> scaled_loss(torch.zeros(2, 10), torch.tensor([0, 1])) < 2.31
     True
     """
-    return min(float(F.cross_entropy(output / t, labels)) for t in TEMPERATURES)
+    return min(float(F.cross_entropy(output / t, labels)) for t in _TEMPERATURES)

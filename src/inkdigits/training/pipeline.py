@@ -20,12 +20,7 @@ from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.corruptions import corrupt_mildly
 from inkdigits.data.mnist import SPLIT_SEED, Digits, Splits
 from inkdigits.data.synthesis import SynthesisConfig, synthesise
-from inkdigits.data.synthesis_cache import (
-    concatenate,
-    describe_synthesis,
-    read_or_write,
-    read_synthetic,
-)
+from inkdigits.data.synthesis_cache import concatenate, read_or_write, read_synthetic
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import DecisionPolicy
@@ -72,17 +67,8 @@ def train(
 ) -> Json:
     """Synthesise, fit, calibrate, export and evaluate; write every file of the run.
 
-    Args:
-        splits: the data.
-        run: the settings.
-        device: where to train; see ``resolve_device``.
-        report: called with each line of what a step found.
-
-    Returns:
-        What run.json holds.
-
-    Raises:
-        InkdigitsError: see ``fit``, ``find_operating_point`` and ``load``.
+    It returns what run.json holds, and calls ``report`` with each line of what a step found. The
+    errors are those of ``fit``, ``find_operating_point`` and ``load``.
 
     >>> none = Digits(torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0))
     >>> folders = Folders(Path("saved_models"), Path("figures"), Path("logs"))
@@ -94,15 +80,13 @@ def train(
     began = time.perf_counter()
     folders = run.folders
     result, synthesis = _fit(splits, run, device, report)
+    clean = splits.calibration
+    made = len(clean) if synthesis else None
     point = calibrate_weights(
-        result.weights,
-        splits.calibration,
-        folders,
-        synthetic=len(splits.calibration) if synthesis else None,
-        risk=run.risk,
-        report=report,
+        result.weights, clean, folders, synthetic=made, risk=run.risk, report=report
     )
-    provenance = _provenance(run, splits, synthesis, result.machines, point)
+    provenance = _provenance(run, splits, synthesis, result.machines)
+    provenance[PROVENANCE] = point.drift.to_dict()
     reader, scores = _export_and_evaluate(result.weights, point, provenance, splits.test, folders)
     report(f"test, as encoded PNGs through the artifact:\n{scores.summary()}")
     described = {
@@ -161,8 +145,9 @@ def _synthetic(
         made = concatenate(parts)
     elif run.synthesis is not None:
         path = run.folders.run / SYNTHETIC_NAME
-        made = read_or_write(digits, run.synthesis, path, progress=run.progress, report=report)
-        synthesis = (describe_synthesis(run.synthesis),)
+        made, *synthesis = read_or_write(
+            digits, run.synthesis, path, progress=run.progress, report=report
+        )
     else:
         return None, ()
     sheet = plots.contact_sheet(made.inks[:240].numpy(), "Synthesised, as the network sees it")
@@ -171,11 +156,7 @@ def _synthetic(
 
 
 def _provenance(
-    run: RunConfig,
-    splits: Splits,
-    synthesis: Sequence[Json],
-    machines: Sequence[Json],
-    point: OperatingPoint,
+    run: RunConfig, splits: Splits, synthesis: Sequence[Json], machines: Sequence[Json]
 ) -> Json:
     """Return how a run made its model, as run.json and the artifact say it."""
     data: Json = {"split_seed": SPLIT_SEED}
@@ -192,7 +173,6 @@ def _provenance(
         **machines[-1],
         "trained_before_on": list(machines[:-1]),
         "calibrated_on": {"hardware": hardware(), "versions": versions()},
-        PROVENANCE: point.drift.to_dict(),
     }
 
 
