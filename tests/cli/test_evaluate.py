@@ -4,6 +4,7 @@ import pytest
 from support.commands import run
 
 
+@pytest.mark.trains
 def test_evaluate_reports_robustness_as_a_table_json_and_a_figure(small_mnist, tmp_path):
     arguments = [
         *("evaluate", "--data", small_mnist, "--no-download", "--robustness"),
@@ -22,17 +23,19 @@ def test_options_of_robustness_are_rejected_without_it(tmp_path):
     assert "--robustness" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["calibrate", "export"])
-def test_command_that_needs_a_run_names_what_is_missing(command, tmp_path):
-    result = run(command, "--run", tmp_path, exit_code=1)
-    assert "mnist_classifier.pt" in result.stderr
+@pytest.mark.parametrize(
+    ("command", "folder", "message"),
+    [
+        (["calibrate"], "--run", "mnist_classifier.pt"),
+        (["export"], "--run", "mnist_classifier.pt"),
+        (["evaluate", "--no-download"], "--data", "--download"),
+    ],
+)
+def test_command_names_what_is_missing(command, folder, message, tmp_path):
+    assert message in run(*command, folder, tmp_path, exit_code=1).stderr
 
 
-def test_evaluate_without_data_says_how_to_get_it(tmp_path):
-    result = run("evaluate", "--data", tmp_path, "--no-download", exit_code=1)
-    assert "--download" in result.stderr
-
-
+@pytest.mark.trains
 def test_benchmark_compares_and_draws(tmp_path):
     chart = tmp_path / "speedups.png"
     out = json.loads(run("benchmark", "--quick", "--json", "--chart", chart).stdout)

@@ -29,20 +29,13 @@ def log(tmp_path, monkeypatch):
     return records, ids
 
 
-def test_export_writes_every_prediction_as_csv(log, tmp_path):
+def test_export_writes_every_prediction_or_those_of_a_filter_as_csv(log, tmp_path):
     target = tmp_path / "out.csv"
-    assert (
-        f"3 predictions in {target}" in run("history", "export", target, "--format", "csv").output
-    )
+    export = ("history", "export", target, "--format", "csv")
+    assert "1 predictions" in run(*export, "--feedback", "given").output
+    assert f"3 predictions in {target}" in run(*export).output
     rows = list(csv.DictReader(io.StringIO(target.read_text())))
     assert {row["id"] for row in rows} == {record.id for record in log[0]}
-
-
-def test_export_filters(log, tmp_path):
-    target = tmp_path / "out.csv"
-    assert "1 predictions" in run("history",
-        "export", target, "--format", "csv", "--feedback", "given"
-    ).output  # fmt: skip
 
 
 def test_export_of_corrected_digits_is_mnists_format(log, tmp_path):
@@ -66,17 +59,13 @@ def test_delete_takes_one_away_for_good_after_asking(log):
     assert len(ids()) == 3
     run("history", "delete", records[1].id, answer="y\n")
     assert ids() == {records[0].id, records[2].id}
+    assert "Error" in run("history", "delete", records[1].id, "--yes", exit_code=1).stderr
 
 
 def test_delete_all_needs_to_be_said(log):
     run("history", "delete", "--yes", exit_code=2)
     assert "3 predictions deleted" in run("history", "delete", "--all", "--yes").output
     assert log[1]() == set()
-
-
-def test_unknown_id_is_an_error(log):
-    result = run("history", "delete", "01a20a9c-2300-7ecf-bcb9-ac0e7ec68f4c", "--yes", exit_code=1)
-    assert "Error" in result.stderr
 
 
 def test_purge_and_flush_say_what_they_did(log):

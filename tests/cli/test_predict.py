@@ -92,11 +92,9 @@ def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):
     assert " 7 " in result.stdout
 
 
-def test_folder_without_pictures_is_an_error(tmp_path):
-    assert "holds no pictures" in run("predict", tmp_path, exit_code=1).stderr
-
-
-def test_missing_model_is_one_line_and_exit_code_1(pictures, tmp_path):
+def test_folder_without_pictures_and_missing_model_are_one_line(pictures, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "holds no pictures" in run("predict", tmp_path / "empty", exit_code=1).stderr
     result = run("predict", "--model", tmp_path / "x.onnx", pictures, exit_code=1)
     assert result.stderr.strip() == f"Error: there is no artifact at {tmp_path / 'x.onnx'}"
 

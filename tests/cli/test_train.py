@@ -6,6 +6,8 @@ from inkdigits.data.mnist import load_splits
 from inkdigits.data.synthesis_cache import read_synthetic
 from inkdigits.types import NO_DIGIT
 
+pytestmark = pytest.mark.trains
+
 
 def train(data, folder):
     return [
@@ -14,9 +16,20 @@ def train(data, folder):
     ]
 
 
-def test_pictures_contradict_training_on_clean_digits_only(small_mnist, tmp_path):
-    result = run(*train(small_mnist, tmp_path), "--pictures", tmp_path / "a.npz", exit_code=2)
-    assert "--pictures and --synthetic 0 contradict each other" in result.stderr
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--pictures", "a.npz"], 2, "--pictures and --synthetic 0 contradict each other"),
+        (["--resume"], 1, "nothing to resume"),
+        (["--teacher", "wrong.pt"], 1, "wrong.pt cannot be used"),
+    ],
+)
+def test_options_that_cannot_be_trained_with_are_errors(
+    options, code, message, small_mnist, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": torch.zeros(3)}, "wrong.pt")
+    assert message in run(*train(small_mnist, tmp_path), *options, exit_code=code).stderr
 
 
 def test_synthesise_writes_the_pictures_and_how_they_were_made(small_mnist, tmp_path):
@@ -30,15 +43,3 @@ def test_synthesise_writes_the_pictures_and_how_they_were_made(small_mnist, tmp_
     # Shares are rounded, and a picture in which there is no ink is left out.
     assert len(pictures) == pytest.approx(100, abs=20)
     assert int((pictures.labels == NO_DIGIT).sum()) == pytest.approx(33, abs=10)
-
-
-def test_resume_without_a_run_is_an_error(small_mnist, tmp_path):
-    result = run(*train(small_mnist, tmp_path), "--resume", exit_code=1)
-    assert "nothing to resume" in result.stderr
-
-
-def test_teacher_that_is_no_network_is_an_error(small_mnist, tmp_path):
-    wrong = tmp_path / "wrong.pt"
-    torch.save({"weight": torch.zeros(3)}, wrong)
-    result = run(*train(small_mnist, tmp_path), "--teacher", wrong, exit_code=1)
-    assert "wrong.pt cannot be used" in result.stderr

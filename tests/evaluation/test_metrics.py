@@ -67,7 +67,7 @@ def test_the_report_prints_one_line_a_digit():
     assert len({len(line) for line in lines}) == 1
 
 
-def test_an_evaluation_counts_what_was_read_right():
+def test_evaluation_counts_what_was_read_right_and_survives_json():
     p, y = readings()
     got = evaluate(p, y, n_resamples=20)
     assert got.n == 1000
@@ -77,6 +77,12 @@ def test_an_evaluation_counts_what_was_read_right():
     assert got.scores.nll.value == pytest.approx(metrics.log_loss(y, p))
     assert np.trace(got.confusion) == got.n_correct
     assert got.report.weighted.recall == pytest.approx(got.accuracy.value)
+    read = json.loads(json.dumps(got.to_dict(), allow_nan=False))
+    assert read["accuracy"]["value"] == got.accuracy.value
+    assert read["ece_adaptive"]["low"] == got.scores.ece_adaptive.low
+    assert read["confusion_matrix"] == got.confusion.tolist()
+    assert read["classification_report"]["digits"][3]["support"] == int((y == 3).sum())
+    assert (read["n"], read["misread"]) == (1000, got.misread.tolist())
 
 
 def test_the_most_confident_mistake_comes_first():
@@ -87,18 +93,6 @@ def test_the_most_confident_mistake_comes_first():
     got = evaluate(p, [0, 0, 3, 0], n_resamples=2)
     assert got.misread.tolist() == [1, 3, 0]
     assert got.misread.dtype == np.int64
-
-
-def test_an_evaluation_survives_json():
-    p, y = readings(100)
-    got = evaluate(p, y, n_resamples=10)
-    read = json.loads(json.dumps(got.to_dict(), allow_nan=False))
-    assert read["accuracy"]["value"] == got.accuracy.value
-    assert read["ece_adaptive"]["low"] == got.scores.ece_adaptive.low
-    assert read["confusion_matrix"] == got.confusion.tolist()
-    assert read["classification_report"]["digits"][3]["support"] == int((y == 3).sum())
-    assert read["misread"] == got.misread.tolist()
-    assert read["n"] == 100
 
 
 def test_the_summary_says_accuracy_with_its_numbers_and_interval():

@@ -26,11 +26,8 @@ def test_each_batch_has_its_shares_and_an_epoch_is_reproduced_by_its_seed(splits
     assert not torch.equal(batches[0][0], other)
 
 
-def test_too_few_pictures_for_a_batch_is_an_error(splits):
+def test_too_few_pictures_for_a_batch_or_a_share_of_it_is_an_error(splits):
     with pytest.raises(TrainingError, match="20 training pictures do not fill one batch of 90"):
         Loader(splits.train[torch.arange(20)], None, CONFIG, CPU)
-
-
-def test_share_of_synthetic_pictures_without_any_is_an_error(splits):
     with pytest.raises(TrainingError, match="45 synthetic pictures without a digit"):
         Loader(splits.train, None, replace(CONFIG, others=0.5), CPU)

@@ -28,25 +28,13 @@ def train_arguments(data, folder):
 
 
 def test_training_writes_every_file_that_it_promises(trained):
-    models = {path.name for path in (trained / "models").iterdir()}
-    assert models == {
-        "checkpoint.pt",
-        "mnist_classifier.onnx",
-        "mnist_classifier.pt",
-        "novelty.json",
-        "optimal_temperature.json",
-        "run.json",
-        "synthetic.npz",
+    assert {path.name for path in (trained / "models").iterdir()} == {
+        *("checkpoint.pt", "mnist_classifier.onnx", "mnist_classifier.pt", "novelty.json"),
+        *("optimal_temperature.json", "run.json", "synthetic.npz"),
     }
-    figures = {path.name for path in (trained / "figures").iterdir()}
-    assert figures == {
-        "augmentation_preview.png",
-        "confusion_matrix.png",
-        "misread.png",
-        "model_architecture.png",
-        "reliability.png",
-        "synthetic_preview.png",
-        "training_history.png",
+    assert {path.stem for path in (trained / "figures").iterdir()} == {
+        *("augmentation_preview", "confusion_matrix", "misread", "model_architecture"),
+        *("reliability", "synthetic_preview", "training_history"),
     }
     for path in (trained / "figures").iterdir():
         with Image.open(path) as figure:
@@ -72,13 +60,6 @@ def test_run_json_says_how_the_model_was_made_and_what_it_scores(trained):
     assert policy["accept_threshold"] is not None
     assert 0 < corrupted["n_accepted"] < corrupted["n"]
     assert corrupted["n_wrong"] <= policy["risk"] * corrupted["n_accepted"]
-
-
-def test_trained_artifact_is_read_by_predict(trained, tmp_path):
-    model = trained / "models" / "mnist_classifier.onnx"
-    (tmp_path / "seven.png").write_bytes(encoded(seven()))
-    out = json.loads(run("predict", "--json", "--model", model, tmp_path / "seven.png").stdout)
-    assert out["model_version"] == inkdigits.load(model).model_version
 
 
 def test_train_learns_from_the_weights_and_the_pictures_of_another_run(
@@ -143,8 +124,11 @@ def test_calibrate_and_export_renew_the_artifact(trained, small_mnist, tmp_path)
     assert metadata.provenance["config"]["epochs"] == 2
 
 
-def test_evaluate_prints_a_table_with_intervals_or_json(trained, small_mnist, tmp_path):
+def test_trained_artifact_is_read_by_predict_and_by_evaluate(trained, small_mnist, tmp_path):
     model = trained / "models" / "mnist_classifier.onnx"
+    (tmp_path / "seven.png").write_bytes(encoded(seven()))
+    out = json.loads(run("predict", "--json", "--model", model, tmp_path / "seven.png").stdout)
+    assert out["model_version"] == inkdigits.load(model).model_version
     arguments = [
         *("evaluate", "--data", small_mnist, "--no-download", "--model", model),
         *("--figures", tmp_path),

@@ -179,14 +179,7 @@ def train(data_root: Path, *, download: bool, as_json: bool, **settings: Any) ->
 
 
 def _run_config(
-    out: Path,
-    figures: Path,
-    logs: Path,
-    synthetic: int,
-    augmentation: float,
-    distillation: float,
-    seed: int,
-    **settings: Any,
+    synthetic: int, augmentation: float, distillation: float, **settings: Any
 ) -> RunConfig:
     """Return the settings that the options stand for; others have the names of the settings."""
     from inkdigits.training.augmentation import AugmentationConfig
@@ -194,14 +187,17 @@ def _run_config(
 
     if settings["pictures"] and not synthetic:
         raise click.UsageError("--pictures and --synthetic 0 contradict each other")
-    direct = ("network", "epochs", "batch_size", "learning_rate", "ema_decay", "dropout", "keep")
+    direct = (
+        *("network", "epochs", "batch_size", "learning_rate", "ema_decay"),
+        *("dropout", "keep", "seed"),
+    )
     config = TrainConfig(
         synthetic=_SYNTHETIC_SHARE if synthetic else 0.0,
         others=_OTHERS_SHARE if synthetic else 0.0,
         augmentation=AugmentationConfig().scaled(augmentation),
         distillation=distillation if settings["teachers"] else 0.0,
-        seed=seed,
         **{name: settings.pop(name) for name in direct},
     )
-    synthesis = _synthesis(synthetic, seed) if synthetic else None
-    return RunConfig(config, Folders(out, figures, logs), synthesis=synthesis, **settings)
+    synthesis = _synthesis(synthetic, config.seed) if synthetic else None
+    folders = Folders(*(settings.pop(name) for name in ("out", "figures", "logs")))
+    return RunConfig(config, folders, synthesis=synthesis, **settings)

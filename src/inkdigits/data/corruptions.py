@@ -11,11 +11,6 @@ This is an implementation from the description, not the published files: random 
 so does rounding. One difference is known: by its code, the published glass blur smooths along
 columns only (the library took a grey picture's rows for colour channels). This one smooths both
 ways, as described, which is harder.
-
-Smoothing, resampling, gradients and connected components are SciPy's. The NumPy code that came
-before (version 0.1.0) gave the same pictures within 1 of 255, and the same Canny edges. At most
-0.2 % of a family's pixels differ; a pixel on the edge of mud may flip. That was measured on 2,000
-digits in each family and severity.
 """
 
 from __future__ import annotations

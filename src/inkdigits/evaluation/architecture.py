@@ -32,8 +32,8 @@ class Layer:
 def trace_layers(network: NetworkName) -> list[Layer]:
     """Return every layer that the network calls for one picture, in order.
 
-    The network is built on torch's meta device: shapes without numbers, which takes no memory and
-    leaves the random generator alone. It runs in training mode, so that dropout counts as called.
+    The network is built on torch's meta device: shapes without numbers, which leaves the random
+    generator alone. It runs in training mode, so that dropout counts as called.
 
     >>> trace_layers("MNISTClassifier")[0].output_shape
     (32, 26, 26)

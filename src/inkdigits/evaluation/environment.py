@@ -21,11 +21,9 @@ Hardware: TypeAlias = dict[str, str | int | float | None]
 
 
 def hardware() -> Hardware:
-    """Describe the machine, for JSON. PyTorch is imported, which takes about a second.
+    """Describe the machine, with the cores that this process may use and all its memory, for JSON.
 
-    Returns:
-        ``cpu``: the model's name. ``cores``: how many this process may use. ``memory_gib``: of
-        the whole machine, in GiB. ``accelerator``: see ``accelerator_name``.
+    PyTorch is imported, which takes about a second.
 
     >>> list(hardware())
     ['cpu', 'cores', 'memory_gib', 'accelerator']
@@ -39,9 +37,7 @@ def hardware() -> Hardware:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, the system and the packages that figures depend on.
-
-    They come from the packages' metadata; none of them is imported.
+    """Return the versions of Python, the system and, from their metadata, the packages.
 
     >>> list(versions())[:2]
     ['python', 'system']

@@ -115,8 +115,7 @@ def score_digits(
 ) -> DigitScores:
     """Score the answers to labelled digits; a digit in which no ink was found is wrong.
 
-    Raises:
-        DataError: no answers, or labels that do not match them.
+    No answers, or labels that do not match them, raise a DataError.
 
     >>> import inkdigits
     >>> answers = inkdigits.load().predict_batch([np.zeros((28, 28), np.uint8)])
@@ -152,14 +151,9 @@ def score_non_digits(
 ) -> tuple[str, tuple[NonDigitScores, ...]]:
     """Score how each kind is told from digits, and what was decided.
 
-    The score is minus the novelty where the reader gives one, else the confidence. A picture
-    without ink scores below everything.
-
-    Returns:
-        "novelty" or "confidence", and the scores in the order of ``kinds``.
-
-    Raises:
-        DataError: no digits, or a kind without pictures.
+    The score is minus the "novelty" where the reader gives one, else the "confidence"; which one
+    is returned too. A picture without ink scores below everything. No digits, or a kind without
+    pictures, raise a DataError.
 
     >>> import inkdigits
     >>> blank = inkdigits.load().predict_batch([np.zeros((28, 28), np.uint8)])

@@ -238,10 +238,7 @@ def calibrate_weights(
 
 
 def export_run(folder: Path) -> bytes:
-    """Return the artifact of a run's folder, from its weights, temperature and provenance.
-
-    Raises:
-        TrainingError: a file of the run is missing or invalid.
+    """Return the artifact of a run's folder; a TrainingError names a missing or invalid file.
 
     >>> export_run(Path("none"))
     Traceback (most recent call last):

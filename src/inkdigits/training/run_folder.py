@@ -52,8 +52,7 @@ def save_weights(weights: Weights, path: Path) -> None:
 def read_weights(path: Path, network: NetworkName | None = None) -> Weights:
     """Return a network's weights from a file; None is any of ``model.NETWORKS``.
 
-    Raises:
-        TrainingError: missing, damaged, or no such network's; keys are named.
+    A TrainingError says that they are missing, damaged or no such network's, whose keys it names.
 
     >>> read_weights(Path("none.pt"))
     Traceback (most recent call last):
