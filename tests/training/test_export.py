@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from inkdigits.decision.policy import DecisionPolicy
-from inkdigits.model.artifact import ArtifactMetadata
+from inkdigits.model.artifact import ArtifactMetadata, seal
 from inkdigits.model.backends import OnnxBackend
 from inkdigits.model.networks import DigitNet, MNISTClassifier, TeacherNet, load_network
-from inkdigits.training.export import export
+from inkdigits.training.export import export, with_provenance
 
 POLICY = DecisionPolicy(0.9, 0.002, 0.95)
 
@@ -63,11 +63,17 @@ def test_version_changes_with_whatever_changes_a_prediction(weights, content):
         return metadata_of(artifact).model_version
 
     first = version(content)
-    assert version(export(weights, 1.5, POLICY, {"other": 1})) == first
+    assert version(with_provenance(content, {"other": 1})) == first
     assert version(export(weights, 1.6, POLICY, {})) != first
     assert version(export(weights, 1.5, POLICY, {}, second_look_margin=0.0)) != first
     other = {**weights, "fc2.bias": weights["fc2.bias"] + 1e-3}
     assert version(export(other, 1.5, POLICY, {})) != first
+
+
+def test_provenance_is_replaced_and_the_seal_renewed(content):
+    changed = with_provenance(content, {"test": {"n": 3}})
+    assert metadata_of(changed).provenance == {"test": {"n": 3}}
+    assert changed[:-76] + seal(changed[:-76])[-76:] == changed
 
 
 def test_foreign_weights_are_named(weights):

@@ -36,9 +36,9 @@ from inkdigits.reader import DigitReader, load
 from inkdigits.training.augmentation import augment
 from inkdigits.training.calibrate import OperatingPoint, find_operating_point
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
-from inkdigits.training.export import export, network_of
+from inkdigits.training.export import export, network_of, with_provenance
 from inkdigits.training.fit import FitInputs, FitResult, fit
-from inkdigits.training.provenance import exported_provenance, origin_of
+from inkdigits.training.provenance import exported_provenance, origin_of, scores_for_provenance
 from inkdigits.training.run_folder import (
     CHECKPOINT_NAME,
     NOVELTY_NAME,
@@ -56,8 +56,6 @@ from inkdigits.types import Json
 
 # A run's own synthesis has another seed by default.
 _CALIBRATION_SEED = 1_000_001
-# Single figures, which fit into an artifact.
-_TEST_SCORES = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
 
 Report = Callable[[str], None]
 
@@ -181,12 +179,12 @@ def _export_and_evaluate(
 ) -> tuple[DigitReader, Evaluation]:
     """Write the artifact, evaluate it as it will be served, and add its scores to it."""
     path = folders.run / ARTIFACT_NAME
-    write_atomically(path, export(weights, point.temperature, point.policy, provenance))
+    artifact = export(weights, point.temperature, point.policy, provenance)
+    write_atomically(path, artifact)
     reader = load(path)
     scores = evaluate_reader(reader, test, folders.figures)
-    figures = {name: scores.to_dict()[name] for name in _TEST_SCORES}
-    provenance = {**provenance, "test": figures}
-    write_atomically(path, export(weights, point.temperature, point.policy, provenance))
+    provenance = {**provenance, "test": scores_for_provenance(scores)}
+    write_atomically(path, with_provenance(artifact, provenance))
     return reader, scores
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inkdigits.decision.drift import PROVENANCE
+from inkdigits.evaluation.metrics import Evaluation
 from inkdigits.training.checkpoint import weights_digest
 from inkdigits.training.run_folder import RUN_NAME, read_json, read_weights
 from inkdigits.types import Json
@@ -47,6 +48,18 @@ def exported_provenance(run_folder: Path, temperature: Mapping[str, Any]) -> Jso
     run = run_folder / RUN_NAME
     known = _picked(read_json(run), _EXPORTED_KEYS) if run.is_file() else {}
     return known | _picked(temperature, (PROVENANCE,))
+
+
+def scores_for_provenance(scores: Evaluation) -> Json:
+    """Return the scores of an evaluation that fit into an artifact: single figures only.
+
+    >>> import numpy as np
+    >>> from inkdigits.evaluation.metrics import evaluate
+    >>> "confusion" in scores_for_provenance(evaluate(np.eye(10), np.arange(10)))
+    False
+    """
+    kept = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
+    return _picked(scores.to_dict(), kept)
 
 
 def _picked(values: Mapping[str, Any], names: Sequence[str]) -> Json:
