@@ -76,9 +76,7 @@ def resolve_format(log_format: LogFormat | None, stream: TextIO) -> LogFormat:
     >>> resolve_format(None, io.StringIO())
     'json'
     """
-    if log_format is not None:
-        return log_format
-    return "text" if stream.isatty() else "json"
+    return log_format or ("text" if stream.isatty() else "json")
 
 
 def configure_logging(

@@ -111,12 +111,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._in_flight = self._gauge("requests_in_flight", "Requests being answered now.")
         self._waiting = self._gauge("requests_waiting", "Requests that wait for a reading slot.")
+        versions = ("model_version", "version")
         self._model = self._gauge(
-            "model_info",
-            "1 for the model that answers.",
-            "model_version",
-            "version",
-            mode="livemax",
+            "model_info", "1 for the model that answers.", *versions, mode="livemax"
         )
         stages = Histogram(
             "inkdigits_stage_duration_seconds",

@@ -22,10 +22,7 @@ def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
     >>> filters_of({"digit": "7", "decision": ""}, "some-browser").digit
     7
 
-    Args:
-        query: ``digit`` 0 to 9 or ``none``; ``decision``; ``feedback``; ``since`` and ``until``,
-            days of UTC as YYYY-MM-DD, both included.
-        owner: whose records.
+    ``digit`` is 0 to 9 or ``none``; ``since`` and ``until`` are days of UTC, both included.
 
     Raises:
         QueryError: a value is invalid.

@@ -170,13 +170,13 @@ class Operator:
     def _sign_in_of_cookie(self) -> str | None:
         """Return the id of the sign-in in the browser's cookie, if it has not ended."""
         mark, _, rest = str(session.get("operator", "")).partition(".")
+        signed_in, _, until = rest.partition(".")
         if not self.exists or not hmac.compare_digest(mark, self._mark):
             return None
-        signed_in, _, until = rest.partition(".")
-        if not until.isdigit() or int(until) < time.time():
+        is_over = not until.isdigit() or int(until) < time.time()
+        if is_over or (self._ended is not None and (self._ended / signed_in).exists()):
             return None
-        is_ended = self._ended is not None and (self._ended / signed_in).exists()
-        return None if is_ended else signed_in
+        return signed_in
 
     def bears_token(self, request: Request) -> bool:
         """Return whether the request itself has the token: ``Authorization: Bearer …``."""
