@@ -17,7 +17,7 @@ from inkdigits.calibration.temperature import probabilities
 from inkdigits.decision.ood import energy
 from inkdigits.decision.policy import Decision, Reason
 from inkdigits.decision.prediction import Explanation, Prediction, Reader
-from inkdigits.decision.several_digits import halves
+from inkdigits.decision.several_digits import is_several
 from inkdigits.errors import ArtifactCorruptError, ImageError
 from inkdigits.explain import explain
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
@@ -30,7 +30,7 @@ from inkdigits.model.backends import (
     TorchBackend,
     forward_with_tta,
 )
-from inkdigits.types import Device, Floats, Ink, Picture, Probabilities
+from inkdigits.types import Device, Doubles, Floats, Ink, Picture, Probabilities
 
 _UNIFORM = (0.1,) * 10
 
@@ -170,14 +170,13 @@ class DigitReader(Reader):
     ) -> tuple[Decision, Reason | None]:
         policy = self.metadata.policy
         decision, reason = policy.decide(confidence, novelty=novelty, risk=risk)
-        if reason == "not_a_digit" and policy.novelty_threshold is not None:
-            # Ink that is no digit may be two: both halves are digits by the same threshold.
-            parts = halves(ink)
-            if parts is not None:
-                scores = energy(self.logits(standardise(parts)))
-                if (scores <= policy.novelty_threshold).all():
-                    return decision, "several_digits"
+        limit = policy.novelty_threshold
+        if reason == "not_a_digit" and limit is not None and is_several(ink, self._energy, limit):
+            reason = "several_digits"
         return decision, reason
+
+    def _energy(self, inks: Ink) -> Doubles:
+        return energy(self.logits(standardise(inks)))
 
 
 def load(

@@ -1,12 +1,14 @@
-"""Two digits side by side: where ink that is not one digit may be cut into two. NumPy only."""
+"""Whether ink that is not one digit is two digits side by side. NumPy only."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from inkdigits.ink.normalize import INK_SIZE, normalise
 from inkdigits.ink.plain import Foreground
-from inkdigits.types import Ink
+from inkdigits.types import Doubles, Floats, Ink
 
 # A pair is at least this wide for its height, and is cut within this middle part of its width.
 LEAST_WIDTH = 0.7
@@ -17,6 +19,21 @@ CUT_SHARE = 0.35
 LEAST_HEIGHT = 0.6
 # Ink below this shade, of 255, counts as background.
 FAINT = 25
+
+
+def is_several(ink: Ink, score: Callable[[Ink], Floats | Doubles], limit: float) -> bool:
+    """Return whether ink can be cut into halves that each look like a digit.
+
+    Args:
+        ink: (28, 28), which looks like no digit as a whole.
+        score: gives the out-of-distribution scores (N,) of inks (N, 28, 28).
+        limit: the score above which ink is no digit.
+
+    >>> is_several(np.zeros((28, 28), np.uint8), lambda inks: np.zeros(len(inks)), 1.0)
+    False
+    """
+    parts = halves(ink)
+    return parts is not None and bool((score(parts) <= limit).all())
 
 
 def halves(ink: Ink) -> Ink | None:

@@ -67,9 +67,7 @@ def run_benchmark(
         if not values or min(values) < 1:
             raise ConfigError(f"each {name} must be 1 or more; these are {list(values)}")
     accelerator = resolve_device(device)
-    devices = {"CPU": torch.device("cpu")}
-    if accelerator.type != "cpu":
-        devices[accelerator.type] = accelerator
+    devices = {"CPU": torch.device("cpu"), accelerator.type.replace("cpu", "CPU"): accelerator}
     threads = torch.get_num_threads()
     notes = tuple(_notes(device, devices))
     readers = _readers(read_artifact(artifact_path), devices, threads)

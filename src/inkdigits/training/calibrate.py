@@ -41,7 +41,7 @@ from inkdigits.types import Doubles, Floats, Json, Labels, Mask
 
 _BATCH_SIZE = 500
 
-Readings: TypeAlias = tuple[Doubles, Mask]
+Outcomes: TypeAlias = tuple[Doubles, Mask]
 """Confidences (N,), 0 for what is rejected as no digit, and which readings are right (N,)."""
 
 
@@ -133,7 +133,7 @@ class _Answers:
             logits, _ = logits_and_features(model, digits.inks)
         return cls(logits, digits.labels.numpy())
 
-    def readings(self, temperature: float, ood_limit: float | None) -> Readings:
+    def readings(self, temperature: float, ood_limit: float | None) -> Outcomes:
         shares = probabilities(self.logits, temperature)
         confidence = shares.max(axis=1)
         if ood_limit is not None:
@@ -207,7 +207,7 @@ def _preprocessed(digits: Digits) -> Digits:
     return Digits(inks, digits.labels)
 
 
-def _accepted(readings: Readings, threshold: float | None) -> Accepted:
+def _accepted(readings: Outcomes, threshold: float | None) -> Accepted:
     confidence, right = readings
     if threshold is None:
         return Accepted(len(right), 0, 0)
@@ -215,7 +215,7 @@ def _accepted(readings: Readings, threshold: float | None) -> Accepted:
 
 
 def _policy(
-    sets: Sequence[Readings], ood_limit: float | None, risk: float, report: Callable[[str], None]
+    sets: Sequence[Outcomes], ood_limit: float | None, risk: float, report: Callable[[str], None]
 ) -> DecisionPolicy:
     (confidence, right), *also = sets
     choices = accept_choices(confidence, right, also=also, risks=(*RISKS, risk))

@@ -18,7 +18,7 @@ REFERENCE = "#/components/schemas/{name}"
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Milliseconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Digit: TypeAlias = Annotated[int, Meta(ge=0, le=9)]
-Row: TypeAlias = Annotated[list[float], Meta(min_length=28, max_length=28)]
+SaliencyRow: TypeAlias = Annotated[list[float], Meta(min_length=28, max_length=28)]
 Base64: TypeAlias = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
 Binary: TypeAlias = Annotated[
     str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})
@@ -87,7 +87,7 @@ class Explanation(TypedDict):
     runner_up_probability: Share
     ink_png: Base64
     saliency_png: Base64
-    saliency: Annotated[list[Row], Meta(min_length=28, max_length=28)]
+    saliency: Annotated[list[SaliencyRow], Meta(min_length=28, max_length=28)]
 
 
 class Prediction(TypedDict):
