@@ -53,10 +53,7 @@ def explain(prediction: Prediction, read: ReadInk) -> Explanation:
 def occlusion(read: ReadInk, ink: Ink, digit: int) -> Floats:
     """Return by how much hiding each part of the ink lowers the odds of a digit.
 
-    Args:
-        read: the network, calibrated.
-        ink: (28, 28) uint8.
-        digit: 0 to 9, whose odds are watched: near certainty its probability hardly moves.
+    The odds are watched, since near certainty the probability of a digit hardly moves.
 
     Returns:
         (28, 28) float32, in nats: log odds of the digit with the ink as it is, less those with a

@@ -1,18 +1,7 @@
 import io
 
 from inkdigits.batch.run import Progress
-from inkdigits.cli.progress import ProgressLine, as_line, printable
-
-
-def test_progress_has_rate_and_time_left_where_the_end_is_known():
-    line = as_line(Progress(2500, 3, 10_000, 1234.5, 3725.0))
-    assert "[######------------------]  25 %" in line
-    assert "2,500 of 10,000" in line
-    assert "1,234/s" in line
-    assert "1:02:05 left" in line
-    assert "3 cannot be read" in line
-    assert as_line(Progress(2500, 0, None, 10.0, None)) == "2,500 pictures  10/s"
-    assert "99 %" in as_line(Progress(9999, 0, 10_000, 1.0, 1.0))
+from inkdigits.cli.progress import printable, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -20,17 +9,20 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_is_for_terminals_only_and_leaves_the_line_empty():
-    progress = Progress(1, 0, 2, 1.0, 1.0)
-    for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
-        with ProgressLine(stream, quiet) as line:
-            line.show(progress)
-        assert not line.on
-        assert stream.getvalue() == ""
+def test_progress_has_share_rate_and_failures():
     terminal = Terminal()
-    with ProgressLine(terminal, quiet=False) as line:
-        line.show(progress)
+    with progress_bar(terminal, quiet=False) as show:
+        show(Progress(2500, 3, 10_000, 1234.5))
         written = terminal.getvalue()
-    assert written.count("\r") == 1
-    assert terminal.getvalue().removeprefix(written).strip() == ""
+        show(Progress(2600, 3, None, 10.0))
+    assert "2500/10000" in written
+    assert "1,234 pictures/s, 3 cannot be read" in written
+    assert "2600/2601" in terminal.getvalue()
+
+
+def test_progress_is_for_terminals_only():
+    for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
+        with progress_bar(stream, quiet) as show:
+            assert show is None
+        assert stream.getvalue() == ""
     assert printable("a\x1b[2J\nb é") == "a\\x1b[2J\\nb é"

@@ -36,7 +36,6 @@ class Progress:
     failed: int  # how many of them cannot be read
     expected: int | None  # all pictures, as far as is known by now
     rate: float  # pictures per second of this run
-    seconds_left: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,5 +151,4 @@ class _Run:
         all_known = len(known) == len(self._sources)
         expected = max(sum(known), self.pictures) if all_known else None
         rate = (self.pictures - self._resumed) / (time.perf_counter() - self._began)
-        left = (expected - self.pictures) / rate if expected is not None and rate > 0 else None
-        return Progress(self.pictures, self.failed, expected, rate, left)
+        return Progress(self.pictures, self.failed, expected, rate)

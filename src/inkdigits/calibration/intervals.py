@@ -68,13 +68,8 @@ def bootstrap_interval(
     1993, section 13.3). Resampling adds noise of its own to each bin, so for ECE the interval
     leans upwards, and may lie above a very small value.
 
-    Args:
-        metric: takes both of the following and returns a float.
-        probabilities: (N, 10), rows summing to 1.
-        labels: (N,) from 0 to 9.
-        n_resamples: how many times to draw, at least 1.
-        level: the share of resamples inside the interval, between 0 and 1.
-        seed: the same seed gives the same interval.
+    ``metric`` takes probabilities (N, 10) and labels (N,). ``level`` is the share of the
+    ``n_resamples`` inside the interval. The same ``seed`` gives the same interval.
 
     Raises:
         ConfigError: a level outside (0, 1), or no resamples.

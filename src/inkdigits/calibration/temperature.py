@@ -57,9 +57,7 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     one). It therefore has one minimum in log T too, which a golden-section search finds (Kiefer,
     "Sequential minimax search for a maximum", Proc. AMS 4, 1953).
 
-    Args:
-        logits: (N, 10), finite.
-        labels: (N,) integers from 0 to 9.
+    ``logits`` are (N, 10), ``labels`` (N,).
 
     Raises:
         DataError: no pictures, shapes that do not fit together, values that are not finite, or a

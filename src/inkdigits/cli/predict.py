@@ -225,11 +225,10 @@ def _success(prediction: Prediction) -> Answer:
 
 def _predict_to_file(paths: Sequence[Path], out: Path, *, as_json: bool, **settings: Any) -> None:
     from inkdigits.batch.run import predict_to_file
-    from inkdigits.cli.progress import ProgressLine, printable
+    from inkdigits.cli.progress import printable, progress_bar
 
-    with resumable(out.with_name(f"{out.name}.parts")), ProgressLine(sys.stderr, as_json) as line:
-        progress = line.show if line.on else None
-        summary = predict_to_file(paths, out, **settings, progress=progress)
+    with resumable(out.with_name(f"{out.name}.parts")), progress_bar(sys.stderr, as_json) as show:
+        summary = predict_to_file(paths, out, **settings, progress=show)
     rate = summary.pictures / summary.seconds
     text = f"{summary.pictures:,} pictures in {out} ({rate:,.0f}/s)"
     click.echo(json.dumps({"out": str(out), **asdict(summary)}) if as_json else text)

@@ -1,75 +1,43 @@
-"""The progress of a batch run, as one line of a terminal that is written over."""
+"""The progress of a batch run, as a bar on a terminal."""
 
 from __future__ import annotations
 
-import time
-from typing import Final, TextIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+import click
 
 from inkdigits.batch.run import Progress
 
-_SECONDS_BETWEEN: Final = 0.2
-_BAR_WIDTH: Final = 24
 
+@contextmanager
+def progress_bar(stream: TextIO, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """Yield what shows the progress of a run; None if nobody looks: no terminal, or ``quiet``.
 
-class ProgressLine:
-    """Writes the line, and leaves it empty at the end of its ``with`` block.
-
-    It is ``on`` where the stream is a terminal and not ``quiet``, as for a program that reads it.
+    >>> import io
+    >>> with progress_bar(io.StringIO(), quiet=False) as show:
+    ...     print(show)
+    None
     """
+    if quiet or not stream.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, file=stream, show_pos=True, item_show_func=_details) as bar:
 
-    def __init__(self, stream: TextIO, quiet: bool) -> None:
-        self._stream = stream
-        self._next = 0.0
-        self._width = 0
-        self.on = stream.isatty() and not quiet
+        def show(progress: Progress) -> None:
+            # Without a known end, one more is to come.
+            bar.length = progress.expected or progress.pictures + 1
+            bar.update(progress.pictures - bar.pos, progress)
 
-    def __enter__(self) -> ProgressLine:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._width:
-            self._write("")
-            self._stream.write("\r")
-            self._stream.flush()
-            self._width = 0
-
-    def show(self, progress: Progress) -> None:
-        """Write the line, unless it was written less than 0.2 seconds ago."""
-        now = time.monotonic()
-        if self.on and now >= self._next:
-            self._next = now + _SECONDS_BETWEEN
-            self._write(as_line(progress))
-
-    def _write(self, line: str) -> None:
-        self._stream.write("\r" + line.ljust(self._width))
-        self._stream.flush()
-        self._width = len(line)
+        yield show
 
 
-def as_line(progress: Progress) -> str:
-    """Return pictures, rate and time left, with a bar where the end is known.
-
-    >>> as_line(Progress(pictures=2500, failed=3, expected=None, rate=10.0, seconds_left=None))
-    '2,500 pictures  10/s  3 cannot be read'
-    """
-    parts = [f"{progress.pictures:,} pictures", f"{progress.rate:,.0f}/s"]
-    if progress.expected:
-        share = progress.pictures / progress.expected
-        full = int(share * _BAR_WIDTH)
-        bar = "#" * full + "-" * (_BAR_WIDTH - full)
-        # Rounded down: 100 % means that all is done.
-        parts[0] = f"[{bar}] {int(share * 100):3} %  {progress.pictures:,} of {progress.expected:,}"
-    if progress.seconds_left is not None:
-        parts.append(f"{_duration(progress.seconds_left)} left")
-    if progress.failed:
-        parts.append(f"{progress.failed:,} cannot be read")
-    return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+def _details(progress: Progress | None) -> str | None:
+    if progress is None:
+        return None
+    failed = f", {progress.failed:,} cannot be read" if progress.failed else ""
+    return f"{progress.rate:,.0f} pictures/s{failed}"
 
 
 def printable(text: str) -> str:

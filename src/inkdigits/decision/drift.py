@@ -40,9 +40,7 @@ def statistics(inks: Ink, confidences: npt.ArrayLike) -> dict[str, Doubles]:
     - "ink_share": mean ink, 0 to 1.
     - "confidence".
 
-    Args:
-        inks: (N, 28, 28), each with some ink.
-        confidences: (N,), calibrated, 0 to 1.
+    Each of ``inks`` (N, 28, 28) has some ink; ``confidences`` (N,) are calibrated, 0 to 1.
 
     >>> ink = np.zeros((1, 28, 28), np.uint8)
     >>> ink[0, 4:24, 13:16] = 255

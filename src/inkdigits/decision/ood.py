@@ -57,12 +57,8 @@ def reject_threshold(novelty: npt.ArrayLike, share: float = REJECTED_SHARE) -> f
     distribution (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005; for
     outliers Bates, Candes, Lei, Romano and Sesia, Annals of Statistics 51, 2023).
 
-    Args:
-        novelty: (N,), of digits that trained nothing.
-        share: between 0 and 1.
-
-    Returns:
-        Reject above it; None where N is too small to tell, and nothing may be rejected.
+    ``novelty`` (N,) is of digits that trained nothing. None is returned where N is too small to
+    tell, and nothing may be rejected.
 
     Raises:
         ConfigError: a share outside (0, 1).

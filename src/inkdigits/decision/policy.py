@@ -63,9 +63,7 @@ class DecisionPolicy:
     def choice(self, risk: float) -> AcceptThreshold | None:
         """Return what applies at a stated risk: the loosest of ``choices`` that is no looser.
 
-        Returns:
-            The choice, whose threshold may be None; None if every choice is looser than the
-            risk. Nothing is accepted in either case.
+        Nothing is accepted where its threshold is None, or every choice is looser than the risk.
 
         Raises:
             ConfigError: a risk outside (0, 1).
@@ -79,16 +77,10 @@ class DecisionPolicy:
     ) -> tuple[Decision, Reason | None]:
         """Decide what to do with a reading.
 
-        Args:
-            confidence: calibrated, 0 to 1.
-            novelty: out-of-distribution score of the ink; None where it is unknown.
-            risk: tolerated share of wrong readings among the accepted; None is the policy's own.
-
-        Returns:
-            ("reject", "not_a_digit") above the novelty's threshold; ("reject", "unreadable")
-            where no digit is likelier than not; ("accept", None) from the threshold for the risk
-            up; otherwise ("review", None). Pictures without ink do not come here: the reader
-            rejects them as blank.
+        ``confidence`` is calibrated, 0 to 1; ``novelty`` None is unknown, and ``risk`` None the
+        policy's own. Returns ("reject", "not_a_digit") above the novelty's threshold; ("reject",
+        "unreadable") where no digit is likelier than not; ("accept", None) from the threshold for
+        the risk up; otherwise ("review", None). The reader rejects pictures without ink as blank.
 
         Raises:
             DataError: a confidence that is not a number from 0 to 1, or a novelty that is NaN.

@@ -120,16 +120,9 @@ def forward_with_tta(
     over shifted views is Krizhevsky, Sutskever and Hinton's ("ImageNet Classification with Deep
     Convolutional Neural Networks", NIPS 2012, section 4.1); docs/experiments/ has what it gains.
 
-    Args:
-        forward: the network.
-        inks: (N, 1, 28, 28) float32, standardised ink, N at least 1.
-        margin: difference between the two highest logits below which ink is read again; 0 reads
-            each ink once.
-        batch_size: pictures per pass.
-
-    Returns:
-        Logits (N, 10) and features (N, D), float32. The last layer is linear, so the mean logits
-        are those of the mean features.
+    ``inks`` are (N, 1, 28, 28), N at least 1. Below ``margin`` between the two highest logits ink
+    is read again; 0 reads each once. Returns logits (N, 10) and features (N, D), float32. The last
+    layer is linear, so the mean logits are those of the mean features.
 
     >>> sure = lambda batch: (np.eye(10, dtype=np.float32)[:1] * 9, np.float32([[1, 2]]))
     >>> forward_with_tta(sure, np.zeros((1, 1, 28, 28), np.float32), margin=6.0)[0].max()

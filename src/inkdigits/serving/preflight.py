@@ -78,16 +78,14 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def check(settings: Settings, make_reader: ReaderLoader) -> str:
-    """Check address and tracing; load the model and open the log in a process that ends then.
+    """Return the model's version, once the address, tracing, the model and the log can be used.
 
-    The log's schema is brought up to date here, before several workers would want to.
+    A process that ends then loads the model and brings the log's schema up to date, before
+    several workers would want to.
 
     >>> check(Settings(host="192.0.2.1"), None)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     inkdigits.errors.ConfigError: cannot listen on 192.0.2.1, port 5000: ...
-
-    Returns:
-        The model's version.
 
     Raises:
         ConfigError: the address is in use, or not one of this machine's.
