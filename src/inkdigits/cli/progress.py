@@ -13,13 +13,7 @@ from inkdigits.batch.run import Progress
 
 @contextmanager
 def progress_bar(stream: TextIO, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Yield what shows the progress of a run; None if nobody looks: no terminal, or ``quiet``.
-
-    >>> import io
-    >>> with progress_bar(io.StringIO(), quiet=False) as show:
-    ...     print(show)
-    None
-    """
+    """Yield what shows the progress of a run; None if nobody looks: no terminal, or ``quiet``."""
     if quiet or not stream.isatty():
         yield None
         return
@@ -41,9 +35,5 @@ def _details(progress: Progress | None) -> str | None:
 
 
 def printable(text: str) -> str:
-    r"""Return text with control characters escaped: a file's name may hold some.
-
-    >>> print(printable("a\x1b[2J.png"))
-    a\x1b[2J.png
-    """
+    """Return text with control characters escaped: a file's name may hold some."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
