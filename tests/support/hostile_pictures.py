@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from support.pictures import encoded
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def jpeg_of_scans(scans: int, side: int = 64, mode: str = "L") -> bytes:
+def jpeg_of_scans(scans: int) -> bytes:
     """A progressive JPEG whose last scan, which is empty, is repeated."""
-    content = encoded(Image.new(mode, (side, side)), "JPEG", progressive=True)
+    content = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
     last = content.rindex(b"\xff\xda")
     missing = scans - content.count(b"\xff\xda")
     return content[:last] + content[last:-2] * (missing + 1) + content[-2:]
 
 
-def jpeg_with(segments: bytes) -> bytes:
+def jpeg_with(segments: bytes, image: Image.Image | None = None) -> bytes:
     """A JPEG with more segments at its beginning."""
-    content = encoded(Image.new("L", (8, 8)), "JPEG")
+    content = encoded(image or Image.new("L", (8, 8)), "JPEG")
     return content[:2] + segments + content[2:]
 
 
