@@ -19,6 +19,7 @@ def test_empty_environment_gives_the_defaults() -> None:
     assert Settings.from_env({"PORT": "", "HOME": "/root"}) == Settings()
 
 
+A, B = "a" * 64, "b" * 64
 EVERY = [
     ("MODEL_PATH", "models/a.onnx", "model_path", Path("models/a.onnx")),
     ("PORT", "8080", "port", 8080),
@@ -47,12 +48,7 @@ EVERY = [
     ("INKDIGITS_ADMIN_TOKEN", "a-token-of-the-operator", "admin_token", "a-token-of-the-operator"),
     ("INKDIGITS_SECRET_KEY", "k" * 32, "secret_key", "k" * 32),
     ("INKDIGITS_HTTPS", "on", "https", "on"),
-    (
-        "INKDIGITS_API_KEYS",
-        f"ada:{'a' * 64}, bob:{'b' * 64}",
-        "api_keys",
-        (("ada", "a" * 64), ("bob", "b" * 64)),
-    ),
+    ("INKDIGITS_API_KEYS", f"a:{A}, b:{B}", "api_keys", (("a", A), ("b", B))),
     ("INKDIGITS_API_KEYS_FILE", "/keys", "api_keys_file", Path("/keys")),
     ("INKDIGITS_MODEL_KEY", "m" * 16, "model_key", "m" * 16),
     ("INKDIGITS_RATE_LIMIT", "60", "rate_limit", 60),
@@ -60,17 +56,12 @@ EVERY = [
     ("INKDIGITS_TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", ("10.0.0.0/8", "::1/128")),
     ("INKDIGITS_TLS_CERT", "/cert.pem", "tls_cert", Path("/cert.pem")),
     ("INKDIGITS_TLS_KEY", "/key.pem", "tls_key", Path("/key.pem")),
-    (
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "http://collector:4318/",
-        "otlp_endpoint",
-        "http://collector:4318",
-    ),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4318/", "otlp_endpoint", "http://otel:4318"),
     (
         "INKDIGITS_CORS_ORIGINS",
-        "https://a.example, http://localhost:3000",
+        "https://a, http://b:80",
         "cors_origins",
-        ("https://a.example", "http://localhost:3000"),
+        ("https://a", "http://b:80"),
     ),
     ("INKDIGITS_LOG_WAIT_MS", "5", "log_wait_ms", 5),
     ("INKDIGITS_SQLITE_SYNCHRONOUS", "full", "sqlite_synchronous", "full"),
@@ -87,49 +78,37 @@ def test_every_variable_reaches_its_setting() -> None:
     assert {variable for variable, _, _, _ in EVERY} == set(VARIABLES)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "allowed"),
-    [
-        ("PORT", "0", "from 1 to 65535"),
-        ("PORT", "65536", "from 1 to 65535"),
-        ("PORT", "http", "from 1 to 65535"),
-        ("PORT", " 80", "from 1 to 65535"),
-        ("PORT", "8_0", "from 1 to 65535"),
-        ("PORT", "٨٠", "from 1 to 65535"),
-        ("INKDIGITS_WORKERS", "-1", "from 1 to 512"),
-        ("INKDIGITS_THREADS", "2.5", "from 1 to 256"),
-        ("INKDIGITS_MAX_BYTES", "10MB", "from 1024"),
-        ("INKDIGITS_MAX_PIXELS", "89478486", "to 89478485"),
-        ("INKDIGITS_RISK", "0", "above 0 and below 1"),
-        ("INKDIGITS_RISK", "1", "above 0 and below 1"),
-        ("INKDIGITS_RISK", "0.0", "above 0 and below 1"),
-        ("INKDIGITS_RISK", "nan", "above 0 and below 1"),
-        ("INKDIGITS_RISK", "1%", "above 0 and below 1"),
-        ("INKDIGITS_LOG_FORMAT", "xml", "text, json"),
-        ("INKDIGITS_LOG_LEVEL", "loud", "debug, info, warning, error"),
-        ("INKDIGITS_HOST", "http://0.0.0.0", "IP address"),
-        ("MODEL_URL", "model:5000", "http://host:port"),
-        ("INKDIGITS_PAGE", "no", "on, off"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "http://host:port"),
-        ("INKDIGITS_RETENTION_DAYS", "0", "from 1 to 36500"),
-        ("INKDIGITS_CORS_ORIGINS", "*", "origins such as"),
-        ("INKDIGITS_SLOTS", "0", "from 1 to 256"),
-        ("INKDIGITS_CONNECTIONS", "7", "from 8 to 100000"),
-        ("INKDIGITS_DEADLINE", "0", "from 1 to 3600"),
-        ("INKDIGITS_RATE_LIMIT", "0", "from 1 to 1000000"),
-        ("INKDIGITS_TRUSTED_PROXIES", "10.0.0.1/8", "networks such as"),
-        ("INKDIGITS_TRUSTED_PROXIES", "*", "networks such as"),
-    ],
-)
+BAD = [
+    ("PORT", ["0", "65536", "http", " 80", "8_0", "٨٠"], "from 1 to 65535"),
+    ("INKDIGITS_WORKERS", ["-1"], "from 1 to 512"),
+    ("INKDIGITS_THREADS", ["2.5"], "from 1 to 256"),
+    ("INKDIGITS_MAX_BYTES", ["10MB"], "from 1024"),
+    ("INKDIGITS_MAX_PIXELS", ["89478486"], "to 89478485"),
+    ("INKDIGITS_RISK", ["0", "1", "0.0", "nan", "1%"], "above 0 and below 1"),
+    ("INKDIGITS_LOG_FORMAT", ["xml"], "text, json"),
+    ("INKDIGITS_LOG_LEVEL", ["loud"], "debug, info, warning, error"),
+    ("INKDIGITS_HOST", ["http://0.0.0.0"], "IP address"),
+    ("MODEL_URL", ["model:5000"], "http://host:port"),
+    ("INKDIGITS_PAGE", ["no"], "on, off"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", ["collector:4318"], "http://host:port"),
+    ("INKDIGITS_RETENTION_DAYS", ["0"], "from 1 to 36500"),
+    ("INKDIGITS_CORS_ORIGINS", ["*"], "origins such as"),
+    ("INKDIGITS_SLOTS", ["0"], "from 1 to 256"),
+    ("INKDIGITS_CONNECTIONS", ["7"], "from 8 to 100000"),
+    ("INKDIGITS_DEADLINE", ["0"], "from 1 to 3600"),
+    ("INKDIGITS_RATE_LIMIT", ["0"], "from 1 to 1000000"),
+    ("INKDIGITS_TRUSTED_PROXIES", ["10.0.0.1/8", "*"], "networks such as"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "allowed"), BAD)
 def test_bad_value_names_the_variable_the_value_and_what_is_allowed(
-    name: str, value: str, allowed: str
+    name: str, values: list[str], allowed: str
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
-        Settings.from_env({name: value})
-    message = str(caught.value)
-    assert name in message
-    assert repr(value) in message
-    assert allowed in message
+    for value in values:
+        with pytest.raises(ConfigError) as caught:
+            Settings.from_env({name: value})
+        assert all(part in str(caught.value) for part in (name, repr(value), allowed)), value
 
 
 def test_unknown_variable_of_ours_is_refused_and_the_known_are_listed() -> None:
@@ -137,12 +116,9 @@ def test_unknown_variable_of_ours_is_refused_and_the_known_are_listed() -> None:
         Settings.from_env({"INKDIGITS_TREADS": "4"})
 
 
-def test_fifty_megapixels_are_over_the_default_and_ten_mebibytes_are_the_body_limit() -> None:
+def test_defaults_limit_pictures_and_give_each_core_a_worker() -> None:
     assert Settings().max_pixels < 50_000_000
     assert Settings().max_bytes == 10 * MIB
-
-
-def test_one_worker_a_core_unless_a_number_is_set() -> None:
     assert Settings().worker_count == available_cores()
     assert Settings(workers=7).worker_count == 7
 
@@ -162,27 +138,18 @@ def test_secret_that_is_too_short_is_refused_without_being_shown(name: str) -> N
     "text", ["ada", "ada:", f"ada:{'A' * 64}", f":{'a' * 64}", f"a b:{'a' * 64}", "ada:hunter2"]
 )
 def test_api_key_of_another_form_is_refused_without_being_shown(text: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"^INKDIGITS_API_KEYS: key 2 is not name:sha256"
-    ) as caught:
-        Settings.from_env({"INKDIGITS_API_KEYS": f"bob:{'b' * 64},{text}"})
-    assert "hunter2" not in str(caught.value)
+    message = r"^INKDIGITS_API_KEYS: key 2 is not name:sha256(?!.*hunter2)"
+    with pytest.raises(ConfigError, match=message):
+        Settings.from_env({"INKDIGITS_API_KEYS": f"bob:{'b' * 64}, {text}"})
 
 
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        *[(host, True) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")],
-        *[(host, False) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org")],
-    ],
-)
-def test_local_is_what_only_this_machine_reaches(host: str, local: bool) -> None:
-    assert Settings(host=host).is_local is local
+def test_local_is_what_only_this_machine_reaches() -> None:
+    hosts = ("127.0.0.1", "127.9.9.9", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "a.org")
+    assert [host for host in hosts if Settings(host=host).is_local] == list(hosts[:4])
 
 
 def test_secrets_are_not_in_the_settings_representation() -> None:
-    settings = Settings(admin_token="t" * 16, secret_key="k" * 32, database_url="sqlite:///x")
-    shown = repr(settings)
+    shown = repr(Settings(admin_token="t" * 16, secret_key="k" * 32, database_url="sqlite:///x"))
     assert not any(secret in shown for secret in ("t" * 16, "k" * 32, "sqlite:///x"))
 
 
@@ -201,72 +168,40 @@ def test_log_is_kept_with_the_page_or_where_a_database_is_named() -> None:
     assert Settings(page="off", database_url="sqlite:///log.sqlite3").keeps_log
 
 
-@pytest.fixture
-def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+def quota(folder: str, us: int) -> dict[str, str]:
+    """Return the files of a group of version 1."""
+    return {f"{folder}/cpu.cfs_quota_us": str(us), f"{folder}/cpu.cfs_period_us": "100000"}
 
 
-def tree(root: Path, groups: str, files: dict[str, str]) -> Path:
-    for name, content in {"proc/self/cgroup": groups, **files}.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content + "\n")
-    return root
+GROUPS = {
+    "no quota": ("0::/", {"cpu.max": "max 100000"}, 16),
+    "a quota": ("0::/", {"cpu.max": "250000 100000"}, 2),
+    "less than a core": ("0::/", {"cpu.max": "50000 100000"}, 1),
+    "of a parent": (
+        "0::/pod/box",
+        {"pod/cpu.max": "300000 100000", "pod/box/cpu.max": "max 100000"},
+        3,
+    ),
+    "of a container's root": ("0::/of/the/host", {"cpu.max": "400000 100000"}, 4),
+    "version 1": ("5:memory:/box\n4:cpu,cpuacct:/box", quota("cpu,cpuacct/box", 200_000), 2),
+    "version 1 in a container": ("4:cpu,cpuacct:/docker/of/the/host", quota("cpu", 600_000), 6),
+    "version 1 without": ("4:cpu:/", quota("cpu", -1), 16),
+    "unreadable": ("0::/", {"cpu.max": "nonsense"}, 16),
+}
 
 
-@pytest.mark.usefixtures("sixteen_cores")
-@pytest.mark.parametrize(
-    ("groups", "files", "expected"),
-    [
-        ("0::/", {"sys/fs/cgroup/cpu.max": "max 100000"}, 16),
-        ("0::/", {"sys/fs/cgroup/cpu.max": "250000 100000"}, 2),
-        ("0::/", {"sys/fs/cgroup/cpu.max": "50000 100000"}, 1),
-        (
-            "0::/pod/box",
-            {
-                "sys/fs/cgroup/pod/cpu.max": "300000 100000",
-                "sys/fs/cgroup/pod/box/cpu.max": "max 100000",
-            },
-            3,
-        ),
-        ("0::/of/the/host", {"sys/fs/cgroup/cpu.max": "400000 100000"}, 4),
-        (
-            "5:memory:/box\n4:cpu,cpuacct:/box",
-            {
-                "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us": "200000",
-                "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_period_us": "100000",
-            },
-            2,
-        ),
-        (
-            "4:cpu,cpuacct:/docker/of/the/host",
-            {
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "600000",
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
-            },
-            6,
-        ),
-        (
-            "4:cpu:/",
-            {
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
-            },
-            16,
-        ),
-        ("0::/", {"sys/fs/cgroup/cpu.max": "nonsense"}, 16),
-    ],
-    ids=[
-        *("no quota", "a quota", "less than a core", "of a parent", "of a container's root"),
-        *("version 1", "version 1 in a container", "version 1 without", "unreadable"),
-    ],
-)
+@pytest.mark.parametrize(("groups", "files", "expected"), GROUPS.values(), ids=GROUPS)
 def test_quota_of_a_group_or_of_its_parent_limits_the_cores(
-    tmp_path: Path, groups: str, files: dict[str, str], expected: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    groups: str,
+    files: dict[str, str],
+    expected: int,
 ) -> None:
-    assert available_cores(tree(tmp_path, groups, files)) == expected
-
-
-@pytest.mark.usefixtures("sixteen_cores")
-def test_system_without_groups_has_all_cores(tmp_path: Path) -> None:
-    assert available_cores(tmp_path) == 16
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert available_cores(tmp_path) == 16  # a system without groups
+    in_place = {f"sys/fs/cgroup/{name}": content for name, content in files.items()}
+    for name, content in {"proc/self/cgroup": groups, **in_place}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    assert available_cores(tmp_path) == expected

@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import pytest
 from support.batches import part
 
@@ -5,18 +7,22 @@ from inkdigits.batch.checkpoint import Checkpoint, write_part
 from inkdigits.errors import BatchError
 
 
-def test_two_runs_do_not_write_the_same_file(tmp_path):
-    first = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
-    first.begin({"model": "a"})
+@pytest.fixture
+def first(tmp_path):
+    """The checkpoint of a run that has begun."""
+    with closing(Checkpoint(tmp_path / "out.csv", "csv", resume=False)) as checkpoint:
+        checkpoint.begin({"model": "a", "sources": [1]})
+        yield checkpoint
+
+
+def test_two_runs_do_not_write_the_same_file(first, tmp_path):
     with pytest.raises(BatchError, match="another process is writing"):
         Checkpoint(tmp_path / "out.csv", "csv", resume=True)
     first.close()
     Checkpoint(tmp_path / "out.csv", "csv", resume=True).close()
 
 
-def test_run_is_not_resumed_with_another_model_or_source(tmp_path):
-    first = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
-    first.begin({"model": "a", "sources": [1]})
+def test_run_is_not_resumed_with_another_model_or_source(first):
     done = write_part(first.folder, "csv", 0, ["a.png"], part("a.png"))
     assert first.done(0, ["a.png"]) == done
     assert (done.pictures, done.failed, done.failures) == (1, 0, [])
@@ -26,22 +32,16 @@ def test_run_is_not_resumed_with_another_model_or_source(tmp_path):
     with pytest.raises(BatchError, match=r"the model changed since .* \('a', now 'b'\)"):
         first.begin({"model": "b", "sources": [1]})
     first.begin({"model": "a", "sources": [1]})
-    first.close()
 
 
-def test_result_is_not_put_together_without_all_parts(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
-    write_part(checkpoint.folder, "csv", 0, ["a.png"], part("a.png"))
+def test_result_is_not_put_together_without_all_parts(first, tmp_path):
+    write_part(first.folder, "csv", 0, ["a.png"], part("a.png"))
     with pytest.raises(BatchError, match="00000001"):
-        checkpoint.finish(2)
-    checkpoint.close()
+        first.finish(2)
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_damaged_description_of_a_run_is_named(tmp_path):
-    first = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
-    first.begin({"model": "a"})
+def test_damaged_description_of_a_run_is_named(first):
     (first.folder / "run.json").write_text("{")
     with pytest.raises(BatchError, match=r"run\.json is damaged"):
         first.begin({"model": "a"})
-    first.close()

@@ -6,10 +6,8 @@ from support.commands import run
 
 @pytest.mark.trains
 def test_evaluate_reports_robustness_as_a_table_json_and_a_figure(small_mnist, tmp_path):
-    arguments = [
-        *("evaluate", "--data", small_mnist, "--no-download", "--robustness"),
-        *("--per-family", 3, "--figures", tmp_path),
-    ]
+    options = ("--robustness", "--per-family", 3, "--figures", tmp_path)
+    arguments = ("evaluate", "--data", small_mnist, "--no-download", *options)
     text = run(*arguments).stdout
     assert "mean of the corruptions" in text
     assert (tmp_path / "robustness.png").is_file()
@@ -18,21 +16,17 @@ def test_evaluate_reports_robustness_as_a_table_json_and_a_figure(small_mnist, t
     assert {s["n"] for s in scores["non_digits"]} == {3}
 
 
-def test_options_of_robustness_are_rejected_without_it(tmp_path):
-    result = run("evaluate", "--data", tmp_path, "--per-family", 3, exit_code=2)
-    assert "--robustness" in result.stderr
-
-
 @pytest.mark.parametrize(
-    ("command", "folder", "message"),
+    ("command", "code", "message"),
     [
-        (["calibrate"], "--run", "mnist_classifier.pt"),
-        (["export"], "--run", "mnist_classifier.pt"),
-        (["evaluate", "--no-download"], "--data", "--download"),
+        (["evaluate", "--per-family", 3, "--data"], 2, "--robustness"),
+        (["evaluate", "--no-download", "--data"], 1, "--download"),
+        (["calibrate", "--run"], 1, "mnist_classifier.pt"),
+        (["export", "--run"], 1, "mnist_classifier.pt"),
     ],
 )
-def test_command_names_what_is_missing(command, folder, message, tmp_path):
-    assert message in run(*command, folder, tmp_path, exit_code=1).stderr
+def test_command_names_what_is_missing(command, code, message, tmp_path):
+    assert message in run(*command, tmp_path, exit_code=code).stderr
 
 
 @pytest.mark.trains

@@ -55,11 +55,12 @@ def test_failed_export_leaves_no_half_file(log, tmp_path):
 
 def test_delete_takes_one_away_for_good_after_asking(log):
     records, ids = log
-    run("history", "delete", records[1].id, answer="n\n", exit_code=1)
+    delete = ("history", "delete", records[1].id)
+    run(*delete, answer="n\n", exit_code=1)
     assert len(ids()) == 3
-    run("history", "delete", records[1].id, answer="y\n")
+    run(*delete, answer="y\n")
     assert ids() == {records[0].id, records[2].id}
-    assert "Error" in run("history", "delete", records[1].id, "--yes", exit_code=1).stderr
+    assert "Error" in run(*delete, "--yes", exit_code=1).stderr
 
 
 def test_delete_all_needs_to_be_said(log):

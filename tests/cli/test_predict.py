@@ -20,21 +20,22 @@ def pictures(tmp_path) -> Path:
     return folder
 
 
+def rows_of(*arguments) -> list[dict]:
+    return json.loads(run("predict", "--json", *arguments).stdout)["predictions"]
+
+
 def test_predict_prints_a_table_of_files_and_folders(pictures):
-    lines = run("predict", pictures, pictures / "seven.png").stdout.splitlines()
-    assert lines[0].split() == ["file", "digit", "confidence", "decision"]
-    assert len(lines) == 4
-    assert lines[1].split()[1:2] == ["-"]
-    assert lines[1].endswith("reject (blank)")
-    assert lines[2].split()[1] == "7"
-    assert lines[2] == lines[3]
+    head, blank, *sevens = run("predict", pictures, pictures / "seven.png").stdout.splitlines()
+    assert head.split() == ["file", "digit", "confidence", "decision"]
+    assert (blank.split()[1], blank.endswith("reject (blank)")) == ("-", True)
+    assert [line.split()[1] for line in sevens] == ["7", "7"]
+    assert sevens[0] == sevens[1]
 
 
 def test_predict_json_is_for_programs(pictures):
     answer = json.loads(run("predict", "--json", pictures / "seven.png").stdout)
     (prediction,) = answer["predictions"]
-    assert prediction["prediction"] == 7
-    assert len(prediction["probabilities"]) == 10
+    assert (prediction["prediction"], len(prediction["probabilities"])) == (7, 10)
     assert answer["model_version"] == inkdigits.load().model_version
 
 
@@ -46,9 +47,9 @@ def test_predict_at_a_stated_risk_says_what_it_costs(pictures):
     impossible = run("predict", "--risk", 1e-9, seven_png)
     assert "cannot keep it, so nothing is accepted" in impossible.stderr
     assert impossible.stdout.splitlines()[1].endswith("review")
-    row = json.loads(run("predict", "--json", "--risk", 0.01, seven_png).stdout)["predictions"][0]
-    assert row["risk"] == 0.01
-    assert row["coverage"] == inkdigits.load().metadata.policy.choice(0.01).coverage
+    (row,) = rows_of("--risk", 0.01, seven_png)
+    coverage = inkdigits.load().metadata.policy.choice(0.01).coverage
+    assert (row["risk"], row["coverage"]) == (0.01, coverage)
     run("predict", "--risk", 1, seven_png, exit_code=2)
 
 
@@ -57,19 +58,15 @@ def test_predict_explains_by_a_runner_up_and_two_pictures(pictures, tmp_path):
     more = pictures / "deeper" / "seven.png"
     more.write_bytes((pictures / "seven.png").read_bytes())
     result = run("predict", "--explain", "--explain-to", folder, pictures)
-    blank, first, second = result.stdout.splitlines()[1:]
-    assert "runner-up" not in blank
-    assert "; runner-up " in first
-    assert "; runner-up " in second
+    lines = result.stdout.splitlines()[1:]
+    assert ["; runner-up " in line for line in lines] == [False, True, True]
     assert {path.name for path in folder.iterdir()} == {
         *("blank.ink.png", "blank.saliency.png", "seven.ink.png", "seven.saliency.png"),
         *("seven-2.ink.png", "seven-2.saliency.png"),
     }
     with Image.open(folder / "seven.ink.png") as ink:
         assert (ink.size, ink.mode) == ((28, 28), "L")
-    row = json.loads(run("predict", "--json", "--explain", "--explain-to", folder, more).stdout)[
-        "predictions"
-    ][0]
+    (row,) = rows_of("--explain", "--explain-to", folder, more)
     explanation = inkdigits.load().explain(more)
     assert row["runner_up"] == explanation.runner_up
     assert Path(row["saliency_png"]).read_bytes() == explanation.overlay
@@ -83,10 +80,8 @@ def test_predict_that_cannot_write_its_explanation_says_where(pictures, tmp_path
 
 
 def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):
-    result = run(
-        "predict", pictures / "notes.txt", pictures / "nowhere.png", pictures / "seven.png",
-        exit_code=1,
-    )  # fmt: skip
+    given = [pictures / name for name in ("notes.txt", "nowhere.png", "seven.png")]
+    result = run("predict", *given, exit_code=1)
     assert "notes.txt  " in result.stdout
     assert "2 of 3 files cannot be read" in result.stderr
     assert " 7 " in result.stdout

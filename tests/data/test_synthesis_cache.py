@@ -14,7 +14,7 @@ CONFIG = SynthesisConfig(digits=60, others=30)
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def asked(monkeypatch) -> list[SynthesisConfig]:
     """What was to be synthesised, instead of synthesising it."""
     configs = []
 
@@ -26,7 +26,7 @@ def asked(monkeypatch):
     return configs
 
 
-def some(shade):
+def some(shade: int) -> Digits:
     return Digits(torch.full((3, 28, 28), shade, dtype=torch.uint8), torch.arange(3))
 
 

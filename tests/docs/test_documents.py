@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ def test_links_lead_to_files_and_headings_that_exist(path: Path) -> None:
     text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
     broken = []
-    for target in filter(None, (first or second for first, second in targets)):
+    for target in (first or second for first, second in targets):
         if target.startswith(("http:", "https:", "mailto:")):
             continue
         name, _, anchor = target.partition("#")
@@ -51,16 +50,12 @@ def test_paths_in_code_marks_exist(path: Path) -> None:
     assert [name for name in found if not (REPOSITORY / name).exists()] == []
 
 
-def test_each_module_that_the_architecture_names_exists() -> None:
+def test_the_architecture_names_each_room_and_only_modules_that_exist() -> None:
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     found = set(re.findall(r"`(\w+(?:/\w+)*(?:\.py|/))`", text))
     assert len(found) > 40
     roots = (PACKAGE, REPOSITORY)
     assert [n for n in sorted(found) if not any((root / n).exists() for root in roots)] == []
-
-
-def test_the_architecture_names_each_room() -> None:
-    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = [path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] != "_"]
     assert [room for room in rooms if f"`{room}/`" not in text] == []
 
@@ -76,14 +71,13 @@ def test_each_page_is_dated_and_in_the_index(folder: str) -> None:
 
 
 @pytest.fixture
-def documents(benchmarks: Any) -> ModuleType:
+def documents(benchmarks: Any) -> Any:
     """The script benchmarks/documents.py."""
-    script: ModuleType = benchmarks("documents")
-    return script
+    return benchmarks("documents")
 
 
 @pytest.fixture
-def copy(documents: ModuleType, tmp_path: Path) -> Path:
+def copy(documents: Any, tmp_path: Path) -> Path:
     """What the script reads and writes, to be changed."""
     results = [f"benchmarks/{name}.json" for name in documents.RESULTS]
     for name in (documents.RUN, *documents.DOCUMENTS, *results):
@@ -93,14 +87,12 @@ def copy(documents: ModuleType, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_documents_have_the_figures_of_the_shipped_run_and_of_the_results(
-    documents: ModuleType,
-) -> None:
+def test_documents_have_the_figures_of_the_shipped_run_and_of_the_results(documents: Any) -> None:
     for name, text in documents.rewritten(REPOSITORY).items():
         assert (REPOSITORY / name).read_text() == text, f"run benchmarks/documents.py for {name}"
 
 
-def test_another_run_changes_both_documents(documents: ModuleType, copy: Path) -> None:
+def test_another_run_changes_both_documents(documents: Any, copy: Path) -> None:
     path = copy / documents.RUN
     run = json.loads(path.read_text())
     run["test"]["accuracy"] = {"value": 0.9876, "low": 0.9111, "high": 0.9999}
@@ -110,9 +102,7 @@ def test_another_run_changes_both_documents(documents: ModuleType, copy: Path) -
         assert "91.11 to 99.99 %" in text
 
 
-def test_result_of_another_model_is_an_error_that_names_it(
-    documents: ModuleType, copy: Path
-) -> None:
+def test_result_of_another_model_is_an_error_that_names_it(documents: Any, copy: Path) -> None:
     path = copy / "benchmarks" / "inputs.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "model_version": "mnist-classifier-000000000000"}))
@@ -120,7 +110,7 @@ def test_result_of_another_model_is_an_error_that_names_it(
         documents.rewritten(copy)
 
 
-def test_mark_that_no_figures_have_is_an_error(documents: ModuleType, copy: Path) -> None:
+def test_mark_that_no_figures_have_is_an_error(documents: Any, copy: Path) -> None:
     path = copy / "README.md"
     path.write_text(path.read_text().replace("<!-- figures: scores -->", "<!-- figures: score -->"))
     with pytest.raises(ValueError, match="no figures are called 'score'"):

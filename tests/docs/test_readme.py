@@ -4,16 +4,13 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 from support.repository import REPOSITORY
+from support.server import running
 
 from inkdigits.cli.main import main
 
@@ -31,27 +28,8 @@ def commands(program: str, blocks: list[str] = SHELL) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def service():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "inkdigits", "serve", "--port", str(port), "--workers", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=REPOSITORY,
-    )
-    try:
-        for _ in range(1200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    with running(program=["-m", "inkdigits", "serve"]) as started:
+        yield started.port
 
 
 def test_two_commands_are_promised_and_make_knows_them():
@@ -65,13 +43,10 @@ def test_two_commands_are_promised_and_make_knows_them():
 def test_python_example_runs_and_prints_what_it_says(capsys, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     examples = [block for language, block in BLOCKS if language == "python"]
-    assert examples
     for example in examples:
         exec(compile(example, "README.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
-    promised = re.findall(r"# prints: (.*)", "\n".join(examples))
-    assert promised
-    assert printed == promised
+    assert printed == re.findall(r"# prints: (.*)", "\n".join(examples)) != []
 
 
 def test_every_inkdigits_command_of_the_documents_is_valid():
@@ -87,27 +62,20 @@ def test_quick_commands_run():
     quick = [command for command in commands("inkdigits") if command[1] in QUICK]
     assert quick
     for command in quick:
-        subprocess.run(
-            [sys.executable, "-m", *command], cwd=REPOSITORY, check=True, capture_output=True
-        )
+        program = [sys.executable, "-m", *command]
+        subprocess.run(program, cwd=REPOSITORY, check=True, capture_output=True)
 
 
 @pytest.mark.e2e
 def test_curl_examples_answer_as_the_readme_says(service):
-    found = commands("curl")
-    assert found
-    for block in SHELL:
-        if "curl" not in block:
-            continue
+    blocks = [block for block in SHELL if "curl" in block]
+    assert blocks
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    how = {"cwd": REPOSITORY, "env": {**os.environ, "PATH": path}}
+    for block in blocks:
         script = block.replace("127.0.0.1:5000", f"127.0.0.1:{service}")
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=REPOSITORY,
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        )
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        done = subprocess.run(command, **how, check=True, capture_output=True, text=True)
         assert json.loads(done.stdout)["prediction"] == 7
 
 

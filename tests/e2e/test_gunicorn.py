@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import ssl
 import warnings
 from collections.abc import Iterator
@@ -21,6 +20,9 @@ from support.server import PATIENCE, REAL, Service, free_port, run_to_its_end, r
 from inkdigits.serving.api.keys import digest_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
+
+
+POST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +95,9 @@ def test_every_worker_gets_kept_alive_connections() -> None:
 
 def test_body_over_the_limit_is_refused_and_the_service_goes_on() -> None:
     with running(INKDIGITS_MAX_BYTES="100000") as service:
-        headers = {"Content-Type": "image/png"}
-        status, answer = service.ask("POST", "/predict", body=b"\0" * 150_000, headers=headers)
-        assert (status, answer["error"]["code"]) == (413, "body_too_large")
-        pieces = iter([b"\0" * 75_000] * 2)
-        status, answer = service.ask("POST", "/predict", body=pieces, headers=headers)
-        assert (status, answer["error"]["code"]) == (413, "body_too_large")
+        for body in (b"\0" * 150_000, iter([b"\0" * 75_000] * 2)):
+            status, answer = service.send(body)
+            assert (status, answer["error"]["code"]) == (413, "body_too_large")
         assert service.predict()[0] == 200
 
 
@@ -106,11 +105,7 @@ def test_body_over_the_limit_is_refused_and_the_service_goes_on() -> None:
     "chunks", [b"0x4\r\nabcd\r\n0\r\n\r\n", b"-4\r\nabcd\r\n0\r\n\r\n", b"4\r\nabcdXX0\r\n\r\n"]
 )
 def test_malformed_chunks_are_the_clients_fault(shared: Service, chunks: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as client:
-        client.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n" + chunks
-        )
+    with shared.raw(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks) as client:
         response = http.client.HTTPResponse(client)
         response.begin()
         assert response.status == 400
@@ -120,14 +115,9 @@ def test_malformed_chunks_are_the_clients_fault(shared: Service, chunks: bytes) 
 
 def test_client_that_announces_more_than_it_sends_does_not_hold_a_thread() -> None:
     with running("--read-timeout", "1", INKDIGITS_THREADS="1") as service:
-        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as liar:
-            liar.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
-                b"Content-Length: 1000\r\n\r\nabc"
-            )
+        with service.raw(POST + b"Content-Length: 1000\r\n\r\nabc") as liar:
             assert liar.recv(4096).startswith(b"HTTP/1.1 400 ")
-        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as silent:
-            silent.sendall(b"GET /health HTTP/1.1\r\nHo")
+        with service.raw(b"GET /health HTTP/1.1\r\nHo"):
             assert service.predict()[0] == 200
 
 
@@ -137,29 +127,21 @@ def test_client_that_announces_more_than_it_sends_does_not_hold_a_thread() -> No
         (["--fail", "at start"], {}, "Error: no artifact at models/missing.onnx"),
         (["--fail", "silently"], {}, "ended with exit code 9"),
         ([], {"DATABASE_URL": "mysql://db/inkdigits"}, "Error: DATABASE_URL begins with 'mysql'"),
-        (
-            [],
-            {"INKDIGITS_API_KEYS_FILE": os.devnull},
-            "Error: the API keys file /dev/null has no key",
-        ),
+        ([], {"INKDIGITS_API_KEYS_FILE": os.devnull}, "the API keys file /dev/null has no key"),
     ],
-    ids=["no model", "model that ends its process", "no log", "no key"],
 )
 def test_what_cannot_be_used_is_an_error_at_start_in_one_line(
     arguments: list[str], settings: dict[str, str], message: str
 ) -> None:
     result = run_to_its_end(free_port(), *arguments, **settings)
-    assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert message in line
+    assert (result.returncode, message in line) == (1, True), line
 
 
 def test_second_service_on_the_port_of_a_first_is_an_error_at_start(shared: Service) -> None:
     result = run_to_its_end(shared.port)
-    assert result.returncode == 1
-    assert result.stderr.splitlines() == [
-        f"Error: port {shared.port} on 127.0.0.1 is in use; stop what uses it or set PORT"
-    ]
+    line = f"Error: port {shared.port} on 127.0.0.1 is in use; stop what uses it or set PORT\n"
+    assert (result.returncode, result.stderr) == (1, line)
     assert shared.predict()[0] == 200
 
 
@@ -170,28 +152,20 @@ def test_model_that_does_not_load_in_the_workers_stops_the_service() -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A certificate for 127.0.0.1 that signs itself, and its key, as settings."""
-    certificate, key = make_certificate(tmp_path_factory.mktemp("tls"))
-    return {"INKDIGITS_TLS_CERT": str(certificate), "INKDIGITS_TLS_KEY": str(key)}
-
-
-def test_certificate_makes_it_speak_https(certificate: dict[str, str]) -> None:
-    trusting = ssl.create_default_context(cafile=certificate["INKDIGITS_TLS_CERT"])
-    settings = {"INKDIGITS_LOG_FORMAT": "text", "INKDIGITS_THREADS": "1", **certificate}
+def test_certificate_makes_it_speak_https(tmp_path: Path) -> None:
+    certificate, key = map(str, make_certificate(tmp_path))
+    trusting = ssl.create_default_context(cafile=certificate)
+    settings = {"INKDIGITS_LOG_FORMAT": "text", "INKDIGITS_THREADS": "1"}
+    settings |= {"INKDIGITS_TLS_CERT": certificate, "INKDIGITS_TLS_KEY": key}
     with running("--read-timeout", "1", tls=trusting, **settings) as service:
-        status, answer = service.predict()
-        assert (status, answer["prediction"]) == (200, 7)
+        assert service.predict()[1]["prediction"] == 7
         with contextlib.closing(service.connect()) as connection:
             connection.request("GET", "/health")
             assert connection.getresponse().headers["Strict-Transport-Security"]
-        # One who doesn't speak it, and one who says nothing, take nothing from the others.
-        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as plain:
-            plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert service.predict()[0] == 200
-        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE):
-            assert service.predict()[0] == 200
+        # One who does not speak it, and one who says nothing, take nothing from the others.
+        for sent in (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b""):
+            with service.raw(sent):
+                assert service.predict()[0] == 200
         assert any(f"https://127.0.0.1:{service.port}" in line for line in service.lines)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 from support.databases import EmbeddedPostgres, needs_postgresql
 from support.nginx import UNDER_A_PATH, nginx_before
+from support.pictures import encoded
 from support.server import REAL, Service, running
 
 from inkdigits.model.artifact import shipped_artifact
@@ -30,10 +30,7 @@ pytestmark = [
 
 # What Chromium would ask of the network by itself.
 QUIET = (
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-background-networking",
+    *("--disable-quic", "--disable-sync", "--no-first-run", "--disable-background-networking"),
     "--disable-component-update",
 )
 PATIENCE_MS = 30_000
@@ -83,8 +80,7 @@ def site(
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", *QUIET],
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *QUIET]
         )
         yield browser
         browser.close()
@@ -104,64 +100,60 @@ class Visitor:
         self.page.on("request", lambda request: self.asked.add(request.url))
 
     def draw(self) -> None:
-        box = self._pad()
+        first, *others = self._three()
         mouse = self.page.mouse
-        x, y = THREE[0]
-        mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        mouse.move(**first)
         mouse.down()
-        for x, y in THREE[1:]:
-            mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+        for point in others:
+            mouse.move(**point, steps=4)
         mouse.up()
 
     def touch(self) -> None:
-        box = self._pad()
         session = self.context.new_cdp_session(self.page)
-        for kind, points in (
-            ("touchStart", THREE[:1]),
-            *(("touchMove", (point,)) for point in THREE[1:]),
-            ("touchEnd", ()),
-        ):
-            at = [
-                {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
-                for x, y in points
-            ]
-            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+        for i, point in enumerate(self._three()):
+            event = {"type": "touchMove" if i else "touchStart", "touchPoints": [point]}
+            session.send("Input.dispatchTouchEvent", event)
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     def reads(self, digit: str) -> None:
         expect(self.page.locator("#digit")).to_have_text(digit, timeout=PATIENCE_MS)
+        self.is_asked()
 
     def is_asked(self) -> None:
         """Wait for the question of whether it is right: the drawing is kept by then."""
         expect(self.page.locator("#feedback")).to_be_visible(timeout=PATIENCE_MS)
 
-    def _pad(self) -> Any:
+    def _three(self) -> list[dict[str, float]]:
+        """Return the points of a three on the canvas, in the page's coordinates."""
         canvas = self.page.locator("#canvas")
         canvas.scroll_into_view_if_needed()
-        return canvas.bounding_box()
+        box: Any = canvas.bounding_box()
+        return [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in THREE
+        ]
+
+
+Visit = Callable[..., Visitor]
 
 
 @pytest.fixture
-def visit(chromium: Browser, site: Site) -> Iterator[Callable[..., Visitor]]:
-    visitors: list[Visitor] = []
+def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
+    with contextlib.ExitStack() as stack:
 
-    def open_page(path: str = "", **options: Any) -> Visitor:
-        visitor = Visitor(chromium, site, **options)
-        visitors.append(visitor)
-        visitor.page.goto(path)
-        return visitor
+        def open_page(**options: Any) -> Visitor:
+            visitor = Visitor(chromium, site, **options)
+            stack.callback(visitor.context.close)
+            visitor.page.goto("")
+            return visitor
 
-    yield open_page
-    for visitor in visitors:
-        visitor.context.close()
+        yield open_page
 
 
 def three_png() -> bytes:
     image = Image.new("L", (300, 300), 255)
     points = [(300 * x, 300 * y) for x, y in THREE]
     ImageDraw.Draw(image).line(points, fill=0, width=24, joint="curve")
-    encoded = io.BytesIO()
-    image.save(encoded, "PNG")
-    return encoded.getvalue()
+    return encoded(image)
 
 
 HAND_OVER = """([kind, text]) => {
@@ -177,13 +169,12 @@ HAND_OVER = """([kind, text]) => {
 }"""
 
 
-def test_three_is_drawn_corrected_found_again_and_counted(visit: Callable[..., Visitor]) -> None:
+def test_three_is_drawn_corrected_found_again_and_counted(visit: Visit) -> None:
     visitor = visit()
     page = visitor.page
     expect(page.locator("#decision")).to_have_text("Nothing drawn yet")
     visitor.draw()
     visitor.reads("3")
-    visitor.is_asked()
     expect(page.locator("#ink")).to_be_visible()
     expect(page.locator(".bars li.top")).to_have_attribute("data-digit", "3")
     page.click("#wrong")
@@ -204,7 +195,7 @@ def test_three_is_drawn_corrected_found_again_and_counted(visit: Callable[..., V
     assert visitor.complaints == []
 
 
-def test_three_is_drawn_by_touch_on_a_phone(visit: Callable[..., Visitor]) -> None:
+def test_three_is_drawn_by_touch_on_a_phone(visit: Visit) -> None:
     visitor = visit(viewport={"width": 375, "height": 667}, has_touch=True, is_mobile=True)
     visitor.touch()
     visitor.reads("3")
@@ -216,7 +207,7 @@ def test_three_is_drawn_by_touch_on_a_phone(visit: Callable[..., Visitor]) -> No
             assert visitor.page.evaluate(wide), f"{path} is wider than {width}"
 
 
-def test_three_is_drawn_by_keyboard_and_taken_back(visit: Callable[..., Visitor]) -> None:
+def test_three_is_drawn_by_keyboard_and_taken_back(visit: Visit) -> None:
     page = visit().page
     page.focus("#canvas")
     for keys in ("ArrowUp " * 8, " ", "ArrowDown " * 16, " "):
@@ -227,7 +218,7 @@ def test_three_is_drawn_by_keyboard_and_taken_back(visit: Callable[..., Visitor]
     expect(page.locator("#decision")).to_have_text("Nothing drawn yet")
 
 
-def test_drawing_that_goes_on_is_kept_once(visit: Callable[..., Visitor]) -> None:
+def test_drawing_that_goes_on_is_kept_once(visit: Visit) -> None:
     visitor = visit()
     visitor.draw()
     visitor.is_asked()
@@ -237,29 +228,23 @@ def test_drawing_that_goes_on_is_kept_once(visit: Callable[..., Visitor]) -> Non
     expect(visitor.page.locator(".record")).to_have_count(1)
 
 
-def test_picture_is_uploaded_pasted_and_dropped(
-    visit: Callable[..., Visitor], tmp_path: Path
-) -> None:
+def test_picture_is_uploaded_pasted_and_dropped(visit: Visit, tmp_path: Path) -> None:
     visitor = visit()
     path = tmp_path / "three.png"
     path.write_bytes(three_png())
     visitor.page.set_input_files("#file", path)
     visitor.reads("3")
-    visitor.is_asked()
     for kind in ("paste", "drop"):
         visitor.page.click("#clear")
         expect(visitor.page.locator("#digit")).to_have_text("\N{EN DASH}")
         visitor.page.evaluate(HAND_OVER, [kind, base64.b64encode(three_png()).decode()])
         visitor.reads("3")
-        visitor.is_asked()
     visitor.page.goto("history")
     expect(visitor.page.locator(".record")).to_have_count(3)
     expect(visitor.page.get_by_text("uploaded", exact=False).first).to_be_visible()
 
 
-def test_file_that_is_no_picture_is_said_to_be_none(
-    visit: Callable[..., Visitor], tmp_path: Path
-) -> None:
+def test_file_that_is_no_picture_is_said_to_be_none(visit: Visit, tmp_path: Path) -> None:
     page = visit().page
     path = tmp_path / "notes.png"
     path.write_text("not a picture")
@@ -267,7 +252,7 @@ def test_file_that_is_no_picture_is_said_to_be_none(
     expect(page.locator("#problem")).to_contain_text("notes.png is not a picture")
 
 
-def test_theme_follows_the_system_until_it_is_chosen(visit: Callable[..., Visitor]) -> None:
+def test_theme_follows_the_system_until_it_is_chosen(visit: Visit) -> None:
     page = visit(color_scheme="dark").page
     background = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(background)
@@ -281,9 +266,7 @@ def test_theme_follows_the_system_until_it_is_chosen(visit: Callable[..., Visito
     assert page.evaluate(background) == dark
 
 
-def test_pages_ask_nobody_else_and_complain_of_nothing(
-    visit: Callable[..., Visitor], site: Site
-) -> None:
+def test_pages_ask_nobody_else_and_complain_of_nothing(visit: Visit, site: Site) -> None:
     visitor = visit()
     visitor.draw()
     visitor.is_asked()
@@ -295,7 +278,7 @@ def test_pages_ask_nobody_else_and_complain_of_nothing(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_are_accessible(visit: Callable[..., Visitor], scheme: str) -> None:
+def test_pages_are_accessible(visit: Visit, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     visitor = visit(color_scheme=scheme)
     visitor.draw()
@@ -313,9 +296,7 @@ def test_pages_are_accessible(visit: Callable[..., Visitor], scheme: str) -> Non
         assert serious == []
 
 
-def test_model_that_is_unavailable_is_said_to_be_and_comes_back(
-    visit: Callable[..., Visitor], site: Site
-) -> None:
+def test_model_that_is_unavailable_is_said_to_be_and_comes_back(visit: Visit, site: Site) -> None:
     visitor = visit()
     page = visitor.page
     expect(page.locator("#unavailable")).to_be_hidden()
@@ -327,5 +308,4 @@ def test_model_that_is_unavailable_is_said_to_be_and_comes_back(
         site.model.start()
     expect(page.locator("#unavailable")).to_be_hidden(timeout=PATIENCE_MS)
     visitor.reads("3")
-    visitor.is_asked()
     assert all(NETWORK_ERROR in complaint for complaint in visitor.complaints)

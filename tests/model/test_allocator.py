@@ -1,5 +1,7 @@
 """What glibc keeps of what is freed, in processes of their own."""
 
+from __future__ import annotations
+
 import os
 import platform
 import subprocess
@@ -32,7 +34,7 @@ libc.fflush(out)
 """
 
 
-def test_threads_share_one_heap():
+def test_threads_share_one_heap() -> None:
     heaps = {
         asked: _run(THREADS_THAT_ALLOCATE, asked).count("<heap nr=") for asked in ("one", "any")
     }
@@ -56,12 +58,12 @@ print(before - resident())
 """
 
 
-def test_freed_memory_is_given_back():
+def test_freed_memory_is_given_back() -> None:
     result = _run(FREES_BELOW_WHAT_IT_KEEPS)
     assert int(result) * os.sysconf("SC_PAGE_SIZE") > 20_000_000
 
 
-def _run(program, *arguments):
+def _run(program: str, *arguments: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
     ).stdout

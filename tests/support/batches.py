@@ -47,6 +47,15 @@ def tarred(path, members, mode="w") -> Path:
     return path
 
 
+def packed(folder, members) -> list[Path]:
+    """Write an archive of each kind, and return their paths."""
+    return [
+        zipped(folder / "a.zip", members, compression=zipfile.ZIP_DEFLATED),
+        tarred(folder / "a.tar", members),
+        tarred(folder / "a.tgz", members, "w:gz"),
+    ]
+
+
 def part(*names, error=None):
     columns = {name: [None] * len(names) for name in SCHEMA}
     return columns | {"source": list(names), "error": [error] * len(names)}

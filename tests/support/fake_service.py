@@ -24,7 +24,6 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--fail", choices=["at start", "silently", "in workers"])
     parser.add_argument("--read-timeout", type=int, default=server.READ_TIMEOUT_S)
-    parser.add_argument("--fail-if", type=Path, help="workers cannot load while this file exists")
     parser.add_argument("--hang-if", type=Path, help="loading takes for ever while this exists")
     options = parser.parse_args()
     server.READ_TIMEOUT_S = options.read_timeout
@@ -36,8 +35,6 @@ def main() -> None:
         in_worker = multiprocessing.parent_process() is None
         if options.fail == "at start" or (options.fail and in_worker):
             raise ArtifactNotFoundError("no artifact at models/missing.onnx")
-        if in_worker and options.fail_if is not None and options.fail_if.exists():
-            raise ArtifactNotFoundError("it was there a moment ago")
         while options.hang_if is not None and options.hang_if.exists():
             options.hang_if.with_suffix(".seen").touch()
             time.sleep(0.1)

@@ -7,13 +7,14 @@ import os
 import struct
 import threading
 import time
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flask.testing import FlaskClient
 from PIL import Image
+from support.hostile_pictures import chunk
 from support.pictures import encoded
 
 from inkdigits.decision.prediction import Explanation, Prediction, Reader
@@ -94,9 +95,7 @@ class FakeReader(Reader):
             return Explanation(prediction, saliency * 0, None, 0.0, picture)
         return Explanation(prediction, saliency, (self.digit + 1) % 10, 0.01, picture)
 
-    def _read_each(
-        self, pictures: Sequence[Picture], risk: float | None
-    ) -> Iterator[Prediction | ImageError]:
+    def _read_each(self, pictures: Any, risk: float | None) -> Iterator[Prediction | ImageError]:
         for picture in pictures:
             try:
                 yield self.predict(picture, risk=risk)
@@ -108,8 +107,7 @@ def _encoded(picture: Picture) -> bytes:
     if isinstance(picture, bytes):
         return picture
     if isinstance(picture, (str, os.PathLike)):
-        with open(picture, "rb") as file:  # noqa: PTH123
-            return file.read()
+        return Path(picture).read_bytes()
     return encode_png(picture)
 
 
@@ -133,12 +131,6 @@ def blank_picture() -> bytes:
 
 def empty_png(width: int, height: int) -> bytes:
     """A PNG that says it is of a size, and holds next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 64))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+    content = encode_png(np.zeros((1, 63), np.uint8))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return content[:8] + header + content[8 + len(header) :]

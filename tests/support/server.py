@@ -39,11 +39,16 @@ class Site:
         self.port, self.tls = port, tls
 
     def connect(self) -> http.client.HTTPConnection:
+        kind, how = http.client.HTTPConnection, {}
         if self.tls is not None:
-            return http.client.HTTPSConnection(
-                "127.0.0.1", self.port, timeout=PATIENCE, context=self.tls
-            )
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            kind, how = http.client.HTTPSConnection, {"context": self.tls}
+        return kind("127.0.0.1", self.port, timeout=PATIENCE, **how)
+
+    def raw(self, sent: bytes = b"") -> socket.socket:
+        """Return a connection on which these bytes were sent."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        connection.sendall(sent)
+        return connection
 
     def ask(self, method: str = "GET", path: str = "/health", **how: Any) -> tuple[int, Any]:
         with contextlib.closing(self.connect()) as connection:
@@ -136,11 +141,9 @@ def free_port() -> int:
 
 def environment(port: int, **settings: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("INKDIGITS_")}
-    tests = str(TESTS)
-    path = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
     return {
         **inherited,
-        "PYTHONPATH": path,
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
         "PORT": str(port),
         "INKDIGITS_WORKERS": "1",
         "INKDIGITS_DATA_DIR": DATA.name,

@@ -13,14 +13,19 @@ from inkdigits.training.export import export, with_provenance
 POLICY = DecisionPolicy(0.9, 0.002, 0.95)
 
 
-@pytest.fixture(scope="module")
-def weights():
+def used(network):
+    """Return a network whose running statistics are unlike the initial ones."""
     torch.manual_seed(0)
-    model = MNISTClassifier()
-    with torch.no_grad():  # running statistics unlike the initial ones
+    model = network()
+    with torch.no_grad():
         for _ in range(3):
             model(torch.randn(16, 1, 28, 28))
-    return model.state_dict()
+    return model
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return used(MNISTClassifier).state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -32,24 +37,23 @@ def metadata_of(artifact: bytes) -> ArtifactMetadata:
     return OnnxBackend(artifact, threads=1).metadata
 
 
+def version(artifact: bytes) -> str:
+    return metadata_of(artifact).model_version
+
+
 def test_sealed_file_is_plain_onnx_that_carries_everything(content):
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     properties = session.get_modelmeta().custom_metadata_map
     metadata = ArtifactMetadata.from_properties(properties)
-    assert metadata.temperature == 1.5
-    assert metadata.policy == POLICY
-    assert metadata.labels == tuple(range(10))
-    assert metadata.provenance == {"seed": 7}
-    assert metadata.architecture == "MNISTClassifier"
-    assert metadata.novelty_method == "energy"
+    assert (metadata.temperature, metadata.policy) == (1.5, POLICY)
+    assert (metadata.labels, metadata.provenance) == (tuple(range(10)), {"seed": 7})
+    assert (metadata.architecture, metadata.novelty_method) == ("MNISTClassifier", "energy")
     assert [output.name for output in session.get_outputs()] == ["logits", "features"]
     assert len(properties["sha256"]) == 64
 
 
 def test_nothing_of_the_exporting_machine_is_in_the_file(content):
-    assert b"site-packages" not in content
-    assert b"stack_trace" not in content
-    assert b".py" not in content
+    assert not any(text in content for text in (b"site-packages", b"stack_trace", b".py"))
 
 
 def test_weights_come_back_bit_for_bit(content, weights):
@@ -59,15 +63,12 @@ def test_weights_come_back_bit_for_bit(content, weights):
 
 
 def test_version_changes_with_whatever_changes_a_prediction(weights, content):
-    def version(artifact):
-        return metadata_of(artifact).model_version
-
-    first = version(content)
-    assert version(with_provenance(content, {"other": 1})) == first
-    assert version(export(weights, 1.6, POLICY, {})) != first
-    assert version(export(weights, 1.5, POLICY, {}, second_look_margin=0.0)) != first
+    assert version(with_provenance(content, {"other": 1})) == version(content)
+    assert version(export(weights, 1.6, POLICY, {})) != version(content)
+    without_margin = export(weights, 1.5, POLICY, {}, second_look_margin=0.0)
+    assert version(without_margin) != version(content)
     other = {**weights, "fc2.bias": weights["fc2.bias"] + 1e-3}
-    assert version(export(other, 1.5, POLICY, {})) != first
+    assert version(export(other, 1.5, POLICY, {})) != version(content)
 
 
 def test_provenance_is_replaced_and_the_seal_renewed(content):
@@ -93,11 +94,7 @@ def folded(content: bytes, folder) -> set[str]:
 
 @pytest.mark.parametrize("network", [DigitNet, TeacherNet])
 def test_batch_normalisation_is_folded_where_convolutions_have_no_bias(network, tmp_path):
-    torch.manual_seed(0)
-    model = network()
-    with torch.no_grad():
-        for _ in range(3):
-            model(torch.randn(16, 1, 28, 28))
+    model = used(network)
     content = export(model.state_dict(), 1.0, POLICY, {})
     assert "BatchNormalization" not in folded(content, tmp_path)
     batch = np.random.default_rng(0).standard_normal((5, 1, 28, 28)).astype(np.float32)

@@ -43,8 +43,7 @@ def test_overconfidence_does_not_count_against_an_epoch():
 
 def test_stop_when_ends_a_run_after_an_epoch_whose_figures_are_logged(few, tmp_path):
     stopped = fit_here(few, CONFIG, stop_when=lambda _: True, log_dir=tmp_path)
-    assert stopped.stopped_early
-    assert len(stopped.history) == 1
+    assert (stopped.stopped_early, len(stopped.history)) == (True, 1)
     (events,) = tmp_path.glob("events.out.tfevents.*")
     assert b"validation_accuracy" in events.read_bytes()
 
@@ -57,9 +56,7 @@ def test_stop_when_can_end_a_run_within_an_epoch(few):
         return len(seen) == 2
 
     ended = fit_here(few, CONFIG, validate_every=1, stop_when=second)
-    assert ended.stopped_early
-    assert len(seen) == 2
-    assert len(ended.history) == 1
+    assert (ended.stopped_early, len(seen), len(ended.history)) == (True, 2, 1)
 
 
 def test_seed_reproduces_a_run_and_seed_and_dropout_change_it(few):
@@ -89,44 +86,42 @@ def test_teachers_pull_the_answers_towards_their_own(inputs):
     assert (read == 3).float().mean() > 0.9
 
 
+def loss_of(output, labels, teachers, **changes) -> float:
+    return float(distillation_loss(output, labels, teachers, replace(CONFIG, **changes)))
+
+
 def test_distance_from_the_teachers_is_zero_where_the_answers_agree():
-    config = replace(CONFIG, distillation=1.0)
     output = torch.tensor([[4.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
     labels = torch.tensor([0, 1])
-    same = distillation_loss(output, labels, [output + 7.0], config)
-    other = distillation_loss(output, labels, [-output], config)
-    assert float(same) == pytest.approx(0.0, abs=1e-6)
-    softness = config.distillation_temperature
+    same = loss_of(output, labels, [output + 7.0], distillation=1.0)
+    assert same == pytest.approx(0.0, abs=1e-6)
+    softness = CONFIG.distillation_temperature
     p, q = (-output / softness).softmax(1), (output / softness).softmax(1)
     by_hand = softness**2 * (p * (p / q).log()).sum(1).mean()
-    assert float(other) == pytest.approx(float(by_hand), rel=1e-5)
+    other = loss_of(output, labels, [-output], distillation=1.0)
+    assert other == pytest.approx(float(by_hand), rel=1e-5)
 
 
 def test_teachers_teach_too_that_there_is_no_digit():
     """Adding 7 to each of the ten logits changes no digit's share, and the odds of none."""
-    config = replace(CONFIG, distillation=1.0, others=0.5)
     output, labels = torch.zeros(2, 10), torch.tensor([3, NO_DIGIT])
-    same = distillation_loss(output, labels, [output], config)
-    assert float(same) == pytest.approx(0.0, abs=1e-6)
-    assert float(distillation_loss(output, labels, [output + 7.0], config)) > 0.1
+    config = {"distillation": 1.0, "others": 0.5}
+    assert loss_of(output, labels, [output], **config) == pytest.approx(0.0, abs=1e-6)
+    assert loss_of(output, labels, [output + 7.0], **config) > 0.1
 
 
 def test_eleventh_logit_is_zero_and_counts_only_where_there_are_others():
     output, labels = torch.tensor([[2.0, -1.0], [0.5, 0.0]]), torch.tensor([0, NO_DIGIT])
-    by_hand = -torch.stack(
-        [output[0, 0] - output[0].exp().sum().add(1).log(), -output[1].exp().sum().add(1).log()]
-    ).mean()
-    loss = distillation_loss(output, labels, [], replace(CONFIG, others=0.5))
-    assert float(loss) == pytest.approx(float(by_hand))
-    plain = distillation_loss(output[:1], labels[:1], [], CONFIG)
-    assert float(plain) == pytest.approx(float(output[0].exp().sum().log() - output[0, 0]))
+    by_hand = (output.exp().sum(1).add(1).log().sum() - output[0, 0]) / 2
+    assert loss_of(output, labels, [], others=0.5) == pytest.approx(float(by_hand))
+    plain = loss_of(output[:1], labels[:1], [])
+    assert plain == pytest.approx(float(output[0].exp().sum().log() - output[0, 0]))
 
 
-def test_share_without_teachers_and_teachers_without_a_share_are_errors(few):
-    with pytest.raises(TrainingError, match=r"0\.5 with 0 teachers"):
-        fit_here(few, replace(CONFIG, distillation=0.5))
-    with pytest.raises(TrainingError, match=r"0\.0 with 1 teachers"):
-        fit_here(replace(few, teachers=[MNISTClassifier()]), CONFIG)
+@pytest.mark.parametrize(("share", "teachers"), [(0.5, []), (0.0, [MNISTClassifier()])])
+def test_share_without_teachers_and_teachers_without_a_share_are_errors(few, share, teachers):
+    with pytest.raises(TrainingError, match=f"{share} with {len(teachers)} teachers"):
+        fit_here(replace(few, teachers=teachers), replace(CONFIG, distillation=share))
 
 
 def test_digitnet_trains_in_the_same_way_and_without_a_moving_average(few):

@@ -11,12 +11,11 @@ def test_weights_of_another_network_or_of_none_are_errors(fitted, tmp_path):
     assert read_weights(path, "MNISTClassifier").keys() == fitted.weights.keys()
     with pytest.raises(TrainingError, match="are MNISTClassifier's, not DigitNet's"):
         read_weights(path, "DigitNet")
-    save_weights({"weight": torch.zeros(3)}, path)
-    with pytest.raises(TrainingError, match=r"weights\.pt cannot be used"):
-        read_weights(path)
-    path.write_bytes(b"damaged")
-    with pytest.raises(TrainingError, match=r"weights\.pt cannot be used"):
-        read_weights(path)
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "foreign.pt")
+    (tmp_path / "damaged.pt").write_bytes(b"damaged")
+    for name in ("foreign.pt", "damaged.pt"):
+        with pytest.raises(TrainingError, match=f"{name} cannot be used"):
+            read_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize(("content", "message"), [("[1]", "holds no JSON object"), ("{", "read")])
