@@ -35,8 +35,7 @@ def bars():
 
 def test_hiding_evidence_lowers_the_odds_and_hiding_evidence_against_raises_them(bars):
     saliency = occlusion(read_upper_half, bars, 3)
-    assert saliency.shape == (28, 28)
-    assert saliency.dtype == np.float32
+    assert (saliency.shape, saliency.dtype) == ((28, 28), np.float32)
     assert saliency[4:9, 8:20].min() > 0
     assert saliency[19:24, 8:20].max() < 0
     assert occlusion(read_upper_half, bars, 4)[4:9, 8:20].max() < 0

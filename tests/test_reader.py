@@ -54,7 +54,7 @@ def test_blank_picture_is_rejected_as_blank_and_not_guessed(reader):
 
 def test_order_is_kept_across_batches_blanks_and_errors(reader, digits):
     inks, _ = digits
-    pictures: list = list(inks[: 2 * BATCH_SIZE])
+    pictures = list(inks[: 2 * BATCH_SIZE])
     pictures[3] = b"not a picture"
     pictures[5] = np.zeros((28, 28), np.uint8)
     assert reader.predict_batch([]) == []

@@ -21,14 +21,15 @@ def test_counts_out_of_range_are_errors(successes, n):
         wilson_interval(successes, n)
 
 
-@pytest.mark.parametrize("level", [0.0, 1.0, 95])
-def test_level_out_of_range_is_an_error(level):
+@pytest.mark.parametrize(
+    "options", [{"level": 0.0}, {"level": 1.0}, {"level": 95}, {"n_resamples": 0}]
+)
+def test_options_out_of_range_are_errors(options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=name):
+        bootstrap_interval(nll, *random_readings(10), **options)
     with pytest.raises(ConfigError, match="level"):
-        wilson_interval(9, 10, level)
-    with pytest.raises(ConfigError, match="level"):
-        bootstrap_interval(nll, *random_readings(10), level=level)
-    with pytest.raises(ConfigError, match="n_resamples"):
-        bootstrap_interval(nll, *random_readings(10), n_resamples=0)
+        wilson_interval(9, 10, options.get("level", 0.0))
 
 
 def test_the_bootstrap_of_a_mean_agrees_with_the_normal_interval():

@@ -8,16 +8,13 @@ from inkdigits.calibration.intervals import bootstrap_interval
 from inkdigits.calibration.temperature import probabilities as softmax
 from inkdigits.errors import ConfigError, DataError
 
-
-def one_hot(digits):
-    return np.eye(10)[digits]
+ONE_HOT = np.eye(10)
 
 
 def with_confidence(confidence):
     """Rows that read 0 with the given confidence, the rest spread evenly."""
-    confidence = np.asarray(confidence, dtype=float)
-    rest = np.repeat((1 - confidence[:, None]) / 9, 9, axis=1)
-    return np.hstack([confidence[:, None], rest])
+    confidence = np.asarray(confidence, dtype=float)[:, None]
+    return np.hstack([confidence, np.repeat((1 - confidence) / 9, 9, axis=1)])
 
 
 def test_losses_agree_with_scikit_learn():
@@ -25,10 +22,8 @@ def test_losses_agree_with_scikit_learn():
     assert scoring.nll(p, y) == pytest.approx(log_loss(y, p, labels=range(10)))
     theirs = brier_score_loss(y, p, labels=range(10), scale_by_half=False)
     assert scoring.brier(p, y) == pytest.approx(theirs)
-
-
-def test_a_certain_mistake_costs_much_but_not_infinity():
-    assert scoring.nll(one_hot([3]), [4]) == pytest.approx(708.396, abs=1e-3)
+    # A certain mistake costs much, but not infinity.
+    assert scoring.nll(ONE_HOT[[3]], [4]) == pytest.approx(708.396, abs=1e-3)
 
 
 def brute_force_ece(p, y, bins):
@@ -62,7 +57,7 @@ def test_ece_agrees_with_its_definition(bins, n, n_bins):
 
 
 @pytest.mark.parametrize("scheme", ["equal_width", "adaptive"])
-def test_the_order_of_pictures_does_not_matter_even_with_equal_confidences(scheme):
+def test_neither_the_order_of_equal_confidences_nor_fewer_pictures_than_bins_matter(scheme):
     p = with_confidence(np.round(np.random.default_rng(0).uniform(0.2, 1, 200), 1))
     y = np.arange(200) % 3
     order = np.random.default_rng(1).permutation(200)
@@ -70,33 +65,26 @@ def test_the_order_of_pictures_does_not_matter_even_with_equal_confidences(schem
         scoring.expected_calibration_error(p[o], y[o], scheme=scheme) for o in (slice(None), order)
     )
     assert other == pytest.approx(first)
-
-
-def test_fewer_pictures_than_bins_still_gives_an_ece():
-    p, y = with_confidence([0.9, 0.6]), np.array([0, 1])
-    for scheme in ("equal_width", "adaptive"):
-        got = scoring.expected_calibration_error(p, y, scheme=scheme)
-        assert got == pytest.approx((0.1 + 0.6) / 2)
+    few = scoring.expected_calibration_error(with_confidence([0.9, 0.6]), [0, 1], scheme=scheme)
+    assert few == pytest.approx((0.1 + 0.6) / 2)
 
 
 def test_a_bin_edge_belongs_to_the_bin_below():
     curve = scoring.reliability_curve(with_confidence([0.5, 0.51, 1.0]), [0, 0, 0], n_bins=2)
-    assert curve.count.tolist() == [1, 2]
-    assert curve.upper.tolist() == [0.5, 1.0]
-    assert curve.lower.tolist() == [0.0, 0.5]
+    bins = (curve.count.tolist(), curve.lower.tolist(), curve.upper.tolist())
+    assert bins == ([1, 2], [0.0, 0.5], [0.5, 1.0])
 
 
 def test_bins_without_pictures_are_left_out():
     curve = scoring.reliability_curve(with_confidence([0.95, 0.45]), [0, 1], n_bins=10)
     assert curve.count.tolist() == [1, 1]
     np.testing.assert_allclose(curve.confidence, [0.45, 0.95])
-    assert curve.accuracy.tolist() == [0, 1]
-    assert curve.n == 2
+    assert (curve.accuracy.tolist(), curve.n) == ([0, 1], 2)
     assert curve.ece == pytest.approx((0.45 + 0.05) / 2)
 
 
 def test_a_float32_row_that_sums_to_a_little_over_1_is_valid():
-    p = one_hot([3]).astype(np.float32) * np.float32(1.0000001)
+    p = ONE_HOT[[3]].astype(np.float32) * np.float32(1.0000001)
     assert scoring.reliability_curve(p, [3]).count.tolist() == [1]
 
 
@@ -105,9 +93,9 @@ def test_a_float32_row_that_sums_to_a_little_over_1_is_valid():
     [
         (np.empty((0, 10)), np.empty(0, dtype=int), "empty"),
         (np.full((2, 10), 0.2), [0, 1], "sum to 1"),
-        (one_hot([1, 2]) * [[1.5]] - 0.05, [1, 2], "negative"),
+        (ONE_HOT[[1, 2]] * [[1.5]] - 0.05, [1, 2], "negative"),
         (np.full((1, 10), np.nan), [1], "finite"),
-        (one_hot([1, 2]), [1], "shape"),
+        (ONE_HOT[[1, 2]], [1], "shape"),
     ],
 )
 def test_invalid_probabilities_are_errors(p, y, problem):
@@ -116,12 +104,10 @@ def test_invalid_probabilities_are_errors(p, y, problem):
             metric(p, y)
 
 
-def test_unknown_settings_are_errors():
-    p, y = random_readings(10)
-    with pytest.raises(ConfigError, match="scheme"):
-        scoring.reliability_curve(p, y, scheme="quantile")
-    with pytest.raises(ConfigError, match="n_bins"):
-        scoring.reliability_curve(p, y, n_bins=0)
+@pytest.mark.parametrize("settings", [{"scheme": "quantile"}, {"n_bins": 0}])
+def test_unknown_settings_are_errors(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        scoring.reliability_curve(*random_readings(10), **settings)
 
 
 def test_scores_are_the_metrics_with_their_intervals():
@@ -139,13 +125,11 @@ def test_calibrating_lowers_the_loss_and_the_ece_and_keeps_every_reading():
     report = scoring.calibrate(logits, labels, n_resamples=20)
     after = softmax(logits, report.temperature)
     np.testing.assert_array_equal(after.argmax(axis=1), logits.argmax(axis=1))
-    assert report.accuracy_before == report.accuracy_after
-    assert report.accuracy_after == np.mean(logits.argmax(axis=1) == labels)
-    assert report.n == 2000
-    assert report.after.nll.value < report.before.nll.value
-    assert report.after.brier.value < report.before.brier.value
-    assert report.after.ece.value < 0.3 * report.before.ece.value
-    assert report.after.ece_adaptive.value < 0.3 * report.before.ece_adaptive.value
+    accuracy = np.mean(logits.argmax(axis=1) == labels)
+    assert (report.n, report.accuracy_before, report.accuracy_after) == (2000, accuracy, accuracy)
+    for name, share in {"nll": 1, "brier": 1, "ece": 0.3, "ece_adaptive": 0.3}.items():
+        before, after = (getattr(part, name).value for part in (report.before, report.after))
+        assert after < share * before
 
 
 def test_logits_so_close_that_a_reading_changes_are_an_error():

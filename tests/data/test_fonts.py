@@ -24,11 +24,11 @@ def test_a_font_family_has_one_split_on_every_machine():
 def test_no_fonts_is_an_error_that_says_so(tmp_path):
     broken = tmp_path / "broken.ttf"
     broken.write_bytes(b"no font")
-    for paths in ([], [broken]):
-        with pytest.raises(DataError, match="Install"):
-            find_fonts(paths=paths)
     serif = [path for path in BUNDLED if path.name == "DejaVuSerif.ttf"]
-    with pytest.raises(DataError, match="DejaVu Serif"):
-        find_fonts("held_back", serif)
-    with pytest.raises(ConfigError, match="test"):
-        find_fonts("test")
+    for split, paths, error, message in (
+        *((None, paths, DataError, "Install") for paths in ([], [broken])),
+        ("held_back", serif, DataError, "DejaVu Serif"),
+        ("test", None, ConfigError, "test"),
+    ):
+        with pytest.raises(error, match=message):
+            find_fonts(split, paths)

@@ -8,8 +8,7 @@ from inkdigits.ink.normalize import preprocess
 
 def test_every_digit_is_drawn_in_turn_in_black_on_white_and_a_seed_repeats_it():
     pictures, labels = draw_digits(30, np.random.default_rng(1))
-    assert pictures.shape == (30, CANVAS, CANVAS)
-    assert pictures.dtype == np.uint8
+    assert (pictures.shape, pictures.dtype) == ((30, CANVAS, CANVAS), np.uint8)
     np.testing.assert_array_equal(labels, np.arange(30) % 10)
     np.testing.assert_array_equal(pictures, draw_digits(30, np.random.default_rng(1))[0])
     assert len(np.unique(pictures, axis=0)) == 30

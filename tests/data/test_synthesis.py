@@ -30,8 +30,7 @@ def test_about_as_many_digits_and_others_come_out_as_were_asked_for(made):
     assert 50 <= others <= 95
     assert 90 <= len(made) - others <= 130
     assert set(made.labels.tolist()) == set(range(NO_DIGIT, 10))
-    assert made.inks.dtype == torch.uint8
-    assert made.inks.shape[1:] == (28, 28)
+    assert (made.inks.dtype, made.inks.shape[1:]) == (torch.uint8, (28, 28))
     assert bool(made.inks.flatten(1).any(1).all())
 
 

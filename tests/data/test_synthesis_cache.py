@@ -14,7 +14,7 @@ CONFIG = SynthesisConfig(digits=60, others=30)
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list[SynthesisConfig]:
+def asked(monkeypatch):
     """What was to be synthesised, instead of synthesising it."""
     configs = []
 
@@ -26,7 +26,7 @@ def asked(monkeypatch) -> list[SynthesisConfig]:
     return configs
 
 
-def some(shade: int) -> Digits:
+def some(shade):
     return Digits(torch.full((3, 28, 28), shade, dtype=torch.uint8), torch.arange(3))
 
 

@@ -10,9 +10,6 @@ def test_energy_is_its_formula():
     logits = np.random.default_rng(0).normal(0, 30, (50, 10))
     for scale in (1, 1e4):
         assert energy(scale * logits) == pytest.approx(-logsumexp(scale * logits, axis=1))
-
-
-def test_energy_needs_one_row_per_picture():
     with pytest.raises(DataError, match=r"\(N, 10\)"):
         energy(np.zeros(10))
 
@@ -28,12 +25,9 @@ def test_threshold_rejects_no_more_new_digits_than_promised():
     assert share >= 10 / 501
 
 
-def test_threshold_leaves_8_of_3000_digits_above_it():
+def test_threshold_leaves_8_of_3000_digits_above_it_and_rejects_none_of_too_few():
     scores = np.random.default_rng(0).permutation(3000).astype(float)
     assert (scores > reject_threshold(scores, 0.003)).sum() == 8
-
-
-def test_too_few_digits_reject_nothing():
     assert reject_threshold(np.arange(332.0), 0.003) is None
     assert reject_threshold(np.arange(333.0), 0.003) == 332
 

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 from scipy.stats import beta
@@ -22,44 +24,31 @@ def test_the_clopper_pearson_bound_agrees_with_scipy(n_wrong, n, level):
     assert clopper_pearson_upper(n_wrong, n, level) == pytest.approx(expected, rel=1e-9)
 
 
-def test_all_wrong_is_bounded_by_1():
-    assert clopper_pearson_upper(7, 7) == 1.0
-
-
 @pytest.mark.parametrize(("n_wrong", "n"), [(-1, 5), (6, 5), (0, 0)])
-def test_counts_out_of_range_are_errors(n_wrong, n):
+def test_all_wrong_is_bounded_by_1_and_counts_out_of_range_are_errors(n_wrong, n):
+    assert clopper_pearson_upper(7, 7) == 1.0
     with pytest.raises(DataError, match="wrong of"):
         clopper_pearson_upper(n_wrong, n)
 
 
-def test_the_lowest_threshold_that_keeps_the_risk_is_chosen():
-    confidence, correct = calibration_set([(0.9995, 2900, 0), (0.95, 100, 0), (0.6, 100, 40)])
-    chosen = accept_threshold(confidence, correct, risk=0.002)
-    assert chosen.threshold == 0.7
-    assert (chosen.n, chosen.n_accepted, chosen.n_wrong) == (3100, 3000, 0)
-    assert chosen.coverage == pytest.approx(3000 / 3100)
-    assert (chosen.risk, chosen.level) == (0.002, 0.95)
-
-
-def test_the_search_ends_at_the_first_failure_even_if_a_looser_threshold_would_pass():
-    # 0 of 2,400 passes; 3 of 2,410 fails; 3 of 4,410 would pass again.
-    groups = [(0.9995, 2400, 0), (0.95, 10, 3), (0.75, 2000, 0)]
-    confidence, correct = calibration_set(groups)
-    assert clopper_pearson_upper(3, 4410) <= 0.002
-    assert accept_threshold(confidence, correct, risk=0.002).threshold == 0.96
-
-
-def test_thresholds_that_accept_too_few_are_skipped():
-    confidence, correct = calibration_set([(0.9995, 1000, 0), (0.95, 600, 0), (0.3, 100, 90)])
-    assert accept_threshold(confidence, correct, risk=0.002).threshold == 0.5
-
-
-def test_one_odd_label_among_the_surest_does_not_end_the_search():
-    # 1 of 1,600 would fail, and 1 of 2,600 passes.
-    confidence, correct = calibration_set([(0.9995, 1600, 1), (0.95, 1000, 0), (0.3, 100, 90)])
-    assert clopper_pearson_upper(1, 1600) > 0.002
-    chosen = accept_threshold(confidence, correct, risk=0.002)
-    assert (chosen.threshold, chosen.n_accepted, chosen.n_wrong) == (0.5, 2600, 1)
+@pytest.mark.parametrize(
+    ("groups", "chosen"),
+    [
+        # Accepted too few to judge at 0.9995 alone: such thresholds are skipped.
+        ([(0.9995, 1000, 0), (0.95, 600, 0), (0.3, 100, 90)], (0.5, 1600, 0)),
+        # The first failure ends the search: 0 of 2,400 passes, 3 of 2,410 fails, 3 of 4,410 passes.
+        ([(0.9995, 2400, 0), (0.95, 10, 3), (0.75, 2000, 0)], (0.96, 2400, 0)),
+        # One odd label among the surest does not: 1 of 1,600 would fail, and 1 of 2,600 passes.
+        ([(0.9995, 1600, 1), (0.95, 1000, 0), (0.3, 100, 90)], (0.5, 2600, 1)),
+        ([(0.9995, 2900, 0), (0.95, 100, 0), (0.6, 100, 40)], (0.7, 3000, 0)),
+    ],
+)
+def test_the_lowest_threshold_that_keeps_the_risk_is_chosen(groups, chosen):
+    found = accept_threshold(*calibration_set(groups), risk=0.002)
+    assert (found.threshold, found.n_accepted, found.n_wrong) == chosen
+    assert (found.n, found.risk, found.level) == (sum(n for _, n, _ in groups), 0.002, 0.95)
+    assert found.coverage == pytest.approx(found.n_accepted / found.n)
+    assert clopper_pearson_upper(3, 4410) <= 0.002 < clopper_pearson_upper(1, 1600)
 
 
 def test_further_sets_end_the_search_where_more_than_the_risk_is_counted():
@@ -102,20 +91,16 @@ def test_too_many_mistakes_say_how_many_pictures_they_would_need():
 def test_the_risk_is_kept_as_often_as_promised():
     # Readings are right with a chance equal to their confidence, so each threshold's true risk
     # is known: the mean of 1 - confidence above it.
-    rng = np.random.default_rng(0)
-    found = broken = 0
+    rng, broken = np.random.default_rng(0), []
     for _ in range(400):
         confidence = 1 - rng.exponential(0.02, 1000).clip(0, 0.5)
         correct = rng.random(1000) < confidence
-        try:
+        with contextlib.suppress(NoThresholdError):  # nothing accepted, nothing broken
             chosen = accept_threshold(confidence, correct, risk=0.02, level=0.9)
-        except DataError:  # nothing accepted, nothing broken
-            continue
-        found += 1
-        broken += (1 - confidence[confidence >= chosen.threshold]).mean() > 0.02
+            broken.append((1 - confidence[confidence >= chosen.threshold]).mean() > 0.02)
     # 10 % of 400 is 40, with a standard deviation of 6.
-    assert found > 300
-    assert broken <= 58
+    assert len(broken) > 300
+    assert sum(broken) <= 58
 
 
 @pytest.mark.parametrize(
@@ -135,16 +120,9 @@ def test_invalid_evidence_is_an_error(confidence, correct, problem):
         accept_choices(confidence, correct)
 
 
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        ({"risk": 0.0}, "risk"),
-        ({"risk": 1.0}, "risk"),
-        ({"level": 1.0}, "level"),
-    ],
-)
-def test_invalid_settings_are_errors(settings, problem):
-    with pytest.raises(ConfigError, match=problem):
+@pytest.mark.parametrize("settings", [{"risk": 0.0}, {"risk": 1.0}, {"level": 1.0}])
+def test_invalid_settings_are_errors(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
         accept_threshold([0.9], np.array([True]), **settings)
 
 

@@ -22,26 +22,19 @@ def test_two_digits_are_cut_into_their_halves(digits):
     left, right = inks[labels == 3][0], inks[labels == 5][0]
     found = halves(preprocess(side_by_side(left, right)))
     assert found is not None
-    assert found.shape == (2, 28, 28)
-    assert found.dtype == np.uint8
+    assert (found.shape, found.dtype) == ((2, 28, 28), np.uint8)
     for half, whole in zip(found, (left, right), strict=True):
         # The pair was made smaller and the half enlarged again, so shades differ.
         overlap = np.minimum(half, whole).sum() / np.maximum(half, whole).sum()
         assert overlap > 0.5
 
 
-def test_narrow_digit_is_not_cut(digits):
+def test_neither_a_narrow_digit_nor_a_dot_beside_a_stroke_nor_blank_ink_is_cut(digits):
     inks, labels = digits
-    narrow = [ink for ink in inks[labels == 1] if np.flatnonzero(ink.any(axis=0)).size < 11]
-    assert halves(narrow[0]) is None
-
-
-def test_blank_and_a_dot_beside_a_stroke_are_not_cut():
-    assert halves(np.zeros((28, 28), np.uint8)) is None
-    picture = np.zeros((28, 28), np.uint8)
-    picture[4:24, 5:8] = 255
-    picture[4:7, 18:21] = 255
-    assert halves(picture) is None
+    dotted = np.zeros((28, 28), np.uint8)
+    dotted[4:24, 5:8] = dotted[4:7, 18:21] = 255
+    narrow = next(ink for ink in inks[labels == 1] if ink.any(axis=0).sum() < 11)
+    assert [halves(ink) for ink in (narrow, dotted, np.zeros_like(dotted))] == [None] * 3
 
 
 def test_rejected_pair_is_rejected_as_several_digits(digits):

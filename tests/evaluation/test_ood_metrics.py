@@ -29,12 +29,9 @@ def test_score_below_everything_is_always_rejected():
 @pytest.mark.parametrize(
     ("digits", "others"), [([], [1]), ([1], []), ([[1]], [1]), ([np.nan], [1]), ([1], [np.nan])]
 )
-def test_invalid_scores_are_errors(metric, digits, others):
+def test_invalid_scores_and_rates_are_errors(metric, digits, others):
     with pytest.raises(DataError, match="scores of"):
         metric(digits, others)
-
-
-@pytest.mark.parametrize("tpr", [0, 1.1, 95])
-def test_invalid_rate_is_an_error(tpr):
-    with pytest.raises(ConfigError, match="tpr"):
-        fpr_at_tpr([1], [0], tpr)
+    for tpr in (0, 1.1, 95):
+        with pytest.raises(ConfigError, match="tpr"):
+            fpr_at_tpr([1], [0], tpr)

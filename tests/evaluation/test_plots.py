@@ -12,10 +12,6 @@ from inkdigits.evaluation import plots
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-def texts(axes):
-    return [text.get_text() for text in axes.texts]
-
-
 def curves():
     rng = np.random.default_rng(0)
     y = rng.integers(10, size=500)
@@ -50,42 +46,34 @@ def test_the_confusion_matrix_writes_hits_and_mistakes_and_colours_mistakes_only
     (axes,) = plots.confusion_matrix_figure(matrix).axes
     assert axes.get_title() == "True and predicted digits: 8 of 9,908 wrong"
     written = {text.get_position(): text.get_text() for text in axes.texts}
-    assert written[(9, 4)] == "7"  # x is the digit read, y the true digit
-    assert written[(2, 7)] == "1"
-    assert written[(3, 3)] == "990"
+    assert (written[(9, 4)], written[(2, 7)], written[(3, 3)]) == ("7", "1", "990")
     assert len(written) == 12
     coloured = axes.images[0].get_array()
-    assert coloured.count() == 2
-    assert coloured[4, 9] == 7
+    assert (coloured.count(), coloured[4, 9]) == (2, 7)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted digit", "true digit")
 
 
-def test_misread_digits_are_drawn_most_confident_first():
-    labels = np.array([1, 2, 3, 4])
-    predicted = np.array([1, 7, 3, 9])
-    confidence = np.array([0.99, 0.6, 0.9, 0.8])
-    figure = plots.misread_figure(inks(4), labels, predicted, confidence)
+def test_misread_digits_are_drawn_most_confident_first_and_no_more_than_asked_for():
+    labels, predicted = np.array([1, 2, 3, 4]), np.array([1, 7, 3, 9])
+    shown = (inks(4), labels, predicted, np.array([0.99, 0.6, 0.9, 0.8]))
+    figure = plots.misread_figure(*shown)
     assert figure.get_suptitle() == "Misread: 2 of 4"
     drawn = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title() for axes in drawn] == ["4 read as 9\n80.0 %", "2 read as 7\n60.0 %"]
     np.testing.assert_array_equal(drawn[0].images[0].get_array(), 255 - inks(4)[3])
     assert not any(axes.axison for axes in figure.axes if not axes.images)
-
-
-def test_no_more_misread_digits_are_drawn_than_asked_for_or_there_are():
-    labels, predicted = np.zeros(30, int), np.ones(30, int)
-    figure = plots.misread_figure(inks(30), labels, predicted, np.linspace(0.5, 0.9, 30), 12)
+    several = (inks(30), np.zeros(30, int), np.ones(30, int), np.linspace(0.5, 0.9, 30))
+    figure = plots.misread_figure(*several, 12)
     assert sum(bool(axes.images) for axes in figure.axes) == 12
     assert figure.get_suptitle() == "Misread: 30 of 30, the 12 most confident"
-    figure = plots.misread_figure(inks(30), labels, labels, np.ones(30))
-    assert figure.get_suptitle() == "Misread: 0 of 30"
-    assert not any(axes.images for axes in figure.axes)
+    none = plots.misread_figure(inks(30), labels[:1].repeat(30), labels[:1].repeat(30), several[3])
+    assert none.get_suptitle() == "Misread: 0 of 30"
+    assert not any(axes.images for axes in none.axes)
 
 
 def history():
-    accuracies = [0.97, 0.99, 0.985]
     keys = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "learning_rate")
-    rows = [(n, 0.3 / n, 0.1 / n, share, 0.001 * n) for n, share in enumerate(accuracies, 1)]
+    rows = [(n, 0.3 / n, 0.1 / n, a, 0.001 * n) for n, a in enumerate((0.97, 0.99, 0.985), 1)]
     return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
@@ -106,12 +94,11 @@ def test_the_training_history_shows_losses_accuracy_and_learning_rate():
     assert list(rate.lines[0].get_xdata()) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("value", [0.0, 0.5, 0.9958, 1.0])
-def test_a_constant_accuracy_is_drawn_within_what_is_possible(value):
-    rows = [{**row, "validation_accuracy": value} for row in history()]
-    low, high = plots.training_history(rows, 2).axes[1].get_ylim()
-    assert 0 <= low <= 100 * value <= high <= 100
-    assert high - low < 1
+def test_a_constant_accuracy_is_drawn_within_what_is_possible():
+    for value in (0.0, 0.5, 0.9958, 1.0):
+        rows = [{**row, "validation_accuracy": value} for row in history()]
+        low, high = plots.training_history(rows, 2).axes[1].get_ylim()
+        assert 0 <= low <= 100 * value <= high <= min(100, low + 1)
 
 
 def test_contact_sheet_fills_its_rows_in_order():
@@ -135,36 +122,27 @@ def test_speed_ups_are_bars_against_a_line_at_1(values, scale):
     assert axes.get_xscale() == scale
     assert [bar.get_x() + bar.get_width() for bar in axes.patches] == pytest.approx(values)
     assert list(axes.lines[0].get_xdata()) == [1, 1]
-    assert texts(axes) == [f"  {value:.3g}{TIMES}" for value in values]
+    assert [text.get_text() for text in axes.texts] == [f"  {value:.3g}{TIMES}" for value in values]
     assert axes.get_yticklabels()[0].get_text() == "task 0\nCUDA against CPU"
     assert axes.get_title() == "Speed-up in 2 tasks: faster in 1"
     assert axes.yaxis.get_inverted()
-    colours = [bar.get_facecolor() for bar in axes.patches]
-    assert colours[0] != colours[1]
+    assert len({bar.get_facecolor() for bar in axes.patches}) == 2
     low, high = axes.get_xlim()
-    assert low < min(values)
-    assert high > max(values)
+    assert low < min(values) < max(values) < high
 
 
-def test_a_saved_figure_is_a_png_of_its_size_and_leaves_nothing_beside_it(tmp_path):
+def test_a_saved_figure_is_a_png_and_one_that_cannot_be_drawn_leaves_the_old_file(tmp_path):
     figure = plots.speedup_chart(speedups(2.0))
-    width, height = figure.get_size_inches()
     path = plots.save(figure, tmp_path / "outputs" / "figures" / "speed.png")
     with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert image.size == (int(150 * width), int(150 * height))
-    assert [file.name for file in path.parent.iterdir()] == ["speed.png"]
-
-
-def test_a_figure_that_cannot_be_drawn_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "speed.png"
-    path.write_bytes(b"old")
-    figure = plots.speedup_chart(speedups(2.0))
+        size = tuple(int(150 * side) for side in figure.get_size_inches())
+        assert (image.format, image.size) == ("PNG", size)
+    before = path.read_bytes()
     figure.suptitle(r"$\nonsense$")  # mathtext that doesn't parse
     with pytest.raises(ValueError, match="nonsense"):
         plots.save(figure, path)
-    assert path.read_bytes() == b"old"
-    assert [file.name for file in tmp_path.iterdir()] == ["speed.png"]
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["speed.png"]
 
 
 def test_plots_import_neither_pyplot_nor_torch_and_the_core_install_measures_without_either():

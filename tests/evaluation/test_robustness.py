@@ -62,15 +62,12 @@ def test_severities_are_pooled_and_only_corruptions_are_read(digits):
     assert reader.sent == 5 * 2 * 15
 
 
-def test_the_same_seed_measures_the_same(digits, report):
+def test_the_report_is_that_of_its_seed_and_drawn(digits, report):
     assert measure_robustness(OneColourIsBlank(), *digits, per_family=20) == report
-
-
-def test_the_report_is_drawn(report):
     left, middle, right = robustness_figure(report).axes
     assert next(t.get_text() for t in left.get_yticklabels()) == "clean (n = 1,797)"
-    assert len(middle.patches) == len(report.digits)
-    assert len(right.patches) == 3 * len(report.non_digits)
+    drawn = (len(middle.patches), len(right.patches))
+    assert drawn == (len(report.digits), 3 * len(report.non_digits))
 
 
 @pytest.mark.parametrize(

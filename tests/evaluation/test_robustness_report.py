@@ -23,20 +23,14 @@ BLANK = answer(None, decision="reject")
 
 
 def test_digit_scores_are_counted_right():
-    answers = [
-        *[answer(7)] * 6,
-        answer(1),  # wrong, accepted
-        answer(1, decision="review"),
-        answer(7, decision="reject"),
-        BLANK,
-    ]
+    # The seventh is wrong and accepted.
+    answers = [*[answer(7)] * 6, answer(1), answer(1, decision="review")]
+    answers += [answer(7, decision="reject"), BLANK]
     got = score_digits("set", "other", (), answers, np.full(10, 7))
     assert (got.n, got.n_correct, got.n_accepted, got.n_wrong_accepted) == (10, 7, 7, 1)
-    assert got.coverage == 0.7
-    assert got.accuracy.value == 0.7
+    assert (got.coverage, got.accuracy.value) == (0.7, 0.7)
     assert got.accuracy.low < 0.7 < got.accuracy.high
-    assert got.wrong_among_accepted.value == pytest.approx(1 / 7)
-    assert got.rejected == 0.2
+    assert (got.wrong_among_accepted.value, got.rejected) == (pytest.approx(1 / 7), 0.2)
     # Nine with 0.9 of which seven are right, one with 0.1 that is wrong.
     assert got.ece == pytest.approx(0.9 * abs(7 / 9 - 0.9) + 0.1 * 0.1)
 
@@ -47,27 +41,19 @@ def test_reading_nothing_is_wrong_and_no_answers_have_no_scores():
         score_digits("set", "other", (), [], [])
 
 
-def test_novelty_tells_digits_apart_where_there_is_one():
+def test_novelty_tells_digits_apart_or_confidence_and_a_blank_is_below_everything():
     digits = [answer(confidence=0.5, novelty=-3.0), answer(confidence=0.6, novelty=-2.0)]
     others = [answer(novelty=1.0, decision="review"), answer(novelty=2.0, decision="reject")]
     name, (scores,) = score_non_digits(digits, {"letter": others})
     assert name == "novelty"
     assert (scores.auroc, scores.fpr_at_95_tpr) == (1.0, 0.0)
     assert (scores.rejected, scores.reviewed, scores.accepted) == (0.5, 0.5, 0.0)
-
-
-def test_confidence_tells_digits_apart_where_one_has_no_novelty():
-    digits = [answer(confidence=0.5, novelty=-3.0), answer(confidence=0.6)]
+    digits[1] = answer(confidence=0.6)
     name, (scores,) = score_non_digits(digits, {"letter": [answer(novelty=1.0)]})
-    assert name == "confidence"
-    assert scores.auroc == 0.0
-
-
-@pytest.mark.parametrize("novelty", [None, 1e9])
-def test_a_blank_is_below_everything_with_either_score(novelty):
-    digits = [answer(confidence=0.1, novelty=novelty)]
-    _, (scores,) = score_non_digits(digits, {"blank": [BLANK]})
-    assert scores.auroc == 1.0
+    assert (name, scores.auroc) == ("confidence", 0.0)
+    for novelty in (None, 1e9):
+        digits = [answer(confidence=0.1, novelty=novelty)]
+        assert score_non_digits(digits, {"blank": [BLANK]})[1][0].auroc == 1.0
 
 
 def test_the_report_is_a_table_and_json():
@@ -76,10 +62,8 @@ def test_the_report_is_a_table_and_json():
     none = replace(none, accuracy=Estimate(0.7, 0.6, 0.8))
     score, non_digits = score_non_digits([answer(7)], {"blank": [BLANK]})
     report = RobustnessReport("v1", score, (fog, none), non_digits)
-    table = report.table()
-    assert "fog (1, 3)" in table
-    assert "none accepted" in table
-    assert "by confidence" in table
+    for part in ("fog (1, 3)", "none accepted", "by confidence"):
+        assert part in report.table()
     saved = json.loads(json.dumps(report.to_dict()))
     assert [s["name"] for s in saved["digits"]] == ["fog", "snow"]
     assert saved["non_digits"][0]["rejected"] == 1.0

@@ -29,11 +29,8 @@ def test_result_survives_json_with_its_speedups(measured):
     assert (content["accelerator"], content["threads"]) == ("Example GPU", 2)
     assert (content["hardware"], content["versions"]) == (hardware(), versions())
     # The baseline's time over the contender's.
-    assert [(row["contender"], row["speedup"]) for row in content["speedups"]] == [
-        ("PyTorch, cuda", 0.5),
-        (ONNX, 2.0),
-        ("PyTorch, cuda", 4.0),
-    ]
+    found = [(row["contender"], row["speedup"]) for row in content["speedups"]]
+    assert found == [("PyTorch, cuda", 0.5), (ONNX, 2.0), ("PyTorch, cuda", 4.0)]
     assert {row["baseline"] for row in content["speedups"]} == {CPU}
 
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from inkdigits.ink.components import connected_components, dilate
+from inkdigits.ink.components import connected_components
 
 
-def naive_count(mask: np.ndarray) -> int:
+def naive_count(mask):
     left, n = set(map(tuple, np.argwhere(mask))), 0
     while left:
         n += 1
@@ -45,9 +45,3 @@ def test_a_spiral_is_one_component():
         mask[high, low : high + 1] = mask[low + 2 : high + 1, low] = True
         low, high = low + 2, high - 2
     assert len(connected_components(mask, mask.astype(np.float32))) == naive_count(mask)
-
-
-def test_dilation_adds_the_eight_neighbours():
-    mask = np.zeros((5, 5), dtype=bool)
-    mask[2, 2] = True
-    assert dilate(mask).sum() == 9

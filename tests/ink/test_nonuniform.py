@@ -9,7 +9,7 @@ from inkdigits.ink.normalize import preprocess
 REFERENCE = preprocess(seven())
 
 
-def photo_of(drawing: Image.Image, light: np.ndarray, noise: float = 3.0) -> np.ndarray:
+def photo_of(drawing, light, noise=3.0):
     """A drawing (200, 200) in black on white, as a photo in that light."""
     covered = 1 - np.asarray(drawing, dtype=float) / 255
     surface = (235.0 * (1 - covered) + 40 * covered) * light
@@ -27,18 +27,13 @@ LIGHTS = pytest.mark.parametrize(
 
 
 @LIGHTS
-def test_photo_in_uneven_light_is_read(light):
+def test_photo_in_uneven_light_is_read_and_light_alone_is_blank(light):
     assert shifted_difference(preprocess(photo_of(seven(), light)), REFERENCE) < 8
+    for noise in (0.0, 1.5, 4.0):
+        assert not preprocess(photo_of(Image.new("L", (200, 200), 255), light, noise)).any()
 
 
-@LIGHTS
-@pytest.mark.parametrize("noise", [0.0, 1.5, 4.0])
-def test_light_alone_is_blank(light, noise):
-    white = Image.new("L", (200, 200), 255)
-    assert not preprocess(photo_of(white, light, noise)).any()
-
-
-def ruled(image: Image.Image, squared: bool) -> Image.Image:
+def ruled(image, squared):
     lines = Image.new("L", image.size, 255)
     draw = ImageDraw.Draw(lines)
     for at in range(17, 200, 33):
@@ -58,7 +53,7 @@ def test_printed_lines_are_not_read(squared, noise):
     assert shifted_difference(preprocess(picture), REFERENCE) < 12
 
 
-def page_on_table(page, draw_on, table: int = 70) -> np.ndarray:
+def page_on_table(page, draw_on, table=70):
     """(420, 400) float32: a page of shade 220 on a table, with the camera's noise."""
     image = Image.new("L", (400, 420), table)
     draw = ImageDraw.Draw(image)
@@ -70,6 +65,7 @@ def page_on_table(page, draw_on, table: int = 70) -> np.ndarray:
 
 
 PAGE = [(60, 50), (330, 30), (350, 400), (30, 380)]
+LEFT_HALF = [(0, 0), (200, 0), (200, 420), (0, 420)]
 
 
 def line(*points, width, shade=40):
@@ -84,19 +80,14 @@ def test_ink_on_the_page_is_extracted_and_the_table_is_not():
     assert ink.shape[0] == pytest.approx(160, abs=30)
     assert ink.shape[1] < 70
     assert ink.max() == pytest.approx(180, abs=15)
-
-
-def test_ink_that_leaves_the_page_is_not_on_it():
-    across = line((20, 200), (200, 220), width=9, shade=30)
-    assert extract_ink_on_page(page_on_table(PAGE, across)) is None
+    leaving = line((20, 200), (200, 220), width=9, shade=30)
+    assert extract_ink_on_page(page_on_table(PAGE, leaving)) is None
 
 
 def test_a_digit_in_the_shadow_beside_one_in_the_light_is_not_forgotten():
-    def two(draw) -> None:
-        line((100, 150), (90, 260), width=12)(draw)
-        line((300, 150), (290, 260), width=12, shade=25)(draw)
-
-    grey = page_on_table([(0, 0), (200, 0), (200, 420), (0, 420)], two, table=140)
+    first = line((100, 150), (90, 260), width=12)
+    second = line((300, 150), (290, 260), width=12, shade=25)
+    grey = page_on_table(LEFT_HALF, lambda draw: (first(draw), second(draw)), table=140)
     assert extract_ink_on_page(grey) is None
     assert extract_ink(grey).shape[1] > 180
 
@@ -117,23 +108,16 @@ def test_a_tiny_digit_is_found_on_a_page_but_not_a_faint_one():
 
 
 def test_beside_the_page_its_shade_continues():
-    page, beside = find_page(page_on_table(PAGE, ONE))
-    assert beside is None
-    height, width = page.picture.shape
-    assert height == pytest.approx(370, abs=14)
-    assert width == pytest.approx(320, abs=14)
-    assert page.sign == -1
-    corners = page.picture[[0, 0, -1, -1], [0, -1, 0, -1]]
-    assert np.abs(corners - 220).max() < 12
-    assert (page.picture < 100).sum() == pytest.approx(
-        (page_on_table(PAGE, ONE) < 55).sum(), rel=0.1
-    )
+    grey = page_on_table(PAGE, ONE)
+    page, beside = find_page(grey)
+    assert (beside, page.sign) == (None, -1)
+    assert page.picture.shape == pytest.approx((370, 320), abs=14)
+    assert np.abs(page.picture[[0, 0, -1, -1], [0, -1, 0, -1]] - 220).max() < 12
+    assert (page.picture < 100).sum() == pytest.approx((grey < 55).sum(), rel=0.1)
 
 
 def test_a_shadowed_part_of_the_page_is_returned_too():
-    page, beside = find_page(
-        page_on_table([(0, 0), (200, 0), (200, 420), (0, 420)], ONE, table=140)
-    )
+    page, beside = find_page(page_on_table(LEFT_HALF, ONE, table=140))
     assert beside is not None
     assert page.picture.shape[1] == pytest.approx(200, abs=10)
 
@@ -148,10 +132,7 @@ def test_a_shadowed_part_of_the_page_is_returned_too():
         lambda d: d.rectangle((90, 60, 310, 380), outline=220, width=40),
     ],
 )
-def test_other_shapes_are_no_pages(draw_on):
+def test_other_shapes_and_fading_light_are_no_pages(draw_on):
     assert find_page(page_on_table(None, draw_on)) is None
-
-
-def test_light_that_fades_is_not_the_edge_of_a_page():
-    grey = np.broadcast_to(np.linspace(60, 240, 400, dtype=np.float32), (420, 400))
-    assert find_page(grey) is None
+    fading = np.broadcast_to(np.linspace(60, 240, 400, dtype=np.float32), (420, 400))
+    assert find_page(fading) is None

@@ -22,12 +22,9 @@ def test_printed_lines_are_erased_and_what_crosses_them_stays(slope):
     assert select_digit(both, both)[digit > 100].mean() > 0.93
 
 
-def test_a_one_that_does_not_reach_the_border_is_not_a_line():
+def test_neither_a_one_that_does_not_reach_the_border_nor_a_thick_stroke_is_a_line():
     one = drawn_ink(lambda draw: draw.line([(64, 8), (66, 119)], fill=255, width=3))
     assert erase_lines(one, 20.0) is one
     assert select_digit(one, one)[one > 100].all()
-
-
-def test_a_stroke_too_thick_for_a_line_stays():
     bar = drawn_ink(lambda draw: draw.line([(-1, 64), (128, 64)], fill=255, width=14))
     assert np.array_equal(erase_lines(bar, 20.0), bar)

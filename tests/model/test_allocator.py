@@ -1,7 +1,5 @@
 """What glibc keeps of what is freed, in processes of their own."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess
@@ -34,7 +32,7 @@ libc.fflush(out)
 """
 
 
-def test_threads_share_one_heap() -> None:
+def test_threads_share_one_heap():
     heaps = {
         asked: _run(THREADS_THAT_ALLOCATE, asked).count("<heap nr=") for asked in ("one", "any")
     }
@@ -58,12 +56,12 @@ print(before - resident())
 """
 
 
-def test_freed_memory_is_given_back() -> None:
+def test_freed_memory_is_given_back():
     result = _run(FREES_BELOW_WHAT_IT_KEEPS)
     assert int(result) * os.sysconf("SC_PAGE_SIZE") > 20_000_000
 
 
-def _run(program: str, *arguments: str) -> str:
+def _run(program, *arguments):
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
     ).stdout

@@ -6,11 +6,7 @@ import pytest
 import inkdigits
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.decision.risk import AcceptThreshold
-from inkdigits.errors import (
-    ArtifactCorruptError,
-    ArtifactNotFoundError,
-    ArtifactVersionError,
-)
+from inkdigits.errors import ArtifactCorruptError, ArtifactNotFoundError, ArtifactVersionError
 from inkdigits.model import artifact
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact, seal, shipped_artifact
 
@@ -64,7 +60,7 @@ def test_sealed_garbage_is_rejected(path):
         inkdigits.load(path)
 
 
-def properties(**changes) -> dict[str, str]:
+def properties(**changes):
     metadata = ArtifactMetadata("v", "MNISTClassifier", 1.5, POLICY)
     return {**metadata.to_properties(), **{k: json.dumps(v) for k, v in changes.items()}}
 

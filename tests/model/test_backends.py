@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest
@@ -40,24 +38,24 @@ def test_artifact_with_other_outputs_is_rejected():
 class Linear:
     """A network with a known answer, that counts what it is asked."""
 
-    def __init__(self, scale: float = 1.0) -> None:
+    def __init__(self, scale=1.0):
         self.head = HEAD * np.float32(scale)
-        self.asked: list[int] = []
+        self.asked = []
 
-    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, batch):
         self.asked.append(len(batch))
         features = batch.reshape(len(batch), -1)
         return features @ self.head, features
 
 
-def inks(n: int, seed: int = 1) -> np.ndarray:
+def inks(n, seed=1):
     """Ink with background around it, as preprocessing leaves it."""
     made = np.zeros((n, 28, 28), np.uint8)
     made[:, 4:24, 4:24] = np.random.default_rng(seed).integers(0, 256, (n, 20, 20))
     return made
 
 
-def mean_of_five(network, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_of_five(network, some):
     moves = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
     views = [network(standardise(np.roll(some, move, axis=(1, 2)))) for move in moves]
     return np.mean([v[0] for v in views], axis=0), np.mean([v[1] for v in views], axis=0)

@@ -11,17 +11,17 @@ from PIL import Image
 from support.pictures import encoded
 
 
-def jpeg_of_scans(scans: int, side: int = 64, mode: str = "L") -> bytes:
+def jpeg_of_scans(scans: int) -> bytes:
     """A progressive JPEG whose last scan, which is empty, is repeated."""
-    content = encoded(Image.new(mode, (side, side)), "JPEG", progressive=True)
+    content = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
     last = content.rindex(b"\xff\xda")
     missing = scans - content.count(b"\xff\xda")
     return content[:last] + content[last:-2] * (missing + 1) + content[-2:]
 
 
-def jpeg_with(segments: bytes) -> bytes:
+def jpeg_with(segments: bytes, image: Image.Image | None = None) -> bytes:
     """A JPEG with more segments at its beginning."""
-    content = encoded(Image.new("L", (8, 8)), "JPEG")
+    content = encoded(image or Image.new("L", (8, 8)), "JPEG")
     return content[:2] + segments + content[2:]
 
 
@@ -34,7 +34,8 @@ def exif_of_large_tags(tags: int, size: int) -> bytes:
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    checksum = struct.pack(">I", zlib.crc32(kind + body))
+    return struct.pack(">I", len(body)) + kind + body + checksum
 
 
 def png_with(chunks: bytes, image: Image.Image | None = None) -> bytes:
