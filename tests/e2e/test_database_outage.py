@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from support.databases import Outage, rows_of
-from support.server import REAL, Service, running, wait_until
+from support.processes import wait_until
+from support.server import REAL, Service, running
 
 from inkdigits.model.artifact import shipped_artifact
 

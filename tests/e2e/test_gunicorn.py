@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from support.certificates import make_certificate
 from support.fakes import drawn_digit, empty_png
-from support.server import PATIENCE, REAL, Service, free_port, run_to_its_end, running, wait_until
+from support.processes import PATIENCE, wait_until
+from support.server import REAL, Service, free_port, run_to_its_end, running
 
 from inkdigits.serving.api.keys import digest_of
 

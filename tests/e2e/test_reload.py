@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.server import PATIENCE, REAL, Service, running, wait_until
+from support.processes import PATIENCE, wait_until
+from support.server import REAL, Service, running
 
 from inkdigits.model.artifact import read_artifact, write_atomically
 from inkdigits.serving.api.keys import digest_of

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias
 import pytest
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from support.databases import EmbeddedPostgres, a_record, rows_of
+from support.databases import a_record, rows_of
 
 from inkdigits.errors import InkdigitsError, StoreError
 from inkdigits.log.database import Options
@@ -146,15 +146,6 @@ def check(url: str, folder: Path) -> Counter[str]:
             elif ("feedback", name) not in begun:
                 assert rows[name] is None
     return Counter(kept.values())
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database(request: pytest.FixtureRequest) -> Callable[[Path], str]:
-    """Makes an empty database for each fault."""
-    if request.param == "sqlite":
-        return lambda folder: f"sqlite:///{folder / 'log.sqlite3'}"
-    server: EmbeddedPostgres = request.getfixturevalue("shared_postgres")
-    return lambda _: server.empty_database()
 
 
 @pytest.mark.timeout(1200)

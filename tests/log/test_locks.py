@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from inkdigits.log.locks import file_lock
+from support.processes import killed_afterwards
 
-SPAWN = multiprocessing.get_context("spawn")
+from inkdigits.log.locks import file_lock
 
 
 def hold(path: Path, is_held: Event) -> None:
@@ -18,14 +17,11 @@ def hold(path: Path, is_held: Event) -> None:
 
 
 def test_a_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    is_held = SPAWN.Event()
-    process = SPAWN.Process(target=hold, args=(tmp_path / "lock", is_held))
-    process.start()
-    assert is_held.wait(60)
-    with file_lock(tmp_path / "lock", wait_s=0.02) as is_mine:
+    with (
+        killed_afterwards(hold, tmp_path / "lock"),
+        file_lock(tmp_path / "lock", wait_s=0.02) as is_mine,
+    ):
         assert not is_mine
-    process.kill()
-    process.join()
     with file_lock(tmp_path / "lock") as is_mine:
         assert is_mine
 

@@ -16,6 +16,7 @@ from inkdigits.types import NO_DIGIT
 
 pytest_plugins = ["support.databases"]
 
+HOUR_20 = START + timedelta(hours=20)
 ZERO = "00000000-0000-0000-0000-000000000000"
 
 
@@ -30,19 +31,10 @@ def test_pages_lead_through_all_records_and_back(store: Store, records: list[Rec
     for page, newer in zip(reversed(pages), list(reversed(pages))[1:], strict=False):
         assert store.page(cursor=page.newer, limit=30).records == newer.records
     assert store.page(cursor=pages[1].newer, limit=30).newer is None
-
-
-def test_a_last_page_that_is_full_has_no_older_one(store: Store, records: list[Record]) -> None:
-    page = store.page(limit=len(records))
-    assert len(page.records) == len(records)
-    assert page.older is None
-
-
-def test_a_page_stays_put_while_records_come_in(store: Store, records: list[Record]) -> None:
-    first = store.page(limit=10)
-    before = store.page(cursor=first.older, limit=10)
+    whole = store.page(limit=len(records))
+    assert (len(whole.records), whole.older) == (len(records), None)
     store.keep(a_record(created_at=START + timedelta(days=300)))
-    assert store.page(cursor=first.older, limit=10) == before
+    assert store.page(cursor=pages[0].older, limit=30) == pages[1]
 
 
 def test_an_empty_log_has_one_empty_page(store: Store) -> None:
@@ -58,14 +50,8 @@ FILTERS = {
     "without feedback": (Filters(feedback="none"), lambda r: r.true_digit is None),
     "right": (Filters(feedback="right"), lambda r: r.was_right is True),
     "wrong": (Filters(feedback="wrong"), lambda r: r.was_right is False),
-    "since": (
-        Filters(since=START + timedelta(hours=20)),
-        lambda r: r.created_at >= START + timedelta(hours=20),
-    ),
-    "until": (
-        Filters(until=START + timedelta(hours=20)),
-        lambda r: r.created_at < START + timedelta(hours=20),
-    ),
+    "since": (Filters(since=HOUR_20), lambda r: r.created_at >= HOUR_20),
+    "until": (Filters(until=HOUR_20), lambda r: r.created_at < HOUR_20),
     "owner": (Filters(owner="mine"), lambda r: r.owner == "mine"),
     "several": (
         Filters(decision="accept", owner="mine", feedback="given", since=START),
@@ -80,12 +66,11 @@ def test_a_filter_finds_what_it_says(store: Store, records: list[Record], name: 
     expected = [record for record in reversed(records) if is_meant(record)]
     assert expected, "the history has none of these to find"
     assert len(expected) < len(records)
-    found, cursor = [], None
-    while True:
-        page = store.page(filters, cursor=cursor, limit=7)
+    page = store.page(filters, limit=7)
+    found = [*page.records]
+    while page.older is not None:
+        page = store.page(filters, cursor=page.older, limit=7)
         found += page.records
-        if (cursor := page.older) is None:
-            break
     assert found == expected
 
 
@@ -105,19 +90,17 @@ def test_a_filter_that_is_invalid_is_rejected(wrong: dict[str, Any]) -> None:
         Filters(**wrong)
 
 
+CURSORS = ["", "x", "o.1", f"o.x.{ZERO}", f"q.1.{ZERO}", f"o.{10**30}.{ZERO}", "o.1." + "\0" * 36]
+
+
 @pytest.mark.parametrize(
-    "cursor",
-    ["", "x", "o.1", f"o.x.{ZERO}", f"q.1.{ZERO}", f"o.{10**30}.{ZERO}", "o.1." + "\0" * 36],
+    "wrong", [*({"cursor": cursor} for cursor in CURSORS), *({"limit": n} for n in (0, -1, 501))]
 )
-def test_a_cursor_that_no_page_gave_is_rejected(store: Store, cursor: str) -> None:
-    with pytest.raises(QueryError, match="cursor"):
-        store.page(cursor=cursor)
-
-
-@pytest.mark.parametrize("limit", [0, -1, 501])
-def test_a_page_of_no_or_too_many_records_is_rejected(store: Store, limit: int) -> None:
-    with pytest.raises(QueryError, match="1 to 500"):
-        store.page(limit=limit)
+def test_a_cursor_that_no_page_gave_and_an_invalid_limit_are_rejected(
+    store: Store, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(QueryError, match="cursor" if "cursor" in wrong else "1 to 500"):
+        store.page(**wrong)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from support.databases import a_record, connected, opened, rows_of
+from support.processes import SPAWN, killed_afterwards, running_together
 
 from inkdigits.errors import SchemaVersionError, StoreUnavailableError
 from inkdigits.log import database, schema
@@ -25,15 +25,11 @@ from inkdigits.log.record import to_row
 
 pytest_plugins = ["support.databases"]
 
-SPAWN = multiprocessing.get_context("spawn")
 FEEDBACK = {"true_digit", "feedback_us", "feedback_by"}
 
 
-@pytest.fixture
-def config() -> Config:
-    made = Config()
-    made.set_main_option("script_location", "inkdigits.log:migrations")
-    return made
+CONFIG = Config()
+CONFIG.set_main_option("script_location", "inkdigits.log:migrations")
 
 
 def differences(url: str) -> list[Any]:
@@ -43,9 +39,9 @@ def differences(url: str) -> list[Any]:
         return list(compare_metadata(context, schema.metadata))
 
 
-def revisions(url: str) -> list[str]:
+def revision_of(url: str) -> str:
     with connected(url) as connection:
-        return list(connection.scalars(sa.text("SELECT version_num FROM alembic_version")))
+        return connection.scalars(sa.text("SELECT version_num FROM alembic_version")).one()
 
 
 def columns_of(connection: sa.Connection) -> set[str]:
@@ -73,12 +69,12 @@ def test_the_previous_schema_is_brought_up_with_its_rows(database_url: str, tmp_
     assert differences(database_url) == []
 
 
-def test_the_way_back_leads_to_nothing(database_url: str, config: Config) -> None:
+def test_the_way_back_leads_to_nothing(database_url: str) -> None:
     migrate_to(database_url, "head")
     for revision in ("0001", "base"):
         with connected(database_url, writes=True) as connection:
-            config.attributes["connection"] = connection
-            command.downgrade(config, revision)
+            CONFIG.attributes["connection"] = connection
+            command.downgrade(CONFIG, revision)
             assert sa.inspect(connection).has_table("predictions") is (revision == "0001")
             if revision == "0001":
                 assert not columns_of(connection) & FEEDBACK
@@ -104,15 +100,15 @@ def test_a_migration_that_fails_half_way_leaves_what_was_there(
     def fail(*_: object, **__: object) -> None:
         raise sa.exc.OperationalError("CREATE INDEX", {}, OSError("no space left"))
 
-    with monkeypatch.context() as patched:
-        patched.setattr(op, "create_index", fail)
-        with opened(database_url, tmp_path) as store:
-            assert not store.available
-            with pytest.raises(StoreUnavailableError, match="no space left"):
-                store.flush_outbox()
-        assert revisions(database_url) == ["0001"]
-        with connected(database_url) as connection:
-            assert not columns_of(connection) & FEEDBACK
+    monkeypatch.setattr(op, "create_index", fail)
+    with opened(database_url, tmp_path) as store:
+        assert not store.available
+        with pytest.raises(StoreUnavailableError, match="no space left"):
+            store.flush_outbox()
+    assert revision_of(database_url) == "0001"
+    with connected(database_url) as connection:
+        assert not columns_of(connection) & FEEDBACK
+    monkeypatch.undo()
     with opened(database_url, tmp_path) as store:
         assert store.available
 
@@ -131,16 +127,11 @@ def test_processes_that_open_at_once_migrate_once(
     if start_from is not None:
         migrate_to(database_url, start_from)
     barrier = SPAWN.Barrier(3)
-    processes = [
-        SPAWN.Process(target=open_at_once, args=(database_url, tmp_path, barrier, n))
-        for n in range(3)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 3
-    assert revisions(database_url) == [schema.NEWEST]
+    with running_together(
+        open_at_once, [(database_url, tmp_path, barrier, number) for number in range(3)]
+    ):
+        pass
+    assert revision_of(database_url) == schema.NEWEST
     assert differences(database_url) == []
     assert len(rows_of(database_url)) == 3
 
@@ -158,19 +149,15 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
     database_url: str, tmp_path: Path
 ) -> None:
     migrate_to(database_url, "0001")
-    is_half_way = SPAWN.Event()
-    process = SPAWN.Process(target=migrate_and_hang, args=(database_url, is_half_way))
-    process.start()
-    assert is_half_way.wait(60)
-    process.kill()
-    process.join()
+    with killed_afterwards(migrate_and_hang, database_url):
+        pass
     with opened(database_url, tmp_path) as store:
         assert store.keep(a_record()) == "database"
     assert differences(database_url) == []
 
 
-def test_newest_revision_in_the_code_is_the_last_of_the_migrations(config: Config) -> None:
-    assert ScriptDirectory.from_config(config).get_current_head() == schema.NEWEST
+def test_newest_revision_in_the_code_is_the_last_of_the_migrations() -> None:
+    assert ScriptDirectory.from_config(CONFIG).get_current_head() == schema.NEWEST
 
 
 def test_schema_that_is_up_to_date_needs_no_alembic(tmp_path: Path) -> None:

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sqlite3
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.databases import (
-    START,
-    EmbeddedPostgres,
-    Outage,
-    a_record,
-    opened,
-    rows_of,
-    wait_until,
-)
+from support.databases import START, EmbeddedPostgres, Outage, a_record, opened, rows_of
+from support.processes import running_together, wait_until
 
-from inkdigits.errors import (
-    QueryError,
-    RecordError,
-    RecordNotFoundError,
-    StoreUnavailableError,
-)
+from inkdigits.errors import QueryError, RecordError, RecordNotFoundError, StoreUnavailableError
 from inkdigits.log.database import Options
-from inkdigits.log.outbox import Outbox
+from inkdigits.log.outbox import FILE_NAME, Outbox
 from inkdigits.log.queries import Filters
 from inkdigits.log.record import ANYONE, Record, new_id, to_row
 from inkdigits.log.store import Store
@@ -41,14 +27,21 @@ from inkdigits.types import NO_DIGIT
 
 pytest_plugins = ["support.databases"]
 
-SPAWN = multiprocessing.get_context("spawn")
 SHORT = Options(wait_s=0.5)
 """For outages: the first call of each costs this much."""
 
 
 def kept_by(store: Store, records: list[Record]) -> Counter[str]:
     """Where the records are kept; the machine may be busy, so any may go to the outbox."""
-    return Counter(store.keep(record) for record in records)
+    return Counter(map(store.keep, records))
+
+
+def wait_until_recovered(store: Store) -> None:
+    wait_until(lambda: store.available and store.waiting() == 0)
+
+
+def ids_of(records: Iterable[Record]) -> list[str]:
+    return sorted(record.id for record in records)
 
 
 # Keeping and finding
@@ -56,15 +49,13 @@ def kept_by(store: Store, records: list[Record]) -> Counter[str]:
 
 def test_what_was_recorded_comes_back_as_it_was(store: Store) -> None:
     moment = datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=UTC)
-    record = a_record(3, created_at=moment, confidence=1 / 3, novelty=-0.1, owner="browser-1")
-    blank = a_record(digit=None, confidence=0, decision="reject", reason="blank", novelty=None)
-    assert store.keep(record) == "database"
-    assert store.keep(blank) == "database"
-    for kept in (record, blank):
-        found = store.get(kept.id)
-        assert found == kept
-        assert found.ink.tolist() == kept.ink.tolist()
-    assert store.available
+    for record in (
+        a_record(3, created_at=moment, confidence=1 / 3, novelty=-0.1, owner="browser-1"),
+        a_record(digit=None, confidence=0, decision="reject", reason="blank", novelty=None),
+    ):
+        assert store.keep(record) == "database"
+        assert store.get(record.id) == record
+        assert store.get(record.id).ink.tolist() == record.ink.tolist()
 
 
 def test_keeping_again_changes_nothing(store: Store) -> None:
@@ -115,14 +106,14 @@ def test_another_browsers_record_is_as_if_it_were_not_there(store: Store) -> Non
     record = a_record(3, owner="mine")
     store.keep(record)
     for owner in ("yours", "MINE"):
-        with pytest.raises(RecordNotFoundError):
-            store.get(record.id, owner=owner)
-        with pytest.raises(RecordNotFoundError):
-            store.give_feedback(record.id, 5, "page", owner=owner)
-        with pytest.raises(RecordNotFoundError):
-            store.clear_feedback(record.id, owner=owner)
-        with pytest.raises(RecordNotFoundError):
-            store.delete(record.id, owner=owner)
+        for call in (
+            store.get,
+            store.clear_feedback,
+            store.delete,
+            lambda name, owner: store.give_feedback(name, 5, "page", owner=owner),
+        ):
+            with pytest.raises(RecordNotFoundError):
+                call(record.id, owner=owner)
         assert store.delete_all(owner=owner) == 0
     assert store.get(record.id, owner="mine") == record
 
@@ -148,10 +139,9 @@ def test_what_is_deleted_is_gone(store: Store) -> None:
     for record in records:
         store.keep(record)
     store.delete(records[0].id)
-    with pytest.raises(RecordNotFoundError):
-        store.get(records[0].id)
-    with pytest.raises(RecordNotFoundError):
-        store.delete(records[0].id)
+    for call in (store.get, store.delete):
+        with pytest.raises(RecordNotFoundError):
+            call(records[0].id)
     assert store.delete_all(owner="mine") == 2
     assert {record.owner for record in store.page().records} == {"yours"}
     assert store.delete_all(owner=ANYONE) == 3
@@ -169,8 +159,6 @@ def test_retention_deletes_the_old_and_keeps_the_rest(
 ) -> None:
     monkeypatch.setattr("inkdigits.log.store._DELETED_ROWS", 3)
     monkeypatch.setattr(Writer, "_tend", lambda writer: None)  # no purge by its own clock
-    with opened(database_url, tmp_path) as store:
-        assert store.purge() == 0
     with opened(database_url, tmp_path, retention_days=30) as store:
         for n in range(10):
             store.keep(a_record(created_at=START - timedelta(days=n)))
@@ -182,8 +170,9 @@ def test_retention_deletes_the_old_and_keeps_the_rest(
 
 def test_retention_works_without_being_asked(database_url: str, tmp_path: Path) -> None:
     with opened(database_url, tmp_path) as store:
-        store.keep(a_record(created_at=datetime.now(UTC) - timedelta(days=31)))
-        store.keep(a_record(created_at=datetime.now(UTC) - timedelta(days=29)))
+        for days in (29, 31):
+            store.keep(a_record(created_at=datetime.now(UTC) - timedelta(days)))
+        assert store.purge() == 0
     with opened(database_url, tmp_path, retention_days=30) as store:
         wait_until(lambda: len(store.page().records) == 1)
 
@@ -191,37 +180,24 @@ def test_retention_works_without_being_asked(database_url: str, tmp_path: Path) 
 # While the database is unavailable
 
 
-def test_what_is_kept_during_an_outage_is_there_once_after_it(
+def test_no_call_hangs_in_an_outage_and_what_is_kept_is_there_once_after_it(
     outage: Outage, tmp_path: Path
 ) -> None:
-    records = [a_record(n) for n in range(60)]
+    records = [a_record(n, owner="mine") for n in range(60)]
+    before, waiting = records[0], records[20]
     with opened(outage.url, tmp_path, SHORT) as store:
-        assert kept_by(store, records[:20]).total() == 20
-        wait_until(lambda: store.available and store.waiting() == 0)
-        outage.begin()
-        assert kept_by(store, records[20:40]) == {"outbox": 20}
-        assert not store.available
-        assert store.waiting() == 20
-        outage.end()
-        wait_until(lambda: store.available and store.waiting() == 0)
-        assert kept_by(store, records[40:])["lost"] == 0
-        wait_until(lambda: store.waiting() == 0)
-        assert sorted(rows_of(outage.url)) == sorted(record.id for record in records)
-        assert list(reversed(store.page(limit=100).records)) == records
-
-
-def test_no_call_hangs_while_the_database_is_unavailable(outage: Outage, tmp_path: Path) -> None:
-    before, waiting = a_record(1, owner="mine"), a_record(2, owner="mine")
-    with opened(outage.url, tmp_path, SHORT) as store:
-        store.keep(before)
-        wait_until(lambda: store.available and store.waiting() == 0)
+        assert kept_by(store, records[:20])["lost"] == 0
+        wait_until_recovered(store)
         outage.begin()
         if outage.is_remote:  # a locked file may still answer who reads
             with pytest.raises(StoreUnavailableError):
                 store.page()
-        assert store.keep(waiting) == "outbox"
+        assert kept_by(store, records[20:40]) == {"outbox": 20}
+        assert not store.available
+        assert store.waiting() == 20
         for write in (
             lambda: store.give_feedback(before.id, 5, "page"),
+            lambda: store.give_feedback(waiting.id, 5, "page", owner="yours"),
             lambda: store.clear_feedback(before.id),
             lambda: store.delete(before.id),
             lambda: store.delete(waiting.id),
@@ -230,13 +206,14 @@ def test_no_call_hangs_while_the_database_is_unavailable(outage: Outage, tmp_pat
             with pytest.raises(StoreUnavailableError):
                 write()
         assert store.get(waiting.id) == waiting
-        assert store.give_feedback(waiting.id, 5, "page", owner="mine").true_digit == 5
-        with pytest.raises(StoreUnavailableError):
-            store.give_feedback(waiting.id, 5, "page", owner="yours")
+        corrected = store.give_feedback(waiting.id, 5, "page", owner="mine")
         outage.end()
-        wait_until(lambda: store.available and store.waiting() == 0)
-        assert store.get(waiting.id).true_digit == 5
-        assert store.get(before.id) == before
+        wait_until_recovered(store)
+        assert kept_by(store, records[40:])["lost"] == 0
+        wait_until(lambda: store.waiting() == 0)
+        assert sorted(rows_of(outage.url)) == ids_of(records)
+        records[20] = corrected
+        assert list(reversed(store.page(limit=100).records)) == records
 
 
 def test_a_store_opens_without_its_database_and_migrates_later(
@@ -250,7 +227,7 @@ def test_a_store_opens_without_its_database_and_migrates_later(
         with pytest.raises(StoreUnavailableError):
             store.page()
         outage.end()
-        wait_until(lambda: store.available and store.waiting() == 0)
+        wait_until_recovered(store)
         assert store.get(record.id) == record
 
 
@@ -271,8 +248,8 @@ def test_a_full_disk_sends_predictions_to_the_outbox(tmp_path: Path) -> None:
         assert set(kept) == {"database", "outbox"}
         sa.event.remove(engine, "connect", limit)
         engine.dispose()
-        wait_until(lambda: store.available and store.waiting() == 0)
-        assert sorted(rows_of(url)) == sorted(record.id for record in records)
+        wait_until_recovered(store)
+        assert sorted(rows_of(url)) == ids_of(records)
 
 
 def test_a_deleted_database_is_made_again_and_loses_nothing_that_comes_after(
@@ -285,105 +262,97 @@ def test_a_deleted_database_is_made_again_and_loses_nothing_that_comes_after(
         for end in ("", "-wal", "-shm"):
             path.with_name(path.name + end).unlink()
         assert kept_by(store, others)["lost"] == 0
-        wait_until(lambda: store.available and store.waiting() == 0)
-        assert sorted(rows_of(f"sqlite:///{path}")) == sorted(record.id for record in others)
+        wait_until_recovered(store)
+        assert sorted(rows_of(f"sqlite:///{path}")) == ids_of(others)
 
 
-def test_where_both_database_and_outbox_fail_a_prediction_is_lost_and_that_is_logged(
+def test_where_database_and_full_outbox_fail_a_prediction_is_lost_and_that_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    outage = Outage(url)
     with opened(url, tmp_path, SHORT, outbox_limit_bytes=100_000) as store:
-        with sqlite3.connect(tmp_path / "log.sqlite3", isolation_level=None) as lock:
-            lock.execute("BEGIN EXCLUSIVE")
-            records = [a_record(n) for n in range(200)]
-            outcomes = [store.keep(record) for record in records]
-        lock.close()
-        assert set(outcomes) == {"outbox", "lost"}
+        outage.begin()
+        outcomes = {record: store.keep(record) for record in map(a_record, range(200))}
+        assert (tmp_path / "outbox" / FILE_NAME).stat().st_size <= 100_000
+        outage.end()
+        assert set(outcomes.values()) == {"outbox", "lost"}
         assert "a prediction is lost" in caplog.text
-        kept = [r.id for r, kept in zip(records, outcomes, strict=True) if kept == "outbox"]
-        wait_until(lambda: store.available and store.waiting() == 0)
-        assert sorted(rows_of(url)) == sorted(kept)
-        assert store.keep(a_record()) != "lost"
+        wait_until_recovered(store)
+        assert sorted(rows_of(url)) == ids_of(r for r, kept in outcomes.items() if kept != "lost")
+        outage.begin()
+        assert store.keep(a_record()) == "outbox"  # which has room again
+        outage.end()
 
 
 def test_feedback_finds_a_record_that_another_process_has_put_into_the_outbox(
-    database_url: str, tmp_path: Path
+    store: Store, tmp_path: Path
 ) -> None:
-    record, other = a_record(3), a_record(4)
-    with opened(database_url, tmp_path) as store:
-        store.keep(other)
-        Outbox(tmp_path / "outbox").put(to_row(record))
-        assert store.give_feedback(record.id, 5, "page").true_digit == 5
-        store.flush_outbox()
-        assert store.waiting() == 0
-        assert store.get(record.id).true_digit == 5
-        assert store.clear_feedback(record.id) == record
+    record = a_record(3)
+    Outbox(tmp_path / "outbox").put(to_row(record))
+    assert store.give_feedback(record.id, 5, "page").true_digit == 5
+    store.flush_outbox()
+    assert store.waiting() == 0
+    assert store.get(record.id).true_digit == 5
+    assert store.clear_feedback(record.id) == record
 
 
 def test_feedback_given_while_a_record_is_moved_is_not_lost(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = a_record(3)
-    with opened(database_url, tmp_path) as store:
-        insert = store._database.insert
+    insert = store._database.insert
 
-        def insert_late(*rows: Any) -> None:
-            insert(*rows)
-            store.give_feedback(record.id, 5, "page")
+    def insert_late(*rows: Any) -> None:
+        insert(*rows)
+        monkeypatch.undo()
+        store.give_feedback(record.id, 5, "page")
 
-        with monkeypatch.context() as patched:
-            patched.setattr(store._database, "insert", insert_late)
-            Outbox(tmp_path / "outbox").put(to_row(record))
-            store._writer._deliver(store._outbox.first(9))
-        store.flush_outbox()
-        assert store.get(record.id).true_digit == 5
-        assert len(rows_of(database_url)) == 1
+    monkeypatch.setattr(store._database, "insert", insert_late)
+    store._outbox.put(to_row(record))
+    store.flush_outbox()
+    store.flush_outbox()
+    assert store.waiting() == 0
+    assert rows_of(database_url, "id, true_digit") == [(record.id, 5)]
 
 
-def test_what_is_deleted_does_not_come_back_from_the_outbox(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_what_is_deleted_does_not_come_back_from_the_outbox(store: Store, tmp_path: Path) -> None:
     mine, yours, one = a_record(owner="mine"), a_record(owner="yours"), a_record()
     outbox = Outbox(tmp_path / "outbox")
-    with opened(database_url, tmp_path) as store:
-        for record in (mine, yours, one):
-            outbox.put(to_row(record))
-        assert store.delete_all(owner="mine") == 1
-        store.delete(one.id)
-        store.flush_outbox()
-        assert [record.id for record in store.page().records] == [yours.id]
+    for record in (mine, yours, one):
+        outbox.put(to_row(record))
+    assert store.delete_all(owner="mine") == 1
+    store.delete(one.id)
+    store.flush_outbox()
+    assert [record.id for record in store.page().records] == [yours.id]
 
 
 def test_values_that_the_database_rejects_do_not_block_the_others(
-    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: Store, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outbox = Outbox(tmp_path / "outbox")
-    with opened(database_url, tmp_path) as store:
-        with store._database.transaction(writes=True) as connection:
-            connection.execute(sa.text("CREATE UNIQUE INDEX once ON predictions (confidence)"))
-        for n in range(4):
-            outbox.put(to_row(a_record(n, confidence=0.5 if n < 2 else n / 10)))
-        store.flush_outbox()
-        assert sorted(rows_of(database_url, "confidence")) == [0.2, 0.3, 0.5]
-        assert "set aside" in caplog.text
-        assert store.waiting() == 0
-        assert store.keep(a_record(confidence=0.5)) == "lost"
-        assert store.keep(a_record(confidence=0.6)) == "database"
+    with store._database.transaction(writes=True) as connection:
+        connection.execute(sa.text("CREATE UNIQUE INDEX once ON predictions (confidence)"))
+    for n in range(4):
+        store._outbox.put(to_row(a_record(n, confidence=0.5 if n < 2 else n / 10)))
+    store.flush_outbox()
+    assert sorted(rows_of(database_url, "confidence")) == [0.2, 0.3, 0.5]
+    assert "set aside" in caplog.text
+    assert store.waiting() == 0
+    assert store.keep(a_record(confidence=0.5)) == "lost"
+    assert store.keep(a_record(confidence=0.6)) == "database"
 
 
 # When processes end
 
 
-def keep_many(url: str, folder: Path, count: int, ids: Path, go: Event) -> None:
+def keep_many(url: str, folder: Path, ids: Path) -> None:
     """Several threads of one process keep records; where each is kept is written down."""
-    records = [a_record(n) for n in range(count)]
+    records = [a_record(n) for n in range(1000)]
     with (
         opened(url, folder, SHORT) as store,
         ids.open("w", buffering=1) as file,
         ThreadPoolExecutor(4) as pool,
     ):
-        go.wait()
         for record, outcome in zip(records, pool.map(store.keep, records), strict=True):
             file.write(f"{record.id} {outcome}\n")
 
@@ -392,68 +361,28 @@ def keep_many(url: str, folder: Path, count: int, ids: Path, go: Event) -> None:
 def test_postgresql_stopped_under_load_and_started_again_has_each_prediction_once(
     own_postgres: EmbeddedPostgres, tmp_path: Path, how: str
 ) -> None:
-    url, go = own_postgres.empty_database(), SPAWN.Event()
+    url = own_postgres.empty_database()
     outage = Outage(url, own_postgres, how)
     files = [tmp_path / f"ids {n}" for n in range(2)]
-    processes = [
-        SPAWN.Process(target=keep_many, args=(url, tmp_path, 1000, file, go)) for file in files
-    ]
-    for process in processes:
-        process.start()
 
-    def outcomes() -> Counter[str]:
-        lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
-        return Counter(line.split()[1] for line in lines if len(line.split()) == 2)
+    def kept() -> list[list[str]]:
+        lines = [line for file in files if file.exists() for line in file.read_text().split("\n")]
+        return [line.split() for line in lines if line.count(" ") == 1]
 
-    go.set()
-    wait_until(lambda: outcomes()["database"] > 100)
-    outage.begin()
-    wait_until(lambda: outcomes()["outbox"] > 100)
-    outage.end()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    def is_kept_in(place: str) -> bool:
+        return sum(where == place for _, where in kept()) > 100
+
+    with running_together(keep_many, [(url, tmp_path, file) for file in files]):
+        wait_until(lambda: is_kept_in("database"))
+        outage.begin()
+        wait_until(lambda: is_kept_in("outbox"))
+        outage.end()
     with opened(url, tmp_path) as store:
         store.flush_outbox()
         assert store.waiting() == 0
-    kept = [line.split() for file in files for line in file.read_text().splitlines()]
-    assert {outcome for _, outcome in kept} == {"database", "outbox"}
-    assert len(kept) == 2 * 1000
-    assert sorted(rows_of(url)) == sorted(name for name, _ in kept)
-
-
-def keep_until_killed(url: str, folder: Path, ids: Path) -> None:
-    store = opened(url, folder, SHORT)
-    with ids.open("w", buffering=1) as file:
-        for n in range(10**6):
-            record = a_record(n)
-            store.keep(record)
-            file.write(f"{record.id}\n")
-
-
-@pytest.mark.parametrize("is_unavailable", [True, False])
-def test_a_process_killed_with_sigkill_has_lost_nothing_that_it_kept(
-    outage: Outage, tmp_path: Path, is_unavailable: bool
-) -> None:
-    ids = tmp_path / "ids"
-    ids.touch()
-    if is_unavailable:
-        outage.begin()
-    process = SPAWN.Process(target=keep_until_killed, args=(outage.url, tmp_path, ids))
-    process.start()
-    wait_until(lambda: ids.stat().st_size > 37 * 50)
-    process.kill()
-    process.join()
-    if is_unavailable:
-        outage.end()
-    with opened(outage.url, tmp_path) as store:
-        store.flush_outbox()
-        promised = [line for line in ids.read_text().splitlines() if len(line) == 36]
-        found = rows_of(outage.url)
-        assert store.waiting() == 0
-    assert len(found) == len(set(found))
-    assert set(promised) <= set(found)
-    assert len(found) - len(promised) in {0, 1}  # one may be kept and not yet written down
+    assert {where for _, where in kept()} == {"database", "outbox"}
+    assert len(kept()) == 2 * 1000
+    assert sorted(rows_of(url)) == sorted(name for name, _ in kept())
 
 
 def connection_of(store: Store) -> object:
@@ -461,22 +390,19 @@ def connection_of(store: Store) -> object:
         return connection.connection.dbapi_connection
 
 
-def test_a_forked_process_records_on_connections_of_its_own(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_a_forked_process_records_on_connections_of_its_own(store: Store) -> None:
     ours, theirs = a_record(1), a_record(2)
-    with opened(database_url, tmp_path) as store:
-        store.keep(ours)
-        parents = connection_of(store)
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forks among threads, which is what is tried here.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child == 0:
-            is_own = connection_of(store) is not parents
-            is_well = is_own and store.keep(theirs) == "database" and store.get(ours.id) == ours
-            store.close()
-            os._exit(0 if is_well else 1)
-        assert os.waitpid(child, 0)[1] == 0
-        assert store.get(ours.id) == ours
-        assert store.get(theirs.id) == theirs
+    store.keep(ours)
+    parents = connection_of(store)
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forks among threads, which is what is tried here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        is_own = connection_of(store) is not parents
+        is_well = is_own and store.keep(theirs) == "database" and store.get(ours.id) == ours
+        store.close()
+        os._exit(0 if is_well else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.get(ours.id) == ours
+    assert store.get(theirs.id) == theirs

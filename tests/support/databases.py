@@ -17,7 +17,6 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,14 +64,6 @@ def a_record(number: int = 0, **changes: Any) -> Record:
 def opened(url: str, folder: Path, options: Options = PATIENT, **settings: Any) -> Store:
     """Open a log whose outbox is in the folder."""
     return Store.open(url, outbox_dir=folder / "outbox", options=options, **settings)
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    """Return as soon as it is so; fail when it is not so in time."""
-    until = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < until, f"still not so after {seconds} s"
-        time.sleep(0.02)
 
 
 class EmbeddedPostgres:
@@ -177,12 +168,17 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, of each kind in turn."""
+def empty_database(request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """Makes empty databases, of each kind in turn; an SQLite file in the folder."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.sqlite3'}"
+        return lambda folder: f"sqlite:///{folder / 'log.sqlite3'}"
     server: EmbeddedPostgres = request.getfixturevalue("shared_postgres")
-    return server.empty_database()
+    return lambda _: server.empty_database()
+
+
+@pytest.fixture
+def database_url(empty_database: Callable[[Path], str], tmp_path: Path) -> str:
+    return empty_database(tmp_path)
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support.processes import wait_until
 from support.repository import REPOSITORY
-from support.server import free_port, wait_until
+from support.server import free_port
 
 CONFIGURATION = REPOSITORY / "deploy" / "nginx" / "inkdigits.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")

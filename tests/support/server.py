@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from support.fakes import drawn_digit
+from support.processes import PATIENCE, wait_until
 from support.repository import TESTS
 
 FAKE = ["-m", "support.fake_service"]
@@ -28,8 +28,6 @@ REAL = [
 ]
 # One for all services of a run of the tests, which keep nothing that another would mind.
 DATA = tempfile.TemporaryDirectory(prefix="inkdigits-")
-# How long a test waits for what must happen; never how fast it must be.
-PATIENCE = 120.0
 
 
 class Site:
@@ -123,13 +121,6 @@ class Service(Site):
         with self.process.stderr as stream:
             for line in stream:
                 self.lines.append(line.rstrip("\n"))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't happen"
-        time.sleep(0.05)
 
 
 def free_port() -> int:

@@ -16,8 +16,9 @@ import pytest
 from flask import Flask, g
 from support.answers import code_of
 from support.fakes import FakeReader, drawn_digit
+from support.processes import PATIENCE, wait_until
 from support.scrape import parse, value
-from support.server import PATIENCE, running, wait_until
+from support.server import running
 
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import DeadlineExceededError, ImageError

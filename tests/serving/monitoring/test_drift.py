@@ -12,8 +12,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from support.drifting_service import Inky
 from support.fakes import FakeReader, drawn_digit, send_digit
+from support.processes import wait_until
 from support.scrape import Samples, fetch, parse, value
-from support.server import running, wait_until
+from support.server import running
 
 from inkdigits.decision.drift import STATISTICS, DriftReference
 from inkdigits.serving.app import create_app

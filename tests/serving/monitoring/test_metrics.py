@@ -18,9 +18,10 @@ from flask.testing import FlaskClient
 from prometheus_client.mmap_dict import MmapedDict
 from support.drifting_service import Inky
 from support.fakes import FakeReader, blank_picture, drawn_digit
+from support.processes import wait_until
 from support.repository import REPOSITORY
 from support.scrape import Samples, fetch, parse, value
-from support.server import Service, running, wait_until
+from support.server import Service, running
 
 from inkdigits.decision.drift import PROVENANCE, DriftReference
 from inkdigits.errors import ConfigError
