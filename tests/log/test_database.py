@@ -6,8 +6,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from support.databases import EmbeddedPostgres, a_record, rows_of
@@ -22,20 +25,18 @@ pytest_plugins = ["support.databases"]
 @pytest.fixture
 def a_database(tmp_path: Path) -> Iterator[Callable[..., Database]]:
     """Makes databases that have been migrated, in one SQLite file unless a URL is given."""
-    made: list[Database] = []
+    with ExitStack() as stack:
 
-    def make(url: str = f"sqlite:///{tmp_path}/new/log.sqlite3", **options: Any) -> Database:
-        database = Database(url, Options(**{"wait_s": 60, **options}))
-        began = time.monotonic()
-        database.migrate()
-        database.recover(began)
-        database.check(writes=True)
-        made.append(database)
-        return database
+        def make(url: str = f"sqlite:///{tmp_path}/new/log.sqlite3", **options: Any) -> Database:
+            database = Database(url, Options(**{"wait_s": 60, **options}))
+            stack.callback(database.close)
+            began = time.monotonic()
+            database.migrate()
+            database.recover(began)
+            database.check(writes=True)
+            return database
 
-    yield make
-    for database in made:
-        database.close()
+        yield make
 
 
 @pytest.mark.parametrize(
@@ -76,17 +77,14 @@ def test_sqlite_has_a_write_ahead_log_and_lets_readers_in(
     a_database: Callable[..., Database], synchronous: str, level: int
 ) -> None:
     database = a_database(wait_s=0.25, synchronous=synchronous)
-    path = str(database.engine.url.database)
     with database.transaction() as connection:
         modes = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         ]
     assert modes == ["wal", level, 1, 250]
-    with sqlite3.connect(path) as writer:
-        writer.execute("BEGIN IMMEDIATE")
-        assert rows_of(f"sqlite:///{path}") == []
-    writer.close()
+    with database.transaction(writes=True):
+        assert rows_of(str(database.engine.url)) == []
 
 
 def test_a_file_system_without_a_write_ahead_log_is_named_and_syncs_each_commit(
@@ -96,12 +94,11 @@ def test_a_file_system_without_a_write_ahead_log_is_named_and_syncs_each_commit(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # SQLite's own file system with lock files has no shared memory, as network drives have none.
-    real = sqlite3.dbapi2.connect
-
-    def connect_by_lock_files(path: str, **more: Any) -> sqlite3.Connection:
-        return real(f"file:{path}?vfs=unix-dotfile", uri=True, **more)
-
-    monkeypatch.setattr(sqlite3.dbapi2, "connect", connect_by_lock_files)
+    by_lock_files = partial(sqlite3.dbapi2.connect, uri=True)
+    monkeypatch.setattr(
+        "sqlite3.dbapi2.connect",
+        lambda path, **more: by_lock_files(f"file:{path}?vfs=unix-dotfile", **more),
+    )
     database = a_database()
     assert "cannot use its write-ahead log" in caplog.text
     assert str(tmp_path) in caplog.text
@@ -120,10 +117,8 @@ def test_pgbouncer_is_asked_nothing_that_outlives_a_transaction(
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "10s"
         prepared = connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements")
         assert prepared.scalar() == 0
-    connection = database.engine.raw_connection()
-    with connection.cursor() as cursor:
+    with closing(database.engine.raw_connection()) as raw, raw.cursor() as cursor:
         assert cursor.execute("SHOW statement_timeout").fetchone() == ("0",)
-    connection.close()
 
 
 def test_an_older_success_does_not_undo_a_newer_failure(
@@ -165,9 +160,6 @@ def test_a_sync_that_fails_makes_the_database_unavailable(
     database = a_database()
     database.insert([to_row(a_record())])
 
-    def fail(_: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(5, "Input/output error")))
     database.sync()
     assert "cannot be synced" in str(database.failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,15 +51,13 @@ def test_calibration_compares_confidence_with_accuracy(store: Store, records: li
     for k, bin_ in enumerate(found.calibration):
         inside = [r for r in digits if min(int(r.confidence * 10 + 1e-9), 9) == k]
         assert (bin_.low, bin_.high) == (k / 10, (k + 1) / 10)
-        assert bin_.accuracy.total == len(inside)
         if not inside:
             assert bin_.confidence is None
             continue
-        confidence = np.mean([r.confidence for r in inside])
-        accuracy = np.mean([r.digit == r.true_digit for r in inside])
-        assert bin_.confidence == pytest.approx(confidence)
-        assert bin_.accuracy.value == pytest.approx(accuracy)
-        error += len(inside) / len(digits) * abs(accuracy - confidence)
+        right = sum(r.digit == r.true_digit for r in inside)
+        assert bin_.accuracy == Proportion.of(right, len(inside))
+        assert bin_.confidence == pytest.approx(np.mean([r.confidence for r in inside]))
+        error += abs(right - sum(r.confidence for r in inside)) / len(digits)
     assert len(found.calibration) == CALIBRATION_BINS
     assert found.calibration_error == pytest.approx(error)
 
@@ -74,14 +73,13 @@ def test_time_is_counted_in_buckets_without_gaps(
     first = records[0].created_at.replace(hour=12 if hours == 1 else 0)
     assert [i.start for i in over_time] == [first + n * step for n in range(len(over_time))]
     assert over_time[-1].start <= gap.created_at < over_time[-1].start + step
+    moments = [*records, gap]
     for interval in over_time:
-        inside = [
-            r.decision
-            for r in [*records, gap]
-            if interval.start <= r.created_at < interval.start + step
-        ]
-        counts = (interval.accept, interval.review, interval.reject)
-        assert counts == tuple(inside.count(d) for d in ("accept", "review", "reject"))
+        inside = Counter(
+            r.decision for r in moments if interval.start <= r.created_at < interval.start + step
+        )
+        for decision in ("accept", "review", "reject"):
+            assert getattr(interval, decision) == inside[decision]
 
 
 def test_figures_are_of_one_time_and_one_owner(store: Store, records: list[Record]) -> None:
