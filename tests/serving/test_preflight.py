@@ -1,9 +1,6 @@
 """What is an error before anything is served; the rest is in tests/e2e/test_gunicorn.py."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 
 import pytest
 from support.certificates import make_certificate
@@ -14,12 +11,12 @@ from inkdigits.serving.preflight import check, tls_context
 from inkdigits.settings import Settings
 
 
-def test_address_of_another_machine_is_an_error_that_names_it() -> None:
+def test_address_of_another_machine_is_an_error_that_names_it():
     with pytest.raises(ConfigError, match=r"192\.0\.2\.1, port 5000"):
         check(Settings(host="192.0.2.1"), lambda _: FakeReader())
 
 
-def test_certificate_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+def test_certificate_that_cannot_be_used_is_an_error(tmp_path):
     certificate, key = make_certificate(tmp_path)
     assert tls_context(Settings(tls_cert=certificate, tls_key=key)) is not None
     with pytest.raises(ConfigError, match="needed together"):

@@ -1,9 +1,4 @@
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
-from flask import Flask
 from support.fakes import FakeReader, drawn_digit
 
 from inkdigits.serving.app import create_app
@@ -17,11 +12,11 @@ FORWARDED = {
 
 
 @pytest.fixture
-def app() -> Flask:
+def app():
     return create_app(Settings(page="off", trusted_proxies=("10.0.0.0/8",)), FakeReader())
 
 
-def post(app: Flask, peer: str, **headers: str) -> Any:
+def post(app, peer, **headers):
     return app.test_client().post(
         "/predict",
         data=drawn_digit(),
@@ -32,7 +27,7 @@ def post(app: Flask, peer: str, **headers: str) -> Any:
 
 
 @pytest.mark.parametrize("peer", ["10.1.2.3", "::ffff:10.1.2.3"])
-def test_trusted_proxy_is_believed(app: Flask, peer: str) -> None:
+def test_trusted_proxy_is_believed(app, peer):
     answer = post(app, peer, Origin="https://digits.example", **FORWARDED)
     assert answer.status_code == 200
     assert "Strict-Transport-Security" in answer.headers
@@ -40,7 +35,7 @@ def test_trusted_proxy_is_believed(app: Flask, peer: str) -> None:
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "", "no address"])
-def test_anybody_else_is_not(app: Flask, peer: str) -> None:
+def test_anybody_else_is_not(app, peer):
     answer = post(app, peer, Origin="https://digits.example", **FORWARDED)
     assert answer.status_code == 403
     answer = post(app, peer, **FORWARDED)
@@ -48,7 +43,7 @@ def test_anybody_else_is_not(app: Flask, peer: str) -> None:
     assert "Strict-Transport-Security" not in answer.headers
 
 
-def test_host_of_a_proxy_that_does_not_pass_the_browsers_on_is_not_compared(app: Flask) -> None:
+def test_host_of_a_proxy_that_does_not_pass_the_browsers_on_is_not_compared(app):
     own = {"Host": "web:5000", "Origin": "https://digits.example"}
     assert post(app, "10.1.2.3", **own).status_code == 200
     assert post(app, "192.0.2.1", **own).status_code == 403

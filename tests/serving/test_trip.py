@@ -1,12 +1,7 @@
 """The way of a picture through the service, counted: few modules, and no way back."""
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 from support.fakes import drawn_digit
@@ -22,11 +17,11 @@ MAX_MODULES = 20
 HOLDS_THE_THREAD = {"serving", "reader"}
 
 
-def trip(call: Callable[[], Any]) -> list[str]:
+def trip(call):
     """Modules of the package in the order in which the calling thread enters their functions."""
     entered: list[str] = []
 
-    def profile(frame: FrameType, event: str, _: object) -> None:
+    def profile(frame, event, _):
         path = Path(frame.f_code.co_filename)
         if event == "call" and path.is_relative_to(PACKAGE):
             entered.append(str(path.relative_to(PACKAGE).with_suffix("")))
@@ -40,13 +35,13 @@ def trip(call: Callable[[], Any]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def entered(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def entered(tmp_path_factory):
     settings = Settings(data_dir=tmp_path_factory.mktemp("data"))
     store = open_store(settings)
     assert store is not None
     client = create_app(settings, inkdigits.load(), store).test_client()
 
-    def predict() -> None:
+    def predict():
         answer = client.post("/predict", data=drawn_digit(), content_type="image/png")
         assert (answer.status_code, answer.json["kept"]) == (200, "database")
 
@@ -56,11 +51,11 @@ def entered(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return modules
 
 
-def test_clean_png_passes_few_modules(entered: list[str]) -> None:
+def test_clean_png_passes_few_modules(entered):
     assert len(set(entered)) <= MAX_MODULES, sorted(set(entered))
 
 
-def test_no_room_is_called_again_after_another_one(entered: list[str]) -> None:
+def test_no_room_is_called_again_after_another_one(entered):
     rooms = [name.partition("/")[0] for name in entered]
     rooms = [room for room in rooms if room not in HOLDS_THE_THREAD]
     order = [room for i, room in enumerate(rooms) if i == 0 or rooms[i - 1] != room]

@@ -1,14 +1,10 @@
-"""Hosts, origins and rates: who is let in, and who is not."""
-
-from __future__ import annotations
-
+import itertools
 from ipaddress import ip_network
 
 import pytest
 from flask import Request
-from flask.testing import FlaskClient
 from support.answers import KEY, KEYS, asker, code_of
-from support.fakes import FakeReader, send_digit
+from support.fakes import send_digit
 from werkzeug.test import EnvironBuilder
 
 from inkdigits.errors import TooManyRequestsError
@@ -16,50 +12,45 @@ from inkdigits.serving.api.access import OPEN_PATHS, TokenBuckets, client_addres
 
 
 @pytest.mark.parametrize(
-    ("host", "status"),
+    ("outcome", "hosts"),
     [
-        *((host, 200) for host in ("localhost:5000", "LOCALHOST", "ink.localhost")),
-        *((host, 200) for host in ("127.0.0.1:5000", "127.8.8.8", "[::1]:5000")),
-        ("digits.example:80", 200),
-        *((f"{prefix}evil.example", 403) for prefix in ("", "localhost.")),
-        *((host, 403) for host in ("evil.example:5000", "192.0.2.1", "[::", "")),
+        (None, ("localhost:5000", "LOCALHOST", "ink.localhost", "digits.example:80")),
+        (None, ("127.0.0.1:5000", "127.8.8.8", "[::1]:5000")),
+        ((403, "forbidden"), ("evil.example", "localhost.evil.example", "evil.example:5000")),
+        ((403, "forbidden"), ("192.0.2.1", "[::", "")),
     ],
 )
-def test_service_of_this_machine_only_knows_its_own_names(host: str, status: int) -> None:
+def test_service_of_this_machine_only_knows_its_own_names(outcome, hosts):
     client = asker(hosts=("digits.example",))
-    for path in ("/health", "/api", "/"):
+    for host, path in itertools.product(hosts, ("/health", "/api", "/")):
         response = client.get(path, headers={"Host": host})
-        assert response.status_code == status
-        assert status == 200 or response.json["error"]["code"] == "forbidden"
+        assert (None if response.status_code == 200 else code_of(response)) == outcome, host
 
 
-def test_service_of_a_network_is_reached_under_any_name() -> None:
+def test_service_of_a_network_is_reached_under_any_name():
     headers = {"Host": "any.example"}
     assert asker(host="0.0.0.0").get("/health", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("headers", "status"),
+    ("site", "origin", "status"),
     [
-        ({}, 200),
-        ({"Sec-Fetch-Site": "same-origin"}, 200),
-        ({"Sec-Fetch-Site": "none"}, 200),
-        ({"Origin": "http://localhost"}, 200),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Sec-Fetch-Site": "same-site", "Origin": "http://other.localhost"}, 403),
-        ({"Origin": "https://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
+        *((site, None, 200) for site in (None, "same-origin", "none")),
+        (None, "http://localhost", 200),
+        ("cross-site", None, 403),
+        ("same-site", "http://other.localhost", 403),
+        *((None, origin, 403) for origin in ("https://evil.example", "null")),
     ],
 )
-def test_page_of_another_origin_changes_nothing(
-    client: FlaskClient, reader: FakeReader, headers: dict[str, str], status: int
-) -> None:
+def test_page_of_another_origin_changes_nothing(client, reader, site, origin, status):
     reader.read.clear()
-    assert send_digit(client, **headers).status_code == status
+    headers = {"Sec-Fetch-Site": site, "Origin": origin}
+    sent = {name: value for name, value in headers.items() if value}
+    assert send_digit(client, **sent).status_code == status
     assert len(reader.read) == (status == 200)
 
 
-def test_other_origins_may_call_the_api_only_as_configured() -> None:
+def test_other_origins_may_call_the_api_only_as_configured():
     client = asker(cors_origins=("https://friend.example",))
     friend = {"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}
     response = send_digit(client, **friend)
@@ -68,14 +59,12 @@ def test_other_origins_may_call_the_api_only_as_configured() -> None:
     assert "Access-Control-Allow-Credentials" not in response.headers
     preflight = client.options("/predict", headers=friend)
     assert preflight.headers["Access-Control-Allow-Headers"].startswith("Content-Type")
-    stranger = client.get("/health", headers={"Origin": "https://evil.example"})
-    page = client.get("/docs", headers=friend)
-    for response in (stranger, page):
-        assert "Access-Control-Allow-Origin" not in response.headers
+    for path, headers in (("/health", {"Origin": "https://evil.example"}), ("/docs", friend)):
+        assert "Access-Control-Allow-Origin" not in client.get(path, headers=headers).headers
 
 
 @pytest.mark.parametrize(("rate", "burst", "seconds"), [(30, 5, 2), (1, 1, 60)])
-def test_bucket_empties_and_fills_again(rate: int, burst: int, seconds: int) -> None:
+def test_bucket_empties_and_fills_again(rate, burst, seconds):
     now = 100.0
     buckets = TokenBuckets(rate, clock=lambda: now)
     for later, tokens in ((0, burst), (seconds, 1), (3600, burst)):
@@ -88,7 +77,7 @@ def test_bucket_empties_and_fills_again(rate: int, burst: int, seconds: int) -> 
     buckets.take("bob")
 
 
-def test_clients_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_are_forgotten_before_they_fill_the_memory(monkeypatch):
     monkeypatch.setattr("inkdigits.serving.api.access._MAX_CLIENTS", 3)
     buckets = TokenBuckets(6, clock=lambda: 0.0)
     for name in "abcd":
@@ -96,7 +85,7 @@ def test_clients_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.M
     assert list(buckets._buckets) == ["b", "c", "d"]
 
 
-def test_refusal_says_when_to_ask_again_and_health_checks_are_free() -> None:
+def test_refusal_says_when_to_ask_again_and_health_checks_are_free():
     client = asker(rate_limit=6)
     assert send_digit(client).status_code == 200
     response = send_digit(client)
@@ -105,24 +94,18 @@ def test_refusal_says_when_to_ask_again_and_health_checks_are_free() -> None:
     assert [client.get(path).status_code for path in sorted(OPEN_PATHS)] == [200] * 5
 
 
-def test_each_key_has_its_own_rate_and_guesses_share_the_address() -> None:
+def test_each_key_has_its_own_rate_and_guesses_share_the_address():
     client = asker(rate_limit=6, api_keys=KEYS)
-    assert send_digit(client, X_API_Key="guess").status_code == 401
-    assert send_digit(client, X_API_Key="other guess").status_code == 429
-    assert send_digit(client, X_API_Key=KEY).status_code == 200
-    assert send_digit(client, X_API_Key=KEY).status_code == 429
-    assert send_digit(client, X_API_Key="ink_of-bob").status_code == 200
+    sent = ("guess", "other guess", KEY, KEY, "ink_of-bob")
+    statuses = [send_digit(client, X_API_Key=key).status_code for key in sent]
+    assert statuses == [401, 429, 200, 429, 200]
 
 
-def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
-    def statuses(client: FlaskClient) -> list[int]:
-        return [
-            send_digit(client, X_Forwarded_For=address).status_code
-            for address in ("192.0.2.1", "192.0.2.2")
-        ]
-
-    assert statuses(asker(rate_limit=6)) == [200, 429]
-    assert statuses(asker(rate_limit=6, trusted_proxies=("127.0.0.0/8",))) == [200, 200]
+@pytest.mark.parametrize(("trusted", "second"), [((), 429), (("127.0.0.0/8",), 200)])
+def test_clients_behind_a_trusted_proxy_are_told_apart(trusted, second):
+    client = asker(rate_limit=6, trusted_proxies=trusted)
+    for address, status in (("192.0.2.1", 200), ("192.0.2.2", second)):
+        assert send_digit(client, X_Forwarded_For=address).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -139,9 +122,7 @@ def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
         ("", "198.51.100.1", "unknown"),
     ],
 )
-def test_address_is_the_last_that_no_trusted_proxy_wrote_for_itself(
-    peer: str, forwarded: str, client: str
-) -> None:
+def test_address_is_the_last_that_no_trusted_proxy_wrote_for_itself(peer, forwarded, client):
     builder = EnvironBuilder(headers={"X-Forwarded-For": forwarded} if forwarded else {})
     request = Request({**builder.get_environ(), "REMOTE_ADDR": peer})
     assert client_address(request, [ip_network("10.0.0.0/8")]) == client

@@ -1,10 +1,5 @@
-"""The types of the bodies against real answers."""
-
-from __future__ import annotations
-
 import msgspec
 import pytest
-from flask.testing import FlaskClient
 from support.answers import as_base64
 from support.fakes import drawn_digit, send_digit
 
@@ -12,7 +7,7 @@ from inkdigits.serving.api import bodies
 
 
 @pytest.mark.parametrize("query", ["", "?risk=0.01&ink=true&explain=true"])
-def test_real_answers_are_of_the_documented_types(client: FlaskClient, query: str) -> None:
+def test_real_answers_are_of_the_documented_types(client, query):
     answer = send_digit(client, f"/predict{query}").json
     msgspec.convert(answer, bodies.Prediction)
     assert set(answer) <= set(bodies.Prediction.__annotations__)

@@ -1,8 +1,3 @@
-"""Health: shown by reading a picture, not by having been loaded."""
-
-from __future__ import annotations
-
-from flask.testing import FlaskClient
 from support.answers import code_of
 from support.fakes import FakeReader, blank_picture, send_digit
 
@@ -12,9 +7,7 @@ from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
 
 
-def test_healthy_once_a_warm_up_prediction_has_worked(
-    client: FlaskClient, reader: FakeReader
-) -> None:
+def test_healthy_once_a_warm_up_prediction_has_worked(client, reader):
     assert len(reader.read) == 1
     response = client.get("/health")
     assert response.status_code == 200
@@ -25,7 +18,7 @@ def test_healthy_once_a_warm_up_prediction_has_worked(
     assert len(reader.read) == 1
 
 
-def test_not_ready_until_the_warm_up_works_and_ready_after() -> None:
+def test_not_ready_until_the_warm_up_works_and_ready_after():
     reader = FakeReader(failure=ArtifactCorruptError("secret detail"))
     client = create_app(Settings(), reader).test_client()
     health = client.get("/health")
@@ -43,8 +36,8 @@ def test_not_ready_until_the_warm_up_works_and_ready_after() -> None:
     assert client.get("/health").status_code == 200
 
 
-def test_reader_that_sees_no_digit_in_the_warm_up_is_not_ready() -> None:
+def test_reader_that_sees_no_digit_in_the_warm_up_is_not_ready():
     reader = FakeReader()
-    reader.digit = None  # type: ignore[assignment]
-    reader.predict = lambda picture: FakeReader.predict(FakeReader(), blank_picture())  # type: ignore[method-assign]
+    reader.digit = None
+    reader.predict = lambda picture: FakeReader.predict(FakeReader(), blank_picture())
     assert create_app(Settings(), reader).test_client().get("/health").status_code == 503

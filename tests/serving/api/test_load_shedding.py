@@ -1,26 +1,19 @@
-"""How many pictures are read at once, who waits for how long, and who does not have to."""
-
-from __future__ import annotations
-
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from flask import Flask, g
+from flask import g
 from support.answers import code_of
 from support.fakes import FakeReader, drawn_digit
 from support.processes import PATIENCE, wait_until
 from support.scrape import parse, value
 from support.server import running
 
-from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import DeadlineExceededError, ImageError
 from inkdigits.serving.api import load_shedding
 from inkdigits.serving.api.load_shedding import connection_state
@@ -31,7 +24,7 @@ from inkdigits.settings import Settings
 class Busy(FakeReader):
     """Reads on only when it is allowed to, once ``holds`` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.holds = False
         self.begun = threading.Semaphore(0)
@@ -40,7 +33,7 @@ class Busy(FakeReader):
         self._now = 0
         self._counting = threading.Lock()
 
-    def predict(self, picture: Any, *, risk: float | None = None) -> Prediction:
+    def predict(self, picture, *, risk=None):
         with self._counting:
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
@@ -53,40 +46,37 @@ class Busy(FakeReader):
 
 
 @pytest.fixture
-def reader() -> Busy:
+def reader():
     return Busy()
 
 
-def make_app(reader: FakeReader, **settings: Any) -> Flask:
+def make_app(reader, **settings):
     return create_app(Settings(page="off", **settings), reader)
 
 
-def predict(app: Flask, path: str = "/predict", **how: Any) -> Any:
-    return app.test_client().post(path, data=drawn_digit(), content_type="image/png", **how)
+def predict(app, **how):
+    return app.test_client().post("/predict", data=drawn_digit(), content_type="image/png", **how)
 
 
-def waiting(app: Flask) -> float:
+def waiting(app):
     return value(parse(app.test_client().get("/metrics").text), "inkdigits_requests_waiting")
 
 
 @contextmanager
-def held(app: Flask, reader: Busy) -> Iterator[Future[Any]]:
+def held(app, reader):
     """One request is being read, and takes until the end of the block."""
     reader.holds = True
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(predict, app)
-        wait_until(lambda: reader.begun.acquire(blocking=False))
-        # The warm-up has begun too.
-        wait_until(lambda: reader.begun.acquire(blocking=False))
+        for _ in ("warm-up", "request"):
+            wait_until(lambda: reader.begun.acquire(blocking=False))
         try:
             yield first
         finally:
             reader.may_end.set()
 
 
-def test_as_many_pictures_are_read_at_once_as_there_are_slots_and_the_others_wait(
-    reader: Busy,
-) -> None:
+def test_as_many_pictures_are_read_at_once_as_there_are_slots_and_the_others_wait(reader):
     app = make_app(reader, slots=2)
     reader.holds = True
     with ThreadPoolExecutor(6) as pool:
@@ -98,30 +88,22 @@ def test_as_many_pictures_are_read_at_once_as_there_are_slots_and_the_others_wai
     assert waiting(app) == 0
 
 
-@pytest.mark.parametrize("path", ["/predict", "/v2/models/inkdigits/infer"])
-def test_request_that_has_waited_its_time_is_denied_and_told_when_to_come_again(
-    reader: Busy, path: str
-) -> None:
+def test_request_that_has_waited_its_time_is_denied_and_told_when_to_come_again(reader):
     app = make_app(reader, slots=1, deadline=0.2)
+    client = app.test_client()
+    picture = {"name": "picture", "shape": [1], "datatype": "BYTES", "data": ["QQ=="]}
     with held(app, reader) as first:
-        if path == "/predict":
-            response = predict(app)
-            assert code_of(response) == (429, "too_busy")
-        else:
-            picture = {"name": "picture", "shape": [1], "datatype": "BYTES", "data": ["QQ=="]}
-            response = app.test_client().post(path, json={"inputs": [picture]})
-            assert "waited" in response.json["error"]
-        assert response.status_code == 429
-        assert response.headers["Retry-After"] == "1"
+        denied = predict(app)
+        assert code_of(denied) == (429, "too_busy")
+        tensor = client.post("/v2/models/inkdigits/infer", json={"inputs": [picture]})
+        assert (tensor.status_code, "waited" in tensor.json["error"]) == (429, True)
+        assert denied.headers["Retry-After"] == tensor.headers["Retry-After"] == "1"
         for spared in ("/health", "/health/ready", "/metrics", "/api", "/v2"):
-            assert app.test_client().get(spared).status_code == 200
-    assert first.result().status_code == 200
-    assert predict(app).status_code == 200
+            assert client.get(spared).status_code == 200
+    assert first.result().status_code == predict(app).status_code == 200
 
 
-def test_request_that_has_waited_for_a_thread_until_its_deadline_is_not_read(
-    reader: Busy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_request_that_has_waited_for_a_thread_until_its_deadline_is_not_read(reader, monkeypatch):
     app = make_app(reader)
     monkeypatch.setattr(load_shedding, "connection_state", lambda _: (True, 31.0))
     assert code_of(predict(app)) == (429, "too_busy")
@@ -131,7 +113,7 @@ def test_request_that_has_waited_for_a_thread_until_its_deadline_is_not_read(
     assert len(reader.read) == 2
 
 
-def test_picture_that_took_longer_than_the_deadline_to_arrive_is_not_read(reader: Busy) -> None:
+def test_picture_that_took_longer_than_the_deadline_to_arrive_is_not_read(reader):
     app = make_app(reader)
     with app.test_request_context("/predict", method="POST"):
         g.began, g.waited = time.perf_counter() - 31, 0.0
@@ -146,7 +128,7 @@ def test_picture_that_took_longer_than_the_deadline_to_arrive_is_not_read(reader
 
 
 @pytest.mark.parametrize("failure", [ImageError("no"), RuntimeError("oops")])
-def test_slot_is_free_again_after_an_error(reader: Busy, failure: Exception) -> None:
+def test_slot_is_free_again_after_an_error(reader, failure):
     app = make_app(reader, slots=1, deadline=0.2)
     reader.failure = failure
     assert predict(app).status_code in {400, 500}
@@ -155,7 +137,7 @@ def test_slot_is_free_again_after_an_error(reader: Busy, failure: Exception) -> 
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+def pair():
     """The two ends of a TCP connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
@@ -165,9 +147,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-def test_request_whose_client_has_gone_while_it_waited_is_not_read(
-    reader: Busy, pair: tuple[socket.socket, socket.socket]
-) -> None:
+def test_request_whose_client_has_gone_while_it_waited_is_not_read(reader, pair):
     near, far = pair
     app = make_app(reader, slots=1)
     with held(app, reader), ThreadPoolExecutor(1) as pool:
@@ -183,7 +163,7 @@ def test_request_whose_client_has_gone_while_it_waited_is_not_read(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-def test_time_since_a_request_arrived_is_known(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_time_since_a_request_arrived_is_known(pair):
     near, far = pair
     near.sendall(b"request")
     assert far.recv(100, socket.MSG_PEEK)
@@ -194,7 +174,7 @@ def test_time_since_a_request_arrived_is_known(pair: tuple[socket.socket, socket
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
-def test_service_that_stops_answers_what_waits_for_a_slot_and_for_a_thread() -> None:
+def test_service_that_stops_answers_what_waits_for_a_slot_and_for_a_thread():
     settings = {"INKDIGITS_THREADS": "2", "INKDIGITS_SLOTS": "1"}
     with running("--delay", "0.5", **settings) as service, ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(service.predict) for _ in range(4)]

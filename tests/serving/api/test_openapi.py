@@ -1,15 +1,7 @@
-"""The OpenAPI document against the application that it describes."""
-
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import schemathesis
-from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
@@ -24,32 +16,27 @@ from inkdigits.settings import Settings
 
 load_all_checks()
 PROMISES = CHECKS.get_by_names(
-    [
-        "not_a_server_error",
-        "status_code_conformance",
-        "content_type_conformance",
-        "response_schema_conformance",
-    ]
+    ["not_a_server_error", "status_code_conformance"]
+    + [f"{part}_conformance" for part in ("content_type", "response_schema")]
 )
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    ours = Settings(
-        data_dir=tmp_path_factory.mktemp("data"), max_bytes=4096, max_batch=3, max_pixels=5000
-    )
+def app(tmp_path_factory):
+    limits = {"max_bytes": 4096, "max_batch": 3, "max_pixels": 5000}
+    ours = Settings(data_dir=tmp_path_factory.mktemp("data"), **limits)
     with Store.open(ours.log_url, outbox_dir=ours.outbox_folder) as store:
         yield create_app(ours, FakeReader(max_pixels=5000), store)
 
 
 @pytest.fixture(scope="module")
-def described(app: Flask) -> Any:
+def described(app):
     return app.test_client().get("/openapi.json").json
 
 
 @pytest.fixture(scope="module")
-def schema(app: Flask) -> Any:
-    def closing(environ: Any, start: Any) -> list[bytes]:
+def schema(app):
+    def closing(environ, start):
         # Schemathesis doesn't close an answer, as every server does; an export is a file.
         answer = app(environ, start)
         try:
@@ -58,6 +45,10 @@ def schema(app: Flask) -> Any:
             answer.close()
 
     return schemathesis.openapi.from_wsgi("/openapi.json", closing)
+
+
+def in_braces(rule):
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
 # Nothing keeps a page's forms from being anything, so only the API can be called wrongly.
@@ -71,48 +62,40 @@ CASES = [
 
 
 @pytest.mark.parametrize(("method", "rule", "mode"), CASES)
-def test_every_answer_is_one_that_the_document_promises(
-    schema: Any, method: str, rule: str, mode: GenerationMode
-) -> None:
-    operation = schema[re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)][method]
-    cases = operation.as_strategy(generation_mode=mode)
+def test_every_answer_is_one_that_the_document_promises(schema, method, rule, mode):
+    cases = schema[in_braces(rule)][method].as_strategy(generation_mode=mode)
+    how = {"max_examples": 10, "deadline": None, "derandomize": True, "database": None}
 
-    @settings(
-        max_examples=10,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(suppress_health_check=list(HealthCheck), **how)
     @given(case=cases)
-    def promises_hold(case: schemathesis.Case) -> None:
+    def promises_hold(case):
         case.call_and_validate(checks=PROMISES)
 
     promises_hold()
 
 
-def test_document_is_of_openapi_3_1_and_its_references_lead_somewhere(described: Any) -> None:
+def test_document_is_of_openapi_3_1_and_its_references_lead_somewhere(described):
     assert re.fullmatch(r"3\.1\.\d+", described["openapi"])
     names = re.findall(r"'#/components/schemas/(\w+)'", str(described))
-    assert names
     assert set(names) == set(described["components"]["schemas"])
+    assert names
 
 
-def test_every_route_is_described_and_nothing_else_is(app: Flask, described: Any) -> None:
-    there = {(method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)) for method, rule in routes(app)}
+def test_every_route_is_described_and_nothing_else_is(app, described):
+    there = {(method, in_braces(rule)) for method, rule in routes(app)}
     told = {(method.upper(), path) for path, one in described["paths"].items() for method in one}
     assert told == there
     assert set(OPERATIONS) == set(routes(app))
 
 
-def test_route_that_nobody_described_is_an_error(tmp_path: Path) -> None:
+def test_route_that_nobody_described_is_an_error():
     app = create_app(Settings(page="off"), FakeReader())
     app.add_url_rule("/secret", view_func=lambda: "")
     with pytest.raises(UndescribedRouteError, match="GET /secret"):
         document(app, Settings(), "0")
 
 
-def test_every_error_code_is_documented_with_its_status(described: Any) -> None:
+def test_every_error_code_is_documented_with_its_status(described):
     assigned = {(code, status) for status, code in STATUSES.values()} | set(HTTP_CODES.items())
     told = {
         (code, int(status))
@@ -125,7 +108,7 @@ def test_every_error_code_is_documented_with_its_status(described: Any) -> None:
     assert told == assigned
 
 
-def test_limits_are_those_of_the_settings(described: Any) -> None:
+def test_limits_are_those_of_the_settings(described):
     limits = {"max_bytes": 4096, "max_batch": 3, "max_pixels": 5000, "max_form_parts": 16}
     assert described["x-limits"] == limits
     assert described["components"]["schemas"]["Pictures"]["properties"]["images"]["maxItems"] == 3

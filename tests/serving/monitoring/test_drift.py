@@ -1,11 +1,7 @@
-"""Drift among the metrics: of one process, of several, and without a reference."""
-
-from __future__ import annotations
-
+import itertools
 import json
 import warnings
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from support.drifting_service import Inky
 from support.fakes import FakeReader, drawn_digit, send_digit
 from support.processes import wait_until
-from support.scrape import Samples, fetch, parse, value
+from support.scrape import fetch, parse, value
 from support.server import running
 
 from inkdigits.decision.drift import STATISTICS, DriftReference
@@ -24,32 +20,29 @@ from inkdigits.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def inks() -> np.ndarray:
+def inks():
     """Upright and leaning strokes of several widths: (120, 28, 28) uint8."""
     made = np.zeros((120, 28, 28), np.uint8)
-    for k, ink in enumerate(made):
-        for row in range(4, 24):
-            start = 8 + (k % 5) * (row - 4) // 20
-            ink[row, start : start + 2 + k % 3] = 255
+    for k, row in itertools.product(range(120), range(4, 24)):
+        start = 8 + (k % 5) * (row - 4) // 20
+        made[k, row, start : start + 2 + k % 3] = 255
     return made
 
 
 @pytest.fixture(scope="module")
-def reference(inks: np.ndarray) -> DriftReference:
+def reference(inks):
     return DriftReference.from_inks_and_confidences(inks, np.linspace(0.5, 1, len(inks)))
 
 
-def samples(provenance: dict[str, Any], inks: np.ndarray) -> Samples:
-    client = create_app(Settings(page="off"), Inky(inks, provenance)).test_client()
-    for _ in range(5):
+def read_some(reader, pictures=5, metrics=None):
+    client = create_app(Settings(page="off"), reader, metrics=metrics).test_client()
+    for _ in range(pictures):
         send_digit(client)
     return parse(client.get("/metrics").text)
 
 
-def test_drift_is_among_the_metrics_if_the_artifact_has_a_reference(
-    reference: DriftReference, inks: np.ndarray
-) -> None:
-    shown = samples({"drift_reference": reference.to_dict()}, inks)
+def test_drift_is_among_the_metrics_if_the_artifact_has_a_reference(reference, inks):
+    shown = read_some(Inky(inks, {"drift_reference": reference.to_dict()}))
     assert value(shown, "inkdigits_drift_pictures") == pytest.approx(5, rel=0.01)
     for name in STATISTICS:
         assert ("inkdigits_drift_psi", (("statistic", name),)) in shown
@@ -60,16 +53,12 @@ def test_drift_is_among_the_metrics_if_the_artifact_has_a_reference(
 
 
 @pytest.mark.parametrize("provenance", [{}, {"drift_reference": {"n": 1}}])
-def test_without_a_valid_reference_drift_is_not_measured(
-    provenance: dict[str, Any], inks: np.ndarray
-) -> None:
-    assert not any("drift" in name for name, _ in samples(provenance, inks))
+def test_without_a_valid_reference_drift_is_not_measured(provenance, inks):
+    assert not any("drift" in name for name, _ in read_some(Inky(inks, provenance)))
 
 
-def test_busy_worker_measures_the_last_of_its_pictures(
-    reference: DriftReference, inks: np.ndarray
-) -> None:
-    def gauge(name: str, meaning: str, *labels: str) -> Gauge:
+def test_busy_worker_measures_the_last_of_its_pictures(reference, inks):
+    def gauge(name, meaning, *labels):
         return Gauge(f"inkdigits_{name}", meaning, labels, registry=CollectorRegistry())
 
     drift = DriftMetrics(reference, gauge)
@@ -85,28 +74,21 @@ def test_busy_worker_measures_the_last_of_its_pictures(
     assert pictures.samples[0].value == pytest.approx(MOST_PER_PERIOD - 1, rel=0.05)
 
 
-def test_pictures_of_a_former_model_do_not_count_for_the_next(
-    reference: DriftReference, inks: np.ndarray
-) -> None:
-    provenance = {"drift_reference": reference.to_dict()}
+def test_pictures_of_a_former_model_do_not_count_for_the_next(reference, inks):
+    reader = Inky(inks, {"drift_reference": reference.to_dict()})
     metrics = Metrics()
-    app = create_app(Settings(page="off"), Inky(inks, provenance), metrics=metrics)
-    client = app.test_client()
-    for pictures in (5, 3):
-        for _ in range(pictures):
-            send_digit(client)
-        shown = parse(client.get("/metrics").text)
-        assert value(shown, "inkdigits_drift_pictures") == pytest.approx(pictures, rel=0.01)
-        metrics.compare_with_reference(Inky(inks, provenance).metadata)
-    assert value(parse(client.get("/metrics").text), "inkdigits_drift_pictures") == 0
+    for pictures in (5, 3, 0):
+        shown = value(read_some(reader, pictures, metrics), "inkdigits_drift_pictures")
+        assert shown == pytest.approx(pictures, rel=0.01)
+        metrics.compare_with_reference(reader.metadata)
 
 
-def test_windows_of_all_workers_are_added_up(reference: DriftReference) -> None:
+def test_windows_of_all_workers_are_added_up(reference):
     program = ["-m", "support.drifting_service", json.dumps(reference.to_dict())]
     with running(program=program, INKDIGITS_WORKERS="2") as service:
         answered: list[str] = []
 
-        def both_have_answered() -> bool:
+        def both_have_answered():
             answered.append(service.predict()[1]["model_version"])
             return len(set(answered)) == 2
 

@@ -1,11 +1,8 @@
-from __future__ import annotations
-
 import io
 import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,7 +15,7 @@ from inkdigits.serving.monitoring.logging import (
 
 
 @pytest.fixture(autouse=True)
-def _root_logger_as_it_was() -> Iterator[None]:
+def _root_logger_as_it_was():
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -27,19 +24,20 @@ def _root_logger_as_it_was() -> Iterator[None]:
     logging.captureWarnings(False)
 
 
-def record(message: str = "request", error: Exception | None = None, **values: object) -> str:
-    """A record's line in JSON, with what the logging call would attach to it."""
-    made = logging.LogRecord("inkdigits.serving.app", logging.INFO, "", 0, message, None, None)
+def lines_of(error=None, **values):
+    """Return a record's line in JSON and the one for people."""
+    made = logging.LogRecord("inkdigits.serving.app", logging.INFO, "", 0, "request", None, None)
     made.created = 1_767_601_812.4657
     if error is not None:
         made.exc_info = (type(error), error, None)
     made.__dict__.update(fields(**values))
-    return JsonFormatter().format(made) + "\n\n" + TextFormatter().format(made)
+    return JsonFormatter().format(made), TextFormatter().format(made)
 
 
-def test_json_line_has_time_level_message_and_fields() -> None:
-    line = json.loads(record(status=200, path="/predict", error_code=None).split("\n\n")[0])
-    assert line == {
+def test_line_has_time_level_message_and_fields():
+    as_json, as_text = lines_of(status=200, path="/predict", error_code=None)
+    assert as_text == "2026-01-05T08:30:12.465Z info request status=200 path=/predict"
+    assert json.loads(as_json) == {
         "time": "2026-01-05T08:30:12.465Z",
         "level": "info",
         "logger": "inkdigits.serving.app",
@@ -49,44 +47,35 @@ def test_json_line_has_time_level_message_and_fields() -> None:
     }
 
 
-def test_text_line_has_the_same_for_people() -> None:
-    line = record(status=200, path="/predict").split("\n\n")[1]
-    assert line == "2026-01-05T08:30:12.465Z info request status=200 path=/predict"
-
-
-def test_line_break_in_a_field_forges_no_line() -> None:
-    as_json, as_text = record(path="/\nforged").split("\n\n")
+def test_line_break_in_a_field_forges_no_line_and_a_traceback_is_in_it():
+    as_json, as_text = lines_of(path="/\nforged")
     assert len(as_json.splitlines()) == len(as_text.splitlines()) == 1
     assert as_text.endswith(r'path="/\nforged"')
-
-
-def test_traceback_is_in_the_line_of_its_error() -> None:
-    as_json, as_text = record(error=ValueError("what happened")).split("\n\n")
+    as_json, as_text = lines_of(error=ValueError("what happened"))
     assert "ValueError: what happened" in json.loads(as_json)["exception"]
     assert "ValueError: what happened" in as_text
 
 
-def test_format_goes_by_whether_people_read_it() -> None:
+def test_stream_level_and_format_are_as_asked_or_go_by_whether_people_read_it():
     class Terminal(io.StringIO):
-        def isatty(self) -> bool:
+        def isatty(self):
             return True
 
     for stream, starts in ((Terminal(), "2"), (io.StringIO(), "{")):
         configure_logging(stream=stream)
         logging.getLogger("inkdigits").info("started")
-        assert stream.getvalue().startswith(starts)
-        assert len(stream.getvalue().splitlines()) == 1
-
-
-def test_level_and_format_are_as_asked() -> None:
+        (line,) = stream.getvalue().splitlines()
+        assert line.startswith(starts)
     stream = io.StringIO()
     configure_logging("text", "warning", stream)
     logging.getLogger("inkdigits").info("not wanted")
     logging.getLogger("inkdigits").warning("wanted")
     assert stream.getvalue().splitlines()[0].endswith("warning wanted")
+    configure_logging("text")
+    assert logging.getLogger().handlers[0].stream is sys.stderr
 
 
-def test_warnings_go_to_the_log_and_what_pillow_says_of_pictures_does_not() -> None:
+def test_warnings_go_to_the_log_and_what_pillow_says_of_pictures_does_not():
     stream = io.StringIO()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -98,8 +87,3 @@ def test_warnings_go_to_the_log_and_what_pillow_says_of_pictures_does_not() -> N
         logging.captureWarnings(False)
     (line,) = stream.getvalue().splitlines()
     assert "something is odd" in json.loads(line)["message"]
-
-
-def test_default_stream_is_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("text")
-    assert logging.getLogger().handlers[0].stream is sys.stderr  # type: ignore[attr-defined]

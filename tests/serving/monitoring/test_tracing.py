@@ -1,16 +1,9 @@
-"""Traces, taken by a collector of the test's own; and nothing of them where none is named."""
-
-from __future__ import annotations
-
 import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
 
 import pytest
 from flask import Flask, request
@@ -27,23 +20,20 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
-@dataclass
 class Collector:
     """Takes OTLP over HTTP: spans as dictionaries."""
 
-    url: str = ""
-    spans: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self):
+        self.url, self.spans = "", []
 
-    def named(self, name: str) -> dict[str, Any]:
-        (found,) = (span for span in self.spans if span["name"] == name)
-        return found
+    def named(self, name):
+        return [span for span in self.spans if span["name"] == name]
 
-    def take(self, path: str, body: bytes) -> None:
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-            ExportTraceServiceRequest,
-        )
+    def take(self, path, body):
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+        request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+        for resource in request.resource_spans:
             service = _values(resource.resource.attributes)["service.name"]
             for span in (span for scope in resource.scope_spans for span in scope.spans):
                 made = {"path": path, "service": service, "name": span.name}
@@ -53,17 +43,17 @@ class Collector:
                 self.spans.append({**made, "attributes": _values(span.attributes)})
 
 
-def _values(attributes: Any) -> dict[str, Any]:
+def _values(attributes):
     return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
+def collector():
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
     one, app = Collector(), Flask("collector")
 
     @app.post("/<path:path>")
-    def take(path: str) -> str:
+    def take(path):
         packed = request.headers.get("Content-Encoding") == "gzip"
         one.take(f"/{path}", gzip.decompress(request.data) if packed else request.data)
         return ""
@@ -72,15 +62,19 @@ def collector() -> Iterator[Collector]:
         yield one
 
 
-def test_request_is_a_span_in_its_clients_trace_with_its_stages_inside(
-    collector: Collector,
-) -> None:
-    app = create_app(Settings(page="off", otlp_endpoint=collector.url), FakeReader())
-    path = "/predict?risk=0.01"
-    answer = send_digit(app.test_client(), path, traceparent=PARENT, X_Request_ID="r1")
-    assert answer.status_code == 200
+@contextmanager
+def traced(collector, reader=None):
+    app = create_app(Settings(page="off", otlp_endpoint=collector.url), reader or FakeReader())
+    yield app
     app.extensions["inkdigits.tracing"].shutdown()
-    span = collector.named("POST /predict")
+
+
+def test_request_is_a_span_in_its_clients_trace_with_its_stages_inside(collector):
+    with traced(collector) as app:
+        path = "/predict?risk=0.01"
+        answer = send_digit(app.test_client(), path, traceparent=PARENT, X_Request_ID="r1")
+        assert answer.status_code == 200
+    (span,) = collector.named("POST /predict")
     assert (span["path"], span["service"]) == ("/v1/traces", "inkdigits")
     assert (span["trace"], span["parent"]) == (TRACE, "b7ad6b7169203331")
     assert span["attributes"] == {
@@ -91,50 +85,46 @@ def test_request_is_a_span_in_its_clients_trace_with_its_stages_inside(
         "inkdigits.request_id": "r1",
         "inkdigits.decision": "accept",
     }
-    inference, preprocessing = collector.named("inference"), collector.named("preprocessing")
+    (inference,), (preprocessing,) = map(collector.named, ("inference", "preprocessing"))
     assert inference["parent"] == preprocessing["parent"] == span["id"]
     assert inference["end"] - inference["start"] == 500_000
     assert preprocessing["end"] - preprocessing["start"] == 250_000
     assert preprocessing["end"] == inference["start"]
 
 
-def test_refusal_is_traced_and_a_failure_of_ours_is_marked(collector: Collector) -> None:
+def test_refusal_is_traced_and_a_failure_of_ours_is_marked(collector):
     reader = FakeReader()
-    app = create_app(Settings(page="off", otlp_endpoint=collector.url), reader)
-    client = app.test_client()
-    client.post("/predict", data=b"text", content_type="image/png")
-    client.get("/no/such/path")
-    reader.failure = RuntimeError("broken")
-    client.post("/predict", json={"image": "AAAA"})
-    app.extensions["inkdigits.tracing"].shutdown()
-    outcomes = {
+    with traced(collector, reader) as app:
+        client = app.test_client()
+        client.post("/predict", data=b"text", content_type="image/png")
+        client.get("/no/such/path")
+        reader.failure = RuntimeError("broken")
+        client.post("/predict", json={"image": "AAAA"})
+    assert {
         (one["name"], one["attributes"].get("error.type"), one["failed"])
         for one in collector.spans
         if "http.request.method" in one["attributes"]
-    }
-    assert outcomes == {
+    } == {
         ("POST /predict", "not_an_image", False),
         ("POST /predict", "internal_error", True),
         ("GET", "not_found", False),
     }
 
 
-def test_trace_goes_on_in_the_model_service(collector: Collector) -> None:
-    settings = Settings(page="off", otlp_endpoint=collector.url)
-    model = create_app(settings, FakeReader())
-    with served(model) as url, Client(url) as reader:
-        web = create_app(settings, reader)
+def test_trace_goes_on_in_the_model_service(collector):
+    with (
+        traced(collector) as model,
+        served(model) as url,
+        Client(url) as reader,
+        traced(collector, reader) as web,
+    ):
         send_digit(web.test_client(), traceparent=PARENT)
-    for app in (web, model):
-        app.extensions["inkdigits.tracing"].shutdown()
-    ours = [s for s in collector.spans if s["name"] == "POST /predict"]
-    assert [s["trace"] for s in ours] == [TRACE] * 2
-    (first,) = (s for s in ours if s["parent"] == "b7ad6b7169203331")
-    (second,) = (s for s in ours if s is not first)
-    assert second["parent"] == first["id"]
+    first, second = sorted(collector.named("POST /predict"), key=lambda span: span["start"])
+    assert first["trace"] == second["trace"] == TRACE
+    assert (first["parent"], second["parent"]) == ("b7ad6b7169203331", first["id"])
 
 
-def test_served_request_has_its_wait_and_the_log_has_its_trace(collector: Collector) -> None:
+def test_served_request_has_its_wait_and_the_log_has_its_trace(collector):
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "INKDIGITS_SLOTS": "1"}
     with running("--delay", "1", **settings) as service:
         with ThreadPoolExecutor(2) as pool:
@@ -142,15 +132,15 @@ def test_served_request_has_its_wait_and_the_log_has_its_trace(collector: Collec
                 assert asked.result()[0] == 200
         service.process.terminate()
         assert service.process.wait(60) == 0
-    spans = [span for span in collector.spans if span["name"] == "POST /predict"]
-    (wait,) = (span for span in collector.spans if span["name"] == "queue")
+    spans = collector.named("POST /predict")
+    (wait,) = collector.named("queue")
     assert wait["parent"] in {span["id"] for span in spans}
     entries = [json.loads(line) for line in service.lines]
     lines = [entry for entry in entries if entry.get("path") == "/predict"]
     assert {line["trace_id"] for line in lines} == {span["trace"] for span in spans}
 
 
-def test_nothing_of_opentelemetry_is_imported_where_no_collector_is_named(tmp_path: Path) -> None:
+def test_nothing_of_opentelemetry_is_imported_where_no_collector_is_named():
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
         "from support.fakes import FakeReader; from inkdigits.serving.app import create_app\n"
@@ -161,15 +151,14 @@ def test_nothing_of_opentelemetry_is_imported_where_no_collector_is_named(tmp_pa
     subprocess.run([sys.executable, "-c", code], check=True, cwd=TESTS)
 
 
-def test_collector_without_the_library_is_an_error_at_start(tmp_path: Path) -> None:
+def test_collector_without_the_library_is_an_error_at_start(tmp_path):
     (tmp_path / "opentelemetry.py").write_text("raise ImportError('not here')\n")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['fake_service']\n"
         "from support import fake_service; fake_service.main()"
     )
-    result = run_to_its_end(
-        free_port(), program=["-c", code], OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318"
-    )
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
+    result = run_to_its_end(free_port(), program=["-c", code], **endpoint)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: OTEL_EXPORTER_OTLP_ENDPOINT needs: pip install")

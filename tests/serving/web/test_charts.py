@@ -1,7 +1,3 @@
-"""Where the marks of the dashboard's charts are."""
-
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,12 +6,12 @@ from inkdigits.log.statistics import Interval
 from inkdigits.serving.web.charts import HEIGHT, WIDTH, columns, shades
 
 
-def intervals(counts: list[int]) -> list[Interval]:
+def intervals(counts):
     start = datetime(2026, 1, 5, tzinfo=UTC)
     return [Interval(start + timedelta(hours=k), n, n, 0) for k, n in enumerate(counts)]
 
 
-def test_columns_stack_from_the_bottom_within_the_area() -> None:
+def test_columns_stack_from_the_bottom_within_the_area():
     drawn = columns(intervals([1, 0, 3]), "hour")
     assert [column.total for column in drawn.columns] == [2, 0, 6]
     for column in drawn.columns:
@@ -27,11 +23,11 @@ def test_columns_stack_from_the_bottom_within_the_area() -> None:
 
 
 @pytest.mark.parametrize(("hours", "drawn"), [(120, 120), (121, 61), (1000, 112)])
-def test_many_intervals_share_columns_and_none_is_lost(hours: int, drawn: int) -> None:
+def test_many_intervals_share_columns_and_none_is_lost(hours, drawn):
     made = columns(intervals([1] * hours), "hour").columns
     assert len(made) == drawn
     assert sum(column.total for column in made) == 2 * hours
 
 
-def test_shade_goes_by_the_largest_of_its_row() -> None:
+def test_shade_goes_by_the_largest_of_its_row():
     assert shades([[100, 1, 0], [0, 0, 0], [1, 2, 2]]) == ((5, 1, 0), (0, 0, 0), (3, 5, 5))

@@ -1,12 +1,6 @@
-"""The document of the API as a page, and where it says that the service is."""
-
-from __future__ import annotations
-
 import re
-from typing import Any
 
 import pytest
-from flask import Flask
 from support.fakes import FakeReader
 
 from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
@@ -14,15 +8,13 @@ from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
 
 
-def test_document_below_a_path_names_it(app: Flask) -> None:
+def test_document_below_a_path_names_it(app):
     document = app.test_client().get("/openapi.json", base_url="http://localhost/digits").json
     assert document["servers"] == [{"url": "/digits"}]
 
 
 @pytest.mark.parametrize("page", ["on", "off"])
-def test_page_of_the_document_runs_nothing_and_loads_nothing_from_elsewhere(
-    app: Flask, page: Any
-) -> None:
+def test_page_of_the_document_runs_nothing_and_loads_nothing_from_elsewhere(app, page):
     client = (app if page == "on" else create_app(Settings(page="off"), FakeReader())).test_client()
     response = client.get("/docs")
     assert response.status_code == 200
@@ -36,7 +28,7 @@ def test_page_of_the_document_runs_nothing_and_loads_nothing_from_elsewhere(
     assert client.get("/docs/style.css").mimetype == "text/css"
 
 
-def test_every_link_within_the_page_leads_somewhere(app: Flask) -> None:
+def test_every_link_within_the_page_leads_somewhere(app):
     text = app.test_client().get("/docs").text
     links, targets = set(re.findall(r'href="#([^"]+)"', text)), re.findall(r' id="([^"]+)"', text)
     assert {"Prediction", "ErrorBody", "Tensor"} <= links

@@ -1,9 +1,4 @@
-"""The filters of the history, from a query and back into links."""
-
-from __future__ import annotations
-
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
@@ -25,7 +20,7 @@ from inkdigits.types import NO_DIGIT
         ({"until": "2026-01-05"}, "until", datetime(2026, 1, 6, tzinfo=UTC)),
     ],
 )
-def test_filters_are_read_from_a_query(query: dict[str, str], name: str, value: Any) -> None:
+def test_filters_are_read_from_a_query(query, name, value):
     assert getattr(filters_of(query, ANYONE), name) == value
 
 
@@ -37,11 +32,11 @@ def test_filters_are_read_from_a_query(query: dict[str, str], name: str, value: 
         *({"since": "yesterday"}, {"since": "2026-1-32"}, {"until": "0001-01-01"}),
     ],
 )
-def test_invalid_filter_is_an_error(query: dict[str, str]) -> None:
+def test_invalid_filter_is_an_error(query):
     with pytest.raises(QueryError):
         filters_of(query, ANYONE)
 
 
-def test_link_keeps_the_filters_and_leaves_out_what_is_empty() -> None:
+def test_link_keeps_the_filters_and_leaves_out_what_is_empty():
     query = {"digit": "7", "since": "", "cursor": "old", "other": "x"}
     assert link_of(query, cursor="new", format=None) == "digit=7&cursor=new"
