@@ -10,7 +10,6 @@ import inkdigits
 from inkdigits.errors import (
     ArtifactCorruptError,
     ConfigError,
-    ImageError,
     ImageTooLargeError,
     UnreadableImageError,
 )
@@ -23,33 +22,25 @@ def reader():
     return inkdigits.load()
 
 
-def test_seven_is_read_as_7(reader):
+def test_seven_is_read_as_7_in_every_kind_of_picture(reader, tmp_path):
     prediction = reader.predict(seven())
     assert prediction.digit == 7
-    assert prediction.confidence > 0.9
-    assert prediction.confidence == max(prediction.probabilities)
+    assert prediction.confidence == max(prediction.probabilities) > 0.9
     assert sum(prediction.probabilities) == pytest.approx(1)
     assert prediction.model_version == reader.model_version
     assert np.array_equal(prediction.ink, inkdigits.preprocess(seven()))
-    assert prediction.preprocessing_ms > 0
-    assert prediction.inference_ms > 0
-
-
-def test_every_kind_of_picture_is_read(reader, tmp_path):
+    assert min(prediction.preprocessing_ms, prediction.inference_ms) > 0
     path = tmp_path / "seven.png"
     path.write_bytes(encoded(seven()))
-    kinds = [path, str(path), path.read_bytes(), seven(), np.asarray(seven())]
-    predictions = [reader.predict(kind) for kind in kinds]
-    assert {p.digit for p in predictions} == {7}
-    assert len({p.confidence for p in predictions}) == 1
+    for kind in (path, str(path), path.read_bytes(), np.asarray(seven())):
+        assert reader.predict(kind).probabilities == prediction.probabilities
 
 
 def test_blank_picture_is_rejected_as_blank_and_not_guessed(reader):
-    prediction = reader.predict(Image.new("L", (280, 280), 255))
-    assert (prediction.digit, prediction.confidence, prediction.novelty) == (None, 0.0, None)
-    assert (prediction.decision, prediction.reason) == ("reject", "blank")
-    assert prediction.probabilities == (0.1,) * 10
-    assert not prediction.ink.any()
+    found = reader.predict(Image.new("L", (280, 280), 255))
+    assert (found.digit, found.confidence, found.probabilities) == (None, 0.0, (0.1,) * 10)
+    assert (found.decision, found.reason, found.novelty) == ("reject", "blank", None)
+    assert not found.ink.any()
 
 
 def test_order_is_kept_across_batches_blanks_and_errors(reader, digits):
@@ -60,7 +51,7 @@ def test_order_is_kept_across_batches_blanks_and_errors(reader, digits):
     assert reader.predict_batch([]) == []
     answers = reader.predict_batch(pictures, on_error="return")
     assert len(answers) == len(pictures)
-    assert isinstance(answers[3], ImageError)
+    assert isinstance(answers[3], UnreadableImageError)
     assert answers[5].reason == "blank"
     for place in (0, 4, 6, BATCH_SIZE, 2 * BATCH_SIZE - 1):
         alone = reader.predict(pictures[place])
@@ -68,18 +59,18 @@ def test_order_is_kept_across_batches_blanks_and_errors(reader, digits):
         assert alone.probabilities == pytest.approx(answers[place].probabilities, abs=1e-5)
 
 
-@pytest.mark.parametrize("read", ["predict", "explain"])
-def test_picture_that_cannot_be_read_raises_by_default(reader, read):
-    with pytest.raises(UnreadableImageError):
-        getattr(reader, read)(b"not a picture")
-    with pytest.raises(UnreadableImageError):
-        reader.predict_batch([seven(), b"not a picture"])
+def test_picture_that_cannot_be_read_raises_by_default(reader):
+    for read in (reader.predict, reader.explain, lambda one: reader.predict_batch([seven(), one])):
+        with pytest.raises(UnreadableImageError):
+            read(b"not a picture")
 
 
-def test_limits_given_to_load_hold():
-    strict = inkdigits.load(limits=inkdigits.Limits(max_pixels=100))
+def test_limits_and_risk_given_to_load_hold_until_another_is_stated():
+    strict = inkdigits.load(risk=1e-9)
+    assert [p.decision for p in strict.predict_batch([seven()] * 2)] == ["review"] * 2
+    assert strict.predict(seven(), risk=0.05).decision == "accept"
     with pytest.raises(ImageTooLargeError):
-        strict.predict(seven())
+        inkdigits.load(limits=inkdigits.Limits(max_pixels=100)).predict(seven())
 
 
 def test_threads_get_their_own_predictions(reader, digits):
@@ -89,19 +80,13 @@ def test_threads_get_their_own_predictions(reader, digits):
         assert [p.probabilities for p in pool.map(reader.predict, inks)] == expected
 
 
-def test_onnx_runtime_and_pytorch_give_the_same_predictions(reader, digits):
-    pictures = list(digits[0][:300])
-    ours = reader.predict_batch(pictures)
-    theirs = inkdigits.load(device="cpu").predict_batch(pictures)
-    for one, other in zip(ours, theirs, strict=True):
+def test_digits_by_other_writers_are_read_alike_by_onnx_runtime_and_pytorch(reader, digits):
+    ours = reader.predict_batch(list(digits[0]))
+    assert np.mean([p.digit for p in ours] == digits[1]) > 0.9
+    theirs = inkdigits.load(device="cpu").predict_batch(list(digits[0][:300]))
+    for one, other in zip(ours, theirs, strict=False):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
         assert one.novelty == pytest.approx(other.novelty, abs=1e-3)
-
-
-def test_digits_by_other_writers_are_read(reader, digits):
-    inks, labels = digits
-    read = np.array([p.digit for p in reader.predict_batch(list(inks))])
-    assert (read == labels).mean() > 0.9
 
 
 @pytest.mark.mnist
@@ -128,45 +113,31 @@ def test_model_with_invalid_logits_is_rejected_at_start(reader, logits, problem)
         DigitReader(Broken(), reader.metadata)
 
 
-def deciding(reader, policy):
-    """A reader with the same network and another policy."""
-    return DigitReader(reader._backend, replace(reader.metadata, policy=policy))
-
-
 def test_ink_above_the_novelty_threshold_is_rejected_but_still_read(reader):
     novelty = reader.predict(seven()).novelty
-    policy = replace(reader.metadata.policy, novelty_threshold=novelty - 1e-6)
-    prediction = deciding(reader, policy).predict(seven())
-    assert (prediction.decision, prediction.reason) == ("reject", "not_a_digit")
-    assert (prediction.digit, prediction.novelty) == (7, novelty)
-    policy = replace(policy, novelty_threshold=novelty)
-    assert deciding(reader, policy).predict(seven()).decision == "accept"
+    for lower, decided in ((1e-6, ("reject", "not_a_digit")), (0.0, ("accept", None))):
+        policy = replace(reader.metadata.policy, novelty_threshold=novelty - lower)
+        other = DigitReader(reader._backend, replace(reader.metadata, policy=policy))
+        prediction = other.predict(seven())
+        assert (prediction.decision, prediction.reason) == decided
+        assert (prediction.digit, prediction.novelty) == (7, novelty)
 
 
 def test_noise_is_less_like_a_digit_than_most_digits(reader, digits):
-    noise = np.zeros((50, 28, 28), np.uint8)
-    noise[:, 4:24, 4:24] = np.random.default_rng(0).integers(0, 256, (50, 20, 20))
-    others = [p.novelty for p in reader.predict_batch(list(noise))]
-    known = [p.novelty for p in reader.predict_batch(list(digits[0][:200]))]
-    assert np.greater.outer(others, known).mean() > 0.7
+    noise = np.random.default_rng(0).integers(0, 256, (50, 20, 20)).astype(np.uint8)
+    pictures = [*np.pad(noise, ((0, 0), (4, 4), (4, 4))), *digits[0][:200]]
+    novelty = [p.novelty for p in reader.predict_batch(pictures)]
+    assert np.greater.outer(novelty[:50], novelty[50:]).mean() > 0.7
 
 
 def test_stated_risk_decides_and_comes_back_with_its_coverage(reader):
-    own = reader.predict(seven())
-    assert (own.decision, own.risk, own.coverage) == ("accept", None, None)
-    stated = reader.predict(seven(), risk=0.03)
     choice = reader.metadata.policy.choice(0.03)
     assert choice.risk == 0.02
-    assert (stated.decision, stated.risk, stated.coverage) == ("accept", 0.03, choice.coverage)
-    impossible = reader.predict(seven(), risk=1e-9)
-    assert (impossible.decision, impossible.reason) == ("review", None)
-    assert (impossible.risk, impossible.coverage) == (1e-9, 0.0)
-
-
-def test_risk_given_to_load_holds_until_another_is_stated():
-    strict = inkdigits.load(risk=1e-9)
-    assert [p.decision for p in strict.predict_batch([seven()] * 2)] == ["review"] * 2
-    assert strict.predict(seven(), risk=0.05).decision == "accept"
+    decided = {None: ("accept", None), 0.03: ("accept", choice.coverage), 1e-9: ("review", 0.0)}
+    for risk, expected in decided.items():
+        found = reader.predict(seven(), risk=risk)
+        assert (found.decision, found.coverage) == expected
+        assert (found.reason, found.risk) == (None, risk)
 
 
 @pytest.mark.parametrize("risk", [0.0, 1.0, -0.1, float("nan")])

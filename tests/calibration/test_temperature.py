@@ -29,12 +29,6 @@ def test_huge_logits_do_not_overflow_and_no_temperature_changes_a_reading():
         np.testing.assert_array_equal(got, logits.argmax(axis=1))
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_temperature_out_of_range_is_an_error(temperature):
-    with pytest.raises(ConfigError, match="temperature"):
-        probabilities(np.zeros((1, 10)), temperature)
-
-
 @pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
 def test_the_temperature_agrees_with_scipys_search(scale):
     logits, labels = noisy_logits(scale=scale)
@@ -47,22 +41,26 @@ def test_the_temperature_agrees_with_scipys_search(scale):
     assert fit_temperature(logits, labels) == pytest.approx(np.exp(best.x), rel=1e-5)
 
 
+DIGITS = np.zeros(3, dtype=int)
+
+
 @pytest.mark.parametrize(
     ("logits", "labels", "problem"),
     [
-        (np.empty((0, 10)), np.empty(0, dtype=int), "empty"),
-        (np.zeros((3, 9)), np.zeros(3, dtype=int), "shape"),
-        (np.zeros((3, 10)), np.zeros(2, dtype=int), "shape"),
-        (np.full((3, 10), np.nan), np.zeros(3, dtype=int), "finite"),
-        (np.full((3, 10), np.inf), np.zeros(3, dtype=int), "finite"),
-        (np.zeros((3, 10)), np.full(3, 10), "limits are 0 and 9"),
-        (np.zeros((3, 10)), np.full(3, -1), "limits are 0 and 9"),
+        (np.empty((0, 10)), DIGITS[:0], "empty"),
+        (np.zeros((3, 9)), DIGITS, "shape"),
+        (np.zeros((3, 10)), DIGITS[:2], "shape"),
+        *((np.full((3, 10), value), DIGITS, "finite") for value in (np.nan, np.inf)),
+        *((np.zeros((3, 10)), DIGITS + wrong, "limits are 0 and 9") for wrong in (10, -1)),
         (np.zeros((3, 10)), np.zeros(3), "integers"),
     ],
 )
 def test_invalid_input_is_an_error(logits, labels, problem):
     with pytest.raises(DataError, match=problem):
         fit_temperature(logits, labels)
+    for temperature in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="temperature"):
+            probabilities(np.zeros((1, 10)), temperature)
 
 
 @pytest.mark.parametrize(

@@ -122,13 +122,10 @@ def test_brightness_fog_and_spatter_lighten_and_cover_as_they_say():
     assert muddy.min() == 63
 
 
-def test_translation_goes_to_all_four_corners():
+def test_translation_goes_to_all_four_corners_and_stripes_invert_seven_columns_at_each_side(inks):
     corners = [np.roll(cross()[0], (y, x), axis=(0, 1)) for y in (-3, 3) for x in (-3, 3)]
     changed = corrupt(cross(40), "translate", 3, rng())
     assert {picture.tobytes() for picture in changed} == {corner.tobytes() for corner in corners}
-
-
-def test_stripes_of_mnist_c_invert_seven_columns_at_each_side(inks):
     expected = np.where(np.abs(np.arange(28) - 13.5) > 7, 255 - inks, inks)
     changed = corrupt(inks, "stripe", MNIST_C_SEVERITY["stripe"], rng())
     np.testing.assert_array_equal(changed, expected)
@@ -143,7 +140,7 @@ def test_lines_only_add_ink_and_reach_across(family, inks):
     assert columns.max() >= 24
 
 
-def test_canny_finds_the_outline_of_a_square_closed_and_one_pixel_wide():
+def test_canny_finds_a_closed_outline_and_drops_weak_edges_that_touch_no_strong_ones():
     square = np.pad(np.ones((1, 12, 12), np.float32), ((0, 0), (8, 8), (8, 8)))
     edges = canny(square, 1.0)[0]
     # Closed: outside and inside do not meet.
@@ -153,9 +150,6 @@ def test_canny_finds_the_outline_of_a_square_closed_and_one_pixel_wide():
     # One pixel wide away from the corners, on either side of the step.
     assert 1 <= edges[14, :14].sum() <= 2
     assert edges[14].sum() <= 4
-
-
-def test_canny_drops_weak_edges_unless_they_touch_strong_ones_of_the_same_picture():
     # A step from background to grey, weak at the bottom; only the first grows strong upwards.
     picture = np.zeros((2, 28, 28), np.float32)
     picture[0, :, 14:] = np.linspace(0.4, 0.06, 28)[:, None]

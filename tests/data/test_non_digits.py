@@ -27,14 +27,15 @@ def sources(digits):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_have_the_sizes_of_users_and_a_seed_repeats_them(kind, sources):
-    pictures = make_non_digits(kind, 25, np.random.default_rng(3), sources)
-    again = make_non_digits(kind, 25, np.random.default_rng(3), sources)
+    pictures, again = (
+        make_non_digits(kind, 25, np.random.default_rng(3), sources) for _ in range(2)
+    )
     assert len(pictures) == 25
+    drawn = kind in ("scribble", "letter", "symbol", "two_digits", "part_of_digit")
     for picture, same in zip(pictures, again, strict=True):
         assert (picture.dtype, picture.ndim) == (np.uint8, 2)
         assert 10 <= min(picture.shape) <= max(picture.shape) <= 500
         np.testing.assert_array_equal(picture, same)
-        drawn = kind in ("scribble", "letter", "symbol", "two_digits", "part_of_digit")
         assert preprocess(picture).any() or not drawn
     assert len({p.tobytes() for p in pictures}) >= 20
     assert len({p.shape for p in pictures}) > 5

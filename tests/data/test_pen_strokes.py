@@ -26,14 +26,11 @@ def test_the_styles_of_several_countries_are_there():
     assert {"open", "closed"} <= set(STYLES[4])
 
 
-def test_a_spline_goes_through_its_points_and_a_straight_one_stays_straight():
+def test_a_spline_goes_through_its_points_straight_or_not_and_a_line_is_as_thick_as_its_pen():
     points = np.array([[0.0, 0.0], [0.4, 0.9], [1.0, 0.2]])
     np.testing.assert_allclose(spline(points)[::12], points, atol=1e-12)
     line = spline(np.array([[0.0, 1.0], [2.0, 5.0]]))
     np.testing.assert_allclose(line[:, 1], 1 + 2 * line[:, 0], atol=1e-12)
-
-
-def test_a_line_is_as_thick_as_its_pen():
     picture = draw_lines([np.array([[10.0, 20.0], [50.0, 20.0]])], (60, 40), 6.0)
     assert picture.shape == (40, 60)
     assert (255 - picture[:, 30].astype(float)).sum() / 255 == pytest.approx(6, abs=0.8)

@@ -16,12 +16,10 @@ def calibration_set(groups):
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.999])
-@pytest.mark.parametrize(
-    ("n_wrong", "n"), [(0, 1), (0, 1497), (1, 2), (1, 3000), (3, 10), (9, 10), (499, 5000)]
-)
-def test_the_clopper_pearson_bound_agrees_with_scipy(n_wrong, n, level):
-    expected = beta.ppf(level, n_wrong + 1, n - n_wrong)
-    assert clopper_pearson_upper(n_wrong, n, level) == pytest.approx(expected, rel=1e-9)
+def test_the_clopper_pearson_bound_agrees_with_scipy(level):
+    for n_wrong, n in ((0, 1), (0, 1497), (1, 2), (1, 3000), (3, 10), (9, 10), (499, 5000)):
+        expected = beta.ppf(level, n_wrong + 1, n - n_wrong)
+        assert clopper_pearson_upper(n_wrong, n, level) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(("n_wrong", "n"), [(-1, 5), (6, 5), (0, 0)])
@@ -72,20 +70,18 @@ def test_further_set_that_no_threshold_suits_is_named():
         accept_threshold(*first, also=[([0.9, 0.8], np.array([True]))], risk=0.002)
 
 
-def test_1497_flawless_pictures_are_just_enough_for_a_risk_of_2_in_1000():
-    confidence, correct = calibration_set([(0.9995, 1497, 0)])
-    assert accept_threshold(confidence, correct, risk=0.002).n_accepted == 1497
-    with pytest.raises(DataError, match=r"at least 1,497 .*accepts 1,496 of 1,496"):
-        accept_threshold(confidence[1:], correct[1:], risk=0.002)
-
-
-def test_too_many_mistakes_say_how_many_pictures_they_would_need():
-    confidence, correct = calibration_set([(0.9995, 2700, 2)])
-    with pytest.raises(DataError, match=r"2 of 2,700 .* at least 3,146 accepted") as raised:
-        accept_threshold(confidence, correct, risk=0.002)
+@pytest.mark.parametrize(
+    ("n", "wrong", "enough", "message"),
+    [(1496, 0, 1497, "accepts 1,496 of 1,496"), (2700, 2, 3146, r"2 of 2,700 .*")],
+)
+def test_too_few_pictures_say_how_many_they_would_need(n, wrong, enough, message):
+    with pytest.raises(NoThresholdError, match=message) as raised:
+        accept_threshold(*calibration_set([(0.9995, n, wrong)]), risk=0.002)
     assert "0.20%" in str(raised.value)
-    assert clopper_pearson_upper(2, 3146) <= 0.002
-    assert clopper_pearson_upper(2, 3145) > 0.002
+    assert f"at least {enough:,}" in str(raised.value)
+    assert clopper_pearson_upper(wrong, enough) <= 0.002 < clopper_pearson_upper(wrong, enough - 1)
+    flawless = calibration_set([(0.9995, 1497, 0)])
+    assert accept_threshold(*flawless, risk=0.002).n_accepted == 1497
 
 
 def test_the_risk_is_kept_as_often_as_promised():
@@ -113,17 +109,14 @@ def test_the_risk_is_kept_as_often_as_promised():
         ([1.1], np.array([True]), "0 to 1"),
     ],
 )
-def test_invalid_evidence_is_an_error(confidence, correct, problem):
+def test_invalid_evidence_and_settings_are_errors(confidence, correct, problem):
     with pytest.raises(DataError, match=problem):
         accept_threshold(confidence, correct, risk=0.002)
     with pytest.raises(DataError, match=problem):
         accept_choices(confidence, correct)
-
-
-@pytest.mark.parametrize("settings", [{"risk": 0.0}, {"risk": 1.0}, {"level": 1.0}])
-def test_invalid_settings_are_errors(settings):
-    with pytest.raises(ConfigError, match=next(iter(settings))):
-        accept_threshold([0.9], np.array([True]), **settings)
+    for name, value in (("risk", 0.0), ("risk", 1.0), ("level", 1.0)):
+        with pytest.raises(ConfigError, match=name):
+            accept_threshold([0.9], np.array([True]), **{name: value})
 
 
 def test_choices_say_what_each_risk_costs_in_rising_order():

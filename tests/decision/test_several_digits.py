@@ -1,20 +1,17 @@
 import numpy as np
+from scipy import ndimage
 
 import inkdigits
 from inkdigits.decision.several_digits import halves
 from inkdigits.ink.normalize import preprocess
 
 
-def side_by_side(left, right, gap=4):
-    def trimmed(ink):
-        rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-        return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-    left, right = trimmed(left), trimmed(right)
-    height = max(len(left), len(right))
-    padded = [np.pad(x, ((0, height - len(x)), (0, 0))) for x in (left, right)]
-    pair = np.concatenate([padded[0], np.zeros((height, gap), np.uint8), padded[1]], axis=1)
-    return np.pad(pair, 6)
+def side_by_side(left, right):
+    """Return two digits without their margins, 4 pixels apart and on one line."""
+    boxes = [ink[ndimage.find_objects((ink > 0).astype(int))[0]] for ink in (left, right)]
+    height = max(len(box) for box in boxes)
+    first, second = (np.pad(box, ((height - len(box), 0), (0, 0))) for box in boxes)
+    return np.pad(np.concatenate([first, np.zeros((height, 4), np.uint8), second], axis=1), 6)
 
 
 def test_two_digits_are_cut_into_their_halves(digits):

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from unittest.mock import Mock
 
 import pytest
 
@@ -37,19 +38,14 @@ def test_cpu_is_named_by_the_kernel_or_else_by_platform(tmp_path, monkeypatch, c
 
 
 def test_what_cannot_be_read_is_unknown_instead_of_an_error(tmp_path, monkeypatch):
-    def fail(name):
-        raise ValueError(name)
-
     monkeypatch.setattr(environment, "CPUINFO", tmp_path)  # a folder: reading it is an OSError
     monkeypatch.setattr(environment.platform, "processor", lambda: "")
     monkeypatch.setattr(environment.platform, "machine", lambda: "")
     monkeypatch.delattr(environment.os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(environment.os, "cpu_count", lambda: None)
-    monkeypatch.setattr(environment.os, "sysconf", fail)
+    monkeypatch.setattr(environment.os, "sysconf", Mock(side_effect=ValueError))
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
-    assert environment.hardware() == dict.fromkeys(
-        ("cpu", "cores", "memory_gib", "accelerator"), "unknown"
-    )
+    assert set(environment.hardware().values()) == {"unknown"}
 
 
 def test_versions_are_those_installed_and_say_what_is_not(monkeypatch):

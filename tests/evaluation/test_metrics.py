@@ -64,7 +64,7 @@ def test_the_report_prints_one_line_a_digit():
 
 
 def test_evaluation_counts_what_was_read_right_and_survives_json():
-    p, y = readings()
+    p, y = P, Y
     got = evaluate(p, y, n_resamples=20)
     assert (got.n, got.n_correct) == (1000, np.sum(p.argmax(axis=1) == y))
     assert got.accuracy.value == metrics.accuracy_score(y, p.argmax(axis=1))
@@ -76,7 +76,7 @@ def test_evaluation_counts_what_was_read_right_and_survives_json():
     assert read["accuracy"]["value"] == got.accuracy.value
     assert read["ece_adaptive"]["low"] == got.scores.ece_adaptive.low
     assert read["confusion_matrix"] == got.confusion.tolist()
-    assert read["classification_report"]["digits"][3]["support"] == int((y == 3).sum())
+    assert read["classification_report"]["digits"][3]["support"] == (y == 3).sum()
     assert (read["n"], read["misread"]) == (1000, got.misread.tolist())
 
 

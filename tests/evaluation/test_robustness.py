@@ -12,14 +12,13 @@ from inkdigits.evaluation.plots import robustness_figure
 from inkdigits.evaluation.robustness import measure_corruptions, measure_robustness
 
 
-def answer(digit, probabilities, decision):
+def answer(digit, confidence, probabilities, decision):
     ink = np.zeros((28, 28), np.uint8)
-    confidence = 0.0 if digit is None else max(probabilities)
     return Prediction(digit, confidence, probabilities, decision, None, None, ink, "fake", 0.0, 0.0)
 
 
-BLANK = answer(None, (0.1,) * 10, "reject")
-SEVEN = answer(7, (*[0.01] * 7, 0.91, 0.01, 0.01), "accept")
+BLANK = answer(None, 0.0, (0.1,) * 10, "reject")
+SEVEN = answer(7, 0.91, (*[0.01] * 7, 0.91, 0.01, 0.01), "accept")
 
 
 class OneColourIsBlank:

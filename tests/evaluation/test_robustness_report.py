@@ -12,10 +12,11 @@ from inkdigits.evaluation.robustness_report import RobustnessReport, score_digit
 
 def answer(digit=7, confidence=0.9, decision="accept", novelty=None):
     shares = np.full(10, 0.1 if digit is None else (1 - confidence) / 9)
-    if digit is not None:
+    if digit is None:
+        confidence = 0.0
+    else:
         shares[digit] = confidence
-    ink, confidence = np.zeros((28, 28), np.uint8), 0.0 if digit is None else confidence
-    shares = tuple(shares.tolist())
+    ink, shares = np.zeros((28, 28), np.uint8), tuple(shares.tolist())
     return Prediction(digit, confidence, shares, decision, None, novelty, ink, "fake", 0.0, 0.0)
 
 

@@ -33,9 +33,9 @@ def on_a_mere_cpu(monkeypatch):
     monkeypatch.setattr(speed, "autocast_dtype", lambda device: None)
 
 
-def run(artifact_path, **options):
-    settings = {"sizes": (20,), "batches": (1, 3), "repeats": 2, **options}
-    return speed.run_benchmark(**settings, artifact_path=artifact_path)
+def run(artifact_path, sizes=(20,), batches=(1, 3), repeats=2, **options):
+    options["artifact_path"] = artifact_path
+    return speed.run_benchmark(sizes=sizes, batches=batches, repeats=repeats, **options)
 
 
 def test_without_an_accelerator_the_cpu_contenders_compare_and_the_table_says_so(

@@ -33,10 +33,8 @@ libc.fflush(out)
 
 
 def test_threads_share_one_heap():
-    heaps = {
-        asked: _run(THREADS_THAT_ALLOCATE, asked).count("<heap nr=") for asked in ("one", "any")
-    }
-    assert heaps["one"] == 1 < heaps["any"]
+    one, several = (_run(THREADS_THAT_ALLOCATE, how).count("<heap nr=") for how in ("one", "any"))
+    assert one == 1 < several
 
 
 FREES_BELOW_WHAT_IT_KEEPS = """
@@ -57,11 +55,9 @@ print(before - resident())
 
 
 def test_freed_memory_is_given_back():
-    result = _run(FREES_BELOW_WHAT_IT_KEEPS)
-    assert int(result) * os.sysconf("SC_PAGE_SIZE") > 20_000_000
+    assert int(_run(FREES_BELOW_WHAT_IT_KEEPS)) * os.sysconf("SC_PAGE_SIZE") > 20_000_000
 
 
-def _run(program, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
-    ).stdout
+def _run(*program):
+    run = subprocess.run([sys.executable, "-c", *program], capture_output=True, check=True)
+    return run.stdout.decode()

@@ -1,4 +1,5 @@
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,11 +22,9 @@ def path(tmp_path):
 
 
 def test_policy_with_choices_comes_back_whole():
-    choices = (
-        AcceptThreshold(None, 0.001, 0.95, 0.0, 10, 0, 0),
-        AcceptThreshold(0.9, 0.01, 0.95, 0.5, 10, 5, 0),
-    )
-    policy = DecisionPolicy(0.9, 0.01, 0.95, choices, 0.25)
+    none = AcceptThreshold(None, 0.001, 0.95, 0.0, 10, 0, 0)
+    some = AcceptThreshold(0.9, 0.01, 0.95, 0.5, 10, 5, 0)
+    policy = DecisionPolicy(0.9, 0.01, 0.95, (none, some), 0.25)
     metadata = ArtifactMetadata("v", "MNISTClassifier", 1.5, policy)
     assert ArtifactMetadata.from_properties(metadata.to_properties()) == metadata
 
@@ -37,21 +36,18 @@ def test_missing_artifact_and_a_folder_are_errors(tmp_path):
         read_artifact(tmp_path)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9999])
-def test_truncated_artifact_is_rejected(path, share):
+def test_truncated_artifact_is_rejected_and_one_altered_bit_is_found(path):
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ArtifactCorruptError, match="truncated or not an Inkdigits artifact"):
-        read_artifact(path)
-
-
-@pytest.mark.parametrize("place", [0, 100, 1_000_000, -200, -1])
-def test_one_altered_bit_is_found(path, place):
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ArtifactCorruptError, match="altered"):
-        read_artifact(path)
+    for share in (0.0, 0.1, 0.5, 0.9999):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(ArtifactCorruptError, match="truncated or not an Inkdigits artifact"):
+            read_artifact(path)
+    for place in (0, 100, 1_000_000, -200, -1):
+        altered = bytearray(content)
+        altered[place] ^= 1
+        path.write_bytes(altered)
+        with pytest.raises(ArtifactCorruptError, match="altered"):
+            read_artifact(path)
 
 
 def test_sealed_garbage_is_rejected(path):
@@ -60,51 +56,41 @@ def test_sealed_garbage_is_rejected(path):
         inkdigits.load(path)
 
 
-def properties(**changes):
-    metadata = ArtifactMetadata("v", "MNISTClassifier", 1.5, POLICY)
-    return {**metadata.to_properties(), **{k: json.dumps(v) for k, v in changes.items()}}
+PROPERTIES = ArtifactMetadata("v", "MNISTClassifier", 1.5, POLICY).to_properties()
+WRONG_POLICIES = [{"accept_threshold": 7}, None, {"choices": [{"risk": 0.1}]}]
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "problem"),
+    ("name", "value", "error", "problem"),
     [
-        ({"preprocessing_version": 0}, ArtifactVersionError, "preprocessing version 0"),
-        ({"mean": 0.5}, ArtifactVersionError, "mean 0.5"),
-        ({"artifact_version": 99}, ArtifactVersionError, "99"),
-        ({"temperature": 0.0}, ArtifactCorruptError, "temperature"),
-        ({"temperature": None}, ArtifactCorruptError, "temperature"),
-        ({"second_look_margin": -1.0}, ArtifactCorruptError, "second_look_margin is -1.0"),
-        ({"second_look_margin": None}, ArtifactCorruptError, "second_look_margin"),
-        ({"novelty_method": "nearest"}, ArtifactVersionError, "supports .energy. alone"),
-        ({"labels": [1, 0]}, ArtifactCorruptError, "labels"),
-        ({"policy": {"accept_threshold": 7}}, ArtifactCorruptError, "metadata"),
-        ({"policy": None}, ArtifactCorruptError, "metadata"),
-        ({"policy": {"choices": [{"risk": 0.1}]}}, ArtifactCorruptError, "metadata"),
+        ("preprocessing_version", 0, ArtifactVersionError, "preprocessing version 0"),
+        ("mean", 0.5, ArtifactVersionError, "mean 0.5"),
+        ("artifact_version", 99, ArtifactVersionError, "99"),
+        ("novelty_method", "nearest", ArtifactVersionError, "supports .energy. alone"),
+        ("second_look_margin", -1.0, ArtifactCorruptError, "second_look_margin is -1.0"),
+        ("second_look_margin", None, ArtifactCorruptError, "second_look_margin"),
+        *(("temperature", value, ArtifactCorruptError, "temperature") for value in (0.0, None)),
+        ("labels", [1, 0], ArtifactCorruptError, "labels"),
+        *(("policy", value, ArtifactCorruptError, "metadata") for value in WRONG_POLICIES),
     ],
 )
-def test_invalid_metadata_is_rejected(changes, error, problem):
+def test_invalid_metadata_is_rejected(name, value, error, problem):
     with pytest.raises(error, match=problem):
-        ArtifactMetadata.from_properties(properties(**changes))
+        ArtifactMetadata.from_properties({**PROPERTIES, name: json.dumps(value)})
 
 
 def test_missing_metadata_is_named_unless_the_version_is_another():
-    incomplete = properties()
-    del incomplete["novelty_method"]
+    incomplete = {name: PROPERTIES[name] for name in PROPERTIES if name != "novelty_method"}
     with pytest.raises(ArtifactCorruptError, match="lacks novelty_method"):
         ArtifactMetadata.from_properties(incomplete)
-    incomplete["artifact_version"] = "1"
     with pytest.raises(ArtifactVersionError, match=r"version 1; .* version 3\. Calibrate and"):
-        ArtifactMetadata.from_properties(incomplete)
+        ArtifactMetadata.from_properties(incomplete | {"artifact_version": "1"})
 
 
 def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     target = tmp_path / "file"
     artifact.write_atomically(target, b"old")
-
-    def fail(_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(artifact.os, "fsync", fail)
+    monkeypatch.setattr(artifact.os, "fsync", Mock(side_effect=OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         artifact.write_atomically(target, b"new")
     assert target.read_bytes() == b"old"

@@ -19,15 +19,12 @@ def test_networks_have_their_size_and_ten_logits(name, parameters):
     assert network.features(batch).shape == (3, 128)
 
 
-def test_specified_network_has_its_layers_and_dropout():
+def test_specified_network_has_its_layers_and_dropout_and_an_unknown_one_lists_the_known():
     specified = build_network("MNISTClassifier")
     assert (specified.dropout1.p, specified.dropout2.p) == (0.25, 0.5)
     assert specified.conv1.weight.shape == (32, 1, 3, 3)
     assert specified.conv2.weight.shape == (64, 32, 3, 3)
     assert (specified.fc1.in_features, specified.fc2.in_features) == (9216, 128)
-
-
-def test_unknown_network_is_an_error_that_lists_the_known_ones():
     with pytest.raises(ConfigError, match=", ".join(NETWORKS)):
         build_network("AlexNet")
 

@@ -27,10 +27,9 @@ def jpeg_with(segments: bytes, image: Image.Image | None = None) -> bytes:
 
 def exif_of_large_tags(tags: int, size: int) -> bytes:
     """EXIF whose tags all claim the same bytes as their own."""
-    head = b"II*\0" + struct.pack("<IH", 8, tags)
-    place = len(head) + 12 * tags + 4
+    place = 4 + 6 + 12 * tags + 4
     entries = (struct.pack("<HHII", 1000 + i, 7, size, place) for i in range(tags))
-    return head + b"".join(entries) + bytes(4 + size)
+    return b"II*\0" + struct.pack("<IH", 8, tags) + b"".join(entries) + bytes(4 + size)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -65,12 +64,10 @@ def gif_with(extensions: bytes, place: tuple[int, int] = (0, 0)) -> bytes:
 
 def rle_bmp(width: int, height: int) -> bytes:
     """A BMP of run lengths that says only where lines end."""
-    palette = bytes(4 * 256)
-    body = b"\0\0" * height + b"\0\1"
-    start = 14 + 40 + len(palette)
+    body, start = b"\0\0" * height + b"\0\1", 14 + 40 + 4 * 256
     head = struct.pack("<2sIII", b"BM", start + len(body), 0, start)
     info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(body), 0, 0, 0, 0)
-    return head + info + palette + body
+    return head + info + bytes(4 * 256) + body
 
 
 def tiff(

@@ -51,9 +51,9 @@ def answering(handle: Callable[[socket.socket], None]) -> Iterator[tuple[str, li
         thread.join()
 
 
-def reply(body: bytes, status: str = "200 OK") -> Callable[[socket.socket], None]:
+def reply(body: bytes) -> Callable[[socket.socket], None]:
     """Answer every request with the same bytes."""
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
 
     def handle(connection: socket.socket) -> None:
         connection.recv(65536)
