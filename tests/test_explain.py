@@ -45,7 +45,7 @@ def test_saliency_is_the_mean_loss_of_the_patches_over_a_pixel():
     assert saliency[27, 27] == pytest.approx(-np.log(256), rel=1e-6)
 
 
-def test_explanation_belongs_to_the_reading(reader):
+def test_explanation_belongs_to_the_reading_and_a_blank_picture_has_none(reader):
     explanation = reader.explain(seven())
     plain = reader.predict(seven())
     assert explanation.prediction.probabilities == plain.probabilities
@@ -58,6 +58,10 @@ def test_explanation_belongs_to_the_reading(reader):
     assert reader.explain(seven(), risk=1e-9).prediction.decision == "review"
     with pytest.raises(ConfigError, match="risk"):
         reader.explain(seven(), risk=2)
+    blank = reader.explain(Image.new("L", (50, 50), 255))
+    assert blank.prediction.reason == "blank"
+    assert (blank.runner_up, blank.runner_up_probability) == (None, 0.0)
+    assert not blank.saliency.any()
     # Where a patch hides no ink, hiding it changes nothing.
     reached = ndimage.maximum_filter(plain.ink, 2 * 4 + 1)
     assert not explanation.saliency[reached == 0].any()
@@ -75,10 +79,3 @@ def test_overlay_is_white_with_dark_ink_orange_for_and_blue_against():
     assert pixels[0, 0].max() < 60
     assert pixels[1, 1, 0] > pixels[1, 1, 2] + 100
     assert pixels[2, 2, 2] > pixels[2, 2, 0] + 100
-
-
-def test_blank_picture_has_nothing_to_explain(reader):
-    explanation = reader.explain(Image.new("L", (50, 50), 255))
-    assert explanation.prediction.reason == "blank"
-    assert (explanation.runner_up, explanation.runner_up_probability) == (None, 0.0)
-    assert not explanation.saliency.any()

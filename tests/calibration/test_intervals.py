@@ -15,21 +15,17 @@ def test_wilsons_interval_agrees_with_scipy(successes, n, level):
     assert wilson_interval(successes, n, level) == pytest.approx((theirs.low, theirs.high))
 
 
-@pytest.mark.parametrize(("successes", "n"), [(1, 0), (-1, 5), (6, 5)])
-def test_counts_out_of_range_are_errors(successes, n):
-    with pytest.raises(DataError, match="successes"):
-        wilson_interval(successes, n)
-
-
-@pytest.mark.parametrize(
-    "options", [{"level": 0.0}, {"level": 1.0}, {"level": 95}, {"n_resamples": 0}]
-)
-def test_options_out_of_range_are_errors(options):
-    (name,) = options
-    with pytest.raises(ConfigError, match=name):
-        bootstrap_interval(nll, *random_readings(10), **options)
-    with pytest.raises(ConfigError, match="level"):
-        wilson_interval(9, 10, options.get("level", 0.0))
+def test_counts_and_options_out_of_range_are_errors():
+    for successes, n in ((1, 0), (-1, 5), (6, 5)):
+        with pytest.raises(DataError, match="successes"):
+            wilson_interval(successes, n)
+    for level in (0.0, 1.0, 95):
+        with pytest.raises(ConfigError, match="level"):
+            wilson_interval(9, 10, level)
+        with pytest.raises(ConfigError, match="level"):
+            bootstrap_interval(nll, *random_readings(10), level=level)
+    with pytest.raises(ConfigError, match="n_resamples"):
+        bootstrap_interval(nll, *random_readings(10), n_resamples=0)
 
 
 def test_the_bootstrap_of_a_mean_agrees_with_the_normal_interval():

@@ -63,14 +63,11 @@ def test_invalid_input_is_an_error(logits, labels, problem):
             probabilities(np.zeros((1, 10)), temperature)
 
 
-@pytest.mark.parametrize(
-    ("logits", "problem"),
-    [
+def test_logits_whose_best_temperature_is_at_a_bound_have_none():
+    for logits, problem in (
         (np.eye(10), r"lower bound 0\.05"),  # always right
         (-5 * np.eye(10), "upper bound 20"),  # always wrong
         (np.full((10, 10), 7.3), "bound"),  # independent of the labels
-    ],
-)
-def test_logits_whose_best_temperature_is_at_a_bound_have_none(logits, problem):
-    with pytest.raises(DataError, match=problem):
-        fit_temperature(logits, np.arange(10))
+    ):
+        with pytest.raises(DataError, match=problem):
+            fit_temperature(logits, np.arange(10))

@@ -9,7 +9,7 @@ from inkdigits.evaluation.ood_metrics import auroc, fpr_at_tpr
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("decimals", [0, 1, 8])
 def test_auroc_and_fpr_at_tpr_agree_with_scikit_learn(seed, decimals):
-    """The scores overlap, and are rounded, so that many are equal."""
+    # The scores overlap, and are rounded, so that many are equal.
     rng = np.random.default_rng(seed)
     digits, others = (np.round(rng.normal(m, 1, n), decimals) for m, n in ((1, 300), (0, 170)))
     truth = np.repeat([1, 0], [len(digits), len(others)])

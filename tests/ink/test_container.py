@@ -91,23 +91,20 @@ def exif(orientation):
     return made.tobytes()
 
 
-def xmp(orientation):
-    return b'<x:xmpmeta tiff:Orientation="%d"/>' % orientation
-
-
 def turned(orientation):
     """Return a picture of every kind that says which way up it is."""
     image, data = drawing(), exif(orientation)
-    packet = b"http://ns.adobe.com/xap/1.0/\0" + xmp(orientation)
+    xmp = b'<x:xmpmeta tiff:Orientation="%d"/>' % orientation
+    packet = b"http://ns.adobe.com/xap/1.0/\0" + xmp
     text = b"\nexif\n%8d\n%s\n" % (len(data), data.hex().encode())
     info = PngImagePlugin.PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", xmp(orientation).decode())
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
     name = b"Raw profile type exif\0"
     yield from (encoded(image, kind, exif=data) for kind in ("JPEG", "PNG", "WEBP"))
     yield encoded(image, "TIFF", tiffinfo={0x0112: orientation})
     yield jpeg_with(b"\xff\xe1" + struct.pack(">H", len(packet) + 2) + packet, image)
     yield encoded(image, "PNG", pnginfo=info)
-    yield encoded(image, "WEBP", lossless=True, xmp=xmp(orientation))
+    yield encoded(image, "WEBP", lossless=True, xmp=xmp)
     yield png_with(chunk(b"tEXt", name + text), image)
     yield png_with(chunk(b"zTXt", name + b"\0" + zlib.compress(text)), image)
 
