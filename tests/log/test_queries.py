@@ -37,11 +37,6 @@ def test_pages_lead_through_all_records_and_back(store: Store, records: list[Rec
     assert store.page(cursor=pages[0].older, limit=30) == pages[1]
 
 
-def test_an_empty_log_has_one_empty_page(store: Store) -> None:
-    page = store.page()
-    assert (page.records, page.older, page.newer) == ((), None, None)
-
-
 FILTERS = {
     "digit": (Filters(digit=3), lambda r: r.digit == 3),
     "nothing read": (Filters(digit=NO_DIGIT), lambda r: r.digit is None),

@@ -13,7 +13,7 @@ from support.databases import START, a_record
 
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import RecordError
-from inkdigits.log.record import MAX_PICTURE_BYTES, Record, from_row, new_id, to_row
+from inkdigits.log.record import MAX_PICTURE_BYTES, Record, new_id
 from inkdigits.types import NO_DIGIT
 
 FEEDBACK = {"true_digit": 4, "feedback_at": START, "feedback_by": "page"}
@@ -76,11 +76,6 @@ def test_a_record_does_not_change_with_the_array_it_was_made_of() -> None:
 def test_a_record_that_cannot_be_says_why(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecordError, match=message):
         a_record(**changes)
-
-
-def test_a_row_is_the_record_again() -> None:
-    record = a_record(5, picture=b"png", owner="o", **FEEDBACK)
-    assert from_row(to_row(record)) == record
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from alembic import command, op
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from support.databases import a_record, connected, opened, rows_of
 from support.processes import SPAWN, killed_afterwards, running_together
 
@@ -26,8 +25,6 @@ from inkdigits.log.record import to_row
 pytest_plugins = ["support.databases"]
 
 FEEDBACK = {"true_digit", "feedback_us", "feedback_by"}
-
-
 CONFIG = Config()
 CONFIG.set_main_option("script_location", "inkdigits.log:migrations")
 
@@ -44,8 +41,9 @@ def revision_of(url: str) -> str:
         return connection.scalars(sa.text("SELECT version_num FROM alembic_version")).one()
 
 
-def columns_of(connection: sa.Connection) -> set[str]:
-    return {column["name"] for column in sa.inspect(connection).get_columns("predictions")}
+def has_feedback(connection: sa.Connection) -> bool:
+    columns = sa.inspect(connection).get_columns("predictions")
+    return not FEEDBACK.isdisjoint(column["name"] for column in columns)
 
 
 def migrate_to(url: str, revision: str) -> None:
@@ -77,7 +75,7 @@ def test_the_way_back_leads_to_nothing(database_url: str) -> None:
             command.downgrade(CONFIG, revision)
             assert sa.inspect(connection).has_table("predictions") is (revision == "0001")
             if revision == "0001":
-                assert not columns_of(connection) & FEEDBACK
+                assert not has_feedback(connection)
                 indexes = sa.inspect(connection).get_indexes("predictions")
                 assert [index["name"] for index in indexes] == ["ix_predictions_time"]
     migrate_to(database_url, "head")
@@ -107,7 +105,7 @@ def test_a_migration_that_fails_half_way_leaves_what_was_there(
             store.flush_outbox()
     assert revision_of(database_url) == "0001"
     with connected(database_url) as connection:
-        assert not columns_of(connection) & FEEDBACK
+        assert not has_feedback(connection)
     monkeypatch.undo()
     with opened(database_url, tmp_path) as store:
         assert store.available
@@ -127,9 +125,8 @@ def test_processes_that_open_at_once_migrate_once(
     if start_from is not None:
         migrate_to(database_url, start_from)
     barrier = SPAWN.Barrier(3)
-    with running_together(
-        open_at_once, [(database_url, tmp_path, barrier, number) for number in range(3)]
-    ):
+    calls = [(database_url, tmp_path, barrier, number) for number in range(3)]
+    with running_together(open_at_once, calls):
         pass
     assert revision_of(database_url) == schema.NEWEST
     assert differences(database_url) == []
@@ -154,10 +151,6 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
     with opened(database_url, tmp_path) as store:
         assert store.keep(a_record()) == "database"
     assert differences(database_url) == []
-
-
-def test_newest_revision_in_the_code_is_the_last_of_the_migrations() -> None:
-    assert ScriptDirectory.from_config(CONFIG).get_current_head() == schema.NEWEST
 
 
 def test_schema_that_is_up_to_date_needs_no_alembic(tmp_path: Path) -> None:

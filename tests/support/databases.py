@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,34 +192,27 @@ def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
 class Outage:
     """Makes a database unavailable and available again.
 
-    A server stops ("fast" ends the connections, "immediate" is as good as a crash) or freezes; an
-    SQLite file stays locked.
+    A server stops as in `EmbeddedPostgres.stop` or is "frozen"; an SQLite file stays locked.
     """
 
     def __init__(self, url: str, server: EmbeddedPostgres | None = None, how: str = "fast") -> None:
-        self.url = url
-        self.is_remote = server is not None
-        self._server = server
-        self._how = how
+        self.url, self.is_remote = url, server is not None
         self._lock: sqlite3.Connection | None = None
-
-    def begin(self) -> None:
-        if self._server is None:
-            path = self.url.removeprefix("sqlite:///")
-            self._lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._lock.execute("BEGIN EXCLUSIVE")
-        elif self._how == "frozen":
-            self._server.freeze()
+        if server is None:
+            self.begin, self.end = self._lock_file, self._unlock_file
+        elif how == "frozen":
+            self.begin, self.end = server.freeze, server.thaw
         else:
-            self._server.stop(self._how)
+            self.begin, self.end = partial(server.stop, how), server.start
 
-    def end(self) -> None:
+    def _lock_file(self) -> None:
+        path = self.url.removeprefix("sqlite:///")
+        self._lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._lock.execute("BEGIN EXCLUSIVE")
+
+    def _unlock_file(self) -> None:
         if self._lock is not None:
             self._lock.close()
-        elif self._server is not None and self._how == "frozen":
-            self._server.thaw()
-        elif self._server is not None:
-            self._server.start()
 
 
 @pytest.fixture(params=["locked", "fast", "frozen"])
@@ -228,9 +222,9 @@ def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
         outage = Outage(f"sqlite:///{tmp_path / 'log.sqlite3'}")
         yield outage
         outage.end()
-        return
-    server: EmbeddedPostgres = request.getfixturevalue("own_postgres")
-    yield Outage(server.empty_database(), server, request.param)
+    else:
+        server: EmbeddedPostgres = request.getfixturevalue("own_postgres")
+        yield Outage(server.empty_database(), server, request.param)
 
 
 @contextmanager
@@ -249,10 +243,11 @@ def rows_of(url: str, columns: str = "id") -> list[Any]:
     return [tuple(row) if len(row) > 1 else row[0] for row in rows]
 
 
-def a_history() -> list[Record]:
-    """200 records of many kinds, oldest first, several to a second; 80 of them with feedback."""
+@pytest.fixture
+def records(store: Store) -> list[Record]:
+    """What the store holds, oldest first, several to a second: 200 of many kinds, 80 corrected."""
     choose = random.Random(7)
-    records = []
+    made = []
     for number in range(200):
         digit = choose.choice([*range(10), None])
         decision = "reject" if digit is None else choose.choice(["accept", "review", "reject"])
@@ -268,18 +263,10 @@ def a_history() -> list[Record]:
         if number % 5 < 2:
             true = choose.choice([digit, digit, choose.randrange(10), NO_DIGIT])
             changes["true_digit"] = NO_DIGIT if true is None else true
-            changes["feedback_at"] = START + timedelta(days=30)
-            changes["feedback_by"] = "page"
-        records.append(a_record(number, **changes))
-    return sorted(records, key=lambda record: (record.created_at, record.id))
-
-
-@pytest.fixture
-def records(store: Store) -> list[Record]:
-    """What the store holds: `a_history`."""
-    made = a_history()
+            changes |= {"feedback_at": START + timedelta(days=30), "feedback_by": "page"}
+        made.append(a_record(number, **changes))
     store._database.insert([to_row(record) for record in made])
-    return made
+    return sorted(made, key=lambda record: (record.created_at, record.id))
 
 
 @pytest.fixture
@@ -292,19 +279,15 @@ def plans_of(tmp_path: Path) -> Iterator[Callable[[Callable[[Store], object]], l
             asked.append((statement, parameters))
 
     with opened(f"sqlite:///{tmp_path / 'plans.sqlite3'}", tmp_path) as store:
-        engine = store._database.engine
 
         def plans(call: Callable[[Store], object]) -> list[str]:
-            sa.event.listen(engine, "before_cursor_execute", note)
+            sa.event.listen(store._database.engine, "before_cursor_execute", note)
             call(store)
-            sa.event.remove(engine, "before_cursor_execute", note)
-            with engine.connect() as connection:
-                return [
-                    row[-1]
-                    for statement, parameters in asked
-                    for row in connection.exec_driver_sql(
-                        f"EXPLAIN QUERY PLAN {statement}", parameters
-                    )
-                ]
+            lines: list[str] = []
+            with store._database.transaction() as connection:
+                for statement, parameters in asked:
+                    plan = f"EXPLAIN QUERY PLAN {statement}"
+                    lines += [row[-1] for row in connection.exec_driver_sql(plan, parameters)]
+            return lines
 
         yield plans
