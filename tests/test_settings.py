@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import dataclasses
 import os
 import re
@@ -14,7 +12,7 @@ from inkdigits.settings import MIB, VARIABLES, Settings, available_cores
 OPERATIONS = REPOSITORY / "docs" / "serve.md"
 
 
-def test_empty_environment_gives_the_defaults() -> None:
+def test_empty_environment_gives_the_defaults():
     assert Settings.from_env({}) == Settings()
     assert Settings.from_env({"PORT": "", "HOME": "/root"}) == Settings()
 
@@ -70,7 +68,7 @@ EVERY = [
 """Variable, its text, the field that it sets, and to what."""
 
 
-def test_every_variable_reaches_its_setting() -> None:
+def test_every_variable_reaches_its_setting():
     settings = Settings.from_env({variable: text for variable, text, _, _ in EVERY})
     assert settings == Settings(**{field: value for _, _, field, value in EVERY})
     fields = {field.name for field in dataclasses.fields(Settings)}
@@ -102,34 +100,32 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "values", "allowed"), BAD)
-def test_bad_value_names_the_variable_the_value_and_what_is_allowed(
-    name: str, values: list[str], allowed: str
-) -> None:
+def test_bad_value_names_the_variable_the_value_and_what_is_allowed(name, values, allowed):
     for value in values:
         with pytest.raises(ConfigError) as caught:
             Settings.from_env({name: value})
         assert all(part in str(caught.value) for part in (name, repr(value), allowed)), value
 
 
-def test_unknown_variable_of_ours_is_refused_and_the_known_are_listed() -> None:
+def test_unknown_variable_of_ours_is_refused_and_the_known_are_listed():
     with pytest.raises(ConfigError, match=r"INKDIGITS_TREADS .*INKDIGITS_THREADS"):
         Settings.from_env({"INKDIGITS_TREADS": "4"})
 
 
-def test_defaults_limit_pictures_and_give_each_core_a_worker() -> None:
+def test_defaults_limit_pictures_and_give_each_core_a_worker():
     assert Settings().max_pixels < 50_000_000
     assert Settings().max_bytes == 10 * MIB
     assert Settings().worker_count == available_cores()
     assert Settings(workers=7).worker_count == 7
 
 
-def test_operations_lists_exactly_the_variables_that_there_are() -> None:
+def test_operations_lists_exactly_the_variables_that_there_are():
     table = re.findall(r"^\| `([A-Z_]+)` \|", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(table) == sorted(VARIABLES)
 
 
 @pytest.mark.parametrize("name", ["INKDIGITS_ADMIN_TOKEN", "INKDIGITS_SECRET_KEY"])
-def test_secret_that_is_too_short_is_refused_without_being_shown(name: str) -> None:
+def test_secret_that_is_too_short_is_refused_without_being_shown(name):
     with pytest.raises(ConfigError, match=rf"^{name}: must have at least (?!.*hunter2)"):
         Settings.from_env({name: "hunter2"})
 
@@ -137,23 +133,23 @@ def test_secret_that_is_too_short_is_refused_without_being_shown(name: str) -> N
 @pytest.mark.parametrize(
     "text", ["ada", "ada:", f"ada:{'A' * 64}", f":{'a' * 64}", f"a b:{'a' * 64}", "ada:hunter2"]
 )
-def test_api_key_of_another_form_is_refused_without_being_shown(text: str) -> None:
+def test_api_key_of_another_form_is_refused_without_being_shown(text):
     message = r"^INKDIGITS_API_KEYS: key 2 is not name:sha256(?!.*hunter2)"
     with pytest.raises(ConfigError, match=message):
         Settings.from_env({"INKDIGITS_API_KEYS": f"bob:{'b' * 64}, {text}"})
 
 
-def test_local_is_what_only_this_machine_reaches() -> None:
+def test_local_is_what_only_this_machine_reaches():
     hosts = ("127.0.0.1", "127.9.9.9", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "a.org")
     assert [host for host in hosts if Settings(host=host).is_local] == list(hosts[:4])
 
 
-def test_secrets_are_not_in_the_settings_representation() -> None:
+def test_secrets_are_not_in_the_settings_representation():
     shown = repr(Settings(admin_token="t" * 16, secret_key="k" * 32, database_url="sqlite:///x"))
     assert not any(secret in shown for secret in ("t" * 16, "k" * 32, "sqlite:///x"))
 
 
-def test_log_is_in_the_users_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_is_in_the_users_data_directory(monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", "/home/ada/data")
     assert Settings().log_url == "sqlite:////home/ada/data/inkdigits/inkdigits.sqlite3"
     assert Settings().outbox_folder == Path("/home/ada/data/inkdigits/outbox")
@@ -162,13 +158,13 @@ def test_log_is_in_the_users_data_directory(monkeypatch: pytest.MonkeyPatch) -> 
     assert Settings().data_folder == Path("/home/ada/.local/share/inkdigits")
 
 
-def test_log_is_kept_with_the_page_or_where_a_database_is_named() -> None:
+def test_log_is_kept_with_the_page_or_where_a_database_is_named():
     assert Settings().keeps_log
     assert not Settings(page="off").keeps_log
     assert Settings(page="off", database_url="sqlite:///log.sqlite3").keeps_log
 
 
-def quota(folder: str, us: int) -> dict[str, str]:
+def quota(folder, us):
     """Return the files of a group of version 1."""
     return {f"{folder}/cpu.cfs_quota_us": str(us), f"{folder}/cpu.cfs_period_us": "100000"}
 
@@ -192,12 +188,8 @@ GROUPS = {
 
 @pytest.mark.parametrize(("groups", "files", "expected"), GROUPS.values(), ids=GROUPS)
 def test_quota_of_a_group_or_of_its_parent_limits_the_cores(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    groups: str,
-    files: dict[str, str],
-    expected: int,
-) -> None:
+    tmp_path, monkeypatch, groups, files, expected
+):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     assert available_cores(tmp_path) == 16  # a system without groups
     in_place = {f"sys/fs/cgroup/{name}": content for name, content in files.items()}

@@ -1,13 +1,10 @@
 """Each script in benchmarks/ can be imported, and those that can run for seconds do."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.repository import REPOSITORY
@@ -21,23 +18,21 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_begins_with_the_question_that_the_script_answers(
-    benchmarks: Any, script: str
-) -> None:
+def test_help_begins_with_the_question_that_the_script_answers(benchmarks, script):
     pytest.importorskip("onnx")
     module = benchmarks(script)
     assert callable(module.main)
     assert module.__doc__.partition("\n\n")[0].endswith("?")
 
 
-def test_history_is_timed_over_a_short_log(benchmarks: Any) -> None:
+def test_history_is_timed_over_a_short_log(benchmarks):
     found = benchmarks("history").measure(rows=300, repeats=2)
     assert all(figures["max"] >= 0 for figures in found["milliseconds"].values())
 
 
 @pytest.mark.slow
 @ON_LINUX
-def test_only_requests_of_killed_workers_are_lost_in_chaos(benchmarks: Any) -> None:
+def test_only_requests_of_killed_workers_are_lost_in_chaos(benchmarks):
     report, wrong = benchmarks("chaos").chaos(seconds=12, every=3)
     assert wrong == []
     assert report["kills"] >= 2
@@ -46,21 +41,21 @@ def test_only_requests_of_killed_workers_are_lost_in_chaos(benchmarks: Any) -> N
 @pytest.mark.e2e
 @ON_LINUX
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk makes the load")
-def test_serving_checks_every_answer_and_names_what_is_skipped(tmp_path: Path) -> None:
+def test_serving_checks_every_answer_and_names_what_is_skipped(tmp_path):
     names = ["--only", "no-page", "BentoML", "--rounds", "1", "--seconds", "1"]
     found = run("serving.py", *names, "--json", tmp_path / "serving.json")
     assert list(found["results"]) == ["inkdigits serve --no-page (no log)"]
 
 
 @pytest.mark.slow
-def test_both_recipes_reach_the_target_in_a_new_process(small_mnist: Path, tmp_path: Path) -> None:
+def test_both_recipes_reach_the_target_in_a_new_process(small_mnist, tmp_path):
     small = ["--data", small_mnist, "--runs", "1", "--every", "640", "--target", "0.3"]
     runs = run("time_to_99.py", *small, "--json", tmp_path / "report.json")["runs"]
     assert [one["recipe"] for one in runs] == ["ours", "reference"]
     assert all(one["accuracies"][-1] >= 0.3 for one in runs)
 
 
-def run(script: str, *arguments: str | Path) -> Any:
+def run(script, *arguments):
     """Run a script that ends with the path of its JSON file, and return what it wrote there."""
     command = [sys.executable, "-W", "error", REPOSITORY / "benchmarks" / script, *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)

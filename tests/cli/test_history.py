@@ -22,7 +22,7 @@ def log(tmp_path, monkeypatch):
             store.keep(record)
         store.give_feedback(records[0].id, 4, "tester")
 
-    def ids() -> set[str]:
+    def ids():
         with Store.open(url, outbox_dir=tmp_path / "outbox") as store:
             return {record.id for record in store.page().records}
 

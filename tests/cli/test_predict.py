@@ -11,7 +11,7 @@ import inkdigits
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def pictures(tmp_path):
     folder = tmp_path / "pictures"
     (folder / "deeper").mkdir(parents=True)
     (folder / "seven.png").write_bytes(encoded(seven()))
@@ -20,7 +20,7 @@ def pictures(tmp_path) -> Path:
     return folder
 
 
-def rows_of(*arguments) -> list[dict]:
+def rows_of(*arguments):
     return json.loads(run("predict", "--json", *arguments).stdout)["predictions"]
 
 

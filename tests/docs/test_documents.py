@@ -1,12 +1,8 @@
 """The documents have the figures of the shipped run, and their links and names exist."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pytest
 from support.repository import REPOSITORY
@@ -18,19 +14,22 @@ DOCUMENTS = [REPOSITORY / name for name in (*TOP, "benchmarks/README.md")] + sor
 PACKAGE = REPOSITORY / "src" / "inkdigits"
 
 
-def anchors(path: Path) -> set[str]:
+def anchors(path):
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def names(path: Path) -> str:
+def names(path):
     return str(path.relative_to(REPOSITORY))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=names)
-def test_links_lead_to_files_and_headings_that_exist(path: Path) -> None:
-    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+def test_links_and_paths_lead_to_files_and_headings_that_exist(path):
+    whole = path.read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:src|tests|benchmarks|docs|deploy)/[\w./-]+)`", whole)
+    assert [name for name in paths if not (REPOSITORY / name).exists()] == []
+    text = re.sub(r"```.*?```", "", whole, flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
     broken = []
     for target in (first or second for first, second in targets):
@@ -43,14 +42,7 @@ def test_links_lead_to_files_and_headings_that_exist(path: Path) -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=names)
-def test_paths_in_code_marks_exist(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    found = re.findall(r"`((?:src|tests|benchmarks|docs|deploy)/[\w./-]+)`", text)
-    assert [name for name in found if not (REPOSITORY / name).exists()] == []
-
-
-def test_the_architecture_names_each_room_and_only_modules_that_exist() -> None:
+def test_the_architecture_names_each_room_and_only_modules_that_exist():
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     found = set(re.findall(r"`(\w+(?:/\w+)*(?:\.py|/))`", text))
     assert len(found) > 40
@@ -61,7 +53,7 @@ def test_the_architecture_names_each_room_and_only_modules_that_exist() -> None:
 
 
 @pytest.mark.parametrize("folder", ["experiments", "decisions"])
-def test_each_page_is_dated_and_in_the_index(folder: str) -> None:
+def test_each_page_is_dated_and_in_the_index(folder):
     pages = sorted((REPOSITORY / "docs" / folder).glob("*.md"))
     index = (REPOSITORY / "docs" / folder / "README.md").read_text(encoding="utf-8")
     for page in pages:
@@ -71,13 +63,13 @@ def test_each_page_is_dated_and_in_the_index(folder: str) -> None:
 
 
 @pytest.fixture
-def documents(benchmarks: Any) -> Any:
+def documents(benchmarks):
     """The script benchmarks/documents.py."""
     return benchmarks("documents")
 
 
 @pytest.fixture
-def copy(documents: Any, tmp_path: Path) -> Path:
+def copy(documents, tmp_path):
     """What the script reads and writes, to be changed."""
     results = [f"benchmarks/{name}.json" for name in documents.RESULTS]
     for name in (documents.RUN, *documents.DOCUMENTS, *results):
@@ -87,12 +79,12 @@ def copy(documents: Any, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_documents_have_the_figures_of_the_shipped_run_and_of_the_results(documents: Any) -> None:
+def test_documents_have_the_figures_of_the_shipped_run_and_of_the_results(documents):
     for name, text in documents.rewritten(REPOSITORY).items():
         assert (REPOSITORY / name).read_text() == text, f"run benchmarks/documents.py for {name}"
 
 
-def test_another_run_changes_both_documents(documents: Any, copy: Path) -> None:
+def test_another_run_changes_both_documents(documents, copy):
     path = copy / documents.RUN
     run = json.loads(path.read_text())
     run["test"]["accuracy"] = {"value": 0.9876, "low": 0.9111, "high": 0.9999}
@@ -102,7 +94,7 @@ def test_another_run_changes_both_documents(documents: Any, copy: Path) -> None:
         assert "91.11 to 99.99 %" in text
 
 
-def test_result_of_another_model_is_an_error_that_names_it(documents: Any, copy: Path) -> None:
+def test_result_of_another_model_is_an_error_that_names_it(documents, copy):
     path = copy / "benchmarks" / "inputs.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "model_version": "mnist-classifier-000000000000"}))
@@ -110,7 +102,7 @@ def test_result_of_another_model_is_an_error_that_names_it(documents: Any, copy:
         documents.rewritten(copy)
 
 
-def test_mark_that_no_figures_have_is_an_error(documents: Any, copy: Path) -> None:
+def test_mark_that_no_figures_have_is_an_error(documents, copy):
     path = copy / "README.md"
     path.write_text(path.read_text().replace("<!-- figures: scores -->", "<!-- figures: score -->"))
     with pytest.raises(ValueError, match="no figures are called 'score'"):

@@ -21,20 +21,13 @@ SHELL = [block for language, block in BLOCKS if language == "sh"]
 QUICK = ("predict",)
 
 
-def commands(program: str, blocks: list[str] = SHELL) -> list[list[str]]:
+def commands(program, blocks=SHELL):
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.split()[:1] == [program]]
 
 
-@pytest.fixture(scope="module")
-def service():
-    with running(program=["-m", "inkdigits", "serve"]) as started:
-        yield started.port
-
-
 def test_two_commands_are_promised_and_make_knows_them():
-    assert ["make", "serve"] in commands("make")
-    assert ["make", "test"] in commands("make")
+    assert all(["make", target] in commands("make") for target in ("serve", "test"))
     assert all(target in README for target in ("`make check`", "`make test-slow`"))
     for command in commands("make"):
         subprocess.run([*command, "--dry-run"], cwd=REPOSITORY, check=True, capture_output=True)
@@ -67,16 +60,17 @@ def test_quick_commands_run():
 
 
 @pytest.mark.e2e
-def test_curl_examples_answer_as_the_readme_says(service):
+def test_curl_examples_answer_as_the_readme_says():
     blocks = [block for block in SHELL if "curl" in block]
     assert blocks
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     how = {"cwd": REPOSITORY, "env": {**os.environ, "PATH": path}}
-    for block in blocks:
-        script = block.replace("127.0.0.1:5000", f"127.0.0.1:{service}")
-        command = ["bash", "-euo", "pipefail", "-c", script]
-        done = subprocess.run(command, **how, check=True, capture_output=True, text=True)
-        assert json.loads(done.stdout)["prediction"] == 7
+    with running(program=["-m", "inkdigits", "serve"]) as service:
+        for block in blocks:
+            script = block.replace("127.0.0.1:5000", f"127.0.0.1:{service.port}")
+            command = ["bash", "-euo", "pipefail", "-c", script]
+            done = subprocess.run(command, **how, check=True, capture_output=True, text=True)
+            assert json.loads(done.stdout)["prediction"] == 7
 
 
 def test_layout_names_only_files_that_exist():

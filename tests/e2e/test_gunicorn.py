@@ -1,22 +1,18 @@
 """The real Gunicorn, as a process of its own on a free port of the loopback interface."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json
 import os
 import signal
 import ssl
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from support.artifacts import corrupt
 from support.certificates import make_certificate
 from support.fakes import drawn_digit, empty_png
 from support.processes import PATIENCE, wait_until
-from support.server import REAL, Service, free_port, run_to_its_end, running
+from support.server import REAL, free_port, run_to_its_end, running
 
 from inkdigits.serving.api.keys import digest_of
 
@@ -27,29 +23,13 @@ POST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Service]:
+def shared():
     """A service for what leaves it as it was."""
     with running() as service:
         yield service
 
 
-def test_service_says_where_it_is() -> None:
-    with running(INKDIGITS_LOG_FORMAT="text") as service:
-        (greeting,) = (line for line in service.lines if line.startswith("Inkdigits "))
-        assert f"on http://127.0.0.1:{service.port} — Ctrl-C stops" in greeting
-
-
-def test_log_of_the_service_is_one_json_object_a_line() -> None:
-    with running() as service:
-        service.predict()
-        service.process.terminate()
-        assert service.process.wait(PATIENCE) == 0
-    entries = [json.loads(line) for line in service.lines]
-    (request,) = (entry for entry in entries if entry["message"] == "request")
-    assert (request["path"], request["status"], request["decision"]) == ("/predict", 200, "accept")
-
-
-def test_sigterm_lets_the_request_in_flight_finish() -> None:
+def test_sigterm_lets_the_request_in_flight_finish_and_the_log_is_one_json_object_a_line():
     with running("--delay", "1") as service, contextlib.closing(service.connect()) as connection:
         connection.request("POST", "/predict", drawn_digit(), {"Content-Type": "image/png"})
         # The health check is answered by another thread after the request was taken up.
@@ -58,34 +38,40 @@ def test_sigterm_lets_the_request_in_flight_finish() -> None:
         response = connection.getresponse()
         assert (response.status, json.loads(response.read())["prediction"]) == (200, 7)
         assert service.process.wait(PATIENCE) == 0
+    entries = [json.loads(line) for line in service.lines]
+    (request,) = (entry for entry in entries if entry["message"] == "request")
+    assert (request["path"], request["status"], request["decision"]) == ("/predict", 200, "accept")
 
 
-def test_ctrl_c_stops_a_service_that_is_taking_up_connections() -> None:
-    with running(INKDIGITS_THREADS="8", INKDIGITS_GRACEFUL_TIMEOUT="600") as service:
+def test_service_says_where_it_is_and_ctrl_c_stops_it_while_it_takes_up_connections():
+    settings = {"INKDIGITS_THREADS": "8", "INKDIGITS_GRACEFUL_TIMEOUT": "600"}
+    with running(INKDIGITS_LOG_FORMAT="text", **settings) as service:
+        (greeting,) = (line for line in service.lines if line.startswith("Inkdigits "))
+        assert f"on http://127.0.0.1:{service.port} — Ctrl-C stops" in greeting
         for _ in range(6):
             service.ask()
         os.killpg(service.process.pid, signal.SIGINT)
         assert service.process.wait(PATIENCE) == 0
 
 
-def test_killed_worker_is_replaced_and_the_service_goes_on() -> None:
+def test_killed_worker_is_replaced_and_the_service_goes_on():
     with running() as service:
         worker = int(service.ask()[1]["model_version"].removeprefix("fake-"))
         assert worker != service.process.pid
         os.kill(worker, signal.SIGKILL)
 
-        def replaced() -> bool:
+        def replaced():
             return service.is_ready() and service.ask()[1]["model_version"] != f"fake-{worker}"
 
         wait_until(replaced)
         assert service.predict()[0] == 200
 
 
-def test_every_worker_gets_kept_alive_connections() -> None:
+def test_every_worker_gets_kept_alive_connections():
     with running(INKDIGITS_WORKERS="2") as service, contextlib.ExitStack() as stack:
         workers = set()
 
-        def both_answer() -> bool:
+        def both_answer():
             connection = stack.enter_context(contextlib.closing(service.connect()))
             connection.request("GET", "/health")
             workers.add(json.loads(connection.getresponse().read())["model_version"])
@@ -94,7 +80,7 @@ def test_every_worker_gets_kept_alive_connections() -> None:
         wait_until(both_answer)
 
 
-def test_body_over_the_limit_is_refused_and_the_service_goes_on() -> None:
+def test_body_over_the_limit_is_refused_and_the_service_goes_on():
     with running(INKDIGITS_MAX_BYTES="100000") as service:
         for body in (b"\0" * 150_000, iter([b"\0" * 75_000] * 2)):
             status, answer = service.send(body)
@@ -105,7 +91,7 @@ def test_body_over_the_limit_is_refused_and_the_service_goes_on() -> None:
 @pytest.mark.parametrize(
     "chunks", [b"0x4\r\nabcd\r\n0\r\n\r\n", b"-4\r\nabcd\r\n0\r\n\r\n", b"4\r\nabcdXX0\r\n\r\n"]
 )
-def test_malformed_chunks_are_the_clients_fault(shared: Service, chunks: bytes) -> None:
+def test_malformed_chunks_are_the_clients_fault(shared, chunks):
     with shared.raw(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks) as client:
         response = http.client.HTTPResponse(client)
         response.begin()
@@ -114,7 +100,7 @@ def test_malformed_chunks_are_the_clients_fault(shared: Service, chunks: bytes) 
     assert shared.predict()[0] == 200
 
 
-def test_client_that_announces_more_than_it_sends_does_not_hold_a_thread() -> None:
+def test_client_that_announces_more_than_it_sends_does_not_hold_a_thread():
     with running("--read-timeout", "1", INKDIGITS_THREADS="1") as service:
         with service.raw(POST + b"Content-Length: 1000\r\n\r\nabc") as liar:
             assert liar.recv(4096).startswith(b"HTTP/1.1 400 ")
@@ -131,29 +117,27 @@ def test_client_that_announces_more_than_it_sends_does_not_hold_a_thread() -> No
         ([], {"INKDIGITS_API_KEYS_FILE": os.devnull}, "the API keys file /dev/null has no key"),
     ],
 )
-def test_what_cannot_be_used_is_an_error_at_start_in_one_line(
-    arguments: list[str], settings: dict[str, str], message: str
-) -> None:
+def test_what_cannot_be_used_is_an_error_at_start_in_one_line(arguments, settings, message):
     result = run_to_its_end(free_port(), *arguments, **settings)
     (line,) = result.stderr.splitlines()
     assert (result.returncode, message in line) == (1, True), line
 
 
-def test_second_service_on_the_port_of_a_first_is_an_error_at_start(shared: Service) -> None:
+def test_second_service_on_the_port_of_a_first_is_an_error_at_start(shared):
     result = run_to_its_end(shared.port)
     line = f"Error: port {shared.port} on 127.0.0.1 is in use; stop what uses it or set PORT\n"
     assert (result.returncode, result.stderr) == (1, line)
     assert shared.predict()[0] == 200
 
 
-def test_model_that_does_not_load_in_the_workers_stops_the_service() -> None:
+def test_model_that_does_not_load_in_the_workers_stops_the_service():
     result = run_to_its_end(free_port(), "--fail", "in workers", INKDIGITS_LOG_FORMAT="text")
     assert result.returncode == 3
     assert "a worker cannot start: no artifact at models/missing.onnx" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_certificate_makes_it_speak_https(tmp_path: Path) -> None:
+def test_certificate_makes_it_speak_https(tmp_path):
     certificate, key = map(str, make_certificate(tmp_path))
     trusting = ssl.create_default_context(cafile=certificate)
     settings = {"INKDIGITS_LOG_FORMAT": "text", "INKDIGITS_THREADS": "1"}
@@ -170,7 +154,7 @@ def test_certificate_makes_it_speak_https(tmp_path: Path) -> None:
         assert any(f"https://127.0.0.1:{service.port}" in line for line in service.lines)
 
 
-def test_service_that_others_reach_says_that_it_asks_for_no_key(tmp_path: Path) -> None:
+def test_service_that_others_reach_says_that_it_asks_for_no_key(tmp_path):
     keys = tmp_path / "keys"
     keys.write_text(f"ada:{digest_of('a-key')}\n")
     with running(INKDIGITS_HOST="0.0.0.0") as service:
@@ -180,30 +164,12 @@ def test_service_that_others_reach_says_that_it_asks_for_no_key(tmp_path: Path) 
         assert service.predict()[0] == 401
 
 
-@pytest.fixture(scope="module")
-def untrained_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An artifact with the weights that a new network has: what it reads means nothing."""
-    pytest.importorskip("torch")
-    from inkdigits.decision.policy import DecisionPolicy
-    from inkdigits.model.networks import MNISTClassifier
-    from inkdigits.training.export import export
-
-    path = tmp_path_factory.mktemp("models") / "untrained.onnx"
-    policy = DecisionPolicy(accept_threshold=0.5, risk=0.01, level=0.95)
-    with warnings.catch_warnings():
-        # PyTorch's exporter calls what its own later releases deprecate.
-        warnings.simplefilter("ignore")
-        path.write_bytes(export(MNISTClassifier().state_dict(), 1.0, policy, {}))
-    return path
-
-
-def test_real_reader_serves_and_outlives_whatever_it_is_sent(untrained_artifact: Path) -> None:
+def test_real_reader_serves_and_outlives_whatever_it_is_sent():
     truncated = drawn_digit("JPEG", (400, 400))[:-1000]
-    settings = {"MODEL_PATH": str(untrained_artifact), "INKDIGITS_WORKERS": "2"}
-    with running(program=REAL, INKDIGITS_GRACEFUL_TIMEOUT="600", **settings) as service:
+    settings = {"INKDIGITS_WORKERS": "2", "INKDIGITS_GRACEFUL_TIMEOUT": "600"}
+    with running(program=REAL, **settings) as service:
         status, answer = service.predict()
-        assert status == 200
-        assert answer["prediction"] in range(10)
+        assert (status, answer["prediction"] in range(10)) == (200, True)
         assert sum(answer["probabilities"]) == pytest.approx(1.0)
         assert service.ask()[1]["model_version"] == answer["model_version"]
         for picture, status, code in [
@@ -223,13 +189,8 @@ def test_real_reader_serves_and_outlives_whatever_it_is_sent(untrained_artifact:
     assert "Traceback" not in "".join(service.lines)
 
 
-def test_real_reader_refuses_an_altered_model_before_any_worker_starts(
-    untrained_artifact: Path, tmp_path: Path
-) -> None:
-    altered = bytearray(untrained_artifact.read_bytes())
-    altered[len(altered) // 2] ^= 1
-    path = tmp_path / "altered.onnx"
-    path.write_bytes(altered)
+def test_real_reader_refuses_an_altered_model_before_any_worker_starts(tmp_path):
+    path = corrupt(tmp_path / "altered.onnx")
     result = run_to_its_end(free_port(), program=REAL, MODEL_PATH=str(path))
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("inkdigits.errors.ArtifactCorruptError: ")

@@ -1,22 +1,18 @@
 """The service behind the real nginx: slow clients, a path prefix, HTTPS, and errors in JSON."""
 
-from __future__ import annotations
-
 import contextlib
-import http.client
 import json
 import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from support.certificates import make_certificate
 from support.fakes import drawn_digit
 from support.nginx import UNDER_A_PATH, nginx_before
-from support.server import Service, Site, free_port, running
+from support.server import Site, free_port, running
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
 
@@ -25,7 +21,7 @@ PNG = {"Content-Type": "image/png"}
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tmp_path_factory):
     settings = {"INKDIGITS_THREADS": "2", "INKDIGITS_TRUSTED_PROXIES": "127.0.0.1"}
     data = str(tmp_path_factory.mktemp("data"))
     with running(**settings, INKDIGITS_DATA_DIR=data) as started:
@@ -33,24 +29,24 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture
-def before(service: Service, tmp_path: Path) -> Iterator[Before]:
+def before(service, tmp_path):
     """Starts an nginx before the service, or before another port."""
     with contextlib.ExitStack() as stack:
 
-        def start(changes: dict[str, str] | None = None, port: int = service.port) -> Site:
+        def start(changes=None, port=service.port):
             return Site(stack.enter_context(nginx_before(port, tmp_path / "nginx", changes)))
 
         yield start
 
 
-def page(service: Site, path: str = "/", **headers: str) -> tuple[http.client.HTTPResponse, str]:
+def page(service, path="/", **headers):
     with contextlib.closing(service.connect()) as connection:
         connection.request("GET", path, headers={"Accept": "text/html", **headers})
         response = connection.getresponse()
         return response, response.read().decode()
 
 
-def test_slow_senders_hold_nobody_up(before: Before) -> None:
+def test_slow_senders_hold_nobody_up(before):
     front = before()
     head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
     with contextlib.ExitStack() as stack:
@@ -60,7 +56,7 @@ def test_slow_senders_hold_nobody_up(before: Before) -> None:
             assert front.predict()[1]["prediction"] == 7
 
 
-def test_page_and_its_cookies_stay_under_their_path(before: Before) -> None:
+def test_page_and_its_cookies_stay_under_their_path(before):
     front = before(UNDER_A_PATH)
     response, text = page(front, "/digits/")
     assert response.status == 200
@@ -80,7 +76,7 @@ def test_page_and_its_cookies_stay_under_their_path(before: Before) -> None:
 
 
 @pytest.mark.parametrize("has_host", [True, False], ids=["our configuration", "nginx's own Host"])
-def test_page_may_post_whatever_host_nginx_passes_on(before: Before, has_host: bool) -> None:
+def test_page_may_post_whatever_host_nginx_passes_on(before, has_host):
     hosts = ["proxy_set_header Host $http_host;", "proxy_set_header X-Forwarded-Host $http_host;"]
     front = before({} if has_host else dict.fromkeys(hosts, ""))
     own = {**PNG, "Origin": f"http://127.0.0.1:{front.port}"}
@@ -89,7 +85,7 @@ def test_page_may_post_whatever_host_nginx_passes_on(before: Before, has_host: b
     assert front.ask("POST", "/predict", body=drawn_digit(), headers=foreign)[0] == 403
 
 
-def test_https_that_ends_at_nginx_makes_cookies_secure(before: Before, tmp_path: Path) -> None:
+def test_https_that_ends_at_nginx_makes_cookies_secure(before, tmp_path):
     certificate, key = make_certificate(tmp_path)
     port = free_port()
     changes = {
@@ -104,7 +100,7 @@ def test_https_that_ends_at_nginx_makes_cookies_secure(before: Before, tmp_path:
     assert response.headers["Strict-Transport-Security"]
 
 
-def test_errors_of_nginx_itself_are_json_too(before: Before) -> None:
+def test_errors_of_nginx_itself_are_json_too(before):
     front = before({"client_max_body_size 10m": "client_max_body_size 20k"})
     status, answer = front.send(b"\0" * 30_000)
     assert (status, answer["error"]["code"]) == (413, "body_too_large")
@@ -123,7 +119,7 @@ def test_errors_of_nginx_itself_are_json_too(before: Before) -> None:
     assert (status, answer["error"]["code"]) == (400, "not_an_image")
 
 
-def test_service_that_is_away_or_late_is_said_to_be(before: Before, tmp_path: Path) -> None:
+def test_service_that_is_away_or_late_is_said_to_be(before, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         front = before({"proxy_read_timeout 60s": "proxy_read_timeout 1s"}, silent.getsockname()[1])
         status, answer = front.predict()

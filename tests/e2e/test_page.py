@@ -1,13 +1,10 @@
 """The page in a real Chromium: of one process behind nginx, and of three services."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections import namedtuple
 from typing import Any
 
 import pytest
@@ -15,12 +12,12 @@ from PIL import Image, ImageDraw
 from support.databases import EmbeddedPostgres, needs_postgresql
 from support.nginx import UNDER_A_PATH, nginx_before
 from support.pictures import encoded
-from support.server import REAL, Service, running
+from support.server import REAL, running
 
 from inkdigits.model.artifact import shipped_artifact
 
 pytest.importorskip("playwright")
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 pytestmark = [
@@ -44,21 +41,15 @@ PAGES = ("", "history", "dashboard", "model")
 NETWORK_ERROR = "Failed to load resource"
 
 
-class Site:
-    """An arrangement of services: where its page is, and which of them has the model."""
-
-    def __init__(self, url: str, model: Service) -> None:
-        self.url, self.model = url, model
+Site = namedtuple("Site", "url model")  # where its page is, and which service has the model
 
 
 @pytest.fixture(scope="module", params=["one process under a path", "three services"])
-def site(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+def site(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     with contextlib.ExitStack() as stack:
 
-        def start(name: str, **settings: str) -> Service:
+        def start(name, **settings):
             data = {"INKDIGITS_DATA_DIR": str(folder / name)}
             return stack.enter_context(running(program=REAL, **data, **settings))
 
@@ -77,7 +68,7 @@ def site(
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def chromium():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *QUIET]
@@ -89,7 +80,7 @@ def chromium() -> Iterator[Browser]:
 class Visitor:
     """A browser with its own cookies; what its pages complain of is kept."""
 
-    def __init__(self, chromium: Browser, site: Site, **options: Any) -> None:
+    def __init__(self, chromium, site, **options):
         self.context: BrowserContext = chromium.new_context(base_url=site.url, **options)
         self.context.set_default_timeout(PATIENCE_MS)
         self.complaints: list[str] = []
@@ -99,7 +90,7 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.asked.add(request.url))
 
-    def draw(self) -> None:
+    def draw(self):
         first, *others = self._three()
         mouse = self.page.mouse
         mouse.move(**first)
@@ -108,22 +99,22 @@ class Visitor:
             mouse.move(**point, steps=4)
         mouse.up()
 
-    def touch(self) -> None:
+    def touch(self):
         session = self.context.new_cdp_session(self.page)
         for i, point in enumerate(self._three()):
             event = {"type": "touchMove" if i else "touchStart", "touchPoints": [point]}
             session.send("Input.dispatchTouchEvent", event)
         session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
-    def reads(self, digit: str) -> None:
+    def reads(self, digit):
         expect(self.page.locator("#digit")).to_have_text(digit, timeout=PATIENCE_MS)
         self.is_asked()
 
-    def is_asked(self) -> None:
+    def is_asked(self):
         """Wait for the question of whether it is right: the drawing is kept by then."""
         expect(self.page.locator("#feedback")).to_be_visible(timeout=PATIENCE_MS)
 
-    def _three(self) -> list[dict[str, float]]:
+    def _three(self):
         """Return the points of a three on the canvas, in the page's coordinates."""
         canvas = self.page.locator("#canvas")
         canvas.scroll_into_view_if_needed()
@@ -133,14 +124,11 @@ class Visitor:
         ]
 
 
-Visit = Callable[..., Visitor]
-
-
 @pytest.fixture
-def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
+def visit(chromium, site):
     with contextlib.ExitStack() as stack:
 
-        def open_page(**options: Any) -> Visitor:
+        def open_page(**options):
             visitor = Visitor(chromium, site, **options)
             stack.callback(visitor.context.close)
             visitor.page.goto("")
@@ -149,7 +137,7 @@ def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
         yield open_page
 
 
-def three_png() -> bytes:
+def three_png():
     image = Image.new("L", (300, 300), 255)
     points = [(300 * x, 300 * y) for x, y in THREE]
     ImageDraw.Draw(image).line(points, fill=0, width=24, joint="curve")
@@ -169,7 +157,7 @@ HAND_OVER = """([kind, text]) => {
 }"""
 
 
-def test_three_is_drawn_corrected_found_again_and_counted(visit: Visit) -> None:
+def test_three_is_drawn_corrected_found_again_and_counted(visit):
     visitor = visit()
     page = visitor.page
     expect(page.locator("#decision")).to_have_text("Nothing drawn yet")
@@ -195,7 +183,7 @@ def test_three_is_drawn_corrected_found_again_and_counted(visit: Visit) -> None:
     assert visitor.complaints == []
 
 
-def test_three_is_drawn_by_touch_on_a_phone(visit: Visit) -> None:
+def test_three_is_drawn_by_touch_on_a_phone(visit):
     visitor = visit(viewport={"width": 375, "height": 667}, has_touch=True, is_mobile=True)
     visitor.touch()
     visitor.reads("3")
@@ -207,7 +195,7 @@ def test_three_is_drawn_by_touch_on_a_phone(visit: Visit) -> None:
             assert visitor.page.evaluate(wide), f"{path} is wider than {width}"
 
 
-def test_three_is_drawn_by_keyboard_and_taken_back(visit: Visit) -> None:
+def test_three_is_drawn_by_keyboard_and_taken_back(visit):
     page = visit().page
     page.focus("#canvas")
     for keys in ("ArrowUp " * 8, " ", "ArrowDown " * 16, " "):
@@ -218,7 +206,7 @@ def test_three_is_drawn_by_keyboard_and_taken_back(visit: Visit) -> None:
     expect(page.locator("#decision")).to_have_text("Nothing drawn yet")
 
 
-def test_drawing_that_goes_on_is_kept_once(visit: Visit) -> None:
+def test_drawing_that_goes_on_is_kept_once(visit):
     visitor = visit()
     visitor.draw()
     visitor.is_asked()
@@ -228,7 +216,7 @@ def test_drawing_that_goes_on_is_kept_once(visit: Visit) -> None:
     expect(visitor.page.locator(".record")).to_have_count(1)
 
 
-def test_picture_is_uploaded_pasted_and_dropped(visit: Visit, tmp_path: Path) -> None:
+def test_picture_is_uploaded_pasted_and_dropped(visit, tmp_path):
     visitor = visit()
     path = tmp_path / "three.png"
     path.write_bytes(three_png())
@@ -244,7 +232,7 @@ def test_picture_is_uploaded_pasted_and_dropped(visit: Visit, tmp_path: Path) ->
     expect(visitor.page.get_by_text("uploaded", exact=False).first).to_be_visible()
 
 
-def test_file_that_is_no_picture_is_said_to_be_none(visit: Visit, tmp_path: Path) -> None:
+def test_file_that_is_no_picture_is_said_to_be_none(visit, tmp_path):
     page = visit().page
     path = tmp_path / "notes.png"
     path.write_text("not a picture")
@@ -252,7 +240,7 @@ def test_file_that_is_no_picture_is_said_to_be_none(visit: Visit, tmp_path: Path
     expect(page.locator("#problem")).to_contain_text("notes.png is not a picture")
 
 
-def test_theme_follows_the_system_until_it_is_chosen(visit: Visit) -> None:
+def test_theme_follows_the_system_until_it_is_chosen(visit):
     page = visit(color_scheme="dark").page
     background = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(background)
@@ -266,7 +254,7 @@ def test_theme_follows_the_system_until_it_is_chosen(visit: Visit) -> None:
     assert page.evaluate(background) == dark
 
 
-def test_pages_ask_nobody_else_and_complain_of_nothing(visit: Visit, site: Site) -> None:
+def test_pages_ask_nobody_else_and_complain_of_nothing(visit, site):
     visitor = visit()
     visitor.draw()
     visitor.is_asked()
@@ -278,7 +266,7 @@ def test_pages_ask_nobody_else_and_complain_of_nothing(visit: Visit, site: Site)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_are_accessible(visit: Visit, scheme: str) -> None:
+def test_pages_are_accessible(visit, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     visitor = visit(color_scheme=scheme)
     visitor.draw()
@@ -296,7 +284,7 @@ def test_pages_are_accessible(visit: Visit, scheme: str) -> None:
         assert serious == []
 
 
-def test_model_that_is_unavailable_is_said_to_be_and_comes_back(visit: Visit, site: Site) -> None:
+def test_model_that_is_unavailable_is_said_to_be_and_comes_back(visit, site):
     visitor = visit()
     page = visitor.page
     expect(page.locator("#unavailable")).to_be_hidden()

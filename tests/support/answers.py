@@ -1,7 +1,5 @@
 """Services to ask, and what their answers look like."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 

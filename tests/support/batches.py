@@ -1,7 +1,5 @@
 """Sources of very many pictures, and what a batch run makes of them."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 import zipfile

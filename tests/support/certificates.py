@@ -1,7 +1,5 @@
 """A certificate for 127.0.0.1 that signs itself."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

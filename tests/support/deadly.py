@@ -3,8 +3,6 @@
 A module of its own, because processes that read import it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 

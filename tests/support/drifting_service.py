@@ -1,7 +1,5 @@
 """Serves a reader that sees some ink, and has a reference for it: its argument, as JSON."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

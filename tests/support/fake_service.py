@@ -3,8 +3,6 @@
 The tests of the server start it as a process of its own; settings come from the environment.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Stand-ins for what is slow or heavy in the real thing."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct
@@ -34,22 +32,14 @@ class FakeReader(Reader):
         digit: what it reads.
         delay: seconds that a prediction takes.
         failure: raised by every prediction while it is set.
-        max_pixels: a larger picture is refused.
+        max_pixels: a larger picture is rejected.
     """
 
     model_version = "fake-1"
 
-    def __init__(
-        self,
-        digit: int = 7,
-        delay: float = 0.0,
-        failure: Exception | None = None,
-        max_pixels: int = 1_000_000,
-    ) -> None:
-        self.digit = digit
-        self.delay = delay
-        self.failure = failure
-        self.max_pixels = max_pixels
+    def __init__(self, digit=7, delay=0.0, failure=None, max_pixels=1_000_000) -> None:
+        self.digit, self.delay = digit, delay
+        self.failure, self.max_pixels = failure, max_pixels
         self.read: list[bytes] = []
         self._lock = threading.Lock()
 

@@ -1,7 +1,5 @@
 """Small files that ask a decoder for much time or memory, and files with metadata of every kind."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Writes MNIST's file format."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

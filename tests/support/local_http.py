@@ -1,7 +1,5 @@
 """HTTP servers on the loopback interface, in threads of the test."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

@@ -1,7 +1,5 @@
 """The real nginx with the repository's own configuration, as a process of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -66,12 +64,9 @@ def nginx_before(
     (folder / "inkdigits.conf").write_text(site, encoding="utf-8")
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user), encoding="utf-8")
-    process = subprocess.Popen(
-        [NGINX, "-c", folder / "nginx.conf", "-e", folder / "error.log"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = [NGINX, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    process = subprocess.Popen(command, **streams)
 
     def accepts() -> bool:
         assert process.poll() is None, (folder / "error.log").read_text(encoding="utf-8")

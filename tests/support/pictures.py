@@ -1,7 +1,5 @@
 """Pictures that the tests make themselves, and how far two of them are apart."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Logits and probabilities with labels, drawn at random."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

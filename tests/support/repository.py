@@ -1,7 +1,5 @@
 """Where the checkout is, and the real MNIST in it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent

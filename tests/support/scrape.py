@@ -1,7 +1,5 @@
 """Reads what /metrics says."""
 
-from __future__ import annotations
-
 import contextlib
 
 from prometheus_client.parser import text_string_to_metric_families

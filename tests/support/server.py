@@ -1,7 +1,5 @@
 """The real Gunicorn, as a process of its own on a free port of the loopback interface."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json
@@ -13,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from support.fakes import drawn_digit
@@ -64,13 +62,7 @@ class Site:
 class Service(Site):
     """A service as a process of its own, that can be stopped and started again."""
 
-    def __init__(
-        self,
-        *arguments: str,
-        program: Sequence[str] = FAKE,
-        tls: ssl.SSLContext | None = None,
-        **settings: str,
-    ) -> None:
+    def __init__(self, *arguments: str, program=FAKE, tls=None, **settings: str) -> None:
         super().__init__(free_port(), tls)
         self.lines: list[str] = []
         self._command = [sys.executable, *program, *arguments]
@@ -152,13 +144,8 @@ def running(*arguments: str, **how: Any) -> Iterator[Service]:
 
 
 def run_to_its_end(
-    port: int, *arguments: str, program: Sequence[str] = FAKE, **settings: str
+    port: int, *arguments: str, program=FAKE, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
-        env=environment(port, **settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    command = [sys.executable, *program, *arguments]
+    how = {"capture_output": True, "text": True, "timeout": PATIENCE}
+    return subprocess.run(command, env=environment(port, **settings), **how, check=False)

@@ -1,7 +1,5 @@
 """A configuration that trains in seconds, and what it trains on."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -29,15 +29,15 @@ def weights():
 
 
 @pytest.fixture(scope="module")
-def content(weights) -> bytes:
+def content(weights):
     return export(weights, 1.5, POLICY, {"seed": 7})
 
 
-def metadata_of(artifact: bytes) -> ArtifactMetadata:
+def metadata_of(artifact):
     return OnnxBackend(artifact, threads=1).metadata
 
 
-def version(artifact: bytes) -> str:
+def version(artifact):
     return metadata_of(artifact).model_version
 
 
@@ -82,7 +82,7 @@ def test_foreign_weights_are_named(weights):
         export({n: v for n, v in weights.items() if n != "fc1.weight"}, 1.0, POLICY, {})
 
 
-def folded(content: bytes, folder) -> set[str]:
+def folded(content, folder):
     """The kinds of nodes that ONNX Runtime makes of an artifact."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "optimised.onnx")

@@ -86,7 +86,7 @@ def test_teachers_pull_the_answers_towards_their_own(inputs):
     assert (read == 3).float().mean() > 0.9
 
 
-def loss_of(output, labels, teachers, **changes) -> float:
+def loss_of(output, labels, teachers, **changes):
     return float(distillation_loss(output, labels, teachers, replace(CONFIG, **changes)))
 
 

@@ -18,12 +18,9 @@ def test_each_batch_has_its_shares_and_an_epoch_is_reproduced_by_its_seed(splits
     batches = list(loader.batches(3))
     assert len(batches) == loader.steps
     for pictures, labels in batches:
-        assert pictures.shape == (90, 1, 28, 28)
-        assert int((labels == NO_DIGIT).sum()) == 45
-    again, _ = next(loader.batches(3))
-    other, _ = next(loader.batches(4))
-    assert torch.equal(batches[0][0], again)
-    assert not torch.equal(batches[0][0], other)
+        assert (pictures.shape, int((labels == NO_DIGIT).sum())) == ((90, 1, 28, 28), 45)
+    again, other = (next(loader.batches(epoch))[0] for epoch in (3, 4))
+    assert (batches[0][0].equal(again), again.equal(other)) == (True, False)
 
 
 def test_too_few_pictures_for_a_batch_or_a_share_of_it_is_an_error(splits):

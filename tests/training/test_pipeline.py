@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import inkdigits
 
 
 @pytest.fixture(scope="module")
-def trained(small_mnist, tmp_path_factory) -> Path:
+def trained(small_mnist, tmp_path_factory):
     """A run of two epochs, made by the command line."""
     folder = tmp_path_factory.mktemp("run")
     run(*train_arguments(small_mnist, folder))
@@ -21,8 +20,8 @@ def trained(small_mnist, tmp_path_factory) -> Path:
 def train_arguments(data, folder):
     return [
         *("train", "--data", data, "--no-download", "--epochs", 2, "--batch-size", 90),
-        *("--synthetic", 240),
-        *("--ema-decay", 0.9, "--risk", 0.4, "--device", "cpu", "--out", folder / "models"),
+        *("--synthetic", 240, "--ema-decay", 0.9, "--risk", 0.4, "--device", "cpu"),
+        *("--out", folder / "models"),
         *("--figures", folder / "figures", "--logs", folder / "logs", "--json"),
     ]
 
@@ -46,13 +45,11 @@ def test_run_json_says_how_the_model_was_made_and_what_it_scores(trained):
     saved = json.loads((trained / "models" / "run.json").read_text())
     assert saved["data"]["train"]["n"] == 1100
     assert saved["data"]["test"]["n"] == saved["test"]["n"] == 297
-    assert saved["config"]["epochs"] == 2
+    assert saved["config"]["epochs"] == len(saved["history"]) == 2
     assert saved["config"]["augmentation"]["rotation"] > 0
-    assert saved["versions"]["torch"]
-    assert saved["hardware"]["cpu"]
+    assert all((saved["versions"]["torch"], saved["hardware"]["cpu"]))
     assert saved["calibrated_on"]["hardware"] == saved["hardware"]
     assert saved["trained_before_on"] == []
-    assert len(saved["history"]) == 2
     accuracy = saved["test"]["accuracy"]
     assert 0.5 < accuracy["low"] < accuracy["value"] < accuracy["high"] < 1
     corrupted, policy = saved["accepted_of_corrupted"], saved["policy"]
@@ -67,13 +64,11 @@ def test_train_learns_from_the_weights_and_the_pictures_of_another_run(
 ):
     models = trained / "models"
     pictures = ("--pictures", models / "synthetic.npz") * 2
-    run(
-        *train_arguments(small_mnist, tmp_path),
-        *("--network", "MNISTClassifier", "--teacher", models / "mnist_classifier.pt", *pictures),
-    )
+    taught = ("--network", "MNISTClassifier", "--teacher", models / "mnist_classifier.pt")
+    run(*train_arguments(small_mnist, tmp_path), *taught, *pictures)
     saved = json.loads((tmp_path / "models" / "run.json").read_text())
-    assert saved["config"]["distillation"] == 0.9
-    assert saved["config"]["network"] == "MNISTClassifier"
+    config = saved["config"]
+    assert (config["distillation"], config["network"]) == (0.9, "MNISTClassifier")
     told = json.loads((models / "run.json").read_text())
     assert [t["history"] for t in saved["teachers"]] == [told["history"]]
     assert saved["synthesis"] == told["synthesis"] * 2
@@ -82,41 +77,41 @@ def test_train_learns_from_the_weights_and_the_pictures_of_another_run(
 
 
 def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):
-    before = (trained / "models" / "mnist_classifier.pt").read_bytes()
-    version = inkdigits.load(trained / "models" / "mnist_classifier.onnx").model_version
+    def found():
+        weights, artifact = (trained / "models" / f"mnist_classifier.{e}" for e in ("pt", "onnx"))
+        return weights.read_bytes(), inkdigits.load(artifact).model_version
+
+    before = found()
     run(*train_arguments(small_mnist, trained), "--resume")
-    assert (trained / "models" / "mnist_classifier.pt").read_bytes() == before
-    assert inkdigits.load(trained / "models" / "mnist_classifier.onnx").model_version == version
+    assert found() == before
 
 
 def test_pictures_that_cannot_be_learned_from_are_an_error(trained, small_mnist, tmp_path):
     arguments = train_arguments(small_mnist, tmp_path)
-    missing = run(*arguments, "--pictures", tmp_path / "none.npz", exit_code=1)
-    assert "no synthesised pictures at" in missing.stderr
     (tmp_path / "damaged.npz").write_bytes(b"PK")
-    damaged = run(*arguments, "--pictures", tmp_path / "damaged.npz", exit_code=1)
-    assert "damaged.npz cannot be read" in damaged.stderr
-    made = tmp_path / "of_others.npz"
     with np.load(trained / "models" / "synthetic.npz") as saved:
         key = json.dumps([json.loads(str(saved["key"]))[0], "another digest", 2])
-        np.savez(made, key=np.array(key), inks=saved["inks"], labels=saved["labels"])
-    others = run(*arguments, "--pictures", made, exit_code=1)
-    assert "of other digits or by another preprocessing" in others.stderr
+        made = {"key": np.array(key), "inks": saved["inks"], "labels": saved["labels"]}
+        np.savez(tmp_path / "of_others.npz", **made)
+    for name, message in (
+        ("none", "no synthesised pictures at"),
+        ("damaged", "damaged.npz cannot be read"),
+        ("of_others", "of other digits or by another preprocessing"),
+    ):
+        result = run(*arguments, "--pictures", tmp_path / f"{name}.npz", exit_code=1)
+        assert message in result.stderr
 
 
 def test_calibrate_and_export_renew_the_artifact(trained, small_mnist, tmp_path):
     models = trained / "models"
-    run(
-        *("calibrate", "--data", small_mnist, "--no-download", "--run", models),
-        *("--figures", tmp_path, "--risk", 0.3, "--synthetic", 60),
-    )
+    data = ("--data", small_mnist, "--no-download", "--run", models, "--figures", tmp_path)
+    run("calibrate", *data, "--risk", 0.3, "--synthetic", 60)
     saved = json.loads((models / "optimal_temperature.json").read_text())
     assert saved["policy"]["risk"] == 0.3
     target = tmp_path / "copy.onnx"
     assert str(target) in run("export", "--run", models, "--to", target).output
     metadata = inkdigits.load(target).metadata
-    assert metadata.temperature == saved["temperature"]
-    assert metadata.policy.risk == 0.3
+    assert (metadata.temperature, metadata.policy.risk) == (saved["temperature"], 0.3)
     assert metadata.policy.choice(0.3).threshold == metadata.policy.accept_threshold
     assert metadata.novelty_method == "energy"
     # The highest score of 370 calibration digits: 0.3 % of them are rejected.
@@ -129,10 +124,8 @@ def test_trained_artifact_is_read_by_predict_and_by_evaluate(trained, small_mnis
     (tmp_path / "seven.png").write_bytes(encoded(seven()))
     out = json.loads(run("predict", "--json", "--model", model, tmp_path / "seven.png").stdout)
     assert out["model_version"] == inkdigits.load(model).model_version
-    arguments = [
-        *("evaluate", "--data", small_mnist, "--no-download", "--model", model),
-        *("--figures", tmp_path),
-    ]
+    data = ("--data", small_mnist, "--no-download")
+    arguments = ["evaluate", *data, "--model", model, "--figures", tmp_path]
     text = run(*arguments).stdout
     assert "of 297; 95 % interval" in text
     assert (tmp_path / "confusion_matrix.png").is_file()
