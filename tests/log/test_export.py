@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import sys
 import zipfile
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from inkdigits.errors import BackendUnavailableError, QueryError
 from inkdigits.log.queries import Filters
@@ -32,16 +32,9 @@ def rows_of(form: str, data: bytes) -> list[dict[str, Any]]:
     """The rows of an export, with the types of Parquet."""
     if form == "parquet":
         return list(pq.read_table(io.BytesIO(data)).to_pylist())
-    rows: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(data.decode())))
-    for row in rows:
-        for name in ("digit", "true_digit"):
-            row[name] = int(row[name]) if row[name] else None
-        for name in ("confidence", *(f"probability_{k}" for k in range(10))):
-            row[name] = float(row[name])
-        for name in ("created_at", "feedback_at"):
-            row[name] = datetime.fromisoformat(row[name]) if row[name] else None
-        row["ink"] = base64.b64decode(row["ink"])
-    return rows
+    times = dict.fromkeys(("created_at", "feedback_at"), pa.timestamp("us", "UTC"))
+    table = csv.read_csv(io.BytesIO(data), convert_options=csv.ConvertOptions(column_types=times))
+    return [{**row, "ink": base64.b64decode(row["ink"])} for row in table.to_pylist()]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

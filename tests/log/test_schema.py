@@ -15,7 +15,7 @@ from alembic import command, op
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from support.databases import a_record, connected, opened, rows_of
+from support.databases import a_record, connected, opened, rows_of, sqlite_url
 from support.processes import SPAWN, killed_afterwards, running_together
 
 from inkdigits.errors import SchemaVersionError, StoreUnavailableError
@@ -154,7 +154,7 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
 
 
 def test_schema_that_is_up_to_date_needs_no_alembic(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    url = sqlite_url(tmp_path)
     schema.migrate(database.connect(url))
     again = (
         "import sys\n"

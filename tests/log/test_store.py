@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.databases import START, EmbeddedPostgres, Outage, a_record, opened, rows_of
+from support.databases import START, EmbeddedPostgres, Outage, a_record, opened, rows_of, sqlite_url
 from support.processes import running_together, wait_until
 
 from inkdigits.errors import QueryError, RecordError, RecordNotFoundError, StoreUnavailableError
@@ -218,7 +218,7 @@ def test_a_store_opens_without_its_database_and_migrates_later(
 
 
 def test_a_full_disk_sends_predictions_to_the_outbox(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    url = sqlite_url(tmp_path)
     records = [a_record(n) for n in range(60)]
     with opened(url, tmp_path) as store:
         engine = store._database.engine
@@ -255,7 +255,7 @@ def test_a_deleted_database_is_made_again_and_loses_nothing_that_comes_after(
 def test_where_database_and_full_outbox_fail_a_prediction_is_lost_and_that_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    url = sqlite_url(tmp_path)
     outage = Outage(url)
     with opened(url, tmp_path, SHORT, outbox_limit_bytes=100_000) as store:
         outage.begin()

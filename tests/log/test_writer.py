@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.databases import EmbeddedPostgres, a_record, opened, rows_of
+from support.databases import EmbeddedPostgres, a_record, opened, rows_of, sqlite_url
 from support.processes import wait_until
 
 from inkdigits.errors import StoreUnavailableError
@@ -44,7 +44,7 @@ def held(store: Store) -> Iterator[None]:
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    return sqlite_url(tmp_path)
 
 
 def test_rows_that_come_during_a_commit_share_the_next_one(

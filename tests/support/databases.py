@@ -62,6 +62,10 @@ def a_record(number: int = 0, **changes: Any) -> Record:
     return replace(record, **changes)
 
 
+def sqlite_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'log.sqlite3'}"
+
+
 def opened(url: str, folder: Path, options: Options = PATIENT, **settings: Any) -> Store:
     """Open a log whose outbox is in the folder."""
     return Store.open(url, outbox_dir=folder / "outbox", options=options, **settings)
@@ -172,7 +176,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 def empty_database(request: pytest.FixtureRequest) -> Callable[[Path], str]:
     """Makes empty databases, of each kind in turn; an SQLite file in the folder."""
     if request.param == "sqlite":
-        return lambda folder: f"sqlite:///{folder / 'log.sqlite3'}"
+        return sqlite_url
     server: EmbeddedPostgres = request.getfixturevalue("shared_postgres")
     return lambda _: server.empty_database()
 
@@ -219,7 +223,7 @@ class Outage:
 def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
     """An empty database of each kind in turn, that can be made unavailable."""
     if request.param == "locked":
-        outage = Outage(f"sqlite:///{tmp_path / 'log.sqlite3'}")
+        outage = Outage(sqlite_url(tmp_path))
         yield outage
         outage.end()
     else:
@@ -278,7 +282,7 @@ def plans_of(tmp_path: Path) -> Iterator[Callable[[Callable[[Store], object]], l
         if statement.startswith(("SELECT", "WITH")):
             asked.append((statement, parameters))
 
-    with opened(f"sqlite:///{tmp_path / 'plans.sqlite3'}", tmp_path) as store:
+    with opened(sqlite_url(tmp_path), tmp_path) as store:
 
         def plans(call: Callable[[Store], object]) -> list[str]:
             sa.event.listen(store._database.engine, "before_cursor_execute", note)
