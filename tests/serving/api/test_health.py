@@ -8,11 +8,8 @@ from inkdigits.settings import Settings
 
 
 def test_healthy_once_a_warm_up_prediction_has_worked(client, reader):
-    assert len(reader.read) == 1
-    response = client.get("/health")
-    assert response.status_code == 200
     told = {"status": "healthy", "model_loaded": True, "model_version": "fake-1"}
-    assert response.json == {**told, "version": inkdigits.__version__}
+    assert client.get("/health").json == {**told, "version": inkdigits.__version__}
     assert client.get("/health/ready").json == {"status": "ready", "log": "off"}
     assert client.get("/health/live").json == {"status": "alive"}
     assert len(reader.read) == 1
@@ -22,15 +19,12 @@ def test_not_ready_until_the_warm_up_works_and_ready_after():
     reader = FakeReader(failure=ArtifactCorruptError("secret detail"))
     client = create_app(Settings(), reader).test_client()
     health = client.get("/health")
-    assert health.status_code == 503
-    assert health.json["status"] == "unhealthy"
-    assert health.json["model_loaded"] is False
-    assert health.json["error"]["code"] == "not_ready"
+    assert (health.status_code, health.json["error"]["code"]) == (503, "not_ready")
+    assert (health.json["status"], health.json["model_loaded"]) == ("unhealthy", False)
     assert "secret" not in health.text
     assert code_of(client.get("/health/ready")) == (503, "not_ready")
-    refused = send_digit(client)
-    assert code_of(refused) == (503, "not_ready")
-    assert refused.headers["Retry-After"] == "1"
+    denied = send_digit(client)
+    assert (*code_of(denied), denied.headers["Retry-After"]) == (503, "not_ready", "1")
     assert client.get("/health/live").status_code == 200
     reader.failure = None
     assert client.get("/health").status_code == 200
