@@ -3,7 +3,7 @@ import json
 import os
 import re
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -169,6 +169,7 @@ def test_workers_are_added_up_and_a_killed_ones_counts_stay_until_the_service_st
         assert not list(tmp_path.glob("inkdigits-metrics-*"))
 
 
+@pytest.fixture(scope="module")
 def known():
     """Every sample's name that there is, and its labels."""
     ink = np.zeros((100, 28, 28), np.uint8)
@@ -177,9 +178,9 @@ def known():
     reader = Inky(ink, {PROVENANCE: reference.to_dict()})
     client = create_app(Settings(), reader).test_client()
     send_some_of_everything(client)
-    names: dict[str, set[str]] = {}
+    names = defaultdict(set)
     for name, labels in scrape(client):
-        names.setdefault(name, set()).update(label for label, _ in labels)
+        names[name].update(label for label, _ in labels)
     return names
 
 
@@ -190,28 +191,26 @@ def expressions():
         for panel in dashboard["panels"]
         for target in panel["targets"]
     }
-    rules = yaml.safe_load((FOLDER / "alerts.yaml").read_text(encoding="utf-8"))
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
-            found[f"alert {rule['alert']}"] = rule["expr"]
+    groups = yaml.safe_load((FOLDER / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+        found[f"alert {rule['alert']}"] = rule["expr"]
     return found
 
 
-@pytest.mark.parametrize("name", expressions())
-def test_dashboard_and_alerts_name_only_figures_and_labels_that_exist(name):
-    expression, there_are = expressions()[name], known()
+@pytest.mark.parametrize(("name", "expression"), expressions().items())
+def test_dashboard_and_alerts_name_only_figures_and_labels_that_exist(known, name, expression):
     used = re.findall(r"inkdigits_\w+", expression)
     assert used
-    assert set(used) <= set(there_are)
+    assert set(used) <= set(known)
     labels = set(re.findall(r"[{,]\s*(\w+)\s*[!=]", expression))
     for listed in re.findall(r"(?:by|on|ignoring) \(([^)]*)\)", expression):
         labels.update(label.strip() for label in listed.split(","))
-    assert labels <= set().union(*(there_are[one] for one in used)) | {"instance"}
+    assert labels <= set().union(*(known[one] for one in used)) | {"instance"}
     assert expression.count("(") == expression.count(")")
 
 
-def test_every_figure_is_on_the_dashboard():
+def test_every_figure_is_on_the_dashboard(known):
     shown = " ".join(expressions().values())
-    ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in known()}
+    ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in known}
     assert [name for name in ours if not (name in shown or name.endswith("_created"))] == []
