@@ -33,7 +33,7 @@ def client(app):
 
 @pytest.fixture(scope="module")
 def ink():
-    return standardise(np.stack([preprocess(seven()), preprocess(seven())]))
+    return standardise(np.stack([preprocess(seven())] * 2))
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,8 @@ def refusal(response):
 
 
 def test_server_and_models_describe_themselves(client, reader):
-    server = client.get("/v2").json
-    assert (server["name"], server["version"]) == ("inkdigits", inkdigits.__version__)
-    assert server["extensions"] == ["binary_tensor_data"]
+    about = {"name": "inkdigits", "version": inkdigits.__version__}
+    assert client.get("/v2").json == {**about, "extensions": ["binary_tensor_data"]}
     assert client.get("/v2/health/live").json == {"live": True}
     assert client.get("/v2/health/ready").json == {"ready": True}
     mnist = client.get("/v2/models/mnist").json
@@ -120,8 +119,7 @@ def test_service_that_is_not_ready_says_so_and_one_without_the_network_has_no_mn
     client = create_app(Settings(page="off"), fake).test_client()
     assert refusal(client.get("/v2/health/ready"))[0] == 503
     response = client.post(INFER.format("inkdigits"), json=of_pictures(drawn_digit()))
-    assert refusal(response)[0] == 503
-    assert response.headers["Retry-After"] == "1"
+    assert (refusal(response)[0], response.headers["Retry-After"]) == (503, "1")
     assert refusal(client.get("/v2/models/mnist"))[0] == 404
 
 

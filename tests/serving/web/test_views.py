@@ -37,12 +37,6 @@ def test_page_can_be_off_with_predictions_still_kept(settings, store):
     assert len(store.page().records) == 1
 
 
-def test_page_asks_nothing_of_model_or_log(app, reader, store):
-    store.close()
-    reader.failure = RuntimeError("asked")
-    assert app.test_client().get("/", headers=HTML).status_code == 200
-
-
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_has_the_policy_and_nothing_that_it_forbids(app, path):
     response = app.test_client().get(path, headers=HTML)
@@ -97,7 +91,9 @@ def test_drawing_that_goes_on_replaces_what_its_browser_kept_without_feedback(ap
     assert browser.ids() == [third, second]
 
 
-def test_answer_does_not_need_the_log(browser, store, monkeypatch, caplog):
+def test_answer_needs_no_log_and_the_page_neither_log_nor_model(
+    browser, reader, store, monkeypatch, caplog
+):
     def fail(row):
         raise OutboxError("the disk is full")
 
@@ -108,6 +104,9 @@ def test_answer_does_not_need_the_log(browser, store, monkeypatch, caplog):
     answer = browser.draw()
     assert (answer["prediction"], answer["kept"]) == (7, "lost")
     assert "a prediction is lost" in caplog.text
+    store.close()
+    reader.failure = RuntimeError("asked")
+    assert browser.see("/")
 
 
 def test_page_says_what_it_was_in_a_label_that_it_knows(browser, store):
@@ -120,10 +119,7 @@ def test_page_says_what_it_was_in_a_label_that_it_knows(browser, store):
         assert store.get(record_id).true_digit is None
     for said in ("10", "x", "-1", "٣"):
         assert code_of(browser.label(record_id, said)) == (422, "wrong_value"), said
-
-
-def test_form_without_script_comes_back_to_the_same_page(browser):
-    record_id = browser.draw()["id"]
+    # A form without script comes back to the same page.
     form = {"true_digit": "1", "digit": "7", "csrf_token": browser.token["X-CSRF-Token"]}
     response = browser.client.post(f"/history/{record_id}/feedback", data=form)
     assert (response.status_code, response.location) == (303, "/history?digit=7")
