@@ -1,21 +1,17 @@
 import logging
 import uuid
 
-import pytest
 from support.answers import as_base64
 from support.fakes import drawn_digit, send_digit
 
 
-def test_sane_request_id_comes_back(client):
+def test_sane_request_id_comes_back_and_others_are_replaced(client):
     for path in ("/health", "/nowhere"):
         response = client.get(path, headers={"X-Request-ID": "job-7.A_1"})
         assert response.headers["X-Request-ID"] == "job-7.A_1"
-
-
-@pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "é", "<script>"])
-def test_other_request_ids_are_replaced(client, sent):
-    response = client.get("/health", headers={"X-Request-ID": sent})
-    assert uuid.UUID(response.headers["X-Request-ID"])
+    for sent in ("", "a b", "x" * 65, "é", "<script>"):
+        response = client.get("/health", headers={"X-Request-ID": sent})
+        assert uuid.UUID(response.headers["X-Request-ID"]), sent
 
 
 def test_one_line_a_request_with_what_an_operator_asks_for(client, caplog):

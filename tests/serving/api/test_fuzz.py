@@ -1,9 +1,9 @@
-import base64
 import json
 import re
 import sys
 
 import pytest
+from support.answers import as_base64
 from support.fakes import drawn_digit, empty_png
 
 from inkdigits.ink.normalize import Limits
@@ -62,40 +62,35 @@ def sent(client, body, kind="image/png"):
     return response.status_code, response.json.get("error", {}).get("code")
 
 
-def inference(client, name, shape, kind, binary):
-    """The status of an inference on one binary tensor."""
+def inference(client, model, tensor, binary):
+    """Return the status of an inference on one binary tensor."""
     size = {"binary_data_size": len(binary)}
-    tensor = {"name": name, "datatype": kind, "shape": shape, "parameters": size}
-    head = json.dumps({"inputs": [tensor]}).encode()
+    head = json.dumps({"inputs": [{**tensor, "parameters": size}]}).encode()
     headers = {"Inference-Header-Content-Length": str(len(head))}
-    path = f"/v2/models/{'mnist' if name == 'ink' else 'inkdigits'}/infer"
-    return client.post(path, data=head + binary, headers=headers).status_code
+    return client.post(f"/v2/models/{model}/infer", data=head + binary, headers=headers).status_code
 
 
-def test_limit_on_bytes_is_where_the_settings_say(limited):
+def test_limits_on_bytes_and_pixels_are_where_the_settings_say(limited):
     digit = drawn_digit().ljust(LIMITS.max_bytes, b"\0")
     assert sent(limited, digit)[0] == 200
     assert sent(limited, digit + b"\0") == (413, "body_too_large")
     # The picture may be within the limit, and its base64 beyond it.
-    body = json.dumps({"image": base64.b64encode(digit).decode()}).encode()
+    body = json.dumps({"image": as_base64(digit)}).encode()
     assert sent(limited, body, "application/json") == (413, "body_too_large")
-
-
-def test_limit_on_pixels_is_where_the_settings_say(limited):
     assert sent(limited, drawn_digit(size=(50, 100)))[0] == 200
     assert sent(limited, empty_png(50, 101)) == (413, "image_too_large")
     picture = empty_png(5001, 1)
-    element = len(picture).to_bytes(4, "little") + picture
-    assert inference(limited, "picture", [1], "BYTES", element) == 413
+    tensor = {"name": "picture", "datatype": "BYTES", "shape": [1]}
+    binary = len(picture).to_bytes(4, "little") + picture
+    assert inference(limited, "inkdigits", tensor, binary) == 413
 
 
 def test_limit_on_pictures_is_where_the_settings_say(limited):
-    text = base64.b64encode(drawn_digit()).decode()
     for count, outcome in ((3, (200, None)), (4, (413, "too_many_pictures"))):
-        body = json.dumps({"images": [text] * count}).encode()
+        body = json.dumps({"images": [as_base64(drawn_digit())] * count}).encode()
         assert sent(limited, body, "application/json") == outcome
-        ink = bytes(4 * 784 * count)
-        assert inference(limited, "ink", [count, 1, 28, 28], "FP32", ink) == outcome[0]
+        tensor = {"name": "ink", "datatype": "FP32", "shape": [count, 1, 28, 28]}
+        assert inference(limited, "mnist", tensor, bytes(4 * 784 * count)) == outcome[0]
 
 
 def test_limit_on_parts_of_a_form_is_where_the_settings_say(limited):
@@ -104,6 +99,6 @@ def test_limit_on_parts_of_a_form_is_where_the_settings_say(limited):
         head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
         return other + head + drawn_digit() + b"\r\n--x--\r\n"
 
-    kind, most = "multipart/form-data; boundary=x", 16
-    assert sent(limited, form(most), kind)[0] == 200
-    assert sent(limited, form(most + 1), kind) == (413, "body_too_large")
+    kind = "multipart/form-data; boundary=x"
+    assert sent(limited, form(16), kind)[0] == 200
+    assert sent(limited, form(17), kind) == (413, "body_too_large")

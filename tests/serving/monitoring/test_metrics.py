@@ -147,22 +147,21 @@ def test_workers_are_added_up_and_a_killed_ones_counts_stay_until_the_service_st
             return False
         return victim not in answering and len(answering) == 2
 
+    def figure(name, **labels):
+        return value(fetch(service), f"inkdigits_{name}", **labels)
+
     with running(INKDIGITS_WORKERS="2", TMPDIR=str(tmp_path)) as service:
         wait_until(both_have_answered)
         for _ in range(4):
-            samples = fetch(service)
-            assert value(samples, "inkdigits_requests_total", **read) == answered.total()
-            accepted = value(samples, "inkdigits_decisions_total", decision="accept")
-            assert accepted == answered.total()
+            assert figure("requests_total", **read) == answered.total()
+            assert figure("decisions_total", decision="accept") == answered.total()
         victim = next(iter(answered))
         os.kill(int(victim.removeprefix("fake-")), signal.SIGKILL)
         wait_until(is_replaced)
-        samples = fetch(service)
-        assert value(samples, "inkdigits_requests_total", **read) == answered.total()
-        assert value(samples, "inkdigits_requests_in_flight") == 1
+        assert figure("requests_total", **read) == answered.total()
+        assert figure("requests_in_flight") == 1
         assert service.predict()[0] == 200
-        samples = fetch(service)
-        assert value(samples, "inkdigits_requests_total", **read) == answered.total() + 1
+        assert figure("requests_total", **read) == answered.total() + 1
         assert list(tmp_path.glob("inkdigits-metrics-*"))
         service.process.terminate()
         assert service.process.wait(60) == 0
