@@ -130,11 +130,11 @@ def test_outputs_that_are_not_there_are_refused(outputs):
 def test_numbers_survive_the_way_out_and_in(numbers, binary):
     signature = Signature("a", "FP32", (-1,))
     values = np.array(numbers, np.float32)
-    pieces = write({"model_name": "m"}, {signature: values}, {"a": binary})
-    (tensor,) = json.loads(pieces[0])["outputs"]
-    assert tensor["shape"] == [len(numbers)]
+    head, *rest = write({"model_name": "m"}, {signature: values}, {"a": binary})
+    tensors = json.loads(head)["outputs"]
+    assert [tensor["shape"] for tensor in tensors] == [[len(numbers)]]
     if np.isfinite(values).all():
-        read = read_input({"inputs": [tensor]}, b"".join(pieces[1:]), signature)
+        read = read_input({"inputs": tensors}, b"".join(rest), signature)
         np.testing.assert_array_equal(read, values)
 
 

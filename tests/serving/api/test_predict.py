@@ -34,7 +34,7 @@ def test_json_answer_has_exactly_the_fields_of_the_contract_and_of_its_document(
         "model_version": "fake-1",
         "preprocessing_time_ms": 0.25,
         "inference_time_ms": 0.5,
-    }.items() <= {**answer, "probabilities": ()}.items()
+    }.items() <= answer.items()
 
 
 @pytest.mark.parametrize(
@@ -118,5 +118,4 @@ def test_ink_comes_out_of_its_data_url_as_it_went_in():
     ink = np.arange(784, dtype=np.uint8).reshape(28, 28)
     head, _, data = ink_url(ink).partition(",")
     assert head == "data:image/png;base64"
-    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
-        np.testing.assert_array_equal(np.asarray(image), ink)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), ink)

@@ -191,9 +191,8 @@ def test_database_that_is_unavailable_is_said_on_the_page(browser, store, monkey
     def fail(*args, **kwargs):
         raise StoreUnavailableError("the database is unavailable: secret host")
 
-    for method in ("page", "statistics"):
+    for path, method in (("/history", "page"), ("/dashboard", "statistics")):
         monkeypatch.setattr(store, method, fail)
-    for path in ("/history", "/dashboard"):
         response = browser.client.get(path, headers=HTML)
         assert (response.status_code, "secret host" in response.text) == (503, False)
         assert "is unavailable" in response.text
