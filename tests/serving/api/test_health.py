@@ -8,6 +8,7 @@ from inkdigits.settings import Settings
 
 
 def test_healthy_once_a_warm_up_prediction_has_worked(client, reader):
+    assert len(reader.read) == 1
     told = {"status": "healthy", "model_loaded": True, "model_version": "fake-1"}
     assert client.get("/health").json == {**told, "version": inkdigits.__version__}
     assert client.get("/health/ready").json == {"status": "ready", "log": "off"}
