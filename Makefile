@@ -47,7 +47,7 @@ format: $(VENV)/.installed
 # of one thread each use two cores better than two of two.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 check: lint
-	$(PYTEST) -m "not e2e and not trains and not slow"
+	$(PYTEST) -m "not e2e and not trains and not heavy and not mnist and not slow"
 
 test: lint
 	$(PYTEST)

@@ -265,6 +265,7 @@ def test_threads_share_a_client(client):
         assert {a.digit for a in threads.map(client.predict, [drawn_digit()] * 40)} == {7}
 
 
+@pytest.mark.e2e
 def test_web_service_starts_without_its_model_and_reads_when_it_is_there(model, waits):
     with served(create_app(Settings(), model)) as url:
         port = int(url.rpartition(":")[2])

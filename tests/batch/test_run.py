@@ -78,6 +78,7 @@ def test_rows_are_what_the_reader_says_in_the_order_of_the_source(array, whole):
 
 
 @pytest.mark.parametrize(("end", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.e2e
 def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     end, code, array, whole, tmp_path, monkeypatch
 ):

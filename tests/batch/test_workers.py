@@ -27,6 +27,7 @@ def rows(worker, number):
     return list(csv.DictReader(text.splitlines()))
 
 
+@pytest.mark.e2e
 def test_picture_that_ends_a_worker_is_an_error_in_its_row(worker):
     deadly = Shard(list("abc"), [PICTURE, DeadlyPicture(), PICTURE])
     others = [Shard([name], [PICTURE]) for name in "defgh"]

@@ -34,6 +34,7 @@ def test_about_as_many_digits_and_others_come_out_as_were_asked_for(made):
     assert bool(made.inks.flatten(1).any(1).all())
 
 
+@pytest.mark.heavy
 def test_seed_but_not_the_number_of_processes_decides_and_progress_is_reported(some, made):
     assert synthesise(some, CONFIG, workers=2).digest() == made.digest()
     told, config = [], dataclasses.replace(CONFIG, seed=4)

@@ -94,6 +94,7 @@ def indices(reference, inks, sure):
     return {k: population_stability_index(counts[k], known[k].shares) for k in known}
 
 
+@pytest.mark.heavy
 def test_only_what_differs_from_the_reference_drifts(reference, inks):
     others, sure = inks[900:], confidences(len(inks) - 900, seed=3)
     found = indices(reference, others, sure)

@@ -84,6 +84,7 @@ def test_too_few_pictures_say_how_many_they_would_need(n, wrong, enough, message
     assert accept_threshold(*flawless, risk=0.002).n_accepted == 1497
 
 
+@pytest.mark.heavy
 def test_the_risk_is_kept_as_often_as_promised():
     # Readings are right with a chance equal to their confidence, so each threshold's true risk
     # is known: the mean of 1 - confidence above it.

@@ -51,6 +51,7 @@ def test_every_inkdigits_command_of_the_documents_is_valid():
         main.commands[name].make_context(name, arguments).close()
 
 
+@pytest.mark.e2e
 def test_quick_commands_run():
     quick = [command for command in commands("inkdigits") if command[1] in QUICK]
     assert quick

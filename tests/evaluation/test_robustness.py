@@ -11,6 +11,8 @@ from inkdigits.errors import ConfigError, DataError
 from inkdigits.evaluation.plots import robustness_figure
 from inkdigits.evaluation.robustness import measure_corruptions, measure_robustness
 
+pytestmark = pytest.mark.heavy
+
 
 def answer(digit, confidence, probabilities, decision):
     ink = np.zeros((28, 28), np.uint8)

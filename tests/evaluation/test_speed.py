@@ -8,6 +8,8 @@ from inkdigits.evaluation import speed, timing
 from inkdigits.model.networks import MNISTClassifier
 from inkdigits.training.export import export
 
+pytestmark = pytest.mark.heavy
+
 CPU, ONNX = "PyTorch, CPU", "ONNX Runtime, CPU"
 
 

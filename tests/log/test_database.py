@@ -107,6 +107,7 @@ def test_a_file_system_without_a_write_ahead_log_is_named_and_syncs_each_commit(
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
+@pytest.mark.e2e
 def test_pgbouncer_is_asked_nothing_that_outlives_a_transaction(
     shared_postgres: EmbeddedPostgres, a_database: Callable[..., Database]
 ) -> None:

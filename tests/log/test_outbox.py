@@ -118,6 +118,7 @@ def put_many(folder: Path, count: int) -> None:
         list(pool.map(Outbox(folder).put, map(a_row, range(count))))
 
 
+@pytest.mark.e2e
 def test_many_threads_and_processes_lose_and_double_nothing(tmp_path: Path) -> None:
     outbox, found = Outbox(tmp_path), []
     with running_together(put_many, [(tmp_path, 160)] * 2) as some_run:

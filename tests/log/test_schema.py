@@ -119,6 +119,7 @@ def open_at_once(url: str, folder: Path, barrier: Barrier, number: int) -> None:
 
 
 @pytest.mark.parametrize("start_from", [None, "0001"])
+@pytest.mark.e2e
 def test_processes_that_open_at_once_migrate_once(
     database_url: str, tmp_path: Path, start_from: str | None
 ) -> None:

@@ -166,6 +166,7 @@ def test_retention_works_without_being_asked(database_url: str, tmp_path: Path) 
 # While the database is unavailable
 
 
+@pytest.mark.e2e
 def test_no_call_hangs_in_an_outage_and_what_is_kept_is_there_once_after_it(
     outage: Outage, tmp_path: Path
 ) -> None:
@@ -202,6 +203,7 @@ def test_no_call_hangs_in_an_outage_and_what_is_kept_is_there_once_after_it(
         assert list(reversed(store.page(limit=100).records)) == records
 
 
+@pytest.mark.e2e
 def test_a_store_opens_without_its_database_and_migrates_later(
     outage: Outage, tmp_path: Path
 ) -> None:
@@ -252,6 +254,7 @@ def test_a_deleted_database_is_made_again_and_loses_nothing_that_comes_after(
         assert sorted(rows_of(f"sqlite:///{path}")) == ids_of(others)
 
 
+@pytest.mark.e2e
 def test_where_database_and_full_outbox_fail_a_prediction_is_lost_and_that_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

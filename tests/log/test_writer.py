@@ -92,6 +92,7 @@ def test_a_call_that_is_overdue_makes_the_database_unavailable(
             store.delete_all(owner="mine")
 
 
+@pytest.mark.e2e
 def test_a_slow_database_gets_its_rows_by_way_of_the_outbox(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +149,7 @@ def test_what_comes_after_closing_is_in_the_outbox_and_is_moved_without_being_as
         assert record.id in rows_of(url)
 
 
+@pytest.mark.e2e
 def test_closing_does_not_wait_for_a_frozen_server(
     own_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:

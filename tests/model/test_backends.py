@@ -103,6 +103,7 @@ def test_reader_goes_by_the_margin_of_its_artifact(tmp_path, margin):
     np.testing.assert_allclose(reader.logits(standardise(some)), expected[0], atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_operating_point_is_fitted_to_the_logits_of_the_reader(tmp_path):
     torch.manual_seed(3)
     model = MNISTClassifier().eval()

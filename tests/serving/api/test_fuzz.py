@@ -29,6 +29,7 @@ def test_sound_pictures_that_cases_are_made_of_are_all_read(benchmarks):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks at /proc")
+@pytest.mark.e2e
 def test_service_answers_whatever_it_is_sent_and_lives(benchmarks):
     report, wrong = benchmarks("fuzz").fuzz(count=300, seed=SEED)
     assert (wrong, report["cases"]) == ([], 300)

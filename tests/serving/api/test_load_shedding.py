@@ -159,6 +159,7 @@ def test_time_since_a_request_arrived_is_known(pair):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
+@pytest.mark.e2e
 def test_service_that_stops_answers_what_waits_for_a_slot_and_for_a_thread():
     settings = {"INKDIGITS_THREADS": "2", "INKDIGITS_SLOTS": "1"}
     with running("--delay", "0.5", **settings) as service, ThreadPoolExecutor(4) as pool:

@@ -83,6 +83,7 @@ def test_pictures_of_a_former_model_do_not_count_for_the_next(reference, inks):
         metrics.compare_with_reference(reader.metadata)
 
 
+@pytest.mark.e2e
 def test_windows_of_all_workers_are_added_up(reference):
     program = ["-m", "support.drifting_service", json.dumps(reference.to_dict())]
     with running(program=program, INKDIGITS_WORKERS="2") as service:

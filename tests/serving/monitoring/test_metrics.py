@@ -132,6 +132,7 @@ def test_full_disk_is_named_at_the_start(tmp_path, monkeypatch):
         Metrics(tmp_path)
 
 
+@pytest.mark.e2e
 def test_workers_are_added_up_and_a_killed_ones_counts_stay_until_the_service_stops(tmp_path):
     read = {"method": "POST", "route": "/predict", "status": "200"}
     answered = Counter()

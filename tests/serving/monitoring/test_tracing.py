@@ -124,6 +124,7 @@ def test_trace_goes_on_in_the_model_service(collector):
     assert (first["parent"], second["parent"]) == ("b7ad6b7169203331", first["id"])
 
 
+@pytest.mark.e2e
 def test_served_request_has_its_wait_and_the_log_has_its_trace(collector):
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "INKDIGITS_SLOTS": "1"}
     with running("--delay", "1", **settings) as service:
