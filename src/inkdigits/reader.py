@@ -95,7 +95,8 @@ class DigitReader(Reader):
         return probabilities(self.logits(standardise(inks)), self.metadata.temperature)
 
     def _forward(self, batch: Floats) -> tuple[Floats, Floats]:
-        return forward_with_tta(self._backend.forward, batch, self.metadata.second_look_margin)
+        backend, margin = self._backend, self.metadata.second_look_margin
+        return forward_with_tta(backend.forward, batch, margin, exact=backend.forward_exactly)
 
     def _warm_up(self) -> None:
         """Read once, so that a model that cannot is found at start and not by a user."""
@@ -183,6 +184,7 @@ def load(
     path: str | os.PathLike[str] | None = None,
     *,
     device: Device | None = None,
+    int8: bool = True,
     threads: int = 1,
     limits: Limits = DEFAULT_LIMITS,
     risk: float | None = None,
@@ -193,7 +195,8 @@ def load(
         path: an artifact as ``inkdigits train`` or ``inkdigits export`` writes it; None is the
             one that comes with the package.
         device: None runs on ONNX Runtime on the CPU; "cpu", "cuda", "mps" or "auto" on PyTorch,
-            which the ``train`` extra installs.
+            which the ``train`` extra installs and which computes in float32.
+        int8: of ONNX Runtime: whether to read in int8 if the artifact holds the network in int8.
         threads: ONNX Runtime's, for one batch.
         limits: sizes above which pictures are rejected.
         risk: what ``predict`` uses where it is given none; None is the artifact's own.
@@ -208,6 +211,6 @@ def load(
     'blank'
     """
     artifact = read_artifact(path)
-    onnx_backend = OnnxBackend(artifact, threads)
+    onnx_backend = OnnxBackend(artifact, threads, int8=int8 and device is None)
     backend: Backend = onnx_backend if device is None else TorchBackend(artifact, device)
     return DigitReader(backend, onnx_backend.metadata, limits, risk)

@@ -149,6 +149,25 @@ def export(run_folder: Path, target: Path | None) -> None:
     click.echo(f"wrote {target}: {load(target).model_version}")
 
 
+@click.command(short_help="Add int8 to a run's artifact.")
+@options.DATA
+@options.DOWNLOAD
+@RUN_OPTION
+@options.FIGURES
+@needs_training_extra
+def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool) -> None:
+    """Add the network in int8 to a run's artifact, which CPUs then read in about half the time.
+
+    Run it after "inkdigits train" or "inkdigits export"; the artifact's version changes.
+    """
+    from inkdigits.data.mnist import load_splits
+    from inkdigits.training.config import Folders
+    from inkdigits.training.quantise import quantise_run
+
+    splits = load_splits(data_root, download=download)
+    quantise_run(Folders(run_folder, figures, figures), splits, report=say)
+
+
 @click.command(short_help="Compare CPU, accelerator and ONNX Runtime.")
 @options.MODEL
 @click.option(

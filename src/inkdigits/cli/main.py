@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from inkdigits.cli.evaluate import benchmark, calibrate, evaluate, export
+from inkdigits.cli.evaluate import benchmark, calibrate, evaluate, export, quantise
 from inkdigits.cli.history import history
 from inkdigits.cli.predict import predict
 from inkdigits.cli.serve import key, serve
@@ -42,6 +42,6 @@ def main() -> None:
 
 for command in (
     *(serve, key, predict, history),
-    *(synthesise, train, evaluate, calibrate, export, benchmark),
+    *(synthesise, train, evaluate, calibrate, export, quantise, benchmark),
 ):
     main.add_command(command)

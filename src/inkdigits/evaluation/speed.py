@@ -161,7 +161,7 @@ def _readers(
         # resolve_device gives only the types that Device names.
         kind: Any = device.type
         readers[f"PyTorch, {name}"] = TorchBackend(artifact, kind)
-    readers[ONNX_CONTENDER] = OnnxBackend(artifact, threads)
+    readers[ONNX_CONTENDER] = OnnxBackend(artifact, threads, int8=False)
     return readers
 
 

@@ -37,6 +37,8 @@ MARGIN = 6.0
 
 Temperature and thresholds are fitted to the averaged logits.
 """
+INT8_MODEL = "int8_model"
+"""An entry that an artifact may have: the network in int8, as another ONNX model in base64."""
 # Tag of ModelProto.metadata_props (field 14) and the length of the entry {"sha256": 64 digits}.
 _SEAL_HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"
 _SEAL_LENGTH = len(_SEAL_HEAD) + 64
