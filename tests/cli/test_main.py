@@ -8,7 +8,7 @@ from inkdigits.cli.main import main
 
 COMMANDS = {
     *("serve", "key", "predict", "history"),
-    *("synthesise", "train", "evaluate", "calibrate", "export", "benchmark"),
+    *("synthesise", "train", "evaluate", "calibrate", "export", "quantise", "benchmark"),
 }
 
 
