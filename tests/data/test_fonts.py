@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 
-from inkdigits.data.fonts import SPLITS, find_fonts, split_of
+from inkdigits.data.fonts import SPLITS, find_fonts, render_character, render_digits, split_of
 from inkdigits.errors import ConfigError, DataError
 
 BUNDLED = tuple(Path(mpl.get_data_path(), "fonts", "ttf").glob("*.ttf"))
@@ -32,3 +33,12 @@ def test_no_fonts_is_an_error_that_says_so(tmp_path):
     ):
         with pytest.raises(error, match=message):
             find_fonts(split, paths)
+
+
+def test_printed_digits_have_every_label_and_ink_and_a_character_that_no_font_has_is_an_error():
+    fonts, rng = find_fonts(), np.random.default_rng(1)
+    pictures, labels = render_digits(60, fonts, rng)
+    assert set(labels.tolist()) == set(range(10))
+    assert all(np.ptp(picture) > 60 for picture in pictures)
+    with pytest.raises(DataError, match="none of the"):
+        render_character("\N{EGYPTIAN HIEROGLYPH A001}", fonts, 1, rng)

@@ -17,10 +17,9 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from inkdigits.data.fonts import Font
+from inkdigits.data.fonts import Font, render_character
 from inkdigits.data.pen_strokes import draw_lines, spline
 from inkdigits.data.pixels import Coverage, blend_ink, enlarge, to_bytes
-from inkdigits.data.printed import render_character
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.types import Doubles, Ink, Pixels, Rng
 

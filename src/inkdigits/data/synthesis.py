@@ -21,12 +21,11 @@ import torch
 from PIL import Image
 
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, SEVERITIES, corrupt
-from inkdigits.data.fonts import FontSplit, find_fonts
+from inkdigits.data.fonts import FontSplit, find_fonts, render_digits
 from inkdigits.data.mnist import Digits
 from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
 from inkdigits.data.pen_strokes import draw_digits
 from inkdigits.data.photos import photograph
-from inkdigits.data.printed import render_digits
 from inkdigits.errors import DataError
 from inkdigits.ink.normalize import preprocess
 from inkdigits.types import NO_DIGIT, Ink, Labels, Pixels, Rng
