@@ -50,7 +50,7 @@ def a_record(share: float, ink: Any, choice: random.Random) -> Record:
         input_kind="drawn",
         owner=f"browser-{choice.randrange(BROWSERS)}",
         ink=ink,
-        true_digit=choice.choice((digit, digit, choice.randrange(10))) if is_corrected else None,
+        label=str(choice.choice((digit, digit, choice.randrange(10)))) if is_corrected else None,
         feedback_at=created_at if is_corrected else None,
         feedback_by="page" if is_corrected else None,
     )

@@ -20,7 +20,7 @@ def log(tmp_path, monkeypatch):
     with Store.open(url, outbox_dir=tmp_path / "outbox") as store:
         for record in records:
             store.keep(record)
-        store.give_feedback(records[0].id, 4, "tester")
+        store.give_feedback(records[0].id, "4", "tester")
 
     def ids():
         with Store.open(url, outbox_dir=tmp_path / "outbox") as store:

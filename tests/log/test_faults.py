@@ -113,10 +113,10 @@ def scenario(url: str, folder: Path, fault: Fault, number: int) -> None:
     store._writer._retry_at = time.monotonic() + 1000
     for record in records[3:]:
         tell("kept", store.keep(record), record.id)
-    attempt("feedback", records[3].id, lambda: store.give_feedback(records[3].id, 7, "page"))
+    attempt("feedback", records[3].id, lambda: store.give_feedback(records[3].id, "7", "page"))
     attempt("flush", "-", store.flush_outbox)
     store._writer._retry_at = 0.0
-    attempt("feedback", records[0].id, lambda: store.give_feedback(records[0].id, 7, "page"))
+    attempt("feedback", records[0].id, lambda: store.give_feedback(records[0].id, "7", "page"))
     attempt("delete", records[1].id, lambda: store.delete(records[1].id))
     attempt("delete", records[4].id, lambda: store.delete(records[4].id))
     happened = faults.happened
@@ -134,7 +134,7 @@ def check(url: str, folder: Path) -> Counter[str]:
     with Store.open(url, outbox_dir=folder / "outbox", options=ENOUGH) as store:
         store.flush_outbox()
         assert store.waiting() == 0
-    rows = dict(rows_of(url, "id, true_digit"))
+    rows = dict(rows_of(url, "id, label"))
     assert len(rows) == len(rows_of(url))
     for name, where in kept.items():
         if ("delete", name) in done:
@@ -142,7 +142,7 @@ def check(url: str, folder: Path) -> Counter[str]:
         elif where != "lost" and ("delete", name) not in begun:
             assert name in rows, f"{name} was kept in {where}"
             if ("feedback", name) in done:
-                assert rows[name] == 7
+                assert rows[name] == "7"
             elif ("feedback", name) not in begun:
                 assert rows[name] is None
     return Counter(kept.values())

@@ -14,9 +14,8 @@ from support.databases import START, a_record
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import RecordError
 from inkdigits.log.record import MAX_PICTURE_BYTES, Record, new_id
-from inkdigits.types import NO_DIGIT
 
-FEEDBACK = {"true_digit": 4, "feedback_at": START, "feedback_by": "page"}
+FEEDBACK = {"label": "4", "feedback_at": START, "feedback_by": "page"}
 
 
 def test_a_record_is_made_of_a_prediction() -> None:
@@ -36,7 +35,7 @@ def test_a_record_is_made_of_a_prediction() -> None:
     record = Record.of(prediction, input_kind="uploaded", owner="browser-1", picture=b"png")
     assert before <= record.created_at <= datetime.now(UTC)
     assert (record.digit, record.confidence, record.input_kind) == (7, 1.0, "uploaded")
-    assert (record.owner, record.picture, record.true_digit) == ("browser-1", b"png", None)
+    assert (record.owner, record.picture, record.label) == ("browser-1", b"png", None)
     assert record.ink.tolist() == prediction.ink.tolist()
     given = new_id()
     assert Record.of(prediction, input_kind="api", record_id=given).id == given
@@ -69,8 +68,8 @@ def test_a_record_does_not_change_with_the_array_it_was_made_of() -> None:
         ({"ink": np.zeros((28, 27), np.uint8)}, r"\(28, 28\) uint8"),
         ({"ink": np.zeros((28, 28), np.float32)}, r"\(28, 28\) uint8"),
         ({"picture": bytes(MAX_PICTURE_BYTES + 1)}, "over 16,777,216"),
-        ({"true_digit": 3}, "or none of them"),
-        ({"true_digit": 10, "feedback_at": START, "feedback_by": "page"}, "true digit is 0 to 9"),
+        ({"label": "3"}, "or none of them"),
+        ({"label": "x", "feedback_at": START, "feedback_by": "page"}, "A label is"),
     ],
 )
 def test_a_record_that_cannot_be_says_why(changes: dict[str, Any], message: str) -> None:
@@ -79,21 +78,22 @@ def test_a_record_that_cannot_be_says_why(changes: dict[str, Any], message: str)
 
 
 @pytest.mark.parametrize(
-    ("digit", "decision", "true_digit", "was_right"),
+    ("digit", "decision", "label", "was_right"),
     [
         (3, "accept", None, None),
-        (3, "accept", 3, True),
-        (3, "accept", 5, False),
-        (3, "accept", NO_DIGIT, False),
-        (3, "reject", NO_DIGIT, True),
-        (None, "reject", NO_DIGIT, True),
-        (None, "reject", 5, False),
+        (3, "accept", "3", True),
+        (3, "accept", "5", False),
+        (3, "accept", "33", False),
+        (3, "accept", "none", False),
+        (3, "reject", "none", True),
+        (None, "reject", "none", True),
+        (None, "reject", "5", False),
     ],
 )
-def test_right_means_the_true_digit_or_a_rejected_scribble(
-    digit: int | None, decision: Any, true_digit: int | None, was_right: bool | None
+def test_right_means_the_label_or_a_rejected_scribble(
+    digit: int | None, decision: Any, label: str | None, was_right: bool | None
 ) -> None:
-    feedback = {} if true_digit is None else {**FEEDBACK, "true_digit": true_digit}
+    feedback = {} if label is None else {**FEEDBACK, "label": label}
     assert a_record(digit=digit, decision=decision, **feedback).was_right is was_right
 
 

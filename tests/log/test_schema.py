@@ -20,19 +20,21 @@ from support.processes import SPAWN, killed_afterwards, running_together
 
 from inkdigits.errors import SchemaVersionError, StoreUnavailableError
 from inkdigits.log import database, schema
-from inkdigits.log.record import to_row
+from inkdigits.log.record import Record, to_row
 
 pytest_plugins = ["support.databases"]
 
 FEEDBACK = {"true_digit", "feedback_us", "feedback_by"}
+LATER = {"text", "digits", "label", "queued", "reviews_due", "shadow", *FEEDBACK}
 CONFIG = Config()
 CONFIG.set_main_option("script_location", "inkdigits.log:migrations")
 
 
 def differences(url: str) -> list[Any]:
-    """What the database's schema has other than the table in the code."""
+    """What the database's schema has other than the tables in the code."""
     with connected(url) as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        opts = {"compare_type": True, "include_name": lambda name, *_: name != "true_digit"}
+        context = MigrationContext.configure(connection, opts=opts)
         return list(compare_metadata(context, schema.metadata))
 
 
@@ -43,7 +45,7 @@ def revision_of(url: str) -> str:
 
 def has_feedback(connection: sa.Connection) -> bool:
     columns = sa.inspect(connection).get_columns("predictions")
-    return not FEEDBACK.isdisjoint(column["name"] for column in columns)
+    return not LATER.isdisjoint(column["name"] for column in columns)
 
 
 def migrate_to(url: str, revision: str) -> None:
@@ -52,19 +54,47 @@ def migrate_to(url: str, revision: str) -> None:
     engine.dispose()
 
 
-def test_the_previous_schema_is_brought_up_with_its_rows(database_url: str, tmp_path: Path) -> None:
+def fill(url: str, records: list[Record], **more: list[Any]) -> None:
+    """Insert records into the first schema, with more columns of a later one."""
+    columns = [sa.column(c.name, c.type) for c in schema.predictions.c if c.name not in LATER]
+    rows = [{k: v for k, v in to_row(r).items() if k not in LATER} for r in records]
+    rows = [row | {name: more[name][n] for name in more} for n, row in enumerate(rows)]
+    with connected(url, writes=True) as connection:
+        old = sa.table("predictions", *columns, *map(sa.column, more))
+        connection.execute(sa.insert(old), rows)
+
+
+def test_the_first_schema_is_brought_up_with_its_rows(database_url: str, tmp_path: Path) -> None:
     migrate_to(database_url, "0001")
     assert differences(database_url) != []
     records = [a_record(n) for n in range(3)]
-    columns = [sa.column(c.name, c.type) for c in schema.predictions.c if c.name not in FEEDBACK]
-    old = sa.table("predictions", *columns)
-    rows = [{k: v for k, v in to_row(r).items() if k not in FEEDBACK} for r in records]
-    with connected(database_url, writes=True) as connection:
-        connection.execute(sa.insert(old), rows)
+    fill(database_url, records)
     with opened(database_url, tmp_path) as store:
         assert list(reversed(store.page().records)) == records
-        assert store.give_feedback(records[0].id, 5, "page").true_digit == 5
+        assert store.give_feedback(records[0].id, "5", "page").label == "5"
     assert differences(database_url) == []
+
+
+def test_feedback_of_the_schema_before_is_text_and_what_is_unsure_is_queued(
+    database_url: str, tmp_path: Path
+) -> None:
+    migrate_to(database_url, "0002")
+    decisions: list[Any] = ["accept", "accept", "reject", "review", "reject"]
+    records = [a_record(n, decision=decisions[n]) for n in range(4)]
+    records.append(a_record(4, decision="reject", reason="blank", digit=None, confidence=0.0))
+    digits, givers = [7, -1, None, None, None], ["page", "page", None, None, None]
+    fill(database_url, records, true_digit=digits, feedback_us=[1, 1, *3 * [None]],
+         feedback_by=givers)  # fmt: skip
+    with opened(database_url, tmp_path) as store:
+        found = [store.get(record.id) for record in records]
+    assert [record.label for record in found] == ["7", "none", None, None, None]
+    assert [record.queued for record in found] == [None, None, "rejected", "unsure", None]
+    assert [record.reviews_due for record in found] == [None, None, 1, 1, None]
+    with connected(database_url, writes=True) as connection:
+        CONFIG.attributes["connection"] = connection
+        command.downgrade(CONFIG, "0002")
+        back = connection.execute(sa.text("SELECT true_digit FROM predictions ORDER BY id"))
+        assert list(back.scalars()) == digits
 
 
 def test_the_way_back_leads_to_nothing(database_url: str) -> None:

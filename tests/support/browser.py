@@ -45,7 +45,7 @@ class Browser:
         return self.client.post(path, data=form, headers=self.token)
 
     def label(self, record_id: str, digit: str) -> Any:
-        return self.post(f"/history/{record_id}/feedback", true_digit=digit)
+        return self.post(f"/history/{record_id}/feedback", label=digit)
 
     @property
     def cookie(self) -> str:

@@ -33,7 +33,7 @@ import sqlalchemy as sa
 from inkdigits.log.database import Options, connect
 from inkdigits.log.record import Record, new_id, to_row
 from inkdigits.log.store import Store
-from inkdigits.types import NO_DIGIT
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
 PATIENT = Options(wait_s=60)
 """For tests that are not about time: the machine may be busy."""
@@ -266,7 +266,7 @@ def records(store: Store) -> list[Record]:
         }
         if number % 5 < 2:
             true = choose.choice([digit, digit, choose.randrange(10), NO_DIGIT])
-            changes["true_digit"] = NO_DIGIT if true is None else true
+            changes["label"] = NO_DIGIT_LABEL if true in (None, NO_DIGIT) else str(true)
             changes |= {"feedback_at": START + timedelta(days=30), "feedback_by": "page"}
         made.append(a_record(number, **changes))
     store._database.insert([to_row(record) for record in made])

@@ -5,7 +5,7 @@ study, and does not tell who drew.
 
 IDX is MNIST's own format (LeCun, Cortes and Burges, "The MNIST database", at the end of its page):
 a ZIP archive of ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, with the records whose
-feedback is a digit.
+feedback is a digit, and each digit of the numbers whose feedback has as many digits as were read.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _SCHEMA: Final[Schema] = {
     "novelty": "float64",
     "model_version": "text",
     "input_kind": "text",
+    "text": "text",
+    "label": "text",
     "true_digit": "int8",
     "feedback_at": "time",
     "feedback_by": "text",
@@ -85,9 +87,11 @@ def _write_idx(file: IO[bytes], groups: Iterable[Sequence[Record]]) -> int:
     labels = bytearray()
     with tempfile.SpooledTemporaryFile(_MEMORY) as inks:
         for record in chain.from_iterable(groups):
-            if record.true_digit is not None and record.true_digit >= 0:
-                labels.append(record.true_digit)
-                inks.write(record.ink.tobytes())
+            label, found = record.label or "", record.ink.reshape(-1, 28, 28)
+            # A number whose places were not all found tells nothing about each.
+            if label.isdigit() and len(label) == len(found):
+                labels.extend(map(int, label))
+                inks.write(found.tobytes())
         inks.seek(0)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             # The numbers say: unsigned bytes (8) in 3 dimensions, or in 1; then the dimensions.

@@ -21,7 +21,7 @@ from inkdigits.log.record import (
     to_microseconds,
 )
 from inkdigits.log.schema import predictions
-from inkdigits.types import NO_DIGIT
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
 MAX_PAGE: Final = 500
 """The most records on one page."""
@@ -32,6 +32,9 @@ OLDEST: Final = "n.-62135596800000000.00000000-0000-0000-0000-000000000000"
 Feedback: TypeAlias = Literal["given", "none", "right", "wrong"]
 
 _c = predictions.c
+READ: Final = sa.func.coalesce(sa.func.nullif(_c.text, ""), sa.cast(_c.digit, sa.String(2)))
+"""The digits that were read, as `Record.read`."""
+
 _WITHOUT_PICTURE = [column for column in _c if column.name != "picture"]
 
 
@@ -42,7 +45,7 @@ class Filters:
     # Read as this, 0 to 9; NO_DIGIT for those where nothing was read.
     digit: int | None = None
     decision: Decision | None = None
-    # "right": the digit is the true one, or no digit was rejected.
+    # "right": the label was read, or no digit was rejected.
     feedback: Feedback | None = None
     # From an aware time on, to before another.
     since: datetime | None = None
@@ -97,14 +100,14 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     if filters.owner is not ANYONE:
         found.append(_c.owner == filters.owner)
     if filters.feedback == "none":
-        found.append(_c.true_digit.is_(None))
+        found.append(_c.label.is_(None))
     elif filters.feedback is not None:
         # A condition of its own, by which the partial index is recognised.
-        found.append(_c.true_digit.is_not(None))
+        found.append(_c.label.is_not(None))
     if filters.feedback in {"right", "wrong"}:
         is_right = sa.case(
-            (_c.true_digit == NO_DIGIT, _c.decision == "reject"),
-            else_=sa.and_(_c.digit.is_not(None), _c.digit == _c.true_digit),
+            (_c.label == NO_DIGIT_LABEL, _c.decision == "reject"),
+            else_=sa.func.coalesce(_c.label == READ, sa.false()),
         )
         found.append(is_right if filters.feedback == "right" else sa.not_(is_right))
     return found

@@ -21,13 +21,20 @@ import numpy.typing as npt
 from inkdigits.decision.policy import Decision, Reason
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import RecordError
-from inkdigits.types import NO_DIGIT
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Json
 
 Kept: TypeAlias = Literal["database", "outbox", "off", "lost"]
 """Where a prediction is kept: in the database, in the outbox until the database is available,
 nowhere because no log is kept ("off"), or nowhere because both failed ("lost")."""
 
 InputKind: TypeAlias = Literal["drawn", "uploaded", "api"]
+
+Queued: TypeAlias = Literal["rejected", "unsure", "audit", "differs"]
+"""Why a record is in the review queue: it was rejected or is to be checked, it belongs to the
+random audit of the accepted ones, or a second model read something else."""
+
+MAX_DIGITS: Final = 64
+"""The most digits of a number, as it is read or as feedback says it."""
 
 MAX_PICTURE_BYTES: Final = 16 * 2**20
 """The largest source picture a record keeps, in bytes."""
@@ -37,6 +44,7 @@ _MICROSECOND = timedelta(microseconds=1)
 # The names of owners and givers of feedback have no control characters, no quotes, and nothing
 # that a spreadsheet would take for a formula.
 _KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
+_DIGITS = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}")
 
 
 class Anyone(Enum):
@@ -98,17 +106,20 @@ def is_id(text: str) -> bool:
         return False
 
 
-def check_true_digit(true_digit: int) -> int:
-    """Return a label that feedback may give: 0 to 9 or NO_DIGIT; raise RecordError for others.
+def check_label(label: str) -> str:
+    """Return a label that feedback may give; raise RecordError for others.
 
-    >>> check_true_digit(7)
-    7
+    It is a digit, the digits of a number, or NO_DIGIT_LABEL.
+
+    >>> check_label("7"), check_label("0042"), check_label("none")
+    ('7', '0042', 'none')
     """
-    if isinstance(true_digit, bool) or true_digit not in range(NO_DIGIT, 10):
+    if not isinstance(label, str) or not (_DIGITS.fullmatch(label) or label == NO_DIGIT_LABEL):
         raise RecordError(
-            f"the true digit is 0 to 9, or {NO_DIGIT} for no digit; not {true_digit!r}"
+            f"A label is a digit, the 1 to {MAX_DIGITS} digits of a number, or "
+            f"{NO_DIGIT_LABEL!r}; not {label!r}."
         )
-    return int(true_digit)
+    return label
 
 
 def check_key(key: str, what: str) -> str:
@@ -147,11 +158,21 @@ class Record:
     owner: str | None
     """Opaque key of the browser that it belongs to, as `check_key`; not the cookie itself."""
     ink: npt.NDArray[np.uint8] = dataclasses.field(compare=False, repr=False)
-    """(28, 28), read-only: 0 is background, 255 is ink."""
+    """(28, 28), or (N, 28, 28) of a number; read-only: 0 is background, 255 is ink."""
     picture: bytes | None = dataclasses.field(default=None, repr=False)
     """The source picture as sent, at most MAX_PICTURE_BYTES; None where not kept."""
-    true_digit: int | None = None
-    """What feedback says it is: 0 to 9 or NO_DIGIT; the next two say when, and what gave it."""
+    text: str | None = None
+    """The digits of a number as it was read; None for a single digit, whose ``digit`` says it."""
+    digits: tuple[Json, ...] | None = None
+    """What was read at each of a number's N places, as JSON objects; None for a single digit."""
+    queued: Queued | None = None
+    """Why it was put into the review queue; None where it never was."""
+    reviews_due: int | None = None
+    """How many reviewers have still to label it; None where it is not in the queue."""
+    shadow: Json | None = None
+    """What a second model read where it differs: version, text, confidence and decision."""
+    label: str | None = None
+    """What feedback says it is, as `check_label`; the next two say when, and who gave it."""
     feedback_at: datetime | None = None
     feedback_by: str | None = None
     ink_sha256: str = dataclasses.field(init=False)
@@ -159,8 +180,9 @@ class Record:
 
     def __post_init__(self) -> None:
         ink = np.array(self.ink, order="C")
-        if ink.shape != (28, 28) or ink.dtype != np.uint8:
-            raise RecordError(f"the ink is (28, 28) uint8; not {ink.shape} {ink.dtype}")
+        shape = (28, 28) if self.digits is None else (len(self.digits), 28, 28)
+        if ink.shape != shape or ink.dtype != np.uint8:
+            raise RecordError(f"the ink is {shape} uint8; not {ink.shape} {ink.dtype}")
         ink.flags.writeable = False
         created_at = from_microseconds(to_microseconds(self.created_at))
         feedback_at = self.feedback_at and from_microseconds(to_microseconds(self.feedback_at))
@@ -193,15 +215,17 @@ class Record:
             raise RecordError("the model version is 1 to 200 printable characters")
         if self.owner is not None:
             check_key(self.owner, "the owner")
+        if (self.digits is None) != (self.text is None) or len(self.text or "") > MAX_DIGITS:
+            raise RecordError("a number has its text and a list of its digits, others neither")
         if self.picture is not None and len(self.picture) > MAX_PICTURE_BYTES:
             raise RecordError(
                 f"the picture has {len(self.picture):,} bytes, over {MAX_PICTURE_BYTES:,}"
             )
-        given = (self.true_digit is None, self.feedback_at is None, self.feedback_by is None)
+        given = (self.label is None, self.feedback_at is None, self.feedback_by is None)
         if len(set(given)) != 1:
-            raise RecordError("feedback has a true digit, a time and a giver, or none of them")
-        if self.true_digit is not None and self.feedback_by is not None:
-            check_true_digit(self.true_digit)
+            raise RecordError("feedback has a label, a time and a giver, or none of them")
+        if self.label is not None and self.feedback_by is not None:
+            check_label(self.label)
             check_key(self.feedback_by, "the giver of the feedback")
 
     @classmethod
@@ -232,13 +256,25 @@ class Record:
         )
 
     @property
+    def read(self) -> str | None:
+        """The digits that were read, as a label has them; None where nothing was."""
+        return self.text or (None if self.digit is None else str(self.digit))
+
+    @property
+    def true_digit(self) -> int | None:
+        """The label as 0 to 9 or NO_DIGIT; None without one, or where it is a longer number."""
+        if self.label == NO_DIGIT_LABEL:
+            return NO_DIGIT
+        return int(self.label) if self.label is not None and len(self.label) == 1 else None
+
+    @property
     def was_right(self) -> bool | None:
-        """Whether the digit is the true one, or no digit was rejected; None without feedback."""
-        if self.true_digit is None:
+        """Whether the label was read, or no digit was rejected; None without feedback."""
+        if self.label is None:
             return None
-        if self.true_digit == NO_DIGIT:
+        if self.label == NO_DIGIT_LABEL:
             return self.decision == "reject"
-        return self.digit == self.true_digit
+        return self.read == self.label
 
 
 def _clip(probability: float) -> float:
@@ -248,7 +284,8 @@ def _clip(probability: float) -> float:
 
 _SAME_IN_ROW = (
     *("id", "digit", "confidence", "decision", "reason", "novelty", "model_version"),
-    *("input_kind", "owner", "ink_sha256", "true_digit", "feedback_by", "picture"),
+    *("input_kind", "owner", "ink_sha256", "text", "queued", "reviews_due", "shadow"),
+    *("label", "feedback_by", "picture"),
 )
 
 
@@ -266,6 +303,7 @@ def to_row(record: Record) -> dict[str, Any]:
     row["created_us"] = to_microseconds(record.created_at)
     row["feedback_us"] = record.feedback_at and to_microseconds(record.feedback_at)
     row["probabilities"] = list(record.probabilities)
+    row["digits"] = None if record.digits is None else list(record.digits)
     row["ink"] = record.ink.tobytes()
     return row
 
@@ -278,11 +316,17 @@ def from_row(row: Mapping[Any, Any]) -> Record:
     KeyError: 'feedback_us'
     """
     values: dict[str, Any] = {n: row.get(n) for n in _SAME_IN_ROW if n != "ink_sha256"}
-    feedback_us = row["feedback_us"]
+    feedback_us, digits = row["feedback_us"], row.get("digits")
+    ink = np.frombuffer(row["ink"], np.uint8)
+    # A row that the version before left in an outbox has its label as a digit.
+    former = row.get("true_digit")
+    if former is not None:
+        values["label"] = NO_DIGIT_LABEL if former == NO_DIGIT else str(former)
     return Record(
         **values,
+        digits=None if digits is None else tuple(digits),
         created_at=from_microseconds(row["created_us"]),
         feedback_at=None if feedback_us is None else from_microseconds(feedback_us),
         probabilities=tuple(row["probabilities"]),
-        ink=np.frombuffer(row["ink"], np.uint8).reshape(28, 28),
+        ink=ink.reshape((28, 28) if digits is None else (len(digits), 28, 28)),
     )

@@ -1,4 +1,4 @@
-"""The prediction log's table, and how a database is brought up to date with it.
+"""The prediction log's tables, and how a database is brought up to date with it.
 
 Times are integers, microseconds since 1970 UTC. Their order and arithmetic are exact and the same
 on SQLite, which has no time type, as on PostgreSQL.
@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from inkdigits.errors import SchemaVersionError
 from inkdigits.log.locks import file_lock
 
-NEWEST: Final = "0002"
-"""The revision of the table ``predictions`` below: the last one in ``migrations/versions``."""
+NEWEST: Final = "0003"
+"""The revision of the tables below: the last one in ``migrations/versions``."""
 
 # The advisory lock that migrations hold on PostgreSQL: "inkdigit" in ASCII, a signed 64-bit key.
 _ADVISORY_LOCK: Final = int.from_bytes(b"inkdigit", "big")
@@ -50,25 +50,57 @@ predictions = sa.Table(
     sa.Column("ink_sha256", sa.String(64), nullable=False),
     # The last column of the first schema: SQLite reads columns in order, and this one is large.
     sa.Column("picture", sa.LargeBinary),
-    sa.Column("true_digit", sa.SmallInteger),
     sa.Column("feedback_us", sa.BigInteger),
     sa.Column("feedback_by", sa.String(128)),
+    sa.Column("text", sa.String(64)),
+    sa.Column("digits", sa.JSON(none_as_null=True)),
+    sa.Column("label", sa.String(64)),
+    sa.Column("queued", sa.String(16)),
+    sa.Column("reviews_due", sa.SmallInteger),
+    sa.Column("shadow", sa.JSON(none_as_null=True)),
+)
+# What each reviewer says of a prediction; `predictions.label` is what holds.
+labels = sa.Table(
+    "labels",
+    metadata,
+    sa.Column(
+        "prediction_id",
+        sa.String(36),
+        sa.ForeignKey("predictions.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("reviewer", sa.String(128), primary_key=True),
+    sa.Column("label", sa.String(64), nullable=False),
+    sa.Column("labelled_us", sa.BigInteger, nullable=False),
 )
 _columns = predictions.c
-_given = _columns.true_digit.is_not(None)
+_given = _columns.label.is_not(None)
+_is_due = _columns.reviews_due.is_not(None)
 # Each filter of the history has an index that ends in the order of its pages (created_us, id).
-# The index of the time also has what the dashboard counts, so that it reads no rows.
-sa.Index("ix_predictions_time", _columns.created_us, _columns.id, _columns.decision)
+# The index of the time also has what the dashboard counts and the history sorts by, so that they
+# read no rows.
+sa.Index(
+    "ix_predictions_time",
+    *(_columns.created_us, _columns.id, _columns.decision),
+    *(_columns.confidence, _columns.model_version),
+)
 sa.Index("ix_predictions_decision", _columns.decision, _columns.created_us, _columns.id)
 sa.Index("ix_predictions_digit", _columns.digit, _columns.created_us, _columns.id)
 sa.Index("ix_predictions_owner", _columns.owner, _columns.created_us, _columns.id)
 # This index has only the predictions with feedback, and all that the dashboard asks about them.
 sa.Index(
     "ix_predictions_corrected",
-    *(_columns.created_us, _columns.id, _columns.true_digit, _columns.digit),
-    *(_columns.decision, _columns.confidence),
+    *(_columns.created_us, _columns.id, _columns.label, _columns.digit),
+    *(_columns.decision, _columns.confidence, _columns.text),
     sqlite_where=_given,
     postgresql_where=_given,
+)
+# The review queue, the least sure first.
+sa.Index(
+    "ix_predictions_queue",
+    *(_columns.confidence, _columns.id, _columns.queued, _columns.reviews_due),
+    sqlite_where=_is_due,
+    postgresql_where=_is_due,
 )
 
 

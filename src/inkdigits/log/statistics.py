@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.decision.policy import Decision
 from inkdigits.errors import QueryError
-from inkdigits.log.queries import Filters, conditions
+from inkdigits.log.queries import READ, Filters, conditions
 from inkdigits.log.record import ANYONE, from_microseconds
 from inkdigits.log.schema import predictions
-from inkdigits.types import NO_DIGIT
+from inkdigits.types import NO_DIGIT_LABEL
 
 MAX_BUCKETS: Final = 10_000
 """The most hours or days in one statistic."""
@@ -87,13 +87,13 @@ class Statistics:
     """One for each hour or day from the first to the last, empty ones included."""
     corrected: int
     accuracy: Proportion
-    """Of the corrected ones that are digits and were read as some digit, as the next four."""
+    """Of the corrected ones that are digits or numbers and were read as some, as the next three."""
     accuracy_by_decision: dict[Decision, Proportion]
     calibration: tuple[CalibrationBin, ...]
     calibration_error: float | None
     """Expected calibration error (Naeini et al., AAAI 2015), 0 to 1; None without corrected."""
     confusion: tuple[tuple[int, ...], ...]
-    """10 rows (true digit) of 10 counts (digit read)."""
+    """10 rows (true digit) of 10 counts (digit read), of single digits."""
     rejected: Proportion
     """How many of the corrected ones that are no digit were rejected."""
     missed: int
@@ -161,10 +161,10 @@ def _over_time_query(filters: Filters, bucket: Bucket, numbers: range) -> sa.Sel
 
 
 def _corrected_query(filters: Filters) -> sa.Select[Any]:
-    """Query the number of corrected ones by true digit, digit, decision and confidence bin."""
+    """Query the number of corrected ones by label, reading, decision and confidence bin."""
     edges = ((_c.confidence < (k + 1) / CALIBRATION_BINS, k) for k in range(CALIBRATION_BINS - 1))
     confidence_bin = sa.case(*edges, else_=CALIBRATION_BINS - 1).label("bin")
-    keys = (_c.true_digit, _c.digit, _c.decision)
+    keys = (_c.label, READ.label("read"), _c.decision)
     return (
         sa.select(
             *keys,
@@ -172,19 +172,21 @@ def _corrected_query(filters: Filters) -> sa.Select[Any]:
             sa.func.count().label("n"),
             sa.func.sum(_c.confidence).label("confidence"),
         )
-        .where(_c.true_digit.is_not(None), *conditions(filters))
-        .group_by(*keys, sa.literal_column("bin"))
+        .where(_c.label.is_not(None), *conditions(filters))
+        .group_by(_c.label, sa.literal_column("read"), _c.decision, sa.literal_column("bin"))
     )
 
 
 def _statistics_of(
     over_time: tuple[Interval, ...], corrected: Sequence[sa.RowMapping]
 ) -> Statistics:
-    digits = [row for row in corrected if row["true_digit"] >= 0 and row["digit"] is not None]
-    no_digits = [row for row in corrected if row["true_digit"] == NO_DIGIT]
+    no_digits = [row for row in corrected if row["label"] == NO_DIGIT_LABEL]
+    labelled = [row for row in corrected if row["label"] != NO_DIGIT_LABEL]
+    digits = [row for row in labelled if row["read"] is not None]
     confusion = [[0] * 10 for _ in range(10)]
     for row in digits:
-        confusion[row["true_digit"]][row["digit"]] += row["n"]
+        if len(row["label"]) == len(row["read"]) == 1:
+            confusion[int(row["label"])][int(row["read"])] += row["n"]
     bins = [
         _calibration_bin(k, [row for row in digits if row["bin"] == k])
         for k in range(CALIBRATION_BINS)
@@ -212,12 +214,12 @@ def _statistics_of(
             sum(row["n"] for row in no_digits if row["decision"] == "reject"),
             sum(row["n"] for row in no_digits),
         ),
-        missed=sum(r["n"] for r in corrected if r["true_digit"] >= 0 and r["digit"] is None),
+        missed=sum(row["n"] for row in labelled if row["read"] is None),
     )
 
 
 def _accuracy(rows: Sequence[sa.RowMapping]) -> Proportion:
-    right = sum(row["n"] for row in rows if row["true_digit"] == row["digit"])
+    right = sum(row["n"] for row in rows if row["label"] == row["read"])
     return Proportion.of(right, sum(row["n"] for row in rows))
 
 

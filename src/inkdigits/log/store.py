@@ -36,7 +36,7 @@ from inkdigits.log.record import (
     Owner,
     Record,
     check_key,
-    check_true_digit,
+    check_label,
     from_row,
     is_id,
     to_microseconds,
@@ -177,7 +177,7 @@ class Store:
         return self._writer.read(lambda connection: page_of(connection, chosen, cursor, limit))
 
     def give_feedback(
-        self, record_id: str, true_digit: int, by: str, *, owner: Owner = ANYONE
+        self, record_id: str, label: str, by: str, *, owner: Owner = ANYONE
     ) -> Record:
         """Return a record with new feedback, which says what its picture really shows.
 
@@ -185,16 +185,16 @@ class Store:
 
         Args:
             record_id: of the prediction, which must be the owner's.
-            true_digit: 0 to 9, or NO_DIGIT.
+            label: a digit, the digits of a number, or NO_DIGIT_LABEL.
             by: what gave the feedback, such as "page" or "api": 1 to 128 of A-Z a-z 0-9 _.:@-
             owner: a browser's key, or ANYONE.
 
         Raises:
-            RecordError: not such a digit or giver.
+            RecordError: not such a label or giver.
             RecordNotFoundError: this owner has no such record.
         """
         values = {
-            "true_digit": check_true_digit(true_digit),
+            "label": check_label(label),
             "feedback_us": to_microseconds(datetime.now(UTC)),
             "feedback_by": check_key(by, "the giver of the feedback"),
         }
@@ -202,7 +202,7 @@ class Store:
 
     def clear_feedback(self, record_id: str, *, owner: Owner = ANYONE) -> Record:
         """Remove a record's feedback; raises as `give_feedback`."""
-        values = {"true_digit": None, "feedback_us": None, "feedback_by": None}
+        values = {"label": None, "feedback_us": None, "feedback_by": None}
         return self._set_feedback(record_id, values, owner)
 
     def delete(self, record_id: str, *, owner: Owner = ANYONE) -> None:

@@ -19,7 +19,7 @@ from inkdigits.errors import BackendUnavailableError
 TableFormat: TypeAlias = Literal["csv", "jsonl", "parquet"]
 Kind: TypeAlias = Literal["text", "int8", "float64", "time", "ink"]
 Schema: TypeAlias = Mapping[str, Kind]
-"""The kind of each column's values, by name; any value may be None. Ink is 784 bytes."""
+"""The kind of each column's values, by name; any may be None. Ink is 784 bytes per digit."""
 
 Columns: TypeAlias = dict[str, list[Any]]
 """The values of some rows, by column."""
@@ -128,7 +128,7 @@ def _typed(schema: Schema) -> Any:
         "int8": pa.int8(),
         "float64": pa.float64(),
         "time": pa.timestamp("us", tz="UTC"),
-        "ink": pa.binary(784),
+        "ink": pa.binary(),
     }
     return pa.schema([(name, types[kind]) for name, kind in schema.items()])
 

@@ -42,7 +42,7 @@ _GLANCE_S: Final = 0.05
 # How long `close` waits for a database that does not answer, in seconds.
 _CLOSE_S: Final = 2.0
 
-_FEEDBACK: Final = ("true_digit", "feedback_us", "feedback_by")
+_FEEDBACK: Final = ("label", "feedback_us", "feedback_by")
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

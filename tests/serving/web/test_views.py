@@ -13,7 +13,6 @@ from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
 from inkdigits.serving.app import create_app
-from inkdigits.types import NO_DIGIT
 
 PAGES = ["/", "/history", "/dashboard", "/model", "/sign-in", "/nowhere", "/history?digit=<script>"]
 
@@ -111,16 +110,16 @@ def test_answer_needs_no_log_and_the_page_neither_log_nor_model(
 
 def test_page_says_what_it_was_in_a_label_that_it_knows(browser, store):
     record_id = browser.draw()["id"]
-    for said, kept, was_right in (("7", 7, True), ("3", 3, False), ("none", -1, False)):
+    for said, kept, was_right in (("7", "7", True), ("3", "3", False), ("none", "none", False)):
         response = browser.label(record_id, said)
-        assert response.json == {"id": record_id, "true_digit": kept, "was_right": was_right}
-        assert store.get(record_id).true_digit == kept
+        assert response.json == {"id": record_id, "label": kept, "was_right": was_right}
+        assert store.get(record_id).label == kept
         browser.label(record_id, "")
-        assert store.get(record_id).true_digit is None
-    for said in ("10", "x", "-1", "٣"):
+        assert store.get(record_id).label is None
+    for said in ("x", "-1", "٣", "7 ", "1" * 65):
         assert code_of(browser.label(record_id, said)) == (422, "wrong_value"), said
     # A form without script comes back to the same page.
-    form = {"true_digit": "1", "digit": "7", "csrf_token": browser.token["X-CSRF-Token"]}
+    form = {"label": "1", "digit": "7", "csrf_token": browser.token["X-CSRF-Token"]}
     response = browser.client.post(f"/history/{record_id}/feedback", data=form)
     assert (response.status_code, response.location) == (303, "/history?digit=7")
 
@@ -130,7 +129,7 @@ def test_browsers_see_and_change_only_their_own(app, browser):
     other = Browser(app)
     assert other.ids() == []
     for path in (f"/history/{record_id}/feedback", f"/history/{record_id}/delete"):
-        assert other.post(path, true_digit="1").status_code == 404
+        assert other.post(path, label="1").status_code == 404
     assert record_id not in other.client.get("/history/export", buffered=True).text
     other.post("/history/delete", sure="yes")
     assert browser.ids() == [record_id]
@@ -259,5 +258,5 @@ def test_model_page_shows_the_shipped_models_plots(browser, reader):
 def test_operators_history_names_what_is_no_digit(app, store):
     record = a_record()
     store.keep(record)
-    store.give_feedback(record.id, NO_DIGIT, "page")
+    store.give_feedback(record.id, "none", "page")
     assert "it is not a digit" in Browser(app).signed_in().see()

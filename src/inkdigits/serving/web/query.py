@@ -29,7 +29,7 @@ def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
     """
     values: dict[str, Any] = {name: query[name] for name in NAMES if query.get(name)}
     if "digit" in values:
-        text, values["digit"] = values["digit"], digit_of(values["digit"])
+        text, values["digit"] = values["digit"], _DIGITS.get(values["digit"])
         if values["digit"] is None:
             raise QueryError(f"The digit must be 0 to 9, or {NO_DIGIT_LABEL}; not {text!r}.")
     if "since" in values:
@@ -47,11 +47,6 @@ def link_of(query: Mapping[str, str], **more: str | None) -> str:
     """
     values = {name: query.get(name) for name in NAMES} | more
     return urlencode({name: value for name, value in values.items() if value})
-
-
-def digit_of(text: str) -> int | None:
-    """Return the digit that a text is, ``NO_DIGIT`` for "none", or None for anything else."""
-    return _DIGITS.get(text)
 
 
 def _day(text: str) -> datetime:

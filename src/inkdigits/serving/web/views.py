@@ -17,7 +17,6 @@ from inkdigits.errors import (
     ArtifactError,
     ClientError,
     QueryError,
-    RecordError,
     StoreError,
     StoreUnavailableError,
     WrongShapeError,
@@ -34,10 +33,9 @@ from inkdigits.serving.api.requests import parse_reading
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import charts
-from inkdigits.serving.web.query import digit_of, filters_of, link_of
+from inkdigits.serving.web.query import filters_of, link_of
 from inkdigits.serving.web.session import Operator, brings_csrf_token, browser, csrf_token
 from inkdigits.settings import Settings
-from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
 PAGE_SIZE: Final = 24
 """Predictions on one page of the history."""
@@ -164,19 +162,18 @@ def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
             query=request.args,
             link=lambda **more: link_of(request.args, **more),
             formats=get_args(Format),
-            not_a_digit=NO_DIGIT,
         )
 
     @web.post("/history/<record_id>/feedback")
     def feedback(record_id: str) -> ResponseReturnValue:
-        label = request.form.get("true_digit", "")
+        label = request.form.get("label", "")
         owner = operator.scope(request)
         if label == "":
             found = store.clear_feedback(record_id, owner=owner)
         else:
-            found = store.give_feedback(record_id, _label(label), "page", owner=owner)
+            found = store.give_feedback(record_id, label, "page", owner=owner)
         if _is_script():
-            return {"id": found.id, "true_digit": found.true_digit, "was_right": found.was_right}
+            return {"id": found.id, "label": found.label, "was_right": found.was_right}
         return _back_to_history()
 
     @web.post("/history/<record_id>/delete")
@@ -267,17 +264,10 @@ def _add_sign_in(web: Blueprint, operator: Operator, settings: Settings) -> None
 def _delete_unlabelled(store: Store, record_id: str, owner: str) -> None:
     """Delete what a finished drawing replaces, unless it has feedback."""
     try:
-        if store.get(record_id, owner=owner).true_digit is None:
+        if store.get(record_id, owner=owner).label is None:
             store.delete(record_id, owner=owner)
     except StoreError as error:
         logger.info("a replaced drawing stays", extra=fields(error=error))
-
-
-def _label(text: str) -> int:
-    label = digit_of(text)
-    if label is None:
-        raise RecordError(f'"true_digit" must be 0 to 9, or {NO_DIGIT_LABEL}; not {text!r}.')
-    return label
 
 
 def _is_script() -> bool:

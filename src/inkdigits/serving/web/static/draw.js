@@ -172,7 +172,7 @@ function speak(answer) {
 // Rounded down: 100.0 % is for what is certain, and nothing read from a picture is.
 const percent = (share) => `${(Math.floor(share * 1000) / 10).toFixed(1)} %`;
 
-const article = (digit) => (digit === 8 ? "an" : "a");
+const article = (digit) => (String(digit) === "8" ? "an" : "a");
 
 function askAgain() {
   $("ask").hidden = false;
@@ -189,14 +189,14 @@ async function say(what) {
     const answer = await ask(`history/${id}/feedback`, {
       method: "POST",
       headers: { "X-CSRF-Token": token },
-      body: new URLSearchParams({ true_digit: what }),
+      body: new URLSearchParams({ label: what }),
     });
-    label = answer.true_digit;
+    label = answer.label;
     $("ask").hidden = true;
     $("labels").hidden = true;
     $("thanks").textContent = answer.was_right
       ? "Thank you. Noted as right."
-      : `Thank you. Noted: ${label < 0 ? "not a digit" : `it is ${article(label)} ${label}`}.`;
+      : `Thank you. Noted: ${label === "none" ? "not a digit" : `it is ${article(label)} ${label}`}.`;
   } catch (error) {
     failed(error);
   }
