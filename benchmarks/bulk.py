@@ -152,7 +152,7 @@ def main() -> None:
         return
     from inkdigits.data.mnist import load_splits  # It imports torch, which decoding does not need.
 
-    inks = load_splits(chosen.data).validation.inks.numpy()
+    inks = load_splits(chosen.data, by="pictures").validation.inks.numpy()
     # A part that is not measured keeps its last figures.
     result = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images/reads.png"))
     chosen = parser.parse_args()
     rng = np.random.default_rng(3)
-    digits = load_splits(chosen.data).calibration
+    digits = load_splits(chosen.data, by="pictures").calibration
     reader = inkdigits.load()
     kinds = {"pen": 3, "chalk": 7, "pencil": 2, "table": 4, "corner": 5, "drawn": 8, "blank": 0}
     figure = Figure(figsize=(11.6, 4.4), layout="constrained")

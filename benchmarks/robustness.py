@@ -21,6 +21,7 @@ from inkdigits.data.fonts import find_fonts
 from inkdigits.data.mnist import load_splits
 from inkdigits.evaluation.plots import robustness_figure, save
 from inkdigits.evaluation.robustness import SEED, measure_corruptions, measure_robustness
+from inkdigits.training.provenance import split_of
 
 
 def main() -> None:
@@ -33,8 +34,10 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="file for the drawing")
     chosen = parser.parse_args()
 
-    digits = getattr(load_splits(chosen.data), chosen.part)
     reader = inkdigits.load(chosen.model, threads=2)
+    # The parts that this model learned from, not those of a run that starts today.
+    splits = load_splits(chosen.data, by=split_of(reader.metadata.provenance))
+    digits = getattr(splits, chosen.part)
     sample = digits.inks.numpy(), digits.labels.numpy()
     settings = {"per_family": chosen.per_family, "report": lambda line: print(line, flush=True)}
     mnist_c = measure_robustness(reader, *sample, **settings)

@@ -77,7 +77,7 @@ def make_pictures(data: Path | None, each: int = 32) -> dict[int, list[bytes]]:
     else:
         from inkdigits.data.mnist import load_splits
 
-        part = load_splits(data).validation
+        part = load_splits(data, by="pictures").validation
         inks, labels = list(part.inks.numpy()), part.labels.tolist()
     found: dict[int, list[bytes]] = {}
     for ink, label in zip(inks, labels, strict=True):

@@ -108,7 +108,7 @@ def run_here(chosen: argparse.Namespace) -> None:
             print(json.dumps(accuracies), flush=True)
         return accuracies[-1] >= chosen.target
 
-    splits = load_splits(chosen.data, fractions=FRACTIONS)
+    splits = load_splits(chosen.data, fractions=FRACTIONS, by="pictures")
     train = {"ours": train_ours, "reference": train_reference}[chosen.here]
     train(splits, chosen.seed, chosen.every, enough)
 

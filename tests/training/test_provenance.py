@@ -1,6 +1,6 @@
 from inkdigits.model.networks import MNISTClassifier
 from inkdigits.training.checkpoint import weights_digest
-from inkdigits.training.provenance import exported_provenance, origin_of
+from inkdigits.training.provenance import exported_provenance, origin_of, split_of_folder
 from inkdigits.training.run_folder import WEIGHTS_NAME, save_weights, write_json
 
 
@@ -17,3 +17,10 @@ def test_exported_again_an_artifact_keeps_its_training_and_takes_the_new_drift(t
     write_json(tmp_path / "run.json", {"device": "cpu", "drift_reference": 1, "history": []})
     found = exported_provenance(tmp_path, {"drift_reference": 2, "temperature": 1.5})
     assert found == {"device": "cpu", "drift_reference": 2}
+
+
+def test_the_split_of_a_run_is_what_its_run_json_says(tmp_path):
+    assert split_of_folder(tmp_path) is None
+    for data, split in (({}, "pictures"), ({"split": "writers"}, "writers")):
+        write_json(tmp_path / "run.json", {"data": data})
+        assert split_of_folder(tmp_path) == split

@@ -117,10 +117,12 @@ def calibrate(
     from inkdigits.data.mnist import load_splits
     from inkdigits.training.config import Folders
     from inkdigits.training.pipeline import calibrate_weights
+    from inkdigits.training.provenance import split_of_folder
     from inkdigits.training.run_folder import WEIGHTS_NAME, read_weights
 
     weights = read_weights(run_folder / WEIGHTS_NAME)
-    splits = load_splits(data_root, download=download)
+    by = split_of_folder(run_folder)
+    splits = load_splits(data_root, download=download, by=by, report=say)
     folders = Folders(run_folder, figures, figures)
     point = calibrate_weights(
         weights, splits.calibration, folders, synthetic=synthetic or None, risk=risk, report=say
@@ -162,9 +164,11 @@ def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.training.config import Folders
+    from inkdigits.training.provenance import split_of_folder
     from inkdigits.training.quantise import quantise_run
 
-    splits = load_splits(data_root, download=download)
+    by = split_of_folder(run_folder)
+    splits = load_splits(data_root, download=download, by=by, report=say)
     quantise_run(Folders(run_folder, figures, figures), splits, report=say)
 
 

@@ -48,7 +48,7 @@ def synthesise(data_root: Path, out: Path, synthetic: int, seed: int, *, downloa
     from inkdigits.data.mnist import load_splits
     from inkdigits.data.synthesis_cache import write_synthetic
 
-    splits = load_splits(data_root, download=download)
+    splits = load_splits(data_root, download=download, report=say)
     write_synthetic(splits.train, _synthesis(synthetic, seed), out, progress=True, report=say)
     say(f"wrote {out}")
 
@@ -168,7 +168,7 @@ def train(data_root: Path, *, download: bool, as_json: bool, **settings: Any) ->
     from inkdigits.training.pipeline import train as run_pipeline
 
     run = _run_config(**settings, progress=not as_json)
-    splits = load_splits(data_root, download=download)
+    splits = load_splits(data_root, download=download, report=say)
     device = resolve_device(run.device)
     say(f"training on {device}: {len(splits.train):,} pictures, {run.train.epochs} epochs")
     with resumable(run.folders.run):

@@ -18,7 +18,7 @@ import torch
 from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.corruptions import corrupt_mildly
-from inkdigits.data.mnist import SPLIT_SEED, Digits, Splits
+from inkdigits.data.mnist import Digits, Splits
 from inkdigits.data.synthesis import SynthesisConfig, synthesise
 from inkdigits.data.synthesis_cache import concatenate, read_or_write, read_synthetic
 from inkdigits.decision.drift import PROVENANCE
@@ -157,7 +157,7 @@ def _provenance(
     run: RunConfig, splits: Splits, synthesis: Sequence[Json], machines: Sequence[Json]
 ) -> Json:
     """Return how a run made its model, as run.json and the artifact say it."""
-    data: Json = {"split_seed": SPLIT_SEED}
+    data: Json = dict(splits.origin)
     for name in ("train", "validation", "calibration", "test"):
         part: Digits = getattr(splits, name)
         data[name] = {"n": len(part), "sha256": part.digest()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from inkdigits.data.mnist import SplitName
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.evaluation.metrics import Evaluation
 from inkdigits.training.checkpoint import weights_digest
@@ -48,6 +49,28 @@ def exported_provenance(run_folder: Path, temperature: Mapping[str, Any]) -> Jso
     run = run_folder / RUN_NAME
     known = _picked(read_json(run), _EXPORTED_KEYS) if run.is_file() else {}
     return known | _picked(temperature, (PROVENANCE,))
+
+
+def split_of(run: Mapping[str, Any]) -> SplitName | None:
+    """Return the split of MNIST that a run learned from, by its run.json or provenance.
+
+    None is of a run of which nothing is known. Runs from before there was a choice have no name.
+
+    >>> split_of({"data": {"split_seed": 20261123}})
+    'pictures'
+    """
+    if "data" not in run:
+        return None
+    return "writers" if run["data"].get("split") == "writers" else "pictures"
+
+
+def split_of_folder(folder: Path) -> SplitName | None:
+    """Return the split of MNIST that the run in a folder learned from; None if it has no run.json.
+
+    >>> split_of_folder(Path("none"))
+    """
+    run = folder / RUN_NAME
+    return split_of(read_json(run)) if run.is_file() else None
 
 
 def scores_for_provenance(scores: Evaluation) -> Json:
