@@ -11,7 +11,8 @@ InkdigitsError
 ├── ArtifactError                    a model file cannot be used
 │   ├── ArtifactNotFoundError            there is no such file
 │   ├── ArtifactCorruptError             truncated, altered, or not an Inkdigits artifact
-│   └── ArtifactVersionError             made for another preprocessing or artifact version
+│   ├── ArtifactVersionError             made for another preprocessing or artifact version
+│   └── RegistryError                    a folder of models has no such version, or cannot change
 ├── BackendUnavailableError          the requested device or its library is not installed
 ├── DataError                        a data set is missing or invalid
 │   └── NoThresholdError                 no threshold keeps the risk on these pictures
@@ -101,6 +102,10 @@ class ArtifactCorruptError(ArtifactError):
 
 class ArtifactVersionError(ArtifactError):
     """The artifact was made for another artifact format or preprocessing version."""
+
+
+class RegistryError(ArtifactError):
+    """A folder of models has no such version, or ``current`` cannot or must not change."""
 
 
 class BackendUnavailableError(InkdigitsError, RuntimeError):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -9,7 +10,15 @@ from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.decision.risk import AcceptThreshold
 from inkdigits.errors import ArtifactCorruptError, ArtifactNotFoundError, ArtifactVersionError
 from inkdigits.model import artifact
-from inkdigits.model.artifact import ArtifactMetadata, read_artifact, seal, shipped_artifact
+from inkdigits.model.artifact import (
+    ArtifactMetadata,
+    read_artifact,
+    read_metadata,
+    seal,
+    shipped_artifact,
+    with_metadata,
+)
+from inkdigits.model.backends import OnnxBackend
 
 POLICY = DecisionPolicy(0.9, 0.002, 0.95)
 
@@ -29,9 +38,12 @@ def test_policy_with_choices_comes_back_whole():
     assert ArtifactMetadata.from_properties(metadata.to_properties()) == metadata
 
 
-def test_missing_artifact_and_a_folder_are_errors(tmp_path):
+def test_missing_artifact_and_a_folder_without_one_are_errors(tmp_path):
     with pytest.raises(ArtifactNotFoundError, match=r"nowhere\.onnx"):
         read_artifact(tmp_path / "nowhere.onnx")
+    with pytest.raises(ArtifactNotFoundError, match=r"mnist_classifier\.onnx"):
+        read_artifact(tmp_path)
+    (tmp_path / "mnist_classifier.onnx").mkdir()
     with pytest.raises(ArtifactCorruptError, match="cannot be read"):
         read_artifact(tmp_path)
 
@@ -105,3 +117,23 @@ def test_shipped_artifact_is_sound_and_says_what_it_scores():
     assert run["model_version"] == reader.model_version
     assert DecisionPolicy.from_dict(run["policy"]) == reader.metadata.policy
     assert np.isclose(run["test"]["accuracy"]["value"], test["accuracy"]["value"])
+
+
+def test_metadata_is_replaced_without_onnx_and_the_network_stays():
+    artifact = read_artifact()
+    known = read_metadata(artifact)
+    warm = replace(known, temperature=2.0)
+    changed = with_metadata(artifact, warm, renew=True)
+    backends = [OnnxBackend(content, threads=1) for content in (artifact, changed)]
+    ink = np.ones((1, 1, 28, 28), np.float32)
+    np.testing.assert_array_equal(*(backend.logits(ink) for backend in backends))
+    version = read_metadata(changed).model_version
+    assert read_metadata(changed) == replace(warm, model_version=version)
+    assert version != known.model_version
+    assert read_metadata(with_metadata(changed, warm, renew=True)).model_version == version
+
+
+@pytest.mark.parametrize("damaged", [b"\x72\xff", b"\x73", b"\x08\x80"])
+def test_what_is_no_protocol_buffer_is_corrupt(damaged):
+    with pytest.raises(ArtifactCorruptError):
+        read_metadata(damaged)

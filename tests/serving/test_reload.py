@@ -5,7 +5,7 @@ import pytest
 from support.fakes import FakeReader
 
 from inkdigits.errors import ConfigError
-from inkdigits.model.artifact import seal
+from inkdigits.model.artifact import ARTIFACT_NAME, seal
 from inkdigits.serving import reload
 from inkdigits.serving.reload import Reloader, RunFolder, stamp_of
 
@@ -91,6 +91,19 @@ def test_model_that_is_not_good_is_rejected_once_until_somebody_asks(
     assert [record.message for record in caplog.records] == said * 2
     put(source, "second")
     assert worker.look(2) == "second"
+
+
+def test_promoted_and_rolled_back_and_promoted_again(tmp_path, folder):
+    """``models/current`` names one version after another, also one that was served before."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        put(tmp_path / name / ARTIFACT_NAME, name)
+    current = tmp_path / "current"
+    workers = [Worker(folder, current), Worker(folder, current)]
+    for name in ("one", "two", "one", "two"):
+        (tmp_path / "link").symlink_to(name)
+        (tmp_path / "link").replace(current)
+        assert [[w.look() for w in workers] for _ in range(3)][-1] == [name, name]
 
 
 def test_worker_follows_the_one_that_has_proved_a_model(folder, source):

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from inkdigits.decision.policy import DecisionPolicy
-from inkdigits.model.artifact import ArtifactMetadata, seal
+from inkdigits.model.artifact import ArtifactMetadata, seal, with_provenance
 from inkdigits.model.backends import OnnxBackend
 from inkdigits.model.networks import DigitNet, MNISTClassifier, TeacherNet, load_network
-from inkdigits.training.export import export, with_provenance
+from inkdigits.training.export import export
 
 POLICY = DecisionPolicy(0.9, 0.002, 0.95)
 

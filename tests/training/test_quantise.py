@@ -19,11 +19,16 @@ from inkdigits.data.mnist import Splits
 from inkdigits.decision.ood import energy
 from inkdigits.errors import ArtifactCorruptError, TrainingError
 from inkdigits.ink.normalize import standardise
-from inkdigits.model.artifact import INT8_MODEL, read_artifact, shipped_artifact, write_atomically
+from inkdigits.model.artifact import (
+    INT8_MODEL,
+    read_artifact,
+    shipped_artifact,
+    with_provenance,
+    write_atomically,
+)
 from inkdigits.model.backends import OnnxBackend, TorchBackend
 from inkdigits.training import quantise
 from inkdigits.training.config import Folders
-from inkdigits.training.export import with_provenance
 from inkdigits.training.quantise import Int8Changes, int8_changes, quantise_run, with_int8
 
 

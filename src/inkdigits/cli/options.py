@@ -25,9 +25,10 @@ DEVICES: Final = click.Choice(["auto", "cpu", "cuda", "mps"])
 MODEL = click.option(
     "--model",
     "model_path",
-    type=FILE,
+    type=click.Path(path_type=Path),
     envvar="MODEL_PATH",
-    help="Artifact to read with.  [default: the one that comes with Inkdigits; env: MODEL_PATH]",
+    help="Artifact to read with, or a folder with one, such as models/current.  [default: the one "
+    "that comes with Inkdigits; env: MODEL_PATH]",
 )
 READER_DEVICE = click.option(
     "--device",

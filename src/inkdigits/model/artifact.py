@@ -8,12 +8,13 @@ of it loads together or not at all.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +43,7 @@ INT8_MODEL = "int8_model"
 # Tag of ModelProto.metadata_props (field 14) and the length of the entry {"sha256": 64 digits}.
 _SEAL_HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"
 _SEAL_LENGTH = len(_SEAL_HEAD) + 64
+_METADATA_FIELD = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     """Return the sealed ONNX model, whose every byte has been checked.
 
     Args:
-        path: the file; None is the artifact that comes with the package.
+        path: the file, or a folder that has it under its usual name, such as ``models/current``;
+            None is the artifact that comes with the package.
 
     Raises:
         ArtifactNotFoundError: there is no such file.
@@ -164,6 +167,8 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     True
     """
     source = shipped_artifact() if path is None else Path(path)
+    if source.is_dir():
+        source /= ARTIFACT_NAME
     try:
         content = source.read_bytes()
     except FileNotFoundError as error:
@@ -182,6 +187,116 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
             f"its seal says {found[len(_SEAL_HEAD) :].decode('ascii', 'replace')}"
         )
     return content
+
+
+def read_metadata(artifact: bytes) -> ArtifactMetadata:
+    """Return what a sealed artifact says of itself.
+
+    Raises:
+        ArtifactVersionError: made for another artifact, preprocessing or scoring version.
+        ArtifactCorruptError: a field is missing or invalid.
+
+    >>> read_metadata(read_artifact()).architecture
+    'DigitNet'
+    """
+    return ArtifactMetadata.from_properties(_divided(artifact)[1])
+
+
+def with_metadata(
+    artifact: bytes, metadata: ArtifactMetadata, *, int8: bytes | None = None, renew: bool = False
+) -> bytes:
+    """Return the same network with other metadata, sealed again.
+
+    Args:
+        artifact: sealed.
+        metadata: in place of the artifact's own.
+        int8: the network in int8 as an ONNX model; None keeps the artifact's own, if it has one.
+        renew: give it a version made of all that answers depend on; otherwise the metadata's.
+
+    >>> artifact = read_artifact()
+    >>> with_provenance(artifact, {"n": 1}) == artifact
+    False
+    """
+    model, properties = _divided(artifact)
+    properties |= metadata.to_properties()
+    if int8 is not None:
+        properties[INT8_MODEL] = base64.b64encode(int8).decode("ascii")
+    if renew:
+        settings = replace(metadata, model_version="", provenance={}).to_properties()
+        content = hashlib.sha256(model + properties.get(INT8_MODEL, "").encode())
+        content.update(repr(sorted(settings.items())).encode())
+        version = f"mnist-classifier-{content.hexdigest()[:12]}"
+        properties |= replace(metadata, model_version=version).to_properties()
+    entries = (_field(1, key) + _field(2, value) for key, value in sorted(properties.items()))
+    return seal(model + b"".join(_field(_METADATA_FIELD, entry) for entry in entries))
+
+
+def with_provenance(artifact: bytes, provenance: Mapping[str, Any]) -> bytes:
+    """Return the same artifact with another provenance, such as scores measured through it.
+
+    >>> with_provenance(read_artifact(), {"test": "none"}) == read_artifact()
+    False
+    """
+    return with_metadata(artifact, replace(read_metadata(artifact), provenance=dict(provenance)))
+
+
+def _divided(artifact: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return the ONNX model without its metadata, and the metadata without the seal."""
+    rest, properties = [], {}
+    for number, start, content, end in _fields(artifact):
+        if number != _METADATA_FIELD:
+            rest.append(artifact[start:end])
+            continue
+        whole = artifact[content:end]
+        entry = {number: whole[first:last] for number, _, first, last in _fields(whole)}
+        properties[entry.get(1, b"").decode()] = entry.get(2, b"").decode()
+    properties.pop("sha256", None)
+    return b"".join(rest), properties
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield each field's number, and where the field, its content and the next field begin.
+
+    The wire format of Protocol Buffers (protobuf.dev, "Encoding"). A length-delimited field has a
+    content of its own; others begin where they are.
+    """
+    position = 0
+    try:
+        while position < len(message):
+            start = position
+            tag, position = _varint(message, position)
+            content = position
+            if tag & 7 == 2:
+                length, content = _varint(message, position)
+                position = content + length
+            elif tag & 7 == 0:
+                _, position = _varint(message, position)
+            else:
+                position += {1: 8, 5: 4}[tag & 7]
+            yield tag >> 3, start, content, position
+    except (IndexError, KeyError) as error:
+        raise ArtifactCorruptError("the artifact is not an ONNX model") from error
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    """Return a number, and where the next begins."""
+    value = shift = 0
+    while True:
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
+def _field(number: int, content: str | bytes) -> bytes:
+    """Return a length-delimited field with a number below 16."""
+    data = content.encode() if isinstance(content, str) else content
+    length, head = len(data), bytearray([number << 3 | 2])
+    while length >= 0x80:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([*head, length]) + data
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, InkdigitsError
 from inkdigits.model.allocator import return_freed_memory
-from inkdigits.model.artifact import read_artifact, write_atomically
+from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
 from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.preflight import LOAD_TIMEOUT_S
@@ -27,13 +27,15 @@ logger = logging.getLogger(__name__)
 
 
 def stamp_of(path: Path) -> str:
-    """Return what changes with a file: its inode, size and time of change; "" if there is none.
+    """Return what changes with an artifact's file, or with that in a folder; "" if there is none.
+
+    It is made of the inode, the size and the time of change.
 
     >>> stamp_of(Path("missing.onnx"))
     ''
     """
     try:
-        found = path.stat()
+        found = (path / ARTIFACT_NAME if path.is_dir() else path).stat()
     except OSError:
         return ""
     return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
@@ -75,6 +77,9 @@ class RunFolder:
         for copied in self.path.glob("*-*.onnx"):
             if copied.stem != stamp:
                 copied.unlink(missing_ok=True)
+        # A model that was served before may be promoted again later.
+        for claimed in self.path.glob("tried-*"):
+            claimed.unlink(missing_ok=True)
 
     def claim(self, what: str) -> bool:
         """Return True to the first process that claims something, and False to all others."""

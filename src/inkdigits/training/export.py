@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -82,21 +81,6 @@ def export(
     properties = {**metadata.to_properties(), **NOVELTY_PARAMETERS}
     onnx.helper.set_model_props(proto, properties)
     onnx.checker.check_model(proto)
-    return seal(proto.SerializeToString(deterministic=True))
-
-
-def with_provenance(artifact: bytes, provenance: Mapping[str, Any]) -> bytes:
-    """Return the same artifact with another provenance, such as scores measured through it.
-
-    >>> from inkdigits.model.artifact import read_artifact
-    >>> with_provenance(read_artifact(), {"test": "none"}) == read_artifact()
-    False
-    """
-    proto = onnx.load_model_from_string(artifact)
-    properties = {entry.key: entry.value for entry in proto.metadata_props if entry.key != "sha256"}
-    metadata = replace(ArtifactMetadata.from_properties(properties), provenance=dict(provenance))
-    del proto.metadata_props[:]
-    onnx.helper.set_model_props(proto, {**properties, **metadata.to_properties()})
     return seal(proto.SerializeToString(deterministic=True))
 
 

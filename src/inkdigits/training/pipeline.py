@@ -31,12 +31,17 @@ from inkdigits.evaluation.architecture import architecture_diagram, trace_layers
 from inkdigits.evaluation.environment import hardware, versions
 from inkdigits.evaluation.metrics import Evaluation, evaluate
 from inkdigits.ink.png import encode_png
-from inkdigits.model.artifact import ARTIFACT_NAME, NOVELTY_PARAMETERS, write_atomically
+from inkdigits.model.artifact import (
+    ARTIFACT_NAME,
+    NOVELTY_PARAMETERS,
+    with_provenance,
+    write_atomically,
+)
 from inkdigits.reader import DigitReader, load
 from inkdigits.training.augmentation import augment
 from inkdigits.training.calibrate import OperatingPoint, find_operating_point
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
-from inkdigits.training.export import export, network_of, with_provenance
+from inkdigits.training.export import export, network_of
 from inkdigits.training.fit import FitInputs, FitResult, fit
 from inkdigits.training.provenance import exported_provenance, origin_of, scores_for_provenance
 from inkdigits.training.run_folder import (

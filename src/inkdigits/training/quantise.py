@@ -8,12 +8,10 @@ stay in float32: they are 1 % of the arithmetic, and no other layer can make up 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -36,16 +34,15 @@ from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import preprocess, standardise
 from inkdigits.model.artifact import (
     ARTIFACT_NAME,
-    INT8_MODEL,
-    ArtifactMetadata,
     read_artifact,
-    seal,
+    read_metadata,
+    with_metadata,
+    with_provenance,
     write_atomically,
 )
 from inkdigits.model.backends import OnnxBackend, forward_with_tta
 from inkdigits.reader import load
 from inkdigits.training.config import Folders
-from inkdigits.training.export import with_provenance
 from inkdigits.training.pipeline import evaluate_reader
 from inkdigits.training.provenance import scores_for_provenance
 from inkdigits.training.run_folder import RUN_NAME, read_json, write_json
@@ -98,18 +95,9 @@ def with_int8(artifact: bytes, inks: Ink) -> bytes:
     (2, 10)
     """
     proto = onnx.load_model_from_string(artifact)
-    properties = {entry.key: entry.value for entry in proto.metadata_props if entry.key != "sha256"}
-    metadata = ArtifactMetadata.from_properties(properties)
     del proto.metadata_props[:]
     model = _quantised(proto, inks)
-    content = hashlib.sha256(proto.graph.SerializeToString(deterministic=True) + model)
-    settings = replace(metadata, model_version="", provenance={}).to_properties()
-    content.update(repr(sorted(settings.items())).encode())
-    version = f"mnist-classifier-{content.hexdigest()[:12]}"
-    properties |= replace(metadata, model_version=version).to_properties()
-    properties[INT8_MODEL] = base64.b64encode(model).decode("ascii")
-    onnx.helper.set_model_props(proto, properties)
-    return seal(proto.SerializeToString(deterministic=True))
+    return with_metadata(artifact, read_metadata(artifact), int8=model, renew=True)
 
 
 def _quantised(proto: onnx.ModelProto, inks: Ink) -> bytes:
