@@ -146,6 +146,26 @@ def idx_blocks(path: Path, limits: Limits, count: int) -> Iterator[Pixels]:
             raise DataError(f"{path} holds more than the {total:,} pictures of its header")
 
 
+def idx_labels(path: Path) -> bytes:
+    """Return the labels of an IDX file, one byte each; ``.gz`` is unpacked.
+
+    Raises:
+        DataError: not such a file, or not of labels.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = file.write(struct.pack(">HBBI", 0, 8, 1, 3) + bytes([7, 1, 9]))
+    ...     file.flush()
+    ...     list(idx_labels(Path(file.name)))
+    [7, 1, 9]
+    """
+    with _opened(path) as file:
+        header, labels = file.read(8), file.read()
+    if header[:4] != b"\0\0\x08\x01" or len(labels) != int.from_bytes(header[4:], "big"):
+        raise DataError(f"{path} is not an IDX file of labels, or its length is not the declared")
+    return labels
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:

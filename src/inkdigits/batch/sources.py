@@ -25,7 +25,7 @@ SHARD_PICTURES: Final = 512
 # A shard ends earlier where its pictures have this many bytes, as far as that is known unread.
 SHARD_BYTES: Final = 16 * 2**20
 
-_IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
+IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ def _kind(path: Path) -> Callable[[Path, Limits], Source] | None:
         return _zip
     if name.endswith((".tar", ".tar.gz", ".tgz")):
         return _tar
-    return _array if name.endswith(".npy") or _IDX_NAME.search(name) else None
+    return _array if name.endswith(".npy") or IDX_NAME.search(name) else None
 
 
 def _identity(path: Path) -> Sequence[str | int]:

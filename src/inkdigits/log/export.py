@@ -14,11 +14,16 @@ import shutil
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import IO, Final, Literal, TypeAlias
 
-from inkdigits.errors import QueryError
+from sqlalchemy import make_url
+
+from inkdigits.errors import QueryError, StoreUnavailableError
+from inkdigits.log.database import Database, Options
+from inkdigits.log.queries import MAX_PAGE, OLDEST, Filters, page_of
 from inkdigits.log.record import Record
 from inkdigits.log.tables import Columns, Schema, write_table
 
@@ -69,6 +74,34 @@ def write(form: Format, file: IO[bytes], groups: Iterable[Sequence[Record]]) -> 
     if form in ("csv", "parquet"):
         return write_table(form, file, _SCHEMA, map(_columns, groups))
     raise QueryError(f"the format is csv, parquet or idx; not {form!r}")
+
+
+def reviewed_records(url: str) -> Iterator[Record]:
+    """Yield the predictions of a log that have feedback, oldest first, without their pictures.
+
+    The database is read as it is: its schema is not changed, and nothing is written.
+
+    Raises:
+        ConfigError: not such a URL.
+        StoreUnavailableError: the database is missing, unavailable or of another schema.
+
+    >>> list(reviewed_records("sqlite:///nowhere/log.sqlite3"))
+    Traceback (most recent call last):
+    inkdigits.errors.StoreUnavailableError: there is no database at nowhere/log.sqlite3
+    """
+    path = make_url(url).database if url.startswith("sqlite") else None
+    if path is not None and not Path(path).is_file():
+        raise StoreUnavailableError(f"there is no database at {path}")
+    database = Database(url, Options(wait_s=10))
+    cursor: str | None = OLDEST
+    try:
+        while cursor is not None:
+            with database.transaction() as connection:
+                page = page_of(connection, Filters(feedback="given"), cursor, MAX_PAGE)
+            yield from reversed(page.records)
+            cursor = page.newer
+    finally:
+        database.close()
 
 
 def _columns(records: Sequence[Record]) -> Columns:

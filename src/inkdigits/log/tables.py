@@ -12,9 +12,10 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import IO, Any, Final, Literal, TypeAlias
 
-from inkdigits.errors import BackendUnavailableError
+from inkdigits.errors import BackendUnavailableError, DataError
 
 TableFormat: TypeAlias = Literal["csv", "jsonl", "parquet"]
 Kind: TypeAlias = Literal["text", "int8", "float64", "time", "ink"]
@@ -93,6 +94,47 @@ def join_tables(
     write_table(form, file, schema, ())  # the header
     for table in tables:
         file.write(table.partition(b"\r\n")[2] if form == "csv" else table)
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    r"""Yield the rows of a table as dictionaries; the suffix of its name says the format.
+
+    Raises:
+        DataError: it cannot be read, or a line of JSON Lines is no object.
+        BackendUnavailableError: ``.parquet`` without pyarrow (extra ``export``).
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     _ = file.write("path,label\na.png,7\n")
+    ...     file.flush()
+    ...     list(read_rows(Path(file.name)))
+    [{'path': 'a.png', 'label': '7'}]
+    """
+    try:
+        if path.suffix.lower() == ".parquet":
+            yield from _parquet_rows(path)
+            return
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix.lower() == ".csv":
+                yield from csv.DictReader(file, strict=True)
+                return
+            for number, line in enumerate(file, 1):
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise DataError(f"{path}, line {number} is no JSON object")
+                yield row
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    pa, pq = _pyarrow()
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(1024):
+                yield from batch.to_pylist()
+    except pa.ArrowException as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def _rows(schema: Schema, parts: Iterable[Columns]) -> Iterator[tuple[Any, ...]]:

@@ -1,0 +1,366 @@
+"""Labelled pictures from wherever people keep them, by one loader for every command.
+
+A source is one of:
+
+- a folder or an archive whose folders are labels (``0`` to ``9`` and ``none``), or whose file
+  names hold the label by a pattern;
+- a table (``.csv``, ``.jsonl``, ``.parquet``) with the columns ``path`` and ``label``, or one that
+  ``inkdigits history export`` wrote;
+- MNIST's IDX files: that of the pictures, a ZIP archive of both, or a folder with ``MNIST/raw``,
+  which stands for the test part;
+- the URL of the prediction log's database, of which the reviewed predictions are read.
+
+Nothing here needs PyTorch. What cannot be read is named and left out; a label that cannot be is an
+error with its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from inkdigits.batch.archives import Extent
+from inkdigits.batch.arrays import idx_labels
+from inkdigits.batch.shards import Place
+from inkdigits.batch.sources import IDX_NAME, open_sources
+from inkdigits.errors import DataError, ImageError
+from inkdigits.ink.normalize import preprocess
+from inkdigits.log.export import reviewed_records
+from inkdigits.log.tables import read_rows
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Ink, Labels, Mask, Picture, Pixels
+
+HELD_BACK: Final = 0.2
+"""The share of labelled pictures that is kept apart to measure with, by default."""
+
+_TABLES: Final = (".csv", ".jsonl", ".parquet")
+_ALLOWED: Final = f"allowed are 0 to 9, and {NO_DIGIT_LABEL} for no digit"
+_TEST_PART: Final = "MNIST/raw/t10k-images-idx3-ubyte"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A labelled picture, which is not read yet."""
+
+    name: str  # its path, or its place in an archive or table
+    source: str  # what the user named
+    place: Place | Pixels  # where it is; ink for what was logged or is an array
+    label: int  # 0 to 9, or NO_DIGIT
+    writer: str | None = None  # who wrote it, where that is known
+    at: str | None = None  # when it was written, as ISO 8601, where that is known
+
+    def picture(self) -> Picture:
+        """Return the picture as a reader takes it; an ImageError if it cannot be read."""
+        if isinstance(self.place, ImageError):
+            raise self.place
+        return self.place.read() if isinstance(self.place, Extent) else self.place
+
+
+@dataclass(slots=True, eq=False)
+class Labelled:
+    """Labelled pictures of some sources, and what was left out."""
+
+    examples: list[Example] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """The name of what was left out, and why."""
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def inks(self) -> LabelledInks:
+        """Return all pictures as ink; those that cannot be read, or are blank, are left out."""
+        inks: list[Ink] = []
+        kept: list[Example] = []
+        left_out = list(self.left_out)
+        for example in self.examples:
+            try:
+                ink = preprocess(example.picture())
+            except ImageError as error:
+                left_out.append((example.name, str(error)))
+                continue
+            if ink.any():
+                inks.append(ink)
+                kept.append(example)
+            elif example.label != NO_DIGIT:
+                left_out.append((example.name, "no ink was found in it"))
+        if not inks:
+            raise DataError(f"no picture can be used; {_named(left_out)}")
+        labels = np.array([example.label for example in kept], dtype=np.int64)
+        return LabelledInks(np.stack(inks), labels, kept, left_out)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledInks:
+    """Labelled ink, in memory."""
+
+    inks: Ink  # (N, 28, 28)
+    labels: Labels  # (N,)
+    examples: Sequence[Example]  # N
+    left_out: Sequence[tuple[str, str]]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the inks and labels, which identifies them."""
+        return hashlib.sha256(self.inks.tobytes() + self.labels.tobytes()).hexdigest()
+
+    def held_back(self, share: float = HELD_BACK) -> Mask:
+        """Return which are kept apart to measure with, (N,) bool: about a share of them.
+
+        Where writers are known, whole writers are kept apart; where times are, the latest; else
+        it is decided by the digest of the ink. The same picture is never on both sides.
+        """
+        digests = [hashlib.sha256(ink.tobytes()).hexdigest() for ink in self.inks]
+        if all(example.writer for example in self.examples):
+            groups = [str(example.writer) for example in self.examples]
+            order = sorted(set(groups), key=lambda one: hashlib.sha256(one.encode()).hexdigest())
+        else:
+            groups = digests
+            order = sorted(set(groups))
+            if all(example.at for example in self.examples):
+                latest = {d: str(e.at) for d, e in zip(digests, self.examples, strict=True)}
+                order.sort(key=lambda digest: latest[digest], reverse=True)
+        chosen: set[str] = set()
+        # At least one group is left to learn from.
+        for group in order[:-1]:
+            if sum(one in chosen for one in groups) >= share * len(groups):
+                break
+            chosen.add(group)
+        return np.array([group in chosen for group in groups])
+
+
+def read_labelled(
+    sources: Sequence[str | Path], *, pattern: str | None = None, limit: int | None = None
+) -> Labelled:
+    """Return the labelled pictures of some sources; see this module for what a source may be.
+
+    Args:
+        sources: paths or database URLs.
+        pattern: a regular expression with the group ``label``, and maybe ``writer``, that is
+            searched in the names of pictures in folders and archives.
+        limit: the most pictures per source; None reads all.
+
+    Raises:
+        DataError: a source is missing, of no known kind, or empty; or a label cannot be.
+
+    >>> read_labelled(["nowhere"])
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: there is no nowhere to read labelled pictures from
+    """
+    found = Labelled()
+    names = None if pattern is None else _compiled(pattern)
+    for source in map(str, sources):
+        before = len(found)
+        for example in _examples(source, names, found.left_out):
+            found.examples.append(example)
+            if len(found) - before == limit:
+                break
+        if len(found) == before:
+            raise DataError(f"{source} holds no labelled pictures; {_named(found.left_out)}")
+    return found
+
+
+def label_of(text: object, where: str) -> int:
+    """Return the label that a text stands for; ``where`` names its place in the error.
+
+    Raises:
+        DataError: it is no label.
+
+    >>> label_of("7", "a.csv, row 2"), label_of("none", "a.csv, row 3")
+    (7, -1)
+    >>> label_of("42", "a.csv, row 4")
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: a.csv, row 4: the label is '42'; allowed are 0 to 9, and none for \
+no digit
+    """
+    written = str(text).strip().lower()
+    if written in (NO_DIGIT_LABEL, str(NO_DIGIT)):
+        return NO_DIGIT
+    if len(written) == 1 and written in "0123456789":
+        return int(written)
+    raise DataError(f"{where}: the label is {text!r}; {_ALLOWED}")
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        found = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"the pattern {pattern!r} is no regular expression: {error}") from error
+    if "label" not in found.groupindex:
+        raise DataError(f"the pattern {pattern!r} has no group (?P<label>…)")
+    return found
+
+
+def _examples(
+    source: str, pattern: re.Pattern[str] | None, left_out: list[tuple[str, str]]
+) -> Iterator[Example]:
+    if "://" in source:
+        return _from_log(source, left_out)
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"there is no {source} to read labelled pictures from")
+    if path.is_dir() and (idx := _with_suffix(path / _TEST_PART)) is not None:
+        return _from_idx(source, idx)
+    if path.suffix.lower() in _TABLES:
+        return _from_table(source, path, left_out)
+    if path.suffix.lower() == ".zip" and _idx_members(path):
+        return _from_zipped_idx(source, path)
+    if IDX_NAME.search(path.name.lower()):
+        return _from_idx(source, path)
+    return _from_names(source, path, pattern, left_out)
+
+
+def _with_suffix(path: Path) -> Path | None:
+    packed = path.with_name(f"{path.name}.gz")
+    return path if path.is_file() else packed if packed.is_file() else None
+
+
+def _from_names(
+    source: str, path: Path, pattern: re.Pattern[str] | None, left_out: list[tuple[str, str]]
+) -> Iterator[Example]:
+    for opened in open_sources([path]):
+        for shard in opened.shards():
+            if not isinstance(shard.content, Sequence):
+                raise DataError(f"{source} holds pictures and no labels")
+            for name, place in zip(shard.names, shard.content, strict=True):
+                inner = name.removeprefix(source).lstrip("/#")
+                if pattern is None and "/" not in inner and path.is_dir():
+                    left_out.append((name, "it lies in no folder that is a label"))
+                    continue
+                yield _by_name(source, name, inner, place, pattern)
+
+
+def _by_name(
+    source: str, name: str, inner: str, place: Place, pattern: re.Pattern[str] | None
+) -> Example:
+    if pattern is None:
+        return Example(name, source, place, label_of(Path(inner).parent.name, name))
+    found = pattern.search(inner)
+    if found is None:
+        raise DataError(f"{name}: the pattern {pattern.pattern!r} is not in the name")
+    groups = found.groupdict()
+    return Example(name, source, place, label_of(groups["label"], name), groups.get("writer"))
+
+
+def _from_idx(source: str, path: Path) -> Iterator[Example]:
+    labels_path = path.with_name(re.sub(r"images([.-])idx3", r"labels\1idx1", path.name))
+    if labels_path == path or not labels_path.is_file():
+        raise DataError(f"{path} has no file of labels beside it ({labels_path.name})")
+    labels = idx_labels(labels_path)
+    pictures = (
+        (name, picture)
+        for opened in open_sources([path])
+        for shard in opened.shards()
+        for name, picture in zip(shard.names, shard.pictures(), strict=True)
+    )
+    number = 0
+    for number, (name, picture) in enumerate(pictures, 1):
+        if number > len(labels):
+            raise DataError(f"{labels_path} has {len(labels):,} labels, fewer than the pictures")
+        place = picture if isinstance(picture, np.ndarray | ImageError) else b""
+        yield Example(name, source, place, label_of(labels[number - 1], name))
+    if number < len(labels):
+        raise DataError(f"{labels_path} has {len(labels):,} labels for {number:,} pictures")
+
+
+def _idx_members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name for name in archive.namelist() if IDX_NAME.search(name.lower())]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as a ZIP archive: {error}") from error
+
+
+def _from_zipped_idx(source: str, path: Path) -> Iterator[Example]:
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+        members = _idx_members(path)
+        for member in members:
+            archive.extract(member, folder)
+        for member in members:
+            if "images" in member:
+                yield from _from_idx(source, Path(folder) / member)
+
+
+def _from_table(source: str, path: Path, left_out: list[tuple[str, str]]) -> Iterator[Example]:
+    without = 0
+    for number, row in enumerate(read_rows(path), 1):
+        where = f"{path}, row {number}"
+        if "ink" in row and "label" in row:
+            at = str(row.get("created_at") or "") or None
+            without += not row["label"]
+            if row["label"]:
+                yield from _logged(source, where, row["ink"], str(row["label"]), at, None, left_out)
+            continue
+        if not row.keys() >= {"path", "label"}:
+            raise DataError(
+                f"{path} has the columns {', '.join(row)}; needed are path and label, or those of "
+                "inkdigits history export"
+            )
+        picture = path.parent / str(row["path"])
+        label, writer, at = (row.get(name) for name in ("label", "writer", "at"))
+        label = label_of(label, where)
+        yield Example(f"{where}: {row['path']}", source, picture, label, writer or None, at or None)
+    if without:
+        left_out.append((str(path), f"{without:,} rows have no feedback"))
+
+
+def _from_log(url: str, left_out: list[tuple[str, str]]) -> Iterator[Example]:
+    # A URL may hold a password, which must not get into a report.
+    source = re.sub(r"//[^@/]*@", "//", url)
+    for record in reviewed_records(url):
+        where, at = f"prediction {record.id}", record.created_at.isoformat()
+        ink, label = record.ink.tobytes(), record.label or ""
+        yield from _logged(source, where, ink, label, at, record.owner, left_out)
+
+
+def _logged(
+    source: str,
+    where: str,
+    ink: str | bytes,
+    label: str,
+    at: str | None,
+    writer: str | None,
+    left_out: list[tuple[str, str]],
+) -> Iterator[Example]:
+    """Yield a logged prediction's example, or one for each digit of a number."""
+    try:
+        content = ink if isinstance(ink, bytes) else base64.b64decode(ink)
+        inks = np.frombuffer(content, np.uint8).reshape(-1, 28, 28)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise DataError(f"{where}: the ink is not 784 bytes per digit: {error}") from error
+    is_number = len(label) > 1 and label.isdigit()
+    texts = list(label) if is_number else [label]
+    if len(texts) != len(inks):
+        reason = f"the label {label!r} does not fit the {len(inks)} digits that were found"
+        left_out.append((where, reason))
+        return
+    for place, (text, one) in enumerate(zip(texts, inks, strict=True), 1):
+        name = f"{where}, digit {place}" if is_number else where
+        yield Example(name, source, one, label_of(text, name), writer, at)
+
+
+def _named(left_out: Iterable[tuple[str, str]]) -> str:
+    """Return the first of what was left out, as a clause."""
+    some = [f"{name}: {reason}" for name, reason in left_out]
+    return "; ".join(some[:3]) if some else "nothing was found in it"
+
+
+def describe_left_out(
+    left_out: Sequence[tuple[str, str]], report: Callable[[str], None], most: int = 10
+) -> None:
+    """Tell ``report`` what was left out: a line each for the first ``most``, and how many more.
+
+    >>> describe_left_out([("a.png", "it is truncated")], print)
+    left out: a.png: it is truncated
+    """
+    for name, reason in left_out[:most]:
+        report(f"left out: {name}: {reason}")
+    if len(left_out) > most:
+        report(f"left out: {len(left_out) - most:,} more")
