@@ -24,6 +24,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -225,15 +226,14 @@ def _with_suffix(path: Path) -> Path | None:
 def _from_names(
     source: str, path: Path, pattern: re.Pattern[str] | None, left_out: list[tuple[str, str]]
 ) -> Iterator[Example]:
-    for opened in open_sources([path]):
-        for shard in opened.shards():
-            if not isinstance(shard.content, Sequence):
-                raise DataError(f"{source} holds pictures and no labels")
-            for name, place in zip(shard.names, shard.content, strict=True):
-                inner = name.removeprefix(source).lstrip("/#")
-                if pattern is None and "/" not in inner and path.is_dir():
-                    left_out.append((name, "it lies in no folder that is a label"))
-                    continue
+    for shard in chain.from_iterable(opened.shards() for opened in open_sources([path])):
+        if not isinstance(shard.content, Sequence):
+            raise DataError(f"{source} holds pictures and no labels")
+        for name, place in zip(shard.names, shard.content, strict=True):
+            inner = name.removeprefix(source).lstrip("/#")
+            if pattern is None and "/" not in inner and path.is_dir():
+                left_out.append((name, "it lies in no folder that is a label"))
+            else:
                 yield _by_name(source, name, inner, place, pattern)
 
 
@@ -254,12 +254,8 @@ def _from_idx(source: str, path: Path) -> Iterator[Example]:
     if labels_path == path or not labels_path.is_file():
         raise DataError(f"{path} has no file of labels beside it ({labels_path.name})")
     labels = idx_labels(labels_path)
-    pictures = (
-        (name, picture)
-        for opened in open_sources([path])
-        for shard in opened.shards()
-        for name, picture in zip(shard.names, shard.pictures(), strict=True)
-    )
+    shards = chain.from_iterable(opened.shards() for opened in open_sources([path]))
+    pictures = chain.from_iterable(zip(s.names, s.pictures(), strict=True) for s in shards)
     number = 0
     for number, (name, picture) in enumerate(pictures, 1):
         if number > len(labels):

@@ -110,21 +110,22 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     ...     list(read_rows(Path(file.name)))
     [{'path': 'a.png', 'label': '7'}]
     """
+    form = path.suffix.lower()
     try:
-        if path.suffix.lower() == ".parquet":
+        if form == ".parquet":
             yield from _parquet_rows(path)
             return
         with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".csv":
-                yield from csv.DictReader(file, strict=True)
-                return
-            for number, line in enumerate(file, 1):
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}, line {number} is no JSON object")
-                yield row
+            yield from csv.DictReader(file, strict=True) if form == ".csv" else map(_object, file)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _object(line: str) -> dict[str, Any]:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"{line[:20]!r} is no JSON object")
+    return row
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
