@@ -124,7 +124,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _object(line: str) -> dict[str, Any]:
     row = json.loads(line)
     if not isinstance(row, dict):
-        raise ValueError(f"{line[:20]!r} is no JSON object")
+        raise DataError(f"{line[:20]!r} is no JSON object")
     return row
 
 
