@@ -26,7 +26,7 @@ def test_every_command_explains_itself_and_a_wrong_call_is_exit_code_2():
 
 def test_without_the_training_side_the_extra_is_named():
     code = "import sys; sys.modules['torch'] = None; from inkdigits.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "evaluate", "--no-download"]
+    command = [sys.executable, "-c", code, "train", "--no-download"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "pip install 'inkdigits[train]'" in done.stderr

@@ -128,7 +128,7 @@ def test_trained_artifact_is_read_by_predict_and_by_evaluate(trained, small_mnis
     arguments = ["evaluate", *data, "--model", model, "--figures", tmp_path]
     text = run(*arguments).stdout
     assert "of 297; 95 % interval" in text
-    assert (tmp_path / "confusion_matrix.png").is_file()
+    assert (tmp_path / "misread.png").is_file()
     scores = json.loads(run(*arguments, "--json").stdout)
     saved = json.loads((trained / "models" / "run.json").read_text())
-    assert scores["n_correct"] == saved["test"]["n_correct"]
+    assert scores["digits"]["n_correct"] == saved["test"]["n_correct"]

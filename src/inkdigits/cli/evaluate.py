@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from inkdigits.cli import options
 from inkdigits.cli.options import needs_training_extra, say
+
+if TYPE_CHECKING:
+    from inkdigits.reader import DigitReader
 
 RUN_OPTION = click.option(
     "--run",
@@ -23,8 +26,9 @@ RUN_OPTION = click.option(
 )
 
 
-@click.command(short_help="Score an artifact on the test pictures.")
-@options.DATA
+@click.command(short_help="Score a model on labelled pictures.")
+@options.SOURCES
+@options.PATTERN
 @options.DOWNLOAD
 @options.MODEL
 @options.READER_DEVICE
@@ -32,7 +36,8 @@ RUN_OPTION = click.option(
 @click.option(
     "--robustness",
     is_flag=True,
-    help="Score corrupted digits, other writers' digits and pictures without a digit instead.",
+    help="Score corrupted digits, other writers' digits and pictures without a digit instead, all "
+    "made from MNIST's test part in the folder --data.",
 )
 @click.option(
     "--per-family",
@@ -49,7 +54,8 @@ RUN_OPTION = click.option(
 @options.JSON
 @needs_training_extra
 def evaluate(
-    data_root: Path,
+    sources: tuple[str, ...],
+    pattern: str | None,
     model_path: Path | None,
     device: Any,
     figures: Path,
@@ -60,32 +66,68 @@ def evaluate(
     robustness: bool,
     as_json: bool,
 ) -> None:
-    """Score an artifact on MNIST's 10,000 test pictures, sent as PNG files."""
-    from inkdigits.data.mnist import load_splits
-    from inkdigits.evaluation import plots
-    from inkdigits.evaluation.robustness import measure_robustness
+    """Score a model on labelled pictures: accuracy, what is accepted, and what of that is wrong.
+
+    Without --data it scores MNIST's 10,000 test pictures in the folder data, sent as PNG files.
+    It writes report.html and misread.png to the folder --figures. Only --robustness and --download
+    need the extra "train".
+    """
+    from inkdigits.data.labelled import describe_left_out, read_labelled
+    from inkdigits.evaluation.readings import read_all, score
+    from inkdigits.evaluation.report import html_report, misread_sheet
+    from inkdigits.model.artifact import write_atomically
     from inkdigits.reader import load
-    from inkdigits.training.pipeline import evaluate_reader
 
     if not robustness and (per_family is not None or severities):
         raise click.UsageError("--per-family and --severity need --robustness")
     reader = load(model_path, device=device)
-    splits = load_splits(data_root, download=download)
+    if not sources:
+        sources = ("data",)
+        if download:
+            _fetch_mnist(Path("data"))
     if robustness:
-        inks, labels = splits.test.inks.numpy(), splits.test.labels.numpy()
         wanted: dict[str, Any] = {"severities": severities or None}
         if per_family is not None:
             wanted["per_family"] = per_family
-        result = measure_robustness(reader, inks, labels, **wanted, report=say)
-        chart = plots.save(plots.robustness_figure(result), figures / "robustness.png")
-        text = f"{reader.model_version}\n\n{result.table()}\n\nThe figure is {chart}"
-        click.echo(json.dumps(result.to_dict()) if as_json else text)
+        _measure_robustness(reader, Path(sources[0]), figures, wanted, download, as_json)
         return
-    scores = evaluate_reader(reader, splits.test, figures)
-    head = f"{reader.model_version} on {scores.n:,} test pictures"
-    text = f"{head}\n\n{scores.summary()}\n\n{scores.report}\n\nThe figures are in {figures}"
-    content = {"model_version": reader.model_version, **scores.to_dict()}
-    click.echo(json.dumps(content) if as_json else text)
+    report = score(read_all(reader, read_labelled(sources, pattern=pattern)))
+    describe_left_out(report.readings.left_out, say)
+    write_atomically(figures / "report.html", html_report(report).encode())
+    if (sheet := misread_sheet(report)) is not None:
+        write_atomically(figures / "misread.png", sheet)
+    summary = "" if report.digits is None else f"\n\n{report.digits.summary()}"
+    head = f"{reader.model_version} on {len(report.readings.labels):,} labelled pictures"
+    text = f"{head}\n\n{report.table()}{summary}\n\nThe report is {figures / 'report.html'}"
+    click.echo(json.dumps(report.to_dict()) if as_json else text)
+
+
+def _fetch_mnist(folder: Path) -> None:
+    if not any((folder / "MNIST" / "raw").glob("t10k-images-idx3-ubyte*")):
+        from inkdigits.data.mnist import load_splits
+
+        load_splits(folder, download=True)
+
+
+def _measure_robustness(
+    reader: DigitReader,
+    folder: Path,
+    figures: Path,
+    wanted: dict[str, Any],
+    download: bool,
+    as_json: bool,
+) -> None:
+    from inkdigits.data.mnist import load_splits
+    from inkdigits.evaluation import plots
+    from inkdigits.evaluation.robustness import measure_robustness
+
+    test = load_splits(folder, download=download).test
+    result = measure_robustness(
+        reader, test.inks.numpy(), test.labels.numpy(), **wanted, report=say
+    )
+    chart = plots.save(plots.robustness_figure(result), figures / "robustness.png")
+    text = f"{reader.model_version}\n\n{result.table()}\n\nThe figure is {chart}"
+    click.echo(json.dumps(result.to_dict()) if as_json else text)
 
 
 @click.command(short_help="Fit temperature and threshold again.")

@@ -43,6 +43,20 @@ DATA = click.option(
     default="data",
     help="Folder of the data; MNIST is in MNIST/raw below it.",
 )
+SOURCES = click.option(
+    "--data",
+    "sources",
+    multiple=True,
+    metavar="SOURCE",
+    help="Labelled pictures; can be repeated. A folder or an archive whose folders are labels (0 "
+    "to 9, none), a table (.csv, .jsonl, .parquet) with path and label, an export of the history, "
+    "the database's URL, or MNIST's IDX files.",
+)
+PATTERN = click.option(
+    "--pattern",
+    help="Where names hold the label: a regular expression with the group (?P<label>…), and maybe "
+    "(?P<writer>…).",
+)
 DOWNLOAD = click.option(
     "--download/--no-download",
     default=True,
