@@ -18,7 +18,7 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask
 
@@ -37,6 +37,10 @@ from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared
 from inkdigits.serving.preflight import ReaderLoader, check, open_store, tls_context
 from inkdigits.serving.reload import Reloader, RunFolder, stamp_of
 from inkdigits.settings import Settings
+
+if TYPE_CHECKING:
+    # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
+    from inkdigits.log.store import Store
 
 try:
     from gunicorn.app.base import BaseApplication
@@ -181,15 +185,15 @@ class Server(BaseApplication):  # type: ignore[misc]
         )
         try:
             reader = self._make_reader(self._settings)
+            metrics = Metrics(self._folder.path)
             store = open_store(self._settings)
-            if store is not None:
-                self.cfg.set("worker_exit", lambda _arbiter, _worker: store.close())
-            self._app = create_app(self._settings, reader, store, Metrics(self._folder.path))
+            self._app = create_app(self._settings, reader, store, metrics)
         except InkdigitsError as error:
             logger.critical("a worker cannot start: %s", error)
             # 3 has Gunicorn stop as a whole. Once a worker was ready, another is started instead.
             time.sleep(1)
             sys.exit(3 if self._folder.claim("announced") else 1)
+        self.cfg.set("worker_exit", lambda _arbiter, _worker: _leave(metrics, store))
         # Gunicorn reads chunks for the application, and finds malformed ones only then.
         answer = (400, "bad_request", "The chunks of the body are malformed.")
         self._app.register_error_handler(ParseException, lambda _error: error_response(*answer))
@@ -230,6 +234,12 @@ class Server(BaseApplication):  # type: ignore[misc]
         self._reloader.start()
         if self._folder.claim("announced"):
             _announce(self._asked, self._model_version)
+
+
+def _leave(metrics: Metrics, store: Store | None) -> None:
+    metrics.flush()
+    if store is not None:
+        store.close()
 
 
 def _log_as_the_others_do(_arbiter: Any) -> None:

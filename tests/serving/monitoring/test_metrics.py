@@ -153,6 +153,8 @@ def test_workers_are_added_up_and_a_killed_ones_counts_stay_until_the_service_st
 
     with running(INKDIGITS_WORKERS="2", TMPDIR=str(tmp_path)) as service:
         wait_until(both_have_answered)
+        # A worker writes what it has counted a moment later, unless it is the one that is asked.
+        wait_until(lambda: figure("requests_total", **read) == answered.total())
         for _ in range(4):
             assert figure("requests_total", **read) == answered.total()
             assert figure("decisions_total", decision="accept") == answered.total()
@@ -160,9 +162,9 @@ def test_workers_are_added_up_and_a_killed_ones_counts_stay_until_the_service_st
         os.kill(int(victim.removeprefix("fake-")), signal.SIGKILL)
         wait_until(is_replaced)
         assert figure("requests_total", **read) == answered.total()
-        assert figure("requests_in_flight") == 1
+        wait_until(lambda: figure("requests_in_flight") == 1)
         assert service.predict()[0] == 200
-        assert figure("requests_total", **read) == answered.total() + 1
+        wait_until(lambda: figure("requests_total", **read) == answered.total() + 1)
         assert list(tmp_path.glob("inkdigits-metrics-*"))
         service.process.terminate()
         assert service.process.wait(60) == 0

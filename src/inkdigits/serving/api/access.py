@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
-from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 
 from inkdigits import errors
 from inkdigits.serving.api.keys import ApiKey, brought_key, load_keys, name_of
@@ -243,6 +243,17 @@ class Gate:
 
 class CookieSessions(SecureCookieSessionInterface):
     """Cookies for HTTPS if the browser came by it, and only for the path of this service."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Return the session of the request's cookies; a program brings none."""
+        if "HTTP_COOKIE" in request.environ:
+            return super().open_session(app, request)
+        return self.session_class()
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Set the cookie, if the session was used."""
+        if session.accessed:
+            super().save_session(app, session, response)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Return whether the cookie is for HTTPS only."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from flask import Flask, Response, current_app, g, jsonify, make_response, render_template, request
+from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from inkdigits import errors
 from inkdigits.errors import InkdigitsError
 from inkdigits.serving.api import bodies
+from inkdigits.serving.api.requests import current
 
 MAX_FORM_PARTS: Final = 16
 """Parts that a form may have."""
@@ -111,8 +112,9 @@ def error_response(status: int, code: str, message: str) -> Response:
     ...     error_response(404, "not_found", "There is no such picture.").status_code
     404
     """
-    g.error_code = code
-    first = request.path.partition("/")[2].partition("/")[0]
+    asked = current()
+    asked.error_code = code
+    first = asked.path.partition("/")[2].partition("/")[0]
     is_api = first in {"predict", "api", "health", "metrics", "v2"}
     if "web" in current_app.blueprints and not is_api and wants_html():
         return make_response(render_template("error.html", status=status, message=message), status)
@@ -139,17 +141,18 @@ def _answer_error(error: InkdigitsError) -> Response:
 
 
 def _answer_http_error(error: HTTPException) -> Response:
+    asked = current()
     code = error.name.lower().replace(" ", "_")
     message = error.description or error.name
     if isinstance(error, RequestEntityTooLarge):
         code = "body_too_large"
         message = (
-            f"The request is over the limit of {request.max_content_length} bytes, "
+            f"The request is over the limit of {asked.max_content_length} bytes, "
             f"or its form over that of {MAX_FORM_PARTS} parts."
         )
     elif isinstance(error, InternalServerError):
         code = "internal_error"
-        message = f"The service failed; its log has the reason under request id {g.request_id}."
+        message = f"The service failed; its log has the reason under request id {asked.request_id}."
     response = error_response(error.code or 500, code, message)
     for name, value in error.get_headers():
         # Allow of a 405 and its like are kept; the type of the body is ours.

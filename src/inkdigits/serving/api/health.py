@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 from flask.typing import ResponseReturnValue
 from PIL import Image, ImageDraw
 
@@ -16,6 +16,7 @@ from inkdigits.errors import ClientError, InkdigitsError, NotReadyError
 from inkdigits.ink.png import encode_png
 from inkdigits.serving.api.error_handlers import error_body, status_and_code
 from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.requests import current
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import CONTENT_TYPE, Metrics
 from inkdigits.types import Json
@@ -87,9 +88,10 @@ def blueprint(
         try:
             check()
         except (NotReadyError, ClientError) as error:
-            status, g.error_code = status_and_code(error)
+            status, code = status_and_code(error)
+            current().error_code = code
             body = {"status": "unhealthy", "model_loaded": False}
-            body |= error_body(g.error_code, str(error))
+            body |= error_body(code, str(error))
         return {**body, "model_version": reader.model_version, "version": version}, status
 
     @service.get("/health/live")

@@ -15,28 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flask import Request, g, request
-
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import ClientDisconnectedError, DeadlineExceededError, OverloadedError
 from inkdigits.serving.api.access import OPEN_PATHS
+from inkdigits.serving.api.requests import ServedRequest, current
 from inkdigits.serving.monitoring.metrics import Metrics
 
 SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}
 """Paths that are answered however many requests wait for a slot."""
-
-
-def elapsed_ms() -> float:
-    """Return the milliseconds since the request began, to the microsecond.
-
-    >>> from flask import Flask
-    >>> with Flask("example").app_context():
-    ...     g.began = time.perf_counter()
-    ...     elapsed_ms() >= 0
-    True
-    """
-    began: float = g.began
-    return round((time.perf_counter() - began) * 1000, 3)
 
 
 def connection_state(connection: socket.socket | None) -> tuple[bool, float]:
@@ -90,11 +76,11 @@ class ServedReader:
         """The version of the model that answers."""
         return self.current.model_version
 
-    def admit(self, asked: Request) -> None:
+    def admit(self, asked: ServedRequest) -> None:
         """Let a request in; OverloadedError if it has waited for a thread until its deadline."""
-        g.began = time.perf_counter()
-        _, g.waited = connection_state(asked.environ.get("gunicorn.socket"))
-        if g.waited >= self._deadline and asked.path not in SPARED_PATHS:
+        asked.began = time.perf_counter()
+        _, asked.waited = connection_state(asked.environ.get("gunicorn.socket"))
+        if asked.waited >= self._deadline and asked.path not in SPARED_PATHS:
             raise OverloadedError(self._too_busy)
 
     @contextmanager
@@ -106,28 +92,29 @@ class ServedReader:
             OverloadedError: no slot was free before the deadline.
             ClientDisconnectedError: nobody waits for the answer any more.
         """
-        receiving = time.perf_counter() - g.began
+        asked = current()
+        receiving = time.perf_counter() - asked.began
         self._metrics.count_arrival(receiving)
         if receiving >= self._deadline:
             raise DeadlineExceededError(
                 f"The picture did not arrive within {self._deadline:g} s. Send it again."
             )
         if not self._free.acquire(blocking=False):
-            self._wait(self._deadline - receiving - g.waited)
+            self._wait(asked, self._deadline - receiving - asked.waited)
         try:
-            if g.waited > 0 and not connection_state(request.environ.get("gunicorn.socket"))[0]:
+            if asked.waited > 0 and not connection_state(asked.environ.get("gunicorn.socket"))[0]:
                 raise ClientDisconnectedError("The client has closed the connection.")
             yield self.current
         finally:
             self._free.release()
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, asked: ServedRequest, seconds: float) -> None:
         began = time.perf_counter()
         self._metrics.change_waiting(1)
         try:
             is_free = seconds > 0 and self._free.acquire(timeout=seconds)
         finally:
             self._metrics.change_waiting(-1)
-            g.waited += time.perf_counter() - began
+            asked.waited += time.perf_counter() - began
         if not is_free:
             raise OverloadedError(self._too_busy)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from inkdigits.calibration.temperature import probabilities
@@ -27,7 +27,7 @@ from inkdigits.serving.api.open_inference_tensors import (
     wanted_outputs,
     write,
 )
-from inkdigits.serving.api.requests import decode_picture, read_body, require_batch
+from inkdigits.serving.api.requests import current, decode_picture, read_body, require_batch
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
 from inkdigits.types import NO_DIGIT
@@ -68,7 +68,7 @@ def _picture_model(served: ServedReader, metrics: Metrics) -> Model:
             read = reader.predict_batch(pictures)
         for prediction in read:
             metrics.count_prediction(prediction)
-        g.outcome = {"pictures": len(read)}
+        current().outcome = {"pictures": len(read)}
         return (
             np.array([NO_DIGIT if p.digit is None else p.digit for p in read], np.int32),
             np.array([p.confidence for p in read], np.float32),

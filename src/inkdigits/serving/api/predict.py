@@ -6,7 +6,7 @@ import base64
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, g, request
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from inkdigits.decision.prediction import Explanation, Prediction, Reader
@@ -16,8 +16,8 @@ from inkdigits.log.record import InputKind, Record, new_id
 from inkdigits.serving.api import bodies
 from inkdigits.serving.api.error_handlers import error_body, status_and_code
 from inkdigits.serving.api.health import Readiness
-from inkdigits.serving.api.load_shedding import ServedReader, elapsed_ms
-from inkdigits.serving.api.requests import decode_picture, flag, parse_reading
+from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.requests import current, decode_picture, flag, parse_reading
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
 from inkdigits.types import Ink
@@ -52,13 +52,11 @@ def keep_and_answer(
 ) -> bodies.Prediction:
     """Keep a prediction in the log, if there is one, and return the JSON that docs/api.md has.
 
-    >>> import time
     >>> import numpy as np
-    >>> from flask import Flask
+    >>> from inkdigits.serving.hooks import Application
     >>> blank = Prediction(None, 0.0, (0.1,) * 10, "reject", "blank", None,
     ...                    np.zeros((28, 28), np.uint8), "example", 0.2, 0.0)
-    >>> with Flask("example").app_context():
-    ...     g.began = time.perf_counter()
+    >>> with Application("example").test_request_context():
     ...     body = keep_and_answer(None, blank, None, kind="api", owner=None, with_ink=False)
     >>> body["reason"], body["kept"]
     ('blank', 'off')
@@ -83,7 +81,7 @@ def keep_and_answer(
             prediction, input_kind=kind, owner=owner, picture=picture, record_id=name
         )
         body["kept"] = store.keep(record)
-    body["total_time_ms"] = elapsed_ms()
+    body["total_time_ms"] = current().elapsed_ms
     if prediction.risk is not None:
         body["risk"], body["coverage"] = prediction.risk, prediction.coverage
     if with_ink:
@@ -120,8 +118,7 @@ def blueprint(
     def predict() -> ResponseReturnValue:
         if readiness is not None and not readiness.is_ready:
             readiness.require()
-        # Through Flask's stand-in each use of the request costs a lookup.
-        asked = request._get_current_object()  # type: ignore[attr-defined]
+        asked = current()
         with_ink = flag(asked, "ink", default=False)
         log = store if flag(asked, "record", default=True) else None
         wish = parse_reading(asked, settings.max_batch)
@@ -148,7 +145,7 @@ def blueprint(
                 else explanation.prediction
             )
         metrics.count_prediction(prediction)
-        g.outcome = {"decision": prediction.decision}
+        asked.outcome = {"decision": prediction.decision}
         body = answer(prediction, wish.pictures)
         if explanation is not None:
             body["explanation"] = _explanation_body(explanation)
@@ -167,7 +164,7 @@ def _count_batch(
             metrics.count_error(status_and_code(result)[1])
         else:
             metrics.count_prediction(result)
-    g.outcome = {"pictures": len(results), "failed": failed}
+    current().outcome = {"pictures": len(results), "failed": failed}
 
 
 def _decoded(text: str) -> bytes | ImageError:

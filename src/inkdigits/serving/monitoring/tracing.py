@@ -7,7 +7,7 @@ a slot, preprocessing and inference. Spans hold no pictures, predictions, addres
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, Response, g, request
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -69,8 +69,9 @@ class _RequestSpans:
             span.set_attribute("http.route", rule)
         where = span.get_span_context()
         g.span, g.spent, g.read_at = span, (0.0, 0.0), 0
-        g.trace_id = f"{where.trace_id:032x}"
-        traceparent.set(f"00-{g.trace_id}-{where.span_id:016x}-{where.trace_flags:02x}")
+        asked: Any = request
+        trace_id = asked.trace_id = f"{where.trace_id:032x}"
+        traceparent.set(f"00-{trace_id}-{where.span_id:016x}-{where.trace_flags:02x}")
 
     def note(self, prediction: Prediction) -> None:
         if "span" not in g:
@@ -82,22 +83,23 @@ class _RequestSpans:
 
     def describe(self, response: Response) -> Response:
         span: Span = g.span
+        asked: Any = request
         span.set_attribute("http.response.status_code", response.status_code)
-        span.set_attribute("inkdigits.request_id", g.request_id)
-        if "error_code" in g:
-            span.set_attribute("error.type", g.error_code)
-        for name, value in g.get("outcome", {}).items():
+        span.set_attribute("inkdigits.request_id", asked.request_id)
+        if asked.error_code is not None:
+            span.set_attribute("error.type", asked.error_code)
+        for name, value in asked.outcome.items():
             span.set_attribute(f"inkdigits.{name}", value)
         if response.status_code >= 500:
             span.set_status(Status(StatusCode.ERROR))
         if g.read_at:
-            self._add_stages(span)
+            self._add_stages(span, asked.waited)
         return response
 
-    def _add_stages(self, span: Span) -> None:
+    def _add_stages(self, span: Span, waited: float) -> None:
         context, end = set_span_in_context(span), g.read_at
         preprocessing, inference = g.spent
-        stages = {"inference": inference, "preprocessing": preprocessing, "queue": g.waited * 1000}
+        stages = {"inference": inference, "preprocessing": preprocessing, "queue": waited * 1000}
         for name, milliseconds in stages.items():
             start = end - int(milliseconds * _MILLISECOND)
             if start < end:
