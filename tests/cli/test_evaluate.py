@@ -48,7 +48,6 @@ def test_evaluate_scores_a_folder_of_ones_own_without_pytorch(tmp_path, digits, 
     [
         (["evaluate", "--per-family", 3, "--data"], 2, "--robustness"),
         (["evaluate", "--no-download", "--data"], 1, "holds no labelled pictures"),
-        (["calibrate", "--run"], 1, "mnist_classifier.pt"),
         (["export", "--run"], 1, "mnist_classifier.pt"),
     ],
 )

@@ -102,20 +102,16 @@ def test_pictures_that_cannot_be_learned_from_are_an_error(trained, small_mnist,
         assert message in result.stderr
 
 
-def test_calibrate_and_export_renew_the_artifact(trained, small_mnist, tmp_path):
+def test_export_gives_the_artifact_again_with_its_figures(trained, tmp_path):
     models = trained / "models"
-    data = ("--data", small_mnist, "--no-download", "--run", models, "--figures", tmp_path)
-    run("calibrate", *data, "--risk", 0.3, "--synthetic", 60)
-    saved = json.loads((models / "optimal_temperature.json").read_text())
-    assert saved["policy"]["risk"] == 0.3
+    saved = json.loads((models / "run.json").read_text())
     target = tmp_path / "copy.onnx"
     assert str(target) in run("export", "--run", models, "--to", target).output
     metadata = inkdigits.load(target).metadata
-    assert (metadata.temperature, metadata.policy.risk) == (saved["temperature"], 0.3)
-    assert metadata.policy.choice(0.3).threshold == metadata.policy.accept_threshold
+    assert metadata.policy.risk == metadata.provenance["config"]["risk"] == 0.4
+    assert metadata.policy.choice(0.4).threshold == metadata.policy.accept_threshold
     assert metadata.novelty_method == "energy"
-    # The highest score of 370 calibration digits: 0.3 % of them are rejected.
-    assert metadata.policy.novelty_threshold == saved["policy"]["novelty_threshold"] > -100
+    assert metadata.provenance["test"]["n_correct"] == saved["test"]["n_correct"]
     assert metadata.provenance["config"]["epochs"] == 2
 
 

@@ -130,47 +130,47 @@ def _measure_robustness(
     click.echo(json.dumps(result.to_dict()) if as_json else text)
 
 
-@click.command(short_help="Fit temperature and threshold again.")
-@options.DATA
-@options.DOWNLOAD
-@RUN_OPTION
-@options.FIGURES
+@click.command(short_help="Fit temperature and thresholds to your own pictures.")
+@options.SOURCES
+@options.PATTERN
+@options.MODEL
 @options.RISK
 @click.option(
-    "--synthetic",
-    type=click.IntRange(min=0),
-    default=14_800,
-    help="Digits to make from the calibration digits, for a temperature that fits both. The "
-    "risk is then kept on mildly corrupted digits too. 0 makes none.",
+    "--out",
+    type=options.FOLDER,
+    required=True,
+    help="Folder of the new version, such as models/2026-11.",
 )
 @options.JSON
-@needs_training_extra
 def calibrate(
-    data_root: Path,
-    run_folder: Path,
-    figures: Path,
+    sources: tuple[str, ...],
+    pattern: str | None,
+    model_path: Path | None,
     risk: float,
-    synthetic: int,
+    out: Path,
     *,
-    download: bool,
     as_json: bool,
 ) -> None:
-    """Fit a run's temperature and thresholds again; "inkdigits export" applies them."""
-    from inkdigits.data.mnist import load_splits
-    from inkdigits.training.config import Folders
-    from inkdigits.training.pipeline import calibrate_weights
-    from inkdigits.training.provenance import split_of_folder
-    from inkdigits.training.run_folder import WEIGHTS_NAME, read_weights
+    """Fit a model's temperature and thresholds to labelled pictures of your own.
 
-    weights = read_weights(run_folder / WEIGHTS_NAME)
-    by = split_of_folder(run_folder)
-    splits = load_splits(data_root, download=download, by=by, report=say)
-    folders = Folders(run_folder, figures, figures)
-    point = calibrate_weights(
-        weights, splits.calibration, folders, synthetic=synthetic or None, risk=risk, report=say
-    )
-    if as_json:
-        click.echo(json.dumps(point.calibration.to_dict()))
+    The network stays as it is. The pictures must be like those that will be read, and must not
+    have trained the model. It says which risk so many pictures support; if they do not support
+    --risk, nothing is written.
+    """
+    from inkdigits.data.labelled import describe_left_out, read_labelled
+    from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
+    from inkdigits.training.recalibrate import described, recalibrate
+
+    if not sources:
+        raise click.UsageError("name the labelled pictures with --data")
+    pictures = read_labelled(sources, pattern=pattern).inks()
+    describe_left_out(pictures.left_out, say)
+    artifact, metadata = recalibrate(read_artifact(model_path), pictures, risk=risk, report=say)
+    content = described(metadata)
+    write_atomically(out / ARTIFACT_NAME, artifact)
+    write_atomically(out / "run.json", (json.dumps(content, indent=2) + "\n").encode())
+    text = f"wrote {out / ARTIFACT_NAME}: {metadata.model_version}"
+    click.echo(json.dumps(content) if as_json else text)
 
 
 @click.command(short_help="Write a run as the artifact to serve.")

@@ -88,7 +88,7 @@ def accept_threshold(
     check_share("level", level)
     first = _checked(confidence, correct)
     others = [_checked(*readings) for readings in also]
-    fewest, enough = (_accepted_needed(mistakes, risk, level) for mistakes in (0, 1))
+    fewest, enough = (accepted_needed(mistakes, risk, level) for mistakes in (0, 1))
     n_loosest = count_accepted(*first, THRESHOLDS[-1])[0]
     if n_loosest < enough:
         enough = fewest
@@ -139,6 +139,30 @@ def accept_choices(
             choice = AcceptThreshold(None, risk, LEVEL, 0.0, np.size(correct), 0, 0)
         choices.append(choice)
     return tuple(choices)
+
+
+def supported_risk(
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, *, level: float = LEVEL
+) -> AcceptThreshold | None:
+    """Return the smallest risk that these pictures support; None where they support none below 1.
+
+    It is tried among the bounds of all thresholds, each a little rounded up. Since it is chosen
+    with the pictures, it says how far they reach; what is promised is a risk stated beforehand.
+    Arguments and errors are those of ``accept_threshold``.
+
+    >>> supported_risk(np.full(1200, 0.97), np.ones(1200, bool)).risk
+    0.0025
+    """
+    values, right = _checked(confidence, correct)
+    counts = [count_accepted(values, right, threshold) for threshold in THRESHOLDS]
+    bounds = {clopper_pearson_upper(wrong, n, level) for n, wrong in counts if n}
+    for bound in sorted(bounds):
+        risk = math.ceil(bound * 10_000 - 1e-9) / 10_000
+        try:
+            return accept_threshold(values, right, risk=risk, level=level) if risk < 1 else None
+        except NoThresholdError:
+            continue
+    return None
 
 
 def count_accepted(confidence: Doubles, correct: Mask, threshold: float) -> tuple[int, int]:
@@ -192,8 +216,12 @@ def _log_binomial_cdf(k: int, n: int, p: float) -> float:
     return largest + math.log(float(np.exp(terms - largest).sum()))
 
 
-def _accepted_needed(n_wrong: int, risk: float, level: float) -> int:
-    """Return the fewest accepted pictures with which ``n_wrong`` mistakes still keep the risk."""
+def accepted_needed(n_wrong: int, risk: float, level: float = LEVEL) -> int:
+    """Return the fewest accepted pictures with which ``n_wrong`` mistakes still keep the risk.
+
+    >>> accepted_needed(0, 0.001)
+    2995
+    """
     target = math.log1p(-level)
     low, high = n_wrong, n_wrong + 1  # low never suffices: with every picture wrong the bound is 1
     while _log_binomial_cdf(n_wrong, high, risk) > target:
@@ -215,7 +243,7 @@ def _problem(
     if clopper_pearson_upper(n_wrong, n_accepted, level) > risk:
         return (
             f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and {n_wrong} wrong would "
-            f"need at least {_accepted_needed(n_wrong, risk, level):,} accepted pictures"
+            f"need at least {accepted_needed(n_wrong, risk, level):,} accepted pictures"
         )
     for accepted, wrong in further:
         if wrong > risk * accepted:

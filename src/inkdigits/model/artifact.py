@@ -83,7 +83,7 @@ class ArtifactMetadata:
         if found is not None and found != str(ARTIFACT_VERSION):
             raise ArtifactVersionError(
                 f"the artifact is of version {found}; this Inkdigits reads version "
-                f"{ARTIFACT_VERSION}. Calibrate and export its run again, or train it again."
+                f"{ARTIFACT_VERSION}. Train it again."
             )
         missing = [f.name for f in fields(cls) if f.name not in properties]
         if missing:
@@ -109,7 +109,7 @@ class ArtifactMetadata:
         if self.novelty_method != METHOD:
             raise ArtifactVersionError(
                 f"the artifact scores novelty by {self.novelty_method!r}; this Inkdigits supports "
-                f"{METHOD!r} alone. Calibrate and export its run again, or train it again."
+                f"{METHOD!r} alone. Train it again."
             )
         if self.labels != tuple(range(10)):
             raise ArtifactCorruptError(f"the artifact's labels are {self.labels}, not 0 to 9")

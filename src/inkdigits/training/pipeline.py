@@ -256,13 +256,13 @@ first
         margin = float(saved["second_look_margin"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TrainingError(
-            f"{folder / TEMPERATURE_NAME} is invalid: {error!r}; run inkdigits calibrate again"
+            f"{folder / TEMPERATURE_NAME} is invalid: {error!r}; train it again"
         ) from error
     method = read_json(folder / NOVELTY_NAME).get("method")
     if method != METHOD:
         raise TrainingError(
             f"{folder / NOVELTY_NAME} names the out-of-distribution score {method!r}; supported is "
-            f"{METHOD!r} alone. Run inkdigits calibrate again."
+            f"{METHOD!r} alone. Train it again."
         )
     return export(weights, temperature, policy, exported_provenance(folder, saved), margin)
 

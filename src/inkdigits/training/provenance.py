@@ -23,6 +23,7 @@ _EXPORTED_KEYS = (
     *("created_at", "data", "config", "synthesis", "started_from", "teachers", "device"),
     *("autocast", "hardware", "versions", "trained_before_on", "calibrated_on"),
 )
+_SCORE_KEYS = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
 
 
 def origin_of(path: Path) -> Json:
@@ -47,7 +48,11 @@ def exported_provenance(run_folder: Path, temperature: Mapping[str, Any]) -> Jso
     {}
     """
     run = run_folder / RUN_NAME
-    known = _picked(read_json(run), _EXPORTED_KEYS) if run.is_file() else {}
+    content = read_json(run) if run.is_file() else {}
+    known = _picked(content, _EXPORTED_KEYS)
+    # The scores are of the same temperature and policy, or they are not this artifact's.
+    if "test" in content and content.get("policy") == temperature.get("policy"):
+        known["test"] = _picked(content["test"], _SCORE_KEYS)
     return known | _picked(temperature, (PROVENANCE,))
 
 
@@ -81,8 +86,7 @@ def scores_for_provenance(scores: Evaluation) -> Json:
     >>> "confusion" in scores_for_provenance(evaluate(np.eye(10), np.arange(10)))
     False
     """
-    kept = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
-    return _picked(scores.to_dict(), kept)
+    return _picked(scores.to_dict(), _SCORE_KEYS)
 
 
 def _picked(values: Mapping[str, Any], names: Sequence[str]) -> Json:

@@ -87,12 +87,12 @@ def read_json(path: Path) -> Json:
 
     >>> read_json(Path("none.json"))
     Traceback (most recent call last):
-    inkdigits.errors.TrainingError: none.json is missing; run inkdigits train or calibrate first
+    inkdigits.errors.TrainingError: none.json is missing; run inkdigits train first
     """
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise TrainingError(f"{path} is missing; run inkdigits train or calibrate first") from error
+        raise TrainingError(f"{path} is missing; run inkdigits train first") from error
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):

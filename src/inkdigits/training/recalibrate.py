@@ -1,0 +1,222 @@
+"""An artifact and labelled pictures of one's own → the same network with another calibration.
+
+Works without PyTorch and onnx. The temperature, the out-of-distribution threshold and the accept
+thresholds are fitted to the readings of the pictures, in float32. What too few pictures cannot
+tell stays as it was, and is said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+
+from inkdigits.calibration.intervals import LEVEL
+from inkdigits.calibration.temperature import fit_temperature, probabilities
+from inkdigits.data.labelled import LabelledInks
+from inkdigits.decision.drift import PROVENANCE, DriftReference
+from inkdigits.decision.ood import energy, reject_threshold
+from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.risk import (
+    RISK,
+    RISKS,
+    AcceptThreshold,
+    accept_choices,
+    accept_threshold,
+    accepted_needed,
+    supported_risk,
+)
+from inkdigits.errors import NoThresholdError
+from inkdigits.evaluation.environment import hardware, versions
+from inkdigits.ink.normalize import standardise
+from inkdigits.model.artifact import ArtifactMetadata, with_metadata
+from inkdigits.model.backends import OnnxBackend
+from inkdigits.reader import DigitReader
+from inkdigits.types import NO_DIGIT, Doubles, Floats, Json, Labels
+
+LEAST_MISREAD: Final = 10
+"""Misread pictures below which a temperature is not fitted: they alone say how often one errs."""
+_LEAST_FOR_DRIFT: Final = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """What was fitted to some readings."""
+
+    temperature: float
+    policy: DecisionPolicy
+    confidence: Doubles  # (N,), calibrated
+    chosen: AcceptThreshold  # at the stated risk
+
+
+def recalibrate(
+    artifact: bytes,
+    pictures: LabelledInks,
+    *,
+    risk: float = RISK,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[bytes, ArtifactMetadata]:
+    """Return the artifact with temperature and thresholds of one's own pictures, and its metadata.
+
+    Its provenance keeps how it was trained and its test figures, and says what it was calibrated
+    on. ``report`` is told what was found, in lines.
+
+    Raises:
+        NoThresholdError: the pictures cannot support the risk; says which they support.
+        ConfigError: a risk outside (0, 1).
+
+    >>> from inkdigits.model.artifact import read_artifact
+    >>> one = LabelledInks(np.ones((1, 28, 28), np.uint8), np.array([7]), [], [])
+    >>> recalibrate(read_artifact(), one)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.NoThresholdError: 1 reviewed readings do not support a risk of 0.1 %...
+    """
+    backend = OnnxBackend(artifact, threads=1, int8=False)
+    known = backend.metadata
+    logits = DigitReader(backend, known).logits(standardise(pictures.inks))
+    fitted = fit_readings(logits, pictures.labels, known, risk=risk, report=report)
+    provenance = _provenance(known, pictures, fitted, risk)
+    metadata = replace(
+        known, temperature=fitted.temperature, policy=fitted.policy, provenance=provenance
+    )
+    made = with_metadata(artifact, metadata, renew=True)
+    return made, OnnxBackend(made, threads=1, int8=False).metadata
+
+
+def fit_readings(
+    logits: Floats,
+    labels: Labels,
+    known: ArtifactMetadata,
+    *,
+    risk: float = RISK,
+    report: Callable[[str], None] = lambda _: None,
+) -> Fitted:
+    """Fit temperature and thresholds to logits (N, 10) whose labels (N,) are known.
+
+    What is labelled as no digit counts as wrong where it is accepted. Temperature and
+    out-of-distribution threshold stay those of ``known`` where the pictures are too few. Errors
+    are those of ``recalibrate``.
+
+    >>> from inkdigits.model.artifact import read_artifact, read_metadata
+    >>> sure = 40 * np.eye(10, dtype=np.float32)[[7] * 3000]
+    >>> fit_readings(sure, np.full(3000, 7), read_metadata(read_artifact())).chosen.n_wrong
+    0
+    """
+    with_digit = labels != NO_DIGIT
+    right = with_digit & (logits.argmax(axis=1) == labels)
+    temperature = _temperature(logits[with_digit], labels[with_digit], known.temperature, report)
+    scores = energy(logits)
+    limit = reject_threshold(scores[with_digit]) if with_digit.any() else None
+    if limit is None:
+        limit = known.policy.novelty_threshold
+        report(
+            f"{int(with_digit.sum()):,} digits are too few to tell from which score a picture is "
+            "rejected as no digit; that threshold stays as it was"
+        )
+    confidence = probabilities(logits, temperature).max(axis=1)
+    passing = confidence if limit is None else np.where(scores > limit, 0.0, confidence)
+    supported = supported_risk(passing, right)
+    try:
+        chosen = accept_threshold(passing, right, risk=risk)
+    except NoThresholdError as error:
+        raise NoThresholdError(_too_few(len(labels), risk, supported)) from error
+    report(
+        f"accepted from confidence {chosen.threshold:g}: {100 * chosen.coverage:.2f} % of "
+        f"{chosen.n:,}, {chosen.n_wrong} of {chosen.n_accepted:,} wrong"
+    )
+    if supported is not None:
+        report(support(supported, risk))
+    choices = accept_choices(passing, right, risks=(*RISKS, risk))
+    policy = replace(
+        known.policy,
+        accept_threshold=chosen.threshold,
+        risk=risk,
+        level=LEVEL,
+        choices=choices,
+        novelty_threshold=limit,
+    )
+    return Fitted(temperature, policy, confidence, chosen)
+
+
+def support(supported: AcceptThreshold, risk: float) -> str:
+    """Return the risk that so many readings support, and how many the stated one needs.
+
+    >>> support(AcceptThreshold(0.5, 0.0025, 0.95, 1.0, 1200, 1200, 0), 0.001)
+    '1,200 reviewed readings without a mistake support 0.25 % at 95 %; for 0.1 % you need 2,995'
+    """
+    mistakes = {0: "without a mistake", 1: "with one mistake"}.get(
+        supported.n_wrong, f"with {supported.n_wrong} mistakes"
+    )
+    text = (
+        f"{supported.n_accepted:,} reviewed readings {mistakes} support "
+        f"{100 * supported.risk:g} % at {100 * supported.level:g} %"
+    )
+    if supported.risk <= risk:
+        return text
+    return f"{text}; for {100 * risk:g} % you need {accepted_needed(supported.n_wrong, risk):,}"
+
+
+def _too_few(n: int, risk: float, supported: AcceptThreshold | None) -> str:
+    head = f"{n:,} reviewed readings do not support a risk of {100 * risk:g} %"
+    if supported is None:
+        return f"{head}, nor any other; for {100 * risk:g} % you need {accepted_needed(0, risk):,}"
+    return f"{head}: {support(supported, risk)}. State --risk {supported.risk:g}, or review more."
+
+
+def _temperature(
+    logits: Floats, labels: Labels, known: float, report: Callable[[str], None]
+) -> float:
+    misread = int((logits.argmax(axis=1) != labels).sum())
+    if misread < LEAST_MISREAD:
+        report(
+            f"{misread} of {len(labels):,} digits are misread, too few to fit a temperature to; it "
+            f"stays {known:.4f}"
+        )
+        return known
+    temperature = fit_temperature(logits, labels)
+    report(f"temperature {known:.4f} → {temperature:.4f}, by {misread} misread of {len(labels):,}")
+    return temperature
+
+
+def _provenance(
+    known: ArtifactMetadata, pictures: LabelledInks, fitted: Fitted, risk: float
+) -> Json:
+    """Return how the artifact was made: as before, and what it was calibrated on."""
+    provenance = dict(known.provenance)
+    if "test" in provenance and not math.isclose(known.temperature, fitted.temperature):
+        # Accuracy is the same at every temperature, and the other figures are of the former one.
+        provenance["test"] = {"temperature": known.temperature, **provenance["test"]}
+    if "config" in provenance:
+        provenance["config"] = {**provenance["config"], "risk": risk}
+    provenance["calibrated_on"] = {"hardware": hardware(), "versions": versions()}
+    provenance["calibration_data"] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model_version": known.model_version,
+        "sources": sorted({example.source for example in pictures.examples}),
+        "n": len(pictures.labels),
+        "sha256": pictures.digest(),
+        "chosen": asdict(fitted.chosen),
+    }
+    if len(pictures.inks) >= _LEAST_FOR_DRIFT:
+        reference = DriftReference.from_inks_and_confidences(pictures.inks, fitted.confidence)
+        provenance[PROVENANCE] = reference.to_dict()
+    return provenance
+
+
+def described(metadata: ArtifactMetadata) -> Json:
+    """Return what run.json holds of a recalibrated artifact.
+
+    >>> from inkdigits.model.artifact import read_artifact, read_metadata
+    >>> described(read_metadata(read_artifact()))["policy"]["risk"]
+    0.001
+    """
+    return {
+        "model_version": metadata.model_version,
+        **metadata.provenance,
+        "temperature": metadata.temperature,
+        "policy": asdict(metadata.policy),
+    }

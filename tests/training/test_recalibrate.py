@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+from support.commands import run
+from support.readings import noisy_logits
+
+import inkdigits
+from inkdigits.calibration.temperature import probabilities
+from inkdigits.data.labelled import Example, LabelledInks
+from inkdigits.decision.ood import energy
+from inkdigits.decision.risk import AcceptThreshold
+from inkdigits.errors import NoThresholdError
+from inkdigits.ink.png import encode_png
+from inkdigits.model.artifact import read_artifact, read_metadata
+from inkdigits.training.recalibrate import fit_readings, recalibrate, support
+from inkdigits.types import NO_DIGIT
+
+KNOWN = read_metadata(read_artifact())
+
+
+def labelled(inks, labels):
+    examples = [Example(f"{n}.png", "own", ink, int(labels[n])) for n, ink in enumerate(inks)]
+    return LabelledInks(inks, np.asarray(labels, dtype=np.int64), examples, [])
+
+
+def test_artifact_gets_the_calibration_of_the_pictures_and_keeps_its_network(digits):
+    inks, labels = digits
+    lines = []
+    made, metadata = recalibrate(
+        read_artifact(), labelled(inks, labels), risk=0.02, report=lines.append
+    )
+    policy, provenance = metadata.policy, metadata.provenance
+    assert policy.risk == provenance["config"]["risk"] == 0.02
+    assert policy.choice(0.02).threshold == policy.accept_threshold
+    assert metadata.model_version == read_metadata(made).model_version != KNOWN.model_version
+    assert provenance["test"]["accuracy"] == KNOWN.provenance["test"]["accuracy"]
+    assert provenance["data"] == KNOWN.provenance["data"]
+    told = provenance["calibration_data"]
+    assert (told["n"], told["sources"], told["model_version"]) == (
+        *(len(inks), ["own"]),
+        KNOWN.model_version,
+    )
+    assert provenance["drift_reference"]["n"] == len(inks)
+    # Eighteen hundred digits are enough for both; the temperature's figures are of the former one.
+    assert metadata.temperature != KNOWN.temperature == provenance["test"]["temperature"]
+    assert policy.novelty_threshold != KNOWN.policy.novelty_threshold
+    assert any("support" in line for line in lines)
+
+
+def test_what_too_few_pictures_cannot_tell_stays_and_is_said(digits):
+    inks, labels = digits
+    few = labelled(inks[:150], labels[:150])
+    lines = []
+    _, metadata = recalibrate(read_artifact(), few, risk=0.1, report=lines.append)
+    assert metadata.temperature == KNOWN.temperature
+    assert metadata.policy.novelty_threshold == KNOWN.policy.novelty_threshold
+    assert "too few to fit a temperature" in lines[0]
+    assert "too few to tell from which score" in lines[1]
+    with pytest.raises(NoThresholdError, match=r"do not support a risk of 0\.1 %.*you need 2,995"):
+        recalibrate(read_artifact(), few)
+
+
+def test_pictures_without_a_digit_count_as_wrong_where_they_are_accepted():
+    logits, labels = 30 * np.eye(10, dtype=np.float32)[[3] * 400], np.full(400, 3)
+    assert fit_readings(logits, labels, KNOWN, risk=0.05).chosen.n_wrong == 0
+    labels[:5] = NO_DIGIT
+    assert fit_readings(logits, labels, KNOWN, risk=0.05).chosen.n_wrong == 5
+    labels[:] = NO_DIGIT
+    with pytest.raises(NoThresholdError, match="nor any other"):
+        fit_readings(logits, labels, KNOWN, risk=0.05)
+
+
+def test_support_says_what_so_many_readings_support():
+    def of(n, wrong, risk):
+        return support(AcceptThreshold(0.5, risk, 0.95, 1.0, n, n, wrong), 0.001)
+
+    assert of(3000, 0, 0.001) == "3,000 reviewed readings without a mistake support 0.1 % at 95 %"
+    assert of(900, 1, 0.0053).endswith(
+        "with one mistake support 0.53 % at 95 %; for 0.1 % you need 4,742"
+    )
+    assert "with 2 mistakes" in of(900, 2, 0.007)
+
+
+def test_command_writes_a_version_or_nothing(digits, tmp_path):
+    inks, labels = digits
+    for number, (ink, label) in enumerate(zip(inks[:150], labels, strict=False)):
+        path = tmp_path / "own" / str(label) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_png(255 - ink))
+    arguments = ("calibrate", "--data", tmp_path / "own", "--out", tmp_path / "models" / "mine")
+    assert "State --risk 0.0" in run(*arguments, exit_code=1).stderr
+    assert not (tmp_path / "models").exists()
+    done = run(*arguments, "--risk", 0.1)
+    version = inkdigits.load(tmp_path / "models" / "mine").model_version
+    assert version in done.stdout
+    saved = json.loads((tmp_path / "models" / "mine" / "run.json").read_text())
+    assert (saved["model_version"], saved["policy"]["risk"]) == (version, 0.1)
+    assert "name the labelled pictures" in run("calibrate", "--out", tmp_path, exit_code=2).stderr
+
+
+@pytest.mark.slow
+def test_stated_risk_is_kept_as_often_as_it_is_promised():
+    """A log of 5,000 readings, 1,000 times: the true risk is over the stated one in at most 5 %."""
+    risk, repeats, rng = 0.005, 1000, np.random.default_rng(20261128)
+    # Readings whose chance of being right is known; the network is overconfident by a fifth.
+    logits, _ = noisy_logits(40_000)
+    logits = 4 * logits
+    chance = probabilities(logits, 1.0)
+    read, served = logits.argmax(axis=1), (1.2 * logits).astype(np.float32)
+    right = chance[np.arange(len(read)), read]
+    scores, broken = energy(served), 0
+    for _ in range(repeats):
+        drawn = rng.integers(len(read), size=5000)
+        labels = (logits[drawn] + rng.gumbel(size=(5000, 10))).argmax(axis=1)
+        fitted = fit_readings(served[drawn], labels, KNOWN, risk=risk)
+        confidence = probabilities(served, fitted.temperature).max(axis=1)
+        confidence[scores > fitted.policy.novelty_threshold] = 0
+        accepted = confidence >= fitted.policy.accept_threshold
+        broken += (1 - right[accepted]).mean() > risk
+    # Three standard deviations of a binomial with 5 %.
+    assert broken <= repeats * 0.05 + 3 * np.sqrt(repeats * 0.05 * 0.95)
