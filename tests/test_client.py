@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from support.databases import opened, sqlite_url
 from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from support.local_http import answering, reply, served
 
@@ -33,8 +34,9 @@ BUSY = b'{"error": {"code": "too_busy", "message": "Ask again."}}'
 class Service:
     """The application, behind some answers that are given first."""
 
-    def __init__(self, model):
-        self.model, self.app = model, create_app(Settings(max_batch=3), model)
+    def __init__(self, model, store=None):
+        self.model = model
+        self.app = create_app(Settings(max_batch=3, page="off"), model, store)
         self.first, self.requests = [], []
 
     def __call__(self, environ, start_response):
@@ -285,3 +287,18 @@ def test_web_service_starts_without_its_model_and_reads_when_it_is_there(model, 
         assert form.json["decision"] == "accept"
     reader.close()
     assert web.get("/health/ready").status_code == 503
+
+
+def test_feedback_says_what_it_is_of_and_repeats_like_any_request(tmp_path):
+    with opened(sqlite_url(tmp_path), tmp_path) as store:
+        service = Service(FakeReader(), store)
+        with served(service) as url, Client(url) as client:
+            prediction = client.predict(drawn_digit())
+            service.first = [("503 Busy", {"Retry-After": "0"}, BUSY)]
+            answer = client.feedback(prediction.id, 3)
+            assert answer == {"id": prediction.id, "label": "3", "was_right": False}
+            assert client.feedback(prediction.id, None)["label"] is None
+            for name, label in ((prediction.id, 10), ("../predict?", 3)):
+                with pytest.raises(RequestDeniedError):
+                    client.feedback(name, label)
+            assert store.get(prediction.id).label is None

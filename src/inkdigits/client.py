@@ -18,7 +18,7 @@ from math import inf
 from pathlib import Path
 from time import sleep
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import numpy as np
 from PIL import Image
@@ -169,6 +169,23 @@ class Client(Reader):
                 runner_up_probability=why["runner_up_probability"],
                 overlay=base64.b64decode(why["saliency_png"]),
             )
+
+    def feedback(self, prediction_id: str, label: int | str | None) -> Json:
+        """Say what the picture of a prediction shows; a repetition changes nothing.
+
+        Args:
+            prediction_id: the ``id`` of a prediction of this client's key.
+            label: a digit, the digits of a number as text, "none" for no digit; None removes it.
+
+        Returns:
+            ``id``, ``label`` as text and ``was_right``, as docs/api.md has them.
+
+        Raises:
+            RequestDeniedError: not such a label, or no such prediction of this key.
+            ServiceUnavailableError: there was no answer, or the prediction log is unavailable.
+        """
+        path = f"/predictions/{quote(prediction_id, safe='')}/feedback"
+        return self._ask("POST", path, json.dumps({"label": label}).encode(), "application/json")
 
     def _read_each(
         self, pictures: Sequence[Picture], risk: float | None

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert
 from inkdigits.errors import ConfigError, OutboxError, RecordError, StoreUnavailableError
 from inkdigits.log.database import Options, begin, connect
 from inkdigits.log.locks import file_lock
-from inkdigits.log.record import ANYONE, Owner, from_row, to_row
+from inkdigits.log.record import ANYONE, NOBODY, Owner, from_row, to_row
 from inkdigits.log.schema import write_ahead_log
 
 OUTBOX_LIMIT_BYTES: Final = 128 * 2**20
@@ -246,7 +246,7 @@ class Outbox:
 
 def _named(record_id: str | None, owner: Owner) -> list[sa.ColumnElement[bool]]:
     named = [] if record_id is None else [_c.id == record_id]
-    return named if owner is ANYONE else [*named, _c.owner == owner]
+    return named if owner is ANYONE else [*named, _c.owner == (None if owner is NOBODY else owner)]
 
 
 def _to_json(row: Mapping[str, Any]) -> str:

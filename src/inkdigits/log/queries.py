@@ -12,7 +12,9 @@ from inkdigits.decision.policy import Decision
 from inkdigits.errors import QueryError, RecordError
 from inkdigits.log.record import (
     ANYONE,
+    NOBODY,
     Owner,
+    Owners,
     Record,
     check_key,
     from_microseconds,
@@ -63,7 +65,7 @@ class Filters:
             for moment in (self.since, self.until):
                 if moment is not None:
                     to_microseconds(moment)
-            if self.owner is not ANYONE:
+            if not isinstance(self.owner, Owners):
                 check_key(self.owner, "the owner")
         except RecordError as error:
             raise QueryError(str(error)) from error
@@ -98,7 +100,7 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     if filters.until is not None:
         found.append(_c.created_us < to_microseconds(filters.until))
     if filters.owner is not ANYONE:
-        found.append(_c.owner == filters.owner)
+        found.append(_c.owner == (None if filters.owner is NOBODY else filters.owner))
     if filters.feedback == "none":
         found.append(_c.label.is_(None))
     elif filters.feedback is not None:

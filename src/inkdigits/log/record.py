@@ -47,15 +47,17 @@ _KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
 _DIGITS = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}")
 
 
-class Anyone(Enum):
-    """The type of ANYONE: every owner, which a missing key (None) never means."""
+class Owners(Enum):
+    """The type of ANYONE, every owner, and NOBODY, no owner; a missing key (None) means neither."""
 
     ANYONE = "anyone"
+    NOBODY = "nobody"
 
 
-ANYONE: Final = Anyone.ANYONE
+ANYONE: Final = Owners.ANYONE
+NOBODY: Final = Owners.NOBODY
 
-Owner: TypeAlias = str | Literal[Anyone.ANYONE]
+Owner: TypeAlias = str | Owners
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -156,7 +158,8 @@ class Record:
     model_version: str
     input_kind: InputKind
     owner: str | None
-    """Opaque key of the browser that it belongs to, as `check_key`; not the cookie itself."""
+    """Opaque key of the browser that it belongs to (not the cookie itself), or ``key:NAME`` of an
+    API key; as `check_key`."""
     ink: npt.NDArray[np.uint8] = dataclasses.field(compare=False, repr=False)
     """(28, 28), or (N, 28, 28) of a number; read-only: 0 is background, 255 is ink."""
     picture: bytes | None = dataclasses.field(default=None, repr=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from inkdigits.decision.prediction import Reader
 from inkdigits.errors import ClientError, NotReadyError
 from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.serving import hooks
-from inkdigits.serving.api import error_handlers, health, open_inference, predict
+from inkdigits.serving.api import error_handlers, feedback, health, open_inference, predict
 from inkdigits.serving.api.access import Gate, with_headers
 from inkdigits.serving.api.error_handlers import error_response, wants_html
 from inkdigits.serving.api.health import Readiness
@@ -26,6 +27,7 @@ from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.proxies import behind_proxies
 from inkdigits.serving.web import docs, session
+from inkdigits.serving.web.session import Operator
 from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,7 +61,9 @@ def create_app(
     slots = settings.threads if isinstance(reader, Client) else settings.slots
     served = ServedReader(reader, slots, settings.deadline, metrics)
     check, readiness = _warm_up(served, reader)
-    gate = Gate(settings, session.Operator(settings.admin_token).bears_token)
+    operator = Operator(settings.admin_token, settings.data_folder)
+    giver = partial(session.giver, operator=operator, has_keys=settings.has_keys)
+    gate = Gate(settings, operator.bears_token)
 
     app = hooks.Application(__name__, static_folder=None, template_folder="web/templates")
     app.config.update(
@@ -79,20 +83,28 @@ def create_app(
     error_handlers.install(app)
 
     app.register_blueprint(predict.blueprint(settings, served, store, metrics, readiness))
+    app.register_blueprint(feedback.blueprint(store, giver))
     app.register_blueprint(open_inference.blueprint(settings, served, metrics, check, package))
     app.register_blueprint(health.blueprint(served, store, metrics, check, package))
     app.register_blueprint(docs.blueprint(settings, package))
-    draw_page: Callable[[], ResponseReturnValue] | None = None
-    if store is not None and settings.page == "on":
-        from inkdigits.serving.web import views
-
-        draw_page = views.draw_page
-        session.configure(app, settings)
-        app.register_blueprint(views.blueprint(settings, served, store, metrics))
-    _add_index(app, served, draw_page)
+    _add_index(app, served, _add_page(app, settings, store, operator, metrics))
     application = with_headers(app.wsgi_app, settings)
     app.wsgi_app = behind_proxies(application, settings.trusted_proxies)  # type: ignore[assignment, method-assign]
     return app
+
+
+def _add_page(
+    app: Flask, settings: Settings, store: Store | None, operator: Operator, metrics: Metrics
+) -> Callable[[], ResponseReturnValue] | None:
+    """Add the page, if there is one, and return what ``/`` answers to browsers."""
+    if store is None or settings.page == "off":
+        return None
+    from inkdigits.serving.web import views
+
+    session.configure(app, settings)
+    served = app.extensions["inkdigits.reader"]
+    app.register_blueprint(views.blueprint(settings, served, store, metrics, operator))
+    return views.draw_page
 
 
 def _warm_up(served: ServedReader, reader: Reader) -> tuple[Callable[[], None], Readiness | None]:

@@ -85,7 +85,7 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
         asked.request_id = sent if _REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
         metrics.begin_request()
         reader.admit(asked)
-        gate.admit(asked)
+        asked.key_name = gate.admit(asked)
 
     @app.after_request
     def finish(response: Response) -> Response:

@@ -170,8 +170,8 @@ class Gate:
         """Know these keys from now on."""
         self._keys = keys
 
-    def admit(self, request: Request) -> None:
-        """Let a request in.
+    def admit(self, request: Request) -> str | None:
+        """Let a request in; returns the name of its API key, or None without one.
 
         Raises:
             UnknownHostError: its Host is not one of this service's.
@@ -190,17 +190,20 @@ class Gate:
         if request.method not in SAFE_METHODS:
             self._require_own_origin(request)
         if request.path in OPEN_PATHS:
-            return
+            return None
         brought = brought_key(request) if self._keys else None
         name = None if brought is None else name_of(brought, self._keys)
-        if name is None and self._keys and self._is_operator(request):
-            name = "the operator"
+        is_operator = name is None and bool(self._keys) and self._is_operator(request)
         if self._buckets is not None:
-            address = client_address(request, self._trusted)
-            self._buckets.take(f"address {address}" if name is None else f"key {name}")
+            client = f"key {name}"
+            if name is None:
+                address = client_address(request, self._trusted)
+                client = "the operator" if is_operator else f"address {address}"
+            self._buckets.take(client)
         # A browser's preflight request brings no key, and gets only the CORS headers.
-        if self._keys and name is None and request.method != "OPTIONS":
+        if self._keys and name is None and not is_operator and request.method != "OPTIONS":
             raise errors.KeyRequiredError("An API key is needed; docs/api.md says how to send it.")
+        return name
 
     def _require_own_origin(self, request: Request) -> None:
         # Browsers send Sec-Fetch-Site or Origin. Programs send neither, and no page controls them.
@@ -228,7 +231,7 @@ class Gate:
         """Let pages of ``INKDIGITS_CORS_ORIGINS`` read the answers of the API, and no others."""
         if not self._settings.cors_origins:
             return
-        is_api = request.path == "/predict" or request.path.startswith(("/api", "/health"))
+        is_api = request.path.startswith(("/predict", "/api", "/health"))
         if not is_api:
             response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
             return

@@ -116,6 +116,25 @@ class Prediction(TypedDict):
     ink: NotRequired[Annotated[str, Meta(description="28 x 28, what the model saw: a data URL.")]]
 
 
+Label: TypeAlias = Annotated[
+    str, Meta(pattern="^([0-9]{1,64}|none)$", description="A digit, a number's digits, or none.")
+]
+
+
+class FeedbackRequest(TypedDict):
+    """What a picture really shows."""
+
+    label: Annotated[Digit | Label | None, Meta(description="null removes the label.")]
+
+
+class Feedback(TypedDict):
+    """The label that a prediction has now."""
+
+    id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+    label: Label | None
+    was_right: Annotated[bool | None, Meta(description="null without a label.")]
+
+
 class ErrorDetails(TypedDict):
     """The code and the message of an error."""
 

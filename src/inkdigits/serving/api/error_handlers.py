@@ -115,7 +115,7 @@ def error_response(status: int, code: str, message: str) -> Response:
     asked = current()
     asked.error_code = code
     first = asked.path.partition("/")[2].partition("/")[0]
-    is_api = first in {"predict", "api", "health", "metrics", "v2"}
+    is_api = first in {"predict", "predictions", "api", "health", "metrics", "v2"}
     if "web" in current_app.blueprints and not is_api and wants_html():
         return make_response(render_template("error.html", status=status, message=message), status)
     # The Open Inference Protocol has one string.

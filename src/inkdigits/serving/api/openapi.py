@@ -77,6 +77,7 @@ _READING: Final = (
 _HISTORY: Final = "history_unavailable invalid_query not_found wrong_value wrong_shape"
 _CHANGE: Final = f"{_HISTORY} body_too_large"
 _CHANGED: Final[Mapping[int, Content]] = {200: _json(), 303: _HTML}
+_LABELLED: Final[Mapping[int, Content]] = {200: _json(bodies.Feedback), 303: _HTML}
 _INFER: Final = Operation(
     "Run a model on one input tensor, JSON or binary",
     {200: {**_json(bodies.InferenceAnswer), **_OCTETS}},
@@ -96,6 +97,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         _READING,
         query=bodies.ReadingOptions,
         body=_PICTURE,
+    ),
+    ("POST", "/predictions/<record_id>/feedback"): Operation(
+        "Say what a picture shows, or null to remove that",
+        {200: _json(bodies.Feedback)},
+        f"{_BODY} unsupported_media_type invalid_json missing_field wrong_shape wrong_value "
+        "not_found history_unavailable",
+        body=_json(bodies.FeedbackRequest),
     ),
     ("GET", "/health"): Operation(
         "Whether pictures can be read, and by which model",
@@ -135,7 +143,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/history"): Operation("What was read", {200: _HTML}, _HISTORY),
     ("POST", "/history/<record_id>/feedback"): Operation(
-        "Say what a picture shows", _CHANGED, _CHANGE, body=_FORM
+        "Say what a picture shows", _LABELLED, f"{_CHANGE} missing_field", body=_FORM
     ),
     ("POST", "/history/<record_id>/delete"): Operation(
         "Delete a reading", _CHANGED, _CHANGE, body=_FORM
@@ -173,7 +181,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 
 # First part of a path → tag; all others are "page".
 _TAGS: Final = {
-    "predict": "reading",
+    **dict.fromkeys(("predict", "predictions"), "reading"),
     "v2": "inference",
     **dict.fromkeys(("health", "metrics"), "health"),
     **dict.fromkeys(("api", "openapi.json", "docs"), "about"),

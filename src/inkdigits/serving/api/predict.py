@@ -122,7 +122,7 @@ def blueprint(
         with_ink = flag(asked, "ink", default=False)
         log = store if flag(asked, "record", default=True) else None
         wish = parse_reading(asked, settings.max_batch)
-        answer = partial(keep_and_answer, log, kind="api", owner=None, with_ink=with_ink)
+        answer = partial(keep_and_answer, log, kind="api", owner=asked.owner, with_ink=with_ink)
 
         if not isinstance(wish.pictures, bytes):
             decoded = [_decoded(text) for text in wish.pictures]

@@ -34,10 +34,17 @@ class ServedRequest(Request):
     """When it began to be served, by ``time.perf_counter``."""
     waited = 0.0
     """Seconds that it waited for a thread and a slot."""
+    key_name: str | None = None
+    """The name of the API key that it brings."""
     error_code: str | None = None
     trace_id: str | None = None
     outcome: Mapping[str, Any] = {}
     """What was read, for the log and the trace."""
+
+    @property
+    def owner(self) -> str | None:
+        """What owns the predictions that it makes; None without an API key."""
+        return None if self.key_name is None else f"key:{self.key_name}"
 
     @property
     def elapsed_ms(self) -> float:

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 from typing import Final
 
-from flask import Flask, Request, g, session
+from flask import Flask, Request, current_app, g, session
 
-from inkdigits.errors import ConfigError
-from inkdigits.log.record import ANYONE, Owner
+from inkdigits.errors import ConfigError, RecordNotFoundError
+from inkdigits.log.record import ANYONE, NOBODY, Owner
 from inkdigits.serving.api.access import CookieSessions
+from inkdigits.serving.api.requests import ServedRequest
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.settings import Settings
 
@@ -118,6 +119,26 @@ def brings_csrf_token(request: Request) -> bool:
     sent = request.headers.get("X-CSRF-Token") or request.form.get("csrf_token") or ""
     kept = str(session.get("csrf", ""))
     return bool(kept) and hmac.compare_digest(sent.encode(), kept.encode())
+
+
+def giver(request: ServedRequest, operator: Operator, *, has_keys: bool) -> tuple[Owner, str]:
+    """Return whose predictions a request may label, and who it is.
+
+    A cookie counts only with the page's token. Who has neither key nor cookie knows the id from an
+    answer. That is enough for what was read without either, where no key is needed.
+
+    Raises:
+        RecordNotFoundError: nobody's.
+    """
+    if operator.bears_token(request):
+        return ANYONE, "operator"
+    if current_app.secret_key is not None and brings_csrf_token(request):
+        return operator.scope(request), "operator" if operator.is_here(request) else "page"
+    if request.owner is not None:
+        return request.owner, request.owner
+    if has_keys:
+        raise RecordNotFoundError("There is no such prediction of yours.")
+    return NOBODY, "api"
 
 
 class Operator:

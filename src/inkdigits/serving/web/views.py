@@ -16,6 +16,7 @@ from flask.typing import ResponseReturnValue
 from inkdigits.errors import (
     ArtifactError,
     ClientError,
+    MissingFieldError,
     QueryError,
     StoreError,
     StoreUnavailableError,
@@ -27,6 +28,7 @@ from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
+from inkdigits.serving.api.feedback import apply_feedback
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.predict import ink_url, keep_and_answer
 from inkdigits.serving.api.requests import parse_reading
@@ -85,11 +87,10 @@ def draw_page() -> str:
 
 
 def blueprint(
-    settings: Settings, reader: ServedReader, store: Store, metrics: Metrics
+    settings: Settings, reader: ServedReader, store: Store, metrics: Metrics, operator: Operator
 ) -> Blueprint:
     """Make the page's routes."""
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
-    operator = Operator(settings.admin_token, settings.data_folder)
     _prepare(web, operator)
     _add_drawing(web, reader, store, metrics)
     _add_history(web, store, operator)
@@ -166,15 +167,11 @@ def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
 
     @web.post("/history/<record_id>/feedback")
     def feedback(record_id: str) -> ResponseReturnValue:
-        label = request.form.get("label", "")
-        owner = operator.scope(request)
-        if label == "":
-            found = store.clear_feedback(record_id, owner=owner)
-        else:
-            found = store.give_feedback(record_id, label, "page", owner=owner)
-        if _is_script():
-            return {"id": found.id, "label": found.label, "was_right": found.was_right}
-        return _back_to_history()
+        if "label" not in request.form:
+            raise MissingFieldError('The form has no field "label"; nothing was changed.')
+        label = request.form["label"] or None
+        answer = apply_feedback(store, record_id, label, "page", operator.scope(request))
+        return dict(answer) if _is_script() else _back_to_history()
 
     @web.post("/history/<record_id>/delete")
     def delete(record_id: str) -> ResponseReturnValue:
