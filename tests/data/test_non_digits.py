@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from inkdigits.data.fonts import find_fonts
+from inkdigits.data.letters import DIGIT_SHAPED
 from inkdigits.data.non_digits import (
-    DIGIT_SHAPED,
     KINDS,
     LETTERS,
     SYMBOLS,
     Sources,
     make_non_digits,
+    several_digits,
 )
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.ink.normalize import preprocess
@@ -31,7 +32,7 @@ def test_pictures_have_the_sizes_of_users_and_a_seed_repeats_them(kind, sources)
         make_non_digits(kind, 25, np.random.default_rng(3), sources) for _ in range(2)
     )
     assert len(pictures) == 25
-    drawn = kind in ("scribble", "letter", "symbol", "two_digits", "part_of_digit")
+    drawn = kind not in ("blank", "noise", "texture")
     for picture, same in zip(pictures, again, strict=True):
         assert (picture.dtype, picture.ndim) == (np.uint8, 2)
         assert 10 <= min(picture.shape) <= max(picture.shape) <= 500
@@ -63,8 +64,8 @@ BAR[0, 4:24, 13:15] = 255
 @pytest.mark.parametrize(
     ("kind", "sources", "message"),
     [
-        *((kind, None, "0 fonts") for kind in ("letter", "symbol")),
-        ("two_digits", None, "none are given"),
+        *((kind, None, "0 fonts") for kind in ("letter", "symbol", "handwritten_letter")),
+        *((kind, None, "none are given") for kind in ("two_digits", "several_digits")),
         ("part_of_digit", Sources(digits=BAR), "more than a stroke"),
         ("cat", None, "must be one of blank"),
     ],
@@ -72,3 +73,14 @@ BAR[0, 4:24, 13:15] = 255
 def test_missing_sources_and_an_unknown_kind_are_named(kind, sources, message):
     with pytest.raises((DataError, ConfigError), match=message):
         make_non_digits(kind, 1, np.random.default_rng(0), sources or Sources())
+
+
+def test_several_digits_have_the_size_distance_and_darkness_that_are_asked_for():
+    how = {"n": 2, "ratio": (0.35, 0.35), "darkness": (0.3, 0.3), "gap": (1, 1)}
+    for seed in range(20):
+        canvas = several_digits(np.random.default_rng(seed), BAR, **how)
+        dark, faint = canvas > 0.7, (canvas > 0.2) & (canvas < 0.35)
+        ends = [np.argwhere(mask) for mask in (dark, faint)]
+        high, low = (np.ptp(points, axis=0).max() + 1 for points in ends)
+        assert low / high == pytest.approx(0.35, abs=0.15)
+        assert np.abs(ends[0].mean(axis=0) - ends[1].mean(axis=0)).max() > 0.6 * high

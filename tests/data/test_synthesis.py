@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from inkdigits.data.corruptions import FAMILIES
+from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits
 from inkdigits.data.synthesis import SynthesisConfig, lower_resolution, synthesise
 from inkdigits.errors import DataError
@@ -52,6 +53,18 @@ def test_a_share_of_the_reduced_digits_is_drawn_instead_of_given(some, drawn, le
     labels = synthesise(sevens, config, workers=1).labels
     # Half are drawn, of which a tenth are sevens too; in the smallest no ink may be found.
     assert least <= int((labels != 7).sum()) <= most
+
+
+def test_other_hands_write_a_share_where_their_digits_are_given(some):
+    sevens = some[(some.labels == 7).nonzero().squeeze(1)]
+    bar = np.array([[5.0, 0.0], [5.0, 9.0]])
+    hands = Hands(strokes=((bar,),), stroke_labels=np.array([1]))
+    none = dict.fromkeys(("others", "photos", "low_resolution", "strokes", "printed", "drawn"), 0)
+    config = SynthesisConfig(digits=150, corrupted=0.5, hands=0.5, of_hands=0.2, **none)
+    labels = synthesise(sevens, config, hands, workers=1).labels
+    # Half are drawn as they are, and of the ten corrupted others of each kind two are.
+    assert 85 <= int((labels == 1).sum()) <= 95
+    assert not (synthesise(sevens, config, workers=1).labels == 1).any()
 
 
 def test_too_few_or_no_digits_and_an_invalid_composition_are_errors(some):

@@ -18,7 +18,7 @@ def asked(monkeypatch):
     """What was to be synthesised, instead of synthesising it."""
     configs = []
 
-    def synthesise(digits, config, *, report):
+    def synthesise(digits, config, hands, *, report):
         configs.append(config)
         return Digits(digits.inks[:2], torch.tensor([7, NO_DIGIT]))
 

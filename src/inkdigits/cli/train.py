@@ -49,7 +49,8 @@ def synthesise(data_root: Path, out: Path, synthetic: int, seed: int, *, downloa
     from inkdigits.data.synthesis_cache import write_synthetic
 
     splits = load_splits(data_root, download=download, report=say)
-    write_synthetic(splits.train, _synthesis(synthetic, seed), out, progress=True, report=say)
+    composition = _synthesis(synthetic, seed)
+    write_synthetic(splits.train, composition, out, splits.train_hands, progress=True, report=say)
     say(f"wrote {out}")
 
 

@@ -49,11 +49,12 @@ class Font:
 
 
 def find_fonts(
-    split: FontSplit | None = None, paths: Iterable[Path] | None = None
+    split: FontSplit | None = None, paths: Iterable[Path] | None = None, *, latin: bool = True
 ) -> tuple[Font, ...]:
-    """Return a split's scalable fonts with the Latin alphabet, one per family and style, sorted.
+    """Return a split's scalable fonts, one per family and style, sorted.
 
-    They are chosen from the files ``paths``; None is the system's and matplotlib's.
+    They are chosen from the files ``paths``; None is the system's and matplotlib's. ``latin``
+    leaves out those without the Latin alphabet.
 
     Raises:
         ConfigError: an unknown split.
@@ -65,6 +66,8 @@ def find_fonts(
     if split is not None and split not in SPLITS:
         raise ConfigError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
     fonts = _usable(tuple(sorted(paths))) if paths is not None else _installed()
+    alphabet = string.ascii_letters if latin else ""
+    fonts = tuple(font for font in fonts if font.characters.issuperset(alphabet))
     chosen = tuple(font for font in fonts if split is None or split_of(font.family) == split)
     if not chosen:
         families = ", ".join(sorted({font.family for font in fonts})) or "none"
@@ -112,8 +115,6 @@ def _read(path: Path) -> Font | None:
     if not face.scalable or any(name in family.lower() for name in _SYMBOL_FONTS):
         return None
     characters = frozenset(map(chr, face.get_charmap()))
-    if not characters.issuperset(string.ascii_letters):
-        return None
     return Font(path, family, face.style_name, characters)
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST, QMNIST
 from torchvision.datasets.utils import download_url
 
+from inkdigits.data.hands import Hands, load_hands
 from inkdigits.errors import DataError
 from inkdigits.types import NO_DIGIT, Json
 
@@ -78,7 +79,11 @@ class Splits:
     validation: Digits
     calibration: Digits
     test: Digits
-    origin: Json = field(default_factory=dict)  # "split", "split_seed" and "writers_sha256"
+    # "split", "split_seed", and the SHA-256 of files: "writers_sha256" and "hands_sha256".
+    origin: Json = field(default_factory=dict)
+    # Of other collections, whose writers train or calibrate.
+    train_hands: Hands = field(default_factory=Hands)
+    calibration_hands: Hands = field(default_factory=Hands)
 
 
 def load_splits(
@@ -92,7 +97,8 @@ def load_splits(
     """Read MNIST from ``root`` in TorchVision's layout (``root/MNIST/raw``), and split it.
 
     Args:
-        root: its folder ``qmnist`` or ``QMNIST/raw`` may hold QMNIST's table of writers.
+        root: its folder ``qmnist`` or ``QMNIST/raw`` may hold QMNIST's table of writers, and
+            ``pendigits`` and ``optdigits`` other hands' digits (``hands.load_hands``).
         download: fetches files that are missing; the table only if it can be reached.
         fractions: validation's and calibration's shares of the training part.
         by: what the parts do not share; None is writers if the table is there, else pictures.
@@ -135,7 +141,9 @@ def load_splits(
     else:
         parts = stratified_split(training.labels, fractions, SPLIT_SEED)
     train, validation, calibration = (training[part] for part in parts)
-    return Splits(train, validation, calibration, test, origin)
+    hands = load_hands(root, "train"), load_hands(root, "calibration")
+    origin["hands_sha256"] = hands[0].sha256
+    return Splits(train, validation, calibration, test, origin, *hands)
 
 
 def _read(root: Path, *, train: bool, download: bool) -> Digits:

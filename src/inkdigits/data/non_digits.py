@@ -18,23 +18,12 @@ import numpy as np
 from PIL import Image
 
 from inkdigits.data.fonts import Font, render_character
+from inkdigits.data.letters import DIGIT_SHAPED, write_letter
 from inkdigits.data.pen_strokes import draw_lines, spline
 from inkdigits.data.pixels import Coverage, blend_ink, enlarge, to_bytes
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.types import Doubles, Ink, Pixels, Rng
 
-# Characters with the shape of a digit, printed or handwritten, once they are scaled to one size.
-DIGIT_SHAPED = {
-    0: "OoQDΟοΘθσΦφОоФфЮю°@()",
-    1: "IliJjΙι`|!/\\-_'\",.;:∫",
-    2: "Zz?Ζ",
-    3: "ЗзЭэζξ",
-    4: "Чч",
-    5: "Ss$ς",
-    6: "bGбδ∂",
-    8: "B&ΒβВв",
-    9: "gqд",
-}
 _LATIN = string.ascii_letters
 _GREEK = "ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩαβγδεζηθικλμνξοπρςστυφχψω"
 _CYRILLIC = "АБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯабвгдежзийклмнопрстуфхцчшщъыьэюя"
@@ -49,13 +38,16 @@ class Sources:
     """The fonts and digits that some kinds are made from."""
 
     fonts: Sequence[Font] = ()  # for letters and symbols; see ``fonts.find_fonts``
-    digits: Ink | None = None  # (N, 28, 28) inks for two_digits and part_of_digit
+    digits: Ink | None = None  # (N, 28, 28) inks that several or broken digits are made of
+    # For letters as if by hand: fonts, with or without Latin letters, and names of ``SCRIPTS``.
+    script_fonts: Sequence[Font] = ()
+    scripts: Sequence[str] = ("Latin", "Greek", "Cyrillic")
 
 
 def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources | None = None) -> list[Pixels]:
     """Make n pictures (H, W) of one of ``KINDS``, about 15 to 450 pixels a side.
 
-    "letter" and "symbol" need fonts, and "two_digits" and "part_of_digit" digits, as sources.
+    Letters and symbols need fonts, and whatever is made of digits needs digits, as sources.
 
     Raises:
         ConfigError: an unknown kind.
@@ -125,6 +117,23 @@ def _scribble(rng: Rng, _: Sources) -> Pixels:
     return blend_ink(_drawn([line @ shape for line in lines], rng), rng)
 
 
+def _wandering(rng: Rng, _: Sources) -> Pixels:
+    """Draw a line that wanders: its direction changes smoothly and at random, as a bored pen's."""
+    while True:
+        steps = int(rng.integers(50, 220))
+        curvature = np.zeros(steps)
+        noise = rng.normal(0, rng.uniform(0.08, 0.3), steps)
+        keep = rng.uniform(0.6, 0.95)
+        for i in range(1, steps):
+            curvature[i] = keep * curvature[i - 1] + noise[i]
+        heading = np.cumsum(curvature + rng.normal(0, 0.04)) + rng.uniform(0, 7)
+        line = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
+        line[:, 1] *= rng.uniform(0.5, 1.5)
+        # A digit's strokes are up to about four times as long as it is high.
+        if steps > rng.uniform(5, 8) * np.ptp(line, axis=0).max():
+            return blend_ink(_drawn([line], rng), rng)
+
+
 def _drawn(lines: list[Doubles], rng: Rng) -> Coverage:
     """Draw lines of any unit on a canvas of a user's size."""
     side = int(rng.integers(60, 300))
@@ -180,9 +189,73 @@ def _character(alphabet: str, fewest: int, rng: Rng, sources: Sources) -> Pixels
     return blend_ink(render_character(alphabet, sources.fonts, fewest, rng)[0], rng)
 
 
+def _handwritten_letter(rng: Rng, sources: Sources) -> Pixels:
+    fonts = sources.script_fonts or sources.fonts
+    return blend_ink(write_letter(fonts, sources.scripts, rng)[0], rng)
+
+
+def several_digits(
+    rng: Rng,
+    digits: Ink,
+    *,
+    n: int | None = None,
+    ratio: tuple[float, float] = (0.35, 1.0),
+    darkness: tuple[float, float] = (0.3, 1.0),
+    gap: tuple[float, float] = (-0.05, 2.0),
+) -> Coverage:
+    """Put two or more digits on a canvas that they fill, one after the other.
+
+    Args:
+        rng: draws all.
+        digits: (N, 28, 28) inks to choose from.
+        n: how many; None is 2 to 6, fewer more often.
+        ratio: limits of the others' height, as a share of the first one's.
+        darkness: limits of the others' darkness, as a share of the first one's.
+        gap: limits of the distance between two, in heights of the first.
+
+    >>> ink = np.full((1, 28, 28), 255, np.uint8)
+    >>> several_digits(np.random.default_rng(0), ink, n=2, gap=(0, 0)).ndim
+    2
+    """
+    n = n or int(rng.choice([2, 3, 4, 5, 6], p=[0.5, 0.2, 0.1, 0.1, 0.1]))
+    factor = rng.uniform(1, 4)
+    alike = n > 2 and rng.random() < 0.6  # a number's digits are of one size and darkness
+    down = rng.random() < 0.15
+    pieces: list[Coverage] = []
+    corners: list[tuple[int, int]] = []
+    at, height = 0.0, 0.0
+    for i in range(n):
+        first = i == 0 or alike
+        share, dark = (1.0, 1.0) if first else (rng.uniform(*ratio), rng.uniform(*darkness))
+        trimmed = _trimmed(digits[rng.integers(len(digits))])
+        size = [max(2, round(side * factor * share)) for side in trimmed.shape[::-1]]
+        image = Image.fromarray(trimmed).resize(size, Image.Resampling.BICUBIC)
+        piece = np.float32(dark / 255) * np.asarray(image, dtype=np.float32)
+        height = height or float(piece.shape[0])
+        across = rng.uniform(-0.1, 0.1) if alike else rng.uniform(-0.4, 0.8)
+        corner = (round(at), round(across * height))
+        corners.append(corner if down else corner[::-1])
+        pieces.append(piece)
+        at += piece.shape[0 if down else 1] + rng.uniform(*gap) * height * (0.2 if alike else 1)
+    top, left = (min(c[axis] for c in corners) for axis in (0, 1))
+    placed = list(zip(corners, pieces, strict=True))
+    bottom, right = (max(c[axis] + p.shape[axis] for c, p in placed) for axis in (0, 1))
+    canvas = np.zeros((bottom - top, right - left), dtype=np.float32)
+    for (row, column), piece in placed:
+        place = canvas[row - top :, column - left :][: piece.shape[0], : piece.shape[1]]
+        np.maximum(place, piece, out=place)
+    return canvas
+
+
+def _several_digits(rng: Rng, sources: Sources) -> Pixels:
+    canvas = several_digits(rng, _digits(sources))
+    return blend_ink(np.pad(canvas, int(rng.integers(3, 20))), rng)
+
+
 def _two_digits(rng: Rng, sources: Sources) -> Pixels:
     """Put two digits side by side, apart or just touching."""
-    first, second = (_trimmed(_digit(rng, sources)) for _ in range(2))
+    digits = _digits(sources)
+    first, second = (_trimmed(digits[rng.integers(len(digits))]) for _ in range(2))
     gap = int(rng.integers(0, 9))
     height = max(first.shape[0], second.shape[0])
     canvas = np.zeros((height + 8, first.shape[1] + gap + second.shape[1] + 8), dtype=np.uint8)
@@ -196,23 +269,51 @@ def _two_digits(rng: Rng, sources: Sources) -> Pixels:
 
 def _part_of_digit(rng: Rng, sources: Sources) -> Pixels:
     """Cut off about half of a digit; what remains sometimes looks like another digit."""
+    part, _ = _cut(rng, sources, (0.35, 0.55))
+    return blend_ink(_enlarged(np.pad(part, 5), rng), rng)
+
+
+def _cut_digit(rng: Rng, sources: Sources) -> Pixels:
+    """Cut off a part that matters at the edge of the picture, as a bad crop does."""
+    part, (axis, end) = _cut(rng, sources, (0.45, 0.8))
+    around = rng.integers(1, 8, (2, 2))
+    around[axis, end] = 0
+    return blend_ink(_enlarged(np.pad(part, around), rng), rng)
+
+
+def _cut(rng: Rng, sources: Sources, kept: tuple[float, float]) -> tuple[Pixels, tuple[int, int]]:
+    """Return what is left of a digit, too little to read, and at which axis and end it was cut."""
+    digits = _digits(sources)
     for _ in range(50):
-        digit = _trimmed(_digit(rng, sources))
+        digit = _trimmed(digits[rng.integers(len(digits))])
         axis = int(rng.integers(2))
-        kept = max(1, round(digit.shape[axis] * rng.uniform(0.35, 0.55)))
-        part = slice(None, kept) if rng.random() < 0.5 else slice(-kept, None)
+        size = max(1, round(digit.shape[axis] * rng.uniform(*kept)))
+        end = int(rng.integers(2))
+        part = slice(None, size) if end else slice(-size, None)
         left = digit[part] if axis == 0 else digit[:, part]
         # A 1 cut short is a 1, and of some digits a half is one stroke.
         if min(_trimmed(left).shape) >= 7 and int(left.sum()) < 0.75 * int(digit.sum()):
-            return blend_ink(_enlarged(np.pad(left, 5), rng), rng)
-    raise DataError("in 50 digits there was none of which a half is more than a stroke")
+            return left, (axis, end)
+    raise DataError("in 50 digits there was none of which a part is more than a stroke")
 
 
-def _digit(rng: Rng, sources: Sources) -> Pixels:
+def _broken_digit(rng: Rng, sources: Sources) -> Pixels:
+    """Leave out pieces of a digit until about half of its ink is missing."""
+    digits = _digits(sources)
+    digit = _trimmed(digits[rng.integers(len(digits))]).astype(np.float32)
+    left, rows, columns = digit.copy(), *np.indices(digit.shape)
+    wanted = rng.uniform(0.4, 0.65) * float(digit.sum())
+    while left.sum() > wanted:
+        inked = np.argwhere(left > 0)
+        y, x = inked[rng.integers(len(inked))]
+        left[np.hypot(rows - y, columns - x) < rng.uniform(1.5, 4)] = 0
+    return blend_ink(_enlarged(np.pad(left.astype(np.uint8), 4), rng), rng)
+
+
+def _digits(sources: Sources) -> Ink:
     if sources.digits is None or len(sources.digits) == 0:
         raise DataError("this kind is made from digits, and none are given")
-    ink: Pixels = sources.digits[rng.integers(len(sources.digits))]
-    return ink
+    return sources.digits
 
 
 def _trimmed(ink: Pixels) -> Pixels:
@@ -239,5 +340,10 @@ _MAKERS: dict[str, Callable[[Rng, Sources], Pixels]] = {
     "symbol": partial(_character, SYMBOLS, 30),
     "two_digits": _two_digits,
     "part_of_digit": _part_of_digit,
+    "wandering": _wandering,
+    "handwritten_letter": _handwritten_letter,
+    "several_digits": _several_digits,
+    "cut_digit": _cut_digit,
+    "broken_digit": _broken_digit,
 }
 KINDS = tuple(_MAKERS)

@@ -2,12 +2,13 @@
 
 A style is a path in a box 1 wide and 1 high, y down. Each drawing moves the points a little, bends,
 slants, rotates and stretches the whole, and picks its pen. No style comes from anybody's
-handwriting.
+handwriting; ``draw_hand`` draws strokes that somebody wrote.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -54,9 +55,32 @@ STYLES: dict[int, dict[str, Style]] = {
         "open at the top": Style(
             "0.55,0 0.2,0.14 0.04,0.5 0.18,0.88 0.5,1 0.83,0.86 0.96,0.48 0.8,0.12",
         ),
+        "thin": Style(
+            "0.55,0 0.2,0.14 0.04,0.5 0.18,0.88 0.5,1 0.83,0.86 0.96,0.48 0.8,0.12 0.5,0.01",
+            0.34,
+        ),
+        "slashed": Style(
+            "0.55,0 0.2,0.14 0.04,0.5 0.18,0.88 0.5,1 0.83,0.86 0.96,0.48 0.8,0.12 0.5,0.01"
+            " | 0.82,0.14 0.2,0.86",
+        ),
+        "slash beyond the oval": Style(
+            "0.55,0.04 0.2,0.16 0.06,0.5 0.18,0.84 0.5,0.96 0.83,0.84 0.94,0.48 0.8,0.14 0.5,0.05"
+            " | 1,-0.03 0.02,1.03",
+        ),
+        "knot at the top": Style(
+            "0.7,0.1 0.3,0.06 0.04,0.5 0.2,0.9 0.55,1 0.86,0.84 0.96,0.45 0.78,0.1 0.5,0.02 "
+            "0.42,0.2",
+        ),
     },
     1: {
         "bar": Style("0.5,0 0.5,1", 0.3),
+        "stick": Style("0.5,0 0.5,1", 0.05),
+        "bar and foot": Style("0.5,0 0.5,1 | 0.1,1 0.9,1", 0.4),
+        "serif": Style("0.22,0.16 0.5,0; 0.5,1", 0.34),
+        "serif and foot": Style("0.25,0.16 0.55,0; 0.55,1 | 0.15,1 0.95,1", 0.42),
+        "curved flag": Style("0.1,0.3 0.35,0.22 0.6,0; 0.6,1", 0.42),
+        "lambda": Style("0.02,0.88 0.62,0; 0.72,1", 0.55),
+        "wide lambda": Style("0,0.98 0.5,0; 0.85,1", 0.6),
         "flag": Style("0.15,0.3 0.6,0; 0.6,1", 0.45),
         "flag and base": Style("0.12,0.28 0.52,0; 0.52,1 | 0.12,1 0.92,1", 0.5),
         "long flag": Style("0,0.5 0.8,0; 0.8,1", 0.48),
@@ -79,6 +103,9 @@ STYLES: dict[int, dict[str, Style]] = {
         "short stem": Style("0.5,0 0.05,0.62; 0.97,0.62 | 0.66,0.36 0.62,1"),
         "leaning stem": Style("0.45,0 0.05,0.6; 0.95,0.5 | 0.85,0.22 0.42,1"),
         "looped": Style("0.3,0 0.12,0.4 0.2,0.6 0.55,0.5 0.85,0.1 0.74,0.5 0.62,1"),
+        "open and square": Style("0.1,0 0.08,0.55; 0.92,0.55 | 0.72,0.26 0.72,1"),
+        "closed in one stroke": Style("0.72,1 0.72,0; 0.04,0.68; 0.98,0.66"),
+        "open, equal arms": Style("0.16,0.02 0.1,0.56; 0.9,0.54 | 0.84,0 0.8,1"),
     },
     5: {
         "one stroke": Style("0.88,0 0.26,0; 0.2,0.44; 0.58,0.36 0.9,0.64 0.62,0.98 0.08,0.92"),
@@ -95,6 +122,9 @@ STYLES: dict[int, dict[str, Style]] = {
         "plain": Style("0.06,0.02 0.92,0; 0.38,1"),
         "bar": Style("0.06,0.02 0.92,0; 0.38,1 | 0.3,0.52 0.9,0.48"),
         "hook": Style("0.08,0.16 0.1,0; 0.92,0; 0.6,0.4 0.45,1"),
+        "looped": Style("0.2,0.24 0.04,0.14 0.14,0 0.3,0.1 0.6,0.08 0.94,0.02; 0.5,0.5 0.4,1"),
+        "wave": Style("0.06,0.12 0.3,0.02 0.62,0.1 0.92,0; 0.42,1"),
+        "upright and bar": Style("0.08,0 0.86,0; 0.7,0.5 0.66,1 | 0.42,0.5 1,0.46"),
         "hook and bar": Style("0.08,0.18 0.1,0.02; 0.92,0; 0.55,0.5 0.4,1 | 0.28,0.5 0.86,0.52"),
     },
     8: {
@@ -113,6 +143,10 @@ STYLES: dict[int, dict[str, Style]] = {
         "straight stem": Style("0.86,0.24 0.55,0 0.14,0.22 0.42,0.52 0.86,0.24; 0.78,1"),
         "curled": Style("0.86,0.24 0.55,0 0.14,0.22 0.42,0.52 0.86,0.24; 0.84,0.7 0.52,1 0.12,0.9"),
         "hook": Style("0.86,0.24 0.55,0 0.14,0.22 0.42,0.52 0.86,0.24; 0.8,0.95 0.3,1 0.14,0.8"),
+        "upright stem": Style("0.84,0.28 0.5,0 0.12,0.26 0.45,0.54 0.84,0.26; 0.84,1"),
+        "wide curl": Style(
+            "0.84,0.24 0.5,0 0.14,0.22 0.42,0.5 0.84,0.24; 0.86,0.7 0.56,1 0.1,0.9 0.06,0.72"
+        ),
         "open ring": Style(
             "0.84,0.15 0.48,0 0.14,0.24 0.42,0.5 0.85,0.26 0.88,0.6 0.62,0.98 0.1,0.92",
         ),
@@ -141,12 +175,6 @@ def draw_digits(n: int, rng: Rng) -> tuple[Pixels, Labels]:
 
 
 def _draw(style: Style, rng: Rng) -> Pixels:
-    height = rng.uniform(90, 220)
-    width = height * style.width * rng.uniform(0.8, 1.25)
-    pen = max(5.0, height * rng.uniform(0.04, 0.12))
-    angle, slant = math.radians(rng.uniform(-12, 12)), rng.uniform(-0.15, 0.4)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    shape = turn @ np.array([[width, -slant * height], [0.0, height]])
     bend = rng.normal(0, 0.03, (2, 2))
     lines = []
     for stroke in style.strokes():
@@ -159,11 +187,41 @@ def _draw(style: Style, rng: Rng) -> Pixels:
         line = np.concatenate(pieces)
         # A bow along each axis: a hand's straight lines are not straight.
         line = line + np.sin(math.pi * line[:, ::-1]) * bend[0] + bend[1] * line**2
-        lines.append((line - 0.5) @ shape.T)
-    everything = np.concatenate(lines)
+        lines.append((line - 0.5) * (style.width * rng.uniform(0.8, 1.25), 1.0))
+    # Many hands write upright; MNIST's lean to the right.
+    slant = rng.uniform(-0.15, 0.4) if rng.random() < 0.7 else rng.normal(0, 0.04)
+    return _on_canvas(lines, slant, 12, rng)
+
+
+def draw_hand(strokes: Sequence[Doubles], rng: Rng) -> Pixels:
+    """Draw somebody's strokes, lines (K, 2) in any unit with y down, on a canvas (280, 280).
+
+    They are stretched, slanted and turned a little.
+
+    >>> draw_hand([np.array([[0.0, 0.0], [0.0, 9.0]])], np.random.default_rng(0)).shape
+    (280, 280)
+    """
+    everything = np.concatenate(list(strokes))
+    low, extent = everything.min(axis=0), np.ptp(everything, axis=0)
+    scale = np.array([rng.uniform(0.85, 1.18), 1.0]) / max(float(extent.max()), 1e-9)
+    lines = [(line - low - extent / 2) * scale for line in strokes]
+    return _on_canvas(lines, rng.normal(0, 0.08), 6, rng)
+
+
+def _on_canvas(lines: Sequence[Doubles], slant: float, degrees: float, rng: Rng) -> Pixels:
+    """Draw lines in a box about 1 high, turned by up to some degrees, with a pen, anywhere."""
+    height = rng.uniform(90, 220)
+    # Most pens are 4 to 12 % of the height; a fineliner is thinner, and a marker thicker.
+    share = rng.uniform(0.04, 0.12) if rng.random() < 0.8 else rng.choice([0.02, 0.16, 0.2])
+    pen = max(2.0, height * share)
+    angle = math.radians(rng.uniform(-degrees, degrees))
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    shape = turn @ np.array([[height, -slant * height], [0.0, height]])
+    placed = [line @ shape.T for line in lines]
+    everything = np.concatenate(placed)
     low, high = everything.min(axis=0) - pen, everything.max(axis=0) + pen
     corner = np.maximum(CANVAS - (high - low), 0) * rng.random(2)
-    return draw_lines([line - low + corner for line in lines], (CANVAS, CANVAS), pen)
+    return draw_lines([line - low + corner for line in placed], (CANVAS, CANVAS), pen)
 
 
 def spline(points: Doubles, per_piece: int = 12) -> Doubles:

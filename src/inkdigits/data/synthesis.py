@@ -22,12 +22,15 @@ from PIL import Image
 
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, SEVERITIES, corrupt
 from inkdigits.data.fonts import FontSplit, find_fonts, render_digits
+from inkdigits.data.hands import Hands, draw_hands
+from inkdigits.data.letters import scripts_of
 from inkdigits.data.mnist import Digits
-from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
+from inkdigits.data.non_digits import KINDS, Sources, make_non_digits, several_digits
 from inkdigits.data.pen_strokes import draw_digits
 from inkdigits.data.photos import photograph
 from inkdigits.errors import DataError
-from inkdigits.ink.normalize import preprocess
+from inkdigits.ink.normalize import normalise, preprocess
+from inkdigits.ink.plain import Foreground
 from inkdigits.types import NO_DIGIT, Ink, Labels, Pixels, Rng
 
 # Pictures that one task makes: few enough to spread evenly, many enough to start cheaply.
@@ -48,19 +51,26 @@ class SynthesisConfig:
     low_resolution: float = 0.20
     strokes: float = 0.11
     printed: float = 0.06
-    # Share of the photographed, corrupted and reduced digits that are drawn with a pen instead of
-    # MNIST's.
+    hands: float = 0.12  # of other hands; none where there are no such digits
+    # Shares of the photographed, corrupted and reduced digits that are drawn with a pen, or by
+    # other hands, instead of MNIST's.
     drawn: float = 0.2
+    of_hands: float = 0.15
     # Shares of ``others``, by the names of ``non_digits.KINDS``.
     kinds: tuple[tuple[str, float], ...] = (
-        ("blank", 0.02),
-        ("scribble", 0.17),
-        ("noise", 0.10),
-        ("texture", 0.11),
-        ("letter", 0.33),
-        ("symbol", 0.10),
-        ("two_digits", 0.13),
+        ("blank", 0.01),
+        ("scribble", 0.09),
+        ("noise", 0.05),
+        ("texture", 0.06),
+        ("letter", 0.15),
+        ("symbol", 0.06),
+        ("two_digits", 0.07),
         ("part_of_digit", 0.02),
+        ("wandering", 0.09),
+        ("handwritten_letter", 0.23),
+        ("several_digits", 0.11),
+        ("cut_digit", 0.03),
+        ("broken_digit", 0.03),
     )
     # Share of ``others`` that is photographed or corrupted afterwards, so that neither is a sign of
     # a digit.
@@ -92,12 +102,14 @@ class _Given:
     inks: Ink
     labels: Labels
     config: SynthesisConfig
+    hands: Hands
     sources: Sources
 
 
 def synthesise(
     digits: Digits,
     config: SynthesisConfig,
+    hands: Hands | None = None,
     *,
     workers: int | None = None,
     report: Callable[[int, int], None] = lambda _done, _all: None,
@@ -105,6 +117,7 @@ def synthesise(
     """Make about ``config.digits + config.others`` pictures and return their ink in random order.
 
     The label is ``NO_DIGIT`` where there is none. Pictures in which no ink was found are left out.
+    ``hands`` are digits of other hands than ``digits``.
     ``workers`` limits the processes, one per core, and ``report`` is called with how many tasks
     are done, of how many.
 
@@ -118,13 +131,14 @@ def synthesise(
     """
     if not len(digits):
         raise DataError("there are no digits to make others from")
-    tasks = _tasks(config)
+    hands = hands or Hands()
+    tasks = _tasks(config, of_hands=bool(len(hands)))
     if not tasks:
         raise DataError(
             f"{config.digits} digits and {config.others} others are too few to be divided among "
             "the kinds; ask for 100 or more"
         )
-    arguments = (digits.inks.numpy(), digits.labels.numpy(), config)
+    arguments = (digits.inks.numpy(), digits.labels.numpy(), config, hands)
     made: list[tuple[Ink, Labels]] = []
     processes = min(workers or os.cpu_count() or 1, len(tasks))
     if processes == 1:
@@ -144,12 +158,13 @@ def synthesise(
     return Digits(torch.from_numpy(inks[order]), torch.from_numpy(labels[order]))
 
 
-def _tasks(config: SynthesisConfig) -> list[_Task]:
+def _tasks(config: SynthesisConfig, *, of_hands: bool) -> list[_Task]:
     ways = {
         "photos": config.photos,
         "low_resolution": config.low_resolution,
         "strokes": config.strokes,
         "printed": config.printed,
+        "hands": config.hands if of_hands else 0.0,
         **{family: config.corrupted / len(FAMILIES) for family in FAMILIES},
     }
     wanted = [(name, config.digits * share / sum(ways.values())) for name, share in ways.items()]
@@ -162,19 +177,27 @@ def _tasks(config: SynthesisConfig) -> list[_Task]:
     ]
 
 
-def _prepare(inks: Ink, labels: Labels, config: SynthesisConfig) -> None:
-    _Given.inks, _Given.labels, _Given.config = inks, labels, config
-    _Given.sources = Sources(find_fonts(config.fonts), inks)
+def _prepare(inks: Ink, labels: Labels, config: SynthesisConfig, hands: Hands) -> None:
+    _Given.inks, _Given.labels, _Given.config, _Given.hands = inks, labels, config, hands
+    fonts, script_fonts = find_fonts(config.fonts), find_fonts(latin=False)
+    _Given.sources = Sources(fonts, inks, script_fonts, scripts_of(config.fonts))
 
 
 def _make(task: _Task) -> tuple[Ink, Labels]:
     rng = np.random.default_rng(task.seed)
+    if task.what == "several_digits":
+        # All ink counts: were one left out, the other would be a digit.
+        canvases = [several_digits(rng, _Given.inks) for _ in range(task.n)]
+        whole = [normalise(Foreground.whole_picture(255 * canvas)) for canvas in canvases]
+        return np.stack(whole), np.full(task.n, NO_DIGIT)
     if task.what in KINDS:
         pictures = make_non_digits(task.what, task.n, rng, _Given.sources)
         inks, labels = _found(pictures, np.full(len(pictures), NO_DIGIT))
         return _degraded(inks, rng), labels
     if task.what == "strokes":
         return _found(*draw_digits(task.n, rng))
+    if task.what == "hands":
+        return _found(*draw_hands(task.n, _Given.hands, rng))
     if task.what == "printed":
         return _found(*render_digits(task.n, _Given.sources.fonts, rng))
     clean, labels = _clean_digits(task.n, rng)
@@ -193,13 +216,17 @@ def _found(pictures: Sequence[Pixels] | Pixels, labels: Labels) -> tuple[Ink, La
 
 
 def _clean_digits(n: int, rng: Rng) -> tuple[Ink, Labels]:
-    """Return MNIST's digits and, for a share, the ink of digits drawn with a pen."""
+    """Return MNIST's digits and, for shares, the ink of digits with a pen and by other hands."""
     chosen = rng.integers(len(_Given.inks), size=n)
     inks, labels = _Given.inks[chosen], _Given.labels[chosen]
     drawn = round(_Given.config.drawn * n)
     if drawn:
         pictures, labels[:drawn] = draw_digits(drawn, rng)
         inks[:drawn] = [preprocess(picture) for picture in pictures]
+    others = round(_Given.config.of_hands * n) if len(_Given.hands) else 0
+    if others:
+        theirs, labels[-others:] = draw_hands(others, _Given.hands, rng)
+        inks[-others:] = [preprocess(picture) for picture in theirs]
     return inks, labels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from inkdigits.data.fonts import find_fonts
+from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits
 from inkdigits.data.synthesis import SynthesisConfig, synthesise
 from inkdigits.errors import TrainingError
@@ -25,6 +28,7 @@ def write_synthetic(
     digits: Digits,
     config: SynthesisConfig,
     path: Path,
+    hands: Hands | None = None,
     *,
     progress: bool = False,
     report: Callable[[str], None] = lambda _: None,
@@ -32,8 +36,9 @@ def write_synthetic(
     """Synthesise pictures, see ``synthesise``, and write them to ``path``, atomically.
 
     The file is a NumPy archive (.npz) of ``inks`` (N, 28, 28) uint8, ``labels`` (N,) int64, and
-    ``key``, JSON of the configuration, the digits' digest and the preprocessing version. ``report``
-    is called with a line that says what was made.
+    ``key``, JSON of the configuration, the digests of the digits, of other hands' files and of
+    the fonts, and the preprocessing version. ``report`` is called with a line that says what was
+    made.
 
     >>> write_synthetic(Digits(torch.empty(0), torch.empty(0)), SynthesisConfig(), Path("none"))
     Traceback (most recent call last):
@@ -45,8 +50,8 @@ def write_synthetic(
             bar.total = total
             bar.update(done - bar.n)
 
-        made = synthesise(digits, config, report=show)
-    buffer, key = io.BytesIO(), np.array(_key(config, digits))
+        made = synthesise(digits, config, hands, report=show)
+    buffer, key = io.BytesIO(), np.array(_key(config, digits, hands))
     np.savez_compressed(buffer, key=key, inks=made.inks.numpy(), labels=made.labels.numpy())
     write_atomically(path, buffer.getvalue())
     counts = [len(part) for part in made.divided()]
@@ -54,7 +59,9 @@ def write_synthetic(
     return made
 
 
-def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
+def read_synthetic(
+    path: Path, digits: Digits, hands: Hands | None = None
+) -> tuple[Digits, dict[str, Any]]:
     """Return what ``write_synthetic`` wrote, and how it was made, as JSON.
 
     Raises:
@@ -67,19 +74,21 @@ def read_synthetic(path: Path, digits: Digits) -> tuple[Digits, dict[str, Any]]:
     """
     made, key = _read(path)
     try:
-        config, *source = json.loads(key)
+        config, fonts, *source = json.loads(key)
     except (ValueError, TypeError) as error:
         raise TrainingError(f"{path} cannot be read: {error}; delete it") from error
-    if source != _source(digits):
+    if source != _source(digits, hands):
         message = f"{path} was made of other digits or by another preprocessing; delete it"
         raise TrainingError(message)
-    return made, {**config, "preprocessing_version": PREPROCESSING_VERSION}
+    used = {"fonts": fonts, "hands": source[1], "preprocessing_version": PREPROCESSING_VERSION}
+    return made, {**config, **used, "sha256": made.digest()}
 
 
 def read_or_write(
     digits: Digits,
     config: SynthesisConfig,
     path: Path,
+    hands: Hands | None = None,
     *,
     progress: bool = False,
     report: Callable[[str], None] = lambda _: None,
@@ -95,9 +104,9 @@ def read_or_write(
     ...     len(read_or_write(given, config, Path(folder, "synthetic.npz"))[0])
     9
     """
-    if not path.is_file() or _read(path)[1] != _key(config, digits):
-        write_synthetic(digits, config, path, progress=progress, report=report)
-    return read_synthetic(path, digits)
+    if not path.is_file() or _read(path)[1] != _key(config, digits, hands):
+        write_synthetic(digits, config, path, hands, progress=progress, report=report)
+    return read_synthetic(path, digits, hands)
 
 
 def concatenate(parts: Sequence[Digits]) -> Digits:
@@ -124,9 +133,18 @@ def _read(path: Path) -> tuple[Digits, str]:
         raise TrainingError(f"{path} cannot be read: {error}; delete it") from error
 
 
-def _key(config: SynthesisConfig, digits: Digits) -> str:
-    return json.dumps([asdict(config), *_source(digits)])
+def _key(config: SynthesisConfig, digits: Digits, hands: Hands | None) -> str:
+    return json.dumps([asdict(config), _fonts(config), *_source(digits, hands)])
 
 
-def _source(digits: Digits) -> list[Any]:
-    return [digits.digest(), PREPROCESSING_VERSION]
+def _fonts(config: SynthesisConfig) -> dict[str, Any]:
+    """Return which installed fonts letters come from: how many files, and a digest of all."""
+    content = hashlib.sha256()
+    paths = sorted({f.path for f in (*find_fonts(config.fonts), *find_fonts(latin=False))})
+    for path in paths:
+        content.update(hashlib.sha256(path.read_bytes()).digest())
+    return {"split": config.fonts, "files": len(paths), "sha256": content.hexdigest()}
+
+
+def _source(digits: Digits, hands: Hands | None) -> list[Any]:
+    return [digits.digest(), hands.sha256 if hands else {}, PREPROCESSING_VERSION]

@@ -115,7 +115,7 @@ def _fit(
     folders = run.folders
     initial = read_weights(run.initial, run.train.network) if run.initial else None
     _draw_before(splits.train, run.train, folders.figures)
-    synthetic, synthesis = _synthetic(splits.train, run, report)
+    synthetic, synthesis = _synthetic(splits, run, report)
     teachers = [network_of(read_weights(path)) for path in run.teachers]
     result = fit(
         FitInputs(splits.train, splits.validation, synthetic, initial, teachers),
@@ -140,16 +140,18 @@ def _fit(
 
 
 def _synthetic(
-    digits: Digits, run: RunConfig, report: Report
+    splits: Splits, run: RunConfig, report: Report
 ) -> tuple[Digits | None, Sequence[Json]]:
     """Return the synthetic pictures to learn from, and how they were made."""
+    digits, hands = splits.train, splits.train_hands
     if run.pictures:
-        parts, synthesis = zip(*(read_synthetic(p, digits) for p in run.pictures), strict=True)
+        read = [read_synthetic(path, digits, hands) for path in run.pictures]
+        parts, synthesis = zip(*read, strict=True)
         made = concatenate(parts)
     elif run.synthesis is not None:
         path = run.folders.run / SYNTHETIC_NAME
         made, *synthesis = read_or_write(
-            digits, run.synthesis, path, progress=run.progress, report=report
+            digits, run.synthesis, path, hands, progress=run.progress, report=report
         )
     else:
         return None, ()

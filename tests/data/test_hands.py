@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+import inkdigits
+from inkdigits.data.hands import OPTDIGITS, PENDIGITS, Hands, draw_hands, load_hands
+from inkdigits.errors import DataError
+
+UNIPEN = """.INCLUDE        dene.doc
+
+.SEGMENT DIGIT    {n} ? "7"
+.COMMENT 7 {writer}  224
+.PEN_DOWN
+ 10  90
+ 60  90
+ 30  10
+.PEN_UP
+.DT 100
+.PEN_DOWN
+ 20  50
+ 50  50
+.PEN_UP
+.DT 100
+
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Ten digits as strokes by ten writers, and ten bitmaps."""
+    for name in (PENDIGITS, OPTDIGITS):
+        (tmp_path / name).parent.mkdir()
+    strokes = "".join(UNIPEN.format(n=n, writer=n + 1) for n in range(10))
+    (tmp_path / PENDIGITS).write_text(strokes)
+    one = "\n".join(["0" * 15 + "11" + "0" * 15] * 32)
+    (tmp_path / OPTDIGITS).write_text("10\n" + f"{one}\n 1\n" * 10)
+    return tmp_path
+
+
+def test_strokes_and_bitmaps_are_read_and_calibration_has_writers_of_its_own(root):
+    train, calibration = (load_hands(root, part) for part in ("train", "calibration"))
+    assert [len(train), len(calibration)] == [8 + 8, 2 + 2]
+    assert not set(train.stroke_writers.tolist()) & set(calibration.stroke_writers.tolist())
+    assert set(train.stroke_labels.tolist()) == {7}
+    assert set(train.bitmap_labels.tolist()) == {1}
+    bar, cross = train.strokes[0]
+    assert bar.tolist() == [[10, -90], [60, -90], [30, -10]]  # y goes down, as in a picture
+    assert cross.shape == (2, 2)
+    assert train.bitmaps[0].sum() == 64
+    assert set(train.sha256) == {PENDIGITS, OPTDIGITS}
+
+
+def test_digits_of_both_collections_are_drawn_so_that_they_can_be_read(root):
+    pictures, labels = draw_hands(60, load_hands(root, "train"), np.random.default_rng(0))
+    assert set(labels.tolist()) == {1, 7}
+    assert len({picture.shape for picture in pictures}) > 5
+    read = [p.digit for p in inkdigits.load().predict_batch(pictures)]
+    assert np.mean(np.array(read) == labels) > 0.9
+
+
+def test_missing_files_are_no_error_and_damaged_ones_are(root):
+    (root / PENDIGITS).write_text(".SEGMENT\n.COMMENT seven\n")
+    with pytest.raises(DataError, match="get it again from UCI"):
+        load_hands(root, "train")
+    (root / PENDIGITS).unlink()
+    assert load_hands(root, "train").strokes == ()
+    with pytest.raises(DataError, match="no digits of other hands"):
+        draw_hands(1, Hands(), np.random.default_rng(0))
