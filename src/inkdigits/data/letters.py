@@ -222,8 +222,8 @@ def skeleton(mask: Mask) -> Mask:
 
     >>> bar = np.zeros((9, 9), bool)
     >>> bar[2:7, 3:6] = True
-    >>> int(skeleton(bar).sum())
-    3
+    >>> np.flatnonzero(skeleton(bar).any(axis=0)).tolist()
+    [4]
     """
     thin = mask.copy()
     while True:

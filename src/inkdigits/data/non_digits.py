@@ -218,7 +218,7 @@ def several_digits(
     2
     """
     n = n or int(rng.choice([2, 3, 4, 5, 6], p=[0.5, 0.2, 0.1, 0.1, 0.1]))
-    factor = rng.uniform(1, 4)
+    factor = rng.uniform(1, 4 if n < 4 else 2.2)
     alike = n > 2 and rng.random() < 0.6  # a number's digits are of one size and darkness
     down = rng.random() < 0.15
     pieces: list[Coverage] = []
