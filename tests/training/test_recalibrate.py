@@ -104,7 +104,7 @@ def test_stated_risk_is_kept_as_often_as_it_is_promised():
     """A log of 5,000 readings, 1,000 times: the true risk is over the stated one in at most 5 %."""
     risk, repeats, rng = 0.005, 1000, np.random.default_rng(20261128)
     # Readings whose chance of being right is known; the network is overconfident by a fifth.
-    logits, _ = noisy_logits(40_000)
+    logits, _ = noisy_logits(10_000)
     logits = 4 * logits
     chance = probabilities(logits, 1.0)
     read, served = logits.argmax(axis=1), (1.2 * logits).astype(np.float32)

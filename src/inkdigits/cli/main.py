@@ -12,6 +12,7 @@ import click
 
 from inkdigits.cli.evaluate import benchmark, calibrate, evaluate, export, quantise
 from inkdigits.cli.history import history
+from inkdigits.cli.models import models
 from inkdigits.cli.predict import predict
 from inkdigits.cli.serve import key, serve
 from inkdigits.cli.train import synthesise, train
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 for command in (
-    *(serve, key, predict, history),
+    *(serve, key, predict, history, models),
     *(synthesise, train, evaluate, calibrate, export, quantise, benchmark),
 ):
     main.add_command(command)

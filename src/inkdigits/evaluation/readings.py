@@ -229,15 +229,7 @@ class Report:
 
     def table(self) -> str:
         """Return the scores as a table for a terminal."""
-        rows = [COLUMNS, *(one.cells() for one in self.scores)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if number else cell.ljust(width)
-                for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        )
+        return aligned([COLUMNS, *(one.cells() for one in self.scores)])
 
 
 def score(readings: Readings) -> Report:
@@ -256,3 +248,20 @@ def score(readings: Readings) -> Report:
     if with_digit.any():
         digits = evaluate(readings.probabilities[with_digit], readings.labels[with_digit])
     return Report(readings, [Scores.of(name, readings, of) for name, of in groups], digits)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of text as a table, the first column to the left and the others to the right.
+
+    >>> print(aligned([("", "n"), ("all", "12")]))
+          n
+    all  12
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,216 @@
+"""The commands for a folder of models: models list, show, compare, promote, rollback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from inkdigits.cli import options
+from inkdigits.cli.options import say
+from inkdigits.errors import RegistryError
+
+if TYPE_CHECKING:
+    from inkdigits.evaluation.gate import Outcome
+    from inkdigits.model.registry import Registry
+    from inkdigits.reader import DigitReader
+
+_MODELS = click.option(
+    "--models",
+    "folder",
+    type=options.FOLDER,
+    default="models",
+    help="Folder with a folder per version.",
+)
+_GATE = click.option(
+    "--gate",
+    "gate_path",
+    type=options.FILE,
+    help="File of what a new model must reach, such as gate.toml.",
+)
+_BY = click.option("--by", help="Who asks for it, for the record.  [default: the user]")
+
+
+@click.group(short_help="List, compare, promote and roll back models.")
+def models() -> None:
+    """List, compare, promote and roll back the models of a folder.
+
+    A service that is started with MODEL_PATH=models/current takes a promoted model by itself, with
+    INKDIGITS_WATCH or at SIGHUP, without a failed request.
+    """
+
+
+@models.command("list")
+@_MODELS
+@options.JSON
+def list_models(folder: Path, *, as_json: bool) -> None:
+    """List the versions in the folder; the current one has a star."""
+    registry = _registry(folder)
+    versions = registry.versions()
+    if as_json:
+        rows = [
+            {
+                "name": one.name,
+                "model_version": one.metadata and one.metadata.model_version,
+                "current": one.is_current,
+                "problem": one.problem,
+            }
+            for one in versions
+        ]
+        click.echo(json.dumps({"models": rows, "previous": registry.previous}))
+        return
+    width = max((len(one.name) for one in versions), default=0)
+    for one in versions:
+        described = one.problem if one.metadata is None else one.metadata.model_version
+        click.echo(f"{'*' if one.is_current else ' '} {one.name:<{width}}  {described}")
+
+
+@models.command()
+@click.argument("name")
+@_MODELS
+def show(name: str, folder: Path) -> None:
+    """Show what the artifact of a version says of itself, as JSON."""
+    version = _registry(folder).version(name)
+    if version.metadata is None:
+        raise RegistryError(f"{version.name} cannot be used: {version.problem}")
+    from dataclasses import asdict
+
+    content: dict[str, Any] = {"name": version.name, "current": version.is_current}
+    click.echo(json.dumps(content | asdict(version.metadata), indent=2))
+
+
+@models.command()
+@click.argument("a")
+@click.argument("b")
+@options.SOURCES
+@options.PATTERN
+@_GATE
+@_MODELS
+@options.JSON
+def compare(
+    a: str,
+    b: str,
+    sources: tuple[str, ...],
+    pattern: str | None,
+    gate_path: Path | None,
+    folder: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Compare model B with model A on the same labelled pictures.
+
+    A and B are versions of the folder, "current", "shipped", or paths of artifacts. With --gate the
+    sources are those that the gate names, and the exit code is 1 if B does not pass.
+    """
+    from inkdigits.data.labelled import describe_left_out, read_labelled
+    from inkdigits.evaluation.compare import compare as compare_models
+
+    if bool(sources) == (gate_path is not None):
+        raise click.UsageError("name the labelled pictures with --data, or a file with --gate")
+    first, second = (_reader(folder, name) for name in (a, b))
+    sizes = [_artifact(folder, name).stat().st_size / 1e6 for name in (a, b)]
+    if gate_path is not None:
+        _pass(gate_path, first, second, as_json=as_json)
+        return
+    labelled = read_labelled(sources, pattern=pattern)
+    describe_left_out(labelled.left_out, say)
+    found = compare_models(first, second, labelled)
+    times, versions = found.milliseconds, found.versions
+    text = (
+        f"A is {versions[0]}, {times[0]:.2f} ms per picture, {sizes[0]:.2f} MB\n"
+        f"B is {versions[1]}, {times[1]:.2f} ms per picture, {sizes[1]:.2f} MB\n\n{found.table()}"
+    )
+    click.echo(json.dumps({**found.to_dict(), "megabytes": sizes}) if as_json else text)
+
+
+@models.command()
+@click.argument("name")
+@_GATE
+@click.option("--without-gate", is_flag=True, help="Promote without a gate; the record says so.")
+@_BY
+@_MODELS
+def promote(
+    name: str, gate_path: Path | None, by: str | None, folder: Path, *, without_gate: bool
+) -> None:
+    """Serve a version from now on, if it passes the gate.
+
+    The gate is --gate, or else gate.toml in the folder of the models. What the current model reads
+    is compared with what the new one reads, on the sources that the gate names; before the first
+    promotion the current model is the shipped one.
+    """
+    import msgspec
+
+    from inkdigits.evaluation.gate import read_gate
+
+    registry = _registry(folder)
+    version = registry.version(name)
+    if version.is_current:
+        raise RegistryError(f"{version.name} is the current model already")
+    path = gate_path or folder / "gate.toml"
+    record: dict[str, Any] = {"gate": None, "without_gate": without_gate}
+    if not without_gate:
+        if not path.is_file():
+            raise RegistryError(
+                f"there is no gate at {path}, so nothing was promoted; write one, or state "
+                "--without-gate"
+            )
+        current = "shipped" if registry.current is None else "current"
+        readers = (_reader(folder, one) for one in (current, version.name))
+        record["gate"] = _pass(path, *readers).to_record()
+        watch = read_gate(path).watch
+        record["watch"] = msgspec.to_builtins(watch)
+    change = registry.promote(version.name, record, by)
+    click.echo(f"{version.name} ({change['model_version']}) is the current model of {folder}")
+
+
+@models.command()
+@click.option("--reason", default="", help="Why, for the record.")
+@_BY
+@_MODELS
+def rollback(reason: str, by: str | None, folder: Path) -> None:
+    """Serve the last good version before the current one again."""
+    change = _registry(folder).rollback({"reason": reason}, by)
+    click.echo(f"{change['to']} ({change['model_version']}) is the current model of {folder} again")
+
+
+def _registry(folder: Path) -> Registry:
+    from inkdigits.model.registry import Registry
+
+    if not folder.is_dir():
+        raise RegistryError(f"there is no folder {folder}; name the folder of models with --models")
+    return Registry(folder)
+
+
+def _artifact(folder: Path, name: str) -> Path:
+    from inkdigits.model.artifact import ARTIFACT_NAME, shipped_artifact
+    from inkdigits.model.registry import Registry
+
+    if name == "shipped":
+        return shipped_artifact()
+    path = Path(name)
+    if path.exists():
+        return path / ARTIFACT_NAME if path.is_dir() else path
+    return Registry(folder).version(name).path
+
+
+def _reader(folder: Path, name: str) -> DigitReader:
+    from inkdigits.reader import load
+
+    return load(_artifact(folder, name))
+
+
+def _pass(path: Path, a: DigitReader, b: DigitReader, *, as_json: bool = False) -> Outcome:
+    """Run a gate, print what it finds, and raise RegistryError if B does not pass."""
+    from inkdigits.evaluation.gate import run_gate
+
+    outcome = run_gate(path, a, b, report=say)
+    if as_json:
+        click.echo(json.dumps(outcome.to_record()))
+    if outcome.failures:
+        raise RegistryError(
+            f"{b.model_version} does not pass {path}: {'; '.join(outcome.failures)}"
+        )
+    say(f"{b.model_version} passes {path}")
+    return outcome

@@ -1,0 +1,156 @@
+"""A gate: what a new model must reach before it is served, as a small file of the user's.
+
+```toml
+max_slowdown = 1.5            # times the current model's median time per picture
+
+[[on]]
+name = "my own digits"
+data = "own/held-back"        # as --data; relative to this file
+max_accuracy_drop = 0.0       # below the current model's, 0 to 1
+min_accuracy = 0.95
+max_wrong_of_accepted = 0.01
+max_coverage_drop = 0.05
+
+[watch]                       # after it is promoted, on what is asked of the service
+readings = 1000
+max_rejected = 0.1
+max_latency_ms = 50
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from inkdigits.data.labelled import read_labelled
+from inkdigits.decision.prediction import Reader
+from inkdigits.errors import DataError
+from inkdigits.evaluation.compare import Comparison, Pair, compare
+from inkdigits.types import Json
+
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Above = Annotated[float, msgspec.Meta(gt=0)]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the new model must reach on some labelled pictures; None asks nothing."""
+
+    name: str
+    data: str | list[str]
+    pattern: str | None = None
+    limit: _Count | None = None  # the most pictures per source
+    max_accuracy_drop: _Share | None = None  # below the current model's
+    min_accuracy: _Share | None = None
+    max_wrong_of_accepted: _Share | None = None
+    max_coverage_drop: _Share | None = None
+
+    def failures(self, pair: Pair) -> list[str]:
+        """Return what the new model, B, does not reach."""
+        wrong = pair.b.wrong_of_accepted
+        checks = (
+            ("accuracy", pair.b.accuracy.value, self.min_accuracy, False),
+            ("loss of accuracy", -pair.difference.value, self.max_accuracy_drop, True),
+            ("wrong of accepted", wrong.value if wrong else 0.0, self.max_wrong_of_accepted, True),
+            ("loss of coverage", pair.a.coverage - pair.b.coverage, self.max_coverage_drop, True),
+        )
+        return [
+            f"{self.name}: {what} is {100 * value:.2f} %, and at {'most' if most else 'least'} "
+            f"{100 * limit:.2f} % is allowed"
+            for what, value, limit, most in checks
+            if limit is not None and (value > limit + 1e-12 if most else value < limit - 1e-12)
+        ]
+
+
+class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a promoted model must keep to in its first readings by the service."""
+
+    readings: _Count = 1000
+    max_rejected: _Share | None = None
+    max_latency_ms: _Above | None = None
+
+
+class ModelGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    on: Annotated[list[Condition], msgspec.Meta(min_length=1)]
+    max_slowdown: _Above | None = None  # times the current model's time per picture
+    watch: Watch | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a gate found: it is passed without failures."""
+
+    comparisons: dict[str, Comparison]
+    failures: list[str]
+
+    def to_record(self) -> Json:
+        """Return what the record of a promotion holds of it: single figures."""
+        on = {
+            name: {
+                "n": one.pairs[0].a.n,
+                "accuracy": [one.pairs[0].a.accuracy.value, one.pairs[0].b.accuracy.value],
+                "coverage": [one.pairs[0].a.coverage, one.pairs[0].b.coverage],
+                "wrong": [one.pairs[0].a.n_wrong, one.pairs[0].b.n_wrong],
+                "p": one.pairs[0].p,
+                "milliseconds": list(one.milliseconds),
+            }
+            for name, one in self.comparisons.items()
+        }
+        return {"on": on, "failures": self.failures}
+
+
+def read_gate(path: Path) -> ModelGate:
+    """Return the gate in a file; a DataError says what is wrong with it.
+
+    >>> read_gate(Path("none.toml"))
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: there is no gate at none.toml
+    """
+    try:
+        gate = msgspec.toml.decode(path.read_bytes(), type=ModelGate)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no gate at {path}") from error
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DataError(f"the gate {path} is invalid: {error}") from error
+    names = [condition.name for condition in gate.on]
+    if len(set(names)) < len(names):
+        raise DataError(f"the gate {path} is invalid: two conditions have the same name")
+    return gate
+
+
+def run_gate(
+    path: Path, a: Reader, b: Reader, report: Callable[[str], None] = lambda _: None
+) -> Outcome:
+    """Compare B with A, the current model, by the gate in a file; ``report`` is told each table.
+
+    Raises:
+        DataError: the gate or a source of it is missing or invalid.
+
+    >>> import inkdigits
+    >>> run_gate(Path("none.toml"), inkdigits.load(), inkdigits.load())
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: there is no gate at none.toml
+    """
+    gate = read_gate(path)
+    comparisons: dict[str, Comparison] = {}
+    failures: list[str] = []
+    for condition in gate.on:
+        given = [condition.data] if isinstance(condition.data, str) else condition.data
+        sources = [one if "://" in one else path.parent / one for one in given]
+        labelled = read_labelled(sources, pattern=condition.pattern, limit=condition.limit)
+        comparison = compare(a, b, labelled)
+        comparisons[condition.name] = comparison
+        report(f"{condition.name}\n{comparison.table()}")
+        failures += condition.failures(comparison.pairs[0])
+        slower = comparison.milliseconds[1] / comparison.milliseconds[0]
+        if gate.max_slowdown is not None and slower > gate.max_slowdown:
+            failures.append(
+                f"{condition.name}: a picture takes {slower:.2f} times as long, and at most "
+                f"{gate.max_slowdown:g} times is allowed"
+            )
+    return Outcome(comparisons, failures)
