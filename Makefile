@@ -55,9 +55,10 @@ test: lint
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
 
-# Pictures, five teachers that learn from them, then the network that the five teach. Where there is
-# a GPU the teachers can be trained side by side, each with a thread: OMP_NUM_THREADS=1 make -j5 train.
-# On a CPU one after the other takes all cores. What was interrupted goes on.
+# Pictures, five teachers that learn from them, the network that the five teach, then that network
+# in int8. Where there is a GPU the teachers can be trained side by side, each with a thread:
+# OMP_NUM_THREADS=1 make -j5 train. On a CPU one after the other takes all cores. What was
+# interrupted goes on.
 SYNTHETIC ?= 180000
 TEACHER_EPOCHS ?= 75
 EPOCHS ?= 86
@@ -68,6 +69,8 @@ RECIPE = --data $(DATA) --pictures $(PICTURES) --batch-size 512 --learning-rate 
   --figures outputs/figures/$(notdir $(@D)) --logs outputs/logs/$(notdir $(@D)) \
   $(if $(wildcard $(@D)/checkpoint.pt),--resume)
 train: saved_models/student/run.json
+	grep -q int8_changes $< || $(BIN)/inkdigits quantise --data $(DATA) --run $(<D) \
+	  --figures outputs/figures/student
 
 saved_models/student/run.json: $(TEACHERS:=/run.json)
 	$(BIN)/inkdigits train $(RECIPE) --epochs $(EPOCHS) --seed 6 --dropout 0.1 --distillation 0.8 \
@@ -83,6 +86,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA) --json benchmarks/inputs.json
 	$(BIN)/python benchmarks/robustness.py --data $(DATA) --per-family 2000 \
 	  --json benchmarks/robustness.json --figure docs/images/robustness.png
+	$(BIN)/python benchmarks/int8.py --data $(DATA) --json benchmarks/int8.json
 	$(BIN)/python benchmarks/footprint.py --starts 5 --json benchmarks/footprint.json
 	$(BIN)/python benchmarks/reads.py --data $(DATA)
 	$(BIN)/python benchmarks/documents.py

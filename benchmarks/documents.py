@@ -18,7 +18,7 @@ from typing import Any
 from results import REPOSITORY
 
 RUN = Path("src/inkdigits/weights/run.json")
-RESULTS = ("inputs", "robustness", "footprint")
+RESULTS = ("inputs", "robustness", "int8", "footprint")
 DOCUMENTS = ("MODEL_CARD.md", "README.md")
 USES = {
     "train": "weights",
@@ -161,6 +161,16 @@ def beyond(figures: Figures) -> str:
     return table("Pictures | n | Result", "lrl", rows)
 
 
+def int8(figures: Figures) -> str:
+    *_, total, _ = figures["int8"]["rows"]
+    return (
+        f"Of {total['n']:,} held-back pictures {total['readings']} readings and "
+        f"{total['decisions']} decisions differ from float32's (at most\n"
+        f"{total['readings_at_most_percent']:.3f} and {total['decisions_at_most_percent']:.3f} %, "
+        "Clopper\N{EN DASH}Pearson, 95 % confidence; `python benchmarks/int8.py`)."
+    )
+
+
 def temperature(figures: Figures) -> str:
     fitted, made = (figures["run"][k] for k in ("calibration", "calibration_on_synthetic"))
     before, after = fitted["before"], fitted["after"]
@@ -217,7 +227,7 @@ def footprint(figures: Figures) -> str:
     )
 
 
-OF_DATA = (parts, scores, forms, worst_form, digits, non_digits, mild, beyond)
+OF_DATA = (parts, scores, forms, worst_form, digits, non_digits, mild, beyond, int8)
 OF_POLICY = (temperature, threshold, risks, novelty, footprint)
 BLOCKS: dict[str, Callable[[Figures], str]] = {f.__name__: f for f in (*OF_DATA, *OF_POLICY)}
 

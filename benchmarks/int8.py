@@ -1,0 +1,93 @@
+"""Does int8 read and decide as float32 does, on pictures that chose nothing?
+
+Digits of the calibration and validation parts in forms, corruptions, photographs and scenes, digits
+drawn by code, and pictures without a digit. The seed is of this script alone. MNIST's test part is
+counted last, and not in the total.
+
+    python benchmarks/int8.py --data data [--json benchmarks/int8.json]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from inputs import FORMS
+from results import fail, options, write
+
+import inkdigits
+from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, corrupt
+from inkdigits.data.fonts import find_fonts
+from inkdigits.data.mnist import Splits, load_splits
+from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
+from inkdigits.data.pen_strokes import draw_digits
+from inkdigits.data.photos import photograph
+from inkdigits.data.scenes import photograph_scenes
+from inkdigits.decision.risk import clopper_pearson_upper
+from inkdigits.errors import TrainingError
+from inkdigits.model.artifact import read_artifact
+from inkdigits.training.quantise import Int8Changes, int8_changes
+from inkdigits.types import Ink
+
+SEED = 20261128
+
+
+def sets(splits: Splits) -> Iterator[tuple[str, Ink]]:
+    """Yield the name and the inks of each set of pictures."""
+    rng = np.random.default_rng(SEED)
+    digits = splits.calibration.inks.numpy()
+    digits = digits[rng.permutation(len(digits))]
+    yield "validation, clean", splits.validation.inks.numpy()
+    for name in ("280x280 JPEG, quality 50", "200x300, 100x100 digit in a corner"):
+        yield name, inks_of(map(FORMS[name], digits))
+    corrupted = [corrupt(digits[:1000], f, MNIST_C_SEVERITY[f], rng) for f in FAMILIES]
+    yield "15 corruptions of MNIST-C", inks_of(np.concatenate(corrupted))
+    yield "photographs", inks_of(photograph(digits[:3000], rng))
+    yield "scenes", inks_of(photograph_scenes(digits[-1500:], rng))
+    yield "pen strokes", inks_of(draw_digits(5000, rng)[0])
+    sources = Sources(find_fonts("held_back"), digits)
+    others = [picture for kind in KINDS for picture in make_non_digits(kind, 300, rng, sources)]
+    yield "without a digit", inks_of(others)
+
+
+def inks_of(pictures: object) -> Ink:
+    return np.stack([inkdigits.preprocess(picture) for picture in pictures])
+
+
+def row(name: str, found: Int8Changes) -> dict[str, object]:
+    """Return one set's figures, with one-sided 95 % upper bounds in per cent."""
+    counts = {"n": found.n, "readings": found.readings, "decisions": found.decisions}
+    for what in ("readings", "decisions"):
+        bound = clopper_pearson_upper(counts[what], found.n, 0.95)
+        counts[f"{what}_at_most_percent"] = round(100 * bound, 4)
+    print(f"{name:<36}", *(f"{key} {value}" for key, value in counts.items()), flush=True)
+    return {"pictures": name, **counts}
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--model", type=Path, help="artifact; default: the shipped one")
+    chosen = parser.parse_args()
+
+    artifact = read_artifact(chosen.model)
+    splits = load_splits(chosen.data)
+    found = {name: int8_changes(artifact, inks) for name, inks in sets(splits)}
+    rows = [row(name, changes) for name, changes in found.items()]
+    parts = found.values()
+    total = Int8Changes(
+        *(sum(getattr(part, key) for part in parts) for key in ("n", "readings", "decisions"))
+    )
+    rows.append(row("all of these", total))
+    rows.append(row("test, clean", int8_changes(artifact, splits.test.inks.numpy())))
+    version = inkdigits.load(chosen.model).model_version
+    write(chosen.json, {"model_version": version, "seed": SEED, "rows": rows})
+    try:
+        total.check()
+    except TrainingError as error:
+        fail([error])
+
+
+if __name__ == "__main__":
+    main()
