@@ -170,4 +170,7 @@ def running(**settings: str) -> Iterator[Service]:
     fixed = {"INKDIGITS_PAGE": "off", "INKDIGITS_WORKERS": "2"}
     with started(command, port, **fixed, **settings) as service:
         service.wait_for("GET", "/health/ready")
+        # One of them answers before the other one listens.
+        while len(service.workers()) < 2 and service.process.poll() is None:
+            time.sleep(0.05)
         yield service

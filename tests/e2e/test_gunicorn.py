@@ -89,14 +89,25 @@ def test_body_over_the_limit_is_refused_and_the_service_goes_on():
 
 
 @pytest.mark.parametrize(
-    "chunks", [b"0x4\r\nabcd\r\n0\r\n\r\n", b"-4\r\nabcd\r\n0\r\n\r\n", b"4\r\nabcdXX0\r\n\r\n"]
+    "chunks",
+    [
+        b"0x4\r\nabcd\r\n0\r\n\r\n",
+        b"-4\r\nabcd\r\n0\r\n\r\n",
+        b"4\r\nabcdXX0\r\n\r\n",
+        b"4\r\nabcd\r\n0\r\nContent-Length: 5\r\n\r\n",
+    ],
 )
-def test_malformed_chunks_are_the_clients_fault(shared, chunks):
-    with shared.raw(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks) as client:
+@pytest.mark.parametrize("line", [b"POST /predict", b"POST /nowhere", b"GET /health"])
+@pytest.mark.parametrize("host", [b"localhost", b"unknown"])
+def test_malformed_chunks_are_the_clients_fault_whatever_else_is_wrong(shared, line, host, chunks):
+    head = line + b" HTTP/1.1\r\nHost: " + host + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with shared.raw(head + chunks) as client:
         response = http.client.HTTPResponse(client)
         response.begin()
         assert response.status == 400
         assert json.loads(response.read())["error"]["code"] == "bad_request"
+        # The server adds no answer of its own.
+        assert client.recv(1) == b""
     assert shared.predict()[0] == 200
 
 

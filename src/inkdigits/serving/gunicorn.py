@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
@@ -24,12 +25,11 @@ from flask import Flask
 
 from inkdigits.client import Client
 from inkdigits.decision.prediction import Reader
-from inkdigits.errors import BackendUnavailableError, InkdigitsError
+from inkdigits.errors import BackendUnavailableError, InkdigitsError, InvalidRequestError
 from inkdigits.ink.decode import Limits
 from inkdigits.model.allocator import return_freed_memory, use_one_heap
 from inkdigits.model.artifact import shipped_artifact
 from inkdigits.reader import load
-from inkdigits.serving.api.error_handlers import error_response
 from inkdigits.serving.api.keys import ApiKey, load_keys
 from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.logging import configure_logging, fields, resolve_format
@@ -50,6 +50,9 @@ except ImportError as error:
         f"inkdigits serve needs Gunicorn, which runs on Linux and macOS ({error}); "
         "on Windows use Docker or WSL"
     ) from error
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
 
 READ_TIMEOUT_S: Final = 20
 """Seconds without a byte from a client, or to it, after which its connection is closed."""
@@ -194,9 +197,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             time.sleep(1)
             sys.exit(3 if self._folder.claim("announced") else 1)
         self.cfg.set("worker_exit", lambda _arbiter, _worker: _leave(metrics, store))
-        # Gunicorn reads chunks for the application, and finds malformed ones only then.
-        answer = (400, "bad_request", "The chunks of the body are malformed.")
-        self._app.register_error_handler(ParseException, lambda _error: error_response(*answer))
+        self._app.wsgi_app = _with_checked_chunks(self._app.wsgi_app)  # type: ignore[assignment, method-assign]
         return_freed_memory()
         return self._app
 
@@ -240,6 +241,28 @@ def _leave(metrics: Metrics, store: Store | None) -> None:
     metrics.flush()
     if store is not None:
         store.close()
+
+
+class _CheckedChunks:
+    """A chunked body. Gunicorn finds malformed chunks when the application reads them."""
+
+    def __init__(self, body: InputStream) -> None:
+        self._body = body
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._body.read(size)
+        except ParseException as error:
+            raise InvalidRequestError("The chunks of the body are malformed.") from error
+
+
+def _with_checked_chunks(application: WSGIApplication) -> WSGIApplication:
+    def checking(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if "HTTP_TRANSFER_ENCODING" in environ:
+            environ["wsgi.input"] = _CheckedChunks(environ["wsgi.input"])
+        return application(environ, start_response)
+
+    return checking
 
 
 def _log_as_the_others_do(_arbiter: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -11,11 +10,11 @@ from types import TracebackType
 from typing import Any
 
 import orjson
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, current_app
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
+from inkdigits.errors import InvalidRequestError
 from inkdigits.serving.api.access import Gate
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.requests import ServedRequest, current
@@ -90,6 +89,10 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
     @app.after_request
     def finish(response: Response) -> Response:
         asked = current()
+        if "HTTP_TRANSFER_ENCODING" in asked.environ or (
+            response.status_code >= 400 and asked.content_length
+        ):
+            response = _after_the_body(asked, response)
         gate.allow_origins(response, asked)
         _count(metrics, asked, response)
         response.headers["X-Request-ID"] = asked.request_id
@@ -97,10 +100,6 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
             # The version in the link changes with the file.
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         _log(asked, response)
-        if response.status_code >= 400 and asked.content_length:
-            # Gunicorn closes a connection on which much of a body is left, without telling.
-            with contextlib.suppress(OSError, HTTPException):
-                asked.stream.read(_REST_BYTES)
         return response
 
     @app.teardown_request
@@ -108,6 +107,21 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
         # Teardown may run for a request that never began.
         if current().request_id:
             metrics.end_request()
+
+
+def _after_the_body(asked: ServedRequest, response: Response) -> Response:
+    """Read what is left of a body, and return the answer to it.
+
+    Gunicorn closes a connection on which much of a body is left, without telling, and answers once
+    more if it finds malformed chunks there. So those are 400, whatever else is wrong.
+    """
+    try:
+        asked.environ["wsgi.input"].read(_REST_BYTES)
+    except InvalidRequestError as error:
+        return current_app.make_response(current_app.handle_user_exception(error))
+    except OSError:
+        logger.debug("the client did not send the rest of its body")
+    return response
 
 
 def _count(metrics: Metrics, asked: ServedRequest, response: Response) -> None:
