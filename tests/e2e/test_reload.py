@@ -88,7 +88,9 @@ def test_sighup_has_the_model_looked_at_and_replaced_workers_start_with_the_last
     assert "Traceback" not in "".join(service.lines)
 
 
-def test_model_that_never_loads_holds_up_neither_requests_nor_the_stop(tmp_path):
+@pytest.fixture
+def trying(tmp_path):
+    """A service that tries a new model, which does not load while the second thing exists."""
     path, obstacle = tmp_path / "model.onnx", tmp_path / "obstacle"
     write_atomically(path, read_artifact())
     settings = {"MODEL_PATH": str(path), "INKDIGITS_PAGE": "off"}
@@ -97,9 +99,22 @@ def test_model_that_never_loads_holds_up_neither_requests_nor_the_stop(tmp_path)
         write_atomically(path, read_artifact())
         hang_up(service)
         wait_until((tmp_path / "obstacle.seen").exists)
-        assert service.predict()[0] == 200
-        service.process.terminate()
-        assert service.process.wait(PATIENCE) == 0
+        yield service, obstacle
+
+
+def test_model_that_never_loads_holds_up_neither_requests_nor_the_stop(trying):
+    service, _ = trying
+    assert service.predict()[0] == 200
+    service.process.terminate()
+    assert service.process.wait(PATIENCE) == 0
+
+
+def test_worker_killed_while_it_tries_a_model_leaves_the_trial_to_the_next(trying):
+    service, obstacle = trying
+    for worker in workers(service):
+        os.kill(worker, signal.SIGKILL)
+    obstacle.unlink()
+    wait_until(lambda: logged(service, "the new model is served"))
 
 
 def test_keys_are_read_again_and_bad_ones_are_not_used(tmp_path):

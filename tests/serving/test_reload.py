@@ -141,10 +141,24 @@ def test_model_that_never_loads_leaves_the_present_one_and_makes_way_for_the_nex
     assert worker.look(2) == "second"
 
 
-def test_model_that_ends_its_process_is_tried_once(folder, source):
+def test_trial_whose_process_ends_is_repeated_once_by_another(folder, source):
+    worker = Worker(folder, source, is_watching=False)
     put(source, "second")
-    # As a worker leaves it that was killed while it loaded.
-    assert folder.claim(f"tried-{stamp_of(source)}-")
+    folder.ask_for_reload()
+    record = folder.trial_of(stamp_of(source))
+    with folder.trial(record):
+        # Nobody else tries meanwhile, or takes the matter for settled.
+        assert worker.look(4) is None
+        died = record.read_bytes()
+    # As a worker leaves it that is killed, whether others were asked too or it starts later.
+    for later in (worker, Worker(folder, source, is_watching=False)):
+        record.write_bytes(died)
+        assert later.look(3) == "second"
+
+
+def test_model_that_ends_two_processes_is_tried_again_when_somebody_asks(folder, source):
+    put(source, "second")
+    folder.trial_of(stamp_of(source)).write_bytes(b"..")
     assert Worker(folder, source).look(4) is None
     folder.ask_for_reload()
     assert Worker(folder, source).look(2) == "second"

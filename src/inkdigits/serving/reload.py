@@ -2,7 +2,7 @@
 
 The first worker that notices a new model loads it in the background, checks its seal, reads a
 picture and only then serves it and publishes it to the others. Whatever goes wrong, it keeps its
-model. A model that ends its process is tried once and not again.
+model. A trial whose process ends is repeated by another one, once.
 """
 
 from __future__ import annotations
@@ -11,17 +11,24 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, InkdigitsError
+from inkdigits.log.locks import file_lock
 from inkdigits.model.allocator import return_freed_memory
 from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
 from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.preflight import LOAD_TIMEOUT_S
+
+MAX_TRIALS: Final = 2
+"""Trials of one model that may end their process."""
+_VERDICT: Final = b"over"
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +88,26 @@ class RunFolder:
         for claimed in self.path.glob("tried-*"):
             claimed.unlink(missing_ok=True)
 
+    def trial_of(self, stamp: str) -> Path:
+        """Return the record of trials of a file: a byte for each that began, and a verdict."""
+        return self.path / f"tried-{stamp}-{stamp_of(self.asked)}"
+
+    @contextmanager
+    def trial(self, record: Path) -> Iterator[bool | None]:
+        """Hold a trial while a model is tried; its verdict is written at the end.
+
+        Gives True if it is this process's, False if there is a verdict or the trial has ended
+        ``MAX_TRIALS`` processes, and None while another process tries.
+        """
+        with file_lock(record, wait_s=0) as is_held:
+            begun = record.read_bytes()
+            if not is_held or _VERDICT in begun or len(begun) >= MAX_TRIALS:
+                yield False if is_held else None
+                return
+            record.write_bytes(begun + b".")
+            yield True
+            record.write_bytes(_VERDICT)
+
     def claim(self, what: str) -> bool:
         """Return True to the first process that claims something, and False to all others."""
         try:
@@ -128,11 +155,22 @@ class Reloader:
         # Whoever writes in place has not finished while the file changes.
         is_settled = stamp != "" and stamp == self._last_look
         self._last_look = stamp
-        if is_settled and (self.is_watching or self._is_asked):
+        if is_settled and stamp == self._tried:
             self._is_asked = False
-            is_new, self._tried = stamp != self._tried, stamp
-            if is_new and self.folder.claim(f"tried-{stamp}-{asked}"):
-                self._take(self.source, stamp)
+        elif is_settled:
+            self._try(self.source, stamp)
+
+    def _try(self, source: Path, stamp: str) -> None:
+        record = self.folder.trial_of(stamp)
+        # Whoever has begun a trial had been asked, perhaps before this process started.
+        if not (self.is_watching or self._is_asked or record.exists()):
+            return
+        with self.folder.trial(record) as is_ours:
+            if is_ours is None:
+                return
+            self._is_asked, self._tried = False, stamp
+            if is_ours:
+                self._take(source, stamp)
 
     def _run(self) -> None:
         while True:
