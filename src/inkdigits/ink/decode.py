@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +78,11 @@ def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
             return _composite(*plain)
     if isinstance(picture, np.ndarray):
         array = _checked(picture, limits)
-        return array if array.ndim == 2 else to_grey(Image.fromarray(array))
-    return to_grey(_open(picture, limits))
+        samples = array if array.ndim == 2 else _samples(Image.fromarray(array))
+    else:
+        samples = _samples(_open(picture, limits))
+    # The decoded picture is gone by now, which halves the memory that compositing takes.
+    return samples if isinstance(samples, np.ndarray) else _composite(*samples)
 
 
 def _open(picture: bytes | Image.Image, limits: Limits) -> Image.Image:
@@ -155,21 +159,14 @@ def _load(image: Image.Image) -> None:
         )
 
 
-def to_grey(image: Image.Image) -> Grey:
-    """Return the luminance (H, W), 0 black to 255 white, transparency composited.
-
-    Raises:
-        UnsupportedImageError: samples of more than 16 bits, or not finite.
-
-    >>> to_grey(Image.new("RGBA", (2, 1), (0, 0, 0, 0))).tolist()
-    [[255, 255]]
-    """
+def _samples(image: Image.Image) -> Grey | tuple[Pixels, Pixels]:
+    """Return a picture's luminance (H, W), or luminance and opacity if it is transparent."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.float32) / np.float32(257.0)
     if image.mode in ("I", "F"):
-        return _wide_samples(np.asarray(image))
+        return _wide_samples(image)
     if image.has_transparency_data:
-        return _composite(*_shade_and_alpha(image))
+        return _shade_and_alpha(image)
     if image.mode not in ("1", "L", "P", "RGB"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L"))
@@ -179,29 +176,38 @@ def _shade_and_alpha(image: Image.Image) -> tuple[Pixels, Pixels]:
     """Return luminance and opacity, (H, W) each, without a copy of the whole picture in RGBA."""
     shade = np.empty((image.height, image.width), np.uint8)
     alpha = np.empty_like(shade)
-    for top in range(0, image.height, _STRIP):
-        rows = slice(top, min(top + _STRIP, image.height))
-        strip = image.crop((0, rows.start, image.width, rows.stop)).convert("RGBA")
+    for rows, part in _strips(image):
+        strip = part.convert("RGBA")
         shade[rows] = np.asarray(strip.convert("RGB").convert("L"))
         alpha[rows] = np.asarray(strip.getchannel("A"))
     return shade, alpha
 
 
-def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
-    low, high = float(samples.min()), float(samples.max())
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Yield rows of a picture and what is in them: a whole array would be a copy of its bytes."""
+    for top in range(0, image.height, _STRIP):
+        rows = slice(top, min(top + _STRIP, image.height))
+        yield rows, image.crop((0, rows.start, image.width, rows.stop))
+
+
+def _wide_samples(image: Image.Image) -> Floats:
+    """Return the luminance of 32-bit samples, which take four times the bytes of others."""
+    parts = (np.asarray(strip) for _, strip in _strips(image))
+    lows, highs = zip(*((part.min(), part.max()) for part in parts), strict=True)
+    low, high = float(np.min(lows)), float(np.max(highs))
     if not np.isfinite([low, high]).all() or low < 0 or high > 65535:
         raise UnsupportedImageError(
             f"The samples run from {low:g} to {high:g}; supported are 0-1 (float), 0-255 and "
             "0-65535. Save the picture as 8-bit PNG."
         )
-    levels = np.empty(samples.shape, np.float32)
-    for top in range(0, len(samples), _STRIP):
-        strip = samples[top : top + _STRIP].astype(np.float64)
-        if samples.dtype.kind == "f" and high <= 1:
-            strip *= 255.0
+    levels = np.empty((image.height, image.width), np.float32)
+    for rows, strip in _strips(image):
+        samples = np.asarray(strip).astype(np.float64)
+        if image.mode == "F" and high <= 1:
+            samples *= 255.0
         elif high > 255:
-            strip /= 257.0
-        levels[top : top + _STRIP] = strip
+            samples /= 257.0
+        levels[rows] = samples
     return levels
 
 
@@ -243,7 +249,10 @@ def _background_behind(shade: Pixels | int, alpha: Pixels) -> float | None:
         return None
     if isinstance(shade, int):
         return 0.0 if shade >= 128 else 255.0
-    counts = np.cumsum(np.bincount(shade[visible], minlength=256))
+    # bincount makes 8 bytes of each shade, so that it is given some rows at a time.
+    starts = range(0, len(shade), _STRIP)
+    parts = (shade[at : at + _STRIP][visible[at : at + _STRIP]] for at in starts)
+    counts = np.cumsum(sum(np.bincount(part, minlength=256) for part in parts))
     middle = _quantile(counts, 0.5)
     rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
     box = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
