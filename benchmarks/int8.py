@@ -27,6 +27,7 @@ from inkdigits.data.scenes import photograph_scenes
 from inkdigits.decision.risk import clopper_pearson_upper
 from inkdigits.errors import TrainingError
 from inkdigits.model.artifact import read_artifact
+from inkdigits.training.provenance import split_of
 from inkdigits.training.quantise import Int8Changes, int8_changes
 from inkdigits.types import Ink
 
@@ -72,7 +73,9 @@ def main() -> None:
     chosen = parser.parse_args()
 
     artifact = read_artifact(chosen.model)
-    splits = load_splits(chosen.data)
+    reader = inkdigits.load(chosen.model)
+    # The digits that these weights have not seen.
+    splits = load_splits(chosen.data, by=split_of(reader.metadata.provenance))
     found = {name: int8_changes(artifact, inks) for name, inks in sets(splits)}
     rows = [row(name, changes) for name, changes in found.items()]
     parts = found.values()
@@ -81,8 +84,7 @@ def main() -> None:
     )
     rows.append(row("all of these", total))
     rows.append(row("test, clean", int8_changes(artifact, splits.test.inks.numpy())))
-    version = inkdigits.load(chosen.model).model_version
-    write(chosen.json, {"model_version": version, "seed": SEED, "rows": rows})
+    write(chosen.json, {"model_version": reader.model_version, "seed": SEED, "rows": rows})
     try:
         total.check()
     except TrainingError as error:
