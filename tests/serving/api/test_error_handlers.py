@@ -17,7 +17,7 @@ NOT_OF_A_REQUEST = {
     *(BASE, errors.ConfigError, errors.ServiceError, errors.DataError),
     *(errors.ArtifactError, errors.ArtifactNotFoundError, errors.ArtifactCorruptError),
     *(errors.ArtifactVersionError, errors.NoThresholdError, errors.TrainingError),
-    *(errors.BatchError, errors.UndescribedRouteError),
+    *(errors.BatchError, errors.RegistryError, errors.UndescribedRouteError),
 }
 
 
