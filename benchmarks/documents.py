@@ -185,16 +185,20 @@ def temperature(figures: Figures) -> str:
 
 
 def threshold(figures: Figures) -> str:
-    policy, mildly = figures["run"]["policy"], figures["run"]["accepted_of_corrupted"]
-    kept = percent(mildly["n_accepted"] / mildly["n"])
+    policy, run = figures["run"]["policy"], figures["run"]
+    # Runs before the groups had one: the same digits, mildly corrupted.
+    groups = run.get("accepted_by_group") or {"mildly corrupted": run["accepted_of_corrupted"]}
+    kept = "; ".join(
+        f"{name} {percent(of['n_accepted'] / of['n'])}, {of['n_wrong']} of {of['n_accepted']:,}"
+        for name, of in groups.items()
+    )
     return (
         f"A reading is accepted from confidence {policy['accept_threshold']:g}, the lowest of a "
         "fixed list that keeps the risk. At most\n"
         f"{100 * policy['risk']:g} % of the accepted pictures of the calibration split are wrong, "
         f"with {100 * policy['level']:g} % confidence\n"
         "(Clopper\N{EN DASH}Pearson bound, fixed-sequence test). It must also keep that risk, as "
-        f"counted, on as many mildly\ncorrupted digits. There it accepts {kept}, and "
-        f"{mildly['n_wrong']} of {mildly['n_accepted']:,} are wrong."
+        f"counted, in each group. Accepted there,\nand wrong of those: {kept}."
     )
 
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from inkdigits.decision.risk import accept_choices, accept_threshold, clopper_pearson_upper
+from inkdigits.decision.risk import (
+    accept_choices,
+    accept_threshold,
+    clopper_pearson_upper,
+    writers_upper,
+)
 from inkdigits.errors import ConfigError, DataError, NoThresholdError
 
 
@@ -49,25 +54,36 @@ def test_the_lowest_threshold_that_keeps_the_risk_is_chosen(groups, chosen):
     assert clopper_pearson_upper(3, 4410) <= 0.002 < clopper_pearson_upper(1, 1600)
 
 
-def test_further_sets_end_the_search_where_more_than_the_risk_is_counted():
+def test_groups_end_the_search_where_more_than_the_risk_is_counted():
     first = calibration_set([(0.9995, 3000, 0), (0.95, 100, 0), (0.85, 100, 0)])
     # Of those accepted from 0.93 exactly 2 in 1,000 are wrong, from 0.85 more.
     further = calibration_set([(0.9995, 400, 0), (0.95, 600, 2), (0.86, 100, 1)])
     alone = accept_threshold(*first, risk=0.002)
-    both = accept_threshold(*first, also=[further], risk=0.002)
+    both = accept_threshold(*first, groups={"pupils": further}, risk=0.002)
     assert (alone.threshold, both.threshold) == (0.5, 0.9)
     # The result describes the first set.
     assert (both.n, both.n_accepted, both.n_wrong) == (3200, 3100, 0)
-    assert accept_choices(*first, also=[further], risks=(0.002,)) == (both,)
+    assert accept_choices(*first, groups={"pupils": further}, risks=(0.002,)) == (both,)
 
 
-def test_further_set_that_no_threshold_suits_is_named():
+def test_group_that_no_threshold_suits_is_named_and_one_odd_label_is_no_reason():
     first = calibration_set([(0.9995, 3000, 0)])
-    further = calibration_set([(0.9995, 100, 1)])
-    with pytest.raises(NoThresholdError, match=r"1 of 100 accepted pictures of a further"):
-        accept_threshold(*first, also=[further], risk=0.002)
+    one, two = (calibration_set([(0.9999, 100, wrong)]) for wrong in (1, 2))
+    assert accept_threshold(*first, groups={"pupils": one}, risk=0.002).threshold == 0.5
+    with pytest.raises(NoThresholdError, match=r"2 of 100 accepted pictures of the group pupils"):
+        accept_threshold(*first, groups={"clerks": one, "pupils": two}, risk=0.002)
     with pytest.raises(DataError, match="same shape"):
-        accept_threshold(*first, also=[([0.9, 0.8], np.array([True]))], risk=0.002)
+        accept_threshold(*first, groups={"few": ([0.9, 0.8], np.array([True]))}, risk=0.002)
+
+
+def test_mistakes_of_one_writer_weigh_more_than_those_of_many():
+    confidence, correct = np.full(4000, 0.9999), np.ones(4000, bool)
+    correct[:5] = False
+    many, few = np.arange(4000) % 400, np.arange(4000) // 200
+    assert writers_upper(~correct, few) > 1.5 * writers_upper(~correct, many)
+    assert accept_threshold(confidence, correct, writers=many, risk=0.003).n_wrong == 5
+    with pytest.raises(NoThresholdError, match="over writers"):
+        accept_threshold(confidence, correct, writers=few, risk=0.003)
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,21 @@
+import dataclasses
+
+import numpy as np
 import torch
 
+from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits
-from inkdigits.training.calibrate import find_operating_point
+from inkdigits.training.calibrate import calibration_groups, find_operating_point
 
 
 def test_risk_that_no_threshold_keeps_accepts_nothing_and_says_so(splits, fitted):
     said = []
-    how = {"corrupted": splits.calibration, "risk": 1e-6, "report": said.append}
+    how = {"groups": {"pupils": splits.calibration}, "risk": 1e-6, "report": said.append}
     point = find_operating_point(fitted.weights, splits.calibration, **how)
     choice = point.policy.choices[0]
     assert (choice.risk, choice.threshold, point.policy.accept_threshold) == (1e-6, None, None)
     assert "nothing will be accepted" in said[0]
-    assert (point.corrupted.n_accepted, point.ood_auroc) == (0, None)
+    assert (point.groups["pupils"].n_accepted, point.ood_auroc) == (0, None)
 
 
 def test_synthetic_digits_without_other_pictures_are_scored(splits, fitted):
@@ -26,3 +30,27 @@ def test_synthetic_digits_without_other_pictures_are_scored(splits, fitted):
     assert any("on synthesised digits" in line and "n = 100" in line for line in said)
     assert any(line.startswith("accepted from confidence") for line in said)
     assert point.to_dict()["calibration"]["temperature"] == point.temperature
+
+
+def test_groups_are_of_clerks_of_pupils_and_of_digits_that_look_otherwise(splits):
+    some = dataclasses.replace(
+        splits.calibration[torch.arange(60)], writers=torch.arange(60) % 3 * 1500
+    )
+    hands = Hands(strokes=((np.array([[5.0, 0.0], [5.0, 9.0]]),),), stroke_labels=np.array([1]))
+    groups = calibration_groups(some, hands, seed=0, n=40)
+    assert list(groups) == [
+        *("census clerks", "school pupils", "mildly corrupted", "drawn", "photographed"),
+        "other hands",
+    ]
+    assert [len(groups[name]) for name in ("census clerks", "school pupils")] == [40, 20]
+    assert set(groups["other hands"].labels.tolist()) == {1}
+    assert all(bool(of.inks.flatten(1).any(1).all()) for of in groups.values())
+    assert calibration_groups(some, hands, 0, 40)["drawn"].digest() == groups["drawn"].digest()
+
+
+def test_a_digit_of_another_hand_is_no_outlier(splits, fitted):
+    alone, both = (
+        find_operating_point(fitted.weights, splits.calibration, groups=groups, risk=0.3).policy
+        for groups in ({}, {"strange": Digits(splits.train.inks // 4, splits.train.labels)})
+    )
+    assert both.novelty_threshold > alone.novelty_threshold

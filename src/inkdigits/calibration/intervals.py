@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.types import Doubles, Labels
@@ -61,15 +62,17 @@ def bootstrap_interval(
     n_resamples: int = N_RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    writers: npt.ArrayLike | None = None,
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of a metric, in the metric's own unit.
 
-    Pictures are drawn with replacement (Efron and Tibshirani, "An Introduction to the Bootstrap",
-    1993, section 13.3). Resampling adds noise of its own to each bin, so for ECE the interval
-    leans upwards, and may lie above a very small value.
+    Pictures, or all pictures of a writer, are drawn with replacement (Efron and Tibshirani, "An
+    Introduction to the Bootstrap", 1993, section 13.3). Resampling adds noise of its own to each
+    bin, so for ECE the interval leans upwards, and may lie above a very small value.
 
     ``metric`` takes probabilities (N, 10) and labels (N,). ``level`` is the share of the
-    ``n_resamples`` inside the interval. The same ``seed`` gives the same interval.
+    ``n_resamples`` inside the interval. The same ``seed`` gives the same interval. ``writers`` (N,)
+    says who wrote each digit; None takes the pictures as independent.
 
     Raises:
         ConfigError: a level outside (0, 1), or no resamples.
@@ -84,11 +87,24 @@ def bootstrap_interval(
         raise ConfigError(f"n_resamples is {n_resamples}; at least 1 is needed")
     rng = np.random.default_rng(seed)
     values = np.empty(n_resamples)
+    blocks = _blocks(writers)
     for i in range(n_resamples):
-        drawn = rng.integers(len(labels), size=len(labels))
+        if blocks:
+            chosen = rng.integers(len(blocks), size=len(blocks))
+            drawn = np.concatenate([blocks[block] for block in chosen])
+        else:
+            drawn = rng.integers(len(labels), size=len(labels))
         values[i] = metric(probabilities[drawn], labels[drawn])
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _blocks(writers: npt.ArrayLike | None) -> list[npt.NDArray[np.intp]]:
+    """Return the indices of each writer's pictures; none where writers are not known."""
+    if writers is None:
+        return []
+    _, hand, count = np.unique(np.asarray(writers), return_inverse=True, return_counts=True)
+    return np.split(np.argsort(hand, kind="stable"), np.cumsum(count)[:-1])
 
 
 def check_share(name: str, value: float) -> None:

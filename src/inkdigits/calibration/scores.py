@@ -160,6 +160,7 @@ def score_probabilities(
     n_resamples: int = N_RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    writers: npt.ArrayLike | None = None,
 ) -> ProbabilityScores:
     """Return NLL, Brier and both ECEs (15 bins), each with its bootstrap interval.
 
@@ -172,7 +173,9 @@ def score_probabilities(
     ece = expected_calibration_error
     return ProbabilityScores(
         *(
-            Estimate(metric(p, y), *bootstrap_interval(metric, p, y, n_resamples, level, seed))
+            Estimate(
+                metric(p, y), *bootstrap_interval(metric, p, y, n_resamples, level, seed, writers)
+            )
             for metric in (nll, brier, ece, partial(ece, scheme="adaptive"))
         )
     )
@@ -225,6 +228,7 @@ def calibrate(
     also: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
+    writers: npt.ArrayLike | None = None,
 ) -> CalibrationReport:
     """Fit the temperature and measure the probabilities before and after it.
 
@@ -235,6 +239,7 @@ def calibrate(
             each picture counting the same; they are not scored.
         n_resamples: bootstrap resamples behind each interval.
         seed: of the bootstrap.
+        writers: (N,) who wrote each digit; the bootstrap then draws writers.
 
     Raises:
         DataError: as ``fit_temperature``; or the temperature changed a reading, which only
@@ -250,11 +255,12 @@ def calibrate(
     y = check_labels(labels, len(before))
     if not np.array_equal(before.argmax(axis=1), after.argmax(axis=1)):
         raise DataError("dividing by the temperature changed which digit is read: logits tie")
+    bootstrap: Json = {"n_resamples": n_resamples, "seed": seed, "writers": writers}
     return CalibrationReport(
         temperature=temperature,
         n=len(y),
         accuracy_before=float(np.mean(before.argmax(axis=1) == y)),
         accuracy_after=float(np.mean(after.argmax(axis=1) == y)),
-        before=score_probabilities(before, y, n_resamples=n_resamples, seed=seed),
-        after=score_probabilities(after, y, n_resamples=n_resamples, seed=seed),
+        before=score_probabilities(before, y, **bootstrap),
+        after=score_probabilities(after, y, **bootstrap),
     )

@@ -21,6 +21,9 @@ METHOD: Final = "energy"
 REJECTED_SHARE = 0.003
 """Tolerated share of digits that are rejected as no digits."""
 
+REJECTED_SHARE_OF_GROUP = 0.01
+"""The same in each group that calibrates: a digit of another hand is not an outlier either."""
+
 
 def energy(logits: npt.ArrayLike) -> Doubles:
     """Return the out-of-distribution score of each row of logits; higher is less like a digit.

@@ -14,21 +14,27 @@ so that a single odd label does not end it. That depends on the confidences alon
 mistakes are independent with unequal chances, for which the binomial bound errs on the safe side
 (Hoeffding, Annals of Mathematical Statistics 27, 1956, pages 713 to 721).
 
-With further sets of pictures, a threshold passes only if on each of them, too, no more than the
-risk of the accepted readings are wrong, as counted. That can only end the search sooner.
+The binomial bound takes readings as independent. Those of one writer are not, so where the writers
+are known, the bootstrap over writers must keep the risk too (Efron and Tibshirani, "An Introduction
+to the Bootstrap", 1993, chapter 8): the quantile, at the level, of the error rate of as many
+writers drawn with replacement.
+
+With further groups of pictures, a threshold passes only if in each of them, too, no more than the
+risk of the accepted readings are wrong, as counted; one is tolerated in a small group. So the worst
+group decides, not the mean. That can only end the search sooner.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.calibration.intervals import LEVEL, check_share
+from inkdigits.calibration.intervals import LEVEL, N_RESAMPLES, check_share
 from inkdigits.errors import DataError, NoThresholdError
 from inkdigits.types import Doubles, Mask
 
@@ -37,7 +43,23 @@ RISK = 0.001
 RISKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 # Strictest first, fixed before any picture is seen; a stricter one would accept few.
 THRESHOLDS = (
-    *(0.999, 0.998, 0.996, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.91),
+    *(
+        0.9999,
+        0.9998,
+        0.9995,
+        0.999,
+        0.998,
+        0.996,
+        0.99,
+        0.98,
+        0.97,
+        0.96,
+        0.95,
+        0.94,
+        0.93,
+        0.92,
+        0.91,
+    ),
     *(0.9, 0.85, 0.8, 0.7, 0.6, 0.5),
 )
 
@@ -63,7 +85,8 @@ def accept_threshold(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     *,
-    also: Sequence[Readings] = (),
+    groups: Mapping[str, Readings] | None = None,
+    writers: npt.ArrayLike | None = None,
     risk: float = RISK,
     level: float = LEVEL,
 ) -> AcceptThreshold:
@@ -72,7 +95,8 @@ def accept_threshold(
     Args:
         confidence: (N,) calibrated confidences, 0 to 1.
         correct: (N,) bool, whether each reading is right.
-        also: further sets of readings; the result describes the first.
+        groups: further readings by the name of their group; the result does not describe them.
+        writers: (N,) who wrote each digit; None where that is not known.
         risk: tolerated share of wrong readings among the accepted, between 0 and 1.
         level: confidence level, between 0 and 1.
 
@@ -87,7 +111,8 @@ def accept_threshold(
     check_share("risk", risk)
     check_share("level", level)
     first = _checked(confidence, correct)
-    others = [_checked(*readings) for readings in also]
+    others = {name: _checked(*readings) for name, readings in (groups or {}).items()}
+    hands = None if writers is None else np.asarray(writers)
     fewest, enough = (accepted_needed(mistakes, risk, level) for mistakes in (0, 1))
     n_loosest = count_accepted(*first, THRESHOLDS[-1])[0]
     if n_loosest < enough:
@@ -101,8 +126,16 @@ def accept_threshold(
         n_accepted, n_wrong = count_accepted(*first, threshold)
         if n_accepted < enough:
             continue
-        further = [count_accepted(*readings, threshold) for readings in others]
+        further = {name: count_accepted(*of, threshold) for name, of in others.items()}
         problem = _problem((n_accepted, n_wrong), further, risk, level)
+        if problem is None and hands is not None:
+            accepted = first[0] >= threshold
+            bound = writers_upper(~first[1][accepted], hands[accepted], level)
+            if bound > risk:
+                problem = (
+                    f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and over writers "
+                    f"the bound is {bound:.3%}"
+                )
         if problem is not None:
             failure = f"at {threshold:g}, {problem}"
             break
@@ -119,7 +152,8 @@ def accept_choices(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     *,
-    also: Sequence[Readings] = (),
+    groups: Mapping[str, Readings] | None = None,
+    writers: npt.ArrayLike | None = None,
     risks: Sequence[float] = RISKS,
 ) -> tuple[AcceptThreshold, ...]:
     """Return what each of several risks costs: one ``accept_threshold`` per risk, rising.
@@ -134,7 +168,9 @@ def accept_choices(
     choices = []
     for risk in sorted(set(risks)):
         try:
-            choice = accept_threshold(confidence, correct, also=also, risk=risk)
+            choice = accept_threshold(
+                confidence, correct, groups=groups, writers=writers, risk=risk
+            )
         except NoThresholdError:
             choice = AcceptThreshold(None, risk, LEVEL, 0.0, np.size(correct), 0, 0)
         choices.append(choice)
@@ -173,6 +209,27 @@ def count_accepted(confidence: Doubles, correct: Mask, threshold: float) -> tupl
     """
     accepted = confidence >= threshold
     return int(accepted.sum()), int((accepted & ~correct).sum())
+
+
+def writers_upper(wrong: npt.ArrayLike, writers: npt.ArrayLike, level: float = LEVEL) -> float:
+    """Return the bootstrap's upper bound on an error rate, drawing writers, not readings.
+
+    Args:
+        wrong: (N,) bool, which readings are wrong.
+        writers: (N,) who wrote each digit.
+        level: confidence level, between 0 and 1.
+
+    >>> wrong = [True, True] + [False] * 98
+    >>> writers_upper(wrong, [0] * 2 + [1] * 98) > writers_upper(wrong, range(100))
+    True
+    """
+    check_share("level", level)
+    _, hand, count = np.unique(np.asarray(writers), return_inverse=True, return_counts=True)
+    errors = np.bincount(hand, weights=np.asarray(wrong, dtype=np.float64))
+    draws = np.random.default_rng(0).multinomial(
+        len(count), np.full(len(count), 1 / len(count)), size=N_RESAMPLES
+    )
+    return float(np.quantile((draws @ errors) / (draws @ count), level))
 
 
 def clopper_pearson_upper(n_wrong: int, n: int, level: float = LEVEL) -> float:
@@ -236,7 +293,7 @@ def accepted_needed(n_wrong: int, risk: float, level: float = LEVEL) -> int:
 
 
 def _problem(
-    counts: tuple[int, int], further: Sequence[tuple[int, int]], risk: float, level: float
+    counts: tuple[int, int], further: Mapping[str, tuple[int, int]], risk: float, level: float
 ) -> str | None:
     """Return why a threshold with these (accepted, wrong) fails; None if it passes."""
     n_accepted, n_wrong = counts
@@ -245,9 +302,9 @@ def _problem(
             f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and {n_wrong} wrong would "
             f"need at least {accepted_needed(n_wrong, risk, level):,} accepted pictures"
         )
-    for accepted, wrong in further:
-        if wrong > risk * accepted:
-            return f"{wrong} of {accepted:,} accepted pictures of a further set are wrong"
+    for name, (accepted, wrong) in further.items():
+        if wrong > max(1.0, risk * accepted):
+            return f"{wrong} of {accepted:,} accepted pictures of the group {name} are wrong"
     return None
 
 

@@ -156,11 +156,13 @@ def evaluate(
     n_resamples: int = N_RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    writers: npt.ArrayLike | None = None,
 ) -> Evaluation:
     """Measure a reader on pictures whose digits are known.
 
     The largest of the probabilities (N, 10) is the predicted digit, the lower digit in a tie.
-    ``n_resamples`` and ``seed`` are the bootstrap's, and ``level`` is that of every interval.
+    ``n_resamples`` and ``seed`` are the bootstrap's, and ``level`` is that of every interval. With
+    ``writers`` (N,) the bootstrap draws writers instead of pictures.
 
     Raises:
         DataError: invalid shapes or values.
@@ -177,7 +179,9 @@ def evaluate(
         n=n,
         n_correct=n_correct,
         accuracy=Estimate(n_correct / n, *wilson_interval(n_correct, n, level)),
-        scores=score_probabilities(p, y, n_resamples=n_resamples, level=level, seed=seed),
+        scores=score_probabilities(
+            p, y, n_resamples=n_resamples, level=level, seed=seed, writers=writers
+        ),
         level=level,
         confusion=confusion_matrix(y, predicted),
         report=classification_report(y, predicted),

@@ -1,15 +1,17 @@
 """Weights → the operating point: temperature, thresholds, and the reference for drift.
 
-All of it is fitted to digits that neither trained the weights nor chose the epoch; their writers
-have other digits in the training part. The temperature is fitted to clean digits and to as many
+All of it is fitted to digits that neither trained the weights nor chose the epoch; where the
+writers are known, none of theirs trained. The temperature is fitted to clean digits and to as many
 synthesised ones (photographed, corrupted, drawn, printed), so that confidence means the same on
-both. The thresholds are fitted to clean digits, for whose like they are guaranteed, and must keep
-the risk on the same digits mildly corrupted too, as counted.
+both. The accept thresholds are fitted to clean digits, for whose like they are guaranteed, and must
+keep the risk in each group of digits, as counted: of census clerks, of pupils, mildly corrupted,
+drawn, photographed, by other hands. What looks like no digit is told by a threshold that few digits
+of any of these groups exceed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
@@ -24,9 +26,19 @@ from inkdigits.calibration.scores import (
     score_probabilities,
 )
 from inkdigits.calibration.temperature import probabilities
-from inkdigits.data.mnist import Digits
+from inkdigits.data.corruptions import corrupt_mildly
+from inkdigits.data.hands import Hands, draw_hands
+from inkdigits.data.mnist import FIRST_PUPIL, Digits
+from inkdigits.data.pen_strokes import draw_digits
+from inkdigits.data.photos import photograph
 from inkdigits.decision.drift import PROVENANCE, DriftReference
-from inkdigits.decision.ood import METHOD, REJECTED_SHARE, energy, reject_threshold
+from inkdigits.decision.ood import (
+    METHOD,
+    REJECTED_SHARE,
+    REJECTED_SHARE_OF_GROUP,
+    energy,
+    reject_threshold,
+)
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.decision.risk import RISK, RISKS, accept_choices, accept_threshold, count_accepted
 from inkdigits.errors import NoThresholdError
@@ -37,9 +49,11 @@ from inkdigits.model.backends import forward_with_tta
 from inkdigits.model.networks import Network
 from inkdigits.training.export import network_of
 from inkdigits.training.run_folder import Weights
-from inkdigits.types import Doubles, Floats, Json, Labels, Mask
+from inkdigits.types import Doubles, Floats, Json, Labels, Mask, Pixels
 
 _BATCH_SIZE = 500
+# Digits of each group that is made for calibration; a risk of 0.1 % then allows four mistakes.
+GROUP_SIZE = 4000
 
 Outcomes: TypeAlias = tuple[Doubles, Mask]
 """Confidences (N,), 0 for what is rejected as no digit, and which readings are right (N,)."""
@@ -52,6 +66,7 @@ class Accepted:
     n: int  # pictures
     n_accepted: int  # those accepted
     n_wrong: int  # those accepted and read wrong
+    n_rejected: int  # those rejected as no digit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +77,7 @@ class OperatingPoint:
     hard: ProbabilityScores | None  # of the synthesised digits, at that temperature
     n_hard: int  # how many those are
     policy: DecisionPolicy
-    corrupted: Accepted | None  # of the mildly corrupted digits
+    groups: dict[str, Accepted]  # what is accepted of each group, by its name
     # The chance that a synthesised picture without a digit has a higher out-of-distribution score
     # than a clean digit, 0 to 1.
     ood_auroc: float | None
@@ -81,7 +96,7 @@ class OperatingPoint:
             "calibration": self.calibration.to_dict(),
             "calibration_on_synthetic": None if self.hard is None else asdict(self.hard),
             "refusal_auroc_on_synthetic": self.ood_auroc,
-            "accepted_of_corrupted": None if self.corrupted is None else asdict(self.corrupted),
+            "accepted_by_group": {name: asdict(of) for name, of in self.groups.items()},
             PROVENANCE: self.drift.to_dict(),
         }
 
@@ -111,11 +126,10 @@ class OperatingPoint:
                 f"{100 * chosen.coverage:.2f} % of the calibration pictures, "
                 f"{chosen.n_wrong} of {chosen.n_accepted:,} wrong"
             )
-        if self.corrupted is not None:
-            accepted = self.corrupted.n_accepted
+        for name, of in self.groups.items():
             yield (
-                f"of the same pictures mildly corrupted {100 * accepted / self.corrupted.n:.2f} % "
-                f"are accepted, {self.corrupted.n_wrong} of {accepted:,} wrong"
+                f"{name}: {100 * of.n_accepted / of.n:.2f} % of {of.n:,} accepted, {of.n_wrong} "
+                f"wrong; {100 * of.n_rejected / of.n:.2f} % rejected as no digit"
             )
 
 
@@ -146,7 +160,7 @@ def find_operating_point(
     clean: Digits,
     *,
     synthetic: Digits | None = None,
-    corrupted: Digits | None = None,
+    groups: Mapping[str, Digits] | None = None,
     risk: float = RISK,
     report: Callable[[str], None] = lambda _: None,
 ) -> OperatingPoint:
@@ -158,7 +172,8 @@ def find_operating_point(
 
     The digits neither trained the weights nor chose the epoch. The temperature fits what was made
     from them by ``synthesis.synthesise`` too, and the risk, a share of wrong readings among the
-    accepted, is kept on what ``corruptions.corrupt_mildly`` made of them too.
+    accepted, is kept in each of the ``groups``, which ``calibration_groups`` makes: ink, as
+    preprocessing gives it. Who wrote the clean digits makes the bounds those of writers.
 
     Raises:
         DataError: too few pictures to fit a temperature, or all are read right.
@@ -170,19 +185,21 @@ def find_operating_point(
     inkdigits.errors.DataError: ...
     """
     model = network_of(weights)
-    prepared = _preprocessed(clean)
+    prepared = _preprocessed(clean.inks.numpy(), clean.labels)
+    writers = None if clean.writers is None else clean.writers.numpy()
     answers = _Answers.of(model, prepared)
     ood_scores = energy(answers.logits)
     made = clean[torch.arange(0)] if synthetic is None else synthetic
     hard, others = (_Answers.of(model, part) for part in made.divided())
-    result = calibrate(answers.logits, answers.labels, also=(hard.logits, hard.labels))
+    result = calibrate(
+        answers.logits, answers.labels, also=(hard.logits, hard.labels), writers=writers
+    )
     temperature = result.temperature
-    ood_limit = reject_threshold(ood_scores)
-    sets = [answers.readings(temperature, ood_limit)]
-    if corrupted is not None:
-        changed = _Answers.of(model, _preprocessed(corrupted))
-        sets.append(changed.readings(temperature, ood_limit))
-    policy = _policy(sets, ood_limit, risk, report)
+    answers_of = {name: _Answers.of(model, of) for name, of in (groups or {}).items()}
+    ood_limit = _ood_limit(ood_scores, answers_of)
+    of_groups = {name: of.readings(temperature, ood_limit) for name, of in answers_of.items()}
+    clean_readings = answers.readings(temperature, ood_limit)
+    policy = _policy(clean_readings, of_groups, writers, ood_limit, risk, report)
     confidence = probabilities(answers.logits, temperature).max(axis=1)
     point = OperatingPoint(
         calibration=result,
@@ -191,7 +208,7 @@ def find_operating_point(
         else None,
         n_hard=len(hard.labels),
         policy=policy,
-        corrupted=None if corrupted is None else _accepted(sets[1], policy.accept_threshold),
+        groups={name: _accepted(of, policy.accept_threshold) for name, of in of_groups.items()},
         ood_auroc=auroc(-ood_scores, -energy(others.logits)) if len(others.labels) else None,
         logits=answers.logits,
         drift=DriftReference.from_inks_and_confidences(prepared.inks.numpy(), confidence),
@@ -201,26 +218,73 @@ def find_operating_point(
     return point
 
 
-def _preprocessed(digits: Digits) -> Digits:
-    """Return the digits as a user's pictures of them would be; a few pixels change."""
-    inks = torch.from_numpy(np.stack([preprocess(ink) for ink in digits.inks.numpy()]))
-    return Digits(inks, digits.labels)
+def calibration_groups(
+    clean: Digits, hands: Hands, seed: int, n: int = GROUP_SIZE
+) -> dict[str, Digits]:
+    """Make digits of each group from those that calibrate, as ink.
+
+    Census clerks and school pupils are told apart where the writers are known. Groups that are made
+    have ``n`` digits. Those in which no ink is found are left out: they are rejected as blank.
+
+    >>> one = Digits(torch.full((1, 28, 28), 255, dtype=torch.uint8), torch.tensor([1]))
+    >>> list(calibration_groups(one, Hands(), seed=0, n=10))
+    ['mildly corrupted', 'drawn', 'photographed']
+    """
+    rng = np.random.default_rng(seed)
+    inks, labels = clean.inks.numpy(), clean.labels
+    groups = {}
+    if clean.writers is not None:
+        pupils = clean.writers >= FIRST_PUPIL
+        for name, of in (("census clerks", ~pupils), ("school pupils", pupils)):
+            groups[name] = _preprocessed(inks[of.numpy()], labels[of])
+    groups["mildly corrupted"] = _preprocessed(corrupt_mildly(inks, rng), labels)
+    pictures, drawn = draw_digits(n, rng)
+    groups["drawn"] = _preprocessed(pictures, torch.from_numpy(drawn))
+    chosen = rng.integers(len(inks), size=n)
+    groups["photographed"] = _preprocessed(photograph(inks[chosen], rng), labels[chosen])
+    if len(hands):
+        others, written = draw_hands(n, hands, rng)
+        groups["other hands"] = _preprocessed(others, torch.from_numpy(written))
+    return {name: of for name, of in groups.items() if len(of)}
+
+
+def _preprocessed(pictures: Iterable[Pixels], labels: torch.Tensor) -> Digits:
+    """Return the ink of a user's pictures like these, without those where none is found."""
+    inks = np.stack([preprocess(picture) for picture in pictures])
+    found = inks.any(axis=(1, 2))
+    return Digits(torch.from_numpy(inks[found]), labels[torch.from_numpy(found)])
 
 
 def _accepted(readings: Outcomes, threshold: float | None) -> Accepted:
     confidence, right = readings
-    if threshold is None:
-        return Accepted(len(right), 0, 0)
-    return Accepted(len(right), *count_accepted(confidence, right, threshold))
+    counts = (0, 0) if threshold is None else count_accepted(confidence, right, threshold)
+    return Accepted(len(right), *counts, int((confidence == 0.0).sum()))
+
+
+def _ood_limit(clean: Doubles, groups: Mapping[str, _Answers]) -> float | None:
+    """Return the score that few digits of any group exceed; None if there are too few to tell."""
+    limit = reject_threshold(clean)
+    if limit is None:
+        return None
+    of_groups = (
+        reject_threshold(energy(of.logits), REJECTED_SHARE_OF_GROUP) for of in groups.values()
+    )
+    # At 0 the network takes a digit to be as likely as none.
+    return max(limit, *(min(of, 0.0) for of in of_groups if of is not None), limit)
 
 
 def _policy(
-    sets: Sequence[Outcomes], ood_limit: float | None, risk: float, report: Callable[[str], None]
+    clean: Outcomes,
+    groups: Mapping[str, Outcomes],
+    writers: Labels | None,
+    ood_limit: float | None,
+    risk: float,
+    report: Callable[[str], None],
 ) -> DecisionPolicy:
-    (confidence, right), *also = sets
-    choices = accept_choices(confidence, right, also=also, risks=(*RISKS, risk))
+    how: Json = {"groups": groups, "writers": writers}
+    choices = accept_choices(*clean, **how, risks=(*RISKS, risk))
     try:
-        threshold = accept_threshold(confidence, right, also=also, risk=risk).threshold
+        threshold = accept_threshold(*clean, **how, risk=risk).threshold
     except NoThresholdError as error:
         report(f"nothing will be accepted without review: {error}")
         threshold = None

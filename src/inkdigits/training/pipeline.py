@@ -17,7 +17,7 @@ import torch
 
 from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import probabilities
-from inkdigits.data.corruptions import corrupt_mildly
+from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits, Splits
 from inkdigits.data.synthesis import SynthesisConfig, synthesise
 from inkdigits.data.synthesis_cache import concatenate, read_or_write, read_synthetic
@@ -39,7 +39,12 @@ from inkdigits.model.artifact import (
 )
 from inkdigits.reader import DigitReader, load
 from inkdigits.training.augmentation import augment
-from inkdigits.training.calibrate import OperatingPoint, find_operating_point
+from inkdigits.training.calibrate import (
+    GROUP_SIZE,
+    OperatingPoint,
+    calibration_groups,
+    find_operating_point,
+)
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
 from inkdigits.training.export import export, network_of
 from inkdigits.training.fit import FitInputs, FitResult, fit
@@ -86,7 +91,13 @@ def train(
     clean = splits.calibration
     made = len(clean) if synthesis else None
     point = calibrate_weights(
-        result.weights, clean, folders, synthetic=made, risk=run.risk, report=report
+        result.weights,
+        clean,
+        folders,
+        splits.calibration_hands,
+        synthetic=made,
+        risk=run.risk,
+        report=report,
     )
     provenance = _provenance(run, splits, synthesis, result.machines)
     provenance[PROVENANCE] = point.drift.to_dict()
@@ -199,6 +210,7 @@ def calibrate_weights(
     weights: Weights,
     clean: Digits,
     folders: Folders,
+    hands: Hands | None = None,
     *,
     synthetic: int | None,
     risk: float = RISK,
@@ -206,8 +218,9 @@ def calibrate_weights(
 ) -> OperatingPoint:
     """Find the operating point on clean digits; write it to the run's folder, and a figure.
 
-    ``synthetic`` is how many digits, and as many pictures without one, are synthesised from them;
-    the risk must then be kept on mildly corrupted ones too. None fits everything to clean digits.
+    ``synthetic`` is how many digits, and as many pictures without one, are synthesised from them
+    and from other ``hands``; the risk must then be kept in each group of
+    ``calibrate.calibration_groups`` too. None fits everything to clean digits.
     Other arguments and errors are those of ``find_operating_point``.
 
     >>> from inkdigits.model.networks import MNISTClassifier
@@ -217,17 +230,17 @@ def calibrate_weights(
     Traceback (most recent call last):
     inkdigits.errors.DataError: ...
     """
-    made = corrupted = None
+    made, groups = None, {}
+    hands = hands or Hands()
     if synthetic is not None:
         composition = SynthesisConfig(
             digits=synthetic, others=synthetic, fonts="validation", seed=_CALIBRATION_SEED
         )
-        made = synthesise(clean, composition)
-        rng = np.random.default_rng(_CALIBRATION_SEED)
-        inks = torch.from_numpy(corrupt_mildly(clean.inks.numpy(), rng))
-        corrupted = Digits(inks, clean.labels)
+        made = synthesise(clean, composition, hands)
+        size = min(GROUP_SIZE, synthetic)
+        groups = calibration_groups(clean, hands, _CALIBRATION_SEED, size)
     point = find_operating_point(
-        weights, clean, synthetic=made, corrupted=corrupted, risk=risk, report=report
+        weights, clean, synthetic=made, groups=groups, risk=risk, report=report
     )
     saved = {"temperature": point.temperature, "policy": asdict(point.policy), **point.to_dict()}
     write_json(folders.run / TEMPERATURE_NAME, saved)
@@ -283,7 +296,8 @@ def evaluate_reader(reader: DigitReader, digits: Digits, figures: Path) -> Evalu
     pictures = [encode_png(ink) for ink in digits.inks.numpy()]
     shares = np.array([p.probabilities for p in reader.predict_batch(pictures)])
     labels = digits.labels.numpy()
-    scores = evaluate(shares, labels)
+    writers = None if digits.writers is None else digits.writers.numpy()
+    scores = evaluate(shares, labels, writers=writers)
     read, confidence = shares.argmax(axis=1), shares.max(axis=1)
     plots.save(plots.confusion_matrix_figure(scores.confusion), figures / "confusion_matrix.png")
     misread = plots.misread_figure(digits.inks.numpy(), labels, read, confidence)
