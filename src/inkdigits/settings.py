@@ -65,6 +65,12 @@ class Settings:
     keep_pictures: Switch = "off"
     # Opens everybody's history; None opens only each browser's own.
     admin_token: str | None = field(default=None, repr=False)
+    # Name and SHA-256 of the token of each who may review besides the operator.
+    reviewers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    reviewers_file: Path | None = None
+    # Of what is accepted, the share that is reviewed; and of what is reviewed, by two.
+    audit_share: float = 0.01
+    double_review: float = 0.1
     # None makes one and keeps it in the data directory.
     secret_key: str | None = field(default=None, repr=False)
     # Whether browsers reach the page over HTTPS, and cookies are for that only.
@@ -171,6 +177,10 @@ def _share(text: str) -> float:
     if not re.fullmatch(r"[0-9]{0,2}\.[0-9]{1,12}", text) or not 0 < float(text) < 1:
         raise ConfigError("must be a number above 0 and below 1, such as 0.01")
     return float(text)
+
+
+def _fraction(text: str) -> float:
+    return float(text) if text in ("0", "1") else _share(text)
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -283,6 +293,10 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "INKDIGITS_RETENTION_DAYS": ("retention_days", _integer(1, 36_500)),
     "INKDIGITS_KEEP_PICTURES": ("keep_pictures", _one_of(*get_args(Switch))),
     "INKDIGITS_ADMIN_TOKEN": ("admin_token", _secret(16)),
+    "INKDIGITS_REVIEWERS": ("reviewers", parse_api_keys),
+    "INKDIGITS_REVIEWERS_FILE": ("reviewers_file", Path),
+    "INKDIGITS_AUDIT": ("audit_share", _fraction),
+    "INKDIGITS_DOUBLE_REVIEW": ("double_review", _fraction),
     "INKDIGITS_SECRET_KEY": ("secret_key", _secret(32)),
     "INKDIGITS_HTTPS": ("https", _one_of(*get_args(Switch))),
     "INKDIGITS_CORS_ORIGINS": ("cors_origins", _origins),
@@ -305,6 +319,7 @@ SECRETS = frozenset(
         "INKDIGITS_ADMIN_TOKEN",
         "INKDIGITS_API_KEYS",
         "INKDIGITS_MODEL_KEY",
+        "INKDIGITS_REVIEWERS",
         "INKDIGITS_SECRET_KEY",
     }
 )

@@ -2,13 +2,12 @@
 
 import base64
 import contextlib
-import os
-import shutil
 from collections import namedtuple
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from support.chromium import CHROMIUM, PATIENCE_MS
 from support.databases import EmbeddedPostgres, needs_postgresql
 from support.nginx import UNDER_A_PATH, nginx_before
 from support.pictures import encoded
@@ -17,20 +16,15 @@ from support.server import REAL, running
 from inkdigits.model.artifact import shipped_artifact
 
 pytest.importorskip("playwright")
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+pytest_plugins = ["support.chromium"]
+
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, in the path or at CHROMIUM"),
     pytest.mark.skipif(not shipped_artifact().is_file(), reason="needs the shipped model"),
 ]
 
-# What Chromium would ask of the network by itself.
-QUIET = (
-    *("--disable-quic", "--disable-sync", "--no-first-run", "--disable-background-networking"),
-    "--disable-component-update",
-)
-PATIENCE_MS = 30_000
 THREE = (
     *((0.32, 0.27), (0.40, 0.20), (0.52, 0.18), (0.63, 0.24), (0.66, 0.34), (0.58, 0.43)),
     *((0.47, 0.47), (0.60, 0.51), (0.68, 0.61), (0.66, 0.73), (0.54, 0.82), (0.41, 0.81)),
@@ -65,16 +59,6 @@ def site(request, tmp_path_factory):
         url = f"http://127.0.0.1:{model.port}"
         web = start("web", MODEL_URL=url, DATABASE_URL=server.empty_database())
         yield Site(f"http://127.0.0.1:{web.port}/", model)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *QUIET]
-        )
-        yield browser
-        browser.close()
 
 
 class Visitor:

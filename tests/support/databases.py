@@ -240,10 +240,10 @@ def connected(url: str, *, writes: bool = False) -> Iterator[sa.Connection]:
     engine.dispose()
 
 
-def rows_of(url: str, columns: str = "id") -> list[Any]:
-    """What the table of the predictions holds, read without the store."""
+def rows_of(url: str, columns: str = "id", table: str = "predictions") -> list[Any]:
+    """What the table holds, read without the store."""
     with connected(url) as connection:
-        rows = connection.execute(sa.text(f"SELECT {columns} FROM predictions")).all()
+        rows = connection.execute(sa.text(f"SELECT {columns} FROM {table}")).all()
     return [tuple(row) if len(row) > 1 else row[0] for row in rows]
 
 

@@ -42,6 +42,7 @@ from inkdigits.log.record import (
     to_microseconds,
     to_row,
 )
+from inkdigits.log.review import Reviews, Shares
 from inkdigits.log.schema import predictions
 from inkdigits.log.statistics import Bucket, Statistics, statistics
 from inkdigits.log.writer import Writer
@@ -71,13 +72,20 @@ class Store:
     """
 
     def __init__(
-        self, database: Database, outbox: Outbox, retention_days: int | None, *, keep_pictures: bool
+        self,
+        database: Database,
+        outbox: Outbox,
+        retention_days: int | None,
+        shares: Shares,
+        *,
+        keep_pictures: bool,
     ) -> None:
         self._database = database
         self._outbox = outbox
         self._retention_days = retention_days
         self._keep_pictures = keep_pictures
         self._writer = Writer(database, outbox, lambda: self._purge_some() == _DELETED_ROWS)
+        self.reviews = Reviews(self._writer, database, shares)
         # Not by bound methods, which would keep a closed store for as long as the process lives.
         reset, close = weakref.WeakMethod(self._after_fork), weakref.WeakMethod(self.close)
         os.register_at_fork(after_in_child=lambda: (call := reset()) and call())
@@ -93,6 +101,7 @@ class Store:
         outbox_limit_bytes: int = OUTBOX_LIMIT_BYTES,
         retention_days: int | None = None,
         keep_pictures: bool = False,
+        shares: Shares | None = None,
     ) -> Store:
         """Open the log and migrate its schema.
 
@@ -106,6 +115,7 @@ class Store:
             outbox_limit_bytes: the largest size of the outbox.
             retention_days: older records are deleted, hourly; None keeps them for ever.
             keep_pictures: whether pictures are kept as they were sent; else `keep` leaves them out.
+            shares: how much of what is read people review.
 
         Raises:
             ConfigError: an invalid URL, folder or limit.
@@ -113,7 +123,9 @@ class Store:
         """
         database = Database(url, options or Options())
         outbox = Outbox(outbox_dir, outbox_limit_bytes)
-        store = cls(database, outbox, retention_days, keep_pictures=keep_pictures)
+        store = cls(
+            database, outbox, retention_days, shares or Shares(), keep_pictures=keep_pictures
+        )
         began = time.monotonic()
         try:
             database.migrate()
@@ -134,6 +146,7 @@ class Store:
             when the process is killed. "lost" where both failed, which is logged as an error.
         """
         row = to_row(record)
+        self.reviews.shares.place(row)
         if not self._keep_pictures:
             row["picture"] = None
         try:

@@ -21,6 +21,7 @@ from inkdigits.serving.api import error_handlers, feedback, health, open_inferen
 from inkdigits.serving.api.access import Gate, with_headers
 from inkdigits.serving.api.error_handlers import error_response, wants_html
 from inkdigits.serving.api.health import Readiness
+from inkdigits.serving.api.keys import load_reviewers
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.openapi import OPERATIONS, routes
 from inkdigits.serving.monitoring.logging import fields
@@ -61,7 +62,7 @@ def create_app(
     slots = settings.threads if isinstance(reader, Client) else settings.slots
     served = ServedReader(reader, slots, settings.deadline, metrics)
     check, readiness = _warm_up(served, reader)
-    operator = Operator(settings.admin_token, settings.data_folder)
+    operator = Operator(settings.admin_token, settings.data_folder, load_reviewers(settings))
     giver = partial(session.giver, operator=operator, has_keys=settings.has_keys)
     gate = Gate(settings, operator.bears_token)
 

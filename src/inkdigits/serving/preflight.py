@@ -37,6 +37,7 @@ def open_store(settings: Settings) -> Store | None:
     if not settings.keeps_log:
         return None
     from inkdigits.log.database import Options
+    from inkdigits.log.review import Shares
     from inkdigits.log.store import Store
 
     return Store.open(
@@ -49,6 +50,7 @@ def open_store(settings: Settings) -> Store | None:
         ),
         retention_days=settings.retention_days,
         keep_pictures=settings.keep_pictures == "on",
+        shares=Shares(audit=settings.audit_share, twice=settings.double_review),
     )
 
 

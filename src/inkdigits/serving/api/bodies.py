@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias, Typed
 from msgspec import Meta
 
 from inkdigits.decision.policy import Decision, Reason
-from inkdigits.log.record import Kept
+from inkdigits.log.record import Kept, Queued
 
 REFERENCE = "#/components/schemas/{name}"
 """Where a type's schema is in the OpenAPI document."""
@@ -72,6 +72,13 @@ class ExportOptions(TypedDict, total=False):
     """The query of ``GET /history/export``."""
 
     format: Annotated[Literal["csv", "parquet", "idx"], Meta(description="csv by default")]
+
+
+class QueueOptions(TypedDict, total=False):
+    """The query of ``GET /review/queue``."""
+
+    why: Annotated[Queued, Meta(description="only what is queued for this")]
+    after: Annotated[str, Meta(description="the id of the last one that is there already")]
 
 
 class DashboardOptions(TypedDict, total=False):

@@ -7,6 +7,7 @@ import hmac
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from flask import Request
 
@@ -40,6 +41,15 @@ def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def load_reviewers(settings: Settings) -> tuple[ApiKey, ...]:
+    """Load the tokens of those who may review, as ``load_keys`` does.
+
+    >>> load_reviewers(Settings())
+    ()
+    """
+    return _load(settings.reviewers, settings.reviewers_file, "reviewers")
+
+
 def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
     """Load the keys of the settings and of their file, which has one ``name:sha256`` per line.
 
@@ -50,25 +60,28 @@ def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
         ConfigError: the file cannot be read, has no key or an invalid line, or two keys have
             the same name.
     """
-    pairs = list(settings.api_keys)
-    if settings.api_keys_file is not None:
-        path = settings.api_keys_file
+    return _load(settings.api_keys, settings.api_keys_file, "API keys")
+
+
+def _load(given: Iterable[tuple[str, str]], path: Path | None, what: str) -> tuple[ApiKey, ...]:
+    pairs = list(given)
+    if path is not None:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the API keys file {path} cannot be read: {error}") from error
+            raise ConfigError(f"the {what} file {path} cannot be read: {error}") from error
         wanted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
         if not wanted:
             # An empty file would open the service to everybody.
-            raise ConfigError(f"the API keys file {path} has no key")
+            raise ConfigError(f"the {what} file {path} has no key")
         try:
             pairs += parse_api_keys(",".join(wanted))
         except ConfigError as error:
-            raise ConfigError(f"the API keys file {path}: {error}") from None
+            raise ConfigError(f"the {what} file {path}: {error}") from None
     names = [name for name, _ in pairs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigError(f"two API keys have the name {twice[0]!r}; each needs its own")
+        raise ConfigError(f"two {what} have the name {twice[0]!r}; each needs its own")
     return tuple(ApiKey(name, digest) for name, digest in pairs)
 
 

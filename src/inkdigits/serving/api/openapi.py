@@ -157,6 +157,23 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         f"{_HISTORY} not_installed",
         query=bodies.ExportOptions,
     ),
+    ("GET", "/review"): Operation(
+        "The page to label what is unsure", {200: _HTML, 303: _HTML}, _HISTORY
+    ),
+    ("GET", "/review/queue"): Operation(
+        "What is to be labelled next; for the operator and reviewers",
+        codes=_HISTORY,
+        query=bodies.QueueOptions,
+    ),
+    ("POST", "/review/<record_id>"): Operation(
+        "Label a reading as a reviewer", codes=f"{_CHANGE} missing_field", body=_FORM
+    ),
+    ("POST", "/review/<record_id>/undo"): Operation(
+        "Take back one's label", codes=_CHANGE, body=_FORM
+    ),
+    ("GET", "/review/<record_id>/picture"): Operation(
+        "The picture of a reading, if it was kept", {200: _FILE}, _HISTORY
+    ),
     ("GET", "/dashboard"): Operation(
         "Figures of what was read", {200: _HTML}, _HISTORY, query=bodies.DashboardOptions
     ),

@@ -9,6 +9,7 @@ import os
 import secrets
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from flask import Flask, Request, current_app, g, session
 from inkdigits.errors import ConfigError, RecordNotFoundError
 from inkdigits.log.record import ANYONE, NOBODY, Owner
 from inkdigits.serving.api.access import CookieSessions
+from inkdigits.serving.api.keys import ApiKey, name_of
 from inkdigits.serving.api.requests import ServedRequest
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.settings import Settings
@@ -32,6 +34,9 @@ COOKIE_DAYS: Final = 365
 
 OPERATOR_HOURS: Final = 12
 """How long the operator stays signed in."""
+
+OPERATOR: Final = "operator"
+"""The operator's name, among those who give labels."""
 
 _KEY_BYTES: Final = 32
 
@@ -131,9 +136,9 @@ def giver(request: ServedRequest, operator: Operator, *, has_keys: bool) -> tupl
         RecordNotFoundError: nobody's.
     """
     if operator.bears_token(request):
-        return ANYONE, "operator"
+        return ANYONE, OPERATOR
     if current_app.secret_key is not None and brings_csrf_token(request):
-        return operator.scope(request), "operator" if operator.is_here(request) else "page"
+        return operator.scope(request), OPERATOR if operator.is_here(request) else "page"
     if request.owner is not None:
         return request.owner, request.owner
     if has_keys:
@@ -142,40 +147,57 @@ def giver(request: ServedRequest, operator: Operator, *, has_keys: bool) -> tupl
 
 
 class Operator:
-    """Tells the operator, who sees everybody's records, by ``INKDIGITS_ADMIN_TOKEN``.
+    """Tells the operator, who sees everybody's records, and the reviewers, who see the queue.
 
-    A sign-in is in the browser's cookie for ``OPERATOR_HOURS``, and ends earlier with a sign-out or
-    another token, also in copies of the cookie. Who has a cookie can read it, so it does not hold
-    the token.
+    The operator has ``INKDIGITS_ADMIN_TOKEN``, each reviewer a token of his own. A sign-in is in
+    the browser's cookie for ``OPERATOR_HOURS``. It ends earlier with a sign-out or another token,
+    also in copies of the cookie. Who has a cookie can read it, so it does not hold the token.
 
     Args:
         token: None means that there is no operator.
+        reviewers: names and hashes of their tokens.
         data_folder: where sign-outs are kept, for all processes; None keeps none.
     """
 
-    def __init__(self, token: str | None, data_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        token: str | None,
+        data_folder: Path | None = None,
+        reviewers: Sequence[ApiKey] = (),
+    ) -> None:
         self._token = token
-        self._mark = hashlib.sha256(b"inkdigits operator " + (token or "").encode()).hexdigest()
+        self._reviewers = tuple(reviewers)
+        mark = hashlib.sha256(b"inkdigits operator " + (token or "").encode()).hexdigest()
+        self._marks = {OPERATOR: mark} if token is not None else {}
+        if any(one.name == OPERATOR for one in self._reviewers):
+            raise ConfigError(f"a reviewer has the name {OPERATOR!r}; it is the operator's")
+        for one in self._reviewers:
+            digest = hashlib.sha256(b"inkdigits reviewer " + one.digest.encode()).hexdigest()
+            self._marks[one.name] = digest
         self._ended = None if data_folder is None else data_folder / SIGNED_OUT
 
     @property
     def exists(self) -> bool:
-        """Whether a token is set."""
-        return self._token is not None
+        """Whether anybody can sign in."""
+        return bool(self._marks)
+
+    def name_of(self, token: str) -> str | None:
+        """Return whose token this is: OPERATOR, a reviewer's name, or None."""
+        return OPERATOR if self.knows(token) else name_of(token, self._reviewers)
 
     def knows(self, token: str) -> bool:
-        """Return whether this is the token."""
+        """Return whether this is the operator's token."""
         return self._token is not None and hmac.compare_digest(token.encode(), self._token.encode())
 
-    def sign_in(self) -> None:
-        """Remember in the cookie that this browser had the token."""
+    def sign_in(self, name: str) -> None:
+        """Remember in the cookie that this browser had the token of that name."""
         browser()
         until = int(time.time()) + OPERATOR_HOURS * 3600
-        session["operator"] = f"{self._mark}.{secrets.token_hex(16)}.{until}"
+        session["operator"] = f"{self._marks[name]}.{secrets.token_hex(16)}.{until}"
 
     def sign_out(self) -> None:
         """Forget it, in this browser and in copies of its cookie."""
-        signed_in = self._sign_in_of_cookie()
+        _, signed_in = self._sign_in_of_cookie()
         session.pop("operator", None)
         if signed_in is None or self._ended is None:
             return
@@ -188,16 +210,15 @@ class Operator:
         except OSError as error:
             logger.warning("a sign-out was not kept", extra=fields(error=error))
 
-    def _sign_in_of_cookie(self) -> str | None:
-        """Return the id of the sign-in in the browser's cookie, if it has not ended."""
+    def _sign_in_of_cookie(self) -> tuple[str | None, str | None]:
+        """Return name and id of the sign-in in the browser's cookie, if it has not ended."""
         mark, _, rest = str(session.get("operator", "")).partition(".")
         signed_in, _, until = rest.partition(".")
-        if not self.exists or not hmac.compare_digest(mark, self._mark):
-            return None
+        names = [name for name, one in self._marks.items() if hmac.compare_digest(mark, one)]
         is_over = not until.isdigit() or int(until) < time.time()
-        if is_over or (self._ended is not None and (self._ended / signed_in).exists()):
-            return None
-        return signed_in
+        if not names or is_over or (self._ended is not None and (self._ended / signed_in).exists()):
+            return None, None
+        return names[0], signed_in
 
     def bears_token(self, request: Request) -> bool:
         """Return whether the request itself has the token: ``Authorization: Bearer …``."""
@@ -206,9 +227,15 @@ class Operator:
 
     def is_here(self, request: Request) -> bool:
         """Return whether the request is the operator's."""
-        if "is_operator" not in g:
-            g.is_operator = self._sign_in_of_cookie() is not None or self.bears_token(request)
-        return bool(g.is_operator)
+        return self.reviewer(request) == OPERATOR
+
+    def reviewer(self, request: Request) -> str | None:
+        """Return who sent the request, if they may review: OPERATOR or a reviewer's name."""
+        if "reviewer" not in g:
+            is_operator = self.bears_token(request)
+            g.reviewer = OPERATOR if is_operator else self._sign_in_of_cookie()[0]
+        found: str | None = g.reviewer
+        return found
 
     def scope(self, request: Request) -> Owner:
         """Return whose records the request may see: all for the operator, or its browser's."""

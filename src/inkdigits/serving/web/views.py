@@ -36,7 +36,14 @@ from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import charts
 from inkdigits.serving.web.query import filters_of, link_of
-from inkdigits.serving.web.session import Operator, brings_csrf_token, browser, csrf_token
+from inkdigits.serving.web.review import add_review
+from inkdigits.serving.web.session import (
+    OPERATOR,
+    Operator,
+    brings_csrf_token,
+    browser,
+    csrf_token,
+)
 from inkdigits.settings import Settings
 
 PAGE_SIZE: Final = 24
@@ -96,6 +103,7 @@ def blueprint(
     _add_history(web, store, operator)
     _add_overviews(web, reader, store, operator)
     _add_sign_in(web, operator, settings)
+    add_review(web, store, operator)
     return web
 
 
@@ -115,6 +123,7 @@ def _prepare(web: Blueprint, operator: Operator) -> None:
         return {
             "csrf_token": csrf_token,
             "is_operator": operator.is_here(request),
+            "reviewer": operator.reviewer(request),
             "has_operator": operator.exists,
             "static_version": static_version,
             "words": WORDS,
@@ -247,10 +256,11 @@ def _add_sign_in(web: Blueprint, operator: Operator, settings: Settings) -> None
         if request.method == "GET":
             return render_template("sign_in.html", failed=False)
         attempts.take(client_address(request, trusted))
-        if not operator.knows(request.form.get("token", "")):
+        name = operator.name_of(request.form.get("token", ""))
+        if name is None:
             return render_template("sign_in.html", failed=True), 403
-        operator.sign_in()
-        return redirect(url_for("web.history"), 303)
+        operator.sign_in(name)
+        return redirect(url_for("web.history" if name == OPERATOR else "web.review"), 303)
 
     @web.post("/sign-out")
     def sign_out() -> ResponseReturnValue:

@@ -1,0 +1,356 @@
+"""The review queue: what people are to label, what each of them said, and how well they agree.
+
+In the queue are the rejected and the unsure readings, a random share of the accepted ones, and
+those where a second model reads something else. A share of the queue is for two people.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, Final, TypeAlias
+
+import sqlalchemy as sa
+
+from inkdigits.decision.risk import clopper_pearson_upper
+from inkdigits.errors import RecordNotFoundError
+from inkdigits.log.database import Database
+from inkdigits.log.queries import READ
+from inkdigits.log.record import Record, check_key, check_label, from_row, is_id, to_microseconds
+from inkdigits.log.schema import labels, predictions
+from inkdigits.log.writer import Writer
+from inkdigits.types import NO_DIGIT_LABEL, Json
+
+REVIEWER: Final = "review:"
+"""How the names of reviewers begin, among those who give labels."""
+
+MAX_ITEMS: Final = 100
+"""The most records that are asked for at once."""
+
+StoredRow: TypeAlias = Mapping[Any, Any]
+
+_c, _l = predictions.c, labels.c
+_COLUMNS: Final = [column for column in _c if column.name != "picture"]
+
+
+def _is_review(giver: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return giver.startswith(REVIEWER, autoescape=True)
+
+
+_BY_REVIEWER: Final = _is_review(_l.reviewer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Which shares of the readings people review, 0 to 1; the hash of the ink chooses."""
+
+    audit: float = 0.01  # of the accepted ones
+    twice: float = 0.1  # of the queue, for two people
+
+    def place(self, row: dict[str, Any]) -> None:
+        """Put a new row of `to_row` into the queue, or not; the same ink always alike."""
+        digest = row["ink_sha256"]
+        queued = {"reject": "rejected", "review": "unsure"}.get(row["decision"])
+        if row["decision"] == "accept" and _part(digest[:8]) < self.audit:
+            queued = "audit"
+        if queued is not None and row["reason"] != "blank":
+            row["queued"], row["reviews_due"] = queued, self.needed(digest)
+
+    def needed(self, digest: str) -> int:
+        """Return how many people are to label the ink with this SHA-256."""
+        return 2 if _part(digest[8:16]) < self.twice else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often two reviewers give the same label to the same picture."""
+
+    reviewers: tuple[str, str]
+    pictures: int
+    same: int
+    kappa: float | None
+    """Cohen's; None where chance alone would always agree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is left for a reviewer, by why it is queued, and what was labelled by whom."""
+
+    due: dict[str, int]
+    labelled: dict[str, tuple[int, int]]
+    """Reviewer → how many pictures, and how many of them were read as labelled."""
+    agreements: tuple[Agreement, ...]
+
+    @property
+    def left(self) -> int:
+        """How many pictures are left for this reviewer."""
+        return sum(self.due.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The random audit of what was accepted: how often it is wrong, with one-sided 95 % bounds."""
+
+    labelled: int
+    wrong: int
+    waiting: int
+    low: float = 0.0
+    high: float = 1.0
+
+    @classmethod
+    def of(cls, labelled: int, wrong: int, waiting: int) -> Audit:
+        """Return the audit of so many labelled pictures, with the bounds of Clopper and Pearson."""
+        if labelled == 0:
+            return cls(0, 0, waiting)
+        low = 1 - clopper_pearson_upper(labelled - wrong, labelled)
+        return cls(labelled, wrong, waiting, low, clopper_pearson_upper(wrong, labelled))
+
+    def breaks(self, risk: float) -> bool:
+        """Return whether more are wrong than the stated risk, beyond the doubt of chance."""
+        return self.low > risk
+
+
+def cohen_kappa(pairs: Mapping[tuple[str, str], int]) -> float | None:
+    """Return Cohen's kappa of two people's labels, -1 to 1; None where it is undefined.
+
+    J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological
+    Measurement 20, 1960.
+
+    >>> cohen_kappa({("1", "1"): 20, ("1", "7"): 5, ("7", "1"): 10, ("7", "7"): 15})
+    0.4
+
+    Args:
+        pairs: how often the first gave one label and the second another.
+    """
+    total = sum(pairs.values())
+    first: Counter[str] = Counter()
+    second: Counter[str] = Counter()
+    for (one, other), count in pairs.items():
+        first[one] += count
+        second[other] += count
+    by_chance = sum(first[label] * second[label] for label in first)
+    if by_chance == total * total:
+        return None
+    same = sum(count for (one, other), count in pairs.items() if one == other)
+    return (total * same - by_chance) / (total * total - by_chance)
+
+
+class Reviews:
+    """The queue of a store; each call raises StoreUnavailableError as the store's do.
+
+    A reviewer is a name, as `check_key` allows. Who gave two different labels decides again later.
+    """
+
+    def __init__(self, writer: Writer, database: Database, shares: Shares) -> None:
+        self._writer = writer
+        self._database = database
+        self.shares = shares
+
+    def next(
+        self, reviewer: str, *, why: str | None = None, after: str | None = None, limit: int = 20
+    ) -> list[tuple[Record, bool]]:
+        """Return what a reviewer has not labelled, the least sure first and the audit last.
+
+        Beside each record is whether its picture was kept. The audit is in the order of its ids,
+        so that what is labelled first is not a choice.
+
+        Args:
+            reviewer: whose own labels are passed over.
+            why: only what is queued for this.
+            after: only what follows the record of this id, which may have been labelled since.
+            limit: the most records, 1 to MAX_ITEMS.
+        """
+        rank = sa.case((_c.queued == "audit", 2.0), else_=_c.confidence)
+        wanted = self._due(reviewer)
+        if why is not None:
+            wanted.append(_c.queued == why)
+
+        def ask(connection: sa.Connection) -> list[tuple[Record, bool]]:
+            if after is not None and is_id(after):
+                last = connection.scalar(sa.select(rank).where(_c.id == after))
+                if last is not None:
+                    wanted.append(sa.tuple_(rank, _c.id) > sa.tuple_(sa.literal(last), after))
+            found = sa.select(_c.id).where(*wanted).order_by(rank, _c.id)
+            ids = connection.scalars(found.limit(max(1, min(limit, MAX_ITEMS)))).all()
+            query = sa.select(*_COLUMNS, _c.picture.is_not(None).label("has_picture"))
+            rows = connection.execute(query.where(_c.id.in_(ids)).order_by(rank, _c.id)).mappings()
+            return [(from_row(row), bool(row["has_picture"])) for row in rows]
+
+        return self._writer.read(ask)
+
+    def give(self, record_id: str, reviewer: str, label: str) -> Record:
+        """Return a record with a reviewer's label in place of his former one.
+
+        Raises:
+            RecordError: not such a label or name.
+            RecordNotFoundError: there is no such record in the database.
+        """
+        giver = REVIEWER + check_key(reviewer, "the reviewer")
+        value = {"label": check_label(label), "labelled_us": to_microseconds(datetime.now(UTC))}
+
+        def change(connection: sa.Connection, row: StoredRow) -> None:
+            _keep_feedback(connection, row)
+            _write_label(connection, row["id"], giver, value)
+
+        return self._change(record_id, change)
+
+    def undo(self, record_id: str, reviewer: str) -> Record:
+        """Return a record without a reviewer's label; what was said before holds again."""
+
+        def change(connection: sa.Connection, row: StoredRow) -> None:
+            own = (_l.prediction_id == row["id"], _l.reviewer == REVIEWER + reviewer)
+            connection.execute(sa.delete(labels).where(*own))
+
+        return self._change(record_id, change)
+
+    def differ(self, record_id: str, shadow: Json) -> None:
+        """Note what a second model read in a record, and put it into the queue."""
+        named = _c.id == record_id
+        digest = sa.select(_c.ink_sha256).where(named)
+
+        def update() -> None:
+            with self._database.transaction(writes=True) as connection:
+                connection.execute(sa.update(predictions).where(named).values(shadow=shadow))
+                found = connection.scalar(digest)
+                due = self.shares.needed(found) if found else None
+                values = {"queued": "differs", "reviews_due": due}
+                unqueued = (named, _c.queued.is_(None))
+                connection.execute(sa.update(predictions).where(*unqueued).values(values))
+
+        self._writer.run(update)
+
+    def progress(self, reviewer: str) -> Progress:
+        """Return what is left for a reviewer, and how well reviewers, and the model, agree."""
+        due = sa.select(_c.queued, sa.func.count()).where(*self._due(reviewer))
+        is_same = sa.case(
+            (_l.label == NO_DIGIT_LABEL, _c.decision == "reject"),
+            else_=sa.func.coalesce(_l.label == READ, sa.false()),
+        )
+        counts = sa.select(
+            _l.reviewer, sa.func.count(), sa.func.sum(sa.cast(is_same, sa.Integer))
+        ).join_from(labels, predictions)
+        one, other = labels.alias(), labels.alias()
+        pairs = (
+            sa.select(one.c.reviewer, other.c.reviewer, one.c.label, other.c.label, sa.func.count())
+            .join_from(one, other, one.c.prediction_id == other.c.prediction_id)
+            .where(one.c.reviewer < other.c.reviewer)
+            .where(_is_review(one.c.reviewer), _is_review(other.c.reviewer))
+            .group_by(one.c.reviewer, other.c.reviewer, one.c.label, other.c.label)
+            .order_by(one.c.reviewer, other.c.reviewer)
+        )
+
+        def ask(connection: sa.Connection) -> Progress:
+            labelled = connection.execute(counts.where(_BY_REVIEWER).group_by(_l.reviewer)).all()
+            return Progress(
+                due={row[0]: row[1] for row in connection.execute(due.group_by(_c.queued))},
+                labelled={name.removeprefix(REVIEWER): (n, same) for name, n, same in labelled},
+                agreements=tuple(_agreements(connection.execute(pairs).all())),
+            )
+
+        return self._writer.read(ask)
+
+    def audit(self, model_version: str) -> Audit:
+        """Return what the random audit says of the readings of one model."""
+        audited = (_c.queued == "audit", _c.model_version == model_version)
+        said = (
+            sa.select(_c.id, READ.label("read"), _l.label)
+            .join_from(labels, predictions)
+            .where(*audited, _BY_REVIEWER)
+            .order_by(_c.id, _l.labelled_us)
+        )
+        waiting = sa.select(sa.func.count()).where(*audited, _c.reviews_due.is_not(None))
+
+        def ask(connection: sa.Connection) -> Audit:
+            rows = connection.execute(said).all()
+            wrong = labelled = 0
+            for (_, read), found in groupby(rows, key=lambda row: (row.id, row.read)):
+                labelled += 1
+                wrong += _settled([row.label for row in found]) != read
+            return Audit.of(labelled, wrong, connection.scalar(waiting) or 0)
+
+        return self._writer.read(ask)
+
+    def _due(self, reviewer: str) -> list[sa.ColumnElement[bool]]:
+        own = sa.exists().where(_l.prediction_id == _c.id, _l.reviewer == REVIEWER + reviewer)
+        return [_c.reviews_due.is_not(None), sa.not_(own)]
+
+    def _change(self, record_id: str, change: Any) -> Record:
+        named = _c.id == record_id
+
+        def run() -> Record:
+            with self._database.transaction(writes=True) as connection:
+                query = sa.select(*_COLUMNS).where(named).with_for_update()
+                row = connection.execute(query).mappings().one_or_none()
+                if row is None:
+                    raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
+                change(connection, row)
+                values = self._settle(connection, row)
+                connection.execute(sa.update(predictions).where(named).values(values))
+                return from_row({**row, **values})
+
+        if not is_id(record_id):
+            raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
+        return self._writer.run(run)
+
+    def _settle(self, connection: sa.Connection, row: StoredRow) -> dict[str, Any]:
+        """Return the columns of a record that follow from the labels that it has."""
+        query = sa.select(_l.reviewer, _l.label, _l.labelled_us).where(
+            _l.prediction_id == row["id"]
+        )
+        said = connection.execute(query.order_by(_l.labelled_us)).all()
+        reviews = [one for one in said if one.reviewer.startswith(REVIEWER)]
+        values: dict[str, Any] = {"label": None, "feedback_us": None, "feedback_by": None}
+        if said:
+            counted = reviews or said[-1:]
+            label = _settled([one.label for one in counted])
+            last = [one for one in counted if one.label == label][-1]
+            values = {"label": label, "feedback_us": last[2], "feedback_by": last[0]}
+        if row["queued"] is not None:
+            counts = Counter(one.label for one in reviews).most_common(2)
+            is_tie = len(counts) == 2 and counts[0][1] == counts[1][1]
+            due = max(self.shares.needed(row["ink_sha256"]) - len(reviews), int(is_tie))
+            values["reviews_due"] = due or None
+        return values
+
+
+def _part(digits: str) -> float:
+    """Return where 8 hexadecimal digits lie among all, from 0 to below 1."""
+    return int(digits, 16) / 2**32
+
+
+def _settled(said: Sequence[str]) -> str:
+    """Return what most say, or of as many the last; ``said`` is in the order of time."""
+    counts = Counter(said)
+    most = max(counts.values())
+    return next(label for label in reversed(said) if counts[label] == most)
+
+
+def _keep_feedback(connection: sa.Connection, row: StoredRow) -> None:
+    """Keep what a record's user said beside what reviewers say."""
+    giver = row["feedback_by"]
+    if giver is None or giver.startswith(REVIEWER):
+        return
+    own = (_l.prediction_id == row["id"], sa.not_(_BY_REVIEWER))
+    connection.execute(sa.delete(labels).where(*own))
+    value = {"label": row["label"], "labelled_us": row["feedback_us"]}
+    _write_label(connection, row["id"], giver, value)
+
+
+def _write_label(
+    connection: sa.Connection, record_id: str, giver: str, value: Mapping[str, Any]
+) -> None:
+    named = (_l.prediction_id == record_id, _l.reviewer == giver)
+    if not connection.execute(sa.update(labels).where(*named).values(value)).rowcount:
+        new = {"prediction_id": record_id, "reviewer": giver, **value}
+        connection.execute(sa.insert(labels).values(new))
+
+
+def _agreements(rows: Iterable[Sequence[Any]]) -> Iterable[Agreement]:
+    for names, found in groupby(rows, key=lambda row: (row[0], row[1])):
+        pairs = {(row[2], row[3]): row[4] for row in found}
+        same = sum(count for (one, other), count in pairs.items() if one == other)
+        first, second = (name.removeprefix(REVIEWER) for name in names)
+        yield Agreement((first, second), sum(pairs.values()), same, cohen_kappa(pairs))
