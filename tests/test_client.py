@@ -18,6 +18,7 @@ from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.decision.prediction import ServedPrediction
 from inkdigits.errors import (
     ClientError,
+    HintError,
     ImageTooLargeError,
     RequestDeniedError,
     UnreadableImageError,
@@ -99,7 +100,7 @@ def test_every_kind_of_picture_is_read(client, model, tmp_path):
     image = Image.open(path)
     kinds = (path, str(path), image, np.asarray(image), drawn_digit("JPEG"))
     assert [client.predict(picture).digit for picture in kinds] == [7] * 5
-    assert model.read[-1] == drawn_digit("JPEG")
+    assert model.received[-1] == drawn_digit("JPEG")
     with pytest.raises(UnreadableImageError, match="missing"):
         client.predict(tmp_path / "missing.png")
 
@@ -146,7 +147,7 @@ def test_batch_is_in_order_with_errors_in_place(client, tmp_path):
 def test_batch_is_cut_to_the_services_limits(client, service, model, monkeypatch):
     pictures = [drawn_digit(size=(56 + i, 56)) for i in range(10)]
     assert [answer.digit for answer in client.predict_batch(pictures)] == [7] * 10
-    assert model.read[-10:] == pictures
+    assert model.received[-10:] == pictures
     service.requests.clear()
     client.predict_batch(pictures)
     assert len(service.requests) == 5
@@ -302,3 +303,24 @@ def test_feedback_says_what_it_is_of_and_repeats_like_any_request(tmp_path):
                 with pytest.raises(RequestDeniedError):
                     client.feedback(name, label)
             assert store.get(prediction.id).label is None
+
+
+def test_number_is_the_readers_own(client, model):
+    here, there = model.read(drawn_digit(), length=2), client.read(drawn_digit(), length=2)
+    assert (there.text, there.confidence, there.decision) == ("77", 0.8, "accept")
+    assert (there.alternatives, there.checks) == (here.alternatives, here.checks)
+    assert there.digits[0].box == here.digits[0].box
+    assert np.array_equal(there.digits[0].ink, here.digits[0].ink)
+    assert (there.kept, len(there.id)) == ("off", 36)
+    assert [n.text for n in client.read_regions(drawn_digit(), [(0, 0, 5, 5)] * 2)] == ["77"] * 2
+    with pytest.raises(HintError, match="length"):
+        client.read(drawn_digit(), length=(2, 1))
+
+
+def test_numbers_of_many_pictures_keep_their_order_and_errors(client):
+    pictures = [drawn_digit(), b"not a picture", blank_picture()]
+    first, error, last = client.read_batch(pictures, on_error="return")
+    assert (first.text, last.text, last.reason) == ("77", "", "no_ink")
+    assert isinstance(error, UnreadableImageError)
+    with pytest.raises(UnreadableImageError):
+        client.read_batch(pictures)

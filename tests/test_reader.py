@@ -7,9 +7,11 @@ from PIL import Image
 from support.pictures import encoded, seven
 
 import inkdigits
+from inkdigits.data.scenes import WrittenDigits, write_numbers
 from inkdigits.errors import (
     ArtifactCorruptError,
     ConfigError,
+    HintError,
     ImageTooLargeError,
     UnreadableImageError,
 )
@@ -88,6 +90,33 @@ def test_digits_by_other_writers_are_read_alike_by_onnx_runtime_and_pytorch(digi
     for one, other in zip(ours, theirs, strict=False):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
         assert one.novelty == pytest.approx(other.novelty, abs=1e-3)
+
+
+def test_number_of_several_digits_is_read_with_its_boxes(reader):
+    line = np.full((1200, 3300), 255, np.uint8)
+    for left in (100, 1100, 2100):
+        line[100:1100, left : left + 1000] = np.asarray(seven(1000, 80))
+    found = reader.read(line, length=(1, 8))
+    assert (found.text, found.model_version) == ("777", reader.model_version)
+    # The 7 has 30 % of its square to the left, and so much above it.
+    assert [round(d.box[0] / 100) for d in found.digits] == pytest.approx([4, 14, 24], abs=1)
+    assert found.digits[0].box[3] == pytest.approx(600, abs=100)
+    assert found.digits[0].ink.shape == (28, 28)
+    assert found.total_ms > 0
+    second = reader.read_regions(line, [(1000, 0, 1200, 1200)])[0]
+    assert second.text == "7"
+    assert second.digits[0].box[0] == pytest.approx(found.digits[1].box[0], abs=30)
+    with pytest.raises(HintError, match="not inside"):
+        reader.read_regions(line, [(0, 0, 4000, 10)])
+
+
+def test_spaced_numbers_by_other_writers_are_read(reader, digits):
+    given = WrittenDigits(digits[0], digits[1].astype(np.int64))
+    numbers = write_numbers(given, 25, np.random.default_rng(3), "spaced", signs=0.0)
+    found = reader.read_batch([number.picture for number in numbers])
+    right = [one.text == number.text for one, number in zip(found, numbers, strict=True)]
+    assert np.mean(right) >= 0.6
+    assert all(ok for one, ok in zip(found, right, strict=True) if one.decision == "accept")
 
 
 @pytest.mark.mnist

@@ -1,10 +1,10 @@
 """Inkdigits reads handwritten digits and says how sure it is."""
 
 from inkdigits.client import Client
-from inkdigits.decision.prediction import Prediction
+from inkdigits.decision.prediction import NumberReading, Prediction
 from inkdigits.ink.decode import Limits
 from inkdigits.ink.normalize import preprocess
 from inkdigits.reader import DigitReader, load
 
-__all__ = ["Client", "DigitReader", "Limits", "Prediction", "load", "preprocess"]
+__all__ = ["Client", "DigitReader", "Limits", "NumberReading", "Prediction", "load", "preprocess"]
 __version__ = "0.1.0"

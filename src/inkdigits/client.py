@@ -23,8 +23,19 @@ from urllib.parse import quote, urlencode
 import numpy as np
 from PIL import Image
 
-from inkdigits.decision.prediction import Explanation, Prediction, Reader, ServedPrediction
+from inkdigits.decision.hints import Check, Hints
+from inkdigits.decision.prediction import (
+    Box,
+    Explanation,
+    NumberDigit,
+    NumberReading,
+    Prediction,
+    Reader,
+    ServedNumber,
+    ServedPrediction,
+)
 from inkdigits.errors import (
+    HintError,
     ImageError,
     ImageTooLargeError,
     InkdigitsError,
@@ -35,7 +46,7 @@ from inkdigits.errors import (
 )
 from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import ArtifactMetadata
-from inkdigits.types import Json, Picture
+from inkdigits.types import Ink, Json, Picture
 
 UNKNOWN_VERSION: Final = "unknown"
 """The model's version until the service has answered for the first time."""
@@ -187,6 +198,39 @@ class Client(Reader):
         path = f"/predictions/{quote(prediction_id, safe='')}/feedback"
         return self._ask("POST", path, json.dumps({"label": label}).encode(), "application/json")
 
+    def _read_fields(
+        self, picture: Picture, regions: Sequence[Box] | None, hints: Hints, risk: float | None
+    ) -> list[NumberReading]:
+        document: Json = {"image": base64.b64encode(_encoded(picture)).decode("ascii")}
+        named = (hints.lengths, hints.smallest, hints.largest, hints.check_name, regions)
+        for name, value in zip(("length", "min", "max", "check", "regions"), named, strict=True):
+            if value is not None:
+                document[name] = value
+        risk = self._risk if risk is None else risk
+        if risk is not None:
+            document["risk"] = risk
+        path = f"/read?{urlencode(self._options)}"
+        answer = self._ask("POST", path, json.dumps(document).encode(), "application/json")
+        with _known_shape():
+            answers = [answer] if regions is None else answer["fields"]
+            return [self._number(one) for one in answers]
+
+    def _number(self, answer: Json) -> ServedNumber:
+        self._model_version = str(answer["model_version"])
+        return ServedNumber(
+            answer["text"],
+            tuple(_number_digit(one) for one in answer["digits"]),
+            answer["confidence"],
+            answer["decision"],
+            answer["reason"],
+            tuple((other["text"], other["confidence"]) for other in answer["alternatives"]),
+            tuple(Check(check["name"], check["ok"]) for check in answer["checks"]),
+            self._model_version,
+            answer["total_time_ms"],
+            answer["id"],
+            answer.get("kept"),
+        )
+
     def _read_each(
         self, pictures: Sequence[Picture], risk: float | None
     ) -> Iterator[Prediction | ImageError]:
@@ -273,16 +317,13 @@ class Client(Reader):
         raise _error(response.status, answer, response.headers.get("Retry-After", ""))
 
     def _prediction(self, answer: Json) -> ServedPrediction:
-        content = base64.b64decode(answer["ink"].partition(",")[2])
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            ink = np.asarray(image.convert("L"))
         self._model_version = str(answer["model_version"])
         values = {name: answer[name] for name in _SAME if name in answer}
         return ServedPrediction(
             **values,
             digit=answer["prediction"],
             probabilities=tuple(answer["probabilities"]),
-            ink=ink,
+            ink=_ink(answer["ink"]),
             preprocessing_ms=answer["preprocessing_time_ms"],
             inference_ms=answer["inference_time_ms"],
         )
@@ -294,6 +335,23 @@ class Client(Reader):
         return _IMAGE_ERRORS.get(code, UnreadableImageError)(message)
 
 
+def _ink(url: str) -> Ink:
+    content = base64.b64decode(url.partition(",")[2])
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        return np.asarray(image.convert("L"))
+
+
+def _number_digit(answer: Json) -> NumberDigit:
+    return NumberDigit(
+        answer["digit"],
+        answer["confidence"],
+        tuple(answer["box"]),
+        answer["decision"],
+        tuple((other["digit"], other["confidence"]) for other in answer["alternatives"]),
+        _ink(answer["ink"]),
+    )
+
+
 def _error(status: int, answer: Json, retry_after: str) -> InkdigitsError:
     """Return the error that an answer of another status than 200 stands for."""
     code, message = _problem(answer)
@@ -301,6 +359,8 @@ def _error(status: int, answer: Json, retry_after: str) -> InkdigitsError:
         wait = float(retry_after) if retry_after.isdecimal() else None
         message = f"The service cannot answer now (status {status}, {code}): {message}"
         return ServiceUnavailableError(message, wait if status in _PASSING else inf)
+    if code == "invalid_hint":
+        return HintError(message)
     kind = ImageTooLargeError if status == 413 else _IMAGE_ERRORS.get(code)
     return RequestDeniedError(status, code, message) if kind is None else kind(message)
 

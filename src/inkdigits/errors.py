@@ -2,6 +2,7 @@
 
 InkdigitsError
 ├── ConfigError                      a setting has an invalid value
+│   └── HintError                        what is said of a number or a region is invalid
 ├── ImageError                       a picture cannot be read
 │   ├── UnreadableImageError             the bytes are not a picture that can be decoded
 │   │   ├── InvalidBase64Error               the text is not base64
@@ -62,6 +63,10 @@ class InkdigitsError(Exception):
 
 class ConfigError(InkdigitsError, ValueError):
     """A setting has an invalid value; the message names the setting and the value."""
+
+
+class HintError(ConfigError):
+    """A hint for reading a number is invalid, or a region is outside its picture."""
 
 
 class ImageError(InkdigitsError, ValueError):

@@ -9,18 +9,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from PIL import Image
 
 from inkdigits.calibration.temperature import probabilities
+from inkdigits.decision.hints import Hints
+from inkdigits.decision.numbers import LEAST_HEIGHT, LEAST_SHARE, NUMBER_POLICY, read_number
 from inkdigits.decision.ood import energy
 from inkdigits.decision.policy import Decision, Reason
-from inkdigits.decision.prediction import Explanation, Prediction, Reader
+from inkdigits.decision.prediction import (
+    Box,
+    Explanation,
+    NumberReading,
+    Prediction,
+    Reader,
+)
 from inkdigits.decision.several_digits import is_several
-from inkdigits.errors import ArtifactCorruptError, ImageError
+from inkdigits.errors import ArtifactCorruptError, HintError, ImageError
 from inkdigits.explain import explain
-from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
+from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, read_grey
+from inkdigits.ink.field import field_ink
 from inkdigits.ink.normalize import INK_SIZE, preprocess, standardise
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact
 from inkdigits.model.backends import (
@@ -32,6 +43,8 @@ from inkdigits.model.backends import (
 )
 from inkdigits.types import Device, Doubles, Floats, Ink, Picture, Probabilities
 
+LARGEST_FIELD = 1600
+"""Fields are averaged down to this many pixels a side before a number is read."""
 _UNIFORM = (0.1,) * 10
 
 
@@ -81,6 +94,44 @@ class DigitReader(Reader):
         Arguments and errors are those of ``predict``.
         """
         return explain(self.predict(picture, risk=risk), self.probabilities)
+
+    def _read_fields(
+        self, picture: Picture, regions: Sequence[Box] | None, hints: Hints, risk: float | None
+    ) -> list[NumberReading]:
+        started = time.perf_counter()
+        grey = read_grey(picture, self._limits)
+        height, width = grey.shape
+        readings = []
+        for left, top, wide, high in [(0, 0, width, height)] if regions is None else regions:
+            right, bottom = left + wide, top + high
+            if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+                raise HintError(
+                    f"region [{left}, {top}, {wide}, {high}] is not inside the picture, which is "
+                    f"{width} x {height} pixels"
+                )
+            field = grey[top:bottom, left:right]
+            factor = -(-max(field.shape) // LARGEST_FIELD)
+            if factor > 1:
+                field = np.asarray(Image.fromarray(field).reduce(factor))
+            reading = read_number(
+                field_ink(field),
+                lambda inks: self._backend.logits(standardise(inks)),
+                NUMBER_POLICY,
+                hints=hints,
+                risk=self._risk if risk is None else risk,
+                least_height=LEAST_HEIGHT if regions is None else LEAST_SHARE * high / factor,
+            )
+            elapsed_ms = (time.perf_counter() - started) * 1000
+            started = time.perf_counter()
+            moved = tuple(
+                replace(one, box=_placed(one.box, left, top, factor)) for one in reading.digits
+            )
+            readings.append(
+                replace(
+                    reading, digits=moved, model_version=self.model_version, total_ms=elapsed_ms
+                )
+            )
+        return readings
 
     def logits_and_features(self, inks: Ink) -> tuple[Floats, Floats]:
         """Return logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28), N >= 1."""
@@ -178,6 +229,11 @@ class DigitReader(Reader):
 
     def _energy(self, inks: Ink) -> Doubles:
         return energy(self.logits(standardise(inks)))
+
+
+def _placed(box: Box, left: int, top: int, factor: int) -> Box:
+    x, y, width, height = (factor * side for side in box)
+    return left + x, top + y, width, height
 
 
 def load(

@@ -7,7 +7,7 @@ import inkdigits
 from inkdigits.cli.main import main
 
 COMMANDS = {
-    *("serve", "key", "predict", "history", "models"),
+    *("serve", "key", "predict", "read", "history", "models"),
     *("synthesise", "train", "evaluate", "calibrate", "export", "quantise", "benchmark"),
 }
 

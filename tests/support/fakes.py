@@ -15,7 +15,13 @@ from PIL import Image
 from support.hostile_pictures import chunk
 from support.pictures import encoded
 
-from inkdigits.decision.prediction import Explanation, Prediction, Reader
+from inkdigits.decision.prediction import (
+    Explanation,
+    NumberDigit,
+    NumberReading,
+    Prediction,
+    Reader,
+)
 from inkdigits.errors import ImageError, ImageTooLargeError, UnreadableImageError
 from inkdigits.explain import overlay
 from inkdigits.ink.png import encode_png
@@ -40,7 +46,7 @@ class FakeReader(Reader):
     def __init__(self, digit=7, delay=0.0, failure=None, max_pixels=1_000_000) -> None:
         self.digit, self.delay = digit, delay
         self.failure, self.max_pixels = failure, max_pixels
-        self.read: list[bytes] = []
+        self.received: list[bytes] = []
         self._lock = threading.Lock()
 
     def predict(self, picture: Picture, *, risk: float | None = None) -> Prediction:
@@ -49,7 +55,7 @@ class FakeReader(Reader):
         time.sleep(self.delay)
         content = _encoded(picture)
         with self._lock:
-            self.read.append(content)
+            self.received.append(content)
         try:
             with Image.open(io.BytesIO(content)) as image:
                 if image.width * image.height > self.max_pixels:
@@ -84,6 +90,22 @@ class FakeReader(Reader):
         if prediction.digit is None:
             return Explanation(prediction, saliency * 0, None, 0.0, picture)
         return Explanation(prediction, saliency, (self.digit + 1) % 10, 0.01, picture)
+
+    def _read_fields(self, picture, regions, hints, risk) -> list[NumberReading]:
+        """Read the picture's digit twice, such as 77, in each region."""
+        found = self.predict(picture, risk=risk)
+        if found.digit is None:
+            reading = NumberReading(
+                "", (), 0.0, "reject", "no_ink", (), (), self.model_version, 1.0
+            )
+            return [reading] * len(regions or [0])
+        digit = NumberDigit(self.digit, 0.9, (1, 2, 3, 4), "accept", ((1, 0.1),), found.ink)
+        text = str(self.digit) * 2
+        reading = NumberReading(
+            *(text, (digit, digit), 0.8, found.decision, None, (("70", 0.1),), hints.check(text)),
+            *(self.model_version, 1.0),
+        )
+        return [reading] * len(regions or [0])
 
     def _read_each(self, pictures: Any, risk: float | None) -> Iterator[Prediction | ImageError]:
         for picture in pictures:

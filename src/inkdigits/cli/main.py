@@ -14,6 +14,7 @@ from inkdigits.cli.evaluate import benchmark, calibrate, evaluate, export, quant
 from inkdigits.cli.history import history
 from inkdigits.cli.models import models
 from inkdigits.cli.predict import predict
+from inkdigits.cli.read import read
 from inkdigits.cli.serve import key, serve
 from inkdigits.cli.train import synthesise, train
 from inkdigits.errors import InkdigitsError
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 for command in (
-    *(serve, key, predict, history, models),
+    *(serve, key, predict, read, history, models),
     *(synthesise, train, evaluate, calibrate, export, quantise, benchmark),
 ):
     main.add_command(command)

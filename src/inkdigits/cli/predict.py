@@ -109,7 +109,7 @@ def _predict_here(
 ) -> None:
     from inkdigits.reader import load
 
-    files = list(_expand(paths))
+    files = list(expand(paths))
     reader = load(model_path, device=device, risk=risk)
     if risk is not None:
         say(_cost_of(risk, reader.metadata.policy.choice(risk)))
@@ -130,7 +130,8 @@ def _predict_here(
         raise click.ClickException(f"{failed} of {len(files)} files cannot be read")
 
 
-def _expand(paths: Sequence[Path]) -> Iterator[Path]:
+def expand(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield files, and the pictures in folders."""
     from inkdigits.batch.archives import PICTURE_SUFFIXES
 
     for path in paths:

@@ -13,6 +13,7 @@ from inkdigits.errors import ConfigError, DataError
 
 Decision: TypeAlias = Literal["accept", "review", "reject"]
 Reason: TypeAlias = Literal["blank", "not_a_digit", "several_digits", "unreadable"]
+NumberReason: TypeAlias = Literal["no_ink", "not_a_number", "several_lines", "unreadable"]
 
 READABLE = 0.5
 """Below this confidence a reading is more likely wrong than right."""

@@ -1,15 +1,19 @@
-"""What a reader gives: predictions and explanations; and the interface of every reader."""
+"""What a reader gives: predictions, numbers and explanations; and what every reader can do."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Literal, TypeAlias, Unpack, overload
 
-from inkdigits.decision.policy import Decision, Reason
+from inkdigits.decision.hints import Check, Hints, ReadOptions
+from inkdigits.decision.policy import Decision, NumberReason, Reason
 from inkdigits.errors import ImageError
 from inkdigits.types import Floats, Ink, Picture
+
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, width and height, in pixels of the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,41 @@ class Prediction:
 @dataclass(frozen=True, slots=True)
 class ServedPrediction(Prediction):
     """What a service read in one picture, and where it is kept."""
+
+    id: str = ""
+    kept: str | None = None  # as docs/api.md lists; None where the service does not say
+
+
+@dataclass(frozen=True, slots=True)
+class NumberDigit:
+    """One digit of a number."""
+
+    digit: int  # 0 to 9
+    confidence: float  # its probability, by its own ink alone, 0 to 1
+    box: Box  # where it is
+    decision: Decision
+    alternatives: tuple[tuple[int, float], ...]  # other digits with their probabilities
+    ink: Ink  # (28, 28) uint8, what the model saw
+
+
+@dataclass(frozen=True, slots=True)
+class NumberReading:
+    """The number that was read in a picture or in a region of it."""
+
+    text: str  # its digits from left to right; "" where none were read
+    digits: tuple[NumberDigit, ...]
+    confidence: float  # calibrated probability that the whole number is right, 0 to 1
+    decision: Decision
+    reason: NumberReason | None  # why it was rejected; None unless it was
+    alternatives: tuple[tuple[str, float], ...] = ()  # other numbers with their probabilities
+    checks: tuple[Check, ...] = ()  # whether the number is as each of the hints says
+    model_version: str = ""  # of the artifact that read it
+    total_ms: float = 0.0  # from the encoded picture to the number
+
+
+@dataclass(frozen=True, slots=True)
+class ServedNumber(NumberReading):
+    """The number that a service read, and where it is kept."""
 
     id: str = ""
     kept: str | None = None  # as docs/api.md lists; None where the service does not say
@@ -75,6 +114,58 @@ class Reader(ABC):
         self, pictures: Sequence[Picture], risk: float | None
     ) -> Iterable[Prediction | ImageError]:
         """Yield for each picture, in order, its reading or the error that it causes."""
+
+    @abstractmethod
+    def _read_fields(
+        self, picture: Picture, regions: Sequence[Box] | None, hints: Hints, risk: float | None
+    ) -> list[NumberReading]:
+        """Read the number in each region, or in the whole picture; raise an ImageError."""
+
+    def read(self, picture: Picture, **options: Unpack[ReadOptions]) -> NumberReading:
+        """Read the number in one picture: one line of digits.
+
+        Args:
+            picture: as for ``predict``.
+            options: ``length``, ``min``, ``max``, ``check`` and ``risk``; see ``ReadOptions``.
+
+        Raises:
+            ImageError: the picture cannot be read or is over a limit.
+            HintError: an option has an invalid value.
+            ConfigError: a risk outside (0, 1).
+        """
+        return self._read_fields(picture, None, Hints.of(options), options.get("risk"))[0]
+
+    def read_regions(
+        self, picture: Picture, regions: Sequence[Box], **options: Unpack[ReadOptions]
+    ) -> list[NumberReading]:
+        """Read the number in each region of a page: left, top, width, height in pixels.
+
+        Other arguments and errors are those of ``read``; a region outside the picture is a
+        HintError.
+        """
+        return self._read_fields(picture, regions, Hints.of(options), options.get("risk"))
+
+    def read_batch(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        **options: Unpack[ReadOptions],
+    ) -> list[NumberReading | ImageError]:
+        """Read the number in each of many pictures, in the same order.
+
+        With ``on_error="return"`` an ImageError stands in the place of a picture that cannot be
+        read. Other arguments and errors are those of ``read``.
+        """
+        readings: list[NumberReading | ImageError] = []
+        for picture in pictures:
+            try:
+                readings.append(self.read(picture, **options))
+            except ImageError as error:
+                if on_error == "raise":
+                    raise
+                readings.append(error)
+        return readings
 
     @overload
     def predict_batch(

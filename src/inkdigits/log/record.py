@@ -18,14 +18,16 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.decision.policy import Decision, Reason
-from inkdigits.decision.prediction import Prediction
+from inkdigits.decision.policy import Decision, NumberReason, Reason
+from inkdigits.decision.prediction import NumberReading, Prediction
 from inkdigits.errors import RecordError
 from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Json
 
 Kept: TypeAlias = Literal["database", "outbox", "off", "lost"]
 """Where a prediction is kept: in the database, in the outbox until the database is available,
 nowhere because no log is kept ("off"), or nowhere because both failed ("lost")."""
+
+AnyReason: TypeAlias = Literal[Reason, NumberReason]
 
 InputKind: TypeAlias = Literal["drawn", "uploaded", "api"]
 
@@ -152,7 +154,7 @@ class Record:
     probabilities: tuple[float, ...]
     """Of the digits 0 to 9, calibrated, each 0 to 1; ``confidence`` is that of ``digit``."""
     decision: Decision
-    reason: Reason | None
+    reason: AnyReason | None
     novelty: float | None
     """The out-of-distribution score, higher is less like a digit; None where not computed."""
     model_version: str
@@ -210,7 +212,11 @@ class Record:
             raise RecordError(f"the confidence is 0 to 1; not {self.confidence!r}")
         if self.novelty is not None and not math.isfinite(self.novelty):
             raise RecordError(f"the novelty is finite or None; not {self.novelty!r}")
-        for name, kinds in (("decision", Decision), ("input_kind", InputKind), ("reason", Reason)):
+        for name, kinds in (
+            ("decision", Decision),
+            ("input_kind", InputKind),
+            ("reason", AnyReason),
+        ):
             value = getattr(self, name)
             if value not in get_args(kinds) and not (name == "reason" and value is None):
                 raise RecordError(f"the {name} is one of {get_args(kinds)}; not {value!r}")
@@ -256,6 +262,38 @@ class Record:
             owner=owner,
             ink=prediction.ink,
             picture=picture,
+        )
+
+    @classmethod
+    def of_number(
+        cls,
+        reading: NumberReading,
+        *,
+        owner: str | None = None,
+        picture: bytes | None = None,
+        record_id: str | None = None,
+    ) -> Record:
+        """Make the record of a number that a client of the API has just had read."""
+        inks = [digit.ink for digit in reading.digits]
+        return cls(
+            id=new_id() if record_id is None else record_id,
+            created_at=datetime.now(UTC),
+            digit=None,
+            confidence=_clip(reading.confidence),
+            probabilities=(0.1,) * 10,
+            decision=reading.decision,
+            reason=reading.reason,
+            novelty=None,
+            model_version=reading.model_version,
+            input_kind="api",
+            owner=owner,
+            ink=np.stack(inks) if inks else np.zeros((0, 28, 28), np.uint8),
+            picture=picture,
+            text=reading.text,
+            digits=tuple(
+                {"digit": one.digit, "confidence": one.confidence, "box": list(one.box)}
+                for one in reading.digits
+            ),
         )
 
     @property

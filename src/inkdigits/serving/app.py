@@ -17,7 +17,7 @@ from inkdigits.decision.prediction import Reader
 from inkdigits.errors import ClientError, NotReadyError
 from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.serving import hooks
-from inkdigits.serving.api import error_handlers, feedback, health, open_inference, predict
+from inkdigits.serving.api import error_handlers, feedback, health, open_inference, predict, read
 from inkdigits.serving.api.access import Gate, with_headers
 from inkdigits.serving.api.error_handlers import error_response, wants_html
 from inkdigits.serving.api.health import Readiness
@@ -85,6 +85,7 @@ def create_app(
 
     app.register_blueprint(predict.blueprint(settings, served, store, metrics, readiness))
     app.register_blueprint(feedback.blueprint(store, giver))
+    app.register_blueprint(read.blueprint(settings, served, store, metrics, readiness))
     app.register_blueprint(open_inference.blueprint(settings, served, metrics, check, package))
     app.register_blueprint(health.blueprint(served, store, metrics, check, package))
     app.register_blueprint(docs.blueprint(settings, package))

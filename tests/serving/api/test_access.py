@@ -43,11 +43,11 @@ def test_service_of_a_network_is_reached_under_any_name():
     ],
 )
 def test_page_of_another_origin_changes_nothing(client, reader, site, origin, status):
-    reader.read.clear()
+    reader.received.clear()
     headers = {"Sec-Fetch-Site": site, "Origin": origin}
     sent = {name: value for name, value in headers.items() if value}
     assert send_digit(client, **sent).status_code == status
-    assert len(reader.read) == (status == 200)
+    assert len(reader.received) == (status == 200)
 
 
 def test_other_origins_may_call_the_api_only_as_configured():

@@ -8,12 +8,12 @@ from inkdigits.settings import Settings
 
 
 def test_healthy_once_a_warm_up_prediction_has_worked(client, reader):
-    assert len(reader.read) == 1
+    assert len(reader.received) == 1
     told = {"status": "healthy", "model_loaded": True, "model_version": "fake-1"}
     assert client.get("/health").json == {**told, "version": inkdigits.__version__}
     assert client.get("/health/ready").json == {"status": "ready", "log": "off"}
     assert client.get("/health/live").json == {"status": "alive"}
-    assert len(reader.read) == 1
+    assert len(reader.received) == 1
 
 
 def test_not_ready_until_the_warm_up_works_and_ready_after():

@@ -99,7 +99,7 @@ def test_request_that_has_waited_for_a_thread_until_its_deadline_is_not_read(rea
         monkeypatch.setattr(load_shedding, "connection_state", lambda _, s=waited: (True, s))
         assert predict(app).status_code == status
         assert app.test_client().get("/health").status_code == 200
-    assert len(reader.read) == 2
+    assert len(reader.received) == 2
 
 
 def test_picture_that_took_longer_than_the_deadline_to_arrive_is_not_read(reader):
@@ -144,7 +144,7 @@ def test_request_whose_client_has_gone_while_it_waited_is_not_read(reader, pair)
         wait_until(lambda: not connection_state(far)[0])
         reader.may_end.set()
         assert code_of(second.result()) == (499, "client_gone")
-    assert len(reader.read) == 2
+    assert len(reader.received) == 2
     assert predict(app).status_code == 200
 
 

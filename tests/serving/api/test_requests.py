@@ -27,7 +27,7 @@ TEXT = as_base64(DIGIT)
 )
 def test_picture_may_be_json_or_the_whole_body_or_in_a_form(client, reader, way):
     assert client.post("/predict", **way).json["prediction"] == 7
-    assert reader.read[-1] == DIGIT
+    assert reader.received[-1] == DIGIT
 
 
 def test_large_upload_is_not_written_to_disk(client, reader, monkeypatch):
@@ -39,7 +39,7 @@ def test_large_upload_is_not_written_to_disk(client, reader, monkeypatch):
     head = b'--edge\r\nContent-Disposition: form-data; name="image"; filename="a.bmp"\r\n\r\n'
     body = head + picture + b"\r\n--edge--\r\n"
     response = client.post("/predict", data=body, content_type="multipart/form-data; boundary=edge")
-    assert (response.status_code, reader.read[-1]) == (200, picture)
+    assert (response.status_code, reader.received[-1]) == (200, picture)
 
 
 JSON = "application/json"

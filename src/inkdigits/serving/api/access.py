@@ -231,7 +231,7 @@ class Gate:
         """Let pages of ``INKDIGITS_CORS_ORIGINS`` read the answers of the API, and no others."""
         if not self._settings.cors_origins:
             return
-        is_api = request.path.startswith(("/predict", "/api", "/health"))
+        is_api = request.path.startswith(("/predict", "/read", "/api", "/health"))
         if not is_api:
             response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
             return

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias, Typed
 
 from msgspec import Meta
 
-from inkdigits.decision.policy import Decision, Reason
+from inkdigits.decision.hints import MOST_DIGITS, CheckName
+from inkdigits.decision.policy import Decision, NumberReason, Reason
 from inkdigits.log.record import Kept, Queued
 
 REFERENCE = "#/components/schemas/{name}"
@@ -50,6 +51,42 @@ class Form(TypedDict):
     """One picture to read, as an HTML form sends it."""
 
     image: Annotated[str, Meta(extra_json_schema={"contentMediaType": "image/*"})]
+
+
+Length: TypeAlias = Annotated[int, Meta(ge=1, le=MOST_DIGITS)]
+Value: TypeAlias = Annotated[int, Meta(ge=0)]
+Region: TypeAlias = Annotated[
+    list[Value],
+    Meta(min_length=4, max_length=4, description="Left, top, width and height, in pixels."),
+]
+
+
+class NumberPicture(TypedDict):
+    """One picture of a number, or a page with several of them, and what is known of them."""
+
+    image: EncodedPicture
+    length: NotRequired[
+        Annotated[
+            int | list[Length], Meta(description="How many digits: exactly, or at least and most.")
+        ]
+    ]
+    min: NotRequired[Value]
+    max: NotRequired[Value]
+    check: NotRequired[CheckName]
+    regions: NotRequired[Annotated[list[Region], Meta(min_length=1)]]
+    risk: NotRequired[Risk]
+
+
+class NumberOptions(TypedDict, total=False):
+    """The query of ``POST /read``."""
+
+    length: Annotated[str, Meta(description="how many digits, as 5 or 3-8")]
+    min: Annotated[int, Meta(ge=0, description="the smallest value")]
+    max: Annotated[int, Meta(ge=0, description="the largest value")]
+    check: Annotated[CheckName, Meta(description="the check digits that the number ends in")]
+    ink: Annotated[bool, Meta(description="add the 28 x 28 picture of each digit")]
+    record: Annotated[bool, Meta(description="keep the reading in the prediction log")]
+    risk: Risk
 
 
 class ReadingOptions(TypedDict, total=False):
@@ -120,6 +157,7 @@ class Prediction(TypedDict):
         ]
     ]
     explanation: NotRequired[Explanation]
+    hint: NotRequired[Annotated[str, Meta(description="What reads such a picture.")]]
     ink: NotRequired[Annotated[str, Meta(description="28 x 28, what the model saw: a data URL.")]]
 
 
@@ -140,6 +178,60 @@ class Feedback(TypedDict):
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     label: Label | None
     was_right: Annotated[bool | None, Meta(description="null without a label.")]
+
+
+class DigitShare(TypedDict):
+    """Another digit that a place may have."""
+
+    digit: Digit
+    confidence: Share
+
+
+class NumberDigit(TypedDict):
+    """One digit of a number."""
+
+    digit: Digit
+    confidence: Annotated[Share, Meta(description="Its probability, by its own ink alone.")]
+    box: Region
+    decision: Decision
+    alternatives: list[DigitShare]
+    ink: NotRequired[Annotated[str, Meta(description="28 x 28, what the model saw: a data URL.")]]
+
+
+class NumberShare(TypedDict):
+    """Another number that may be written."""
+
+    text: str
+    confidence: Share
+
+
+class NumberCheck(TypedDict):
+    """Whether the number is as a hint says."""
+
+    name: Literal["length", "min", "max", "luhn", "mod97"]
+    ok: bool
+
+
+class Number(TypedDict):
+    """The number that was read in a picture or in a region."""
+
+    text: Annotated[str, Meta(description="Its digits; empty where none were read.")]
+    confidence: Annotated[Share, Meta(description="Probability that the whole number is right.")]
+    decision: Decision
+    reason: NumberReason | None
+    digits: list[NumberDigit]
+    alternatives: list[NumberShare]
+    checks: list[NumberCheck]
+    model_version: str
+    id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+    kept: Annotated[Kept, Meta(description="Where the prediction log has it.")]
+    total_time_ms: Milliseconds
+
+
+class Numbers(TypedDict):
+    """What was read in each region, in their order."""
+
+    fields: list[Number]
 
 
 class ErrorDetails(TypedDict):

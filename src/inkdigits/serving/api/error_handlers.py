@@ -19,6 +19,7 @@ MAX_FORM_PARTS: Final = 16
 STATUSES: Final[Mapping[type[InkdigitsError], tuple[int, str]]] = {
     # A defect here, or an error that no request can cause: the log has it, the client does not.
     InkdigitsError: (500, "internal_error"),
+    errors.HintError: (422, "invalid_hint"),
     errors.ImageError: (400, "not_an_image"),
     errors.InvalidBase64Error: (400, "invalid_base64"),
     errors.InvalidDataUrlError: (400, "invalid_data_url"),
@@ -115,7 +116,7 @@ def error_response(status: int, code: str, message: str) -> Response:
     asked = current()
     asked.error_code = code
     first = asked.path.partition("/")[2].partition("/")[0]
-    is_api = first in {"predict", "predictions", "api", "health", "metrics", "v2"}
+    is_api = first in {"predict", "read", "predictions", "api", "health", "metrics", "v2"}
     if "web" in current_app.blueprints and not is_api and wants_html():
         return make_response(render_template("error.html", status=status, message=message), status)
     # The Open Inference Protocol has one string.

@@ -105,6 +105,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "not_found history_unavailable",
         body=_json(bodies.FeedbackRequest),
     ),
+    ("POST", "/read"): Operation(
+        "Read a number: one line of digits in a picture, or in each region of a page",
+        {200: _json(bodies.Number, bodies.Numbers)},
+        f"{_READING} invalid_hint",
+        query=bodies.NumberOptions,
+        body={**_PICTURE, **_json(bodies.NumberPicture)},
+    ),
     ("GET", "/health"): Operation(
         "Whether pictures can be read, and by which model",
         {200: _json(bodies.Health), 503: _json(bodies.Health)},
@@ -198,7 +205,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 
 # First part of a path → tag; all others are "page".
 _TAGS: Final = {
-    **dict.fromkeys(("predict", "predictions"), "reading"),
+    **dict.fromkeys(("predict", "predictions", "read"), "reading"),
     "v2": "inference",
     **dict.fromkeys(("health", "metrics"), "health"),
     **dict.fromkeys(("api", "openapi.json", "docs"), "about"),

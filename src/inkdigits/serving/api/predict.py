@@ -84,6 +84,8 @@ def keep_and_answer(
     body["total_time_ms"] = current().elapsed_ms
     if prediction.risk is not None:
         body["risk"], body["coverage"] = prediction.risk, prediction.coverage
+    if prediction.reason == "several_digits":
+        body["hint"] = "POST /read reads a number of several digits."
     if with_ink:
         body["ink"] = ink_url(prediction.ink)
     return body

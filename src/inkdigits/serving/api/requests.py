@@ -93,17 +93,40 @@ def parse_reading(request: Request, max_batch: int) -> ReadingRequest:
         InvalidRequestError: the request is not as docs/api.md says.
         UnreadableImageError: the one picture is empty or not base64.
     """
+    risk, explain = risk_of_query(request), flag(request, "explain", default=False)
+    content = picture_or_json(request)
+    if isinstance(content, bytes):
+        return ReadingRequest(content, risk, explain)
+    return _parse_document(content, max_batch, risk, explain)
+
+
+def risk_of_query(request: Request) -> float | None:
+    """Return the risk that a request's query states; InvalidRiskError if it cannot be one.
+
+    >>> risk_of_query(Request({"QUERY_STRING": "risk=0.01"}))
+    0.01
+    """
+    if "risk" not in request.args:
+        return None
+    # What is no number is beyond the limits too.
+    return check_risk(request.args.get("risk", math.nan, float))
+
+
+def picture_or_json(request: Request) -> bytes | dict[str, Any]:
+    """Return the one picture of a request, or the object of its JSON; an InvalidRequestError.
+
+    >>> environ = {"wsgi.input": io.BytesIO(b"{}"), "CONTENT_LENGTH": "2",
+    ...            "CONTENT_TYPE": "application/json"}
+    >>> picture_or_json(Request(environ))
+    {}
+    """
     kind = request.mimetype
-    risk, explain = None, flag(request, "explain", default=False)
-    if "risk" in request.args:
-        # What is no number is beyond the limits too.
-        risk = _checked_risk(request.args.get("risk", math.nan, float))
     if kind == "application/json" or kind.endswith("+json"):
-        return _parse_json(read_body(request), max_batch, risk, explain)
+        return _json_object(read_body(request))
     if kind.startswith("image/") or kind == "application/octet-stream":
-        return ReadingRequest(read_body(request), risk, explain)
+        return read_body(request)
     if kind == "multipart/form-data":
-        return ReadingRequest(_picture_of_form(request), risk, explain)
+        return _picture_of_form(request)
     # One byte is enough to tell an empty request from one of an unsupported type.
     if not request.stream.read(1):
         raise errors.EmptyBodyError("The request has no body.")
@@ -207,7 +230,12 @@ def _picture_of_form(request: Request) -> bytes:
     return picture
 
 
-def _checked_risk(risk: object) -> float:
+def check_risk(risk: object) -> float:
+    """Return a risk between 0 and 1; InvalidRiskError for anything else.
+
+    >>> check_risk(0.01)
+    0.01
+    """
     if isinstance(risk, bool) or not isinstance(risk, int | float) or not 0 < risk < 1:
         raise errors.InvalidRiskError(
             'The "risk" must be a number above 0 and below 1, such as 0.01.'
@@ -215,19 +243,25 @@ def _checked_risk(risk: object) -> float:
     return risk
 
 
-def _parse_json(body: bytes, max_batch: int, risk: float | None, explain: bool) -> ReadingRequest:
+def _json_object(body: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(body)
     except ValueError:
         raise errors.InvalidJsonError("The body is not valid JSON.") from None
     if not isinstance(document, dict):
         raise errors.WrongShapeError("The JSON must be an object.")
+    return document
+
+
+def _parse_document(
+    document: dict[str, Any], max_batch: int, risk: float | None, explain: bool
+) -> ReadingRequest:
     if not document.keys() & {"image", "images"}:
         raise errors.MissingFieldError('The JSON has neither "image" nor "images".')
     if document.keys() >= {"image", "images"}:
         raise errors.WrongShapeError('The JSON must have "image" or "images", not both.')
     if "risk" in document:
-        risk = _checked_risk(document["risk"])
+        risk = check_risk(document["risk"])
     explain = document.get("explain", explain)
     if not isinstance(explain, bool):
         raise errors.WrongShapeError('"explain" must be true or false.')

@@ -27,7 +27,7 @@ from inkdigits.errors import ConfigError
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
 
-    from inkdigits.decision.prediction import Prediction
+    from inkdigits.decision.prediction import NumberReading, Prediction
     from inkdigits.serving.monitoring.drift import DriftMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -233,6 +233,12 @@ class Metrics:
             listener(prediction)
         if prediction.model_version != self._model_version:
             self.show_model(prediction.model_version)
+
+    def count_number(self, reading: NumberReading) -> None:
+        """Count a number that was read."""
+        if reading.reason is not None:
+            self._add(self._reject_of(reading.reason))
+        self._add(self._decision_of(reading.decision))
 
     def tell(self, listener: Callable[[Prediction], None]) -> None:
         """Call a listener with every picture that is read from now on, in its thread."""

@@ -1,0 +1,201 @@
+"""``POST /read``: from a picture to a number, or to one per region; docs/api.md is its contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Blueprint, Request
+from flask.typing import ResponseReturnValue
+
+from inkdigits.decision.hints import MOST_DIGITS, Hints, ReadOptions
+from inkdigits.decision.prediction import Box, NumberDigit, NumberReading
+from inkdigits.errors import HintError, MissingFieldError
+from inkdigits.log.record import Record, new_id
+from inkdigits.serving.api import bodies
+from inkdigits.serving.api.health import Readiness
+from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.predict import ink_url
+from inkdigits.serving.api.requests import (
+    check_risk,
+    current,
+    decode_picture,
+    flag,
+    picture_or_json,
+    require_batch,
+    risk_of_query,
+)
+from inkdigits.serving.monitoring.metrics import Metrics
+from inkdigits.settings import Settings
+
+if TYPE_CHECKING:
+    # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
+    from inkdigits.log.store import Store
+
+_HINTS: Final = ("length", "min", "max", "check")
+REGIONS_PER_PICTURE: Final = 4
+"""A request may have this many regions for each picture that a batch may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRequest:
+    """What a request for a number asks for."""
+
+    picture: bytes
+    regions: list[Box] | None
+    options: ReadOptions
+
+
+def parse_number(request: Request, max_regions: int) -> NumberRequest:
+    """Return the picture of a request for a number, and what it says of the number.
+
+    >>> from io import BytesIO
+    >>> environ = {"wsgi.input": BytesIO(b"P5..."), "CONTENT_LENGTH": "5",
+    ...            "CONTENT_TYPE": "image/png", "QUERY_STRING": "length=3-8"}
+    >>> parse_number(Request(environ), max_regions=64).options["length"]
+    (3, 8)
+
+    The request is as for ``parse_reading``, with one picture. Hints are in the query or in the
+    JSON, which has precedence; ``regions`` are in the JSON.
+
+    Raises:
+        InvalidRequestError: the request is not as docs/api.md says.
+        HintError: what it says of the number cannot be.
+        UnreadableImageError: the picture is empty or not base64.
+    """
+    query = request.args
+    given: dict[str, Any] = {name: query[name] for name in _HINTS if name in query}
+    if "length" in given:
+        given["length"] = [_whole("length", part) for part in given["length"].split("-")]
+    for name in {"min", "max"} & given.keys():
+        given[name] = _whole(name, given[name])
+    risk, regions = risk_of_query(request), None
+    picture = picture_or_json(request)
+    if not isinstance(picture, bytes):
+        document = picture
+        if not isinstance(document.get("image"), str):
+            raise MissingFieldError('The JSON must have "image": base64 or a data URL.')
+        if "risk" in document:
+            risk = check_risk(document["risk"])
+        given |= {name: document[name] for name in _HINTS if name in document}
+        if "regions" in document:
+            regions = _regions(document["regions"], max_regions)
+        picture = decode_picture(document["image"])
+    return NumberRequest(picture, regions, {**_checked_hints(given), "risk": risk})
+
+
+def _checked_hints(given: dict[str, Any]) -> ReadOptions:
+    for name in ("min", "max"):
+        if given.get(name) is not None and type(given[name]) is not int:
+            raise HintError(f'"{name}" must be a whole number.')
+    length = given.get("length")
+    numbers: list[Any] = length if isinstance(length, list) else [length]
+    lengths: tuple[int, int] | None = None
+    if length is not None:
+        if not 1 <= len(numbers) <= 2 or not all(type(number) is int for number in numbers):
+            raise HintError('"length" must be a whole number, or the fewest and the most.')
+        lengths = numbers[0], numbers[-1]
+    options: ReadOptions = {
+        "length": lengths,
+        "min": given.get("min"),
+        "max": given.get("max"),
+        "check": given.get("check"),
+    }
+    Hints.of(options)
+    return options
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
+        raise HintError(f'"{name}" in the query must be a whole number.')
+    return int(text)
+
+
+def _regions(found: Any, max_regions: int) -> list[Box]:
+    good = isinstance(found, list) and found and all(
+        isinstance(box, list) and len(box) == 4 and all(type(side) is int for side in box)
+        for box in found
+    )  # fmt: skip
+    if not good:
+        raise HintError('"regions" must be a list of [left, top, width, height] in pixels.')
+    require_batch(len(found), max_regions)
+    return [(box[0], box[1], box[2], box[3]) for box in found]
+
+
+def number_body(reading: NumberReading, name: str, *, with_ink: bool) -> bodies.Number:
+    """Return the JSON of a number that is not kept.
+
+    >>> nothing = NumberReading("", (), 0.0, "reject", "no_ink")
+    >>> number_body(nothing, "id", with_ink=False)["reason"]
+    'no_ink'
+    """
+    return {
+        "text": reading.text,
+        "confidence": reading.confidence,
+        "decision": reading.decision,
+        "reason": reading.reason,
+        "digits": [_digit_body(digit, with_ink=with_ink) for digit in reading.digits],
+        "alternatives": [{"text": t, "confidence": share} for t, share in reading.alternatives],
+        "checks": [{"name": check.name, "ok": check.ok} for check in reading.checks],
+        "model_version": reading.model_version,
+        "id": name,
+        "kept": "off",
+        "total_time_ms": round(reading.total_ms, 3),
+    }
+
+
+def _digit_body(digit: NumberDigit, *, with_ink: bool) -> bodies.NumberDigit:
+    body: bodies.NumberDigit = {
+        "digit": digit.digit,
+        "confidence": digit.confidence,
+        "box": list(digit.box),
+        "decision": digit.decision,
+        "alternatives": [{"digit": d, "confidence": share} for d, share in digit.alternatives],
+    }
+    if with_ink:
+        body["ink"] = ink_url(digit.ink)
+    return body
+
+
+def blueprint(
+    settings: Settings,
+    reader: ServedReader,
+    store: Store | None,
+    metrics: Metrics,
+    readiness: Readiness | None,
+) -> Blueprint:
+    """Make the route; ``readiness`` is as for ``predict.blueprint``."""
+    api = Blueprint("read", __name__)
+
+    @api.post("/read")
+    def read() -> ResponseReturnValue:
+        if readiness is not None and not readiness.is_ready:
+            readiness.require()
+        asked = current()
+        with_ink = flag(asked, "ink", default=False)
+        log = store if flag(asked, "record", default=True) else None
+        wish = parse_number(asked, REGIONS_PER_PICTURE * settings.max_batch)
+        with reader.slot() as ready:
+            if wish.regions is None:
+                readings = [ready.read(wish.picture, **wish.options)]
+            else:
+                readings = ready.read_regions(wish.picture, wish.regions, **wish.options)
+        answers = []
+        for reading in readings:
+            metrics.count_number(reading)
+            name = new_id()
+            body = number_body(reading, name, with_ink=with_ink)
+            if log is not None:
+                picture = wish.picture if wish.regions is None else None
+                record = Record.of_number(
+                    reading, owner=asked.owner, picture=picture, record_id=name
+                )
+                body["kept"] = log.keep(record)
+            answers.append(body)
+        asked.outcome = {"numbers": len(answers)}
+        if wish.regions is not None:
+            return {"fields": answers}
+        answers[0]["total_time_ms"] = asked.elapsed_ms
+        return dict(answers[0])
+
+    return api

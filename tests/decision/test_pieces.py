@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from inkdigits.decision.pieces import clean_ink, find_line, without_lines
+
+
+def drawn(draw_on, size=(240, 70)):
+    """(H, W) float32 of ink, 1 where drawn."""
+    image = Image.new("L", size, 0)
+    draw_on(ImageDraw.Draw(image))
+    return np.asarray(image, dtype=np.float32) / 255
+
+
+def three_digits(draw):
+    """A 1, a 7 and an L, 40 pixels high."""
+    draw.line([(40, 15), (40, 55)], fill=255, width=5)
+    draw.line([(90, 15), (115, 15), (100, 55)], fill=255, width=5)
+    draw.line([(150, 15), (150, 55), (175, 55)], fill=255, width=5)
+
+
+def pieces_of(ink, cut=()):
+    cleaned, _ = clean_ink(ink, 0.4)
+    return find_line(cleaned, 0.4).pieces(cut)
+
+
+def test_digits_apart_are_pieces_from_left_to_right():
+    pieces = pieces_of(drawn(three_digits))
+    assert len(pieces) == 3
+    assert list(pieces.left) == sorted(pieces.left)
+    assert pieces.height == pytest.approx(42, abs=4)
+    patch = pieces.patch(1, 2)
+    assert patch.max() == 255
+    assert patch.shape[0] <= 50
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [(0, 62, 239, 62)],
+        [(20, 5, 220, 5), (20, 66, 220, 66)] + [(x, 5, x, 66) for x in (20, 70, 130, 220)],
+        [(0, 0, 239, 0), (0, 69, 239, 69), (0, 0, 0, 69), (239, 0, 239, 69)],
+    ],
+    ids=["underlined", "boxed", "framed"],
+)
+def test_printed_lines_are_no_pieces(lines):
+    def draw(on):
+        three_digits(on)
+        for line in lines:
+            on.line(line, fill=255, width=2)
+
+    assert [b - a for a, b in zip(*bounds(pieces_of(drawn(draw))), strict=True)] == [
+        b - a for a, b in zip(*bounds(pieces_of(drawn(three_digits))), strict=True)
+    ]
+
+
+def bounds(pieces):
+    tall = pieces.bottom - pieces.top > 20
+    return pieces.left[tall].tolist(), pieces.right[tall].tolist()
+
+
+def test_stroke_that_crosses_a_line_stays_whole():
+    def draw(on):
+        on.line([(0, 35), (239, 35)], fill=255, width=2)
+        on.line([(100, 10), (100, 60)], fill=255, width=6)
+
+    cleaned = without_lines(drawn(draw), 0.4, 50.0)
+    assert cleaned[35, 20] == 0
+    assert (cleaned[12:58, 100] == 1).all()
+
+
+def test_wide_component_is_cut_where_it_is_thinnest():
+    def draw(on):
+        on.ellipse([20, 10, 60, 60], outline=255, width=5)
+        on.ellipse([58, 10, 98, 60], outline=255, width=5)
+
+    ink = drawn(draw)
+    assert len(pieces_of(ink)) == 1
+    pieces = pieces_of(ink, cut={0})
+    assert len(pieces) > 1
+    assert set(pieces.component) == {0}
+    cuts = (pieces.right[:-1] + pieces.left[1:]) / 2
+    assert min(abs(cut - 59) for cut in cuts) < 9
+    assert np.isnan(pieces.cut[-1])
+    # Nothing is lost between the pieces.
+    assert (
+        sum((pieces.patch(i, i + 1) > 128).sum() for i in range(len(pieces))) >= (ink > 0.5).sum()
+    )
+
+
+def test_nothing_and_specks_are_no_line():
+    assert clean_ink(np.zeros((40, 90), np.float32), 0.4) is None
+    noise = (np.random.default_rng(0).random((300, 300)) < 0.3).astype(np.float32)
+    assert find_line(noise, 0.4) is None
+
+
+def test_lines_of_writing_are_counted():
+    def draw(on):
+        for y in (5, 40):
+            for x in (20, 60, 100):
+                on.line([(x, y), (x, y + 25)], fill=255, width=4)
+
+    assert pieces_of(drawn(draw)).lines == 2
+    assert pieces_of(drawn(three_digits)).lines == 1
