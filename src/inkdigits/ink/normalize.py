@@ -7,11 +7,13 @@ yann.lecun.com/exdb/mnist), so a digit of MNIST comes out as itself.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image
 
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, read_grey
-from inkdigits.ink.plain import EDGE_SHARE, Foreground, find_foreground
+from inkdigits.ink.plain import Foreground, find_foreground
 from inkdigits.types import Floats, Ink, Picture
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
@@ -32,6 +34,7 @@ MARGIN = 2
 # (docs/experiments/).
 EDGE_SHARE_LARGE = 0.25
 LARGE_BOX = 40
+_PLACES = np.arange(float(INK_SIZE))
 
 
 def preprocess(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Ink:
@@ -83,13 +86,13 @@ def normalise(foreground: Foreground) -> Ink:
     if box is None:
         return np.zeros((INK_SIZE, INK_SIZE), dtype=np.uint8)
     small = np.maximum(_fit(foreground, box), np.float32(0.0))
-    peak = float(small.max())
-    total = float(small.sum(dtype=np.float64))
+    peak = float(np.maximum.reduce(small, axis=None))
+    total = float(np.add.reduce(small, axis=None, dtype=np.float64))
     if peak <= 0.0:
         return np.zeros((INK_SIZE, INK_SIZE), dtype=np.uint8)
     height, width = small.shape
-    row = float(small.sum(axis=1, dtype=np.float64) @ np.arange(height)) / total
-    column = float(small.sum(axis=0, dtype=np.float64) @ np.arange(width)) / total
+    row = float(np.add.reduce(small, axis=1, dtype=np.float64) @ _PLACES[:height]) / total
+    column = float(np.add.reduce(small, axis=0, dtype=np.float64) @ _PLACES[:width]) / total
     # Whole pixels, as MNIST was made: another resampling would blur the ink. The box stays
     # inside; the margin may fall outside.
     top = min(max(round(INK_SIZE / 2 - row), -MARGIN), INK_SIZE - height + MARGIN)
@@ -104,13 +107,12 @@ def normalise(foreground: Foreground) -> Ink:
 
 def _ink_box(foreground: Foreground) -> tuple[int, int, int, int] | None:
     """Return left, top, right, bottom (exclusive) of the ink in the part's pixels, or None."""
-    peak = float(foreground.profiles[0].max())
-    if peak <= 0.0:
+    if foreground.peak <= 0.0:
         return None
-    for share in (EDGE_SHARE, EDGE_SHARE_LARGE):
-        columns, rows = ((of > share * peak).nonzero()[0] for of in foreground.profiles)
-        if max(columns[-1] - columns[0], rows[-1] - rows[0]) < LARGE_BOX:
-            break
+    columns, rows = foreground.inked
+    if max(columns[-1] - columns[0], rows[-1] - rows[0]) >= LARGE_BOX:
+        least = EDGE_SHARE_LARGE * foreground.peak
+        columns, rows = ((of > least).nonzero()[0] for of in foreground.profiles)
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
@@ -126,7 +128,7 @@ def _fit(foreground: Foreground, box: tuple[int, int, int, int]) -> Floats:
     height = max(1, round((bottom - top) * scale)) + 2 * MARGIN
     centre_x, centre_y = (left + right) / 2, (top + bottom) / 2
     half_x, half_y = width / scale / 2, height / scale / 2
-    pad = int(np.ceil((MARGIN + 1) / scale)) + 1
+    pad = math.ceil((MARGIN + 1) / scale) + 1
     offset_x, offset_y = pad - max(0, left - pad), pad - max(0, top - pad)
     crop = Image.new("F", (right + offset_x + pad, bottom + offset_y + pad))
     rows = slice(max(0, box[1] - pad), box[3] + pad)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from inkdigits.ink.background import downscale, lighting_surface, shades_of_filled, two_shades
@@ -55,7 +56,18 @@ class Foreground:
     @cached_property
     def profiles(self) -> tuple[Floats, Floats]:
         """The darkest ink of each column and of each row of the part."""
-        return self.values.max(axis=0), self.values.max(axis=1)
+        return np.maximum.reduce(self.values, axis=0), np.maximum.reduce(self.values, axis=1)
+
+    @cached_property
+    def peak(self) -> float:
+        """The darkest ink."""
+        return float(self.profiles[0].max())
+
+    @cached_property
+    def inked(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The columns and the rows of the part that hold ink above EDGE_SHARE of the darkest."""
+        columns, rows = (of > EDGE_SHARE * self.peak for of in self.profiles)
+        return columns.nonzero()[0], rows.nonzero()[0]
 
     def complete(self) -> Floats:
         """Return the values of all pixels of the picture."""
@@ -90,9 +102,12 @@ def find_foreground(grey: Grey) -> Foreground:
     if longest > WORKING_SIZE:
         factor = -(-longest // WORKING_SIZE)
         grey = np.asarray(Image.fromarray(grey.astype(np.float32, copy=False)).reduce(factor))
+    # The corners first: a photograph's differ.
+    if grey[0, 0] == grey[0, -1] == grey[-1, 0] == grey[-1, -1]:
+        found = _on_clean_background(grey)
+        if found is not None:
+            return found
     border = _border(grey)
-    if border.min() == border.max():
-        return _on_clean_background(grey, border[0])
     grey = grey.astype(np.float32, copy=False)
     border = border.astype(np.float32, copy=False)
     background = float(np.median(border))
@@ -110,24 +125,33 @@ def find_foreground(grey: Grey) -> Foreground:
     return Foreground.whole_picture(_in_small_mixed_picture(grey, difference, noise))
 
 
+def _border_width(grey: Grey) -> int:
+    return max(1, int(min(grey.shape)) // 50)
+
+
 def _border(grey: Grey) -> Grey:
     """Return the outermost pixels, a fiftieth of the shorter side wide, as one row."""
-    width = max(1, min(grey.shape) // 50)
+    width = _border_width(grey)
     if min(grey.shape) <= 2 * width:
         return grey.ravel()
     sides = (grey[:width], grey[-width:], grey[width:-width, :width], grey[width:-width, -width:])
     return np.concatenate([side.ravel() for side in sides])
 
 
-def _on_clean_background(grey: Grey, background: np.uint8 | np.float32) -> Foreground:
-    """Find the foreground where the border is of one shade: most of the picture is left out."""
+def _on_clean_background(grey: Grey) -> Foreground | None:
+    """Return the foreground if the border is of one shade: most of the picture is left out."""
+    background = grey[0, 0]
     differs = grey != background
-    columns = np.logical_or.reduce(differs, axis=0).nonzero()[0]
     rows = np.logical_or.reduce(differs, axis=1).nonzero()[0]
     if not len(rows):
         return Foreground.whole_picture(np.zeros((1, 1), dtype=np.float32))
-    top, left = int(rows[0]), int(columns[0])
-    part = grey[top : rows[-1] + 1, left : columns[-1] + 1]
+    columns = np.logical_or.reduce(differs, axis=0).nonzero()[0]
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    width = _border_width(grey)
+    if min(top, left, len(grey) - bottom, grey.shape[1] - right) < width:
+        return None
+    part = grey[top:bottom, left:right]
     values = _above_noise(part.astype(np.float32) - np.float32(background), noise=0.0)
     found = Foreground(values, top, left, (grey.shape[0], grey.shape[1]))
     return _without_card_and_dirt(grey, found)
@@ -205,7 +229,7 @@ def _without_card_and_dirt(grey: Grey, found: Foreground) -> Foreground:
     if longest > SMALL_PICTURE and min(part.shape) > LEAST_CARD * longest:
         # One pixel in sixteen suffices.
         sample = part[::4, ::4]
-        if 2 * np.count_nonzero(sample > 0.5 * found.profiles[0].max()) > sample.size:
+        if 2 * np.count_nonzero(sample > 0.5 * found.peak) > sample.size:
             ink = extract_ink_on_page(grey.astype(np.float32, copy=False))
             if ink is not None:
                 return Foreground.whole_picture(ink)
@@ -214,20 +238,20 @@ def _without_card_and_dirt(grey: Grey, found: Foreground) -> Foreground:
 
 def _without_dirt(found: Foreground) -> Foreground:
     """Remove dirt and frames, which are looked for only where there may be some."""
-    peak = float(found.profiles[0].max())
     height, width = found.whole
-    if max(height, width) <= SMALL_PICTURE or peak <= 0.0:
+    if max(height, width) <= SMALL_PICTURE or found.peak <= 0.0:
         return found
-    inked = [profile > EDGE_SHARE * peak for profile in found.profiles]
-    # A printed line runs from one side of the picture to the other.
-    has_line = any(
-        len(one) == side and one[0] and one[-1]
-        for one, side in zip(inked, (width, height), strict=True)
-    )
+    columns, rows = found.inked
     part = found.values
-    in_corner = part.shape == found.whole and all(one[0] or one[-1] for one in inked)
-    has_gap = any(map(_begins_twice, inked))
-    if not (has_line or in_corner or has_gap or _has_frame(found, inked, peak)):
+    at_left, at_right = columns[0] == 0, columns[-1] == part.shape[1] - 1
+    at_top, at_bottom = rows[0] == 0, rows[-1] == len(part) - 1
+    # A printed line runs from one side of the picture to the other.
+    has_line = (part.shape[1] == width and at_left and at_right) or (
+        len(part) == height and at_top and at_bottom
+    )
+    in_corner = part.shape == found.whole and (at_left or at_right) and (at_top or at_bottom)
+    has_gap = any(one[-1] - one[0] >= len(one) for one in found.inked)
+    if not (has_line or in_corner or has_gap or _has_frame(found)):
         return found
     values = found.complete()
     dirt = find_dirt(downscale(values, JUDGED_SIZE), with_lines=has_line)
@@ -238,25 +262,22 @@ def _without_dirt(found: Foreground) -> Foreground:
 
 
 def _begins_twice(inked: Mask) -> bool:
-    """Return whether ink begins more than once along a side (n,), or along any row (m, n)."""
+    """Return whether ink begins more than once along any row (m, n)."""
     begins = np.count_nonzero(inked[..., 1:] > inked[..., :-1], axis=-1) + inked[..., 0]
     return bool((begins > 1).any())
 
 
-def _has_frame(found: Foreground, inked: list[Mask], peak: float) -> bool:
+def _has_frame(found: Foreground) -> bool:
     """Return whether most of an edge of the ink's box is ink, with more ink inside."""
-    (left, right), (top, bottom) = (
-        (int(np.argmax(one)), len(one) - int(np.argmax(one[::-1]))) for one in inked
-    )
-    dark = 0.3 * peak
-    # Strokes mostly fade towards the box's edge, and then there is nothing dark to count.
-    columns, rows = found.profiles[0][left:right], found.profiles[1][top:bottom]
-    if not any((end > dark).any() for end in (columns[:3], columns[-3:], rows[:3], rows[-3:])):
-        return False
-    box = found.values[top:bottom, left:right]
-    edges = (box[:3].max(0), box[-3:].max(0), box[:, :3].max(1), box[:, -3:].max(1))
-    if not any(np.count_nonzero(edge > dark) / len(edge) > 0.8 for edge in edges):
+    columns, rows = found.inked
+    box = found.values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    dark = np.float32(0.3 * found.peak)
+    for side in (box, box[::-1], box.T, box.T[::-1]):
+        edge = reduce(np.maximum, side[:3])
+        if np.count_nonzero(edge > dark) / len(edge) > 0.8:
+            break
+    else:
         return False
     # What a frame surrounds is apart from it in some row and in some column.
-    mask = box > EDGE_SHARE * peak
+    mask = box > EDGE_SHARE * found.peak
     return _begins_twice(mask) and _begins_twice(mask.T)
