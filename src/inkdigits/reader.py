@@ -151,7 +151,8 @@ class DigitReader(Reader):
 
     def _warm_up(self) -> None:
         """Read once, so that a model that cannot is found at start and not by a user."""
-        logits = self.logits(standardise(np.zeros((2, INK_SIZE, INK_SIZE), dtype=np.uint8)))
+        blank = np.zeros((2, INK_SIZE, INK_SIZE), dtype=np.uint8)
+        logits = self._backend.logits(standardise(blank))
         if logits.shape != (2, 10) or not np.isfinite(logits).all():
             raise ArtifactCorruptError(
                 f"the model answers a blank batch with shape {logits.shape} instead of (2, 10), "
@@ -175,7 +176,7 @@ class DigitReader(Reader):
         started = time.perf_counter()
         rows: Iterator[tuple[list[float], float]] = iter(())
         if inks:
-            logits = self.logits(standardise(np.stack(inks)))
+            logits = self.logits(standardise(np.array(inks)))
             shares = probabilities(logits, self.metadata.temperature)
             rows = zip(shares.tolist(), energy(logits).tolist(), strict=True)
         inference_ms = (time.perf_counter() - started) * 1000 / max(1, len(inks))

@@ -68,7 +68,8 @@ def test_certain_outputs_stay_as_they_are_and_uncertain_ones_become_the_mean_of_
     assert 0 < uncertain.sum() < len(some)
     network.asked.clear()
     logits, features = forward_with_tta(network, standardise(some), float(np.median(gaps)))
-    assert network.asked == [40, *[uncertain.sum()] * 4]
+    assert sum(network.asked) == 40 + 4 * uncertain.sum()
+    assert max(network.asked) == 40
     means = mean_of_five(network, some[uncertain])
     for found, first, mean in zip((logits, features), once, means, strict=True):
         assert found.dtype == np.float32
@@ -79,13 +80,13 @@ def test_certain_outputs_stay_as_they_are_and_uncertain_ones_become_the_mean_of_
 
 def test_margin_decides_which_ink_is_read_again_and_outputs_are_not_overwritten():
     some = standardise(inks(3))
-    for margin, calls in ((0.0, 1), (1e9, 5)):
+    for margin, calls in ((0.0, 1), (1e9, 4)):
         network = Linear()
         forward_with_tta(network, some, margin)
         assert len(network.asked) == calls
     kept = network(some)
     before = [part.copy() for part in kept]
-    forward_with_tta(lambda _: kept, some, 1e9)
+    forward_with_tta(lambda _: kept, some, 1e9, exact=network)
     assert all(np.array_equal(a, b) for a, b in zip(kept, before, strict=True))
 
 

@@ -45,8 +45,8 @@ def probabilities(logits: npt.ArrayLike, temperature: float) -> Doubles:
         raise ConfigError(f"temperature is {temperature}; it must be finite and above 0")
     scaled: Doubles = check_scores(logits, "logits") / temperature
     # The largest exponent becomes 0, so nothing overflows.
-    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    result: Doubles = exponentials / exponentials.sum(axis=1, keepdims=True)
+    exponentials = np.exp(scaled - np.maximum.reduce(scaled, axis=1, keepdims=True))
+    result: Doubles = exponentials / np.add.reduce(exponentials, axis=1, keepdims=True)
     return result
 
 
@@ -111,7 +111,7 @@ def check_scores(scores: npt.ArrayLike, name: str) -> Doubles:
         raise DataError(f"{name} must have the shape (N, {N_DIGITS}); this is {values.shape}")
     if len(values) == 0:
         raise DataError(f"{name} are empty: at least one picture is needed")
-    if not np.isfinite(values).all():
+    if not np.logical_and.reduce(np.isfinite(values), axis=None):
         raise DataError(f"{name} hold a value that is not finite")
     return values
 

@@ -47,8 +47,9 @@ def energy(logits: npt.ArrayLike) -> Doubles:
     if values.ndim != 2:
         raise DataError(f"logits must be (N, 10); these are {values.shape}")
     # The largest exponent becomes 0, so nothing overflows.
-    largest = values.max(axis=1)
-    score: Doubles = -largest - np.log(np.exp(values - largest[:, None]).sum(axis=1))
+    largest = np.maximum.reduce(values, axis=1)
+    sums = np.add.reduce(np.exp(values - largest[:, None]), axis=1)
+    score: Doubles = -largest - np.log(sums)
     return score
 
 

@@ -213,13 +213,18 @@ def _forward_batch(
     if not len(rows):
         return logits, features
     again = batch[rows]
-    # One view per pass keeps the memory of a batch what it is without augmentation.
-    views = [exact(_shifted(again, down, right)) for down, right in _SHIFTS]
-    share = np.float32(1 / (1 + len(views)))
-    logits, features = logits.copy(), features.copy()
-    logits[rows] = (logits[rows] + sum(view[0] for view in views)) * share
-    features[rows] = (features[rows] + sum(view[1] for view in views)) * share
-    return logits, features
+    views = np.concatenate([_shifted(again, down, right) for down, right in _SHIFTS])
+    # No more per pass than the batch has, or the four of one picture.
+    size = max(len(batch), len(_SHIFTS))
+    parts = [exact(views[start : start + size]) for start in range(0, len(views), size)]
+    share = np.float32(1 / (1 + len(_SHIFTS)))
+    averaged = []
+    for once, of_views in zip((logits, features), zip(*parts, strict=True), strict=True):
+        sums = np.concatenate(of_views).reshape(len(_SHIFTS), len(rows), -1).sum(axis=0)
+        mean = once.copy()
+        mean[rows] = (once[rows] + sums) * share
+        averaged.append(mean)
+    return averaged[0], averaged[1]
 
 
 def _shifted(batch: Floats, down: int, right: int) -> Floats:
