@@ -3,6 +3,8 @@
 Sends cases of mutations.py over several kept-alive connections at once. Every case must be answered
 with a status of 2xx or 4xx, and with JSON or the tensors that were asked for, within a limit of
 seconds. No worker may die or log an error, and the workers' memory may not grow beyond a limit.
+Then the application gets them, and pictures of as many pixels as are allowed, one at a time in this
+process. None may take more than a limit of CPU seconds and of memory.
 
     python benchmarks/fuzz.py [--cases 20000] [--seed 1] [--json benchmarks/fuzz.json]
 """
@@ -11,23 +13,31 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from mutations import Case, cases
+from mutations import Case, cases, largest
 from results import fail, options, write
 from service import PATIENCE_S, Service, running, status_mib
+
+import inkdigits
+from inkdigits.model.allocator import return_freed_memory
+from inkdigits.serving.app import create_app
+from inkdigits.settings import Settings
 
 CONNECTIONS = 8
 PARTS = 10
 """Memory is measured after each part; after the first one buffers and pools have their size."""
 GROWTH_LIMIT_MIB = 150
+CPU_LIMIT_S, MEMORY_LIMIT_MB = 2.0, 300.0
+"""Of one request, beyond what the process held before it."""
 
 
 class Fuzzer:
@@ -143,12 +153,41 @@ def fuzz(count: int, seed: int) -> tuple[dict[str, Any], list[str]]:
     }, wrong
 
 
+def costs(count: int, seed: int) -> tuple[dict[str, Any], list[str]]:
+    """Return the costliest of so many cases and of the largest pictures, and the faults."""
+    client = create_app(Settings(page="off"), inkdigits.load()).test_client()
+    named = ((f"case {number}", case) for number, case in enumerate(cases(seed, count)))
+    found: list[tuple[float, float, str]] = []
+    for name, case in chain(named, largest(Settings().max_pixels)):
+        if len(case.body) > Settings().max_bytes:
+            continue
+        return_freed_memory()
+        # Lets the peak of resident memory begin anew (proc(5)).
+        Path("/proc/self/clear_refs").write_text("5")
+        before, began = status_mib(os.getpid(), "VmRSS"), time.process_time()
+        client.post(case.path, data=case.body, headers=case.headers)
+        seconds = time.process_time() - began
+        megabytes = (status_mib(os.getpid(), "VmHWM") - before) * 2**20 / 1e6
+        found.append((round(seconds, 3), round(megabytes, 1), name))
+    wrong = [
+        f"{n}: {s} s, {mb} MB" for s, mb, n in found if s > CPU_LIMIT_S or mb > MEMORY_LIMIT_MB
+    ]
+    by_memory = sorted(found, key=lambda one: -one[1])
+    return {
+        "requests": len(found),
+        "most_cpu_s": [(name, s) for s, _, name in sorted(found, reverse=True)[:5]],
+        "most_memory_mb": [(name, mb) for _, mb, name in by_memory[:5]],
+    }, wrong
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     report, wrong = fuzz(chosen.cases, chosen.seed)
+    report["one_at_a_time"], too_costly = costs(chosen.cases, chosen.seed)
+    wrong += too_costly
     print(json.dumps(report, indent=2))
     write(chosen.json, report)
     fail(wrong)

@@ -15,8 +15,10 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -80,6 +82,30 @@ def seeds() -> list[bytes]:
                     more = {"save_all": True, "append_images": [image.rotate(90)] * 3}
                     found.append(_encoded(image, form, **more))
     return found
+
+
+def largest(pixels: int) -> Iterator[tuple[str, Case]]:
+    """Yield valid pictures of so many pixels: all formats and modes, each also on its side."""
+    side, sideways = int(pixels**0.5), Image.Exif()
+    sideways[0x0112] = 6
+    levels = np.full((side, side), 0.9, np.float32)
+    levels[side // 3 : side // 2, side // 4 : side // 2] = 0.1
+    grey = Image.fromarray((levels * 255).astype(np.uint8))
+    clear = Image.merge("LA", (Image.new("L", grey.size), grey.point(lambda v: 255 - v)))
+    images = {mode: grey.convert(mode) for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr")}
+    images |= {"LA": clear, "transparent": clear.convert("RGBA"), "F": Image.fromarray(levels)}
+    images["LAB"] = Image.merge("LAB", (grey, grey, grey))
+    images["I;16"] = Image.fromarray((levels * 65535).astype(np.uint16))
+    images["I"] = Image.fromarray((levels * 65535).astype(np.int32))
+    for (name, image), form in product(images.items(), FORMATS):
+        # A WebP has a smaller limit.
+        size = (int(side * 0.7),) * 2 if form == "WEBP" else image.size
+        more: dict[str, Any] = {"compression": "tiff_lzw"} if form == "TIFF" else {}
+        for turn in ({}, {"exif": sideways}):
+            with suppress(OSError, ValueError, KeyError):  # The format has no such mode.
+                content = _encoded(image.resize(size), form, **more, **turn)
+                headers = {"Content-Type": "application/octet-stream"}
+                yield f"{name} {form} {len(turn)}", Case("raw", "/predict", headers, content)
 
 
 def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:

@@ -62,6 +62,14 @@ def test_file_is_rejected_by_its_headers(error, content, message):
         read_grey(content)
 
 
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_samples_of_32_bits_may_have_half_as_many_pixels(mode):
+    content = encoded(Image.new(mode, (10, 10)), "TIFF")
+    assert read_grey(content, Limits(max_pixels=200)).shape == (10, 10)
+    with pytest.raises(TooLarge, match="32-bit samples take twice the memory, has 10 x 10"):
+        read_grey(content, Limits(max_pixels=199))
+
+
 @pytest.mark.parametrize("scans", [6, 32])
 def test_progressive_jpeg_within_the_limit_is_read(scans):
     content = hostile.jpeg_of_scans(scans)

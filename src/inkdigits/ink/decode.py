@@ -6,7 +6,6 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +50,9 @@ class Limits:
     max_bytes: int = 10 * 1024 * 1024
     """The greatest size of the encoded picture."""
     max_pixels: int = 25_000_000
-    """The greatest width times height; half of it for WebP, whose decoder holds twice as much."""
+    """The greatest width times height.
+
+    Half of it for WebP and for 32-bit samples, which take twice the memory."""
     max_scans: int = 32
     """The greatest number of scans of a progressive JPEG; encoders make 6 to 12."""
 
@@ -138,7 +139,9 @@ def _decode(content: bytes, limits: Limits) -> Image.Image:
         ) from error
     except _DECODER_ERRORS as error:
         raise UnreadableImageError(f"The {file.format} is truncated or damaged.") from error
-    check_pixels("The picture", *image.size, limits.max_pixels)
+    is_wide = image.mode in ("I", "F")
+    what = "The picture, whose 32-bit samples take twice the memory," if is_wide else "The picture"
+    check_pixels(what, *image.size, limits.max_pixels // 2 if is_wide else limits.max_pixels)
     _load(image)
     return image.transpose(_UPRIGHT[file.orientation]) if file.orientation > 1 else image
 
@@ -164,7 +167,7 @@ def _samples(image: Image.Image) -> Grey | tuple[Pixels, Pixels]:
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.float32) / np.float32(257.0)
     if image.mode in ("I", "F"):
-        return _wide_samples(image)
+        return _wide_samples(np.asarray(image))
     if image.has_transparency_data:
         return _shade_and_alpha(image)
     if image.mode not in ("1", "L", "P", "RGB"):
@@ -176,38 +179,29 @@ def _shade_and_alpha(image: Image.Image) -> tuple[Pixels, Pixels]:
     """Return luminance and opacity, (H, W) each, without a copy of the whole picture in RGBA."""
     shade = np.empty((image.height, image.width), np.uint8)
     alpha = np.empty_like(shade)
-    for rows, part in _strips(image):
-        strip = part.convert("RGBA")
+    for top in range(0, image.height, _STRIP):
+        rows = slice(top, min(top + _STRIP, image.height))
+        strip = image.crop((0, rows.start, image.width, rows.stop)).convert("RGBA")
         shade[rows] = np.asarray(strip.convert("RGB").convert("L"))
         alpha[rows] = np.asarray(strip.getchannel("A"))
     return shade, alpha
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """Yield rows of a picture and what is in them: a whole array would be a copy of its bytes."""
-    for top in range(0, image.height, _STRIP):
-        rows = slice(top, min(top + _STRIP, image.height))
-        yield rows, image.crop((0, rows.start, image.width, rows.stop))
-
-
-def _wide_samples(image: Image.Image) -> Floats:
-    """Return the luminance of 32-bit samples, which take four times the bytes of others."""
-    parts = (np.asarray(strip) for _, strip in _strips(image))
-    lows, highs = zip(*((part.min(), part.max()) for part in parts), strict=True)
-    low, high = float(np.min(lows)), float(np.max(highs))
+def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
+    low, high = float(samples.min()), float(samples.max())
     if not np.isfinite([low, high]).all() or low < 0 or high > 65535:
         raise UnsupportedImageError(
             f"The samples run from {low:g} to {high:g}; supported are 0-1 (float), 0-255 and "
             "0-65535. Save the picture as 8-bit PNG."
         )
-    levels = np.empty((image.height, image.width), np.float32)
-    for rows, strip in _strips(image):
-        samples = np.asarray(strip).astype(np.float64)
-        if image.mode == "F" and high <= 1:
-            samples *= 255.0
+    levels = np.empty(samples.shape, np.float32)
+    for top in range(0, len(samples), _STRIP):
+        strip = samples[top : top + _STRIP].astype(np.float64)
+        if samples.dtype.kind == "f" and high <= 1:
+            strip *= 255.0
         elif high > 255:
-            samples /= 257.0
-        levels[rows] = samples
+            strip /= 257.0
+        levels[top : top + _STRIP] = strip
     return levels
 
 
