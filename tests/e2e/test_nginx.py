@@ -50,7 +50,7 @@ def test_slow_senders_hold_nobody_up(before):
     front = before()
     head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
     with contextlib.ExitStack() as stack:
-        for sent in [head, head + b"Content-Length: 1000\r\n\r\nabc"] * 8:
+        for sent in [head, head + b"Content-Length: 1000\r\n\r\nabc"] * 32:
             stack.enter_context(front.raw(sent))
         for _ in range(5):
             assert front.predict()[1]["prediction"] == 7
