@@ -89,7 +89,7 @@ def test_a_label_that_the_service_cannot_keep_now_is_sent_again(store, page):
     page.keyboard.type("12")
     expect(page.locator("#problem")).to_contain_text("Not kept yet")
     page.unroute("**/review/*")
-    expect(page.locator("#problem")).to_have_text("")
+    expect(page.locator("#problem")).to_have_text("", timeout=PATIENCE_MS)
     expect(page.locator("#done")).to_have_text("2")
     page.wait_for_load_state("networkidle")
     assert [store.get(name).label for name in names] == ["1", "2", None]

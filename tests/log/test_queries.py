@@ -120,3 +120,19 @@ def test_a_page_is_read_in_the_order_of_an_index(
     cursor = direction and f"{direction}.1.{ZERO}"
     (line,) = plans_of(lambda store: store.page(filters, cursor=cursor))
     assert f"USING INDEX ix_predictions_{index}" in line
+
+
+def test_records_are_sorted_by_confidence_with_ids_of_an_index(
+    store: Store, records: list[Record], plans_of: Any
+) -> None:
+    for filters, is_meant in ((Filters(), lambda r: True), FILTERS["decision"]):
+        expected = sorted(filter(is_meant, records), key=lambda r: (r.confidence, r.id))
+        assert store.count(filters) == len(expected)
+        pages = [store.page(filters, limit=30, sort="confidence")]
+        while pages[-1].older is not None:
+            pages.append(store.page(filters, cursor=pages[-1].older, limit=30, sort="confidence"))
+        assert [record for page in pages for record in page.records] == expected
+        back = store.page(filters, cursor=pages[1].newer, limit=30, sort="confidence")
+        assert (back.records, back.newer) == (pages[0].records, None)
+    plans = plans_of(lambda store: store.page(sort="confidence"))
+    assert "USING COVERING INDEX ix_predictions_time" in plans[0]

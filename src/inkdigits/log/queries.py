@@ -32,6 +32,8 @@ OLDEST: Final = "n.-62135596800000000.00000000-0000-0000-0000-000000000000"
 """The cursor of the page with the oldest records: newer than the year 1."""
 
 Feedback: TypeAlias = Literal["given", "none", "right", "wrong"]
+Sort: TypeAlias = Literal["time", "confidence"]
+"""The order of pages: the newest first, or the least sure first."""
 
 _c = predictions.c
 READ: Final = sa.func.coalesce(sa.func.nullif(_c.text, ""), sa.cast(_c.digit, sa.String(2)))
@@ -73,9 +75,9 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some records, newest first, without their pictures, which `Store.get` returns.
+    """Some records in an order, without their pictures, which `Store.get` returns.
 
-    The cursors are None on the last and the first page.
+    ``older`` is the cursor of the next page and ``newer`` that of the one before, or None.
     """
 
     records: tuple[Record, ...]
@@ -115,7 +117,26 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     return found
 
 
-def page_of(connection: sa.Connection, filters: Filters, cursor: str | None, limit: int) -> Page:
+def count_of(connection: sa.Connection, filters: Filters) -> int:
+    """Query how many records there are.
+
+    >>> engine = sa.create_engine("sqlite://")
+    >>> predictions.metadata.create_all(engine)
+    >>> with engine.connect() as connection:
+    ...     count_of(connection, Filters())
+    0
+    """
+    query = sa.select(sa.func.count()).select_from(predictions).where(*conditions(filters))
+    return connection.scalar(query) or 0
+
+
+def page_of(
+    connection: sa.Connection,
+    filters: Filters,
+    cursor: str | None,
+    limit: int,
+    sort: Sort = "time",
+) -> Page:
     """Query ``limit`` records from the cursor on, in the cursor's direction.
 
     >>> engine = sa.create_engine("sqlite://")
@@ -125,18 +146,29 @@ def page_of(connection: sa.Connection, filters: Filters, cursor: str | None, lim
     Page(records=(), older=None, newer=None)
 
     Raises:
-        QueryError: a limit out of range, or a cursor that no page gave.
+        QueryError: a limit out of range, another order, or a cursor that no page gave.
     """
+    if sort not in get_args(Sort):
+        raise QueryError(f"the order is one of {get_args(Sort)}; not {sort!r}")
     if not 1 <= limit <= MAX_PAGE:
         raise QueryError(f"a page has 1 to {MAX_PAGE} records; not {limit!r}")
     # One more than asked for shows whether there are more.
-    query = sa.select(*_WITHOUT_PICTURE).where(*conditions(filters)).limit(limit + 1)
-    is_newer, position = (False, None) if cursor is None else _read_cursor(cursor)
+    wanted = conditions(filters)
+    is_newer, position = (False, None) if cursor is None else _read_cursor(cursor, sort)
+    key = (_c.created_us if sort == "time" else _c.confidence, _c.id)
+    is_rising = is_newer == (sort == "time")
     if position is not None:
-        key, at = sa.tuple_(_c.created_us, _c.id), sa.tuple_(*position)
-        query = query.where(key > at if is_newer else key < at)
-    order = (_c.created_us, _c.id) if is_newer else (_c.created_us.desc(), _c.id.desc())
-    rows = connection.execute(query.order_by(*order)).mappings().all()
+        at = sa.tuple_(*position)
+        wanted.append(sa.tuple_(*key) > at if is_rising else sa.tuple_(*key) < at)
+    order = key if is_rising else (key[0].desc(), key[1].desc())
+    query = sa.select(*_WITHOUT_PICTURE).order_by(*order)
+    if sort == "time":
+        query = query.where(*wanted).limit(limit + 1)
+    else:
+        # Sorting ids of an index takes less than sorting rows.
+        ids = sa.select(_c.id).where(*wanted).order_by(*order).limit(limit + 1)
+        query = query.where(_c.id.in_(connection.scalars(ids).all()))
+    rows = connection.execute(query).mappings().all()
     more = len(rows) > limit
     records = [from_row(row) for row in rows[:limit]]
     if is_newer:
@@ -145,22 +177,24 @@ def page_of(connection: sa.Connection, filters: Filters, cursor: str | None, lim
     has_newer = more if is_newer else bool(records) and cursor is not None
     return Page(
         records=tuple(records),
-        older=_cursor("o", records[-1]) if has_older else None,
-        newer=_cursor("n", records[0]) if has_newer else None,
+        older=_cursor("o", records[-1], sort) if has_older else None,
+        newer=_cursor("n", records[0], sort) if has_newer else None,
     )
 
 
-def _cursor(direction: str, record: Record) -> str:
-    return f"{direction}.{to_microseconds(record.created_at)}.{record.id}"
+def _cursor(direction: str, record: Record, sort: Sort) -> str:
+    at = to_microseconds(record.created_at) if sort == "time" else repr(record.confidence)
+    return f"{direction}.{at}.{record.id}"
 
 
-def _read_cursor(cursor: str) -> tuple[bool, tuple[int, str]]:
+def _read_cursor(cursor: str, sort: Sort) -> tuple[bool, tuple[float, str]]:
     direction, _, rest = cursor.partition(".")
-    microseconds, _, identifier = rest.partition(".")
+    at, _, identifier = rest.rpartition(".")
+    position: float
     try:
-        position = to_microseconds(from_microseconds(int(microseconds)))
+        position = to_microseconds(from_microseconds(int(at))) if sort == "time" else float(at)
     except (ValueError, OverflowError) as error:
         raise QueryError("the cursor is not one that a page gave") from error
-    if direction not in {"o", "n"} or not is_id(identifier):
+    if direction not in {"o", "n"} or not is_id(identifier) or position != position:
         raise QueryError("the cursor is not one that a page gave")
     return direction == "n", (position, identifier)

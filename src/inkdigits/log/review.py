@@ -56,7 +56,7 @@ class Shares:
         queued = {"reject": "rejected", "review": "unsure"}.get(row["decision"])
         if row["decision"] == "accept" and _part(digest[:8]) < self.audit:
             queued = "audit"
-        if queued is not None and row["reason"] != "blank":
+        if queued is not None and row["reason"] not in ("blank", "no_ink"):
             row["queued"], row["reviews_due"] = queued, self.needed(digest)
 
     def needed(self, digest: str) -> int:

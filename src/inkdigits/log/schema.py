@@ -91,7 +91,7 @@ sa.Index("ix_predictions_owner", _columns.owner, _columns.created_us, _columns.i
 sa.Index(
     "ix_predictions_corrected",
     *(_columns.created_us, _columns.id, _columns.label, _columns.digit),
-    *(_columns.decision, _columns.confidence, _columns.text),
+    *(_columns.decision, _columns.confidence, _columns.text, _columns.model_version),
     sqlite_where=_given,
     postgresql_where=_given,
 )

@@ -5,7 +5,7 @@ The database counts, so that their cost hardly grows with the log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -74,6 +74,18 @@ class CalibrationBin:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFigures:
+    """What one model read: ``share`` is of its readings with a decision, ``accuracy`` as above."""
+
+    model_version: str
+    first: datetime
+    last: datetime
+    total: int
+    share: dict[Decision, Proportion]
+    accuracy: Proportion
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """The figures of the dashboard.
 
@@ -96,6 +108,8 @@ class Statistics:
     """10 rows (true digit) of 10 counts (digit read), of single digits."""
     rejected: Proportion
     """How many of the corrected ones that are no digit were rejected."""
+    models: tuple[ModelFigures, ...]
+    """Of each model, the last first."""
     missed: int
     """How many corrected ones are digits for which nothing was read."""
 
@@ -120,7 +134,8 @@ def statistics(connection: sa.Connection, filters: Filters, bucket: Bucket) -> S
     if numbers:
         over_time = connection.execute(_over_time_query(filters, bucket, numbers)).mappings().all()
     corrected = connection.execute(_corrected_query(filters)).mappings().all()
-    return _statistics_of(_intervals(over_time, numbers, bucket), corrected)
+    models = connection.execute(_models_query(filters)).mappings().all()
+    return _statistics_of(_intervals(over_time, numbers, bucket), corrected, models)
 
 
 def _span_query(filters: Filters) -> sa.Select[Any]:
@@ -160,11 +175,18 @@ def _over_time_query(filters: Filters, bucket: Bucket, numbers: range) -> sa.Sel
     )
 
 
+def _models_query(filters: Filters) -> sa.Select[Any]:
+    """Query the number of each model's decisions, and when it read first and last."""
+    ends = (sa.func.min(_c.created_us).label("first"), sa.func.max(_c.created_us).label("last"))
+    query = sa.select(_c.model_version, _c.decision, sa.func.count().label("n"), *ends)
+    return query.where(*conditions(filters)).group_by(_c.model_version, _c.decision)
+
+
 def _corrected_query(filters: Filters) -> sa.Select[Any]:
-    """Query the number of corrected ones by label, reading, decision and confidence bin."""
+    """Query the number of corrected ones by label, reading, decision, model and bin."""
     edges = ((_c.confidence < (k + 1) / CALIBRATION_BINS, k) for k in range(CALIBRATION_BINS - 1))
     confidence_bin = sa.case(*edges, else_=CALIBRATION_BINS - 1).label("bin")
-    keys = (_c.label, READ.label("read"), _c.decision)
+    keys = (_c.label, READ.label("read"), _c.decision, _c.model_version)
     return (
         sa.select(
             *keys,
@@ -173,12 +195,15 @@ def _corrected_query(filters: Filters) -> sa.Select[Any]:
             sa.func.sum(_c.confidence).label("confidence"),
         )
         .where(_c.label.is_not(None), *conditions(filters))
-        .group_by(_c.label, sa.literal_column("read"), _c.decision, sa.literal_column("bin"))
+        .group_by(_c.label, sa.literal_column("read"), _c.decision, _c.model_version)
+        .group_by(sa.literal_column("bin"))
     )
 
 
 def _statistics_of(
-    over_time: tuple[Interval, ...], corrected: Sequence[sa.RowMapping]
+    over_time: tuple[Interval, ...],
+    corrected: Sequence[sa.RowMapping],
+    models: Sequence[sa.RowMapping],
 ) -> Statistics:
     no_digits = [row for row in corrected if row["label"] == NO_DIGIT_LABEL]
     labelled = [row for row in corrected if row["label"] != NO_DIGIT_LABEL]
@@ -214,8 +239,27 @@ def _statistics_of(
             sum(row["n"] for row in no_digits if row["decision"] == "reject"),
             sum(row["n"] for row in no_digits),
         ),
+        models=tuple(_models(models, digits)),
         missed=sum(row["n"] for row in labelled if row["read"] is None),
     )
+
+
+def _models(
+    rows: Sequence[sa.RowMapping], digits: Sequence[sa.RowMapping]
+) -> Iterator[ModelFigures]:
+    last = {row["model_version"]: row["last"] for row in sorted(rows, key=lambda row: row["last"])}
+    for version in sorted(last, key=lambda name: -last[name]):
+        own = [row for row in rows if row["model_version"] == version]
+        counts = {row["decision"]: row["n"] for row in own}
+        total = sum(counts.values())
+        yield ModelFigures(
+            version,
+            from_microseconds(min(row["first"] for row in own)),
+            from_microseconds(last[version]),
+            total,
+            {kind: Proportion.of(counts.get(kind, 0), total) for kind in _KINDS},
+            _accuracy([row for row in digits if row["model_version"] == version]),
+        )
 
 
 def _accuracy(rows: Sequence[sa.RowMapping]) -> Proportion:

@@ -29,7 +29,16 @@ from inkdigits.errors import (
 from inkdigits.log.database import Database, Options
 from inkdigits.log.export import Format, write
 from inkdigits.log.outbox import OUTBOX_LIMIT_BYTES, Outbox
-from inkdigits.log.queries import MAX_PAGE, OLDEST, Filters, Page, conditions, page_of
+from inkdigits.log.queries import (
+    MAX_PAGE,
+    OLDEST,
+    Filters,
+    Page,
+    Sort,
+    conditions,
+    count_of,
+    page_of,
+)
 from inkdigits.log.record import (
     ANYONE,
     Kept,
@@ -179,15 +188,26 @@ class Store:
         return from_row(row)
 
     def page(
-        self, filters: Filters | None = None, *, cursor: str | None = None, limit: int = 50
+        self,
+        filters: Filters | None = None,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        sort: Sort = "time",
     ) -> Page:
         """Return up to ``limit`` (1 to 500) records, newest first, without their pictures.
 
-        The cursor is a page's ``older`` or ``newer``; None means the newest records. Pages stay
-        the same while new records come in.
+        The cursor is a page's ``older`` or ``newer`` of the same order; None means the first page.
+        Pages stay the same while new records come in, by time.
         """
         chosen = filters or Filters()
-        return self._writer.read(lambda connection: page_of(connection, chosen, cursor, limit))
+        return self._writer.read(
+            lambda connection: page_of(connection, chosen, cursor, limit, sort)
+        )
+
+    def count(self, filters: Filters | None = None) -> int:
+        """Return how many records the database has."""
+        return self._writer.read(lambda connection: count_of(connection, filters or Filters()))
 
     def give_feedback(
         self, record_id: str, label: str, by: str, *, owner: Owner = ANYONE

@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
@@ -31,11 +31,13 @@ from inkdigits.model.allocator import return_freed_memory, use_one_heap
 from inkdigits.model.artifact import shipped_artifact
 from inkdigits.reader import load
 from inkdigits.serving.api.keys import ApiKey, load_keys
+from inkdigits.serving.api.load_shedding import stated_risk
 from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.logging import configure_logging, fields, resolve_format
 from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared_folder
 from inkdigits.serving.preflight import ReaderLoader, check, open_store, tls_context
 from inkdigits.serving.reload import Reloader, RunFolder, stamp_of
+from inkdigits.serving.watch import Watcher
 from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
@@ -196,10 +198,23 @@ class Server(BaseApplication):  # type: ignore[misc]
             # 3 has Gunicorn stop as a whole. Once a worker was ready, another is started instead.
             time.sleep(1)
             sys.exit(3 if self._folder.claim("announced") else 1)
+        self._watcher = self._watcher_of(store, metrics)
         self.cfg.set("worker_exit", lambda _arbiter, _worker: _leave(metrics, store))
         self._app.wsgi_app = _with_checked_chunks(self._app.wsgi_app)  # type: ignore[assignment, method-assign]
         return_freed_memory()
         return self._app
+
+    def _watcher_of(self, store: Store | None, metrics: Metrics) -> Watcher:
+        served = self._app.extensions["inkdigits.reader"]
+        jobs: list[Callable[[], None]] = []
+        if store is not None:
+
+            def audit() -> None:
+                found = store.reviews.audit(served.model_version)
+                metrics.show_audit(found, stated_risk(served.current, self._settings))
+
+            jobs.append(audit)
+        return Watcher(self._folder.path / "watch.lock", jobs)
 
     def _refresh(self) -> None:
         """Read keys and certificate again; if they cannot be used, the former ones stay."""
@@ -233,6 +248,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 listener.setsockopt(socket.SOL_SOCKET, direction, silence)
         self._reloader.start()
+        self._watcher.start()
         if self._folder.claim("announced"):
             _announce(self._asked, self._model_version)
 

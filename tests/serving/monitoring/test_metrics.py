@@ -18,6 +18,7 @@ from support.server import running
 
 from inkdigits.decision.drift import PROVENANCE, DriftReference
 from inkdigits.errors import ConfigError
+from inkdigits.log.review import Audit
 from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared_folder
 from inkdigits.settings import Settings
@@ -178,7 +179,9 @@ def known():
     ink[:, 4:24, 13:16] = 255
     reference = DriftReference.from_inks_and_confidences(ink, np.linspace(0.5, 1, 100))
     reader = Inky(ink, {PROVENANCE: reference.to_dict()})
-    client = create_app(Settings(), reader).test_client()
+    metrics = Metrics()
+    metrics.show_audit(Audit.of(100, 1, 5), 0.001)
+    client = create_app(Settings(), reader, metrics=metrics).test_client()
     send_some_of_everything(client)
     names = defaultdict(set)
     for name, labels in scrape(client):

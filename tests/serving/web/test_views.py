@@ -9,6 +9,7 @@ from support.fakes import FakeReader, blank_picture, drawn_digit, send_digit
 
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.errors import OutboxError, StoreUnavailableError
+from inkdigits.log.review import Shares
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
@@ -260,3 +261,53 @@ def test_operators_history_names_what_is_no_digit(app, store):
     store.keep(record)
     store.give_feedback(record.id, "none", "page")
     assert "it is not a digit" in Browser(app).signed_in().see()
+
+
+def test_history_is_sorted_by_confidence_and_counted(app, browser, store):
+    operator = Browser(app).signed_in()
+    shares = [0.9, 0.2, 0.7, 0.2, 0.5] * 6
+    records = [a_record(n, confidence=share) for n, share in enumerate(shares)]
+    for record in records:
+        store.keep(record)
+    expected = [r.id for r in sorted(records, key=lambda r: (r.confidence, r.id))]
+    first = operator.see("/history?sort=confidence")
+    assert "30 readings of all browsers, the least sure first" in first
+    assert operator.ids("sort=confidence") == expected[:24]
+    (more,) = re.findall(r'rel="next" href="/history\?([^"]+)"', first)
+    more = more.replace("&amp;", "&")
+    assert operator.ids(more) == expected[24:]
+    (back,) = re.findall(r'rel="prev" href="/history\?([^"]+)"', operator.see(f"/history?{more}"))
+    assert operator.ids(back.replace("&amp;", "&")) == expected[:24]
+    assert "5 readings" not in operator.see("/history?digit=7")
+    assert "3 readings" in operator.see("/history?digit=7")
+    for query in ("sort=luck", "sort=confidence&cursor=o.nan.x"):
+        assert browser.client.get(f"/history?{query}").status_code == 400
+
+
+def test_dashboard_shows_the_audit_to_the_operator_and_says_when_it_is_broken(
+    settings, browser, store
+):
+    settings = replace(settings, risk=0.05)
+    store.reviews.shares = Shares(audit=1.0, twice=0.0)
+    for n in range(40):
+        record = a_record(n, model_version="fake-1")
+        store.keep(record)
+        store.reviews.give(record.id, "ada", "none" if n < 9 else str(record.digit))
+    store.keep(a_record(1, model_version="fake-1"))
+    operator = Browser(create_app(settings, FakeReader(), store)).signed_in()
+    page = operator.see("/dashboard?span=all")
+    assert "9 of 40 of this model; at most 35.98 % at 95 %; stated 5.00 %" in page
+    assert "1 waits for" in page
+    assert 'role="alert">Of the accepted readings' in page
+    assert "by audit" not in browser.see("/dashboard")
+
+
+def test_dashboard_shows_both_sides_of_a_change_of_the_model(app, store):
+    for n in range(8):
+        record = a_record(n, model_version="old" if n < 6 else "new", decision="review")
+        store.keep(record)
+        store.give_feedback(record.id, str(n if n != 1 else 7), "page")
+    page = Browser(app).signed_in().see("/dashboard?span=all")
+    rows = re.findall(r'<tr><th scope="row">(old|new)</th>(.*?)</tr>', page)
+    assert [name for name, _ in rows] == ["new", "old"]
+    assert "83.3 % of 6" in rows[1][1]

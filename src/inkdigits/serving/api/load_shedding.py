@@ -16,10 +16,18 @@ from contextlib import contextmanager
 from typing import Final
 
 from inkdigits.decision.prediction import Reader
-from inkdigits.errors import ClientDisconnectedError, DeadlineExceededError, OverloadedError
+from inkdigits.errors import (
+    ArtifactError,
+    ClientDisconnectedError,
+    ClientError,
+    DeadlineExceededError,
+    OverloadedError,
+)
+from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.serving.api.access import OPEN_PATHS
 from inkdigits.serving.api.requests import ServedRequest, current
 from inkdigits.serving.monitoring.metrics import Metrics
+from inkdigits.settings import Settings
 
 SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}
 """Paths that are answered however many requests wait for a slot."""
@@ -43,6 +51,24 @@ def connection_state(connection: socket.socket | None) -> tuple[bool, float]:
         return True, 0.0
     # The kernel counts in ticks of up to 10 ms; a shorter wait cannot be told from none.
     return state == 1, milliseconds / 1000 if milliseconds >= 20 else 0.0
+
+
+def stated_risk(reader: Reader, settings: Settings) -> float | None:
+    """Return the share of the accepted readings that may be wrong, as was stated.
+
+    It is the settings', or else the model's own; None where a model service does not tell.
+
+    >>> from inkdigits.client import Client
+    >>> stated_risk(Client("http://127.0.0.1:9", retries=0), Settings(risk=0.01))
+    0.01
+    """
+    if settings.risk is not None:
+        return settings.risk
+    try:
+        metadata: ArtifactMetadata | None = getattr(reader, "metadata", None)
+    except (ClientError, ArtifactError):
+        return None
+    return None if metadata is None else metadata.policy.risk
 
 
 class ServedReader:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
 
     from inkdigits.decision.prediction import NumberReading, Prediction
+    from inkdigits.log.review import Audit
     from inkdigits.serving.monitoring.drift import DriftMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -150,6 +151,7 @@ class Metrics:
         self._values: deque[tuple[Histogram, float]] = deque()
         self._writing = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._audit: dict[str, Gauge] = {}
         self._model_version: str | None = None
         self._drift: DriftMetrics | None = None
         self._listeners: list[Callable[[Prediction], None]] = []
@@ -265,6 +267,25 @@ class Metrics:
         self._model.labels(model_version, package_version).set(1)
         self._model_version = model_version
 
+    def show_audit(self, audit: Audit, risk: float | None) -> None:
+        """Say what the random audit of the accepted readings found; one process does so."""
+        shown = {
+            "labelled": (audit.labelled, "Accepted readings of the model that reviewers audited."),
+            "wrong": (audit.wrong, "Of these, how many were read wrong."),
+            "waiting": (audit.waiting, "Accepted readings of the model that wait for their audit."),
+            "risk_low": (audit.low, "Share of the accepted that is wrong, at least (95 %)."),
+            "risk_high": (audit.high, "Share of the accepted that is wrong, at most (95 %)."),
+            "risk_stated": (risk or 0.0, "Share of the accepted that may be wrong; 0 if unknown."),
+            "broken": (
+                risk is not None and audit.breaks(risk),
+                "1 if more of the accepted are wrong than was stated.",
+            ),
+        }
+        for name, (value, meaning) in shown.items():
+            if name not in self._audit:
+                self._audit[name] = self._gauge(f"audit_{name}", meaning, mode="livemostrecent")
+            self._audit[name].set(value)
+
     def render(self) -> bytes:
         """Return the metrics of all processes in Prometheus's text format."""
         from prometheus_client import generate_latest
@@ -298,7 +319,7 @@ def _reserve(folder: Path) -> None:
     """Allocate this process's files: writing to a hole in a mapped file on a full disk kills it."""
     if not hasattr(os, "posix_fallocate"):
         return
-    for kind in ("counter", "histogram", "gauge_livesum", "gauge_livemax"):
+    for kind in ("counter", "histogram", "gauge_livesum", "gauge_livemax", "gauge_livemostrecent"):
         path = folder / f"{kind}_{os.getpid()}.db"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:

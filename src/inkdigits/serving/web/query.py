@@ -12,7 +12,7 @@ from inkdigits.log.queries import Filters
 from inkdigits.log.record import Owner
 from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
-NAMES: Final = ("digit", "decision", "feedback", "since", "until")
+NAMES: Final = ("digit", "decision", "feedback", "since", "until", "sort")
 _DIGITS: Final = {NO_DIGIT_LABEL: NO_DIGIT} | {str(digit): digit for digit in range(10)}
 
 
@@ -28,6 +28,7 @@ def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
         QueryError: a value is invalid.
     """
     values: dict[str, Any] = {name: query[name] for name in NAMES if query.get(name)}
+    values.pop("sort", None)
     if "digit" in values:
         text, values["digit"] = values["digit"], _DIGITS.get(values["digit"])
         if values["digit"] is None:

@@ -30,6 +30,8 @@ WHY = {
 _REASONS = {
     "not_a_digit": "it does not look like a digit",
     "several_digits": "it looks like several digits",
+    "not_a_number": "it does not look like a number",
+    "several_lines": "it has several lines",
     "unreadable": "no digit is likelier than not",
 }
 _SIDE = 640  # of a kept picture on the page, in pixels at most

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
+import math
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,13 +24,13 @@ from inkdigits.errors import (
     WrongShapeError,
 )
 from inkdigits.log.export import Format
-from inkdigits.log.record import InputKind
+from inkdigits.log.record import ANYONE, InputKind
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
 from inkdigits.serving.api.feedback import apply_feedback
-from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.load_shedding import ServedReader, stated_risk
 from inkdigits.serving.api.predict import ink_url, keep_and_answer
 from inkdigits.serving.api.requests import parse_reading
 from inkdigits.serving.monitoring.logging import fields
@@ -57,6 +58,9 @@ WORDS: Final = {
     "review": "Please check",
     "not_a_digit": "Not a digit",
     "several_digits": "Several digits",
+    "not_a_number": "Not a number",
+    "several_lines": "Several lines",
+    "no_ink": "No ink",
     "unreadable": "Unreadable",
     "blank": "Nothing drawn yet",
 }
@@ -101,7 +105,7 @@ def blueprint(
     _prepare(web, operator)
     _add_drawing(web, reader, store, metrics)
     _add_history(web, store, operator)
-    _add_overviews(web, reader, store, operator)
+    _add_overviews(web, reader, store, operator, settings)
     _add_sign_in(web, operator, settings)
     add_review(web, store, operator)
     return web
@@ -135,6 +139,11 @@ def _prepare(web: Blueprint, operator: Operator) -> None:
         # Rounded down: "100.0 %" is for what is certain, and nothing read from a picture is.
         return f"{int(share * 1000) / 10:.1f} %"
 
+    @web.app_template_filter()
+    def at_most(share: float) -> str:
+        # Rounded up: it is a bound.
+        return f"{math.ceil(share * 10_000 - 1e-9) / 100:.2f} %"
+
 
 def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Metrics) -> None:
     @web.post("/history")
@@ -162,13 +171,16 @@ def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
     def history() -> ResponseReturnValue:
         filters = filters_of(request.args, operator.scope(request))
         cursor = request.args.get("cursor") or None
+        sort: Any = request.args.get("sort") or "time"
         try:
-            page = store.page(filters, cursor=cursor, limit=PAGE_SIZE)
+            page = store.page(filters, cursor=cursor, limit=PAGE_SIZE, sort=sort)
+            count = store.count(filters)
         except StoreUnavailableError:
             return render_template("unavailable.html", what="The history"), 503
         return render_template(
             "history.html",
             page=page,
+            count=count,
             query=request.args,
             link=lambda **more: link_of(request.args, **more),
             formats=get_args(Format),
@@ -208,7 +220,9 @@ def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
         return send_file(file, mimetype=kind, as_attachment=True, download_name=name)
 
 
-def _add_overviews(web: Blueprint, reader: ServedReader, store: Store, operator: Operator) -> None:
+def _add_overviews(
+    web: Blueprint, reader: ServedReader, store: Store, operator: Operator, settings: Settings
+) -> None:
     @web.get("/dashboard")
     def dashboard() -> ResponseReturnValue:
         span = request.args.get("span", "month")
@@ -219,11 +233,14 @@ def _add_overviews(web: Blueprint, reader: ServedReader, store: Store, operator:
         owner = operator.scope(request)
         try:
             figures = store.statistics(since=since, owner=owner, bucket=bucket)
+            audit = store.reviews.audit(reader.model_version) if owner is ANYONE else None
         except StoreUnavailableError:
             return render_template("unavailable.html", what="The dashboard"), 503
         return render_template(
             "dashboard.html",
             figures=figures,
+            audit=audit,
+            risk=stated_risk(reader.current, settings),
             span=span,
             spans={name: words for name, (words, _, _) in _SPANS.items()},
             columns=charts.columns(figures.over_time, bucket),

@@ -52,7 +52,7 @@ def upgrade() -> None:
     counted = ["created_us", "id", "decision", "confidence", "model_version"]
     _replace("time", counted)
     corrected = ["created_us", "id", "label", "digit", "decision", "confidence", "text"]
-    _replace("corrected", corrected, "label IS NOT NULL")
+    _replace("corrected", [*corrected, "model_version"], "label IS NOT NULL")
     due = sa.text("reviews_due IS NOT NULL")
     op.create_index(
         "ix_predictions_queue",

@@ -1,0 +1,42 @@
+"""One process watches, another takes over, and errors end nothing."""
+
+import logging
+
+from support.processes import wait_until
+
+from inkdigits.errors import StoreUnavailableError
+from inkdigits.log.locks import file_lock
+from inkdigits.serving import watch
+from inkdigits.serving.watch import Watcher
+
+
+def test_one_watcher_works_and_another_takes_over_when_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "PERIOD_S", 0.01)
+    done = []
+    watchers = [Watcher(tmp_path / "lock", [lambda n=n: done.append(n)]) for n in range(2)]
+    with file_lock(tmp_path / "lock"):
+        for watcher in watchers:
+            watcher.start()
+    wait_until(lambda: len(done) > 5)
+    (first,) = set(done)
+    watchers[first].stop()
+    wait_until(lambda: len(set(done)) == 2)
+    watchers[1 - first].stop()
+
+
+def test_a_job_that_fails_is_done_again_and_logged_once(tmp_path, caplog):
+    problems = ["gone", "gone", None, "gone"]
+    done = []
+
+    def job():
+        problem = problems[len(done)]
+        done.append(problem)
+        if problem:
+            raise StoreUnavailableError(problem)
+
+    watcher = Watcher(tmp_path / "lock", [job, lambda: done.append("other")])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            watcher.look()
+    assert done == ["gone", "other", None, "other"]
+    assert caplog.text.count("cannot be seen") == 1
