@@ -71,7 +71,7 @@ def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
     >>> read_grey(np.uint8([[[255, 0, 0], [255, 255, 255]]])).tolist()
     [[76, 255]]
     """
-    if isinstance(picture, str | os.PathLike):
+    if not isinstance(picture, bytes) and isinstance(picture, str | os.PathLike):
         picture = _read(Path(picture), limits)
     if isinstance(picture, bytes) and len(picture) <= limits.max_bytes:
         plain = read_plain(picture, limits.max_pixels)

@@ -125,12 +125,12 @@ def _shade_and_opacity(
     width = residuals.shape[1] // channels
     # Where a column has no residual but 0, the filters may have predicted all of it.
     changes = np.bitwise_or.reduce(residuals, axis=0).reshape(width, channels)[1:]
-    columns = changes.any(axis=1).nonzero()[0]
+    columns = np.bitwise_or.reduce(changes, axis=1).nonzero()[0]
     if not len(columns):
         return None
     # And the next one, where the filter "up" returns to the background without a residual.
     narrow = slice(int(columns[0]) + 1, min(int(columns[-1]) + 3, width))
-    varies = changes.any(axis=0).tolist()
+    varies = [bool(bits) for bits in np.bitwise_or.reduce(changes, axis=0).tolist()]
     found = _read_columns(residuals, filters, varies, narrow)
     return found or _read_columns(residuals, filters, [True] * channels, slice(1, width))
 

@@ -77,7 +77,7 @@ class OnnxBackend(Backend):
         if self._int8 is None:
             return self._float32(batch)
         logits, features = self._int8(batch)
-        rows = np.flatnonzero(self._uncertain(logits))
+        rows = self._uncertain(logits).nonzero()[0]
         if len(rows):
             logits[rows], features[rows] = self._float32(batch[rows])
         return logits, features
@@ -88,7 +88,8 @@ class OnnxBackend(Backend):
 
     def _uncertain(self, logits: Floats) -> Mask:
         """Return (N,) where float32 may decide otherwise than logits (N, 10) of int8 would."""
-        confidence = probabilities(logits, self.metadata.temperature).max(axis=1)
+        shares = probabilities(logits, self.metadata.temperature)
+        confidence = np.maximum.reduce(shares, axis=1)
         uncertain: Mask = confidence < self._sure
         limit = self.metadata.policy.novelty_threshold
         return uncertain if limit is None else uncertain | (energy(logits) > limit - INT8_ERROR)
@@ -209,7 +210,7 @@ def _forward_batch(
 ) -> tuple[Floats, Floats]:
     logits, features = forward(batch)
     highest = np.partition(logits, -2, axis=1)
-    rows = np.flatnonzero(highest[:, -1] - highest[:, -2] < margin)
+    rows = (highest[:, -1] - highest[:, -2] < margin).nonzero()[0]
     if not len(rows):
         return logits, features
     again = batch[rows]
