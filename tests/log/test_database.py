@@ -1,4 +1,4 @@
-"""Connections to SQLite and PostgreSQL, and what is known of their being available."""
+"""Insertions and syncs in SQLite and PostgreSQL, and what is known of their being available."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from unittest.mock import Mock
 import pytest
 from support.databases import EmbeddedPostgres, a_record, rows_of
 
-from inkdigits.errors import ConfigError, StoreUnavailableError
-from inkdigits.log.database import Database, Options, connect
+from inkdigits.errors import StoreUnavailableError
+from inkdigits.log.connections import Options
+from inkdigits.log.database import Database
 from inkdigits.log.record import to_row
 
 pytest_plugins = ["support.databases"]
@@ -37,39 +38,6 @@ def a_database(tmp_path: Path) -> Iterator[Callable[..., Database]]:
             return database
 
         yield make
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("mysql://localhost/x", "begins with 'mysql'"),
-        ("no url at all", "not a database URL"),
-        ("postgresql://user:secret@host:port/name", "not a database URL"),
-        ("sqlite://", "names a file"),
-        ("sqlite:///:memory:", "names a file"),
-        ("sqlite:////tmp", "is a folder"),
-        ("sqlite:////dev/null/x/log.sqlite3", "folder of the database"),
-    ],
-)
-def test_a_wrong_url_is_named_without_its_password(url: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
-        connect(url)
-    assert "secret" not in str(caught.value)
-
-
-def test_postgresql_without_its_driver_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"inkdigits\[postgres\]"):
-        connect("postgresql://host/name")
-
-
-@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_each_way_to_write_postgresql_means_psycopg_3(scheme: str) -> None:
-    engine = connect(f"{scheme}://user:secret@host/name")
-    assert engine.url.drivername == "postgresql+psycopg"
-    assert engine.url.password == "secret"
 
 
 @pytest.mark.parametrize(("synchronous", "level"), [("normal", 1), ("full", 2)])
@@ -164,3 +132,36 @@ def test_a_sync_that_fails_makes_the_database_unavailable(
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(5, "Input/output error")))
     database.sync()
     assert "cannot be synced" in str(database.failure)
+
+
+def test_a_checkpoint_has_the_next_commit_begin_the_write_ahead_log_anew(
+    a_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inkdigits.log.database.CHECKPOINT_S", 0.0)
+    database = a_database()
+    log = Path(f"{database.engine.url.database}-wal")
+    database.insert([to_row(a_record(n)) for n in range(100)])
+    size = log.stat().st_size
+    with database.transaction() as reader:
+        reader.exec_driver_sql("SELECT count(*) FROM predictions")
+        database.sync()  # a reader of what is in the log does not hold it up
+    for n in range(100, 110):
+        database.insert([to_row(a_record(n))])
+        database.sync()
+    assert log.stat().st_size == size
+    assert len(rows_of(str(database.engine.url))) == 110
+
+
+@pytest.mark.e2e
+def test_a_server_that_was_restarted_gets_rows_on_a_new_connection(
+    own_postgres: EmbeddedPostgres, a_database: Callable[..., Database]
+) -> None:
+    database = a_database(own_postgres.empty_database())
+    database.insert([to_row(a_record(1))])
+    own_postgres.stop("fast")
+    with pytest.raises(StoreUnavailableError):
+        database.ping()
+    own_postgres.start()
+    database.recover(time.monotonic())
+    database.insert([to_row(a_record(2))])
+    assert len(rows_of(str(database.engine.url))) == 2

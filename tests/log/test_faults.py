@@ -26,7 +26,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from support.databases import a_record, rows_of
 
 from inkdigits.errors import InkdigitsError, StoreError
-from inkdigits.log.database import Options
+from inkdigits.log.connections import Options
 from inkdigits.log.store import Store
 
 pytest_plugins = ["support.databases"]

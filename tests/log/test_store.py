@@ -17,10 +17,11 @@ from support.databases import START, EmbeddedPostgres, Outage, a_record, opened,
 from support.processes import running_together, wait_until
 
 from inkdigits.errors import QueryError, RecordError, RecordNotFoundError, StoreUnavailableError
-from inkdigits.log.database import Options
+from inkdigits.log.connections import Options
 from inkdigits.log.outbox import FILE_NAME, Outbox
 from inkdigits.log.queries import Filters, Page
 from inkdigits.log.record import ANYONE, Record, new_id, to_row
+from inkdigits.log.review import Shares
 from inkdigits.log.store import Store
 from inkdigits.log.writer import Writer
 from inkdigits.types import NO_DIGIT
@@ -172,7 +173,7 @@ def test_no_call_hangs_in_an_outage_and_what_is_kept_is_there_once_after_it(
 ) -> None:
     records = [a_record(n, owner="mine") for n in range(60)]
     before, waiting = records[0], records[20]
-    with opened(outage.url, tmp_path, SHORT) as store:
+    with opened(outage.url, tmp_path, SHORT, shares=Shares(audit=0.0)) as store:
         assert kept_by(store, records[:20])["lost"] == 0
         wait_until_recovered(store)
         outage.begin()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from support.databases import EmbeddedPostgres, a_record, opened, rows_of, sqlit
 from support.processes import wait_until
 
 from inkdigits.errors import StoreUnavailableError
-from inkdigits.log.database import Options
+from inkdigits.log.connections import Options
 from inkdigits.log.store import Store
 from inkdigits.log.writer import Writer
 
@@ -61,7 +62,7 @@ def test_rows_that_come_during_a_commit_share_the_next_one(
         monkeypatch.setattr(store._database, "insert", count)
         with held(store):
             outcomes = pool.map(store.keep, [a_record(n) for n in range(10)])
-            wait_until(lambda: store._writer._queue.qsize() == 10)
+            wait_until(lambda: len(store._writer._rows) == 10)
         assert list(outcomes) == ["database"] * 10
     assert commits == [10]
 
@@ -74,9 +75,9 @@ def test_a_row_that_waits_too_long_goes_to_the_outbox_and_is_stored_once(
         with held(store):
             assert store.keep(first) == "outbox"
             assert not store.available
-            assert store._writer._queue.qsize() == 1  # the first one's, abandoned
+            assert len(store._writer._rows) == 1  # the first one's, abandoned
             assert store.keep(second) == "outbox"
-            assert store._writer._queue.qsize() == 1  # the second did not wait
+            assert len(store._writer._rows) == 1  # the second did not wait
         wait_until(lambda: store.available and store.waiting() == 0)
         assert sorted(rows_of(url)) == [first.id, second.id]
 
@@ -97,7 +98,7 @@ def test_a_slow_database_gets_its_rows_by_way_of_the_outbox(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [a_record(n) for n in range(20)]
-    with opened(url, tmp_path, IMPATIENT) as store:
+    with opened(url, tmp_path, replace(IMPATIENT, synchronous="full")) as store:
         insert = store._database.insert
 
         def insert_slowly(*rows: Any) -> None:

@@ -30,7 +30,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from inkdigits.log.database import Options, connect
+from inkdigits.log.connections import Options, begin, connect
 from inkdigits.log.record import Record, new_id, to_row
 from inkdigits.log.store import Store
 from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
@@ -235,7 +235,7 @@ def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
 def connected(url: str, *, writes: bool = False) -> Iterator[sa.Connection]:
     """A transaction of the database itself, without the store."""
     engine = connect(url)
-    with engine.execution_options(writes=writes).begin() as connection:
+    with begin(engine, writes=writes) as connection:
         yield connection
     engine.dispose()
 

@@ -1,54 +1,46 @@
-"""The database of the prediction log: its connections, and whether it is available."""
+"""The database of the prediction log: insertions, syncs, and whether it is available."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects import postgresql, sqlite
 
-from inkdigits.errors import ConfigError, StoreUnavailableError
-from inkdigits.log.locks import file_lock
+from inkdigits.errors import RecordError, StoreUnavailableError
+from inkdigits.log.connections import LIMIT_STATEMENTS, Options, begin, check_file, connect
 from inkdigits.log.schema import migrate, predictions
 
-Synchronous: TypeAlias = Literal["normal", "full"]
+CHECKPOINT_S: Final = 5.0
+"""Seconds between checkpoints of SQLite's write-ahead log, while there are commits."""
 
-CONNECT_TIMEOUT_S: Final = 3
-STATEMENT_TIMEOUT_S: Final = 10
+# SQLite makes a checkpoint in a commit where the log has this many pages nevertheless (64 MiB).
+_CHECKPOINT_PAGES: Final = 16_384
+# How long commits wait for a checkpoint that waits for readers, in milliseconds.
+_CHECKPOINT_WAIT_MS: Final = 10
+
+_FEEDBACK: Final = ("label", "feedback_us", "feedback_by")
+# The columns of the predictions, and those that are JSON.
+_NAMES = predictions.columns.keys()
+_INSERT = f"INSERT INTO predictions ({', '.join(_NAMES)}) VALUES"
+_JSON = frozenset(c.name for c in predictions.columns if isinstance(c.type, sa.JSON))
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How the database is used."""
-
-    # Seconds that a request waits for the database before it counts as unavailable.
-    wait_s: float = 0.25
-    # "normal" syncs SQLite's commits to the disk each half second, so that a power failure may
-    # cost that much; "full" syncs each. Neither loses a commit when a process is killed.
-    synchronous: Synchronous = "normal"
-    # Whether PostgreSQL is reached through PgBouncer, whose pooled connections keep neither
-    # prepared statements nor settings of the session.
-    pgbouncer: bool = False
 
 
 class Database:
     """An engine that remembers whether its database is available.
 
     Its methods raise StoreUnavailableError for a database that cannot be reached or reports an
-    error, and count it as unavailable from then on until `recover` is called. Errors about values
-    (DataError, IntegrityError) are passed on: they would be the same at every repetition.
+    error, and count it as unavailable from then on until `recover` is called. For values that the
+    database rejects they raise RecordError, since a repetition would not help.
     """
 
     def __init__(self, url: str, options: Options) -> None:
@@ -62,12 +54,21 @@ class Database:
         self._failed_at = 0.0
         self._path = self.engine.url.database or ""
         self._syncs = self.is_sqlite and options.synchronous == "normal"
+        self.commits_at_once = False
+        """Whether a commit waits neither for a network nor for a disk, as in SQLite's log."""
         self._is_unsynced = False
         self._is_migrated = False
-        # SQLAlchemy does not wrap what fails while a new connection is set up.
-        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
-        insert = (sqlite if self.is_sqlite else postgresql).insert(predictions)
-        self._insert = insert.on_conflict_do_nothing(index_elements=["id"])
+        # SQLAlchemy does not wrap what fails while a new connection is set up, nor in `insert`.
+        self._dbapi: Any = self.engine.dialect.loaded_dbapi
+        # The driver's connection that `insert` keeps: one of the pool costs more than its use.
+        self._connection: Any = None
+        self._inode: int | None = None
+        self._limits_each_transaction = options.pgbouncer and not self.is_sqlite
+        self._checkpoint_at = time.monotonic() + CHECKPOINT_S
+        self._is_closed = False
+        if self.is_sqlite:
+            pages = f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}"
+            sa.event.listen(self.engine, "connect", lambda new, _: new.execute(pages))
 
     def fail(self, reason: str) -> None:
         """Count the database as unavailable from now on."""
@@ -80,6 +81,7 @@ class Database:
         """Count the database as available, unless it failed after calls that worked ``began``."""
         if self.failure is not None and self._failed_at <= began:
             logger.info("the database is available")
+            self._drop()  # a server that was restarted has closed it
             self.failure = None
 
     def check(self, *, writes: bool = False) -> None:
@@ -105,6 +107,7 @@ class Database:
                 journal_mode,
             )
         self._is_migrated = True
+        self.commits_at_once = self._syncs and journal_mode == "wal"
         # A locked SQLite file can still be read, so that the schema alone proves little.
         self.ping()
 
@@ -120,201 +123,127 @@ class Database:
             yield connection
         self.contact_at = time.monotonic()
 
-    def insert(
-        self, rows: Sequence[Mapping[str, Any]], feedback: Sequence[Mapping[str, Any]] = ()
-    ) -> None:
-        """Insert rows of `to_row` in one transaction, passing over ids that are already there.
+    def insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows of `to_row`, passing over ids that are already there; for one thread a time.
 
-        ``feedback`` is that of rows (``row_id``) whose row in the database may be older.
+        One statement inserts them all, and is a transaction by itself. Each call of the driver
+        gives up the interpreter's lock, and waits for it again while other threads compute.
+
+        Raises:
+            RecordError: the database rejects a row for its values.
         """
+        mark = f"({', '.join(['?' if self.is_sqlite else '%s'] * len(_NAMES))})"
+        statement = f"{_INSERT} {', '.join([mark] * len(rows))} ON CONFLICT (id) DO NOTHING"
+        values = [_for_driver(name, row[name]) for row in rows for name in _NAMES]
+        dialect = self.engine.dialect
+        with self._watched():
+            connection = self._connection or self._connect()
+            self._connection = None  # until it has proved to be well
+            try:
+                cursor = connection.cursor()
+                if self._limits_each_transaction:
+                    dialect.do_execute(cursor, LIMIT_STATEMENTS, ())
+                dialect.do_execute(cursor, statement, values)
+                dialect.do_commit(connection)
+                if self.is_sqlite:
+                    check_file(self.engine, self._inode)
+            except BaseException:
+                connection.close()
+                raise
+        self._connection = connection
+        self.contact_at = time.monotonic()
+        self._is_unsynced = self.is_sqlite
+        if self._is_closed:
+            self.close()
+
+    def _connect(self) -> Any:
+        pooled = self.engine.raw_connection()
+        pooled.detach()
+        self._inode = pooled.info.get("inode")
+        connection: Any = pooled.dbapi_connection
+        if not self.is_sqlite:
+            connection.autocommit = not self._limits_each_transaction
+        return connection
+
+    def set_feedback(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Give the feedback of rows of `to_row` to those with their ids in the database."""
+        if not rows:
+            return
+        values = [{"row_id": row["id"], **{name: row[name] for name in _FEEDBACK}} for row in rows]
         with self.transaction(writes=True) as connection:
-            connection.execute(self._insert, rows)
-            if feedback:
-                named = predictions.c.id == sa.bindparam("row_id")
-                connection.execute(sa.update(predictions).where(named), feedback)
-        self._is_unsynced = self._syncs
+            named = predictions.c.id == sa.bindparam("row_id")
+            connection.execute(sa.update(predictions).where(named), values)
 
     def sync(self) -> None:
-        """Sync SQLite's commits to the disk, where its own commits do not; a failure is noted."""
+        """Sync SQLite's commits to the disk, and copy them from its write-ahead log into the file.
+
+        Neither is left to the commits, since requests wait for these. A failure is noted.
+        """
         if not self._is_unsynced:
             return
         self._is_unsynced = False
         try:
-            with Path(self._path + "-wal").open("rb") as log:
-                os.fsync(log.fileno())
+            if self._syncs:
+                with Path(self._path + "-wal").open("rb") as log:
+                    os.fsync(log.fileno())
+            if time.monotonic() >= self._checkpoint_at:
+                self._checkpoint_at = time.monotonic() + CHECKPOINT_S
+                self._checkpoint()
         except FileNotFoundError:
             return  # a checkpoint has synced and removed it
+        except StoreUnavailableError:
+            return  # it has been noted
         except OSError as error:
             self.fail(f"its write-ahead log cannot be synced: {error}")
+
+    def _checkpoint(self) -> None:
+        """Copy the write-ahead log into the file, and have the next commit begin it anew.
+
+        Nearly all of it is copied while commits go on, and the rest while they wait.
+        """
+        with self._watched(), self.engine.connect() as connection:
+            connection.detach()  # its timeout is not that of the others
+            connection.execution_options(begin=None)
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
+            for mode in ("PASSIVE", "RESTART"):
+                connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})")
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, the connections of its parent."""
+        self._connection = None
+        self.engine.dispose(close=False)
 
     def close(self) -> None:
         """Close the connections, and those of calls that hang when these end."""
         self.failure = "it has been closed"
+        self._is_closed = True
         sa.event.listen(self.engine.pool, "checkin", lambda _, entry: entry.close())
         self.engine.dispose()
+        self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
         try:
             yield
-        except (exc.DataError, exc.IntegrityError):
-            raise
+        except (
+            *(exc.DataError, exc.IntegrityError),
+            *(self._dbapi.DataError, self._dbapi.IntegrityError),
+        ) as error:
+            raise RecordError(f"The database rejects the values: {error}") from error
         except StoreUnavailableError as error:
             self._is_migrated = False  # another file may be at its path
             self.fail(str(error))
             raise
-        except (exc.DBAPIError, exc.TimeoutError, OSError, self._driver_error) as error:
+        except (exc.DBAPIError, exc.TimeoutError, OSError, self._dbapi.Error) as error:
             reason = str(error.orig if isinstance(error, exc.DBAPIError) else error).strip()
             self.fail(reason or type(error).__name__)
             raise StoreUnavailableError(f"The database is unavailable: {self.failure}") from error
 
 
-@contextmanager
-def begin(
-    engine: sa.Engine, *, writes: bool, lock_wait_s: float | None = None
-) -> Iterator[sa.Connection]:
-    """Yield a connection in a transaction, which is committed unless an error leaves the block.
-
-    Writes to an SQLite file take their turns by a file lock beside it. SQLite's own busy handler
-    sleeps between its tries, and a write under load may never get its turn.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with begin(connect(f"sqlite:///{folder}/new.sqlite3"), writes=True) as new:
-    ...         new.exec_driver_sql("SELECT 7").scalar()
-    7
-
-    Raises:
-        StoreUnavailableError: an SQLite file is not at its path after the commit. What is written
-            to a deleted file is lost. The engine's connections are closed then.
-    """
-    path = engine.url.database or ""
-    is_locked = writes and engine.dialect.name == "sqlite"
-    with (
-        file_lock(path + "-lock", lock_wait_s) if is_locked else nullcontext(),
-        engine.execution_options(writes=writes).connect() as connection,
-    ):
-        with connection.begin():
-            yield connection
-        if not is_locked or _inode_of(path) == connection.info["inode"]:
-            return
-    engine.dispose()
-    raise StoreUnavailableError(f"{path} has been deleted or replaced")
-
-
-def connect(url: str | sa.URL, options: Options | None = None) -> sa.Engine:
-    """Make an engine for a database URL; it connects to nothing yet.
-
-    >>> connect("postgres://inkdigits@db/log").dialect.driver
-    'psycopg'
-
-    It is ``sqlite:///path`` (the folder is made when missing), or
-    ``postgresql://user:password@host/name`` (also ``postgres://``).
-
-    Raises:
-        ConfigError: not such a URL, SQLite without a file or folder, or psycopg is not installed.
-            The message never has the URL, which may hold a password.
-    """
-    options = options or Options()
-    try:
-        parsed = sa.make_url(url)
-    except (exc.ArgumentError, ValueError) as error:
-        raise ConfigError("DATABASE_URL is not a database URL, such as sqlite:///path") from error
-    if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
-        return _connect_sqlite(parsed, options)
-    if parsed.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
-        return _connect_postgresql(parsed.set(drivername="postgresql+psycopg"), options)
-    raise ConfigError(
-        f"DATABASE_URL begins with {parsed.drivername!r}; "
-        "it must be sqlite:///path or postgresql://user:password@host/name"
-    )
-
-
-def _connect_sqlite(url: sa.URL, options: Options) -> sa.Engine:
-    path = url.database
-    if not path or path.startswith((":memory:", "file:")):
-        raise ConfigError("DATABASE_URL for SQLite names a file: sqlite:///path/to/log.sqlite3")
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"the folder of the database cannot be made: {error}") from error
-    if Path(path).is_dir():
-        raise ConfigError(f"DATABASE_URL for SQLite names a file, but {path} is a folder")
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=path),
-        connect_args={"timeout": options.wait_s},
-        pool_timeout=CONNECT_TIMEOUT_S,
-        json_serializer=_to_json,
-        json_deserializer=orjson.loads,
-    )
-
-    def configure(connection: Any, record: Any) -> None:
-        # The driver would begin transactions by guessing from the statement; `start` does it.
-        connection.isolation_level = None
-        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        # Without a write-ahead log SQLite may damage the file in a power failure if not "full".
-        level = options.synchronous if mode == "wal" else "full"
-        connection.execute(f"PRAGMA synchronous = {level}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        record.info["inode"] = _inode_of(path)
-
-    def start(connection: sa.Connection) -> None:
-        # A transaction that begins by reading and then writes fails at once, whatever the busy
-        # timeout, when another has written meanwhile; IMMEDIATE waits at its beginning instead.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    sa.event.listen(engine, "connect", configure)
-    sa.event.listen(engine, "begin", start)
-    return engine
-
-
-def _inode_of(path: str) -> int | None:
-    try:
-        return os.stat(path).st_ino  # noqa: PTH116 (on the way of each commit)
-    except OSError:
-        return None
-
-
-def _to_json(value: object) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
-    if importlib.util.find_spec("psycopg") is None:
-        raise ConfigError(
-            "DATABASE_URL names PostgreSQL, but psycopg is not installed; "
-            "install inkdigits[postgres]"
-        )
-    # A server that vanishes without a word is noticed within the time of a statement.
-    arguments: dict[str, Any] = {
-        "connect_timeout": CONNECT_TIMEOUT_S,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1000,
-    }
-    if options.pgbouncer:
-        arguments["prepare_threshold"] = None
-    engine = sa.create_engine(
-        url,
-        pool_pre_ping=True,
-        pool_timeout=CONNECT_TIMEOUT_S,
-        connect_args=arguments,
-        json_serializer=_to_json,
-    )
-    timeout_ms = STATEMENT_TIMEOUT_S * 1000
-
-    def configure(connection: Any, _: object) -> None:
-        connection.autocommit = True
-        connection.execute(f"SET statement_timeout = {timeout_ms}")
-        connection.autocommit = False
-
-    def start(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {timeout_ms}")
-
-    if options.pgbouncer:
-        sa.event.listen(engine, "begin", start)
-    else:
-        sa.event.listen(engine, "connect", configure)
-    return engine
+def _for_driver(name: str, value: Any) -> Any:
+    return orjson.dumps(value).decode() if name in _JSON and value is not None else value

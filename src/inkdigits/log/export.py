@@ -22,7 +22,8 @@ from typing import IO, Final, Literal, TypeAlias
 from sqlalchemy import make_url
 
 from inkdigits.errors import QueryError, StoreUnavailableError
-from inkdigits.log.database import Database, Options
+from inkdigits.log.connections import Options
+from inkdigits.log.database import Database
 from inkdigits.log.queries import MAX_PAGE, OLDEST, Filters, page_of
 from inkdigits.log.record import Record
 from inkdigits.log.tables import Columns, Schema, write_table

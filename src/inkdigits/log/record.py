@@ -8,7 +8,6 @@ import math
 import re
 import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,6 +40,12 @@ MAX_DIGITS: Final = 64
 MAX_PICTURE_BYTES: Final = 16 * 2**20
 """The largest source picture a record keeps, in bytes."""
 
+_KINDS: Final = {
+    "decision": get_args(Decision),
+    "input_kind": get_args(InputKind),
+    "reason": (*get_args(AnyReason), None),
+}
+_ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # The names of owners and givers of feedback have no control characters, no quotes, and nothing
@@ -82,6 +87,10 @@ def from_microseconds(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
 
 
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is UTC else from_microseconds(to_microseconds(moment))
+
+
 def new_id() -> str:
     """Make an identifier that sorts by the time it was made, and is random otherwise.
 
@@ -104,10 +113,7 @@ def is_id(text: str) -> bool:
     >>> is_id(new_id()), is_id("7")
     (True, False)
     """
-    try:
-        return str(uuid.UUID(text)) == text
-    except (ValueError, AttributeError, TypeError):
-        return False
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def check_label(label: str) -> str:
@@ -184,21 +190,22 @@ class Record:
     """Hexadecimal, of the ink's 784 bytes in row order."""
 
     def __post_init__(self) -> None:
-        ink = np.array(self.ink, order="C")
+        ink = self.ink
         shape = (28, 28) if self.digits is None else (len(self.digits), 28, 28)
         if ink.shape != shape or ink.dtype != np.uint8:
             raise RecordError(f"the ink is {shape} uint8; not {ink.shape} {ink.dtype}")
-        ink.flags.writeable = False
-        created_at = from_microseconds(to_microseconds(self.created_at))
-        feedback_at = self.feedback_at and from_microseconds(to_microseconds(self.feedback_at))
-        object.__setattr__(self, "ink", ink)
-        object.__setattr__(self, "ink_sha256", hashlib.sha256(ink.tobytes()).hexdigest())
-        object.__setattr__(self, "created_at", created_at)
-        object.__setattr__(self, "feedback_at", feedback_at)
-        object.__setattr__(self, "probabilities", tuple(float(p) for p in self.probabilities))
-        object.__setattr__(self, "confidence", float(self.confidence))
-        object.__setattr__(self, "novelty", None if self.novelty is None else float(self.novelty))
-        object.__setattr__(self, "digit", None if self.digit is None else int(self.digit))
+        if ink.flags.writeable or not ink.flags.c_contiguous:
+            ink = np.array(ink, order="C")
+            ink.flags.writeable = False
+        put = object.__setattr__
+        put(self, "ink", ink)
+        put(self, "ink_sha256", hashlib.sha256(ink.data).hexdigest())
+        put(self, "created_at", _in_utc(self.created_at))
+        put(self, "feedback_at", self.feedback_at and _in_utc(self.feedback_at))
+        put(self, "probabilities", tuple(map(float, self.probabilities)))
+        put(self, "confidence", float(self.confidence))
+        put(self, "novelty", None if self.novelty is None else float(self.novelty))
+        put(self, "digit", None if self.digit is None else int(self.digit))
         self._check()
 
     def _check(self) -> None:
@@ -206,20 +213,16 @@ class Record:
             raise RecordError(f"the id is a UUID in its canonical form; not {self.id!r}")
         if self.digit is not None and self.digit not in range(10):
             raise RecordError(f"the digit is 0 to 9 or None; not {self.digit!r}")
-        if len(self.probabilities) != 10 or not all(0 <= p <= 1 for p in self.probabilities):
+        lowest, highest = min(self.probabilities, default=0.0), max(self.probabilities, default=0.0)
+        if len(self.probabilities) != 10 or not 0 <= lowest <= highest <= 1:
             raise RecordError("the probabilities are 10 numbers of 0 to 1")
         if not 0 <= self.confidence <= 1:
             raise RecordError(f"the confidence is 0 to 1; not {self.confidence!r}")
         if self.novelty is not None and not math.isfinite(self.novelty):
             raise RecordError(f"the novelty is finite or None; not {self.novelty!r}")
-        for name, kinds in (
-            ("decision", Decision),
-            ("input_kind", InputKind),
-            ("reason", AnyReason),
-        ):
-            value = getattr(self, name)
-            if value not in get_args(kinds) and not (name == "reason" and value is None):
-                raise RecordError(f"the {name} is one of {get_args(kinds)}; not {value!r}")
+        for name, kinds in _KINDS.items():
+            if (value := getattr(self, name)) not in kinds:
+                raise RecordError(f"the {name} is one of {kinds}; not {value!r}")
         if not 1 <= len(self.model_version) <= 200 or not self.model_version.isprintable():
             raise RecordError("the model version is 1 to 200 printable characters")
         if self.owner is not None:
@@ -230,8 +233,8 @@ class Record:
             raise RecordError(
                 f"the picture has {len(self.picture):,} bytes, over {MAX_PICTURE_BYTES:,}"
             )
-        given = (self.label is None, self.feedback_at is None, self.feedback_by is None)
-        if len(set(given)) != 1:
+        given = (self.label, self.feedback_at, self.feedback_by)
+        if given.count(None) not in {0, 3}:
             raise RecordError("feedback has a label, a time and a giver, or none of them")
         if self.label is not None and self.feedback_by is not None:
             check_label(self.label)

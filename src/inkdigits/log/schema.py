@@ -111,7 +111,7 @@ def migrate(engine: sa.Engine, revision: str = "head") -> str | None:
     the write-ahead log does not wait for other connections by itself.
 
     >>> import tempfile
-    >>> from inkdigits.log.database import connect
+    >>> from inkdigits.log.connections import connect
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     migrate(connect(f"sqlite:///{folder}/log.sqlite3"))
     'wal'
@@ -173,7 +173,7 @@ def _upgrade(engine: sa.Engine, at: str | None, revision: str) -> None:
             f"the database has schema {at}; this Inkdigits knows schemas up to {NEWEST}. "
             "Install the newer Inkdigits that made it"
         )
-    with engine.execution_options(writes=True).begin() as connection:
+    with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
         if engine.dialect.name == "postgresql":
             # A new index on a long table takes longer than a statement may.
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 
 from inkdigits.errors import (
     OutboxError,
+    RecordError,
     RecordNotFoundError,
     StoreError,
     StoreUnavailableError,
 )
-from inkdigits.log.database import Database, Options
+from inkdigits.log.connections import Options
+from inkdigits.log.database import Database
 from inkdigits.log.export import Format, write
 from inkdigits.log.outbox import OUTBOX_LIMIT_BYTES, Outbox
 from inkdigits.log.queries import (
@@ -118,7 +119,7 @@ class Store:
         The thread that writes starts with the first use of the store in a process.
 
         Args:
-            url: as for `inkdigits.log.database.connect`.
+            url: as for `inkdigits.log.connections.connect`.
             outbox_dir: folder for the outbox; one for each database and machine.
             options: how the database is used.
             outbox_limit_bytes: the largest size of the outbox.
@@ -162,7 +163,7 @@ class Store:
             self._writer.insert(row)
         except StoreUnavailableError:
             pass  # the database has logged its first failure
-        except exc.DBAPIError:
+        except RecordError:
             logger.exception("a prediction is lost: the database rejects its values")
             return "lost"
         else:
@@ -314,7 +315,7 @@ class Store:
     def _after_fork(self) -> None:
         # The parent's connections are not the child's to close, its locks may be held by threads
         # that the child does not have, and its thread is not there either.
-        self._database.engine.dispose(close=False)
+        self._database.after_fork()
         self._outbox.after_fork()
         self._writer.after_fork()
 

@@ -1,10 +1,14 @@
-"""The one thread of a process that writes to the database: many rows with one commit.
+"""How rows are committed: many with one commit, without a thread that holds a request up.
 
-A request hands its row to this thread and waits for the commit, for a bounded time. There is no
-added delay: a commit takes the rows that came while the one before it ran ("group commit", DeWitt
-et al., "Implementation techniques for main memory database systems", SIGMOD 1984). The thread also
-moves rows from the outbox to the database, tries an unavailable database again, and deletes rows
-that are older than the retention.
+A request waits for its row's commit, for a bounded time. There is no added delay: a commit takes
+the rows that came while the one before it ran ("group commit", DeWitt et al., "Implementation
+techniques for main memory database systems", SIGMOD 1984).
+
+Where a commit waits for no disk, as in SQLite's write-ahead log, a request that finds the database
+free commits for all who wait, and no thread is woken. A server or a disk may stop answering for
+ever, so that only a thread of its own asks it. The same thread syncs SQLite to the disk, moves rows
+from the outbox to the database, tries an unavailable database again, and deletes rows that are
+older than the retention.
 """
 
 from __future__ import annotations
@@ -12,25 +16,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
-from queue import Empty, SimpleQueue
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from inkdigits.errors import OutboxError, StoreError, StoreUnavailableError
-from inkdigits.log.database import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S, Database
+from inkdigits.errors import OutboxError, RecordError, StoreError, StoreUnavailableError
+from inkdigits.log.connections import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S
+from inkdigits.log.database import Database
 from inkdigits.log.outbox import Outbox, Waiting
 
 BATCH: Final = 256
 """The most rows in one commit."""
 
 # Seconds between tries of an unavailable database, doubling from the first to the last.
-_FIRST_RETRY_S: Final = 0.1
-_LAST_RETRY_S: Final = 5.0
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 # Seconds between: syncs of SQLite, signs of life of the database, looks at the outbox for rows of
 # other processes, and purges.
 _SYNC_S: Final = 0.5
@@ -42,30 +45,50 @@ _GLANCE_S: Final = 0.05
 # How long `close` waits for a database that does not answer, in seconds.
 _CLOSE_S: Final = 2.0
 
-_FEEDBACK: Final = ("label", "feedback_us", "feedback_by")
-
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Row: TypeAlias = dict[str, Any]
-Entry: TypeAlias = "tuple[Row | Callable[[], Any], Future[Any]]"
-"""A row to insert, or other work, and the future that its caller waits for."""
 
 
-def _settle(future: Future[T], work: Callable[[], T]) -> None:
-    """Do the work of a future, unless its caller has given up."""
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(work())
-    except (StoreError, exc.SQLAlchemyError) as error:
-        future.set_exception(error)
-    finally:
-        if not future.done():
-            future.set_exception(StoreUnavailableError("The log's thread has ended."))
+class _Entry:
+    """A row to insert or a call to make, and what has become of it.
+
+    A lock costs less than a Future, which has a condition variable.
+    """
+
+    __slots__ = ("error", "is_abandoned", "pending", "result", "work")
+
+    def __init__(self, work: Any) -> None:
+        self.work, self.result = work, None
+        self.error: Exception | None = StoreUnavailableError("The log's thread has ended.")
+        self.is_abandoned = False
+        # Held until the result or the error is there.
+        self.pending = threading.Lock()
+        self.pending.acquire()
+
+    def call(self) -> None:
+        """Make the call, unless whoever waited has abandoned it."""
+        try:
+            if not self.is_abandoned:
+                self.result = self.work()
+                self.error = None
+        except (StoreError, exc.SQLAlchemyError) as error:
+            self.error = error
+        finally:
+            self.pending.release()
+
+    def wait(self, wait_s: float | None) -> Any:
+        """Return the result or raise the error; TimeoutError if neither is there in time."""
+        if not self.pending.acquire(timeout=-1 if wait_s is None else wait_s):
+            self.is_abandoned = True
+            raise TimeoutError
+        if self.error is not None:
+            raise self.error
+        return self.result
 
 
 class Writer:
-    """Writes to the database in a thread of its own, which the first use starts.
+    """Writes to the database, one thread at a time; the first use starts the log's own thread.
 
     ``purge`` deletes some old rows, and returns whether there may be more of them.
     """
@@ -77,14 +100,18 @@ class Writer:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Forget, in a child process, the thread and the queue of its parent."""
-        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        """Forget, in a child process, the thread of its parent and what waits for it."""
+        self._rows: deque[_Entry] = deque()
+        self._calls: deque[_Entry] = deque()
+        # Held by whoever writes; and released to wake the thread, which then acquires it.
+        self._turn, self._wakeup = threading.Lock(), threading.Lock()
+        self._looks = False
         self._stop = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = self._sync_at = self._look_at = self._purge_at = 0.0
-        # When the thread's current call of the database began; None between calls.
+        # When the current call of the database began; None between calls.
         self._busy_since: float | None = None
 
     @property
@@ -112,18 +139,30 @@ class Writer:
 
         Raises:
             StoreUnavailableError: it was not committed in time, or the database is unavailable.
-            sqlalchemy.exc.DBAPIError: the database rejects the row for its values.
+            RecordError: the database rejects the row for its values.
         """
-        self._submit(row, self._database.wait_s)
+        self._require()
+        entry = _Entry(row)
+        self._rows.append(entry)
+        wait_s = self._database.wait_s
+        if self._database.commits_at_once:
+            with self._busy(wait_s) as is_held:
+                while is_held and entry.pending.locked():
+                    self._commit()
+            wait_s = 0.0
+        else:
+            self._wake()
+        self._wait(entry, wait_s)
 
     def run(self, work: Callable[[], T]) -> T:
-        """Run work in the thread, between its commits, and return its result, as `insert`."""
+        """Run work in the thread, between commits, and return its result, as `insert`."""
 
         def checked() -> T:
             self._check(writes=True)
             return work()
 
-        result: T = self._submit(checked, self._database.wait_s)
+        self._require()
+        result: T = self._call(checked, self._database.wait_s)
         return result
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
@@ -141,14 +180,15 @@ class Writer:
         self._check()
         if self._database.is_sqlite:
             return ask()
-        future: Future[T] = Future()
-        asking = threading.Thread(target=_settle, args=(future, ask), daemon=True)
+        entry = _Entry(ask)
+        asking = threading.Thread(target=entry.call, daemon=True)
         asking.start()
         until = time.monotonic() + CONNECT_TIMEOUT_S + STATEMENT_TIMEOUT_S
         while time.monotonic() < until:
             asking.join(_GLANCE_S)
-            if future.done():
-                return future.result()
+            if not entry.pending.locked():
+                result: T = entry.wait(0.0)
+                return result
             self.wake()  # the thread's next sign of life shows whether the database answers
             self._check()
         raise StoreUnavailableError("The database has not answered in time.")
@@ -156,7 +196,8 @@ class Writer:
     def wake(self) -> None:
         """Have the thread look at the database and the outbox now."""
         self.start()
-        self._queue.put(None)
+        self._looks = True
+        self._wake()
 
     def move(self) -> int:
         """Move all rows from the outbox to the database, as `Store.flush_outbox`."""
@@ -170,59 +211,62 @@ class Writer:
             self._database.recover(began)
             return total
 
-        total: int = self._submit(move_all, None)
+        self._require(available=False)
+        total: int = self._call(move_all, None)
         return total
 
     def close(self) -> None:
         """End the thread, after what it has been given; a call that hangs is left behind."""
         self._stop.set()
-        self._queue.put(None)
+        self._wake()
         if self._thread is not None:
             self._thread.join(_CLOSE_S + self._database.wait_s)
 
-    def _submit(self, work: Row | Callable[[], Any], wait_s: float | None) -> Any:
+    def _require(self, *, available: bool = True) -> None:
         self.start()
         if self._stop.is_set():
             raise StoreUnavailableError("The log has been closed.")
-        if wait_s is not None:
+        if available:
             self._check(writes=True)
-        future: Future[Any] = Future()
-        self._queue.put((work, future))
+
+    def _call(self, work: Callable[[], Any], wait_s: float | None) -> Any:
+        entry = _Entry(work)
+        self._calls.append(entry)
+        self._wake()
+        return self._wait(entry, wait_s)
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # it has been woken already
+            self._wakeup.release()
+
+    def _wait(self, entry: _Entry, wait_s: float | None) -> Any:
         try:
-            return future.result(wait_s)
+            return entry.wait(wait_s)
         except TimeoutError:
-            future.cancel()
-            self._database.fail(f"no commit within {wait_s:g} s")
-            raise StoreUnavailableError(
-                f"The database has not committed within {wait_s:g} s."
-            ) from None
+            reason = f"no commit within {self._database.wait_s:g} s"
+            self._database.fail(reason)
+            raise StoreUnavailableError(f"The database is unavailable: {reason}") from None
 
     def _check(self, *, writes: bool = False) -> None:
         if not self.available:
             self._database.check(writes=writes)
 
     def _run(self) -> None:
-        while not self._stop.is_set() or not self._queue.empty():
-            self._write(self._take())
+        while not self._stop.is_set() or self._calls or self._rows:
+            self._wakeup.acquire(timeout=self._pause())
+            if self._looks:
+                self._looks, self._look_at = False, 0.0
+            self._work()
             if not self._stop.is_set():
                 self._tend()
         self._database.sync()
 
-    def _take(self) -> list[Entry]:
-        """Return what waits, at most BATCH entries, or none when it is time to tend."""
-        entries: list[Entry] = []
-        try:
-            entry = self._queue.get(timeout=self._pause())
-            while True:
-                if entry is None:
-                    self._look_at = 0.0
-                else:
-                    entries.append(entry)
-                if len(entries) == BATCH:
-                    return entries
-                entry = self._queue.get_nowait()
-        except Empty:
-            return entries
+    def _work(self) -> None:
+        while self._calls or self._rows:
+            with self._busy():
+                self._commit()
+                if self._calls:
+                    self._calls.popleft().call()
 
     def _pause(self) -> float:
         now = time.monotonic()
@@ -230,44 +274,45 @@ class Writer:
             return max(0.0, self._retry_at - now)
         return max(0.0, min(_SYNC_S, self._look_at - now, self._purge_at - now))
 
-    def _write(self, entries: Sequence[Entry]) -> None:
-        rows: list[tuple[Row, Future[Any]]] = []
-        for work, future in entries:
-            if callable(work):
-                with self._busy():
-                    _settle(future, work)
-            elif future.set_running_or_notify_cancel():
-                rows.append((work, future))
-        if rows:
-            self._insert(rows)
-
-    def _insert(self, entries: Sequence[tuple[Row, Future[Any]]]) -> None:
-        error: Exception | None = None
+    def _commit(self) -> None:
+        """Insert what waits, at most BATCH rows; the caller holds the turn."""
+        first = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
+        entries = [entry for entry in first if not entry.is_abandoned]
         try:
             self._check(writes=True)
-            with self._busy():
-                self._database.insert([row for row, _ in entries])
-        except (exc.DataError, exc.IntegrityError) as found:
-            if len(entries) > 1:
-                for entry in entries:
-                    self._insert([entry])
-                return
-            error = found
-        except StoreError as found:
-            error = found
-        for _, future in entries:
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+            self._insert(entries)
+        except StoreError as error:
+            for entry in entries:
+                entry.error = entry.error and error
+        finally:
+            for entry in entries:
+                entry.pending.release()
+
+    def _insert(self, entries: Sequence[_Entry]) -> None:
+        if not entries:
+            return
+        try:
+            self._database.insert([entry.work for entry in entries])
+        except RecordError as error:
+            entries[0].error = error
+            for entry in entries if len(entries) > 1 else ():
+                self._insert([entry])
+        else:
+            for entry in entries:
+                entry.error = None
 
     @contextmanager
-    def _busy(self) -> Iterator[None]:
+    def _busy(self, wait_s: float = -1) -> Iterator[bool]:
+        """Hold the right to write; yields whether it is held after ``wait_s`` seconds."""
+        if not self._turn.acquire(timeout=wait_s):
+            yield False
+            return
         self._busy_since = time.monotonic()
         try:
-            yield
+            yield True
         finally:
             self._busy_since = None
+            self._turn.release()
 
     def _tend(self) -> None:
         """Do what is due, in short steps: requests wait meanwhile."""
@@ -276,12 +321,12 @@ class Writer:
             if now >= self._retry_at:
                 self._reconnect()
             return
+        if now >= self._sync_at:
+            self._sync_at = now + _SYNC_S
+            self._database.sync()
         looks = now >= self._look_at
         try:
             with self._busy():
-                if now >= self._sync_at:
-                    self._sync_at = now + _SYNC_S
-                    self._database.sync()
                 if looks:
                     moved = self._move_batch(0.0)
                     self._look_at = now if moved == BATCH else now + _LOOK_S
@@ -337,16 +382,12 @@ class Writer:
 
     def _deliver(self, waiting: Sequence[Waiting]) -> list[Waiting]:
         """Insert rows of the outbox; returns those that are in the database then."""
-        feedback = [
-            {"row_id": w.row["id"], **{name: w.row[name] for name in _FEEDBACK}}
-            for w in waiting
-            if w.version > 0
-        ]
         try:
-            self._database.insert([w.row for w in waiting], feedback)
-        except (exc.DataError, exc.IntegrityError) as error:
+            self._database.insert([w.row for w in waiting])
+            self._database.set_feedback([w.row for w in waiting if w.version > 0])
+        except RecordError as error:
             if len(waiting) == 1:
-                self._outbox.set_aside(waiting[0].row["id"], str(error.orig))
+                self._outbox.set_aside(waiting[0].row["id"], str(error))
                 return []
             return [moved for w in waiting for moved in self._deliver([w])]
         return list(waiting)

@@ -12,7 +12,7 @@ from support.browser import TOKEN, Browser
 from support.databases import opened, sqlite_url
 from support.fakes import FakeReader, send_digit
 
-from inkdigits.log.database import Options
+from inkdigits.log.connections import Options
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
 

@@ -1,0 +1,203 @@
+"""How SQLite and PostgreSQL are connected to, and transactions of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from inkdigits.errors import ConfigError, StoreUnavailableError
+from inkdigits.log.locks import file_lock
+
+Synchronous: TypeAlias = Literal["normal", "full"]
+
+CONNECT_TIMEOUT_S: Final = 3
+STATEMENT_TIMEOUT_S: Final = 10
+LIMIT_STATEMENTS: Final = f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_S * 1000}"
+"""Has PostgreSQL end a statement that takes longer, until the end of the transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the database is used."""
+
+    # Seconds that a request waits for the database before it counts as unavailable.
+    wait_s: float = 0.25
+    # "normal" syncs SQLite's commits to the disk each half second, so that a power failure may
+    # cost that much; "full" syncs each. Neither loses a commit when a process is killed.
+    synchronous: Synchronous = "normal"
+    # Whether PostgreSQL is reached through PgBouncer, whose pooled connections keep neither
+    # prepared statements nor settings of the session.
+    pgbouncer: bool = False
+
+
+def check_file(engine: sa.Engine, inode: int | None) -> None:
+    """Raise StoreUnavailableError if another file, or none, is at the engine's path.
+
+    >>> check_file(connect("sqlite:///not-there.sqlite3"), None)
+    >>> check_file(connect("sqlite:///not-there.sqlite3"), 7)
+    Traceback (most recent call last):
+    inkdigits.errors.StoreUnavailableError: not-there.sqlite3 has been deleted or replaced
+    """
+    path = engine.url.database or ""
+    if _inode_of(path) != inode:
+        engine.dispose()
+        raise StoreUnavailableError(f"{path} has been deleted or replaced")
+
+
+@contextmanager
+def begin(
+    engine: sa.Engine, *, writes: bool, lock_wait_s: float | None = None
+) -> Iterator[sa.Connection]:
+    """Yield a connection in a transaction, which is committed unless an error leaves the block.
+
+    Writes to an SQLite file take their turns by a file lock beside it. SQLite's own busy handler
+    sleeps between its tries, and a write under load may never get its turn.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with begin(connect(f"sqlite:///{folder}/new.sqlite3"), writes=True) as new:
+    ...         new.exec_driver_sql("SELECT 7").scalar()
+    7
+
+    Raises:
+        StoreUnavailableError: an SQLite file is not at its path after the commit. What is written
+            to a deleted file is lost. The engine's connections are closed then.
+    """
+    path = engine.url.database or ""
+    is_locked = writes and engine.dialect.name == "sqlite"
+    with (
+        file_lock(path + "-lock", lock_wait_s) if is_locked else nullcontext(),
+        engine.connect() as connection,
+    ):
+        connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
+        with connection.begin():
+            yield connection
+        if is_locked:
+            check_file(engine, connection.info["inode"])
+
+
+def connect(url: str | sa.URL, options: Options | None = None) -> sa.Engine:
+    """Make an engine for a database URL; it connects to nothing yet.
+
+    >>> connect("postgres://inkdigits@db/log").dialect.driver
+    'psycopg'
+
+    It is ``sqlite:///path`` (the folder is made when missing), or
+    ``postgresql://user:password@host/name`` (also ``postgres://``).
+
+    Raises:
+        ConfigError: not such a URL, SQLite without a file or folder, or psycopg is not installed.
+            The message never has the URL, which may hold a password.
+    """
+    options = options or Options()
+    try:
+        parsed = sa.make_url(url)
+    except (exc.ArgumentError, ValueError) as error:
+        raise ConfigError("DATABASE_URL is not a database URL, such as sqlite:///path") from error
+    if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
+        return _connect_sqlite(parsed, options)
+    if parsed.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+        return _connect_postgresql(parsed.set(drivername="postgresql+psycopg"), options)
+    raise ConfigError(
+        f"DATABASE_URL begins with {parsed.drivername!r}; "
+        "it must be sqlite:///path or postgresql://user:password@host/name"
+    )
+
+
+def _connect_sqlite(url: sa.URL, options: Options) -> sa.Engine:
+    path = url.database
+    if not path or path.startswith((":memory:", "file:")):
+        raise ConfigError("DATABASE_URL for SQLite names a file: sqlite:///path/to/log.sqlite3")
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder of the database cannot be made: {error}") from error
+    if Path(path).is_dir():
+        raise ConfigError(f"DATABASE_URL for SQLite names a file, but {path} is a folder")
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=path),
+        connect_args={"timeout": options.wait_s},
+        pool_timeout=CONNECT_TIMEOUT_S,
+        json_serializer=_to_json,
+        json_deserializer=orjson.loads,
+    )
+
+    def configure(connection: Any, record: Any) -> None:
+        # The driver would begin transactions by guessing from the statement; `start` does it.
+        connection.isolation_level = None
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        # Without a write-ahead log SQLite may damage the file in a power failure if not "full".
+        level = options.synchronous if mode == "wal" else "full"
+        connection.execute(f"PRAGMA synchronous = {level}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        record.info["inode"] = _inode_of(path)
+
+    def start(connection: sa.Connection) -> None:
+        # A transaction that begins by reading and then writes fails at once, whatever the busy
+        # timeout, when another has written meanwhile; IMMEDIATE waits at its beginning instead.
+        if (begin := connection.get_execution_options().get("begin", "BEGIN")) is not None:
+            connection.exec_driver_sql(begin)
+
+    sa.event.listen(engine, "connect", configure)
+    sa.event.listen(engine, "begin", start)
+    return engine
+
+
+def _inode_of(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 (on the way of each commit)
+    except OSError:
+        return None
+
+
+def _to_json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
+    if importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(
+            "DATABASE_URL names PostgreSQL, but psycopg is not installed; "
+            "install inkdigits[postgres]"
+        )
+    # A server that vanishes without a word is noticed within the time of a statement.
+    arguments: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1000,
+    }
+    if options.pgbouncer:
+        arguments["prepare_threshold"] = None
+    engine = sa.create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        connect_args=arguments,
+        json_serializer=_to_json,
+    )
+    timeout_ms = STATEMENT_TIMEOUT_S * 1000
+
+    def configure(connection: Any, _: object) -> None:
+        connection.autocommit = True
+        connection.execute(f"SET statement_timeout = {timeout_ms}")
+        connection.autocommit = False
+
+    def start(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(LIMIT_STATEMENTS)
+
+    if options.pgbouncer:
+        sa.event.listen(engine, "begin", start)
+    else:
+        sa.event.listen(engine, "connect", configure)
+    return engine
