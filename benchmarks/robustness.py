@@ -40,7 +40,11 @@ def main() -> None:
     digits = getattr(splits, chosen.part)
     sample = digits.inks.numpy(), digits.labels.numpy()
     settings = {"per_family": chosen.per_family, "report": lambda line: print(line, flush=True)}
-    mnist_c = measure_robustness(reader, *sample, **settings)
+    apart = {
+        "writers": None if digits.writers is None else digits.writers.numpy(),
+        "hands": splits.calibration_hands,
+    }
+    mnist_c = measure_robustness(reader, *sample, **settings, **apart)
     print(f"\n{reader.model_version}, {chosen.part}\n\n{mnist_c.table()}\n", flush=True)
     scores = measure_corruptions(reader, *sample, severities=(1,), **settings)
     mean = fmean(row.accuracy.value for row in scores)

@@ -250,7 +250,7 @@ def load(
 
     Args:
         path: an artifact as ``inkdigits train`` or ``inkdigits export`` writes it; None is the
-            one that comes with the package.
+            one that comes with the package, and "MNISTClassifier" the plain network beside it.
         device: None runs on ONNX Runtime on the CPU; "cpu", "cuda", "mps" or "auto" on PyTorch,
             which the ``train`` extra installs and which computes in float32.
         int8: of ONNX Runtime: whether to read in int8 if the artifact holds the network in int8.

@@ -9,6 +9,7 @@ from inkdigits.data.non_digits import KINDS
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.evaluation.plots import robustness_figure
+from inkdigits.evaluation.probes import ONES, digit_makers, several_makers
 from inkdigits.evaluation.robustness import measure_corruptions, measure_robustness
 
 pytestmark = pytest.mark.heavy
@@ -44,14 +45,26 @@ def report(digits):
 
 def test_every_family_and_kind_is_measured_once(digits, report):
     others = ["photographs", "scenes", "pen strokes", "scikit-learn's digits"]
-    assert [s.name for s in report.digits] == ["clean", *FAMILIES, *others]
-    assert [r.name for r in report.non_digits] == [*KINDS, "photographed_paper", "empty_scenes"]
+    names = [s.name for s in report.digits]
+    assert names == ["clean", *FAMILIES, *others, *digit_makers(), *ONES]
+    kinds = [r.name for r in report.non_digits]
+    assert kinds[: len(KINDS)] == list(KINDS)
+    assert kinds[len(KINDS) :] == [
+        *several_makers(digits[0]),
+        *("empty paper with print", "empty paper with objects"),
+        *("photographed_paper", "empty_scenes"),
+    ]
     assert {s.severities for s in report.digits if s.name == "fog"} == {(MNIST_C_SEVERITY["fog"],)}
     assert report.digits[0].n == len(digits[0])
     assert all(s.n == 20 for s in [*report.digits[1:], *report.non_digits])
     # Strokes take turns, and the reader only knows 7.
     assert {s.name: s.n_correct for s in report.digits}["pen strokes"] == 2
+    seven = report.digits[0].by_digit[7]
+    assert seven[0] == seven[1] == seven[2] == (digits[1] == 7).sum()
+    assert report.digits[0].by_digit[3][1:] == (0, 183, 183)
+    assert "accepted, wrong of those" in report.table()
     blank = report.non_digits[0]
+    assert blank.reasons == {}
     assert 0 < blank.rejected < 1
     assert blank.accepted == 1 - blank.rejected
 

@@ -21,6 +21,8 @@ def train_arguments(data, folder):
     return [
         *("train", "--data", data, "--no-download", "--epochs", 2, "--batch-size", 90),
         *("--synthetic", 240, "--ema-decay", 0.9, "--risk", 0.4, "--device", "cpu"),
+        *("--learning-rate", 0.002, "--augmentation", 1, "--keep", "best"),
+        *("--teachers", 0, "--classic-epochs", 0),
         *("--out", folder / "models"),
         *("--figures", folder / "figures", "--logs", folder / "logs", "--json"),
     ]
@@ -68,7 +70,7 @@ def test_train_learns_from_the_weights_and_the_pictures_of_another_run(
     run(*train_arguments(small_mnist, tmp_path), *taught, *pictures)
     saved = json.loads((tmp_path / "models" / "run.json").read_text())
     config = saved["config"]
-    assert (config["distillation"], config["network"]) == (0.9, "MNISTClassifier")
+    assert (config["distillation"], config["network"]) == (0.8, "MNISTClassifier")
     told = json.loads((models / "run.json").read_text())
     assert [t["history"] for t in saved["teachers"]] == [told["history"]]
     assert saved["synthesis"] == told["synthesis"] * 2

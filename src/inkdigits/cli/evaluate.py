@@ -121,10 +121,11 @@ def _measure_robustness(
     from inkdigits.evaluation import plots
     from inkdigits.evaluation.robustness import measure_robustness
 
-    test = load_splits(folder, download=download).test
-    result = measure_robustness(
-        reader, test.inks.numpy(), test.labels.numpy(), **wanted, report=say
-    )
+    splits = load_splits(folder, download=download, report=say)
+    test, hands = splits.test, splits.calibration_hands
+    writers = None if test.writers is None else test.writers.numpy()
+    wanted |= {"writers": writers, "hands": hands, "report": say}
+    result = measure_robustness(reader, test.inks.numpy(), test.labels.numpy(), **wanted)
     chart = plots.save(plots.robustness_figure(result), figures / "robustness.png")
     text = f"{reader.model_version}\n\n{result.table()}\n\nThe figure is {chart}"
     click.echo(json.dumps(result.to_dict()) if as_json else text)

@@ -27,8 +27,8 @@ MODEL = click.option(
     "model_path",
     type=click.Path(path_type=Path),
     envvar="MODEL_PATH",
-    help="Artifact to read with, or a folder with one, such as models/current.  [default: the one "
-    "that comes with Inkdigits; env: MODEL_PATH]",
+    help="Artifact to read with, a folder with one, such as models/current, or MNISTClassifier, "
+    "the plain network.  [default: the one that comes with Inkdigits; env: MODEL_PATH]",
 )
 READER_DEVICE = click.option(
     "--device",

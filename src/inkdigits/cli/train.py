@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 _SYNTHETIC = 180_000
 # Shares of each batch that are synthetic digits, and pictures without a digit.
 _SYNTHETIC_SHARE, _OTHERS_SHARE = 0.28, 0.16
+# What --quick changes by default: a first model in ten minutes on two cores.
+_QUICK: dict[str, Any] = {
+    "epochs": 6,
+    "synthetic": 24_000,
+    "n_teachers": 0,
+    "classic_epochs": 3,
+    "calibration_synthetic": 3_000,
+}
+# And where the run is not the whole recipe: another network, or one that does not start anew.
+_ALONE: dict[str, Any] = {"n_teachers": 0, "classic_epochs": 0}
+# Dropout of a network that teachers teach.
+_TAUGHT_DROPOUT = 0.1
 
 
 @click.command(short_help="Make pictures to train on beside MNIST.")
@@ -82,11 +94,31 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     default="DigitNet",
     help="Network to train: DigitNet is the shipped one, and TeacherNet teaches it.",
 )
-@click.option("--epochs", type=options.COUNT, default=40, help="Passes over the training pictures.")
+@click.option(
+    "--quick", is_flag=True, help="A first model in ten minutes: fewer pictures and epochs."
+)
+@click.option("--epochs", type=options.COUNT, default=36, help="Passes over the training pictures.")
+@click.option(
+    "--teachers",
+    "n_teachers",
+    type=click.IntRange(0, 20),
+    default=2,
+    help="Networks to train first and learn from. None for another network, with --init or with "
+    "--teacher.",
+)
+@click.option(
+    "--teacher-epochs", type=options.COUNT, default=16, help="Epochs of each of those networks."
+)
+@click.option(
+    "--classic-epochs",
+    type=click.IntRange(min=0),
+    default=30,
+    help="Epochs of MNISTClassifier, which is trained beside DigitNet; 0 leaves it out.",
+)
 @click.option(
     "--batch-size",
     type=click.IntRange(min=8),
-    default=256,
+    default=512,
     help="Pictures per step, synthetic ones included.",
 )
 @click.option(
@@ -103,7 +135,7 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     multiple=True,
     help='Files of "inkdigits synthesise" to use instead of making pictures; can be repeated.',
 )
-@click.option("--learning-rate", type=float, default=2e-3, help="Peak of the one-cycle schedule.")
+@click.option("--learning-rate", type=float, default=4e-3, help="Peak of the one-cycle schedule.")
 @click.option(
     "--ema-decay",
     type=click.FloatRange(0, 0.999999),
@@ -113,7 +145,7 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
 @click.option(
     "--augmentation",
     type=click.FloatRange(0, 3),
-    default=1.0,
+    default=1.2,
     help="Strength of augmentation; 0 leaves pictures unchanged.",
 )
 @click.option(
@@ -132,19 +164,19 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
 @click.option(
     "--distillation",
     type=click.FloatRange(0, 1, min_open=True),
-    default=0.9,
+    default=0.8,
     help="Share of the loss that is the distance from the teachers' answers.",
 )
 @click.option(
     "--keep",
     type=click.Choice(["best", "last"]),
-    default="best",
+    default="last",
     help="Keep the weights of the epoch with the lowest validation loss, or of the last.",
 )
 @click.option(
     "--dropout",
     type=click.FloatRange(0, 0.99),
-    help="Probability of every dropout layer.  [default: the network's own]",
+    help="Probability of every dropout layer.  [default: the network's own; 0.1 with teachers]",
 )
 @options.SEED
 @click.option(
@@ -156,31 +188,63 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
 @click.option("--resume", is_flag=True, help="Resume the interrupted run in the folder.")
 @options.RISK
 @options.JSON
+@click.pass_context
 @needs_training_extra
-def train(data_root: Path, *, download: bool, as_json: bool, **settings: Any) -> None:
-    """Train, calibrate, export and evaluate a model on MNIST.
+def train(
+    ctx: click.Context,
+    /,
+    data_root: Path,
+    *,
+    download: bool,
+    as_json: bool,
+    quick: bool,
+    **settings: Any,
+) -> None:
+    """Train, calibrate, export and evaluate a model on MNIST, from data to artifact.
 
-    Writes mnist_classifier.onnx, which "inkdigits serve --model" serves, with the weights, the
-    temperature and run.json beside it. Ctrl-C loses the epoch under way; the same command with
-    --resume continues.
+    Makes pictures, trains teachers and the network that they teach, calibrates and evaluates it,
+    and adds int8 and MNISTClassifier. Writes mnist_classifier.onnx, which "inkdigits serve --model"
+    serves, with the weights, the temperature and run.json beside it. Ctrl-C loses the epoch under
+    way; the same command with --resume keeps what is done and continues.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device
-    from inkdigits.training.pipeline import train as run_pipeline
+    from inkdigits.training.recipe import Plan, run_recipe
 
-    run = _run_config(**settings, progress=not as_json)
+    def default_to(values: dict[str, Any]) -> None:
+        given = click.core.ParameterSource.DEFAULT
+        for name, value in values.items():
+            if name not in settings or ctx.get_parameter_source(name) is given:
+                settings[name] = value
+
+    if quick:
+        default_to(_QUICK)
+    alone = settings["network"] != "DigitNet" or settings["initial"] or settings["teachers"]
+    if alone:
+        default_to(_ALONE)
+    n_teachers = settings.pop("n_teachers")
+    plan = Plan(
+        n_teachers,
+        settings.pop("teacher_epochs"),
+        settings.pop("classic_epochs"),
+        int8=settings["network"] == "DigitNet",
+    )
+    taught = bool(n_teachers or settings["teachers"])
+    if taught and settings["dropout"] is None:
+        settings["dropout"] = _TAUGHT_DROPOUT
+    run = _run_config(**settings, taught=taught, progress=not as_json)
     splits = load_splits(data_root, download=download, report=say)
     device = resolve_device(run.device)
     say(f"training on {device}: {len(splits.train):,} pictures, {run.train.epochs} epochs")
     with resumable(run.folders.run):
-        described = run_pipeline(splits, run, device, report=say)
+        described = run_recipe(splits, run, plan, device, report=say)
     say(f"wrote {run.folders.run} and {run.folders.figures}")
     if as_json:
         click.echo(json.dumps(described))
 
 
 def _run_config(
-    synthetic: int, augmentation: float, distillation: float, **settings: Any
+    synthetic: int, augmentation: float, distillation: float, *, taught: bool, **settings: Any
 ) -> RunConfig:
     """Return the settings that the options stand for; others have the names of the settings."""
     from inkdigits.training.augmentation import AugmentationConfig
@@ -196,7 +260,7 @@ def _run_config(
         synthetic=_SYNTHETIC_SHARE if synthetic else 0.0,
         others=_OTHERS_SHARE if synthetic else 0.0,
         augmentation=AugmentationConfig().scaled(augmentation),
-        distillation=distillation if settings["teachers"] else 0.0,
+        distillation=distillation if taught else 0.0,
         **{name: settings.pop(name) for name in direct},
     )
     synthesis = _synthesis(synthetic, config.seed) if synthetic else None

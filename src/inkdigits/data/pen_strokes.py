@@ -174,6 +174,15 @@ def draw_digits(n: int, rng: Rng) -> tuple[Pixels, Labels]:
     return pictures, labels
 
 
+def draw_style(digit: int, name: str, rng: Rng) -> Pixels:
+    """Draw a digit in the style of that name of ``STYLES`` on a canvas (280, 280).
+
+    >>> draw_style(1, "lambda", np.random.default_rng(0)).shape
+    (280, 280)
+    """
+    return _draw(STYLES[digit][name], rng)
+
+
 def _draw(style: Style, rng: Rng) -> Pixels:
     bend = rng.normal(0, 0.03, (2, 2))
     lines = []

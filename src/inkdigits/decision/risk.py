@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -130,12 +130,7 @@ def accept_threshold(
         problem = _problem((n_accepted, n_wrong), further, risk, level)
         if problem is None and hands is not None:
             accepted = first[0] >= threshold
-            bound = writers_upper(~first[1][accepted], hands[accepted], level)
-            if bound > risk:
-                problem = (
-                    f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and over writers "
-                    f"the bound is {bound:.3%}"
-                )
+            problem = _problem_of_writers(~first[1][accepted], hands[accepted], risk, level)
         if problem is not None:
             failure = f"at {threshold:g}, {problem}"
             break
@@ -306,6 +301,19 @@ def _problem(
         if wrong > max(1.0, risk * accepted):
             return f"{wrong} of {accepted:,} accepted pictures of the group {name} are wrong"
     return None
+
+
+def _problem_of_writers(
+    wrong: Mask, writers: npt.NDArray[Any], risk: float, level: float
+) -> str | None:
+    """Return why accepted readings fail when writers are drawn; None if they pass."""
+    bound = writers_upper(wrong, writers, level)
+    if bound <= risk:
+        return None
+    return (
+        f"{int(wrong.sum())} of {len(wrong):,} accepted pictures are wrong, and over writers the "
+        f"bound is {bound:.3%}"
+    )
 
 
 def _checked(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Doubles, Mask]:

@@ -2,15 +2,17 @@
 
 Every picture is encoded and goes through ``DigitReader.predict_batch``, as a user's would. The
 digits are the given ones, corrupted as in MNIST-C and photographed by code, alone and in scenes;
-digits drawn by code; and scikit-learn's. The non-digits are made by code, with letters and
-symbols from fonts that are held back from training. Training uses the same generators with other
-seeds, but no scenes.
+cut off, framed or tiny (``probes``); digits drawn by code; and other hands'. The non-digits are
+made by code, with letters and symbols from fonts, and letters as if by hand from scripts, that are
+held back from training. Training uses the same generators with other seeds, but neither scenes nor
+probes.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +23,9 @@ from sklearn.datasets import load_digits
 from inkdigits.calibration.temperature import check_labels
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, corrupt
 from inkdigits.data.fonts import find_fonts
+from inkdigits.data.hands import Hands, draw_hands
+from inkdigits.data.letters import scripts_of
+from inkdigits.data.mnist import FIRST_PUPIL
 from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
 from inkdigits.data.pen_strokes import draw_digits
 from inkdigits.data.photos import photograph, photograph_paper
@@ -28,6 +33,14 @@ from inkdigits.data.pixels import check_inks
 from inkdigits.data.scenes import photograph_scenes
 from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import DataError
+from inkdigits.evaluation.probes import (
+    ONES,
+    batches_of,
+    digit_makers,
+    draw_ones,
+    empty_makers,
+    several_makers,
+)
 from inkdigits.evaluation.robustness_report import (
     DigitScores,
     RobustnessReport,
@@ -41,6 +54,8 @@ Pictures: TypeAlias = "Sequence[Pixels] | Pixels"
 
 PER_FAMILY = 1000
 SEED = 20261124
+# Pictures of 1.5 megapixels that are read at most.
+_LARGE_ONES = 200
 # Pictures that are made, encoded and read at once: a large one takes 490 kB.
 _BATCH_SIZE = 500
 
@@ -53,14 +68,17 @@ def measure_robustness(
     per_family: int = PER_FAMILY,
     severities: Sequence[int] | None = None,
     seed: int = SEED,
+    writers: npt.ArrayLike | None = None,
+    hands: Hands | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> RobustnessReport:
     """Read every set of digits and every kind of non-digits once.
 
     The inks (N, 28, 28) are digits that training has not seen, and the labels (N,) 0 to 9. At most
     ``per_family`` pictures of each set, kind and severity are read, and all clean digits. Results
-    of several ``severities`` of a corruption are pooled; None is MNIST-C's own of each. ``report``
-    is called with a line that says what comes next.
+    of several ``severities`` of a corruption are pooled; None is MNIST-C's own of each. ``writers``
+    (N,) tell census clerks' digits from pupils', and ``hands`` are other hands' that trained
+    nothing. ``report`` is called with a line that says what comes next.
 
     Raises:
         DataError: pictures or labels that are invalid; ``per_family`` below 1; no fonts.
@@ -73,13 +91,17 @@ def measure_robustness(
     'clean'
     """
     clean, truth = _sample(inks, labels, per_family, seed)
-    sources = Sources(find_fonts("held_back"), inks)
+    fonts = find_fonts("held_back")
+    script_fonts, scripts = find_fonts(latin=False), scripts_of("held_back")
+    sources = Sources(fonts, inks, script_fonts, scripts)
     report(f"clean: {len(inks):,} digits")
     clean_answers = _read(reader, [inks])
     digits = [score_digits("clean", "clean", (), clean_answers, labels)]
+    digits += _by_group(clean_answers, labels, writers)
     settings: dict[str, Any] = {"per_family": per_family, "severities": severities, "seed": seed}
     digits += measure_corruptions(reader, inks, labels, **settings, report=report)
-    for name, written, batches in _other_digits(clean, truth, per_family, seed):
+    others = _other_digits(clean, truth, per_family, hands or Hands(), seed)
+    for name, written, batches in chain(others, _probes(clean, truth, per_family, seed)):
         report(f"{name}: {len(written):,} digits")
         digits.append(score_digits(name, "other", (), _read(reader, batches), written))
     kinds = {}
@@ -123,6 +145,21 @@ def measure_corruptions(
     return tuple(scores)
 
 
+def _by_group(
+    answers: Sequence[Prediction], labels: npt.ArrayLike, writers: npt.ArrayLike | None
+) -> list[DigitScores]:
+    """Score clerks and pupils apart, where it is known who wrote what."""
+    if writers is None:
+        return []
+    pupils, truth = np.asarray(writers) >= FIRST_PUPIL, np.asarray(labels)
+    groups = {"census clerks": np.flatnonzero(~pupils), "school pupils": np.flatnonzero(pupils)}
+    return [
+        score_digits(name, "other", (), [answers[i] for i in of.tolist()], truth[of])
+        for name, of in groups.items()
+        if len(of)
+    ]
+
+
 def _sample(inks: Ink, labels: npt.ArrayLike, per_family: int, seed: int) -> tuple[Ink, Labels]:
     """Check the digits and draw those that are changed."""
     check_inks(inks)
@@ -133,7 +170,7 @@ def _sample(inks: Ink, labels: npt.ArrayLike, per_family: int, seed: int) -> tup
 
 
 def _other_digits(
-    inks: Ink, labels: Labels, n: int, seed: int
+    inks: Ink, labels: Labels, n: int, hands: Hands, seed: int
 ) -> Iterator[tuple[str, Labels, Iterable[Pictures]]]:
     """Yield the name, labels and batches of each set that is neither clean nor MNIST-C's."""
     yield "photographs", labels, _batches(photograph, inks, _rng(seed, "photographs"))
@@ -148,6 +185,23 @@ def _other_digits(
     size, bicubic = (80, 80), Image.Resampling.BICUBIC
     pictures = [np.asarray(Image.fromarray(g).resize(size, bicubic)) for g in grey]
     yield "scikit-learn's digits", bundle.target[chosen].astype(np.int64), [pictures]
+    for name, of in (("pen strokes of 6 writers", hands.only_strokes()), ("bitmaps", hands.rest())):
+        if len(of):
+            drawn, written = draw_hands(n, of, _rng(seed, name))
+            yield name, written, [drawn]
+
+
+def _probes(
+    inks: Ink, labels: Labels, n: int, seed: int
+) -> Iterator[tuple[str, Labels, Iterable[Pictures]]]:
+    """Yield the name, labels and batches of each kind of ``probes``."""
+    for name, make in digit_makers().items():
+        rng, of = _rng(seed, name), _LARGE_ONES if "large" in name else n
+        parts = range(0, len(inks[:of]), _BATCH_SIZE)
+        pictures = ([make(i, rng) for i in inks[:of][at : at + _BATCH_SIZE]] for at in parts)
+        yield name, labels[:of], pictures
+    for name in ONES:
+        yield name, np.ones(n, dtype=np.int64), [draw_ones(name, n, _rng(seed, name))]
 
 
 def _non_digits(n: int, sources: Sources, seed: int) -> Iterator[tuple[str, Iterable[Pictures]]]:
@@ -155,6 +209,10 @@ def _non_digits(n: int, sources: Sources, seed: int) -> Iterator[tuple[str, Iter
     for kind in KINDS:
         rng = _rng(seed, kind)
         yield kind, (make_non_digits(kind, size, rng, sources) for size in _sizes(n))
+    digits = sources.digits if sources.digits is not None else np.zeros((0, 28, 28), np.uint8)
+    makers = {**several_makers(digits), **empty_makers(tuple(sources.fonts))}
+    for name, make in makers.items():
+        yield name, batches_of(make, n, _rng(seed, name), _BATCH_SIZE)
     rng = _rng(seed, "photographed_paper")
     yield "photographed_paper", (photograph_paper(size, rng) for size in _sizes(n))
     blank = np.zeros((n, 28, 28), dtype=np.uint8)

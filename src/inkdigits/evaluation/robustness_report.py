@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class DigitScores:
     # 0 to 1, with its 95 % Wilson interval; None where none is accepted.
     wrong_among_accepted: Estimate | None
     rejected: float  # share rejected, 0 to 1
+    # Of each digit from 0 to 9: pictures, those read right, accepted, and accepted but wrong.
+    by_digit: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class NonDigitScores:
     rejected: float  # share rejected, 0 to 1
     reviewed: float  # share left to review, 0 to 1
     accepted: float  # share accepted as a digit, 0 to 1
+    # Why pictures were rejected, and how many for each reason.
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +93,24 @@ class RobustnessReport:
                 f"{100 * s.ece:>7.2f}  {100 * s.coverage:>8.2f}  {share:>14}  "
                 f"{100 * s.rejected:>8.2f}"
             )
+        heads = "".join(f"{digit:>12}" for digit in range(10))
+        lines += ["", f"{'accepted, wrong of those':<26}{heads}"]
         lines += [
+            f"{s.name:<26}" + "".join(_of_digit(*counts) for counts in s.by_digit)
+            for s in self.digits
+            if s.group != "corruption" and s.by_digit
+        ]
+        lines += [
+            "",
             f"{'mean of the corruptions':<33}  {100 * self.corruption_accuracy:>8.2f}",
             "",
-            f"{'not digits':<26}{'n':>7}     AUROC  FPR at 95 % TPR  rejected  reviewed  accepted",
+            f"{'not digits':<26}{'n':>7}     AUROC  FPR at 95 % TPR  rejected  reviewed  accepted"
+            "  reason",
         ]
         lines += [
             f"{s.name:<26}{s.n:>7,}  {s.auroc:>8.4f}  {100 * s.fpr_at_95_tpr:>15.2f}  "
-            f"{100 * s.rejected:>8.2f}  {100 * s.reviewed:>8.2f}  {100 * s.accepted:>8.2f}"
+            f"{100 * s.rejected:>8.2f}  {100 * s.reviewed:>8.2f}  {100 * s.accepted:>8.2f}  "
+            f"{_main_reason(s)}"
             for s in self.non_digits
         ]
         lines += [
@@ -104,6 +119,19 @@ class RobustnessReport:
             f"from the rest by {self.score}.",
         ]
         return "\n".join(lines)
+
+
+def _of_digit(n: int, _: int, accepted: int, wrong: int) -> str:
+    """Return the share accepted of a digit in per cent, and how many of those are wrong."""
+    return f"{'-' if not n else f'{100 * accepted / n:.1f}, {wrong}':>12}"
+
+
+def _main_reason(scores: NonDigitScores) -> str:
+    """Return the most frequent reason and its share of the rejected, in per cent."""
+    if not scores.reasons:
+        return ""
+    reason = max(scores.reasons, key=scores.reasons.__getitem__)
+    return f"{reason} {100 * scores.reasons[reason] / sum(scores.reasons.values()):.0f}"
 
 
 def score_digits(
@@ -129,7 +157,8 @@ def score_digits(
     right = np.array([a.digit == label for a, label in zip(answers, truth.tolist(), strict=True)])
     accepted = np.array([a.decision == "accept" for a in answers])
     n_correct, n_accepted = int(right.sum()), int(accepted.sum())
-    n_wrong = int((accepted & ~right).sum())
+    mistaken = accepted & ~right
+    n_wrong = int(mistaken.sum())
     return DigitScores(
         name=name,
         group=group,
@@ -143,6 +172,15 @@ def score_digits(
         n_wrong_accepted=n_wrong,
         wrong_among_accepted=_share(n_wrong, n_accepted) if n_accepted else None,
         rejected=sum(a.decision == "reject" for a in answers) / n,
+        by_digit=tuple(
+            (
+                int(of.sum()),
+                int((of & right).sum()),
+                int((of & accepted).sum()),
+                int((of & mistaken).sum()),
+            )
+            for of in (truth == digit for digit in range(10))
+        ),
     )
 
 
@@ -179,7 +217,10 @@ def score_non_digits(
                 len(answers),
                 auroc(positive, negative),
                 fpr_at_tpr(positive, negative),
-                *(decisions.count(d) / len(answers) for d in ("reject", "review", "accept")),
+                rejected=decisions.count("reject") / len(answers),
+                reviewed=decisions.count("review") / len(answers),
+                accepted=decisions.count("accept") / len(answers),
+                reasons=dict(Counter(a.reason for a in answers if a.reason)),
             )
         )
     return "novelty" if by_novelty else "confidence", tuple(results)

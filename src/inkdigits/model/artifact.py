@@ -31,6 +31,8 @@ from inkdigits.ink.normalize import MEAN, PREPROCESSING_VERSION, STD
 
 ARTIFACT_VERSION = 3
 ARTIFACT_NAME = "mnist_classifier.onnx"
+# Networks that come beside the default one, in files of their names.
+BUNDLED = ("MNISTClassifier",)
 NOVELTY_PARAMETERS = {"novelty_parameters": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
 """One more entry, which version 3 requires: an empty archive, for the energy has no parameters."""
 MARGIN = 6.0
@@ -152,12 +154,26 @@ def seal(model: bytes) -> bytes:
     return model + _SEAL_HEAD + hashlib.sha256(model).hexdigest().encode()
 
 
+def artifact_path(path: str | os.PathLike[str] | None = None) -> Path:
+    """Return where an artifact is: None is the shipped one, and a name one that comes beside it.
+
+    >>> artifact_path("MNISTClassifier").name, artifact_path("models/current").name
+    ('MNISTClassifier.onnx', 'current')
+    """
+    if path is None:
+        return shipped_artifact()
+    if str(path) in BUNDLED and not Path(path).exists():
+        return shipped_artifact().with_name(f"{path}.onnx")
+    return Path(path)
+
+
 def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     """Return the sealed ONNX model, whose every byte has been checked.
 
     Args:
         path: the file, or a folder that has it under its usual name, such as ``models/current``;
-            None is the artifact that comes with the package.
+            None is the artifact that comes with the package, and a name of ``BUNDLED`` one that
+            comes beside it.
 
     Raises:
         ArtifactNotFoundError: there is no such file.
@@ -166,7 +182,7 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     >>> seal(read_artifact()[:-76]) == read_artifact()
     True
     """
-    source = shipped_artifact() if path is None else Path(path)
+    source = artifact_path(path)
     if source.is_dir():
         source /= ARTIFACT_NAME
     try:

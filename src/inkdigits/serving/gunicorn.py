@@ -28,7 +28,7 @@ from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, InkdigitsError, InvalidRequestError
 from inkdigits.ink.decode import Limits
 from inkdigits.model.allocator import return_freed_memory, use_one_heap
-from inkdigits.model.artifact import shipped_artifact
+from inkdigits.model.artifact import artifact_path
 from inkdigits.reader import load
 from inkdigits.serving.api.keys import ApiKey, load_keys
 from inkdigits.serving.api.load_shedding import stated_risk
@@ -145,7 +145,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self._asked = self._settings = settings
         self._folder = folder
         self._make_reader = make_reader
-        self._source = None if settings.model_url else settings.model_path or shipped_artifact()
+        self._source = None if settings.model_url else artifact_path(settings.model_path)
         self._read_secrets()
         if self._source is not None:
             stamp = stamp_of(self._source)

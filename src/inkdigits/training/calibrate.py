@@ -147,6 +147,11 @@ class _Answers:
             logits, _ = logits_and_features(model, digits.inks)
         return cls(logits, digits.labels.numpy())
 
+    def scores(self, temperature: float) -> ProbabilityScores | None:
+        if not len(self.labels):
+            return None
+        return score_probabilities(probabilities(self.logits, temperature), self.labels)
+
     def readings(self, temperature: float, ood_limit: float | None) -> Outcomes:
         shares = probabilities(self.logits, temperature)
         confidence = shares.max(axis=1)
@@ -185,27 +190,24 @@ def find_operating_point(
     inkdigits.errors.DataError: ...
     """
     model = network_of(weights)
-    prepared = _preprocessed(clean.inks.numpy(), clean.labels)
-    writers = None if clean.writers is None else clean.writers.numpy()
+    prepared = _preprocessed(clean.inks.numpy(), clean.labels, clean.writers)
+    writers = None if prepared.writers is None else prepared.writers.numpy()
     answers = _Answers.of(model, prepared)
     ood_scores = energy(answers.logits)
     made = clean[torch.arange(0)] if synthetic is None else synthetic
     hard, others = (_Answers.of(model, part) for part in made.divided())
-    result = calibrate(
-        answers.logits, answers.labels, also=(hard.logits, hard.labels), writers=writers
-    )
+    also = hard.logits, hard.labels
+    result = calibrate(answers.logits, answers.labels, also=also, writers=writers)
     temperature = result.temperature
     answers_of = {name: _Answers.of(model, of) for name, of in (groups or {}).items()}
     ood_limit = _ood_limit(ood_scores, answers_of)
     of_groups = {name: of.readings(temperature, ood_limit) for name, of in answers_of.items()}
-    clean_readings = answers.readings(temperature, ood_limit)
-    policy = _policy(clean_readings, of_groups, writers, ood_limit, risk, report)
+    readings = answers.readings(temperature, ood_limit)
+    policy = _policy(readings, of_groups, writers, ood_limit, risk, report)
     confidence = probabilities(answers.logits, temperature).max(axis=1)
     point = OperatingPoint(
         calibration=result,
-        hard=score_probabilities(probabilities(hard.logits, temperature), hard.labels)
-        if len(hard.labels)
-        else None,
+        hard=hard.scores(temperature),
         n_hard=len(hard.labels),
         policy=policy,
         groups={name: _accepted(of, policy.accept_threshold) for name, of in of_groups.items()},
@@ -248,11 +250,13 @@ def calibration_groups(
     return {name: of for name, of in groups.items() if len(of)}
 
 
-def _preprocessed(pictures: Iterable[Pixels], labels: torch.Tensor) -> Digits:
+def _preprocessed(
+    pictures: Iterable[Pixels], labels: torch.Tensor, writers: torch.Tensor | None = None
+) -> Digits:
     """Return the ink of a user's pictures like these, without those where none is found."""
     inks = np.stack([preprocess(picture) for picture in pictures])
     found = inks.any(axis=(1, 2))
-    return Digits(torch.from_numpy(inks[found]), labels[torch.from_numpy(found)])
+    return Digits(torch.from_numpy(inks), labels, writers)[torch.from_numpy(found)]
 
 
 def _accepted(readings: Outcomes, threshold: float | None) -> Accepted:

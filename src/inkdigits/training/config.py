@@ -101,6 +101,8 @@ class RunConfig:
     synthesis: SynthesisConfig | None = None
     pictures: tuple[Path, ...] = ()  # files of ``synthesis_cache.write_synthetic``
     initial: Path | None = None  # weights (``mnist_classifier.pt`` of another run) to start from
+    # Digits that the temperature is fitted to beside the clean ones; None: as many as those.
+    calibration_synthetic: int | None = None
     teachers: tuple[Path, ...] = ()  # weights of other runs to learn from
     resume: bool = False  # continue from the folder's checkpoint
     risk: float = RISK  # tolerated share of wrong readings among the accepted

@@ -30,6 +30,7 @@ from inkdigits.evaluation import plots
 from inkdigits.evaluation.architecture import architecture_diagram, trace_layers
 from inkdigits.evaluation.environment import hardware, versions
 from inkdigits.evaluation.metrics import Evaluation, evaluate
+from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import (
     ARTIFACT_NAME,
@@ -89,7 +90,7 @@ def train(
     folders = run.folders
     result, synthesis = _fit(splits, run, device, report)
     clean = splits.calibration
-    made = len(clean) if synthesis else None
+    made = min(run.calibration_synthetic or len(clean), len(clean)) if synthesis else None
     point = calibrate_weights(
         result.weights,
         clean,
@@ -182,6 +183,7 @@ def _provenance(
     return {
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": data,
+        "preprocessing_version": PREPROCESSING_VERSION,
         "config": {**asdict(run.train), "risk": run.risk},
         "synthesis": list(synthesis),
         "started_from": None if run.initial is None else origin_of(run.initial),
@@ -273,13 +275,20 @@ first
         raise TrainingError(
             f"{folder / TEMPERATURE_NAME} is invalid: {error!r}; train it again"
         ) from error
+    provenance = exported_provenance(folder, saved)
+    learned = provenance.get("preprocessing_version", PREPROCESSING_VERSION)
+    if learned != PREPROCESSING_VERSION:
+        raise TrainingError(
+            f"the weights in {folder} learned from ink of preprocessing version {learned}, and "
+            f"this is version {PREPROCESSING_VERSION}; train them again"
+        )
     method = read_json(folder / NOVELTY_NAME).get("method")
     if method != METHOD:
         raise TrainingError(
             f"{folder / NOVELTY_NAME} names the out-of-distribution score {method!r}; supported is "
             f"{METHOD!r} alone. Train it again."
         )
-    return export(weights, temperature, policy, exported_provenance(folder, saved), margin)
+    return export(weights, temperature, policy, provenance, margin)
 
 
 def evaluate_reader(reader: DigitReader, digits: Digits, figures: Path) -> Evaluation:
