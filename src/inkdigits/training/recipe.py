@@ -67,7 +67,8 @@ def run_recipe(
     teachers in ``teacher1`` and so on, the plain network in ``MNISTClassifier``.
 
     Raises:
-        TrainingError: as ``pipeline.train``; or teachers without a share in the loss.
+        TrainingError: as ``pipeline.train``; teachers without a share in the loss; nothing to
+            resume.
 
     >>> folders = Folders(Path("saved_models"), Path("figures"), Path("logs"))
     >>> run = RunConfig(TrainConfig(), folders)
@@ -79,6 +80,11 @@ def run_recipe(
     if plan.teachers and not run.train.distillation:
         raise TrainingError(
             f"{plan.teachers} teachers need a share in the loss; raise --distillation"
+        )
+    kept = (CHECKPOINT_NAME, SYNTHETIC_NAME, "teacher1")
+    if run.resume and not any((run.folders.run / name).exists() for name in kept):
+        raise TrainingError(
+            f"there is nothing to resume in {run.folders.run}; train without --resume"
         )
     pictures = run.pictures
     if run.synthesis is not None and not pictures:
