@@ -65,6 +65,8 @@ EVERY = [
     ("INKDIGITS_REVIEWERS_FILE", "/reviewers", "reviewers_file", Path("/reviewers")),
     ("INKDIGITS_AUDIT", "0", "audit_share", 0.0),
     ("INKDIGITS_DOUBLE_REVIEW", "0.25", "double_review", 0.25),
+    ("INKDIGITS_SHADOW", "v2", "shadow", "v2"),
+    ("INKDIGITS_SHADOW_SHARE", "0.5", "shadow_share", 0.5),
     ("INKDIGITS_LOG_WAIT_MS", "5", "log_wait_ms", 5),
     ("INKDIGITS_SQLITE_SYNCHRONOUS", "full", "sqlite_synchronous", "full"),
     ("INKDIGITS_PGBOUNCER", "on", "pgbouncer", "on"),

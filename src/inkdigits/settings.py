@@ -71,6 +71,9 @@ class Settings:
     # Of what is accepted, the share that is reviewed; and of what is reviewed, by two.
     audit_share: float = 0.01
     double_review: float = 0.1
+    # A second model, a version or a path, that reads a share of the pictures too.
+    shadow: str | None = None
+    shadow_share: float = 0.1
     # None makes one and keeps it in the data directory.
     secret_key: str | None = field(default=None, repr=False)
     # Whether browsers reach the page over HTTPS, and cookies are for that only.
@@ -297,6 +300,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "INKDIGITS_REVIEWERS_FILE": ("reviewers_file", Path),
     "INKDIGITS_AUDIT": ("audit_share", _fraction),
     "INKDIGITS_DOUBLE_REVIEW": ("double_review", _fraction),
+    "INKDIGITS_SHADOW": ("shadow", str),
+    "INKDIGITS_SHADOW_SHARE": ("shadow_share", _fraction),
     "INKDIGITS_SECRET_KEY": ("secret_key", _secret(32)),
     "INKDIGITS_HTTPS": ("https", _one_of(*get_args(Switch))),
     "INKDIGITS_CORS_ORIGINS": ("cors_origins", _origins),

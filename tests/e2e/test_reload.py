@@ -13,7 +13,8 @@ from support.artifacts import corrupt, variant
 from support.processes import PATIENCE, wait_until
 from support.server import REAL, running
 
-from inkdigits.model.artifact import read_artifact, write_atomically
+from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
+from inkdigits.model.registry import Registry
 from inkdigits.serving.api.keys import digest_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")
@@ -135,3 +136,23 @@ def test_keys_are_read_again_and_bad_ones_are_not_used(tmp_path):
         keys.write_text(f"bob:{digest_of('another')}\n")
         hang_up(service)
         wait_until(lambda: (status("a-key"), status("another")) == (401, 200))
+
+
+def test_promoted_model_that_rejects_too_much_is_rolled_back_by_the_service(tmp_path):
+    registry = Registry(tmp_path / "models")
+    # At 50 times the temperature no digit is likelier than not.
+    for name, temperature in (("good", 1.0), ("bad", 50.0)):
+        path = registry.folder / name / ARTIFACT_NAME
+        variant(path, f"version-{name}", temperature)
+    registry.promote("good", {})
+    settings = {"MODEL_PATH": str(registry.folder / "current"), "INKDIGITS_WATCH": "on"}
+    settings["INKDIGITS_DATA_DIR"] = str(tmp_path / "data")
+    with running(program=REAL, INKDIGITS_WORKERS="2", **settings) as service:
+        assert version_of(service) == "version-good"
+        registry.promote("bad", {"watch": {"readings": 30, "max_rejected": 0.2}})
+        wait_until(lambda: version_of(service) == "version-bad")
+        wait_until(lambda: version_of(service) and registry.current == "good")
+        wait_until(lambda: {version_of(service) for _ in range(8)} == {"version-good"})
+        (line,) = logged(service, "the promoted model was rolled back")
+        assert line["model_version"] == "version-good"
+    assert "readings were rejected" in registry.history()[-1]["reason"]

@@ -44,6 +44,16 @@ from inkdigits.cli.options import FILE, MODEL, SHARE
     help="Tolerated share of wrong readings among the accepted, for requests without their own.  "
     "[default: the model's; env: INKDIGITS_RISK]",
 )
+@click.option(
+    "--shadow",
+    help="Version or path of a second model that answers nobody.  [env: INKDIGITS_SHADOW]",
+)
+@click.option(
+    "--share",
+    "shadow_share",
+    type=click.FloatRange(0, 1),
+    help="Share of the pictures that it reads too.  [default: 0.1; env: INKDIGITS_SHADOW_SHARE]",
+)
 @MODEL
 def serve(*, page: bool | None, **options: Any) -> None:
     """Serve the page and the HTTP API until Ctrl-C.

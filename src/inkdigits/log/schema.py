@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from inkdigits.errors import SchemaVersionError
 from inkdigits.log.locks import file_lock
 
-NEWEST: Final = "0003"
+NEWEST: Final = "0004"
 """The revision of the tables below: the last one in ``migrations/versions``."""
 
 # The advisory lock that migrations hold on PostgreSQL: "inkdigit" in ASCII, a signed 64-bit key.
@@ -72,6 +72,14 @@ labels = sa.Table(
     sa.Column("reviewer", sa.String(128), primary_key=True),
     sa.Column("label", sa.String(64), nullable=False),
     sa.Column("labelled_us", sa.BigInteger, nullable=False),
+)
+# Which promotions of a model were ended, so that the replicas of a service decide once.
+rollbacks = sa.Table(
+    "rollbacks",
+    metadata,
+    sa.Column("promotion", sa.String(300), primary_key=True),
+    sa.Column("decided_us", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.String(400), nullable=False),
 )
 _columns = predictions.c
 _given = _columns.label.is_not(None)

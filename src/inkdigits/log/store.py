@@ -30,6 +30,7 @@ from inkdigits.log.connections import Options
 from inkdigits.log.database import Database
 from inkdigits.log.export import Format, write
 from inkdigits.log.outbox import OUTBOX_LIMIT_BYTES, Outbox
+from inkdigits.log.promotions import Promotions
 from inkdigits.log.queries import (
     MAX_PAGE,
     OLDEST,
@@ -96,6 +97,7 @@ class Store:
         self._keep_pictures = keep_pictures
         self._writer = Writer(database, outbox, lambda: self._purge_some() == _DELETED_ROWS)
         self.reviews = Reviews(self._writer, database, shares)
+        self.promotions = Promotions(self._writer, database)
         # Not by bound methods, which would keep a closed store for as long as the process lives.
         reset, close = weakref.WeakMethod(self._after_fork), weakref.WeakMethod(self.close)
         os.register_at_fork(after_in_child=lambda: (call := reset()) and call())

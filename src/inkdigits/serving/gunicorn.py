@@ -37,6 +37,8 @@ from inkdigits.serving.monitoring.logging import configure_logging, fields, reso
 from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared_folder
 from inkdigits.serving.preflight import ReaderLoader, check, open_store, tls_context
 from inkdigits.serving.reload import Reloader, RunFolder, stamp_of
+from inkdigits.serving.rollback import RollbackWatch, folder_of
+from inkdigits.serving.shadow import Shadow, shadow_path
 from inkdigits.serving.watch import Watcher
 from inkdigits.settings import Settings
 
@@ -192,17 +194,25 @@ class Server(BaseApplication):  # type: ignore[misc]
             reader = self._make_reader(self._settings)
             metrics = Metrics(self._folder.path)
             store = open_store(self._settings)
+            shadow = self._shadow(store, metrics)
             self._app = create_app(self._settings, reader, store, metrics)
         except InkdigitsError as error:
             logger.critical("a worker cannot start: %s", error)
             # 3 has Gunicorn stop as a whole. Once a worker was ready, another is started instead.
             time.sleep(1)
             sys.exit(3 if self._folder.claim("announced") else 1)
+        self._app.extensions["inkdigits.reader"].shadow = shadow
         self._watcher = self._watcher_of(store, metrics)
         self.cfg.set("worker_exit", lambda _arbiter, _worker: _leave(metrics, store))
         self._app.wsgi_app = _with_checked_chunks(self._app.wsgi_app)  # type: ignore[assignment, method-assign]
         return_freed_memory()
         return self._app
+
+    def _shadow(self, store: Store | None, metrics: Metrics) -> Shadow | None:
+        if self._asked.shadow is None:
+            return None
+        settings = replace(self._asked, model_path=shadow_path(self._asked), model_url=None)
+        return Shadow(self._make_reader(settings), self._asked.shadow_share, store, metrics)
 
     def _watcher_of(self, store: Store | None, metrics: Metrics) -> Watcher:
         served = self._app.extensions["inkdigits.reader"]
@@ -214,6 +224,10 @@ class Server(BaseApplication):  # type: ignore[misc]
                 metrics.show_audit(found, stated_risk(served.current, self._settings))
 
             jobs.append(audit)
+        folder = folder_of(self._source)
+        if folder is not None:
+            reload = self._folder.ask_for_reload
+            jobs.append(RollbackWatch(folder, metrics.readings, reload, store).look)
         return Watcher(self._folder.path / "watch.lock", jobs)
 
     def _refresh(self) -> None:

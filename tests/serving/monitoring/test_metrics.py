@@ -54,6 +54,7 @@ def test_requests_and_what_is_read_and_denied_are_counted_and_timed(client):
         ("decisions_total", {"decision": "accept"}, 1),
         ("decisions_total", {"decision": "reject"}, 1),
         ("rejects_total", {"reason": "blank"}, 1),
+        ("model_readings_total", {"model_version": "fake-1", "decision": "reject"}, 1),
         # One denied request, and one picture of the batch.
         ("errors_total", {"code": "not_an_image"}, 2),
         ("errors_total", {"code": "invalid_base64"}, 1),
@@ -181,6 +182,7 @@ def known():
     reader = Inky(ink, {PROVENANCE: reference.to_dict()})
     metrics = Metrics()
     metrics.show_audit(Audit.of(100, 1, 5), 0.001)
+    metrics.count_shadow("fake-2", differs=True)
     client = create_app(Settings(), reader, metrics=metrics).test_client()
     send_some_of_everything(client)
     names = defaultdict(set)

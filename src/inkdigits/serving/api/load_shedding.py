@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from inkdigits.decision.prediction import Reader
+from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import (
     ArtifactError,
     ClientDisconnectedError,
@@ -28,6 +28,9 @@ from inkdigits.serving.api.access import OPEN_PATHS
 from inkdigits.serving.api.requests import ServedRequest, current
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
+
+if TYPE_CHECKING:
+    from inkdigits.serving.shadow import Shadow
 
 SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}
 """Paths that are answered however many requests wait for a slot."""
@@ -88,6 +91,7 @@ class ServedReader:
             f"The request has waited {deadline:g} s behind others. Send it again later."
         )
         self._metrics = metrics
+        self.shadow: Shadow | None = None
         self.current = reader
         metrics.show_model(reader.model_version)
 
@@ -96,6 +100,11 @@ class ServedReader:
         self.current = reader
         self._metrics.show_model(reader.model_version)
         self._metrics.compare_with_reference(getattr(reader, "metadata", None))
+
+    def offer(self, record_id: str, picture: bytes | None, prediction: Prediction) -> None:
+        """Have a second model read a picture too, if there is one; returns at once."""
+        if self.shadow is not None and picture is not None:
+            self.shadow.offer(record_id, picture, prediction)
 
     @property
     def model_version(self) -> str:

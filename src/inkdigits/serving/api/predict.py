@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Blueprint
@@ -124,7 +123,13 @@ def blueprint(
         with_ink = flag(asked, "ink", default=False)
         log = store if flag(asked, "record", default=True) else None
         wish = parse_reading(asked, settings.max_batch)
-        answer = partial(keep_and_answer, log, kind="api", owner=asked.owner, with_ink=with_ink)
+
+        def answer(prediction: Prediction, picture: bytes | None) -> bodies.Prediction:
+            body = keep_and_answer(
+                log, prediction, picture, kind="api", owner=asked.owner, with_ink=with_ink
+            )
+            reader.offer(body["id"], picture, prediction)
+            return body
 
         if not isinstance(wish.pictures, bytes):
             decoded = [_decoded(text) for text in wish.pictures]

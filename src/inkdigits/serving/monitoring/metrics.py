@@ -13,14 +13,13 @@ import struct
 import tempfile
 import threading
 import time
-from collections import Counter as Tally
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from inkdigits.errors import ConfigError
 
@@ -52,7 +51,26 @@ _COUNTERS: Final = {
     "errors": ("Requests, and pictures of a batch, that got an error, by its code.", "code"),
     "decisions": ("Pictures read, by decision.", "decision"),
     "rejects": ("Pictures rejected, by reason.", "reason"),
+    "model_readings": ("Pictures read, by model and decision.", "model_version", "decision"),
+    "model_seconds": ("Seconds from encoded pictures to probabilities.", "model_version"),
+    "shadow": (
+        "Pictures that a second model read too: the same, or with another digit or decision.",
+        *("model_version", "outcome"),
+    ),
 }
+
+
+class Readings(NamedTuple):
+    """How many pictures were read, how many of them rejected, and the seconds that it took."""
+
+    total: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+
+    def since(self, before: Readings) -> Readings:
+        """Return what was read since."""
+        total, rejected = self.total - before.total, self.rejected - before.rejected
+        return Readings(total, rejected, self.seconds - before.seconds)
 
 
 @contextmanager
@@ -142,12 +160,14 @@ class Metrics:
             registry=self._registry,
             buckets=_CONFIDENCES,
         )
-        self._request_of, self._error_of, self._decision_of, self._reject_of = (
+        counters = [
             cache(Counter(f"inkdigits_{name}", meaning, labels, registry=self._registry).labels)
             for name, (meaning, *labels) in _COUNTERS.items()
-        )
+        ]
+        self._request_of, self._error_of, self._decision_of, self._reject_of = counters[:4]
+        self._readings_of, self._seconds_of, self._shadow_of = counters[4:]
         # Changes of counters and gauges, and values of histograms, that are not written yet.
-        self._changes: deque[tuple[Counter | Gauge, int]] = deque()
+        self._changes: deque[tuple[Counter | Gauge, float]] = deque()
         self._values: deque[tuple[Histogram, float]] = deque()
         self._writing = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -162,7 +182,7 @@ class Metrics:
         name = f"inkdigits_{name}"
         return Gauge(name, meaning, labels, registry=self._registry, multiprocess_mode=mode)
 
-    def _add(self, metric: Counter | Gauge, by: int = 1) -> None:
+    def _add(self, metric: Counter | Gauge, by: float = 1) -> None:
         """Change a counter or a gauge, with the next ``flush``."""
         self._changes.append((metric, by))
         if self._timer is None:
@@ -178,7 +198,7 @@ class Metrics:
             while self._values:
                 histogram, value = self._values.popleft()
                 histogram.observe(value)
-            changes: Tally[Counter | Gauge] = Tally()
+            changes: defaultdict[Counter | Gauge, float] = defaultdict(float)
             while self._changes:
                 metric, by = self._changes.popleft()
                 changes[metric] += by
@@ -231,6 +251,9 @@ class Metrics:
             if self._drift is not None:
                 self._drift.recent.append(prediction)
         self._add(self._decision_of(prediction.decision))
+        self._add(self._readings_of(prediction.model_version, prediction.decision))
+        seconds = (prediction.preprocessing_ms + prediction.inference_ms) / 1000
+        self._add(self._seconds_of(prediction.model_version), seconds)
         for listener in self._listeners:
             listener(prediction)
         if prediction.model_version != self._model_version:
@@ -241,6 +264,25 @@ class Metrics:
         if reading.reason is not None:
             self._add(self._reject_of(reading.reason))
         self._add(self._decision_of(reading.decision))
+
+    def count_shadow(self, model_version: str, *, differs: bool) -> None:
+        """Count a picture that a second model read too."""
+        self._add(self._shadow_of(model_version, "differs" if differs else "same"))
+
+    def readings(self) -> dict[str, Readings]:
+        """Return what all processes have read with each model since the service was started."""
+        self.flush()
+        found: defaultdict[str, Readings] = defaultdict(Readings)
+        for sample in (sample for family in self._collected() for sample in family.samples):
+            version = sample.labels.get("model_version", "")
+            total, rejected, seconds = found[version]
+            if sample.name == "inkdigits_model_readings_total":
+                is_reject = sample.labels["decision"] == "reject"
+                total, rejected = total + sample.value, rejected + is_reject * sample.value
+            elif sample.name == "inkdigits_model_seconds_total":
+                seconds += sample.value
+            found[version] = Readings(int(total), int(rejected), seconds)
+        return found
 
     def tell(self, listener: Callable[[Prediction], None]) -> None:
         """Call a listener with every picture that is read from now on, in its thread."""

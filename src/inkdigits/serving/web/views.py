@@ -160,6 +160,7 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
         metrics.count_prediction(prediction)
         owner = browser()
         body = keep_and_answer(store, prediction, picture, kind=kind, owner=owner, with_ink=True)
+        reader.offer(body["id"], picture, prediction)
         replaced = request.args.get("replaces")
         if body["kept"] == "database" and replaced:
             _delete_unlabelled(store, replaced, owner)
