@@ -41,7 +41,7 @@ _COLUMNS = ("file", "region", "text", "confidence", "decision", "reason", "error
 @click.option(
     "--risk",
     type=options.SHARE,
-    help="Tolerated share of wrong numbers among the accepted.  [default: 0.005]",
+    help="Tolerated share of wrong numbers among the accepted.  [default: 0.01]",
 )
 @options.JSON
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")

@@ -41,6 +41,9 @@ FRAME_LINES, FRAME_THICKNESS = (0.6, 0.8), 0.08
 # Components that are wider than this share of the height may be cut. Cuts begin so far apart,
 # wander so far, and keep this distance from each other; all are shares of the height.
 CUT_WIDTH, CUT_STEP, CUT_REACH, CUT_DISTANCE = 0.45, 0.07, 0.2, 0.11
+# The sign of a dollar: its upright stroke covers this share of its height, with no ink beside this
+# share at both ends, and this share of the ink on either side.
+CROSSED_COVER, CROSSED_END, CROSSED_SIDE = 0.97, 0.06, 0.1
 # The most ink that a cut crosses, in widths of a stroke; and the cost of a pixel of background.
 CUT_INK, BACKGROUND_COST = 1.8, 0.03
 
@@ -57,6 +60,7 @@ class Pieces:
     bottom: Labels
     component: Labels  # (n,) which pieces are parts of the same component
     cut: Doubles  # (n,) ink that the cut to the right crosses, in strokes; NaN without a cut
+    crossed: Mask  # (n,) which may be the sign of a dollar
     height: float  # of the digits, in pixels
 
     def __len__(self) -> int:
@@ -279,11 +283,37 @@ def _divided(line: Line, cut: Collection[int]) -> Pieces:
                 parts.append((middle, int(i), cost))
             elif parts and k and parts[-1][1] == i:
                 parts[-1] = (*parts[-1][:2], cost)
-    return _numbered(ink, number, parts, height)
+    ends = [int(np.argmin(np.where(line.kept, found.left, np.inf))),
+            int(np.argmax(np.where(line.kept, found.right, -1)))]  # fmt: skip
+    crossed = [i for i in ends if _is_crossed(found, i, stroke)]
+    return _numbered(ink, number, parts, crossed, height)
+
+
+def _is_crossed(found: Components, i: int, stroke: float) -> bool:
+    """Return whether an upright stroke runs from end to end of a component, with ink beside it."""
+    own = found.number[found.top[i] : found.bottom[i], found.left[i] : found.right[i]] == i
+    half = max(1, round(stroke / 2))
+    near = own.copy()
+    for step in range(1, half + 1):
+        near[:, step:] |= own[:, :-step]
+        near[:, :-step] |= own[:, step:]
+    cover = near.mean(axis=0)
+    middle = int(np.median(np.flatnonzero(cover >= cover.max() - 0.005)))
+    beside = own.copy()
+    beside[:, max(0, middle - half - 1) : middle + half + 2] = False
+    end = max(1, round(CROSSED_END * len(own)))
+    if cover[middle] < CROSSED_COVER or beside[:end].any() or beside[-end:].any():
+        return False
+    sides = beside[:, :middle].sum(), beside[:, middle:].sum()
+    return bool(min(sides) >= CROSSED_SIDE * own.sum())
 
 
 def _numbered(
-    ink: Floats, number: Labels, parts: list[tuple[float, int, float]], height: float
+    ink: Floats,
+    number: Labels,
+    parts: list[tuple[float, int, float]],
+    crossed: list[int],
+    height: float,
 ) -> Pieces:
     """Sort pieces by their middles; those of one component stay together if nothing is between."""
     order = np.argsort([middle for middle, _, _ in parts], kind="stable")
@@ -304,7 +334,9 @@ def _numbered(
     # The soft edge of a stroke belongs to the piece beside it.
     near = square_filter(number.astype(np.float32), 3, np.maximum).astype(np.int64)
     number = np.where(number >= 0, number, near)
-    return Pieces(ink, number, left, top, right, bottom, component, cut, height)
+    return Pieces(
+        ink, number, left, top, right, bottom, component, cut, np.isin(component, crossed), height
+    )
 
 
 def _stroke_width(mask: Mask) -> float:

@@ -46,6 +46,7 @@ class Costs:
     cut: float = -0.2  # of a cut
     crossed: float = 0.3  # per stroke that a cut crosses
     small: float = 0.3  # of leaving out what is low
+    crossed_sign: float = -4.0  # of leaving out what may be the sign of a dollar
     left_out: float = 0.5  # of leaving out what is as high as a digit and reads as none
     unread: float = 9.0  # of leaving out what is too wide to be read
 
@@ -65,7 +66,7 @@ class Path(NamedTuple):
 
     score: float  # in nats
     segments: tuple[Segment, ...]
-    left_out: int  # pieces as high as a digit that are none
+    left_out: int  # pieces as high as a digit that are none, or that may be a sign
 
     @property
     def text(self) -> str:
@@ -188,8 +189,9 @@ def _steps(pieces: Pieces, candidates: Candidates, costs: Costs) -> list[list[_S
     values = scores.tolist()
     steps = [list(_left_out(pieces, end, candidates, costs)) for end in range(1, len(pieces) + 1)]
     for c, (first, last) in enumerate(zip(candidates.first, candidates.last, strict=True)):
+        is_doubtful = bool(pieces.crossed[first:last].any())
         for digit in order[c]:
-            steps[last - 1].append(_Step(first, values[c][digit], Segment(digit, c)))
+            steps[last - 1].append(_Step(first, values[c][digit], Segment(digit, c), is_doubtful))
     return steps
 
 
@@ -227,7 +229,9 @@ def _left_out(pieces: Pieces, end: int, candidates: Candidates, costs: Costs) ->
         return
     for c, ends in enumerate(zip(candidates.first, candidates.last, strict=True)):
         if ends == (first, end):
-            yield _Step(first, float(candidates.log_p[c, 10]) - costs.left_out, None, 1)
+            is_sign = bool(pieces.crossed[i])
+            cost = costs.crossed_sign if is_sign else costs.left_out
+            yield _Step(first, float(candidates.log_p[c, 10]) - cost, None, not is_sign)
             return
     yield _Step(first, -costs.unread, None, 1)
 

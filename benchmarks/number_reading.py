@@ -1,0 +1,186 @@
+"""How well are numbers read: spaced, boxed, touching, photographed, in a table, beside Tesseract?
+
+Numbers of 3 to 8 digits are written by code with MNIST's digits, each by one writer where QMNIST's
+table of writers is there. Some have commas, points, dashes or a currency sign. All are read as
+encoded PNGs, without hints; cells of a table are read with length 1. Tesseract reads digits only,
+a line at a time.
+
+    python benchmarks/number_reading.py --data data [--json benchmarks/number_reading.json]
+
+--calibrate fits what decision/numbers.py has as constants (TEMPERATURE and NUMBER_POLICY) to
+numbers of the calibration part, and prints them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from results import options, write
+
+import inkdigits
+from inkdigits.calibration.intervals import wilson_interval
+from inkdigits.data.mnist import Digits, load_splits
+from inkdigits.data.scenes import SETTINGS, WrittenDigits, WrittenNumber, write_numbers, write_table
+from inkdigits.decision import numbers
+from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.prediction import NumberReading
+from inkdigits.decision.risk import accept_choices
+from inkdigits.ink.png import encode_png
+from inkdigits.reader import DigitReader
+from inkdigits.training.provenance import split_of
+
+SEED = 19
+RISKS = (0.002, 0.005, 0.01, 0.02, 0.05)
+RISK = 0.01
+TEMPERATURES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4)
+CALIBRATED_ON = ("spaced", "boxed", "photographed")
+TESSERACT = "tesseract stdin stdout --psm 7 -c tessedit_char_whitelist=0123456789"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was read of one kind of numbers."""
+
+    name: str
+    n: int
+    exact: float
+    low: float
+    high: float
+    accepted: int
+    wrong_accepted: int
+    cpu_ms: float
+    tesseract: float | None = None
+    tesseract_n: int = 0
+
+
+def given(digits: Digits) -> WrittenDigits:
+    writers = None if digits.writers is None else digits.writers.numpy()
+    return WrittenDigits(digits.inks.numpy(), digits.labels.numpy(), writers)
+
+
+def measure(reader: DigitReader, written: Sequence[WrittenNumber], name: str, beside: int) -> Row:
+    pictures = [encode_png(number.picture) for number in written]
+    began = time.process_time()
+    found = reader.read_batch(pictures)
+    cpu_ms = (time.process_time() - began) * 1000 / len(pictures)
+    right = [one.text == number.text for one, number in zip(found, written, strict=True)]
+    accepted = [ok for one, ok in zip(found, right, strict=True) if one.decision == "accept"]
+    low, high = wilson_interval(sum(right), len(right))
+    theirs = None
+    if beside and shutil.which("tesseract"):
+        pairs = zip(pictures[:beside], written, strict=False)
+        theirs = float(np.mean([tesseract(picture) == number.text for picture, number in pairs]))
+    return Row(
+        *(name, len(right), sum(right) / len(right), low, high),
+        *(len(accepted), accepted.count(False), round(cpu_ms, 1), theirs),
+        tesseract_n=0 if theirs is None else min(beside, len(right)),
+    )
+
+
+def tesseract(picture: bytes) -> str:
+    environment = {"OMP_THREAD_LIMIT": "1", "PATH": "/usr/bin:/usr/local/bin"}
+    done = subprocess.run(
+        TESSERACT.split(), input=picture, capture_output=True, env=environment, check=False
+    )
+    return "".join(filter(str.isdecimal, done.stdout.decode()))
+
+
+def read_table(reader: DigitReader, digits: WrittenDigits, rng: np.random.Generator) -> Any:
+    """Read 1,000 cells of ten tables, some of them empty."""
+    filled: list[tuple[NumberReading, str]] = []
+    began = time.process_time()
+    for _ in range(10):
+        picture, cells = write_table(digits, 10, 10, rng)
+        found = reader.read_regions(encode_png(picture), [box for box, _ in cells], length=(1, 1))
+        filled += zip(found, (text for _, text in cells), strict=True)
+    ms = (time.process_time() - began) * 1000 / len(filled)
+    there = [(one, text) for one, text in filled if text]
+    accepted = [one.text == text for one, text in there if one.decision == "accept"]
+    return {
+        "cells": len(filled),
+        "digits": len(there),
+        "found": sum(one.text == text for one, text in there),
+        "accepted": len(accepted),
+        "wrong_accepted": accepted.count(False),
+        "invented_in_empty": sum(one.text != "" for one, text in filled if not text),
+        "cpu_ms_with_drawing": round(ms, 1),
+    }
+
+
+def calibrate(reader: DigitReader, digits: WrittenDigits, n: int) -> None:
+    """Print the temperature with the least loss, and the thresholds that keep risks."""
+    rng = np.random.default_rng(SEED)
+    written = [w for name in CALIBRATED_ON for w in write_numbers(digits, n, rng, name)]
+    losses = {}
+    for temperature in TEMPERATURES:
+        numbers.TEMPERATURE = temperature
+        losses[temperature] = loss(reader, written[:: max(1, len(written) // 300)])
+        print(f"temperature {temperature}: loss {losses[temperature]:.4f}", flush=True)
+    numbers.TEMPERATURE = best = min(losses, key=lambda one: losses[one])
+    inkdigits.reader.NUMBER_POLICY = DecisionPolicy(0.0, RISK, 0.95, unreadable_below=0.0)
+    found = [reader.read(number.picture) for number in written]
+    right = np.array([one.text == w.text for one, w in zip(found, written, strict=True)])
+    safe = np.array([one.decision != "review" for one in found])
+    confidence = np.array([one.confidence for one in found]) * safe
+    print(f"n {len(right)}, exact {right.mean():.4f}, agreed {safe.mean():.4f}")
+    print(f"TEMPERATURE = {best}")
+    for choice in accept_choices(confidence, right, risks=RISKS):
+        print(choice)
+
+
+def loss(reader: DigitReader, written: Sequence[WrittenNumber]) -> float:
+    """Return the mean log loss of whether each number is right."""
+    total = 0.0
+    for number in written:
+        found = reader.read(number.picture)
+        share = min(max(found.confidence, 1e-3), 1 - 1e-3)
+        total -= np.log(share if found.text == number.text else 1 - share)
+    return total / len(written)
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--model", type=Path, help="artifact; default: the shipped one")
+    # Use validation while something is still being chosen.
+    parser.add_argument("--part", choices=["test", "validation"], default="test")
+    parser.add_argument("--n", type=int, default=400, help="numbers of each kind")
+    parser.add_argument("--beside", type=int, default=100, help="numbers that Tesseract reads too")
+    parser.add_argument("--calibrate", action="store_true")
+    chosen = parser.parse_args()
+    reader = inkdigits.load(chosen.model)
+    # The calibration part is what this model's training has not seen.
+    splits = load_splits(chosen.data, by=split_of(reader.metadata.provenance))
+    if chosen.calibrate:
+        calibrate(reader, given(splits.calibration), chosen.n)
+        return
+    digits = given(getattr(splits, chosen.part))
+    rng = np.random.default_rng(SEED)
+    rows = []
+    for name in SETTINGS:
+        for signs in (0.0, 1.0) if name == "spaced" else (0.3,):
+            written = write_numbers(digits, chosen.n, rng, name, signs=signs)
+            full = f"{name}, with signs" if signs == 1.0 else name
+            rows.append(measure(reader, written, full, chosen.beside))
+            print(rows[-1], flush=True)
+    table = read_table(reader, digits, rng)
+    print(table)
+    content = {
+        "model_version": reader.model_version,
+        "part": chosen.part,
+        "seed": SEED,
+        "rows": [asdict(row) for row in rows],
+        "table": table,
+    }
+    write(chosen.json, content)
+
+
+if __name__ == "__main__":
+    main()
