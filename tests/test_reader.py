@@ -110,6 +110,15 @@ def test_number_of_several_digits_is_read_with_its_boxes(reader):
         reader.read_regions(line, [(0, 0, 4000, 10)])
 
 
+@pytest.mark.parametrize("gap", [4, 20, 60])
+def test_several_digits_are_rejected_as_such(reader, gap):
+    line = np.full((140, 220 + gap), 255, np.uint8)
+    for left in (10, 110 + gap):
+        line[20:120, left : left + 100] = np.asarray(seven(100, 8))
+    found = reader.predict(line)
+    assert (found.decision, found.reason) == ("reject", "several_digits")
+
+
 def test_spaced_numbers_by_other_writers_are_read(reader, digits):
     given = WrittenDigits(digits[0], digits[1].astype(np.int64))
     numbers = write_numbers(given, 25, np.random.default_rng(3), "spaced", signs=0.0)

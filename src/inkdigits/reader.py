@@ -27,7 +27,6 @@ from inkdigits.decision.prediction import (
     Prediction,
     Reader,
 )
-from inkdigits.decision.several_digits import is_several
 from inkdigits.errors import ArtifactCorruptError, HintError, ImageError
 from inkdigits.explain import explain
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, read_grey
@@ -41,10 +40,12 @@ from inkdigits.model.backends import (
     TorchBackend,
     forward_with_tta,
 )
-from inkdigits.types import Device, Doubles, Floats, Ink, Picture, Probabilities
+from inkdigits.types import Device, Floats, Ink, Picture, Probabilities
 
 LARGEST_FIELD = 1600
 """Fields are averaged down to this many pixels a side before a number is read."""
+LEAST_SEVERAL = 0.3
+"""The least confidence in a number with which a picture is rejected for having several digits."""
 _UNIFORM = (0.1,) * 10
 
 
@@ -180,7 +181,7 @@ class DigitReader(Reader):
             shares = probabilities(logits, self.metadata.temperature)
             rows = zip(shares.tolist(), energy(logits).tolist(), strict=True)
         inference_ms = (time.perf_counter() - started) * 1000 / max(1, len(inks))
-        for ink, preprocessing_ms in found:
+        for picture, (ink, preprocessing_ms) in zip(pictures, found, strict=True):
             if isinstance(ink, ImageError):
                 yield ink
                 continue
@@ -197,7 +198,7 @@ class DigitReader(Reader):
                 continue
             row, novelty = next(rows)
             confidence = max(row)
-            decision, reason = self._decide(ink, confidence, novelty, risk)
+            decision, reason = self._decide(picture, confidence, novelty, risk)
             yield reading(
                 row.index(confidence),
                 confidence,
@@ -219,17 +220,17 @@ class DigitReader(Reader):
         return found, (time.perf_counter() - started) * 1000
 
     def _decide(
-        self, ink: Ink, confidence: float, novelty: float, risk: float | None
+        self, picture: Picture, confidence: float, novelty: float, risk: float | None
     ) -> tuple[Decision, Reason | None]:
-        policy = self.metadata.policy
-        decision, reason = policy.decide(confidence, novelty=novelty, risk=risk)
-        limit = policy.novelty_threshold
-        if reason == "not_a_digit" and limit is not None and is_several(ink, self._energy, limit):
+        decision, reason = self.metadata.policy.decide(confidence, novelty=novelty, risk=risk)
+        if reason is not None and self._is_several(picture):
             reason = "several_digits"
         return decision, reason
 
-    def _energy(self, inks: Ink) -> Doubles:
-        return energy(self.logits(standardise(inks)))
+    def _is_several(self, picture: Picture) -> bool:
+        """Return whether what is rejected as one digit reads as a number of several."""
+        number = self.read(picture)
+        return len(number.text) > 1 and number.confidence >= LEAST_SEVERAL
 
 
 def _placed(box: Box, left: int, top: int, factor: int) -> Box:
