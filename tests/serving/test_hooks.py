@@ -1,6 +1,7 @@
 import logging
 import uuid
 
+from flask import request, url_for
 from support.answers import as_base64
 from support.fakes import drawn_digit, send_digit
 
@@ -36,3 +37,17 @@ def test_one_line_a_request_with_what_an_operator_asks_for(client, caplog):
     assert caplog.records[-1].fields["error"] == "empty_body"
     client.get("/health")  # a probe
     assert [record.levelname for record in caplog.records] == ["INFO"] * 3 + ["DEBUG"]
+
+
+def test_head_gets_the_headers_of_the_answer_and_no_body(client):
+    whole, head = client.get("/health/live"), client.head("/health/live")
+    assert (head.status_code, head.data) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(whole.data))
+
+
+def test_addresses_of_pages_have_the_path_prefix_and_the_host_that_was_asked_for(client):
+    app = client.application
+    asked = {"base_url": "https://ü.example:8443/digits", "query_string": {"q": "é"}}
+    with app.test_request_context("/health", **asked):
+        assert url_for("service.live") == "/digits/health/live"
+        assert request.url_rule.rule == "/health"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Flask, Request, Response, current_app
@@ -21,12 +21,23 @@ from inkdigits.serving.api.requests import ServedRequest, current
 from inkdigits.serving.monitoring.logging import fields, log_line
 from inkdigits.serving.monitoring.metrics import Metrics
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Of a body that was not read before an error was found.
 _REST_BYTES = 1 << 20
 _PROBES = ("/health", "/metrics", "/v2/health")
 
 logger = logging.getLogger(__name__)
+
+
+class _JSONAnswer(Response):
+    """An answer whose headers are complete, so that Werkzeug need not look through them again."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(self.status, self.headers.to_wsgi_list())
+        return () if environ["REQUEST_METHOD"] == "HEAD" else self.iter_encoded()
 
 
 class _JSONProvider(DefaultJSONProvider):
@@ -37,7 +48,7 @@ class _JSONProvider(DefaultJSONProvider):
         """Serialise an answer."""
         answer = self._prepare_response_obj(args, kwargs)
         text = orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
-        return Response(text, content_type="application/json")
+        return _JSONAnswer(text, content_type="application/json")
 
 
 class Application(Flask):
