@@ -141,8 +141,9 @@ def _read_columns(
     """Return column 0 and these; None where the others differ from column 0."""
     channels = len(varies)
     width = residuals.shape[1] // channels
-    read = residuals[:, columns.start * channels : columns.stop * channels]
-    pixels = np.hstack([residuals[:, :channels], read]).reshape(len(read), -1, channels)
+    read = residuals[:, (columns.start - 1) * channels : columns.stop * channels].copy()
+    read[:, :channels] = residuals[:, :channels]
+    pixels = read.reshape(len(read), -1, channels)
     has_alpha = channels % 2 == 0
     colours = channels - has_alpha
     parts = [slice(0, 1 if colours == 3 and _is_grey(pixels) else colours)]
@@ -210,7 +211,7 @@ def _unfilter(residuals: Pixels, filters: Pixels) -> Image.Image:
     height, width, channels = residuals.shape
     rows = np.empty((height, 1 + width * channels), np.uint8)
     rows[:, 0] = filters
-    rows[:, 1:].reshape(residuals.shape)[...] = residuals
+    rows[:, 1:] = residuals.reshape(height, -1)
     mode = _MODES[channels]
     image = Image.new(mode, (width, height), None)  # every pixel is about to be written
     image.frombytes(_stored(rows.reshape(-1)), "zip", mode, 0)
