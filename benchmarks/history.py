@@ -60,8 +60,8 @@ def fill(store: Store, rows: int) -> None:
     """Write the predictions in batches."""
     choice = random.Random(0)
     inks = np.random.default_rng(0).integers(0, 256, (100, 28, 28), np.uint8)
-    for start in range(0, rows, 5000):
-        batch = range(start, min(start + 5000, rows))
+    for start in range(0, rows, 500):
+        batch = range(start, min(start + 500, rows))
         store._database.insert([to_row(a_record(n / rows, inks[n % 100], choice)) for n in batch])
 
 
