@@ -180,17 +180,19 @@ def case(random: random.Random, pictures: list[bytes]) -> Case:
 Picture = Callable[[], bytes]
 
 
-def _query(random: random.Random) -> str:
+def _path(random: random.Random) -> str:
+    path = random.choice(("/predict", "/predict", "/predict", "/read"))
     if random.random() < 0.85:
-        return ""
-    options = ("ink=true", "ink=1", "record=false", "risk=0.01", "risk=nan", "risk=1e-400", "risk=")
-    return "?" + "&".join(random.sample(options, random.randint(1, 3)))
+        return path
+    risks = ("risk=0.01", "risk=nan", "risk=1e-400", "risk=")
+    options = ("ink=true", "ink=1", "record=false", "length=1-9", "min=-1", "check=luhn", *risks)
+    return path + "?" + "&".join(random.sample(options, random.randint(1, 3)))
 
 
 def _raw(random: random.Random, picture: Picture) -> Case:
     images = ("image/png", "image/jpeg", "image/x", "image/")
     kind = random.choice((*images, "application/octet-stream", "text/plain"))
-    return Case("raw", "/predict" + _query(random), {"Content-Type": kind}, picture())
+    return Case("raw", _path(random), {"Content-Type": kind}, picture())
 
 
 def _text(random: random.Random, data: bytes) -> str:
@@ -206,7 +208,7 @@ def _json(random: random.Random, picture: Picture) -> Case:
     document: Any = {"image": _text(random, picture())}
     if random.random() < 0.1:
         document["explain"] = random.choice((True, *ODD_VALUES))
-    for key in ("image", "images", "risk", "explain", "x"):
+    for key in ("image", "images", "risk", "explain", "length", "regions", "x"):
         if random.random() < 0.06:
             document[key] = random.choice(ODD_VALUES)
     if random.random() < 0.02:
@@ -216,7 +218,7 @@ def _json(random: random.Random, picture: Picture) -> Case:
         body = b"[" * 100_000
     kinds = ("application/json", "application/json; charset=utf-16", "application/x+json")
     kind = random.choice(kinds)
-    return Case("json", "/predict" + _query(random), {"Content-Type": kind}, body)
+    return Case("json", _path(random), {"Content-Type": kind}, body)
 
 
 def _batch(random: random.Random, picture: Picture) -> Case:
@@ -224,7 +226,7 @@ def _batch(random: random.Random, picture: Picture) -> Case:
     if random.random() < 0.2:
         texts[random.randrange(len(texts))] = random.choice(ODD_VALUES)
     body = json.dumps({"images": texts}).encode()
-    return Case("batch", "/predict" + _query(random), {"Content-Type": "application/json"}, body)
+    return Case("batch", _path(random), {"Content-Type": "application/json"}, body)
 
 
 def _form(random: random.Random, picture: Picture) -> Case:
@@ -239,7 +241,7 @@ def _form(random: random.Random, picture: Picture) -> Case:
         body = mutated(random, body)
     said = boundary if random.random() < 0.95 else "other"
     headers = {"Content-Type": f"multipart/form-data; boundary={said}"}
-    return Case("form", "/predict" + _query(random), headers, body)
+    return Case("form", _path(random), headers, body)
 
 
 def _packed(random: random.Random, case: Case) -> Case:

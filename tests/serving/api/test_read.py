@@ -72,6 +72,7 @@ def test_empty_field_gives_nothing(client):
         ({"regions": [[1, 2, 3]]}, "invalid_hint"),
         ({"regions": []}, "invalid_hint"),
         ({"regions": [[0, 0, 1, 1]] * 257}, "too_many_pictures"),
+        ({"regions": [[0, 0, 5000, 2501]] * 2}, "image_too_large"),
         ({"risk": 2}, "invalid_risk"),
         ({"image": "!!!"}, "invalid_base64"),
         ({"image": 7}, "missing_field"),

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from inkdigits.decision.hints import MOST_DIGITS, Hints, ReadOptions
 from inkdigits.decision.prediction import Box, NumberDigit, NumberReading
-from inkdigits.errors import HintError, MissingFieldError
+from inkdigits.errors import HintError, ImageTooLargeError, MissingFieldError
 from inkdigits.log.record import Record, new_id
 from inkdigits.serving.api import bodies
 from inkdigits.serving.api.health import Readiness
@@ -46,13 +46,13 @@ class NumberRequest:
     options: ReadOptions
 
 
-def parse_number(request: Request, max_regions: int) -> NumberRequest:
+def parse_number(request: Request, max_regions: int, max_pixels: int) -> NumberRequest:
     """Return the picture of a request for a number, and what it says of the number.
 
     >>> from io import BytesIO
     >>> environ = {"wsgi.input": BytesIO(b"P5..."), "CONTENT_LENGTH": "5",
     ...            "CONTENT_TYPE": "image/png", "QUERY_STRING": "length=3-8"}
-    >>> parse_number(Request(environ), max_regions=64).options["length"]
+    >>> parse_number(Request(environ), max_regions=64, max_pixels=784).options["length"]
     (3, 8)
 
     The request is as for ``parse_reading``, with one picture. Hints are in the query or in the
@@ -61,6 +61,7 @@ def parse_number(request: Request, max_regions: int) -> NumberRequest:
     Raises:
         InvalidRequestError: the request is not as docs/api.md says.
         HintError: what it says of the number cannot be.
+        ImageTooLargeError: its regions have more than ``max_pixels`` together.
         UnreadableImageError: the picture is empty or not base64.
     """
     query = request.args
@@ -79,7 +80,7 @@ def parse_number(request: Request, max_regions: int) -> NumberRequest:
             risk = check_risk(document["risk"])
         given |= {name: document[name] for name in _HINTS if name in document}
         if "regions" in document:
-            regions = _regions(document["regions"], max_regions)
+            regions = _regions(document["regions"], max_regions, max_pixels)
         picture = decode_picture(document["image"])
     return NumberRequest(picture, regions, {**_checked_hints(given), "risk": risk})
 
@@ -111,7 +112,7 @@ def _whole(name: str, text: str) -> int:
     return int(text)
 
 
-def _regions(found: Any, max_regions: int) -> list[Box]:
+def _regions(found: Any, max_regions: int, max_pixels: int) -> list[Box]:
     good = isinstance(found, list) and found and all(
         isinstance(box, list) and len(box) == 4 and all(type(side) is int for side in box)
         for box in found
@@ -119,6 +120,13 @@ def _regions(found: Any, max_regions: int) -> list[Box]:
     if not good:
         raise HintError('"regions" must be a list of [left, top, width, height] in pixels.')
     require_batch(len(found), max_regions)
+    # Each is searched for ink: a hundred times the whole picture would take half a minute.
+    pixels = sum(abs(width * height) for _, _, width, height in found)
+    if pixels > max_pixels:
+        raise ImageTooLargeError(
+            f"The regions have {pixels:,} pixels together; the limit is {max_pixels:,}. "
+            "Send several requests."
+        )
     return [(box[0], box[1], box[2], box[3]) for box in found]
 
 
@@ -174,7 +182,7 @@ def blueprint(
         asked = current()
         with_ink = flag(asked, "ink", default=False)
         log = store if flag(asked, "record", default=True) else None
-        wish = parse_number(asked, REGIONS_PER_PICTURE * settings.max_batch)
+        wish = parse_number(asked, REGIONS_PER_PICTURE * settings.max_batch, settings.max_pixels)
         with reader.slot() as ready:
             if wish.regions is None:
                 readings = [ready.read(wish.picture, **wish.options)]
