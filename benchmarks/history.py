@@ -62,7 +62,10 @@ def fill(store: Store, rows: int) -> None:
     inks = np.random.default_rng(0).integers(0, 256, (100, 28, 28), np.uint8)
     for start in range(0, rows, 500):
         batch = range(start, min(start + 500, rows))
-        store._database.insert([to_row(a_record(n / rows, inks[n % 100], choice)) for n in batch])
+        made = [to_row(a_record(n / rows, inks[n % 100], choice)) for n in batch]
+        for row in made:
+            store.reviews.shares.place(row)
+        store._database.insert(made)
 
 
 def milliseconds(question: Callable[[], object], repeats: int) -> dict[str, float]:
@@ -91,6 +94,11 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
                 "first page of a digit": lambda: store.page(Filters(digit=3), limit=50),
                 "first page of the wrong": lambda: store.page(Filters(feedback="wrong"), limit=50),
                 "first page of a browser": lambda: store.page(Filters(owner="browser-7"), limit=50),
+                "first page by confidence": lambda: store.page(sort="confidence"),
+                "how many there are": store.count,
+                "next of the review queue": lambda: store.reviews.next("ada"),
+                "progress of the review": lambda: store.reviews.progress("ada"),
+                "audit": lambda: store.reviews.audit("benchmark"),
                 "dashboard by day": store.statistics,
                 "dashboard, a month by hour": lambda: store.statistics(since=month, bucket="hour"),
                 "dashboard of a browser": lambda: store.statistics(owner="browser-7"),

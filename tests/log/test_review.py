@@ -197,3 +197,14 @@ def test_what_a_second_model_reads_otherwise_is_noted_and_queued(
         assert ids(store, why="differs") == [accepted.id]
         assert store.get(unsure.id).shadow == {"model_version": "b", "text": "9"}
         store.reviews.differ(new_id(), {"text": "3"})  # deleted meanwhile
+
+
+def test_the_queue_and_the_audit_read_only_what_is_queued_or_labelled(plans_of: Any) -> None:
+    def ask(store: Store) -> None:
+        store.reviews.next("ada")
+        store.reviews.progress("ada")
+        store.reviews.audit("test-1")
+
+    scans = [line for line in plans_of(ask) if line.startswith("SCAN predictions")]
+    assert scans
+    assert all("USING COVERING INDEX ix_predictions_queue" in line for line in scans)

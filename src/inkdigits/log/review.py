@@ -259,7 +259,7 @@ class Reviews:
             sa.select(_c.id, READ.label("read"), _l.label)
             .join_from(labels, predictions)
             .where(*audited, _BY_REVIEWER)
-            .order_by(_c.id, _l.labelled_us)
+            .order_by(_l.prediction_id, _l.labelled_us)
         )
         waiting = sa.select(sa.func.count()).where(*audited, _c.reviews_due.is_not(None))
 

@@ -107,6 +107,7 @@ sa.Index(
 sa.Index(
     "ix_predictions_queue",
     *(_columns.confidence, _columns.id, _columns.queued, _columns.reviews_due),
+    _columns.model_version,
     sqlite_where=_is_due,
     postgresql_where=_is_due,
 )

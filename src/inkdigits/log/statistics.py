@@ -25,6 +25,9 @@ MAX_BUCKETS: Final = 10_000
 
 CALIBRATION_BINS: Final = 10
 
+MAX_MODELS: Final = 8
+"""The most models that are compared."""
+
 Bucket: TypeAlias = Literal["hour", "day"]
 _BUCKET_US: Final[dict[Bucket, int]] = {"hour": 3_600_000_000, "day": 86_400_000_000}
 _KINDS: Final[tuple[Decision, ...]] = get_args(Decision)
@@ -109,7 +112,7 @@ class Statistics:
     rejected: Proportion
     """How many of the corrected ones that are no digit were rejected."""
     models: tuple[ModelFigures, ...]
-    """Of each model, the last first."""
+    """Of the last MAX_MODELS, the last first; empty where there is only one."""
     missed: int
     """How many corrected ones are digits for which nothing was read."""
 
@@ -134,7 +137,7 @@ def statistics(connection: sa.Connection, filters: Filters, bucket: Bucket) -> S
     if numbers:
         over_time = connection.execute(_over_time_query(filters, bucket, numbers)).mappings().all()
     corrected = connection.execute(_corrected_query(filters)).mappings().all()
-    models = connection.execute(_models_query(filters)).mappings().all()
+    models = _models_read(connection, filters)
     return _statistics_of(_intervals(over_time, numbers, bucket), corrected, models)
 
 
@@ -175,11 +178,28 @@ def _over_time_query(filters: Filters, bucket: Bucket, numbers: range) -> sa.Sel
     )
 
 
-def _models_query(filters: Filters) -> sa.Select[Any]:
-    """Query the number of each model's decisions, and when it read first and last."""
-    ends = (sa.func.min(_c.created_us).label("first"), sa.func.max(_c.created_us).label("last"))
-    query = sa.select(_c.model_version, _c.decision, sa.func.count().label("n"), *ends)
-    return query.where(*conditions(filters)).group_by(_c.model_version, _c.decision)
+def _models_read(connection: sa.Connection, filters: Filters) -> dict[str, Sequence[int]]:
+    """Return of each model how much was read with each decision, and when first and last.
+
+    Passing over an index once per model takes less than sorting all of it into groups. Without two
+    models there is nothing to compare.
+    """
+    wanted = conditions(filters)
+    versions: list[str] = []
+    while len(versions) < MAX_MODELS:
+        newest = sa.select(_c.model_version).order_by(_c.created_us.desc(), _c.id.desc()).limit(1)
+        others = _c.model_version.not_in(versions)
+        found = connection.scalar(newest.where(*wanted, others))
+        if found is None:
+            break
+        versions.append(found)
+    figures: dict[str, Sequence[int]] = {}
+    for version in versions if len(versions) > 1 else []:
+        counts = [sa.func.sum(sa.case((_c.decision == kind, 1), else_=0)) for kind in _KINDS]
+        query = sa.select(*counts, sa.func.min(_c.created_us), sa.func.max(_c.created_us))
+        row = connection.execute(query.where(*wanted, _c.model_version == version)).one()
+        figures[version] = [int(value) for value in row]
+    return figures
 
 
 def _corrected_query(filters: Filters) -> sa.Select[Any]:
@@ -203,7 +223,7 @@ def _corrected_query(filters: Filters) -> sa.Select[Any]:
 def _statistics_of(
     over_time: tuple[Interval, ...],
     corrected: Sequence[sa.RowMapping],
-    models: Sequence[sa.RowMapping],
+    models: dict[str, Sequence[int]],
 ) -> Statistics:
     no_digits = [row for row in corrected if row["label"] == NO_DIGIT_LABEL]
     labelled = [row for row in corrected if row["label"] != NO_DIGIT_LABEL]
@@ -245,19 +265,16 @@ def _statistics_of(
 
 
 def _models(
-    rows: Sequence[sa.RowMapping], digits: Sequence[sa.RowMapping]
+    models: dict[str, Sequence[int]], digits: Sequence[sa.RowMapping]
 ) -> Iterator[ModelFigures]:
-    last = {row["model_version"]: row["last"] for row in sorted(rows, key=lambda row: row["last"])}
-    for version in sorted(last, key=lambda name: -last[name]):
-        own = [row for row in rows if row["model_version"] == version]
-        counts = {row["decision"]: row["n"] for row in own}
-        total = sum(counts.values())
+    for version, (*counts, first, last) in models.items():
+        total = sum(counts)
         yield ModelFigures(
             version,
-            from_microseconds(min(row["first"] for row in own)),
-            from_microseconds(last[version]),
+            from_microseconds(first),
+            from_microseconds(last),
             total,
-            {kind: Proportion.of(counts.get(kind, 0), total) for kind in _KINDS},
+            {kind: Proportion.of(n, total) for kind, n in zip(_KINDS, counts, strict=True)},
             _accuracy([row for row in digits if row["model_version"] == version]),
         )
 

@@ -57,7 +57,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_predictions_queue",
         "predictions",
-        ["confidence", "id", "queued", "reviews_due"],
+        ["confidence", "id", "queued", "reviews_due", "model_version"],
         sqlite_where=due,
         postgresql_where=due,
     )
