@@ -152,6 +152,21 @@ def test_a_checkpoint_has_the_next_commit_begin_the_write_ahead_log_anew(
     assert len(rows_of(str(database.engine.url))) == 110
 
 
+def test_a_checkpoint_that_fails_is_told_and_leaves_the_database_available(
+    a_database: Callable[..., Database],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("inkdigits.log.database.CHECKPOINT_S", 0.0)
+    database = a_database()
+    database.insert([to_row(a_record())])
+    full = sqlite3.OperationalError("database or disk is full")
+    monkeypatch.setattr(database.engine, "connect", Mock(side_effect=full))
+    database.sync()
+    assert "cannot be copied into its file: database or disk is full" in caplog.text
+    assert database.failure is None
+
+
 @pytest.mark.e2e
 def test_a_server_that_was_restarted_gets_rows_on_a_new_connection(
     own_postgres: EmbeddedPostgres, a_database: Callable[..., Database]

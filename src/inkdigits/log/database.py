@@ -18,7 +18,7 @@ from inkdigits.errors import RecordError, StoreUnavailableError
 from inkdigits.log.connections import LIMIT_STATEMENTS, Options, begin, check_file, connect
 from inkdigits.log.schema import migrate, predictions
 
-CHECKPOINT_S: Final = 5.0
+CHECKPOINT_S: Final = 2.0
 """Seconds between checkpoints of SQLite's write-ahead log, while there are commits."""
 
 # SQLite makes a checkpoint in a commit where the log has this many pages nevertheless (64 MiB).
@@ -124,7 +124,7 @@ class Database:
         self.contact_at = time.monotonic()
 
     def insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert rows of `to_row`, passing over ids that are already there; for one thread a time.
+        """Insert rows of `to_row`, passing over ids that are already there; one thread at a time.
 
         One statement inserts them all, and is a transaction by itself. Each call of the driver
         gives up the interpreter's lock, and waits for it again while other threads compute.
@@ -191,22 +191,24 @@ class Database:
                 self._checkpoint()
         except FileNotFoundError:
             return  # a checkpoint has synced and removed it
-        except StoreUnavailableError:
-            return  # it has been noted
         except OSError as error:
             self.fail(f"its write-ahead log cannot be synced: {error}")
 
     def _checkpoint(self) -> None:
         """Copy the write-ahead log into the file, and have the next commit begin it anew.
 
-        Nearly all of it is copied while commits go on, and the rest while they wait.
+        Nearly all of it is copied while commits go on, and the rest while they wait. Where this
+        fails, as on a full disk, what is committed stays in the write-ahead log.
         """
-        with self._watched(), self.engine.connect() as connection:
-            connection.detach()  # its timeout is not that of the others
-            connection.execution_options(begin=None)
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
-            for mode in ("PASSIVE", "RESTART"):
-                connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})")
+        try:
+            with self.engine.connect() as connection:
+                connection.detach()  # its timeout is not that of the others
+                connection.execution_options(begin=None)
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
+                for mode in ("PASSIVE", "RESTART"):
+                    connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})")
+        except (exc.DBAPIError, exc.TimeoutError, self._dbapi.Error) as error:
+            logger.warning("SQLite's write-ahead log cannot be copied into its file: %s", error)
 
     def after_fork(self) -> None:
         """Forget, in a child process, the connections of its parent."""
