@@ -29,6 +29,7 @@ def test_one_line_a_request_with_what_an_operator_asks_for(client, caplog):
         "status": 200,
         "bytes_in": len(picture),
         "decision": "accept",
+        "model_version": "fake-1",
     }
     client.post("/predict", json={"images": [as_base64(picture), "!"]})
     fields = caplog.records[-1].fields
