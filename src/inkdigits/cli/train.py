@@ -6,6 +6,8 @@ They import torch and its kin when they run, so that the other commands start wi
 from __future__ import annotations
 
 import json
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from inkdigits.cli.options import needs_training_extra, resumable, say
 if TYPE_CHECKING:
     from inkdigits.data.synthesis import SynthesisConfig
     from inkdigits.training.config import RunConfig
+    from inkdigits.training.recipe import Plan
 
 _SYNTHETIC = 180_000
 # Shares of each batch that are synthetic digits, and pictures without a digit.
@@ -33,6 +36,36 @@ _QUICK: dict[str, Any] = {
 _ALONE: dict[str, Any] = {"n_teachers": 0, "classic_epochs": 0}
 # Dropout of a network that teachers teach.
 _TAUGHT_DROPOUT = 0.1
+# What differs by default where a model learns from added pictures: minutes on a CPU.
+_FINE_TUNING: dict[str, Any] = {
+    "epochs": 4,
+    "limit": 6_000,
+    "synthetic": 4_500,
+    "batch_size": 128,
+    "learning_rate": 3e-4,
+    "ema_decay": 0.98,
+    "keep": "last",
+    "calibration_synthetic": 3_000,
+}
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Take the options of a TOML file as defaults, which flags replace."""
+    if path is None:
+        return
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"{path} cannot be read: {error}") from error
+    names = {
+        name.removeprefix("--"): parameter.name
+        for parameter in ctx.command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+    unknown = sorted(values.keys() - names.keys() | values.keys() & {"config"})
+    if unknown:
+        raise click.UsageError(f"{path} names options that do not exist: {', '.join(unknown)}")
+    ctx.default_map = {str(names[name]): value for name, value in values.items()}
 
 
 @click.command(short_help="Make pictures to train on beside MNIST.")
@@ -151,8 +184,35 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
 @click.option(
     "--init",
     "initial",
-    type=options.FILE,
-    help="Weights to start from, mnist_classifier.pt of another run.  [default: random]",
+    type=click.Path(path_type=Path),
+    help='Weights to start from: "shipped", an artifact, or mnist_classifier.pt of another run.  '
+    "[default: random]",
+)
+@click.option(
+    "--add",
+    "added",
+    multiple=True,
+    metavar="SOURCE",
+    help="Labelled pictures of your own to learn from beside MNIST; can be repeated. See --data of "
+    '"inkdigits evaluate". Fewer pictures and epochs, and a lower learning rate, are then the '
+    "defaults.",
+)
+@options.PATTERN
+@click.option(
+    "--weight",
+    type=click.FloatRange(0.1, 10_000),
+    help="With --add: how often each of your pictures is drawn per epoch.  [default: so often that "
+    "they are 15 % of the digits]",
+)
+@click.option(
+    "--held-back",
+    type=click.FloatRange(0, 0.9),
+    default=0.2,
+    help="With --add: share of your pictures to keep apart and measure with; by writer, time or "
+    "digest.",
+)
+@click.option(
+    "--limit", type=options.COUNT, help="At most so many of MNIST's training pictures, for a trial."
 )
 @click.option(
     "--teacher",
@@ -187,6 +247,19 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
 )
 @click.option("--resume", is_flag=True, help="Resume the interrupted run in the folder.")
 @options.RISK
+@click.option(
+    "--track",
+    type=click.Choice(["mlflow"]),
+    help="Also log the run with MLflow (extra mlflow; MLFLOW_TRACKING_URI says where).",
+)
+@click.option(
+    "--config",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    type=options.FILE,
+    help="TOML file of these options, by their long names; flags come before it.",
+)
 @options.JSON
 @click.pass_context
 @needs_training_extra
@@ -198,6 +271,7 @@ def train(
     download: bool,
     as_json: bool,
     quick: bool,
+    track: str | None,
     **settings: Any,
 ) -> None:
     """Train, calibrate, export and evaluate a model on MNIST, from data to artifact.
@@ -209,7 +283,30 @@ def train(
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device
-    from inkdigits.training.recipe import Plan, run_recipe
+    from inkdigits.training.added import limited
+    from inkdigits.training.provenance import split_of_weights
+    from inkdigits.training.recipe import run_recipe
+    from inkdigits.training.run_folder import log_with_mlflow
+
+    plan, taught = _plan(ctx, settings, quick=quick)
+    run = _run_config(**settings, taught=taught, progress=not as_json)
+    by = None if run.initial is None else split_of_weights(run.initial)
+    splits = load_splits(data_root, download=download, by=by, report=say)
+    splits = replace(splits, train=limited(splits.train, run.limit, run.train.seed))
+    device = resolve_device(run.device)
+    say(f"training on {device}: {len(splits.train):,} pictures, {run.train.epochs} epochs")
+    with resumable(run.folders.run):
+        described = run_recipe(splits, run, plan, device, report=say)
+    if track is not None:
+        log_with_mlflow(described, run.folders)
+    say(f"wrote {run.folders.run} and {run.folders.figures}")
+    if as_json:
+        click.echo(json.dumps(described))
+
+
+def _plan(ctx: click.Context, settings: dict[str, Any], *, quick: bool) -> tuple[Plan, bool]:
+    """Return the stages, and whether teachers teach; change the settings that depend on them."""
+    from inkdigits.training.recipe import Plan
 
     def default_to(values: dict[str, Any]) -> None:
         given = click.core.ParameterSource.DEFAULT
@@ -219,8 +316,10 @@ def train(
 
     if quick:
         default_to(_QUICK)
-    alone = settings["network"] != "DigitNet" or settings["initial"] or settings["teachers"]
-    if alone:
+    if settings["added"]:
+        default_to(_FINE_TUNING)
+    starts_anew = not (settings["initial"] or settings["teachers"] or settings["added"])
+    if settings["network"] != "DigitNet" or not starts_anew:
         default_to(_ALONE)
     n_teachers = settings.pop("n_teachers")
     plan = Plan(
@@ -232,23 +331,16 @@ def train(
     taught = bool(n_teachers or settings["teachers"])
     if taught and settings["dropout"] is None:
         settings["dropout"] = _TAUGHT_DROPOUT
-    run = _run_config(**settings, taught=taught, progress=not as_json)
-    splits = load_splits(data_root, download=download, report=say)
-    device = resolve_device(run.device)
-    say(f"training on {device}: {len(splits.train):,} pictures, {run.train.epochs} epochs")
-    with resumable(run.folders.run):
-        described = run_recipe(splits, run, plan, device, report=say)
-    say(f"wrote {run.folders.run} and {run.folders.figures}")
-    if as_json:
-        click.echo(json.dumps(described))
+    return plan, taught
 
 
 def _run_config(
     synthetic: int, augmentation: float, distillation: float, *, taught: bool, **settings: Any
 ) -> RunConfig:
     """Return the settings that the options stand for; others have the names of the settings."""
+    from inkdigits.model.artifact import ARTIFACT_NAME, shipped_artifact
     from inkdigits.training.augmentation import AugmentationConfig
-    from inkdigits.training.config import Folders, RunConfig, TrainConfig
+    from inkdigits.training.config import AddConfig, Folders, RunConfig, TrainConfig
 
     if settings["pictures"] and not synthetic:
         raise click.UsageError("--pictures and --synthetic 0 contradict each other")
@@ -265,4 +357,9 @@ def _run_config(
     )
     synthesis = _synthesis(synthetic, config.seed) if synthetic else None
     folders = Folders(*(settings.pop(name) for name in ("out", "figures", "logs")))
-    return RunConfig(config, folders, synthesis=synthesis, **settings)
+    names = ("added", "pattern", "weight", "held_back")
+    added = AddConfig(*(settings.pop(name) for name in names))
+    if (initial := settings.pop("initial")) is not None:
+        initial = shipped_artifact() if str(initial) == "shipped" else initial
+        initial = initial / ARTIFACT_NAME if initial.is_dir() else initial
+    return RunConfig(config, folders, synthesis=synthesis, initial=initial, added=added, **settings)

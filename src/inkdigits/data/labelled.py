@@ -91,7 +91,7 @@ class Labelled:
             if ink.any():
                 inks.append(ink)
                 kept.append(example)
-            elif example.label != NO_DIGIT:
+            else:
                 left_out.append((example.name, "no ink was found in it"))
         if not inks:
             raise DataError(f"no picture can be used; {_named(left_out)}")

@@ -76,7 +76,10 @@ def read_synthetic(
     try:
         config, fonts, *source = json.loads(key)
     except (ValueError, TypeError) as error:
-        raise TrainingError(f"{path} cannot be read: {error}; delete it") from error
+        raise TrainingError(
+            f"{path} cannot be read as synthesised pictures: {error}. Labelled pictures of your "
+            "own are named with --add; a damaged file of inkdigits synthesise can be made again"
+        ) from error
     if source != _source(digits, hands):
         message = f"{path} was made of other digits or by another preprocessing; delete it"
         raise TrainingError(message)
@@ -130,7 +133,10 @@ def _read(path: Path) -> tuple[Digits, str]:
             f"there are no synthesised pictures at {path}; inkdigits synthesise makes some"
         ) from error
     except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"{path} cannot be read: {error}; delete it") from error
+        raise TrainingError(
+            f"{path} cannot be read as synthesised pictures: {error}. Labelled pictures of your "
+            "own are named with --add; a damaged file of inkdigits synthesise can be made again"
+        ) from error
 
 
 def _key(config: SynthesisConfig, digits: Digits, hands: Hands | None) -> str:

@@ -187,3 +187,26 @@ def evaluate(
         report=classification_report(y, predicted),
         misread=wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")].astype(np.int64),
     )
+
+
+def suspect_labels(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return the indices of labels that are likely wrong, the least plausible first.
+
+    Confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in
+    Dataset Labels", JAIR 70, 2021): a digit is confidently read if its probability is at least the
+    mean that pictures with that label have. A label is suspect if another digit than it is.
+
+    ``probabilities`` (N, 10) are of a model that has not learned from the pictures; errors are
+    those of ``check_probabilities``.
+
+    >>> suspect_labels(np.eye(10)[[1, 7, 7, 1]], [1, 7, 1, 1]).tolist()
+    [2]
+    """
+    p, y = check_probabilities(probabilities, labels)
+    own = p[np.arange(len(y)), y]
+    # A digit that nothing is labelled as is confidently read from the mean of all.
+    limits = np.array([own[y == d].mean() if (y == d).any() else own.mean() for d in range(10)])
+    confident = np.where(p >= limits, p, 0.0)
+    other = confident.argmax(axis=1)
+    suspect = np.flatnonzero((confident.max(axis=1) > 0) & (other != y))
+    return suspect[np.argsort(own[suspect], kind="stable")].astype(np.int64)

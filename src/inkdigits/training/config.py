@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from inkdigits.data.labelled import HELD_BACK
 from inkdigits.data.synthesis import SynthesisConfig
 from inkdigits.decision.risk import RISK
 from inkdigits.errors import TrainingError
@@ -91,6 +92,16 @@ class Folders:
 
 
 @dataclass(frozen=True, slots=True)
+class AddConfig:
+    """Which labelled pictures a run learns from beside MNIST, and how."""
+
+    sources: tuple[str, ...] = ()  # as ``data.labelled`` reads them
+    pattern: str | None = None  # of the label in names
+    weight: float | None = None  # how often each is drawn per epoch; None: see ``added.SHARE``
+    held_back: float = HELD_BACK  # the share that is kept apart to measure with, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """A whole run: how to train, from what, and where to write."""
 
@@ -100,7 +111,10 @@ class RunConfig:
     # What to make beside the digits, where there are no ``pictures``.
     synthesis: SynthesisConfig | None = None
     pictures: tuple[Path, ...] = ()  # files of ``synthesis_cache.write_synthetic``
-    initial: Path | None = None  # weights (``mnist_classifier.pt`` of another run) to start from
+    # Weights to start from: ``mnist_classifier.pt`` of another run, or an artifact.
+    initial: Path | None = None
+    added: AddConfig = field(default_factory=AddConfig)
+    limit: int | None = None  # the most pictures of MNIST's training part
     # Digits that the temperature is fitted to beside the clean ones; None: as many as those.
     calibration_synthetic: int | None = None
     teachers: tuple[Path, ...] = ()  # weights of other runs to learn from

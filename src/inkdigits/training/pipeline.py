@@ -28,6 +28,7 @@ from inkdigits.decision.risk import RISK
 from inkdigits.errors import TrainingError
 from inkdigits.evaluation import plots
 from inkdigits.evaluation.architecture import architecture_diagram, trace_layers
+from inkdigits.evaluation.compare import compare
 from inkdigits.evaluation.environment import hardware, versions
 from inkdigits.evaluation.metrics import Evaluation, evaluate
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
@@ -39,6 +40,7 @@ from inkdigits.model.artifact import (
     write_atomically,
 )
 from inkdigits.reader import DigitReader, load
+from inkdigits.training.added import Added, read_added
 from inkdigits.training.augmentation import augment
 from inkdigits.training.calibrate import (
     GROUP_SIZE,
@@ -88,7 +90,8 @@ def train(
     """
     began = time.perf_counter()
     folders = run.folders
-    result, synthesis = _fit(splits, run, device, report)
+    before, added = _added(splits, run, report)
+    result, synthesis = _fit(splits, run, device, added, report)
     clean = splits.calibration
     made = min(run.calibration_synthetic or len(clean), len(clean)) if synthesis else None
     point = calibrate_weights(
@@ -102,6 +105,8 @@ def train(
     )
     provenance = _provenance(run, splits, synthesis, result.machines)
     provenance[PROVENANCE] = point.drift.to_dict()
+    if added is not None:
+        provenance["added"] = added.described
     reader, scores = _export_and_evaluate(result.weights, point, provenance, splits.test, folders)
     report(f"test, as encoded PNGs through the artifact:\n{scores.summary()}")
     described = {
@@ -116,12 +121,28 @@ def train(
         "policy": asdict(point.policy),
         "test": scores.to_dict(),
     }
+    if before is not None and added is not None and len(added.held_back):
+        held_back = compare(before, reader, added.held_back)
+        described |= {"held_back": held_back.to_dict(), "suspect_labels": added.suspects}
+        report(f"held back, before (A) and after (B):\n{held_back.table()}")
     write_json(folders.run / RUN_NAME, described)
     return described
 
 
+def _added(
+    splits: Splits, run: RunConfig, report: Report
+) -> tuple[DigitReader | None, Added | None]:
+    """Return the pictures to learn from beside MNIST, and the model that was there before them."""
+    if not run.added.sources:
+        return None, None
+    is_artifact = run.initial is not None and run.initial.suffix == ".onnx"
+    before = load(run.initial if is_artifact else None)
+    figures = run.folders.figures
+    return before, read_added(run.added, before, len(splits.train), figures, report)
+
+
 def _fit(
-    splits: Splits, run: RunConfig, device: torch.device, report: Report
+    splits: Splits, run: RunConfig, device: torch.device, added: Added | None, report: Report
 ) -> tuple[FitResult, Sequence[Json]]:
     """Train and write the weights; return the result, and how synthetic pictures were made."""
     folders = run.folders
@@ -129,8 +150,16 @@ def _fit(
     _draw_before(splits.train, run.train, folders.figures)
     synthetic, synthesis = _synthetic(splits, run, report)
     teachers = [network_of(read_weights(path)) for path in run.teachers]
+    train_part = splits.train
+    if added is not None:
+        train_part = added.mixed_with(train_part, run.train.seed)
+        _, others = added.learned.divided()
+        if synthetic is not None and len(others):
+            synthetic = concatenate([synthetic, others])
+        elif len(others):
+            report(f"{len(others):,} pictures without a digit teach nothing with --synthetic 0")
     result = fit(
-        FitInputs(splits.train, splits.validation, synthetic, initial, teachers),
+        FitInputs(train_part, splits.validation, synthetic, initial, teachers),
         run.train,
         device,
         checkpoint=folders.run / CHECKPOINT_NAME,
@@ -184,7 +213,7 @@ def _provenance(
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": data,
         "preprocessing_version": PREPROCESSING_VERSION,
-        "config": {**asdict(run.train), "risk": run.risk},
+        "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
         "synthesis": list(synthesis),
         "started_from": None if run.initial is None else origin_of(run.initial),
         "teachers": [origin_of(path) for path in run.teachers],

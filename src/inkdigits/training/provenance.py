@@ -9,6 +9,7 @@ from typing import Any
 from inkdigits.data.mnist import SplitName
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.evaluation.metrics import Evaluation
+from inkdigits.model.artifact import read_artifact, read_metadata
 from inkdigits.training.checkpoint import weights_digest
 from inkdigits.training.run_folder import RUN_NAME, read_json, read_weights
 from inkdigits.types import Json
@@ -77,6 +78,18 @@ def split_of_folder(folder: Path) -> SplitName | None:
     """
     run = folder / RUN_NAME
     return split_of(read_json(run)) if run.is_file() else None
+
+
+def split_of_weights(path: Path) -> SplitName | None:
+    """Return the split of MNIST that an artifact, or a file of weights, learned from, if known.
+
+    A run that starts from them must keep to it, or it would be calibrated on what they learned.
+
+    >>> split_of_weights(Path("none.pt"))
+    """
+    if path.suffix == ".onnx":
+        return split_of(read_metadata(read_artifact(path)).provenance)
+    return split_of_folder(path.parent)
 
 
 def scores_for_provenance(scores: Evaluation) -> Json:

@@ -194,7 +194,7 @@ def _trained(splits: Splits, run: RunConfig, device: torch.device, report: Repor
     folder = run.folders.run
     _, synthesis = _read(splits, run.pictures)
     how: Json = {
-        "config": {**asdict(run.train), "risk": run.risk},
+        "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
         "synthesis": synthesis,
         "preprocessing_version": PREPROCESSING_VERSION,
     }

@@ -1,4 +1,4 @@
-"""The folder of a training run: the names of its files, and reading and writing them.
+"""The folder of a training run: its files, reading and writing them, and logging them elsewhere.
 
 checkpoint.pt (to resume from), mnist_classifier.pt (the weights), optimal_temperature.json
 (temperature and policy), novelty.json (the out-of-distribution score), synthetic.npz (what was
@@ -10,15 +10,16 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
-from inkdigits.errors import TrainingError
-from inkdigits.model.artifact import write_atomically
-from inkdigits.model.networks import NetworkName
+from inkdigits.errors import BackendUnavailableError, TrainingError
+from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
+from inkdigits.model.networks import NetworkName, load_network
+from inkdigits.training.config import Folders
 from inkdigits.training.export import network_of
 from inkdigits.types import Json
 
@@ -50,7 +51,7 @@ def save_weights(weights: Weights, path: Path) -> None:
 
 
 def read_weights(path: Path, network: NetworkName | None = None) -> Weights:
-    """Return a network's weights from a file; None is any of ``model.NETWORKS``.
+    """Return a network's weights from a file or an artifact; None is any of ``model.NETWORKS``.
 
     A TrainingError says that they are missing, damaged or no such network's, whose keys it names.
 
@@ -59,7 +60,11 @@ def read_weights(path: Path, network: NetworkName | None = None) -> Weights:
     inkdigits.errors.TrainingError: there are no weights at none.pt; train them first
     """
     try:
-        weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights: Weights
+        if path.suffix == ".onnx":
+            weights = load_network(read_artifact(path)).state_dict()
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
         found = network_of(weights)
     except FileNotFoundError as error:
         raise TrainingError(f"there are no weights at {path}; train them first") from error
@@ -98,3 +103,48 @@ def read_json(path: Path) -> Json:
     if not isinstance(content, dict):
         raise TrainingError(f"{path} holds no JSON object")
     return content
+
+
+def log_with_mlflow(described: Json, folders: Folders) -> None:
+    """Log parameters, metrics per epoch, test scores, figures and the artifact of a run.
+
+    ``described`` is what run.json holds. MLflow's own variables say where it goes:
+    ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME``.
+
+    Raises:
+        BackendUnavailableError: MLflow is not installed.
+
+    >>> dict(flat({"augmentation": {"shift": 2}, "epochs": 4}))
+    {'augmentation.shift': 2, 'epochs': 4}
+    """
+    try:
+        import mlflow
+    except ImportError as error:
+        raise BackendUnavailableError(
+            "--track mlflow needs mlflow, which is not installed; pip install 'inkdigits[mlflow]'"
+        ) from error
+    with mlflow.start_run(run_name=described["model_version"]):
+        mlflow.log_params(dict(flat(described["config"])))
+        mlflow.set_tag("model_version", described["model_version"])
+        for epoch in described["history"]:
+            figures = {name: value for name, value in epoch.items() if name != "epoch"}
+            mlflow.log_metrics(figures, step=epoch["epoch"])
+        scores = described["test"]
+        names = ("accuracy", "nll", "brier", "ece")
+        mlflow.log_metrics({f"test_{name}": scores[name]["value"] for name in names})
+        for name in (ARTIFACT_NAME, RUN_NAME):
+            mlflow.log_artifact(str(folders.run / name))
+        mlflow.log_artifacts(str(folders.figures), "figures")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested dictionaries by their dotted names.
+
+    >>> list(flat({"a": {"b": 1}}))
+    [('a.b', 1)]
+    """
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
