@@ -1,6 +1,4 @@
 import json
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -12,9 +10,8 @@ from inkdigits.data.mnist import Digits
 from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import shipped_artifact
 from inkdigits.training.added import SUSPECTS_NAME, limited, read_added
-from inkdigits.training.config import AddConfig, Folders
+from inkdigits.training.config import AddConfig
 from inkdigits.training.provenance import split_of_weights
-from inkdigits.training.tracking import log_with_mlflow
 
 
 @pytest.fixture(scope="module")
@@ -96,38 +93,3 @@ def test_file_of_options_names_what_is_wrong_with_it(text, message, tmp_path):
 
 def test_run_that_starts_from_an_artifact_keeps_to_its_split():
     assert split_of_weights(shipped_artifact()) in ("pictures", "writers")
-
-
-def test_finished_run_is_logged_with_mlflow(tmp_path, monkeypatch):
-    calls = []
-
-    class Run:
-        __enter__ = __exit__ = lambda *_: None
-
-    def note(name):
-        return lambda *given, **named: calls.append((name, given, named)) or Run()
-
-    names = ("start_run", "log_params", "set_tag", "log_metrics")
-    fake = types.ModuleType("mlflow")
-    for name in (*names, "log_artifact", "log_artifacts"):
-        setattr(fake, name, note(name))
-    monkeypatch.setitem(sys.modules, "mlflow", fake)
-    estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
-    described = {
-        "model_version": "version-1",
-        "config": {"epochs": 1, "augmentation": {"shift": 2}},
-        "history": [{"epoch": 1, "train_loss": 0.3}],
-        "test": dict.fromkeys(("accuracy", "nll", "brier", "ece"), estimate),
-    }
-    log_with_mlflow(described, Folders(tmp_path, tmp_path / "figures", tmp_path))
-    assert calls[0] == ("start_run", (), {"run_name": "version-1"})
-    assert ("log_metrics", ({"train_loss": 0.3},), {"step": 1}) in calls
-    assert ("log_params", ({"epochs": 1, "augmentation.shift": 2},), {}) in calls
-    assert (
-        "log_metrics",
-        (dict.fromkeys(("test_accuracy", "test_nll", "test_brier", "test_ece"), 0.5),),
-        {},
-    ) in calls
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(inkdigits.errors.BackendUnavailableError, match="needs mlflow"):
-        log_with_mlflow(described, Folders(tmp_path, tmp_path, tmp_path))
