@@ -1,26 +1,35 @@
 -- A closed load by wrk: each connection sends the next request when it has its answer.
--- All pictures of one load show the same digit, so that every answer can be checked.
--- Arguments: the file of bodies, one per line, and the digit.
-local requests, at, threads, pattern = {}, 0, {}, nil
-wrong = 0
+-- The digits of the pictures alternate. wrk does not tell which request an answer belongs to, so
+-- answers are counted by digit: none may come more often than it was asked for.
+-- Argument: the file of lines, each a digit, a space and a body.
+local requests, digits, at, threads = {}, {}, 0, {}
+wrong, sent, found = 0, {}, {}
 
 function setup(thread) table.insert(threads, thread) end
 
 function init(args)
-  for body in io.lines(args[1]) do
+  for line in io.lines(args[1]) do
     local headers = { ["Content-Type"] = "application/json" }
-    table.insert(requests, wrk.format("POST", "/predict", headers, body))
+    table.insert(digits, tonumber(line:sub(1, 1)))
+    table.insert(requests, wrk.format("POST", "/predict", headers, line:sub(3)))
   end
-  pattern = '"prediction"%s*:%s*' .. args[2] .. "%D"
+  for digit = 0, 9 do sent[digit], found[digit] = 0, 0 end
 end
 
 function request()
   at = at % #requests + 1
+  sent[digits[at]] = sent[digits[at]] + 1
   return requests[at]
 end
 
 function response(status, _, body)
-  if status ~= 200 or not body:find(pattern) then wrong = wrong + 1 end
+  local digit = tonumber(body:match('"prediction"%s*:%s*(%d)%D'))
+  if status ~= 200 or not digit then
+    wrong = wrong + 1
+  else
+    found[digit] = found[digit] + 1
+    if found[digit] > sent[digit] then wrong = wrong + 1 end
+  end
 end
 
 function done(summary, latency, _)

@@ -1,10 +1,10 @@
 """How fast do `inkdigits serve` and the arrangements that people would build themselves answer?
 
 All arrangements use the same network and read the same 280x280 RGBA PNGs in base64, on two cores
-that wrk shares. Each round starts every arrangement in turn and loads it over 1, 8 and 64
-connections; every answer is checked. The figures are medians over the rounds: right answers per
-second, CPU microseconds per request of the process tree, p99 latency and resident memory (shared
-pages counted once). What is not installed is skipped and named.
+that wrk shares. Each round starts every arrangement in turn, checks its answer to each picture, and
+loads it over 1, 8 and 64 connections with the ten digits in turn. The figures are medians over the
+rounds: right answers per second, CPU microseconds per request of the process tree, p99 latency and
+resident memory (shared pages counted once). What is not installed is skipped and named.
 
     python benchmarks/serving.py --data data [--peers .venv/bin] [--only NAME …]
         [--json benchmarks/serving.json] [--chart docs/images/serving.png]
@@ -32,7 +32,7 @@ import numpy as np
 from peers import reading
 from PIL import Image
 from results import REPOSITORY, fail, options, write
-from service import free_port, started
+from service import Service, free_port, started
 
 import inkdigits
 from inkdigits.model.artifact import read_artifact, shipped_artifact
@@ -101,19 +101,25 @@ def write_torchscript(path: Path) -> None:
         torch.jit.trace(network, torch.zeros(1, 1, 28, 28)).save(str(path))
 
 
-def load(port: int, digit: int, pngs: list[bytes], connections: int, seconds: int) -> Any:
+def load(port: int, lines: list[str], connections: int, seconds: int) -> Any:
     """Return wrk's figures of one load; see load.lua."""
-    bodies = [json.dumps({"image": base64.b64encode(png).decode()}) for png in pngs]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command += ["-s", str(BENCHMARKS / "load.lua"), f"http://127.0.0.1:{port}", "--"]
     done = subprocess.run(
-        [*command, "/dev/stdin", str(digit)],
-        input="\n".join(bodies),
-        capture_output=True,
-        text=True,
-        check=True,
+        [*command, "/dev/stdin"], input="\n".join(lines), capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout.rpartition("RESULT ")[2])
+
+
+def wrong_answers(service: Service, lines: list[str]) -> int:
+    """Return how many pictures, sent one by one, are not read as their digits."""
+    answers = [
+        service.wait_for("POST", "/predict", line[2:].encode(), "application/json")
+        for line in lines
+    ]
+    return sum(
+        json.loads(a)["prediction"] != int(line[0]) for a, line in zip(answers, lines, strict=True)
+    )
 
 
 def measure(name: str, chosen: Any, pictures: dict[int, list[bytes]]) -> Any:
@@ -129,19 +135,26 @@ def measure(name: str, chosen: Any, pictures: dict[int, list[bytes]]) -> Any:
     if name.startswith("demo"):
         variables |= {"WEIGHTS": str(chosen.torchscript), "OMP_NUM_THREADS": "1"}
     found: dict[str, Any] = {}
+    # One of each digit, then the next of each.
+    lines = [
+        f"{digit} " + json.dumps({"image": base64.b64encode(png).decode()})
+        for digit, pngs in sorted(pictures.items())
+        for png in pngs
+    ]
+    each = len(lines) // len(pictures)
+    lines = [line for start in range(each) for line in lines[start::each]]
     with started(command, port, **variables) as service:
-        body = json.dumps({"image": base64.b64encode(pictures[7][0]).decode()}).encode()
-        service.wait_for("POST", "/predict", body, "application/json")
-        load(port, 7, pictures[7], 8, 1)
-        for connections, digit in zip(CONNECTIONS, sorted(pictures) * 3, strict=False):
+        wrong = wrong_answers(service, lines)
+        load(port, lines, 8, 1)
+        for connections in CONNECTIONS:
             before = service.cpu_seconds()
-            at = load(port, digit, pictures[digit], connections, chosen.seconds)
+            at = load(port, lines, connections, chosen.seconds)
             used = service.cpu_seconds() - before
             found[str(connections)] = {
                 "requests_per_second": (at["requests"] - at["failed"]) / at["seconds"],
                 "cpu_us_per_request": 1e6 * used / max(1, at["requests"]),
                 "p99_ms": at["p99_ms"],
-                "failed": at["failed"],
+                "failed": at["failed"] + wrong,
             }
         found["resident_mb"] = service.resident_mb()
     return found
