@@ -8,7 +8,8 @@ from inkdigits.cli.main import main
 
 COMMANDS = {
     *("serve", "key", "predict", "read", "history", "models"),
-    *("synthesise", "train", "evaluate", "calibrate", "export", "quantise", "benchmark"),
+    *("synthesise", "train", "train-segmenter", "evaluate"),
+    *("calibrate", "export", "quantise", "benchmark"),
 }
 
 

@@ -16,7 +16,7 @@ from inkdigits.cli.models import models
 from inkdigits.cli.predict import predict
 from inkdigits.cli.read import read
 from inkdigits.cli.serve import key, serve
-from inkdigits.cli.train import synthesise, train
+from inkdigits.cli.train import synthesise, train, train_segmenter
 from inkdigits.errors import InkdigitsError
 
 
@@ -44,6 +44,6 @@ def main() -> None:
 
 for command in (
     *(serve, key, predict, read, history, models),
-    *(synthesise, train, evaluate, calibrate, export, quantise, benchmark),
+    *(synthesise, train, train_segmenter, evaluate, calibrate, export, quantise, benchmark),
 ):
     main.add_command(command)

@@ -95,7 +95,7 @@ def _photo(ink: Ink, has: frozenset[str], rng: Rng) -> Pixels:
     coverage, box = _stroke(ink, shape, digit_height, has, rng)
 
     paper, pen = _shades(has, rng)
-    grain = _grain(shape, rng) if has & {"texture", "pencil", "chalk"} else None
+    grain = grain_of(shape, rng) if has & {"texture", "pencil", "chalk"} else None
     surface = np.full(shape, paper, dtype=np.float32)
     if grain is not None and "texture" in has:
         surface += np.float32(paper * rng.uniform(0.01, 0.06)) * grain
@@ -110,11 +110,11 @@ def _photo(ink: Ink, has: frozenset[str], rng: Rng) -> Pixels:
     if "specks" in has:
         _add_specks(surface, pen, box, rng)
     if "frame" in has:
-        _add_edges(surface, paper, box, rng)
+        add_edges(surface, paper, box, rng)
     if "lighting" in has:
-        surface *= _light(shape, rng)
+        surface *= light_of(shape, rng)
     if "shadow" in has:
-        surface *= _shadow(shape, rng)
+        surface *= shadow_of(shape, rng)
     return _capture(surface, has, rng)
 
 
@@ -182,8 +182,12 @@ def _between(low: float, high: float, rng: Rng) -> float:
     return float(rng.uniform(low, high)) if low < high else (low + high) / 2
 
 
-def _grain(shape: tuple[int, int], rng: Rng) -> Floats:
-    """Return about standard normal values, in grains of 1 to 4 pixels."""
+def grain_of(shape: tuple[int, int], rng: Rng) -> Floats:
+    """Return the grain of paper: about standard normal values (H, W), in grains of 1 to 4 pixels.
+
+    >>> grain_of((20, 30), np.random.default_rng(0)).shape
+    (20, 30)
+    """
     size = rng.uniform(1, 4)
     coarse = (max(2, int(shape[0] / size)), max(2, int(shape[1] / size)))
     return enlarge(rng.standard_normal(coarse, dtype=np.float32), shape) * np.float32(1.4)
@@ -237,8 +241,14 @@ def _print_box(surface: Floats, paper: float, box: tuple[int, int, int, int], rn
                 view[at : at + thick, max(0, start) : max(0, end)] = shade
 
 
-def _add_edges(surface: Floats, paper: float, box: tuple[int, int, int, int], rng: Rng) -> None:
-    """Show what lies beside the paper, on up to two sides of the picture."""
+def add_edges(surface: Floats, paper: float, box: tuple[int, int, int, int], rng: Rng) -> None:
+    """Show what lies beside the paper, on up to two sides of the picture, but not over ``box``.
+
+    >>> page = np.full((60, 60), 250, np.float32)
+    >>> add_edges(page, 250.0, (20, 20, 40, 40), np.random.default_rng(2))
+    >>> float(page[30, 30])
+    250.0
+    """
     height, width = surface.shape
     room = {"left": box[0], "top": box[1], "right": width - box[2], "bottom": height - box[3]}
     from_the_left = {
@@ -275,8 +285,12 @@ def _add_specks(surface: Floats, pen: float, box: tuple[int, int, int, int], rng
     surface += np.asarray(mask, dtype=np.float32) / 255 * (np.float32(pen) - surface)
 
 
-def _light(shape: tuple[int, int], rng: Rng) -> Floats:
-    """Return a factor for each pixel, at most about 1."""
+def light_of(shape: tuple[int, int], rng: Rng) -> Floats:
+    """Return uneven light: a factor (H, W), at most about 1.
+
+    >>> bool(light_of((20, 30), np.random.default_rng(0)).max() <= 1)
+    True
+    """
     strength = rng.uniform(0.1, 0.65)
     look = rng.integers(3)
     if look == 0:
@@ -294,7 +308,12 @@ def _light(shape: tuple[int, int], rng: Rng) -> Floats:
     return light
 
 
-def _shadow(shape: tuple[int, int], rng: Rng) -> Floats:
+def shadow_of(shape: tuple[int, int], rng: Rng) -> Floats:
+    """Return the edge of a shadow across a picture: a factor (H, W), at most 1.
+
+    >>> bool(shadow_of((20, 30), np.random.default_rng(0)).max() <= 1)
+    True
+    """
     along = _along(shape, rng.uniform(0, 2 * math.pi))
     edge = rng.uniform(float(along.min()), float(along.max()))
     soft = max(shape) * rng.uniform(0.01, 0.12)

@@ -51,9 +51,9 @@ def _scene(ink: Ink, scene: Scene, rng: Rng) -> Pixels:
     left = rng.uniform(room, width - size - room)
     top = rng.uniform(room, height - size - room)
     if scene != "page":
-        behind = _around(scene, paper, (height, width), rng)
+        behind = surroundings(scene, paper, (height, width), rng)
         box = (left, top, left + size, top + size)
-        sheet = _sheet(scene, box, (height, width), rng)
+        sheet = sheet_of(scene, box, (height, width), rng)
         surface += (1 - sheet) * (behind - surface)
     y, x = round(top), round(left)
     stroke = _stroke(ink, size, rng)
@@ -75,8 +75,12 @@ def _stroke(ink: Ink, size: int, rng: Rng) -> Floats:
     return covered if ink.any() else np.zeros_like(values)
 
 
-def _around(scene: Scene, paper: float, shape: tuple[int, int], rng: Rng) -> Floats:
-    """Return what the sheet lies on: a table with its grain, or a wall."""
+def surroundings(scene: Scene, paper: float, shape: tuple[int, int], rng: Rng) -> Floats:
+    """Return what a sheet lies on, (H, W) or (1, W): a table with its grain, or a wall.
+
+    >>> surroundings("note", 200.0, (20, 30), np.random.default_rng(0)).shape
+    (20, 30)
+    """
     shade = np.float32(
         paper * (rng.uniform(0.4, 0.8) if scene == "note" else rng.uniform(0.2, 0.7))
     )
@@ -87,10 +91,14 @@ def _around(scene: Scene, paper: float, shape: tuple[int, int], rng: Rng) -> Flo
     return shade + np.float32(0.06) * shade * along
 
 
-def _sheet(
+def sheet_of(
     scene: Scene, box: tuple[float, float, float, float], shape: tuple[int, int], rng: Rng
 ) -> Floats:
-    """Return (H, W) float32, 1 on the sheet: four straight sides around the digit's box."""
+    """Return (H, W) float32, 1 on the sheet: four straight sides around the digit's box.
+
+    >>> float(sheet_of("note", (20, 20, 40, 40), (60, 60), np.random.default_rng(0))[30, 30])
+    1.0
+    """
     height, width = shape
     left, top, right, bottom = box
     if scene == "table":

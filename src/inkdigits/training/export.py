@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
+from inkdigits.ink.segment import STEP
 from inkdigits.model.artifact import MARGIN, NOVELTY_PARAMETERS, ArtifactMetadata, seal
-from inkdigits.model.networks import NETWORKS, Network, build_network
+from inkdigits.model.networks import NETWORKS, InkNet, Network, build_network
 from inkdigits.training.checkpoint import weights_digest
 
 INPUT_NAME = "ink"
@@ -82,6 +83,38 @@ def export(
     onnx.helper.set_model_props(proto, properties)
     onnx.checker.check_model(proto)
     return seal(proto.SerializeToString(deterministic=True))
+
+
+def export_segmenter(weights: Mapping[str, Tensor]) -> bytes:
+    """Return an ``InkNet`` as an ONNX model, for views (1, 1, H, W) of any multiples of 32.
+
+    A RuntimeError names the keys of weights that are not the network's.
+
+    >>> export_segmenter({})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    RuntimeError: Error(s) in loading state_dict for InkNet: ...
+    """
+    network = InkNet()
+    network.load_state_dict(dict(weights))
+    height, width = (STEP * torch.export.Dim(name, min=2, max=64) for name in ("rows", "columns"))
+    program = torch.onnx.export(
+        network.eval(),
+        (torch.zeros(1, 1, 4 * STEP, 6 * STEP),),
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+        input_names=["view"],
+        output_names=["logits"],
+        dynamic_shapes={"x": {2: height, 3: width}},
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    proto = program.model_proto
+    _remove_traces(proto)
+    _leave_out_computed_biases(proto)
+    onnx.checker.check_model(proto)
+    model: bytes = proto.SerializeToString(deterministic=True)
+    return model
 
 
 def _remove_traces(proto: onnx.ModelProto) -> None:
