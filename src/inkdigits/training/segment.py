@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -253,7 +254,7 @@ class _State:
             for name in _PARTS:
                 getattr(self, name).load_state_dict(saved[name])
             self.step = int(saved["step"])
-        except (OSError, RuntimeError, KeyError) as error:
+        except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
             raise TrainingError(f"{path} cannot be resumed from: {error}") from error
 
 
@@ -282,7 +283,8 @@ def train_segmenter(
         state.load(checkpoint)
     torch.manual_seed(config.seed + state.step)
     data = _Views(hands, (config.seed, state.step))
-    loader = DataLoader(data, batch_size=None, num_workers=config.workers, prefetch_factor=8)
+    ahead = 8 if config.workers else None
+    loader = DataLoader(data, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
     replay = _Replay(np.random.default_rng((config.seed, state.step, 1)))
     losses, saved, began = np.zeros(3), time.monotonic(), time.monotonic()
     for shades, targets in loader:
