@@ -277,6 +277,11 @@ def train_segmenter(
 
     Raises:
         TrainingError: the checkpoint cannot be resumed from, or a loss is not finite.
+
+    >>> hands = Hands(np.zeros((0, 28, 28), np.uint8))
+    >>> train_segmenter(hands, SegmentConfig(), Path("none"), resume=True)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.TrainingError: none cannot be resumed from: ...
     """
     state = _State(config)
     if resume:
@@ -292,20 +297,25 @@ def train_segmenter(
         for _ in range(config.reuse):
             losses += _step(state, *replay.draw(size))
             if state.step % 100 == 0:
-                if not np.isfinite(losses).all():
-                    raise TrainingError(f"the loss of step {state.step} is not finite")
-                pixels, overlap, centres = losses / 100
-                report(
-                    f"step {state.step} pixels {pixels:.4f} overlap {overlap:.4f} centres "
-                    f"{centres:.4f} rate {state.rate():.5f} {time.monotonic() - began:.0f} s"
-                )
+                report(_line(state, losses / 100, time.monotonic() - began))
                 losses[:] = 0
-        if state.step >= config.steps or time.monotonic() - saved > save_every:
+        is_last = state.step >= config.steps
+        if is_last or time.monotonic() - saved > save_every:
             state.save(checkpoint)
             saved = time.monotonic()
-        if state.step >= config.steps:
+        if is_last:
             break
     return {name: value.clone() for name, value in state.average.module.state_dict().items()}
+
+
+def _line(state: _State, losses: Doubles, seconds: float) -> str:
+    if not np.isfinite(losses).all():
+        raise TrainingError(f"the loss of step {state.step} is not finite")
+    pixels, overlap, centres = losses
+    return (
+        f"step {state.step} pixels {pixels:.4f} overlap {overlap:.4f} centres {centres:.4f} "
+        f"rate {state.rate():.5f} {seconds:.0f} s"
+    )
 
 
 def _step(state: _State, shades: Tensor, targets: Tensor) -> Doubles:

@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageFilter
 
-from inkdigits.data.pictures.writing import Box, Writing
+from inkdigits.data.pictures.writing import Bounds, Writing
 from inkdigits.data.pixels import enlarge, to_bytes
 from inkdigits.types import Floats, Rng
 
-Captured: TypeAlias = tuple[Image.Image, Floats, list[Box]]
+Captured: TypeAlias = tuple[Image.Image, Floats, list[Bounds]]
 """A picture of shades, the coverage of its ink, and the boxes of its digits."""
 
 
@@ -67,7 +67,7 @@ def compress(image: Image.Image, rng: Rng) -> Image.Image:
 
 
 def _reduced(
-    image: Image.Image, ink: Floats, boxes: list[Box], height: float, rng: Rng
+    image: Image.Image, ink: Floats, boxes: list[Bounds], height: float, rng: Rng
 ) -> Captured:
     """Reduce it to 24 to 72 pixels, but its digits to no less than 12."""
     scale = max(rng.uniform(24, 72) / max(image.size), 12 / height)
@@ -80,7 +80,7 @@ def _reduced(
     return image.resize(size, Image.Resampling.BOX), smaller, moved
 
 
-def turn(image: Image.Image, ink: Floats, boxes: list[Box], rng: Rng) -> Captured:
+def turn(image: Image.Image, ink: Floats, boxes: list[Bounds], rng: Rng) -> Captured:
     """Turn a picture, with black, white or grey corners, or add bands along its sides.
 
     >>> ink = np.zeros((20, 30), np.float32)

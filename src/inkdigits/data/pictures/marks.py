@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from inkdigits.data.fonts import Font
 from inkdigits.data.pictures.foreground import font_face, log_uniform
-from inkdigits.data.pictures.writing import Box
+from inkdigits.data.pictures.writing import Bounds
 from inkdigits.data.pixels import enlarge
 from inkdigits.types import Floats, Rng
 
@@ -177,7 +177,7 @@ def print_pattern(surface: Floats, scale: float, pen: float, rng: Rng) -> None:
         surface += covered * (shade - surface)
 
 
-def print_boxes(surface: Floats, box: Box, pen: float, rng: Rng) -> None:
+def print_boxes(surface: Floats, box: Bounds, pen: float, rng: Rng) -> None:
     """Print what forms have around a digit: a box, cells, combs, single sides, guide lines.
 
     The digit's ``box`` may be left free, touched or crossed.
@@ -210,14 +210,14 @@ def print_boxes(surface: Floats, box: Box, pen: float, rng: Rng) -> None:
     surface += covered * strength * (shade - surface)
 
 
-def _frame(box: Box, _: tuple[int, int], rng: Rng) -> list[_Line]:
+def _frame(box: Bounds, _: tuple[int, int], rng: Rng) -> list[_Line]:
     left, top, right, bottom = box
     skew = rng.normal(0, 0.02, 3) * (bottom - top) * (rng.random() < 0.5)
     corners = [(left, top), (right, top + skew[0]), (right + skew[1], bottom)]
     return [[*corners, (left + skew[1], bottom + skew[2]), (left, top)]]
 
 
-def _cells(box: Box, _: tuple[int, int], rng: Rng) -> list[_Line]:
+def _cells(box: Bounds, _: tuple[int, int], rng: Rng) -> list[_Line]:
     left, top, right, bottom = box
     n, wide = int(rng.integers(1, 9)), max(right - left, 0.4 * (bottom - top))
     start = left - wide * rng.integers(0, n + 1)
@@ -233,7 +233,7 @@ def _cells(box: Box, _: tuple[int, int], rng: Rng) -> list[_Line]:
     return lines
 
 
-def _comb(box: Box, _: tuple[int, int], rng: Rng) -> list[_Line]:
+def _comb(box: Bounds, _: tuple[int, int], rng: Rng) -> list[_Line]:
     left, top, right, bottom = box
     n, wide = int(rng.integers(2, 9)), max(right - left, 0.5 * (bottom - top))
     start, reach = left - wide * rng.integers(0, n), (bottom - top) * rng.uniform(0.15, 0.4)
@@ -243,7 +243,7 @@ def _comb(box: Box, _: tuple[int, int], rng: Rng) -> list[_Line]:
     return [*teeth, [(start, bottom), (start + n * wide, bottom)]]
 
 
-def _some_sides(box: Box, _: tuple[int, int], rng: Rng) -> list[_Line]:
+def _some_sides(box: Bounds, _: tuple[int, int], rng: Rng) -> list[_Line]:
     left, top, right, bottom = box
     longer = (right - left) * (rng.random() < 0.4) * rng.uniform(0, 2)
     around: list[_Line] = [
@@ -255,7 +255,7 @@ def _some_sides(box: Box, _: tuple[int, int], rng: Rng) -> list[_Line]:
     return [around[side] for side in rng.permutation(4)[: rng.integers(1, 4)]]
 
 
-def _guides(box: Box, size: tuple[int, int], rng: Rng) -> list[_Line]:
+def _guides(box: Bounds, size: tuple[int, int], rng: Rng) -> list[_Line]:
     left, top, right, bottom = box
     lines: list[_Line] = []
     for _ in range(rng.integers(1, 4)):
@@ -269,7 +269,7 @@ def _guides(box: Box, size: tuple[int, int], rng: Rng) -> list[_Line]:
     return lines
 
 
-_LOOKS: tuple[Callable[[Box, tuple[int, int], Rng], list[_Line]], ...] = (
+_LOOKS: tuple[Callable[[Bounds, tuple[int, int], Rng], list[_Line]], ...] = (
     _frame, _frame, _cells, _cells, _comb, _some_sides, _some_sides, _guides, _guides,
 )  # fmt: skip
 
@@ -293,7 +293,7 @@ def print_edge(surface: Floats, pen: float, rng: Rng) -> None:
 
 
 def print_text(
-    surface: Floats, box: Box | None, scale: float, pen: float, rng: Rng, fonts: Sequence[Font]
+    surface: Floats, box: Bounds | None, scale: float, pen: float, rng: Rng, fonts: Sequence[Font]
 ) -> None:
     """Print words, smaller than what is written, mostly not across the digit's box.
 

@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from inkdigits.data.pen_strokes import spline
-from inkdigits.data.pictures.writing import Box
+from inkdigits.data.pictures.writing import Bounds
 from inkdigits.data.pixels import enlarge
 from inkdigits.types import Floats, Rng
 
 
-def lay_objects(surface: Floats, box: Box | None, rng: Rng) -> None:
+def lay_objects(surface: Floats, box: Bounds | None, rng: Rng) -> None:
     """Lay pens, coins, clips, fingers, cables and corners of other sheets beside the digit's box.
 
     >>> page = np.full((60, 60), 250, np.float32)

@@ -24,7 +24,7 @@ from inkdigits.data.pictures.marks import (
     scatter_specks,
 )
 from inkdigits.data.pictures.objects import lay_objects
-from inkdigits.data.pictures.writing import Box, Writing, inner_box, write
+from inkdigits.data.pictures.writing import Bounds, Writing, inner_box, write
 from inkdigits.data.pixels import enlarge, to_bytes
 from inkdigits.data.scenes import Scene, sheet_of, surroundings
 from inkdigits.types import Floats, Pixels, Rng
@@ -183,7 +183,13 @@ def _shades(rng: Rng) -> tuple[float, float]:
 
 
 def _mark(
-    kind: str, surface: Floats, inner: Box, box: Box | None, pen: float, rng: Rng, hands: Hands
+    kind: str,
+    surface: Floats,
+    inner: Bounds,
+    box: Bounds | None,
+    pen: float,
+    rng: Rng,
+    hands: Hands,
 ) -> None:
     chance, scale = rng.random, inner[3] - inner[1]
     more = 1.6 if kind == "empty" else 1.0
@@ -201,7 +207,7 @@ def _mark(
         lay_objects(surface, box, rng)
 
 
-def _put_in_scene(surface: Floats, inner: Box, paper: float, rng: Rng) -> None:
+def _put_in_scene(surface: Floats, inner: Bounds, paper: float, rng: Rng) -> None:
     """Lay the paper on a table, or hang it on a wall, so that its edges show."""
     shape = (surface.shape[0], surface.shape[1])
     size = max(inner[2] - inner[0], inner[3] - inner[1])

@@ -18,7 +18,7 @@ from inkdigits.data.pictures.foreground import (
 )
 from inkdigits.types import Floats, Rng
 
-Box: TypeAlias = tuple[float, float, float, float]
+Bounds: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels."""
 
 
@@ -28,11 +28,11 @@ class Writing:
 
     ink: Floats
     darkness: Floats  # the ink, weaker where the pen was
-    boxes: list[Box]
+    boxes: list[Bounds]
     height: float  # of digits, in pixels
 
     @property
-    def box(self) -> Box | None:
+    def box(self) -> Bounds | None:
         """Around all that is written."""
         rows = np.flatnonzero(self.ink.max(axis=1) > 0.3)
         columns = np.flatnonzero(self.ink.max(axis=0) > 0.3)
@@ -169,7 +169,7 @@ def _write_pair(written: Writing, drawn: bool, rng: Rng, hands: Hands) -> None:
                 break
 
 
-def inner_box(written: Writing) -> Box:
+def inner_box(written: Writing) -> Bounds:
     """Return the box of what is written, or of what could be.
 
     >>> empty = Writing(np.zeros((60, 60), np.float32), np.zeros((60, 60), np.float32), [], 30.0)
