@@ -15,8 +15,9 @@ from inkdigits.cli.history import history
 from inkdigits.cli.models import models
 from inkdigits.cli.predict import predict
 from inkdigits.cli.read import read
+from inkdigits.cli.segmenter import train_segmenter
 from inkdigits.cli.serve import key, serve
-from inkdigits.cli.train import synthesise, train, train_segmenter
+from inkdigits.cli.train import synthesise, train
 from inkdigits.errors import InkdigitsError
 
 
