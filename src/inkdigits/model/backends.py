@@ -38,8 +38,9 @@ class Backend(ABC):
         return self.forward(batch)
 
     def logits(self, batch: Floats) -> Floats:
-        """Return the logits of a batch."""
-        return self.forward(batch)[0]
+        """Return the logits of any number of pictures, in passes that bound the memory."""
+        starts = range(0, max(1, len(batch)), BATCH_SIZE)
+        return np.concatenate([self.forward(batch[at : at + BATCH_SIZE])[0] for at in starts])
 
 
 class OnnxBackend(Backend):
