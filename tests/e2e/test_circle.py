@@ -1,0 +1,134 @@
+"""The whole circle with the real service and model: corrections become a better model, safely."""
+
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from support.artifacts import worse
+from support.commands import run
+from support.pictures import encoded
+from support.processes import wait_until
+from support.server import REAL, running
+
+import inkdigits
+from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
+from inkdigits.model.registry import Registry
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX"),
+]
+
+GATE = """
+[[on]]
+name = "ones like a lambda"
+data = "fresh"
+min_accuracy = 0.9
+max_wrong_of_accepted = 0.02
+[[on]]
+name = "MNIST"
+data = "{mnist}"
+limit = 2000
+max_accuracy_drop = 0.002
+"""
+
+
+def one_like_a_lambda(rng):
+    """A one of two strokes that start far from each other, as a user's picture."""
+    image = Image.new("L", (480, 480), 255)
+    points = [(18, 100), (60, 20), (102, 100)]
+    places = [tuple(4 * (np.array(point) + rng.normal(0, 3, 2))) for point in points]
+    width = 4 * int(rng.integers(5, 10))
+    ImageDraw.Draw(image).line(places, int(rng.integers(0, 60)), width, joint="curve")
+    return encoded(image.resize((120, 120), Image.Resampling.BOX))
+
+
+@pytest.fixture
+def models(tmp_path, mnist_root):
+    """A folder of models of which the shipped one is current, a gate, and digits to check with."""
+    registry = Registry(tmp_path / "models")
+    write_atomically(registry.folder / "first" / ARTIFACT_NAME, read_artifact())
+    worse(registry.folder / "worse" / ARTIFACT_NAME)
+    registry.promote("first", {"without_gate": True})
+    rng = np.random.default_rng(2)
+    for number in range(100):
+        path = registry.folder / "fresh" / "1" / f"{number}.png"
+        write_atomically(path, one_like_a_lambda(rng))
+    gate = GATE.format(mnist=mnist_root)
+    (registry.folder / "gate.toml").write_text(gate)
+    return registry
+
+
+def right_of(client, pictures):
+    return sum(client.predict(picture).digit == 1 for picture in pictures)
+
+
+def test_corrections_become_a_better_model_that_is_promoted_and_rolled_back(
+    models, mnist_root, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("INKDIGITS_DATA_DIR", str(tmp_path / "log"))
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        "MODEL_PATH": str(models.folder / "current"),
+        "INKDIGITS_WATCH": "on",
+        "INKDIGITS_DATA_DIR": str(tmp_path / "log"),
+    }
+    rng = np.random.default_rng(1)
+    with running(program=REAL, **settings) as service:
+        client = inkdigits.Client(f"http://127.0.0.1:{service.port}")
+        before = [client.predict(one_like_a_lambda(rng)) for _ in range(100)]
+        assert sum(one.digit == 1 for one in before) < 70
+        for one in before:
+            client.feedback(one.id, 1)
+        run("history", "export", "log.csv", "--format", "csv", "--feedback", "given")
+        found = json.loads(run("evaluate", "--data", "log.csv", "--json").stdout)
+        assert found["scores"][0]["n"] == 100
+
+        run(
+            *("train", "--init", "shipped", "--add", "log.csv", "--data", mnist_root),
+            *("--no-download", "--limit", 1000, "--epochs", 3, "--synthetic", 600),
+            *("--out", models.folder / "tuned", "--device", "cpu"),
+        )
+        folder, gate = ("--models", models.folder), ("--gate", models.folder / "gate.toml")
+        failed = run("models", "compare", "current", "worse", *gate, *folder, exit_code=1)
+        assert "MNIST: loss of accuracy" in failed.stderr
+        assert "does not pass" in run("models", "promote", "worse", *folder, exit_code=1).stderr
+        run("models", "compare", "current", "tuned", *gate, *folder)
+
+        first, tuned = (
+            inkdigits.load(models.version(n).path).model_version for n in ("first", "tuned")
+        )
+        seen = under_load(service, first, lambda: run("models", "promote", "tuned", *folder), tuned)
+        assert seen == {first, tuned}
+        fresh = [one_like_a_lambda(rng) for _ in range(50)]
+        assert right_of(client, fresh) >= 45
+        seen = under_load(service, tuned, lambda: run("models", "rollback", *folder), first)
+        assert seen == {first, tuned}
+        assert right_of(client, fresh) < 40
+
+
+def under_load(service, old, change, new):
+    """Change the model while it is asked; return the versions that answered. None may fail."""
+    is_over = threading.Event()
+
+    def ask():
+        versions = set()
+        while not is_over.is_set():
+            status, answer = service.predict()
+            assert status == 200
+            versions.add(answer["model_version"])
+        return versions
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        try:
+            wait_until(lambda: service.predict()[1]["model_version"] == old)
+            change()
+            wait_until(lambda: service.predict()[1]["model_version"] == new)
+        finally:
+            is_over.set()
+    return set.union(*(one.result() for one in asking))
