@@ -9,9 +9,9 @@ from inkdigits.ink.background import downscale, lighting_surface, square_filter
 from inkdigits.ink.plain import MIN_CONTRAST, NOISE_FACTOR
 from inkdigits.types import Floats, Grey
 
-# The background is estimated on a copy of this many rows, from the lightest of a square of so many
+# The background is estimated on a copy of at most this many rows, from the lightest of a square of so many
 # of its pixels: strokes are narrower, and light changes little within it.
-ROWS, SQUARE = 32, 9
+ROWS, SQUARE = 30, 11
 # A pixel is ink as a whole from this share of the darkest ink on.
 FULL_SHARE = 0.8
 # So much of the picture is at least as dark as its darkest ink.
@@ -33,7 +33,7 @@ def field_ink(grey: Grey) -> Floats:
     [0.0, 1.0]
     """
     values = grey.astype(np.float32)
-    step = max(1, min(values.shape) // ROWS)
+    step = -(-min(values.shape) // ROWS)
     small = np.asarray(Image.fromarray(values).reduce(step))
     flat = lighting_surface(downscale(small, 64))
     rest = downscale(small, 64) - flat
