@@ -33,11 +33,12 @@ def test_two_commands_are_promised_and_make_knows_them():
         subprocess.run([*command, "--dry-run"], cwd=REPOSITORY, check=True, capture_output=True)
 
 
-def test_python_example_runs_and_prints_what_it_says(capsys, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/numbers.md"])
+def test_python_example_runs_and_prints_what_it_says(page, capsys, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    examples = [block for language, block in BLOCKS if language == "python"]
+    examples = re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL)
     for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
+        exec(compile(example, page, "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     assert printed == re.findall(r"# prints: (.*)", "\n".join(examples)) != []
 
