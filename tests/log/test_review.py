@@ -12,8 +12,8 @@ from sklearn.metrics import cohen_kappa_score
 from support.databases import a_record, opened, rows_of
 
 from inkdigits.errors import RecordError, RecordNotFoundError, StoreUnavailableError
-from inkdigits.log.record import Record, new_id
-from inkdigits.log.review import Audit, Shares, cohen_kappa
+from inkdigits.log.record import Record, Shares, new_id
+from inkdigits.log.review import Audit, cohen_kappa
 from inkdigits.log.store import Store
 
 pytest_plugins = ["support.databases"]

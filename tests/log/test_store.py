@@ -20,8 +20,7 @@ from inkdigits.errors import QueryError, RecordError, RecordNotFoundError, Store
 from inkdigits.log.connections import Options
 from inkdigits.log.outbox import FILE_NAME, Outbox
 from inkdigits.log.queries import Filters, Page
-from inkdigits.log.record import ANYONE, Record, new_id, to_row
-from inkdigits.log.review import Shares
+from inkdigits.log.record import ANYONE, Record, Shares, new_id, to_row
 from inkdigits.log.store import Store
 from inkdigits.log.writer import Writer
 from inkdigits.types import NO_DIGIT

@@ -7,7 +7,7 @@ from support.processes import wait_until
 from support.scrape import parse, value
 
 from inkdigits.errors import ConfigError, UnreadableImageError
-from inkdigits.log.review import Shares
+from inkdigits.log.record import Shares
 from inkdigits.model.artifact import ARTIFACT_NAME
 from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.metrics import Metrics

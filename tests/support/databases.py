@@ -30,7 +30,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from inkdigits.log.connections import Options, begin, connect
+from inkdigits.log.connections import Options, connect
+from inkdigits.log.database import begin
 from inkdigits.log.record import Record, new_id, to_row
 from inkdigits.log.store import Store
 from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL

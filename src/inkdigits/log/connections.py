@@ -1,11 +1,8 @@
-"""How SQLite and PostgreSQL are connected to, and transactions of them."""
+"""How SQLite and PostgreSQL are connected to."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -14,8 +11,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from inkdigits.errors import ConfigError, StoreUnavailableError
-from inkdigits.log.locks import file_lock
+from inkdigits.errors import ConfigError
 
 Synchronous: TypeAlias = Literal["normal", "full"]
 
@@ -37,52 +33,6 @@ class Options:
     # Whether PostgreSQL is reached through PgBouncer, whose pooled connections keep neither
     # prepared statements nor settings of the session.
     pgbouncer: bool = False
-
-
-def check_file(engine: sa.Engine, inode: int | None) -> None:
-    """Raise StoreUnavailableError if another file, or none, is at the engine's path.
-
-    >>> check_file(connect("sqlite:///not-there.sqlite3"), None)
-    >>> check_file(connect("sqlite:///not-there.sqlite3"), 7)
-    Traceback (most recent call last):
-    inkdigits.errors.StoreUnavailableError: not-there.sqlite3 has been deleted or replaced
-    """
-    path = engine.url.database or ""
-    if _inode_of(path) != inode:
-        engine.dispose()
-        raise StoreUnavailableError(f"{path} has been deleted or replaced")
-
-
-@contextmanager
-def begin(
-    engine: sa.Engine, *, writes: bool, lock_wait_s: float | None = None
-) -> Iterator[sa.Connection]:
-    """Yield a connection in a transaction, which is committed unless an error leaves the block.
-
-    Writes to an SQLite file take their turns by a file lock beside it. SQLite's own busy handler
-    sleeps between its tries, and a write under load may never get its turn.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with begin(connect(f"sqlite:///{folder}/new.sqlite3"), writes=True) as new:
-    ...         new.exec_driver_sql("SELECT 7").scalar()
-    7
-
-    Raises:
-        StoreUnavailableError: an SQLite file is not at its path after the commit. What is written
-            to a deleted file is lost. The engine's connections are closed then.
-    """
-    path = engine.url.database or ""
-    is_locked = writes and engine.dialect.name == "sqlite"
-    with (
-        file_lock(path + "-lock", lock_wait_s) if is_locked else nullcontext(),
-        engine.connect() as connection,
-    ):
-        connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
-        with connection.begin():
-            yield connection
-        if is_locked:
-            check_file(engine, connection.info["inode"])
 
 
 def connect(url: str | sa.URL, options: Options | None = None) -> sa.Engine:
@@ -139,7 +89,7 @@ def _connect_sqlite(url: sa.URL, options: Options) -> sa.Engine:
         level = options.synchronous if mode == "wal" else "full"
         connection.execute(f"PRAGMA synchronous = {level}")
         connection.execute("PRAGMA foreign_keys = ON")
-        record.info["inode"] = _inode_of(path)
+        record.info["inode"] = Path(path).stat().st_ino if Path(path).exists() else None
 
     def start(connection: sa.Connection) -> None:
         # A transaction that begins by reading and then writes fails at once, whatever the busy
@@ -150,13 +100,6 @@ def _connect_sqlite(url: sa.URL, options: Options) -> sa.Engine:
     sa.event.listen(engine, "connect", configure)
     sa.event.listen(engine, "begin", start)
     return engine
-
-
-def _inode_of(path: str) -> int | None:
-    try:
-        return os.stat(path).st_ino  # noqa: PTH116 (on the way of each commit)
-    except OSError:
-        return None
 
 
 def _to_json(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The database of the prediction log: insertions, syncs, and whether it is available."""
+"""The database of the prediction log: transactions, insertions, and whether it is available."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from inkdigits.errors import RecordError, StoreUnavailableError
-from inkdigits.log.connections import LIMIT_STATEMENTS, Options, begin, check_file, connect
+from inkdigits.log.connections import LIMIT_STATEMENTS, Options, connect
+from inkdigits.log.locks import file_lock
 from inkdigits.log.schema import migrate, predictions
 
 CHECKPOINT_S: Final = 2.0
@@ -33,6 +34,56 @@ _INSERT = f"INSERT INTO predictions ({', '.join(_NAMES)}) VALUES"
 _JSON = frozenset(c.name for c in predictions.columns if isinstance(c.type, sa.JSON))
 
 logger = logging.getLogger(__name__)
+
+
+def check_file(engine: sa.Engine, inode: int | None) -> None:
+    """Raise StoreUnavailableError if another file, or none, is at the engine's path.
+
+    >>> check_file(connect("sqlite:///not-there.sqlite3"), None)
+    >>> check_file(connect("sqlite:///not-there.sqlite3"), 7)
+    Traceback (most recent call last):
+    inkdigits.errors.StoreUnavailableError: not-there.sqlite3 has been deleted or replaced
+    """
+    path = engine.url.database or ""
+    try:
+        found: int | None = os.stat(path).st_ino  # noqa: PTH116 (on the way of each commit)
+    except OSError:
+        found = None
+    if found != inode:
+        engine.dispose()
+        raise StoreUnavailableError(f"{path} has been deleted or replaced")
+
+
+@contextmanager
+def begin(
+    engine: sa.Engine, *, writes: bool, lock_wait_s: float | None = None
+) -> Iterator[sa.Connection]:
+    """Yield a connection in a transaction, which is committed unless an error leaves the block.
+
+    Writes to an SQLite file take their turns by a file lock beside it. SQLite's own busy handler
+    sleeps between its tries, and a write under load may never get its turn.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with begin(connect(f"sqlite:///{folder}/new.sqlite3"), writes=True) as new:
+    ...         new.exec_driver_sql("SELECT 7").scalar()
+    7
+
+    Raises:
+        StoreUnavailableError: an SQLite file is not at its path after the commit. What is written
+            to a deleted file is lost. The engine's connections are closed then.
+    """
+    path = engine.url.database or ""
+    is_locked = writes and engine.dialect.name == "sqlite"
+    with (
+        file_lock(path + "-lock", lock_wait_s) if is_locked else nullcontext(),
+        engine.connect() as connection,
+    ):
+        connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
+        with connection.begin():
+            yield connection
+        if is_locked:
+            check_file(engine, connection.info["inode"])
 
 
 class Database:

@@ -24,7 +24,8 @@ from sqlalchemy import exc
 from sqlalchemy.dialects.sqlite import insert
 
 from inkdigits.errors import ConfigError, OutboxError, RecordError, StoreUnavailableError
-from inkdigits.log.connections import Options, begin, connect
+from inkdigits.log.connections import Options, connect
+from inkdigits.log.database import begin
 from inkdigits.log.locks import file_lock
 from inkdigits.log.record import ANYONE, NOBODY, Owner, from_row, to_row
 from inkdigits.log.schema import write_ahead_log

@@ -46,8 +46,7 @@ _KINDS: Final = {
     "reason": (*get_args(AnyReason), None),
 }
 _ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 # The names of owners and givers of feedback have no control characters, no quotes, and nothing
 # that a spreadsheet would take for a formula.
 _KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
@@ -350,6 +349,31 @@ def to_row(record: Record) -> dict[str, Any]:
     row["digits"] = None if record.digits is None else list(record.digits)
     row["ink"] = record.ink.tobytes()
     return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Which shares of the readings people review, 0 to 1; the hash of the ink chooses."""
+
+    audit: float = 0.01  # of the accepted ones
+    twice: float = 0.1  # of the queue, for two people
+
+    def place(self, row: dict[str, Any]) -> None:
+        """Put a new row of `to_row` into the queue, or not; the same ink always alike."""
+        digest = row["ink_sha256"]
+        queued = {"reject": "rejected", "review": "unsure"}.get(row["decision"])
+        if row["decision"] == "accept" and _part(digest[:8]) < self.audit:
+            queued = "audit"
+        if queued is not None and row["reason"] not in ("blank", "no_ink"):
+            row["queued"], row["reviews_due"] = queued, self.needed(digest)
+
+    def needed(self, digest: str) -> int:
+        """Return how many people are to label the ink with this SHA-256."""
+        return 2 if _part(digest[8:16]) < self.twice else 1
+
+
+def _part(digits: str) -> float:
+    return int(digits, 16) / 2**32  # 8 hexadecimal digits
 
 
 def from_row(row: Mapping[Any, Any]) -> Record:

@@ -19,7 +19,15 @@ from inkdigits.decision.risk import clopper_pearson_upper
 from inkdigits.errors import RecordNotFoundError
 from inkdigits.log.database import Database
 from inkdigits.log.queries import READ
-from inkdigits.log.record import Record, check_key, check_label, from_row, is_id, to_microseconds
+from inkdigits.log.record import (
+    Record,
+    Shares,
+    check_key,
+    check_label,
+    from_row,
+    is_id,
+    to_microseconds,
+)
 from inkdigits.log.schema import labels, predictions
 from inkdigits.log.writer import Writer
 from inkdigits.types import NO_DIGIT_LABEL, Json
@@ -41,27 +49,6 @@ def _is_review(giver: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
 
 
 _BY_REVIEWER: Final = _is_review(_l.reviewer)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
-    """Which shares of the readings people review, 0 to 1; the hash of the ink chooses."""
-
-    audit: float = 0.01  # of the accepted ones
-    twice: float = 0.1  # of the queue, for two people
-
-    def place(self, row: dict[str, Any]) -> None:
-        """Put a new row of `to_row` into the queue, or not; the same ink always alike."""
-        digest = row["ink_sha256"]
-        queued = {"reject": "rejected", "review": "unsure"}.get(row["decision"])
-        if row["decision"] == "accept" and _part(digest[:8]) < self.audit:
-            queued = "audit"
-        if queued is not None and row["reason"] not in ("blank", "no_ink"):
-            row["queued"], row["reviews_due"] = queued, self.needed(digest)
-
-    def needed(self, digest: str) -> int:
-        """Return how many people are to label the ink with this SHA-256."""
-        return 2 if _part(digest[8:16]) < self.twice else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,11 +301,6 @@ class Reviews:
             due = max(self.shares.needed(row["ink_sha256"]) - len(reviews), int(is_tie))
             values["reviews_due"] = due or None
         return values
-
-
-def _part(digits: str) -> float:
-    """Return where 8 hexadecimal digits lie among all, from 0 to below 1."""
-    return int(digits, 16) / 2**32
 
 
 def _settled(said: Sequence[str]) -> str:

@@ -46,6 +46,7 @@ from inkdigits.log.record import (
     Kept,
     Owner,
     Record,
+    Shares,
     check_key,
     check_label,
     from_row,
@@ -53,7 +54,7 @@ from inkdigits.log.record import (
     to_microseconds,
     to_row,
 )
-from inkdigits.log.review import Reviews, Shares
+from inkdigits.log.review import Reviews
 from inkdigits.log.schema import predictions
 from inkdigits.log.statistics import Bucket, Statistics, statistics
 from inkdigits.log.writer import Writer

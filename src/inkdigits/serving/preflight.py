@@ -37,7 +37,7 @@ def open_store(settings: Settings) -> Store | None:
     if not settings.keeps_log:
         return None
     from inkdigits.log.connections import Options
-    from inkdigits.log.review import Shares
+    from inkdigits.log.record import Shares
     from inkdigits.log.store import Store
 
     return Store.open(

@@ -9,7 +9,7 @@ from support.fakes import FakeReader, blank_picture, drawn_digit, send_digit
 
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.errors import OutboxError, StoreUnavailableError
-from inkdigits.log.review import Shares
+from inkdigits.log.record import Shares
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
