@@ -120,7 +120,15 @@ def test_sqlite_is_synced_between_commits_only_where_they_do_not_sync(
         database.insert([to_row(a_record(n))])
     database.sync()
     database.sync()
-    assert synced == [Path(f"{database.engine.url.database}-wal").stat().st_ino] * syncs
+    log = Path(f"{database.engine.url.database}-wal").stat().st_ino
+    assert synced == [log] * syncs
+    # Feedback is synced too, also where no row is inserted meanwhile.
+    database.ping()
+    database.sync()
+    assert synced == [log] * syncs
+    database.set_feedback([to_row(a_record(0))])
+    database.sync()
+    assert synced == [log] * syncs * 2
 
 
 def test_a_sync_that_fails_makes_the_database_unavailable(

@@ -164,8 +164,9 @@ class Database:
 
     def ping(self) -> None:
         """Begin and end a transaction that may write."""
-        with self.transaction(writes=True):
+        with self._watched(), begin(self.engine, writes=True):
             pass
+        self.contact_at = time.monotonic()
 
     @contextmanager
     def transaction(self, *, writes: bool = False) -> Iterator[sa.Connection]:
@@ -173,6 +174,8 @@ class Database:
         with self._watched(), begin(self.engine, writes=writes) as connection:
             yield connection
         self.contact_at = time.monotonic()
+        if writes:
+            self._is_unsynced = self.is_sqlite
 
     def insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows of `to_row`, passing over ids that are already there; one thread at a time.
