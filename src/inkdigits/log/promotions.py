@@ -6,7 +6,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 
 from inkdigits.errors import RecordError
 from inkdigits.log.database import Database
@@ -31,8 +30,8 @@ class Promotions:
             with self._database.transaction(writes=True) as connection:
                 connection.execute(sa.insert(rollbacks).values(row))
 
-        # One of these errors says that another replica was first.
-        with suppress(exc.IntegrityError, RecordError):
+        # The error says that another replica was first.
+        with suppress(RecordError):
             self._writer.run(decide)
         return self.reason(promotion) or reason
 
