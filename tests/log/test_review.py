@@ -94,6 +94,28 @@ def test_a_label_leaves_the_queue_and_comes_back_when_it_is_undone(store: Store)
     assert store.reviews.undo(other.id, "ada").label is None
 
 
+def test_feedback_that_comes_after_a_review_waits_beside_it(store: Store) -> None:
+    record = keep(store, 3)
+    store.reviews.give(record.id, "ada", "5")
+    assert store.give_feedback(record.id, "8", "page").label == "5"
+    assert store.get(record.id).feedback_by == "review:ada"
+    back = store.reviews.undo(record.id, "ada")
+    assert (back.label, back.feedback_by) == ("8", "page")
+    # There is nothing of this reviewer's to undo any more.
+    assert store.reviews.undo(record.id, "ada").label == "8"
+    store.reviews.give(record.id, "ada", "5")
+    assert store.clear_feedback(record.id).label == "5"
+    assert store.reviews.undo(record.id, "ada").label is None
+
+
+def test_an_undo_without_a_label_leaves_the_feedback_of_the_user(store: Store) -> None:
+    record = keep(store, 3)
+    store.give_feedback(record.id, "8", "page")
+    assert store.reviews.undo(record.id, "ada").label == "8"
+    store.clear_feedback(record.id)
+    assert store.reviews.undo(record.id, "ada").label is None
+
+
 @pytest.mark.parametrize("shares", [TWICE])
 def test_two_label_without_seeing_each_other_and_a_third_decides(store: Store) -> None:
     record = keep(store, 3)

@@ -179,7 +179,6 @@ class Reviews:
         value = {"label": check_label(label), "labelled_us": to_microseconds(datetime.now(UTC))}
 
         def change(connection: sa.Connection, row: StoredRow) -> None:
-            _keep_feedback(connection, row)
             _write_label(connection, row["id"], giver, value)
 
         return self._change(record_id, change)
@@ -192,6 +191,18 @@ class Reviews:
             connection.execute(sa.delete(labels).where(*own))
 
         return self._change(record_id, change)
+
+    def take_feedback(
+        self, connection: sa.Connection, row: StoredRow, said: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Return the columns of a record that its user's feedback changes.
+
+        There are none where reviewers have labelled it: the feedback waits beside their labels.
+        """
+        if not _is_reviewed(row):
+            return said
+        _keep_feedback(connection, row["id"], said)
+        return {}
 
     def differ(self, record_id: str, shadow: Json) -> None:
         """Note what a second model read in a record, and put it into the queue."""
@@ -273,6 +284,8 @@ class Reviews:
                 row = connection.execute(query).mappings().one_or_none()
                 if row is None:
                     raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
+                if not _is_reviewed(row):
+                    _keep_feedback(connection, row["id"], row)
                 change(connection, row)
                 values = self._settle(connection, row)
                 connection.execute(sa.update(predictions).where(named).values(values))
@@ -310,15 +323,17 @@ def _settled(said: Sequence[str]) -> str:
     return next(label for label in reversed(said) if counts[label] == most)
 
 
-def _keep_feedback(connection: sa.Connection, row: StoredRow) -> None:
-    """Keep what a record's user said beside what reviewers say."""
-    giver = row["feedback_by"]
-    if giver is None or giver.startswith(REVIEWER):
-        return
-    own = (_l.prediction_id == row["id"], sa.not_(_BY_REVIEWER))
+def _is_reviewed(row: StoredRow) -> bool:
+    return (row["feedback_by"] or "").startswith(REVIEWER)
+
+
+def _keep_feedback(connection: sa.Connection, record_id: str, said: StoredRow) -> None:
+    """Keep what a record's user says, or no more says, beside what reviewers say."""
+    own = (_l.prediction_id == record_id, sa.not_(_BY_REVIEWER))
     connection.execute(sa.delete(labels).where(*own))
-    value = {"label": row["label"], "labelled_us": row["feedback_us"]}
-    _write_label(connection, row["id"], giver, value)
+    if said["label"] is not None:
+        value = {"label": said["label"], "labelled_us": said["feedback_us"]}
+        _write_label(connection, record_id, said["feedback_by"], value)
 
 
 def _write_label(

@@ -218,7 +218,8 @@ class Store:
     ) -> Record:
         """Return a record with new feedback, which says what its picture really shows.
 
-        The feedback of a record that is in the outbox waits there with it.
+        The feedback of a record that is in the outbox waits there with it. Where reviewers have
+        labelled the record, their label holds until they undo it.
 
         Args:
             record_id: of the prediction, which must be the owner's.
@@ -331,9 +332,13 @@ class Store:
 
         def update() -> Record:
             with self._database.transaction(writes=True) as connection:
-                connection.execute(sa.update(predictions).where(*named).values(values))
-                found = connection.execute(sa.select(predictions).where(*named)).mappings()
-                return from_row(_existing(found.one_or_none(), record_id))
+                query = sa.select(predictions).where(*named).with_for_update()
+                found = connection.execute(query).mappings().one_or_none()
+                row = _existing(found, record_id)
+                changes = self.reviews.take_feedback(connection, row, values)
+                if changes:
+                    connection.execute(sa.update(predictions).where(*named).values(changes))
+                return from_row({**row, **changes})
 
         return self._writer.run(update)
 
