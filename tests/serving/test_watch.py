@@ -24,6 +24,17 @@ def test_one_watcher_works_and_another_takes_over_when_it_ends(tmp_path, monkeyp
     watchers[1 - first].stop()
 
 
+def test_a_lock_that_cannot_be_made_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "PERIOD_S", 0.01)
+    done = []
+    watcher = Watcher(tmp_path / "later" / "lock", [lambda: done.append(1)])
+    watcher.start()
+    wait_until(lambda: watcher._problems)
+    (tmp_path / "later").mkdir()
+    wait_until(lambda: done)
+    watcher.stop()
+
+
 def test_a_job_that_fails_is_done_again_and_logged_once(tmp_path, caplog):
     problems = ["gone", "gone", None, "gone"]
     done = []

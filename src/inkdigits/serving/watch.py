@@ -31,7 +31,7 @@ class Watcher:
     def __init__(self, lock: Path, jobs: Sequence[Callable[[], None]]) -> None:
         self._lock = lock
         self._jobs = jobs
-        self._problems: dict[int, str] = {}
+        self._problems: dict[Callable[[], None], str] = {}
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -44,18 +44,24 @@ class Watcher:
 
     def look(self) -> None:
         """Do each job once."""
-        for number, job in enumerate(self._jobs):
-            try:
-                job()
-                self._problems.pop(number, None)
-            except (InkdigitsError, OSError) as error:
-                if self._problems.get(number) != str(error):
-                    self._problems[number] = str(error)
-                    logger.warning("what is watched cannot be seen", extra=fields(error=error))
+        for job in self._jobs:
+            self._do(job)
+
+    def _do(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+            self._problems.pop(job, None)
+        except (InkdigitsError, OSError) as error:
+            if self._problems.get(job) != str(error):
+                self._problems[job] = str(error)
+                logger.warning("what is watched cannot be seen", extra=fields(error=error))
 
     def _run(self) -> None:
         while not self._stop.wait(PERIOD_S):
-            with file_lock(self._lock, 0.0) as is_held:
-                while is_held and not self._stop.is_set():
-                    self.look()
-                    self._stop.wait(PERIOD_S)
+            self._do(self._look_while_locked)  # a full disk has no room for the lock
+
+    def _look_while_locked(self) -> None:
+        with file_lock(self._lock, 0.0) as is_held:
+            while is_held and not self._stop.is_set():
+                self.look()
+                self._stop.wait(PERIOD_S)
