@@ -119,9 +119,11 @@ def test_worker_killed_while_it_tries_a_model_leaves_the_trial_to_the_next(tryin
 
 
 def test_keys_are_read_again_and_bad_ones_are_not_used(tmp_path):
-    keys = tmp_path / "keys"
-    keys.write_text(f"ada:{digest_of('a-key')}\n")
-    with running(INKDIGITS_API_KEYS_FILE=str(keys)) as service:
+    keys, reviewers = tmp_path / "keys", tmp_path / "reviewers"
+    for path in (keys, reviewers):
+        path.write_text(f"ada:{digest_of('a-key')}\n")
+    files = {"INKDIGITS_API_KEYS_FILE": str(keys), "INKDIGITS_REVIEWERS_FILE": str(reviewers)}
+    with running(**files) as service:
 
         def status(key):
             with contextlib.closing(service.connect()) as connection:
@@ -134,6 +136,11 @@ def test_keys_are_read_again_and_bad_ones_are_not_used(tmp_path):
         wait_until(lambda: len(logged(service, "keys and certificate stay as they were")) == 2)
         assert status("a-key") == 200
         keys.write_text(f"bob:{digest_of('another')}\n")
+        reviewers.write_text("operator:")
+        hang_up(service)
+        wait_until(lambda: len(logged(service, "keys and certificate stay as they were")) == 4)
+        assert status("a-key") == 200
+        reviewers.write_text(f"bob:{digest_of('another')}\n")
         hang_up(service)
         wait_until(lambda: (status("a-key"), status("another")) == (401, 200))
 

@@ -74,7 +74,11 @@ def create_app(
         # An answer for the client and a traceback in the log, in tests as in service.
         PROPAGATE_EXCEPTIONS=False,
     )
-    app.extensions |= {"inkdigits.reader": served, "inkdigits.gate": gate}
+    app.extensions |= {
+        "inkdigits.reader": served,
+        "inkdigits.gate": gate,
+        "inkdigits.operator": operator,
+    }
     if settings.otlp_endpoint is not None:
         # Before the other hooks, so that a request which they deny is traced too.
         from inkdigits.serving.monitoring import tracing

@@ -30,7 +30,7 @@ from inkdigits.ink.decode import Limits
 from inkdigits.model.allocator import return_freed_memory, use_one_heap
 from inkdigits.model.artifact import artifact_path
 from inkdigits.reader import load
-from inkdigits.serving.api.keys import ApiKey, load_keys
+from inkdigits.serving.api.keys import ApiKey, load_keys, load_reviewers
 from inkdigits.serving.api.load_shedding import stated_risk
 from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.logging import configure_logging, fields, resolve_format
@@ -157,13 +157,21 @@ class Server(BaseApplication):  # type: ignore[misc]
         self._model_version = check(self._settings, make_reader)
         super().__init__()
 
-    def _read_secrets(self) -> tuple[ApiKey, ...]:
-        """Read keys and certificate, which later workers start with; fail before any is used."""
-        keys, tls = load_keys(self._asked), tls_context(self._asked)
-        pairs = tuple((key.name, key.digest) for key in keys)
-        self._settings = replace(self._settings, api_keys=pairs, api_keys_file=None)
-        self._tls = tls
-        return keys
+    def _read_secrets(self) -> tuple[tuple[ApiKey, ...], tuple[ApiKey, ...]]:
+        """Read the API keys, the reviewers' and the certificate, which later workers start with.
+
+        It fails before any of them is used.
+        """
+        keys, reviewers = load_keys(self._asked), load_reviewers(self._asked)
+        self._tls = tls_context(self._asked)
+        self._settings = replace(
+            self._settings,
+            api_keys=tuple((key.name, key.digest) for key in keys),
+            api_keys_file=None,
+            reviewers=tuple((key.name, key.digest) for key in reviewers),
+            reviewers_file=None,
+        )
+        return keys, reviewers
 
     def load_config(self) -> None:
         """Hand Gunicorn its settings and hooks."""
@@ -233,12 +241,13 @@ class Server(BaseApplication):  # type: ignore[misc]
     def _refresh(self) -> None:
         """Read keys and certificate again; if they cannot be used, the former ones stay."""
         try:
-            keys = self._read_secrets()
+            keys, reviewers = self._read_secrets()
         except InkdigitsError as error:
             logger.error("keys and certificate stay as they were", extra=fields(error=error))  # noqa: TRY400
             return
         if self.callable is not None:
             self._app.extensions["inkdigits.gate"].use(keys)
+            self._app.extensions["inkdigits.operator"].use(reviewers)
         logger.info("keys and certificate were read again")
 
     def _reload_on_sighup(self, _arbiter: Any) -> None:

@@ -10,7 +10,7 @@ from support.databases import a_record
 from support.fakes import FakeReader, drawn_digit
 
 from inkdigits.errors import ConfigError
-from inkdigits.serving.api.keys import digest_of
+from inkdigits.serving.api.keys import ApiKey, digest_of
 from inkdigits.serving.app import create_app
 
 ADA, BOB = "ink_token-of-ada", "ink_token-of-bob"
@@ -71,6 +71,15 @@ def test_tokens_may_be_in_a_file_and_none_is_called_operator(settings, store, tm
     path.write_text(f"operator:{digest_of('ink_eve')}\n")
     with pytest.raises(ConfigError, match="operator"):
         create_app(ours, FakeReader(), store)
+
+
+def test_who_is_no_reviewer_any_more_is_signed_out(app, store, record):
+    ada, bob = reviewer(app), reviewer(app, BOB)
+    operator = app.extensions["inkdigits.operator"]
+    operator.use([ApiKey("bob", digest_of(BOB))])
+    assert code_of(ada.client.get("/review/queue")) == (403, "forbidden")
+    assert (operator.name_of(ADA), operator.name_of(BOB)) == (None, "bob")
+    assert bob.client.get("/review/queue").status_code == 200
 
 
 def test_a_label_is_given_changed_and_taken_back(app, store, record):

@@ -8,11 +8,15 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from flask import Request
 
 from inkdigits.errors import ConfigError
 from inkdigits.settings import Settings, parse_api_keys
+
+OPERATOR: Final = "operator"
+"""The operator's name, among those who give labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,14 @@ def load_reviewers(settings: Settings) -> tuple[ApiKey, ...]:
 
     >>> load_reviewers(Settings())
     ()
+
+    Raises:
+        ConfigError: as ``load_keys``, or a reviewer has the operator's name.
     """
-    return _load(settings.reviewers, settings.reviewers_file, "reviewers")
+    found = _load(settings.reviewers, settings.reviewers_file, "reviewers")
+    if any(one.name == OPERATOR for one in found):
+        raise ConfigError(f"a reviewer has the name {OPERATOR!r}; it is the operator's")
+    return found
 
 
 def load_keys(settings: Settings) -> tuple[ApiKey, ...]:

@@ -18,7 +18,7 @@ from flask import Flask, Request, current_app, g, session
 from inkdigits.errors import ConfigError, RecordNotFoundError
 from inkdigits.log.record import ANYONE, NOBODY, Owner
 from inkdigits.serving.api.access import CookieSessions
-from inkdigits.serving.api.keys import ApiKey, name_of
+from inkdigits.serving.api.keys import OPERATOR, ApiKey, name_of
 from inkdigits.serving.api.requests import ServedRequest
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.settings import Settings
@@ -34,9 +34,6 @@ COOKIE_DAYS: Final = 365
 
 OPERATOR_HOURS: Final = 12
 """How long the operator stays signed in."""
-
-OPERATOR: Final = "operator"
-"""The operator's name, among those who give labels."""
 
 _KEY_BYTES: Final = 32
 
@@ -166,15 +163,19 @@ class Operator:
         reviewers: Sequence[ApiKey] = (),
     ) -> None:
         self._token = token
-        self._reviewers = tuple(reviewers)
-        mark = hashlib.sha256(b"inkdigits operator " + (token or "").encode()).hexdigest()
-        self._marks = {OPERATOR: mark} if token is not None else {}
-        if any(one.name == OPERATOR for one in self._reviewers):
-            raise ConfigError(f"a reviewer has the name {OPERATOR!r}; it is the operator's")
-        for one in self._reviewers:
-            digest = hashlib.sha256(b"inkdigits reviewer " + one.digest.encode()).hexdigest()
-            self._marks[one.name] = digest
         self._ended = None if data_folder is None else data_folder / SIGNED_OUT
+        self.use(reviewers)
+
+    def use(self, reviewers: Sequence[ApiKey]) -> None:
+        """Know these reviewers from now on; the sign-ins of others have ended."""
+        marks: dict[str, str] = {}
+        if self._token is not None:
+            secret = b"inkdigits operator " + self._token.encode()
+            marks[OPERATOR] = hashlib.sha256(secret).hexdigest()
+        for one in reviewers:
+            digest = hashlib.sha256(b"inkdigits reviewer " + one.digest.encode()).hexdigest()
+            marks[one.name] = digest
+        self._reviewers, self._marks = tuple(reviewers), marks
 
     @property
     def exists(self) -> bool:
@@ -203,10 +204,10 @@ class Operator:
             return
         try:
             self._ended.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self._ended / signed_in).touch()
             for path in self._ended.iterdir():
                 if path.stat().st_mtime < time.time() - OPERATOR_HOURS * 3600:
                     path.unlink(missing_ok=True)
-            (self._ended / signed_in).touch()
         except OSError as error:
             logger.warning("a sign-out was not kept", extra=fields(error=error))
 

@@ -30,6 +30,7 @@ from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
 from inkdigits.serving.api.feedback import apply_feedback
+from inkdigits.serving.api.keys import OPERATOR
 from inkdigits.serving.api.load_shedding import ServedReader, stated_risk
 from inkdigits.serving.api.predict import ink_url, keep_and_answer
 from inkdigits.serving.api.requests import parse_reading
@@ -38,13 +39,7 @@ from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import charts
 from inkdigits.serving.web.query import filters_of, link_of
 from inkdigits.serving.web.review import add_review
-from inkdigits.serving.web.session import (
-    OPERATOR,
-    Operator,
-    brings_csrf_token,
-    browser,
-    csrf_token,
-)
+from inkdigits.serving.web.session import Operator, brings_csrf_token, browser, csrf_token
 from inkdigits.settings import Settings
 
 PAGE_SIZE: Final = 24
