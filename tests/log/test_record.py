@@ -39,6 +39,9 @@ def test_a_record_is_made_of_a_prediction() -> None:
     assert record.ink.tolist() == prediction.ink.tolist()
     given = new_id()
     assert Record.of(prediction, input_kind="api", record_id=given).id == given
+    # What is too large to be kept has been read all the same.
+    large = bytes(MAX_PICTURE_BYTES + 1)
+    assert Record.of(prediction, input_kind="api", picture=large).picture is None
 
 
 def test_a_record_does_not_change_with_the_array_it_was_made_of() -> None:

@@ -38,7 +38,7 @@ MAX_DIGITS: Final = 64
 """The most digits of a number, as it is read or as feedback says it."""
 
 MAX_PICTURE_BYTES: Final = 16 * 2**20
-"""The largest source picture a record keeps, in bytes."""
+"""The largest source picture a record keeps, in bytes; it is made without a larger one."""
 
 _KINDS: Final = {
     "decision": get_args(Decision),
@@ -263,7 +263,7 @@ class Record:
             input_kind=input_kind,
             owner=owner,
             ink=prediction.ink,
-            picture=picture,
+            picture=picture if len(picture or b"") <= MAX_PICTURE_BYTES else None,
         )
 
     @classmethod
@@ -290,7 +290,7 @@ class Record:
             input_kind="api",
             owner=owner,
             ink=np.stack(inks) if inks else np.zeros((0, 28, 28), np.uint8),
-            picture=picture,
+            picture=picture if len(picture or b"") <= MAX_PICTURE_BYTES else None,
             text=reading.text,
             digits=tuple(
                 {"digit": one.digit, "confidence": one.confidence, "box": list(one.box)}
