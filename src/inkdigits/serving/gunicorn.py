@@ -219,8 +219,16 @@ class Server(BaseApplication):  # type: ignore[misc]
     def _shadow(self, store: Store | None, metrics: Metrics) -> Shadow | None:
         if self._asked.shadow is None:
             return None
-        settings = replace(self._asked, model_path=shadow_path(self._asked), model_url=None)
-        return Shadow(self._make_reader(settings), self._asked.shadow_share, store, metrics)
+        try:
+            settings = replace(self._asked, model_path=shadow_path(self._asked), model_url=None)
+            second = self._make_reader(settings)
+        except InkdigitsError as error:
+            if not self._folder.has_claimed("announced"):
+                raise
+            # The service has started with it; a worker that is replaced must start all the same.
+            logger.error("a worker is without the second model", extra=fields(error=error))  # noqa: TRY400
+            return None
+        return Shadow(second, self._asked.shadow_share, store, metrics)
 
     def _watcher_of(self, store: Store | None, metrics: Metrics) -> Watcher:
         served = self._app.extensions["inkdigits.reader"]

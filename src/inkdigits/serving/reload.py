@@ -116,6 +116,10 @@ class RunFolder:
             return False
         return True
 
+    def has_claimed(self, what: str) -> bool:
+        """Return whether a process has claimed something."""
+        return (self.path / what).exists()
+
 
 @dataclass
 class Reloader:
