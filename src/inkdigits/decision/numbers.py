@@ -119,12 +119,14 @@ def read_number(
     cleaned = clean_ink(ink, VIEWS[0][0])
     if cleaned is None:
         return _nothing("no_ink")
-    found = [_read_view(*cleaned, read, *view, hints.lengths) for view in VIEWS]
-    main, views = found[0], [view for view in found if view is not None]
+    main = _read_view(*cleaned, read, *VIEWS[0], hints.lengths)
     if main is None or main.pieces.height < least_height * main.scale:
         return _nothing("no_ink")
     if main.pieces.lines > 1:
         return _nothing("several_lines")
+    # The other views cost as much again, so that they wait until they can matter.
+    further = [_read_view(*cleaned, read, *view, hints.lengths) for view in VIEWS[1:]]
+    views = [view for view in (main, *further) if view is not None]
     shares = _shares(views)
     texts = sorted(shares, key=lambda text: -shares[text])
     if not texts or not texts[0]:

@@ -67,11 +67,15 @@ class Path(NamedTuple):
     score: float  # in nats
     segments: tuple[Segment, ...]
     left_out: int  # pieces as high as a digit that are none, or that may be a sign
+    text: str  # the digits that were read
 
-    @property
-    def text(self) -> str:
-        """The digits that were read."""
-        return "".join(str(segment.digit) for segment in self.segments)
+    def followed_by(self, step: _Step) -> Path:
+        """Return the path with one more step."""
+        score, left_out = self.score + step.value, self.left_out + step.left_out
+        if step.segment is None:
+            return Path(score, self.segments, left_out, self.text)
+        text = f"{self.text}{step.segment.digit}"
+        return Path(score, (*self.segments, step.segment), left_out, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +164,12 @@ def best_paths(
     >>> best_paths(pieces, candidates)[0].text
     '11'
     """
-    at: list[list[Path]] = [[Path(0.0, (), 0)]]
+    at: list[list[Path]] = [[Path(0.0, (), 0, "")]]
     for steps in _steps(pieces, candidates, costs):
         here: dict[str, Path] = {}
         for step in steps:
             for path in at[step.first]:
-                segments = path.segments if step.segment is None else (*path.segments, step.segment)
-                left_out = path.left_out + step.left_out
-                _add(here, Path(path.score + step.value, segments, left_out))
+                _add(here, path.followed_by(step))
         at.append(_best(here.values(), lengths))
     fewest = 0 if lengths is None else lengths[0]
     return [path for path in at[-1] if len(path.segments) >= fewest or not path.segments]
