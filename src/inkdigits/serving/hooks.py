@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Flask, Request, Response, current_app
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
 from inkdigits.errors import InvalidRequestError
@@ -127,10 +128,14 @@ def _after_the_body(asked: ServedRequest, response: Response) -> Response:
     more if it finds malformed chunks there. So those are 400, whatever else is wrong.
     """
     try:
-        asked.environ["wsgi.input"].read(_REST_BYTES)
+        # Of a body with a length Werkzeug's stream ends in time; some servers' would wait for more.
+        is_chunked = "HTTP_TRANSFER_ENCODING" in asked.environ
+        (asked.environ["wsgi.input"] if is_chunked else asked.stream).read(_REST_BYTES)
+    except RequestEntityTooLarge:  # nothing of it has been read
+        asked.environ["wsgi.input"].read(min(_REST_BYTES, asked.content_length or 0))
     except InvalidRequestError as error:
         return current_app.make_response(current_app.handle_user_exception(error))
-    except OSError:
+    except (OSError, ClientDisconnected):
         logger.debug("the client did not send the rest of its body")
     return response
 
