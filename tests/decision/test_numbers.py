@@ -94,3 +94,9 @@ def test_number_that_the_border_cuts_off_is_for_review():
 
 def test_stated_risk_decides():
     assert read_number(strokes(2), ones, NUMBER_POLICY, risk=1e-9).decision == "review"
+
+
+def test_what_is_longer_than_a_number_may_be_is_not_a_number():
+    assert len(read_number(strokes(64), ones, LOOSE).text) == 64
+    found = read_number(strokes(65), ones, LOOSE)
+    assert (found.text, found.reason) == ("", "not_a_number")

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from PIL import Image
 
-from inkdigits.decision.hints import NO_HINTS, Hints
+from inkdigits.decision.hints import MOST_DIGITS, NO_HINTS, Hints
 from inkdigits.decision.pieces import Pieces, clean_ink, find_line
 from inkdigits.decision.policy import Decision, DecisionPolicy, NumberReason
 from inkdigits.decision.prediction import NumberDigit, NumberReading
@@ -131,6 +131,8 @@ def read_number(
     texts = sorted(shares, key=lambda text: -shares[text])
     if not texts or not texts[0]:
         return _nothing("no_ink" if main.pieces.is_low else "not_a_number")
+    if max(map(len, texts)) > MOST_DIGITS:
+        return _nothing("not_a_number")
     text = next((one for one in texts if hints.holds(one)), texts[0])
     view, path = next((v, p) for v in views for p in v.paths if p.text == text)
     decision, reason = _decide(shares[text], policy, risk)
