@@ -57,14 +57,18 @@ def test_models_are_listed_and_shown(models):
     assert [one["current"] for one in listed["models"]] == [False, True, False]
     assert json.loads(run("models", "show", "current", *folder).stdout)["name"] == "good"
     assert "altered" in run("models", "show", "damaged", *folder, exit_code=1).stderr
+    (models / "none").mkdir()
+    assert "holds no model" in run("models", "list", "--models", models / "none").stderr
     assert "no folder" in run("models", "list", "--models", models / "x", exit_code=1).stderr
 
 
 def test_models_are_compared_on_pictures_or_by_a_gate(models):
     own = ("--data", models / "own", "--models", models)
-    text = run("models", "compare", "shipped", "worse", *own).stdout
-    assert "A is mnist-classifier-" in text
-    assert "McNemar p" in text
+    (models / "own" / "0" / "bad.png").write_bytes(b"no picture")
+    done = run("models", "compare", "shipped", "worse", *own)
+    assert "A is mnist-classifier-" in done.stdout
+    assert "McNemar p" in done.stdout
+    assert "bad.png: These 10 bytes are not a picture" in done.stderr
     found = json.loads(run("models", "compare", "good", models / "worse", *own, "--json").stdout)
     assert found["versions"][0] == "version-good"
     gate = ("--gate", models / "gate.toml", "--models", models)

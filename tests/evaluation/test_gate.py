@@ -35,10 +35,12 @@ def gate(digits, tmp_path):
 
 def test_gate_lets_pass_what_is_as_good_and_stops_what_is_worse(gate, tmp_path):
     a, b = inkdigits.load(), inkdigits.load(worse(tmp_path / "worse.onnx", by=15.0))
+    (tmp_path / "own" / "0" / "a.png").write_bytes(b"no picture")
     lines = []
     outcome = run_gate(gate, a, a, report=lines.append)
     assert outcome.failures == []
-    assert lines[0].startswith("mine\n")
+    assert "own/0/a.png: These 10 bytes are not a picture" in lines[0]
+    assert lines[1].startswith("mine\n")
     record = run_gate(gate, a, b).to_record()
     assert record["on"]["mine"]["accuracy"][0] > record["on"]["mine"]["accuracy"][1]
     assert record["failures"][0].startswith("mine: ")
@@ -54,7 +56,8 @@ def test_gate_lets_pass_what_is_as_good_and_stops_what_is_worse(gate, tmp_path):
         ("on = []", "length >= 1"),
         ("[[on]]\nname = 'a'\ndata = 'b'\nmax_acuracy_drop = 0.1", "unknown field"),
         ("[[on]]\nname = 'a'\ndata = 'b'\nmin_accuracy = 98", "<= 1.0"),
-        ("[[on]]\nname = 'a'\ndata = 'b'\n" * 2, "the same name"),
+        ("[[on]]\nname = 'a'\ndata = 'b'", "asks nothing"),
+        ("[[on]]\nname = 'a'\ndata = 'b'\nmin_accuracy = 0.5\n" * 2, "the same name"),
         ("= ", "is invalid"),
     ],
 )
@@ -66,5 +69,5 @@ def test_what_a_gate_cannot_say_is_an_error(text, message, tmp_path):
 
 def test_watch_is_for_the_service_and_optional(gate):
     assert read_gate(gate).watch.readings == 500
-    gate.write_text("[[on]]\nname = 'a'\ndata = ['b', 'c']")
+    gate.write_text("[[on]]\nname = 'a'\ndata = ['b', 'c']\nmin_accuracy = 0.5")
     assert read_gate(gate).watch is None

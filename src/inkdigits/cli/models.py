@@ -61,6 +61,8 @@ def list_models(folder: Path, *, as_json: bool) -> None:
         ]
         click.echo(json.dumps({"models": rows, "previous": registry.previous}))
         return
+    if not versions:
+        say(f"{folder} holds no model; inkdigits calibrate --out {folder}/NAME makes one")
     width = max((len(one.name) for one in versions), default=0)
     for one in versions:
         described = one.problem if one.metadata is None else one.metadata.model_version
@@ -114,9 +116,8 @@ def compare(
     if gate_path is not None:
         _pass(gate_path, first, second, as_json=as_json)
         return
-    labelled = read_labelled(sources, pattern=pattern)
-    describe_left_out(labelled.left_out, say)
-    found = compare_models(first, second, labelled)
+    found = compare_models(first, second, read_labelled(sources, pattern=pattern))
+    describe_left_out(found.left_out, say)
     times, versions = found.milliseconds, found.versions
     text = (
         f"A is {versions[0]}, {times[0]:.2f} ms per picture, {sizes[0]:.2f} MB\n"

@@ -55,6 +55,7 @@ class Comparison:
     versions: tuple[str, str]
     pairs: Sequence[Pair]  # of all first
     milliseconds: tuple[float, float]  # per picture, from ink to answer
+    left_out: Sequence[tuple[str, str]]  # what could not be read, and why
 
     def to_dict(self) -> Json:
         """Return the comparison as ``json.dumps`` takes it."""
@@ -101,6 +102,7 @@ def compare(a: Reader, b: Reader, labelled: Labelled) -> Comparison:
         (a.model_version, b.model_version),
         [Pair.of(name, first, second, members) for name, members in groups],
         _milliseconds(a, b, first.inks[:_TIMED_PICTURES]),
+        first.left_out,
     )
 
 

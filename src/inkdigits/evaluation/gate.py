@@ -26,7 +26,7 @@ from typing import Annotated
 
 import msgspec
 
-from inkdigits.data.labelled import read_labelled
+from inkdigits.data.labelled import describe_left_out, read_labelled
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import DataError
 from inkdigits.evaluation.compare import Comparison, Pair, compare
@@ -120,6 +120,16 @@ def read_gate(path: Path) -> ModelGate:
     names = [condition.name for condition in gate.on]
     if len(set(names)) < len(names):
         raise DataError(f"the gate {path} is invalid: two conditions have the same name")
+    for condition in gate.on:
+        limits = (
+            *(condition.max_accuracy_drop, condition.min_accuracy),
+            *(condition.max_wrong_of_accepted, condition.max_coverage_drop, gate.max_slowdown),
+        )
+        if all(limit is None for limit in limits):
+            raise DataError(
+                f"the gate {path} is invalid: {condition.name!r} asks nothing of the model; give "
+                "it a limit, such as max_accuracy_drop = 0.01"
+            )
     return gate
 
 
@@ -145,6 +155,7 @@ def run_gate(
         labelled = read_labelled(sources, pattern=condition.pattern, limit=condition.limit)
         comparison = compare(a, b, labelled)
         comparisons[condition.name] = comparison
+        describe_left_out(comparison.left_out, report)
         report(f"{condition.name}\n{comparison.table()}")
         failures += condition.failures(comparison.pairs[0])
         slower = comparison.milliseconds[1] / comparison.milliseconds[0]
