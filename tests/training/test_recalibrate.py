@@ -96,6 +96,11 @@ def test_command_writes_a_version_or_nothing(digits, tmp_path):
     assert version in done.stdout
     saved = json.loads((tmp_path / "models" / "mine" / "run.json").read_text())
     assert (saved["model_version"], saved["policy"]["risk"]) == (version, 0.1)
+    assert "name a new folder" in run(*arguments, "--risk", 0.2, exit_code=2).stderr
+    assert inkdigits.load(tmp_path / "models" / "mine").model_version == version
+    elsewhere = (*arguments[:-1], tmp_path / "own" / "7" / "7.png" / "mine", "--risk", 0.1)
+    (tmp_path / "own" / "7" / "7.png").touch()
+    assert "read or written: Not a directory" in run(*elsewhere, exit_code=1).stderr
     assert "name the labelled pictures" in run("calibrate", "--out", tmp_path, exit_code=2).stderr
 
 

@@ -140,7 +140,7 @@ def _measure_robustness(
     "--out",
     type=options.FOLDER,
     required=True,
-    help="Folder of the new version, such as models/2026-11.",
+    help="Folder of the new version, such as models/2026-11; it must hold no model yet.",
 )
 @options.JSON
 def calibrate(
@@ -164,6 +164,8 @@ def calibrate(
 
     if not sources:
         raise click.UsageError("name the labelled pictures with --data")
+    if (out / ARTIFACT_NAME).exists():
+        raise click.UsageError(f"{out} holds a model already; name a new folder with --out")
     pictures = read_labelled(sources, pattern=pattern).inks()
     describe_left_out(pictures.left_out, say)
     artifact, metadata = recalibrate(read_artifact(model_path), pictures, risk=risk, report=say)

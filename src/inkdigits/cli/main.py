@@ -22,13 +22,19 @@ from inkdigits.errors import InkdigitsError
 
 
 class _Commands(click.Group):
-    """Turns the errors that Inkdigits raises on purpose into one line and exit code 1."""
+    """Turns errors that Inkdigits raises, and files that cannot be used, into one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except InkdigitsError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise click.ClickException(
+                f"{error.filename} cannot be read or written: {error.strerror}"
+            ) from error
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
