@@ -1,5 +1,6 @@
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_folders_are_labels_and_what_cannot_be_read_is_named(folder, tmp_path):
     assert (ink.inks.shape, ink.labels.tolist()) == ((5, 28, 28), [1, 7, 7, 7, NO_DIGIT])
     lines = []
     describe_left_out(ink.left_out, lines.append, most=1)
-    assert "sheet.png: it lies in no folder that is a label" in lines[0]
+    assert "sheet.png: it lies in no folder" in lines[0]
     assert lines[1] == "left out: 1 more"
     assert "bad.png" in ink.left_out[1][0]
     packed = tmp_path / "own.zip"
@@ -160,15 +161,24 @@ def test_sources_without_labelled_pictures_are_errors(tmp_path):
     (tmp_path / "list.jsonl").write_text(json.dumps([1]) + "\n")
     (tmp_path / "empty.csv").write_text("path,label\n")
     (tmp_path / "bad.zip").write_bytes(b"PK")
+    (tmp_path / "lonely.png").write_bytes(PICTURE)
+    (tmp_path / "empty").mkdir()
     for name, message in (
         ("a.npy", "no labels"),
         ("list.jsonl", "no JSON object"),
         ("empty.csv", "no labelled"),
         ("bad.zip", "cannot be read as a ZIP"),
         ("none", "there is no"),
+        ("lonely.png", "it lies in no folder"),
+        ("empty", "holds no pictures"),
     ):
         with pytest.raises(DataError, match=message):
             read_labelled([tmp_path / name])
+
+
+def by_writer_of(pictures, writer_of):
+    examples = [replace(one, writer=writer_of(n)) for n, one in enumerate(pictures.examples)]
+    return replace(pictures, examples=examples).held_back(0.3)
 
 
 def test_held_back_share_keeps_writers_times_and_equal_pictures_together(tmp_path, digits):
@@ -185,9 +195,10 @@ def test_held_back_share_keeps_writers_times_and_equal_pictures_together(tmp_pat
     table = table_of(tmp_path, "jsonl", columns, created_at=times, **many)
     later = read_labelled([table]).inks()
     assert np.flatnonzero(later.held_back(0.3)[:100]).tolist() == list(range(70, 100))
-    for number, example in enumerate(whole.examples):
-        object.__setattr__(example, "writer", f"writer {number % 5}")
-    by_writer = whole.held_back(0.3)
+    assert by_writer_of(whole, lambda n: "one").tolist() == held.tolist()
+    most = by_writer_of(whole, lambda n: "most" if n % 10 else "few")
+    assert np.flatnonzero(most).tolist() == list(range(0, 200, 10))
+    by_writer = by_writer_of(whole, lambda n: f"writer {n % 5}")
     assert by_writer.mean() == 0.4
     assert {n % 5 for n in np.flatnonzero(by_writer)}.isdisjoint(
         n % 5 for n in np.flatnonzero(~by_writer)

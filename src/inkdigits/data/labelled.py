@@ -22,6 +22,7 @@ import hashlib
 import re
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -115,13 +116,17 @@ class LabelledInks:
     def held_back(self, share: float = HELD_BACK) -> Mask:
         """Return which are kept apart to measure with, (N,) bool: about a share of them.
 
-        Where writers are known, whole writers are kept apart; where times are, the latest; else
-        it is decided by the digest of the ink. The same picture is never on both sides.
+        Where at least two writers are known, whole writers are kept apart; else where times are,
+        the latest; else it is decided by the digest of the ink, and equal pictures stay together.
+        A writer with more than twice the share of the pictures is learned from.
         """
         digests = [hashlib.sha256(ink.tobytes()).hexdigest() for ink in self.inks]
-        if all(example.writer for example in self.examples):
+        counts = Counter(str(example.writer) for example in self.examples)
+        known = all(example.writer for example in self.examples)
+        fitting = [name for name, n in counts.items() if n <= 2 * share * len(self.examples)]
+        if known and len(counts) > 1 and fitting:
             groups = [str(example.writer) for example in self.examples]
-            order = sorted(set(groups), key=lambda one: hashlib.sha256(one.encode()).hexdigest())
+            order = sorted(fitting, key=lambda one: hashlib.sha256(one.encode()).hexdigest())
         else:
             groups = digests
             order = sorted(set(groups))
@@ -129,9 +134,10 @@ class LabelledInks:
                 latest = {d: str(e.at) for d, e in zip(digests, self.examples, strict=True)}
                 order.sort(key=lambda digest: latest[digest], reverse=True)
         chosen: set[str] = set()
-        # At least one group is left to learn from.
-        for group in order[:-1]:
-            if sum(one in chosen for one in groups) >= share * len(groups):
+        for group in order:
+            # At least one group is left to learn from.
+            enough = sum(one in chosen for one in groups) >= share * len(groups)
+            if enough or len(chosen) + 1 == len(set(groups)):
                 break
             chosen.add(group)
         return np.array([group in chosen for group in groups])
@@ -231,8 +237,11 @@ def _from_names(
             raise DataError(f"{source} holds pictures and no labels")
         for name, place in zip(shard.names, shard.content, strict=True):
             inner = name.removeprefix(source).lstrip("/#")
-            if pattern is None and "/" not in inner and path.is_dir():
-                left_out.append((name, "it lies in no folder that is a label"))
+            if isinstance(place, ImageError) and not inner:
+                left_out.append((name, str(place)))
+            elif pattern is None and "/" not in inner:
+                reason = f"it lies in no folder of {source} that is a label; {_ALLOWED}"
+                left_out.append((name, reason))
             else:
                 yield _by_name(source, name, inner, place, pattern)
 
