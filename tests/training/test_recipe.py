@@ -47,6 +47,19 @@ def test_resumed_it_keeps_what_is_done(made):
         assert stage in told
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--add", "nowhere"), "there is no nowhere"),
+        (("--init", "none.pt"), "there are no weights at none.pt"),
+    ],
+)
+def test_what_is_missing_is_told_before_pictures_are_made(options, message, small_mnist, tmp_path):
+    arguments = ("train", "--data", small_mnist, "--no-download", "--out", tmp_path, "--json")
+    assert message in run(*arguments, *options, exit_code=1).stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_weights_of_another_preprocessing_are_not_exported(made, tmp_path):
     folder, _ = made
     for name in ("mnist_classifier.pt", "optimal_temperature.json", "novelty.json"):

@@ -17,6 +17,7 @@ from typing import Final
 
 import torch
 
+from inkdigits.data.labelled import read_labelled
 from inkdigits.data.mnist import Digits, Splits
 from inkdigits.data.synthesis_cache import concatenate, read_or_write, read_synthetic
 from inkdigits.errors import TrainingError
@@ -26,6 +27,7 @@ from inkdigits.training.augmentation import AugmentationConfig
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
 from inkdigits.training.fit import FitInputs, fit
 from inkdigits.training.pipeline import train
+from inkdigits.training.provenance import origin_of
 from inkdigits.training.quantise import quantise_run
 from inkdigits.training.run_folder import (
     CHECKPOINT_NAME,
@@ -33,6 +35,7 @@ from inkdigits.training.run_folder import (
     SYNTHETIC_NAME,
     WEIGHTS_NAME,
     read_json,
+    read_weights,
     save_weights,
     write_json,
 )
@@ -86,6 +89,10 @@ def run_recipe(
         raise TrainingError(
             f"there is nothing to resume in {run.folders.run}; train without --resume"
         )
+    # What cannot be read is told before the minutes of synthesis.
+    read_labelled(run.added.sources, pattern=run.added.pattern)
+    if run.initial is not None:
+        read_weights(run.initial, run.train.network)
     pictures = run.pictures
     if run.synthesis is not None and not pictures:
         pictures = (run.folders.run / SYNTHETIC_NAME,)
@@ -197,7 +204,11 @@ def _trained(splits: Splits, run: RunConfig, device: torch.device, report: Repor
         "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
         "synthesis": synthesis,
         "preprocessing_version": PREPROCESSING_VERSION,
+        "started_from": None if run.initial is None else origin_of(run.initial),
+        "added": None,
     }
+    if run.added.sources:
+        how["added"] = {"sources": sorted(run.added.sources)}
     if run.resume and (folder / ARTIFACT_NAME).is_file() and _made(folder, how):
         report(f"{run.train.network} is there: {folder}")
         return read_json(folder / RUN_NAME)
