@@ -141,6 +141,11 @@ def test_a_sync_that_fails_makes_the_database_unavailable(
     database.sync()
     assert "cannot be synced" in str(database.failure)
 
+    # Its commits are synced as soon as that works, not only after the next one.
+    monkeypatch.setattr(os, "fsync", again := Mock())
+    database.sync()
+    again.assert_called_once()
+
 
 def test_a_checkpoint_has_the_next_commit_begin_the_write_ahead_log_anew(
     a_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch

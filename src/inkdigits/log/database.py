@@ -246,6 +246,7 @@ class Database:
         except FileNotFoundError:
             return  # a checkpoint has synced and removed it
         except OSError as error:
+            self._is_unsynced = True
             self.fail(f"its write-ahead log cannot be synced: {error}")
 
     def _checkpoint(self) -> None:
