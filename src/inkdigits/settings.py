@@ -29,7 +29,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 5000
     workers: int | None = None
-    threads: int = 8
+    threads: int = 4
     # Pictures that a worker reads at once; other requests wait for a slot.
     slots: int = 2
     # Open connections per worker; more wait in the kernel, up to the backlog.

@@ -7,9 +7,10 @@ from support.commands import run
 
 import inkdigits
 from inkdigits.data.mnist import Digits
+from inkdigits.errors import DataError
 from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import shipped_artifact
-from inkdigits.training.added import SUSPECTS_NAME, limited, read_added
+from inkdigits.training.added import SUSPECTS_NAME, check_apart, limited, read_added
 from inkdigits.training.config import AddConfig
 from inkdigits.training.provenance import split_of_weights
 
@@ -50,6 +51,14 @@ def test_added_pictures_are_checked_divided_and_weighted(own, tmp_path):
     assert int(mixed.labels.min()) == 0
     twice = read_added(AddConfig((str(own),), weight=2.0), inkdigits.load(), 9, tmp_path, print)
     assert len(twice.mixed_with(digits, seed=0)) == 400 + 2 * len(twice.learned.divided()[0])
+
+
+def test_pictures_of_the_test_part_are_not_learned_from():
+    inks = torch.arange(3, dtype=torch.uint8)[:, None, None].expand(3, 28, 28)
+    test = Digits(inks, torch.arange(3))
+    check_apart(Digits(inks + 7, test.labels), test)
+    with pytest.raises(DataError, match="1 of the pictures to learn from"):
+        check_apart(Digits(inks + 2, test.labels), test)
 
 
 def test_limit_keeps_the_shares_of_the_digits():

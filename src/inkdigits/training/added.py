@@ -17,6 +17,7 @@ from inkdigits.data.labelled import (
     read_labelled,
 )
 from inkdigits.data.mnist import Digits, stratified_split
+from inkdigits.errors import DataError
 from inkdigits.evaluation.metrics import suspect_labels
 from inkdigits.evaluation.report import contact_sheet
 from inkdigits.model.artifact import write_atomically
@@ -51,6 +52,21 @@ class Added:
         index = torch.arange(len(own)).repeat_interleave(times)
         return Digits(
             torch.cat([digits.inks, own.inks[index]]), torch.cat([digits.labels, own.labels[index]])
+        )
+
+
+def check_apart(learned: Digits, test: Digits) -> None:
+    """Raise DataError if a picture to learn from is one of the test part.
+
+    >>> some = Digits(torch.ones(2, 28, 28, dtype=torch.uint8), torch.tensor([1, 7]))
+    >>> check_apart(some, Digits(some.inks + 1, some.labels))
+    """
+    known = {ink.tobytes() for ink in test.inks.numpy()}
+    count = sum(ink.tobytes() in known for ink in learned.inks.numpy())
+    if count:
+        raise DataError(
+            f"{count:,} of the pictures to learn from are in MNIST's test part, which only "
+            "evaluates. Leave them out of --add."
         )
 
 

@@ -40,7 +40,7 @@ from inkdigits.model.artifact import (
     write_atomically,
 )
 from inkdigits.reader import DigitReader, load
-from inkdigits.training.added import Added, read_added
+from inkdigits.training.added import Added, check_apart, read_added
 from inkdigits.training.augmentation import augment
 from inkdigits.training.calibrate import (
     GROUP_SIZE,
@@ -138,7 +138,9 @@ def _added(
     is_artifact = run.initial is not None and run.initial.suffix == ".onnx"
     before = load(run.initial if is_artifact else None)
     figures = run.folders.figures
-    return before, read_added(run.added, before, len(splits.train), figures, report)
+    added = read_added(run.added, before, len(splits.train), figures, report)
+    check_apart(added.learned, splits.test)
+    return before, added
 
 
 def _fit(

@@ -80,19 +80,7 @@ def run_recipe(
     Traceback (most recent call last):
     inkdigits.errors.TrainingError: 2 teachers need a share in the loss; raise --distillation
     """
-    if plan.teachers and not run.train.distillation:
-        raise TrainingError(
-            f"{plan.teachers} teachers need a share in the loss; raise --distillation"
-        )
-    kept = (CHECKPOINT_NAME, SYNTHETIC_NAME, "teacher1")
-    if run.resume and not any((run.folders.run / name).exists() for name in kept):
-        raise TrainingError(
-            f"there is nothing to resume in {run.folders.run}; train without --resume"
-        )
-    # What cannot be read is told before the minutes of synthesis.
-    read_labelled(run.added.sources, pattern=run.added.pattern)
-    if run.initial is not None:
-        read_weights(run.initial, run.train.network)
+    _check(run, plan)
     pictures = run.pictures
     if run.synthesis is not None and not pictures:
         pictures = (run.folders.run / SYNTHETIC_NAME,)
@@ -118,6 +106,22 @@ def run_recipe(
     if plan.classic_epochs:
         _classic(splits, run, plan.classic_epochs, device, report)
     return described
+
+
+def _check(run: RunConfig, plan: Plan) -> None:
+    """Raise what a run cannot do or read, before the minutes of synthesis."""
+    if plan.teachers and not run.train.distillation:
+        raise TrainingError(
+            f"{plan.teachers} teachers need a share in the loss; raise --distillation"
+        )
+    kept = (CHECKPOINT_NAME, SYNTHETIC_NAME, "teacher1")
+    if run.resume and not any((run.folders.run / name).exists() for name in kept):
+        raise TrainingError(
+            f"there is nothing to resume in {run.folders.run}; train without --resume"
+        )
+    read_labelled(run.added.sources, pattern=run.added.pattern)
+    if run.initial is not None:
+        read_weights(run.initial, run.train.network)
 
 
 def _read(splits: Splits, pictures: Sequence[Path]) -> tuple[Digits | None, list[Json]]:
