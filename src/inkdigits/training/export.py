@@ -92,7 +92,7 @@ def export_segmenter(weights: Mapping[str, Tensor]) -> bytes:
 
     >>> export_segmenter({})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    RuntimeError: Error(s) in loading state_dict for InkNet: ...
+    RuntimeError: Error(s) in loading state_dict for InkNet:...
     """
     network = InkNet()
     network.load_state_dict(dict(weights))

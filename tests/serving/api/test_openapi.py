@@ -5,6 +5,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
+from support.databases import PATIENT
 from support.fakes import FakeReader
 
 from inkdigits.errors import UndescribedRouteError
@@ -25,7 +26,7 @@ PROMISES = CHECKS.get_by_names(
 def app(tmp_path_factory):
     limits = {"max_bytes": 4096, "max_batch": 3, "max_pixels": 5000}
     ours = Settings(data_dir=tmp_path_factory.mktemp("data"), **limits)
-    with Store.open(ours.log_url, outbox_dir=ours.outbox_folder) as store:
+    with Store.open(ours.log_url, outbox_dir=ours.outbox_folder, options=PATIENT) as store:
         yield create_app(ours, FakeReader(max_pixels=5000), store)
 
 

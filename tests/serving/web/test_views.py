@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from support.answers import as_base64, code_of
 from support.browser import HTML, Browser
-from support.databases import a_record
+from support.databases import PATIENT, a_record
 from support.fakes import FakeReader, blank_picture, drawn_digit, send_digit
 
 from inkdigits.decision.policy import DecisionPolicy
@@ -60,7 +60,9 @@ def test_finished_drawing_is_kept_for_its_browser_with_its_picture_only_if_so_co
     assert (record.digit, record.input_kind, record.picture) == (7, "uploaded", None)
     assert browser.ids() == [answer["id"]]
     folder = settings.outbox_folder
-    with Store.open(settings.log_url, outbox_dir=folder, keep_pictures=True) as keeping:
+    with Store.open(
+        settings.log_url, outbox_dir=folder, keep_pictures=True, options=PATIENT
+    ) as keeping:
         answer = Browser(create_app(settings, FakeReader(), keeping)).draw()
         assert keeping.get(answer["id"]).picture == drawn_digit()
 
