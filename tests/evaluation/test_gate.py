@@ -8,11 +8,12 @@ from inkdigits.ink.png import encode_png
 
 GATE = """
 max_slowdown = 100
+max_size_mb = 10
 [[on]]
 name = "mine"
 data = "own"
 limit = 60
-max_accuracy_drop = 0.0
+max_accuracy_drop = 0.03
 min_accuracy = 0.5
 max_wrong_of_accepted = 0.5
 max_coverage_drop = 1.0
@@ -37,16 +38,26 @@ def test_gate_lets_pass_what_is_as_good_and_stops_what_is_worse(gate, tmp_path):
     a, b = inkdigits.load(), inkdigits.load(worse(tmp_path / "worse.onnx", by=15.0))
     (tmp_path / "own" / "0" / "a.png").write_bytes(b"no picture")
     lines = []
-    outcome = run_gate(gate, a, a, report=lines.append)
+    outcome = run_gate(gate, a, a, 9.9, report=lines.append)
     assert outcome.failures == []
     assert "own/0/a.png: These 10 bytes are not a picture" in lines[0]
     assert lines[1].startswith("mine\n")
-    record = run_gate(gate, a, b).to_record()
+    record = run_gate(gate, a, b, 7.5).to_record()
     assert record["on"]["mine"]["accuracy"][0] > record["on"]["mine"]["accuracy"][1]
     assert record["failures"][0].startswith("mine: ")
     assert any("loss of accuracy" in failure for failure in record["failures"])
     gate.write_text(GATE.replace("max_slowdown = 100", "max_slowdown = 0.0001"))
-    assert "times as long" in run_gate(gate, a, a).failures[0]
+    slow, large = (run_gate(gate, a, a, size).failures[0] for size in (9.9, 10.1))
+    assert "times as long" in slow
+    assert large == "the artifact has 10.10 MB, and at most 10 MB are allowed"
+
+
+def test_too_few_pictures_do_not_let_an_equal_model_pass(gate):
+    gate.write_text(GATE.replace("= 0.03", "= 0.0005"))
+    same = inkdigits.load()
+    (failure,) = run_gate(gate, same, same, 1).failures
+    assert "is 0.00 % of 60 pictures and may be 2.65 %" in failure
+    assert "about 3,288 pictures are needed" in failure
 
 
 @pytest.mark.parametrize(
@@ -56,6 +67,7 @@ def test_gate_lets_pass_what_is_as_good_and_stops_what_is_worse(gate, tmp_path):
         ("on = []", "length >= 1"),
         ("[[on]]\nname = 'a'\ndata = 'b'\nmax_acuracy_drop = 0.1", "unknown field"),
         ("[[on]]\nname = 'a'\ndata = 'b'\nmin_accuracy = 98", "<= 1.0"),
+        ("[[on]]\nname = 'a'\ndata = 'b'\nmax_accuracy_drop = 0.0", "> 0.0"),
         ("[[on]]\nname = 'a'\ndata = 'b'", "asks nothing"),
         ("[[on]]\nname = 'a'\ndata = 'b'\nmin_accuracy = 0.5\n" * 2, "the same name"),
         ("= ", "is invalid"),

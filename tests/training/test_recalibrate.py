@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,27 @@ def test_pictures_without_a_digit_count_as_wrong_where_they_are_accepted():
     labels[:] = NO_DIGIT
     with pytest.raises(NoThresholdError, match="nor any other"):
         fit_readings(logits, labels, KNOWN, risk=0.05)
+
+
+def test_known_writers_bound_the_risk_too():
+    logits, labels = 30 * np.eye(10, dtype=np.float32)[[3] * 2000], np.full(2000, 3)
+    labels[:8] = 5
+    one_hand = np.r_[np.zeros(20), np.arange(1, 1981)]  # all mistakes are of one writer
+    assert fit_readings(logits, labels, KNOWN, risk=0.01).chosen.n_wrong == 8
+    with pytest.raises(NoThresholdError, match="State --risk"):
+        fit_readings(logits, labels, KNOWN, writers=one_hand, risk=0.01)
+
+
+def test_writers_of_a_source_are_those_of_the_calibration(digits):
+    inks, labels = digits
+    pictures = labelled(inks, labels)
+    examples = [replace(one, writer=f"w{n % 90}") for n, one in enumerate(pictures.examples)]
+    lines = []
+    _, metadata = recalibrate(
+        read_artifact(), replace(pictures, examples=examples), risk=0.02, report=lines.append
+    )
+    assert metadata.provenance["calibration_data"]["writers"] == 90
+    assert lines[0].startswith("90 writers are known")
 
 
 def test_support_says_what_so_many_readings_support():

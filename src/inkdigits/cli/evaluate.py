@@ -73,13 +73,15 @@ def evaluate(
     need the extra "train".
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
-    from inkdigits.evaluation.readings import read_all, score
-    from inkdigits.evaluation.report import html_report, misread_sheet
+    from inkdigits.evaluation.readings import read_all
+    from inkdigits.evaluation.report import score
     from inkdigits.model.artifact import write_atomically
     from inkdigits.reader import load
 
     if not robustness and (per_family is not None or severities):
         raise click.UsageError("--per-family and --severity need --robustness")
+    if robustness and len(sources) > 1:
+        raise click.UsageError("--robustness takes one --data, the folder of MNIST")
     reader = load(model_path, device=device)
     if not sources:
         sources = ("data",)
@@ -93,8 +95,8 @@ def evaluate(
         return
     report = score(read_all(reader, read_labelled(sources, pattern=pattern)))
     describe_left_out(report.readings.left_out, say)
-    write_atomically(figures / "report.html", html_report(report).encode())
-    if (sheet := misread_sheet(report)) is not None:
+    write_atomically(figures / "report.html", report.html().encode())
+    if (sheet := report.sheet()) is not None:
         write_atomically(figures / "misread.png", sheet)
     summary = "" if report.digits is None else f"\n\n{report.digits.summary()}"
     head = f"{reader.model_version} on {len(report.readings.labels):,} labelled pictures"

@@ -108,13 +108,19 @@ def compare(
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.evaluation.compare import compare as compare_models
+    from inkdigits.evaluation.gate import run_gate
 
     if bool(sources) == (gate_path is not None):
         raise click.UsageError("name the labelled pictures with --data, or a file with --gate")
     first, second = (_reader(folder, name) for name in (a, b))
     sizes = [_artifact(folder, name).stat().st_size / 1e6 for name in (a, b)]
     if gate_path is not None:
-        _pass(gate_path, first, second, as_json=as_json)
+        report = say if as_json else click.echo
+        outcome = run_gate(gate_path, first, second, sizes[1], report)
+        if as_json:
+            click.echo(json.dumps(outcome.to_record()))
+        _require(outcome, gate_path, second)
+        report(f"{second.model_version} passes {gate_path}")
         return
     found = compare_models(first, second, read_labelled(sources, pattern=pattern))
     describe_left_out(found.left_out, say)
@@ -143,7 +149,7 @@ def promote(
     """
     import msgspec
 
-    from inkdigits.evaluation.gate import read_gate
+    from inkdigits.evaluation.gate import read_gate, run_gate
 
     registry = _registry(folder)
     version = registry.version(name)
@@ -158,8 +164,11 @@ def promote(
                 "--without-gate"
             )
         current = "shipped" if registry.current is None else "current"
-        readers = (_reader(folder, one) for one in (current, version.name))
-        record["gate"] = _pass(path, *readers).to_record()
+        new, size = _reader(folder, version.name), version.path.stat().st_size / 1e6
+        outcome = run_gate(path, _reader(folder, current), new, size, say)
+        _require(outcome, path, new)
+        say(f"{new.model_version} passes {path}")
+        record["gate"] = outcome.to_record()
         watch = read_gate(path).watch
         record["watch"] = msgspec.to_builtins(watch)
     change = registry.promote(version.name, record, by)
@@ -202,16 +211,8 @@ def _reader(folder: Path, name: str) -> DigitReader:
     return load(_artifact(folder, name))
 
 
-def _pass(path: Path, a: DigitReader, b: DigitReader, *, as_json: bool = False) -> Outcome:
-    """Run a gate, print what it finds, and raise RegistryError if B does not pass."""
-    from inkdigits.evaluation.gate import run_gate
-
-    outcome = run_gate(path, a, b, report=say)
-    if as_json:
-        click.echo(json.dumps(outcome.to_record()))
+def _require(outcome: Outcome, path: Path, model: DigitReader) -> None:
     if outcome.failures:
         raise RegistryError(
-            f"{b.model_version} does not pass {path}: {'; '.join(outcome.failures)}"
+            f"{model.model_version} does not pass {path}: {'; '.join(outcome.failures)}"
         )
-    say(f"{b.model_version} passes {path}")
-    return outcome

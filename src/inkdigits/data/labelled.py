@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from inkdigits.batch.archives import Extent
 from inkdigits.batch.arrays import idx_labels
@@ -109,6 +110,12 @@ class LabelledInks:
     examples: Sequence[Example]  # N
     left_out: Sequence[tuple[str, str]]
 
+    @property
+    def writers(self) -> npt.NDArray[np.str_] | None:
+        """(N,): who wrote each; None where that is not known of all, or all are of one."""
+        names = [example.writer for example in self.examples]
+        return np.array(names) if all(names) and len(set(names)) > 1 else None
+
     def digest(self) -> str:
         """Return the SHA-256 of the inks and labels, which identifies them."""
         return hashlib.sha256(self.inks.tobytes() + self.labels.tobytes()).hexdigest()
@@ -121,11 +128,9 @@ class LabelledInks:
         A writer with more than twice the share of the pictures is learned from.
         """
         digests = [hashlib.sha256(ink.tobytes()).hexdigest() for ink in self.inks]
-        counts = Counter(str(example.writer) for example in self.examples)
-        known = all(example.writer for example in self.examples)
-        fitting = [name for name, n in counts.items() if n <= 2 * share * len(self.examples)]
-        if known and len(counts) > 1 and fitting:
-            groups = [str(example.writer) for example in self.examples]
+        groups = [] if self.writers is None else self.writers.tolist()
+        fitting = [name for name, n in Counter(groups).items() if n <= 2 * share * len(groups)]
+        if fitting:
             order = sorted(fitting, key=lambda one: hashlib.sha256(one.encode()).hexdigest())
         else:
             groups = digests

@@ -173,7 +173,11 @@ def accept_choices(
 
 
 def supported_risk(
-    confidence: npt.ArrayLike, correct: npt.ArrayLike, *, level: float = LEVEL
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    *,
+    writers: npt.ArrayLike | None = None,
+    level: float = LEVEL,
 ) -> AcceptThreshold | None:
     """Return the smallest risk that these pictures support; None where they support none below 1.
 
@@ -185,12 +189,19 @@ def supported_risk(
     0.0025
     """
     values, right = _checked(confidence, correct)
-    counts = [count_accepted(values, right, threshold) for threshold in THRESHOLDS]
-    bounds = {clopper_pearson_upper(wrong, n, level) for n, wrong in counts if n}
+    bounds = set()
+    for accepted in (values >= threshold for threshold in THRESHOLDS):
+        if accepted.any():
+            wrong = ~right[accepted]
+            bounds.add(clopper_pearson_upper(int(wrong.sum()), len(wrong), level))
+            if writers is not None:
+                bounds.add(writers_upper(wrong, np.asarray(writers)[accepted], level))
     for bound in sorted(bounds):
         risk = math.ceil(bound * 10_000 - 1e-9) / 10_000
+        if not 0 < risk < 1:
+            continue
         try:
-            return accept_threshold(values, right, risk=risk, level=level) if risk < 1 else None
+            return accept_threshold(values, right, writers=writers, risk=risk, level=level)
         except NoThresholdError:
             continue
     return None

@@ -12,7 +12,8 @@ import numpy as np
 from inkdigits.calibration.intervals import LEVEL, Estimate
 from inkdigits.data.labelled import Labelled
 from inkdigits.decision.prediction import Reader
-from inkdigits.evaluation.readings import Readings, Scores, aligned, read_all
+from inkdigits.evaluation.readings import Readings, read_all
+from inkdigits.evaluation.report import Scores, aligned
 from inkdigits.evaluation.timing import time_in_turns
 from inkdigits.types import Ink, Json, Mask
 
@@ -132,7 +133,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, float(2 * tail / 2**n))
 
 
-def paired_difference(only_a: int, only_b: int, n: int, level: float = LEVEL) -> Estimate:
+def paired_difference(only_a: float, only_b: float, n: int, level: float = LEVEL) -> Estimate:
     """Return B's accuracy less A's on the same n pictures, with its interval.
 
     A. Agresti and Y. Min, "Simple improved confidence intervals for comparing matched
@@ -147,3 +148,32 @@ def paired_difference(only_a: int, only_b: int, n: int, level: float = LEVEL) ->
     centre = (b - c) / total
     half = z * math.sqrt(b + c - (b - c) ** 2 / total) / total
     return Estimate((only_b - only_a) / n, max(-1.0, centre - half), min(1.0, centre + half))
+
+
+def drop_bound(only_a: float, only_b: float, n: int) -> float:
+    """Return how far B's accuracy may lie below A's: the one-sided 95 % bound, -1 to 1.
+
+    >>> round(drop_bound(0, 0, 50), 3)
+    0.032
+    """
+    return -paired_difference(only_a, only_b, n, 2 * LEVEL - 1).low
+
+
+def pictures_needed(only_a: int, only_b: int, n: int, drop: float) -> int | None:
+    """Return how many pictures, with as many changes per picture, would bound the drop so low.
+
+    None where B is worse than that as counted, which more pictures would not mend.
+
+    >>> pictures_needed(0, 0, 50, 0.0005), pictures_needed(2, 0, 50, 0.01)
+    (3288, None)
+    """
+    if (only_a - only_b) / n >= drop:
+        return None
+    few, many = n, 2 * n
+    while drop_bound(only_a * many / n, only_b * many / n, many) > drop:
+        few, many = many, 2 * many
+    while many - few > 1:
+        middle = (few + many) // 2
+        enough = drop_bound(only_a * middle / n, only_b * middle / n, middle) <= drop
+        few, many = (few, middle) if enough else (middle, many)
+    return many

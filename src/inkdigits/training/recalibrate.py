@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from inkdigits.calibration.intervals import LEVEL
 from inkdigits.calibration.temperature import fit_temperature, probabilities
@@ -78,7 +79,10 @@ def recalibrate(
     backend = OnnxBackend(artifact, threads=1, int8=False)
     known = backend.metadata
     logits = DigitReader(backend, known).logits(standardise(pictures.inks))
-    fitted = fit_readings(logits, pictures.labels, known, risk=risk, report=report)
+    writers = pictures.writers
+    if writers is not None:
+        report(f"{len(np.unique(writers)):,} writers are known, and the risk must hold over them")
+    fitted = fit_readings(logits, pictures.labels, known, writers=writers, risk=risk, report=report)
     provenance = _provenance(known, pictures, fitted, risk)
     metadata = replace(
         known, temperature=fitted.temperature, policy=fitted.policy, provenance=provenance
@@ -92,14 +96,16 @@ def fit_readings(
     labels: Labels,
     known: ArtifactMetadata,
     *,
+    writers: npt.ArrayLike | None = None,
     risk: float = RISK,
     report: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
     """Fit temperature and thresholds to logits (N, 10) whose labels (N,) are known.
 
     What is labelled as no digit counts as wrong where it is accepted. Temperature and
-    out-of-distribution threshold stay those of ``known`` where the pictures are too few. Errors
-    are those of ``recalibrate``.
+    out-of-distribution threshold stay those of ``known`` where the pictures are too few. Where
+    ``writers`` (N,) are known the risk must hold over them too, as in training's calibration.
+    Errors are those of ``recalibrate``.
 
     >>> from inkdigits.model.artifact import read_artifact, read_metadata
     >>> sure = 40 * np.eye(10, dtype=np.float32)[[7] * 3000]
@@ -119,9 +125,9 @@ def fit_readings(
         )
     confidence = probabilities(logits, temperature).max(axis=1)
     passing = confidence if limit is None else np.where(scores > limit, 0.0, confidence)
-    supported = supported_risk(passing, right)
+    supported = supported_risk(passing, right, writers=writers)
     try:
-        chosen = accept_threshold(passing, right, risk=risk)
+        chosen = accept_threshold(passing, right, writers=writers, risk=risk)
     except NoThresholdError as error:
         raise NoThresholdError(_too_few(len(labels), risk, supported)) from error
     report(
@@ -130,7 +136,7 @@ def fit_readings(
     )
     if supported is not None:
         report(support(supported, risk))
-    choices = accept_choices(passing, right, risks=(*RISKS, risk))
+    choices = accept_choices(passing, right, writers=writers, risks=(*RISKS, risk))
     policy = replace(
         known.policy,
         accept_threshold=chosen.threshold,
@@ -198,6 +204,7 @@ def _provenance(
         "model_version": known.model_version,
         "sources": sorted({example.source for example in pictures.examples}),
         "n": len(pictures.labels),
+        "writers": None if pictures.writers is None else len(np.unique(pictures.writers)),
         "sha256": pictures.digest(),
         "chosen": asdict(fitted.chosen),
     }
