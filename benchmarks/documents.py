@@ -1,4 +1,4 @@
-"""Writes the shipped model's figures into MODEL_CARD.md and README.md.
+"""Writes measured figures into the documents.
 
 The figures come from run.json and from the results beside this script. A document marks a place by
 `<!-- figures: NAME -->` and `<!-- end -->`; what stands between them is replaced. A mark that no
@@ -18,8 +18,8 @@ from typing import Any
 from results import REPOSITORY
 
 RUN = Path("src/inkdigits/weights/run.json")
-RESULTS = ("inputs", "robustness", "int8", "footprint")
-DOCUMENTS = ("MODEL_CARD.md", "README.md")
+RESULTS = ("inputs", "robustness", "int8", "footprint", "number_reading", "serving")
+DOCUMENTS = ("MODEL_CARD.md", "README.md", "docs/numbers.md")
 USES = {
     "train": "weights",
     "validation": "watching the loss during training",
@@ -27,37 +27,24 @@ USES = {
     "test": "the figures below",
 }
 
-# Names of rows, or how several begin that are pooled. A report from before a row was measured is
-# shown without it.
-BEYOND_DIGITS = {
-    "school pupils": "the school pupils' digits among MNIST's",
-    "pen strokes of 6 writers": "pen strokes of 6 writers who trained nothing, of UCI's pendigits",
-    "bitmaps": "bitmaps that trained nothing, of UCI's optdigits",
-    "scikit-learn's digits": "scikit-learn's digits, by writers that no training saw",
-    "pen strokes": "digits drawn by code with a pen on a canvas",
+# Rows of the README's table: a name in robustness.json, or how several begin that are pooled. A
+# report from before a row was measured is shown without it.
+DIGITS = {
+    "clean": "MNIST's test part, as PNG files",
+    "scikit-learn's digits": "scikit-learn's digits: other hands, of 8 by 8 pixels",
+    "pen strokes of 6 writers": "pen strokes of 6 writers who trained nothing",
+    "pen strokes": "digits drawn by code with a pen",
     "photographs": "digits photographed by code: uneven light, ruled paper, blur, faint ink",
-    "scenes": "digits in scenes by code: a sheet on a table, a note, a small digit on a page",
-    "upright ones": "ones as an upright stick",
-    "flagged ones": "ones with a flag",
-    "lambda ones": "ones like a lambda",
-    "frame": "digits with a printed frame on some sides, touched or not",
-    "flush": "digits flush with an edge or a corner",
-    "tiny": "digits of 30 pixels in 1.5 megapixels",
+    "scenes": "small digits photographed by code: on a table, a note, a page",
     "cut off by 20 %": "digits of which the edge cuts off 20 %",
-    "cut off by 35 %": "digits of which the edge cuts off 35 %",
 }
-BEYOND_OTHERS = {
-    "two digits on": "two digits, on white, dim and bright backgrounds",
-    "3 to 10 digits": "3 to 10 digits",
-    "second": "two digits, the second small, faint or far away",
+OTHERS = {
     "letter": "letters from fonts that are held back",
     "handwritten_letter": "letters as if by hand, of scripts that are held back",
-    "wandering": "lines that wander",
     "scribble": "scribbles",
+    "two": "two digits",
     "blank": "blanks",
-    "photographed_paper": "such photographs of paper without a digit",
-    "empty_scenes": "such scenes without a digit",
-    "empty paper": "empty paper with print or objects",
+    "empty_scenes": "photographs by code without a digit",
 }
 
 DIGIT_COUNTS = ("n", "n_correct", "n_accepted", "n_wrong_accepted")
@@ -110,16 +97,6 @@ def forms(figures: Figures) -> str:
     return table("Form | Accuracy | 95 % interval | Points | Read otherwise", "lrrrr", rows)
 
 
-def worst_form(figures: Figures) -> str:
-    rows = figures["inputs"]["rows"]
-    worst = min(row["points_from_tensor"] for row in rows)
-    return (
-        f"In {len(rows) - 1} forms that users send (inverted, enlarged, transparent, JPEG, in a "
-        f"corner)\nthe accuracy is at most {-worst:.2f} points lower "
-        "([table](MODEL_CARD.md#in-the-forms-that-users-send))."
-    )
-
-
 def digits(figures: Figures) -> str:
     report = figures["robustness"]["mnist_c"]
     rows = []
@@ -167,45 +144,67 @@ def pooled(rows: list[Json], name: str) -> list[Json]:
     return exact or [row for row in rows if row["name"].startswith(name)]
 
 
-def beyond(figures: Figures) -> str:
-    report = figures["robustness"]["mnist_c"]
+def summary(figures: Figures) -> str:
+    """Return the README's table: digits, numbers, and pictures without a digit."""
+    report, forms = figures["robustness"]["mnist_c"], figures["inputs"]["rows"]
     corrupted = [family for family in report["digits"] if family["severities"]]
-    lowest = min(corrupted, key=lambda family: family["accuracy"]["value"])
-    mean, least = percent(report["corruption_accuracy"]), percent(lowest["accuracy"]["value"])
-    n = f"{sum(family['n'] for family in corrupted):,}"
-    title = "the 15 corruptions of MNIST-C; training had similar ones"
-    rows = [f"{title} | {n} | {mean} right; lowest: {lowest['name']}, {least}"]
-    for name, title in BEYOND_DIGITS.items():
-        if found := pooled(report["digits"], name):
-            count = {key: sum(row[key] for row in found) for key in DIGIT_COUNTS}
-            shares = (percent(count[key] / count["n"]) for key in ("n_correct", "n_accepted"))
-            right, accepted = shares
-            wrong = f"{count['n_wrong_accepted']} of {count['n_accepted']:,} accepted ones wrong"
-            rows.append(f"{title} | {count['n']:,} | {right} right, {accepted} accepted, {wrong}")
-    for name, title in BEYOND_OTHERS.items():
+    worst = min(forms[1:], key=lambda row: row["accuracy"])
+    sent = f"the same in {len(forms) - 1} forms (JPEG, transparent, in a corner, …), the worst"
+    kinds = {name: pooled(report["digits"], name) for name in DIGITS}
+    titled = [(title, kinds[name]) for name, title in DIGITS.items() if kinds[name]]
+    titled.insert(1, ("the 15 corruptions of MNIST-C; training had similar ones", corrupted))
+    rows = []
+    for title, found in titled:
+        n, right, accepted, wrong = (sum(row[key] for row in found) for key in DIGIT_COUNTS)
+        shares = f"{percent(right / n)} right | {percent(accepted / n)}"
+        rows.append(f"{title} | {n:,} | {shares} | {wrong} of {accepted:,}")
+    rows.insert(1, f"{sent} | {worst['n']:,} | {percent(worst['accuracy'])} right | | ")
+    for row in figures["number_reading"]["rows"]:
+        title = f"numbers of 3 to 8 digits, {row['name']}"
+        right = f"{percent(row['exact'], 1)} right (Tesseract: {percent(row['tesseract'], 0)})"
+        accepted = percent(row["accepted"] / row["n"], 1)
+        wrong = f"{row['wrong_accepted']} of {row['accepted']:,}"
+        rows.append(f"{title} | {row['n']:,} | {right} | {accepted} | {wrong}")
+    for name, title in OTHERS.items():
         if found := pooled(report["non_digits"], name):
-            total = sum(row["n"] for row in found)
+            n = sum(row["n"] for row in found)
             rejected, accepted = (
-                percent(sum(row[key] * row["n"] for row in found) / total)
+                percent(sum(row[key] * row["n"] for row in found) / n)
                 for key in ("rejected", "accepted")
             )
-            rows.append(f"{title} | {total:,} | {rejected} rejected, {accepted} accepted")
-    return table("Pictures | n | Result", "lrl", rows)
+            rows.append(f"{title} | {n:,} | {rejected} rejected | {accepted} | all")
+    return table("Pictures | n | Result | Accepted | Wrong of accepted", "lrrrr", rows)
 
 
-def elsewhere(figures: Figures) -> str:
-    """Return what the promise was elsewhere: the worst kinds of digits that can be read."""
+def numbers(figures: Figures) -> str:
     rows = [
-        row
-        for row in figures["robustness"]["mnist_c"]["digits"]
-        if row["group"] == "other" and row["n_accepted"] and "cut off" not in row["name"]
+        f"{row['name']} | {row['n']} | {percent(row['exact'], 1)} | {100 * row['low']:.1f} to "
+        f"{percent(row['high'], 1)} | {row['accepted']} | {row['wrong_accepted']} "
+        f"| {row['cpu_ms']:.0f} ms | {percent(row['tesseract'], 0)} of {row['tesseract_n']}"
+        for row in figures["number_reading"]["rows"]
     ]
-    shares = {row["name"]: row["n_wrong_accepted"] / row["n_accepted"] for row in rows}
-    worst = sorted(shares, key=shares.__getitem__, reverse=True)[:2]
-    named = " and ".join(f"{percent(shares[name])} on {name}" for name in worst)
+    heading = "Numbers | n | Exact | 95 % interval | Accepted | Wrong of accepted | CPU per field"
+    return table(f"{heading} | Tesseract", "lrrrrrrr", rows)
+
+
+def cells(figures: Figures) -> str:
+    found = figures["number_reading"]["table"]
     return (
-        "That is measured on MNIST's calibration digits; elsewhere the share was higher:\n"
-        f"{named} ([below](#how-good-it-is))."
+        f"Of {found['digits']} digits in {found['cells']:,} cells of tables {found['found']} were "
+        f"read right. {found['accepted']} were accepted,\n{found['wrong_accepted']} of them "
+        f"wrong. In the empty cells {found['invented_in_empty']} digits were invented."
+    )
+
+
+def rates(figures: Figures) -> str:
+    names = ("inkdigits serve (page and log)", "inkdigits serve --no-page (no log)")
+    results = figures["serving"]["results"]
+    found = (results[name]["8"] for name in (*names, "Flask, Gunicorn 2x4"))
+    page, model, flask = (f"{one['requests_per_second']:,.0f}" for one in found)
+    return (
+        f"On two cores `inkdigits serve`, with its page and its log, answers {page} requests per "
+        f"second over\n8 connections, and without them {model}. Plain Flask under Gunicorn answers "
+        f"{flask} with the same network\n([how](benchmarks/README.md#serving))."
     )
 
 
@@ -279,13 +278,16 @@ def footprint(figures: Figures) -> str:
     )
 
 
-OF_DATA = (parts, scores, forms, worst_form, digits, non_digits, mild, beyond, elsewhere, int8)
-OF_POLICY = (temperature, threshold, risks, novelty, footprint)
-BLOCKS: dict[str, Callable[[Figures], str]] = {f.__name__: f for f in (*OF_DATA, *OF_POLICY)}
+OF_DATA = (parts, scores, forms, digits, non_digits, mild, summary, int8)
+OF_POLICY = (temperature, threshold, risks, novelty)
+OTHER = (numbers, cells, footprint, rates)
+BLOCKS: dict[str, Callable[[Figures], str]] = {
+    f.__name__: f for f in (*OF_DATA, *OF_POLICY, *OTHER)
+}
 
 
 def rewritten(repository: Path) -> dict[str, str]:
-    """Return the text of both documents with the figures of the shipped run.
+    """Return the text of the documents with the figures of the shipped run.
 
     Raises:
         ValueError: a result is of another model, or a document has a mark without a function.

@@ -1,4 +1,7 @@
-"""Draws the README's picture: what users send, the ink that the model saw, and what it read.
+"""Draws the README's picture: what people send, what a demo answers, and what Inkdigits answers.
+
+Both have the shipped network. The demo is that of `peers/`: it crops with Pillow and takes the
+likeliest digit, and knows no other answer.
 
 python benchmarks/reads.py --data data --out docs/images/reads.png
 """
@@ -7,42 +10,67 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, ImageFilter
+from PIL import Image
 
 import inkdigits
+from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.mnist import load_splits
-from inkdigits.data.scenes import photograph_scenes
-from inkdigits.evaluation.plots import save
+from inkdigits.data.pen_strokes import draw_hand, spline
+from inkdigits.data.scenes import WrittenDigits, photograph_scenes, write_numbers
+from inkdigits.evaluation.plots import BLUE, VERMILION
+from inkdigits.ink.png import encode_png
 
-# The mean and the deviation of the background, and the colour of the ink, in RGB.
-GROUNDS = {
-    "pen": ((238, 234, 222), 4, (35, 60, 150)),
-    "chalk": ((46, 70, 58), 5, (232, 236, 228)),
-    "pencil": ((235, 235, 235), 3, (150, 150, 154)),
-    "corner": ((255, 255, 255), 0, (20, 20, 20)),
-    "drawn": ((255, 255, 255), 0, (20, 20, 20)),
-}
+sys.path.append(str(Path(__file__).parent / "peers"))
+from reading import prepare
+
+B = ((0, 1), (0, 0.02)), ((0, 0), (0.55, 0.1), (0.5, 0.4), (0.05, 0.48))
+B_BELOW = (0.05, 0.48), (0.65, 0.55), (0.62, 0.92), (0, 1)
+SEED = 11
 
 
-def picture_of(ink: np.ndarray, kind: str, rng: np.random.Generator) -> Image.Image:
-    """Return a digit in a form that somebody might send."""
-    if kind == "blank":
-        return Image.new("RGB", (240, 240), "white")
-    if kind == "table":
-        return Image.fromarray(photograph_scenes(ink[np.newaxis], rng, "table")[0]).convert("RGB")
-    mean, deviation, colour = GROUNDS[kind]
-    opacity = np.zeros((240, 240, 1), np.float32)
-    y, x = (72, 76) if kind == "corner" else (40, 40)
-    large = Image.fromarray(ink).resize((160, 160), Image.Resampling.BICUBIC)
-    opacity[y : y + 160, x : x + 160, 0] = np.asarray(large, dtype=np.float32) / 255
-    ground = rng.normal(mean, deviation, (240, 240, 3))
-    mixed = ground * (1 - opacity) + np.array(colour) * opacity
-    image = Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
-    return image.filter(ImageFilter.GaussianBlur(1.2)) if kind == "pencil" else image
+def pictures(data: Path) -> dict[str, tuple[np.ndarray, str]]:
+    """Return pictures with what they show; the digits are MNIST's calibration digits."""
+    rng = np.random.default_rng(SEED)
+    part = load_splits(data, by="pictures").calibration
+    digits = WrittenDigits(part.inks.numpy(), part.labels.numpy())
+    four = digits.inks[np.flatnonzero(digits.labels == 4)[3]]
+    number = write_numbers(digits, 1, rng, "spaced", lengths=(2, 2), signs=0)[0]
+    letter = draw_hand([spline(np.array(line, float)) for line in (*B, B_BELOW)], rng)
+    return {
+        "a digit": (np.asarray(Image.fromarray(255 - np.pad(four, 6)).resize((240, 240))), "4"),
+        "photographed": (photograph_scenes(four[None], rng, "table")[0], "4"),
+        "a letter": (letter, "not a digit"),
+        "two digits": (number.picture, f"several digits: {number.text}"),
+        "nothing": (np.full((240, 240), 255, np.uint8), "blank"),
+        "an empty sheet": (
+            photograph_scenes(np.zeros((1, 28, 28), np.uint8), rng, "table")[0],
+            "blank",
+        ),
+    }
+
+
+def share(confidence: float) -> str:
+    """Return it in percent, rounded down, so that nothing is shown as certain."""
+    return f"{int(1000 * confidence) / 10:.1f} %"
+
+
+def by_demo(reader: inkdigits.DigitReader, picture: bytes) -> tuple[str, str]:
+    """Return the likeliest digit and its softmax."""
+    found = probabilities(reader.logits(prepare(picture))[:, :10], 1.0)[0]
+    return str(found.argmax()), share(found.max())
+
+
+def by_inkdigits(reader: inkdigits.DigitReader, picture: bytes) -> tuple[str, str]:
+    p = reader.predict(picture)
+    if p.reason == "several_digits":
+        return f"several digits: {reader.read(picture).text}", p.decision
+    said = str(p.digit) if p.reason is None else p.reason.replace("_", " ")
+    return said, f"{share(p.confidence)}, {p.decision}" if p.reason is None else p.decision
 
 
 def main() -> None:
@@ -50,26 +78,27 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("docs/images/reads.png"))
     chosen = parser.parse_args()
-    rng = np.random.default_rng(3)
-    digits = load_splits(chosen.data, by="pictures").calibration
-    reader = inkdigits.load()
-    kinds = {"pen": 3, "chalk": 7, "pencil": 2, "table": 4, "corner": 5, "drawn": 8, "blank": 0}
-    figure = Figure(figsize=(11.6, 4.4), layout="constrained")
-    axes = figure.subplots(2, len(kinds), subplot_kw={"xticks": [], "yticks": []})
-    for (sent, seen), (kind, digit) in zip(axes.T, kinds.items(), strict=True):
-        ink = digits.inks[int((digits.labels == digit).nonzero()[3])].numpy()
-        picture, buffer = picture_of(ink, kind, rng), io.BytesIO()
-        picture.save(buffer, "JPEG" if kind in ("pen", "pencil") else "PNG")
-        p = reader.predict(buffer.getvalue())
-        sent.imshow(picture)
-        seen.imshow(p.ink, cmap="gray_r", vmin=0, vmax=255)
-        read = p.reason if p.digit is None else p.digit
-        seen.set_xlabel(f"{read}", fontsize=20, fontweight="bold")
-        confidence = "" if p.digit is None else f"{int(1000 * p.confidence) / 10:.1f} %, "
-        seen.set_title(confidence + p.decision, fontsize=10)
-    axes[0, 0].set_ylabel("sent", fontsize=12)
-    axes[1, 0].set_ylabel("what the model saw,\nand read", fontsize=12)
-    save(figure, chosen.out)
+    reader, sent = inkdigits.load(), pictures(chosen.data)
+    figure = Figure(figsize=(11.4, 3.7), facecolor="white")
+    axes = figure.subplots(1, len(sent), subplot_kw={"xticks": [], "yticks": []})
+    figure.subplots_adjust(left=0.09, right=0.99, top=0.9, bottom=0.38, wspace=0.1)
+    for axis, (name, (picture, truth)) in zip(axes, sent.items(), strict=True):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto")
+        axis.set_title(name, fontsize=11)
+        for height, answer in ((-0.15, by_demo), (-0.5, by_inkdigits)):
+            said, detail = answer(reader, encode_png(picture))
+            print(f"{name}: {answer.__name__} {said} ({detail})")
+            colour = BLUE if said == truth else VERMILION
+            size = 22 if len(said) == 1 else 11
+            where = {"transform": axis.transAxes, "ha": "center", "va": "center", "color": colour}
+            axis.text(0.5, height, said, fontsize=size, fontweight="bold", **where)
+            axis.text(0.5, height - 0.15, detail, fontsize=9, **where)
+    for height, name in ((0.28, "an MNIST\ndemo"), (0.1, "Inkdigits")):
+        figure.text(0.045, height, name, fontsize=11, ha="center", va="center")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150)
+    Image.open(buffer).convert("RGB").quantize(96, dither=0).save(chosen.out, optimize=True)
+    print(f"wrote {chosen.out}, {chosen.out.stat().st_size // 1000} kB")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import inkdigits
 from inkdigits.cli.main import main as group
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TOP = ("README", "MODEL_CARD", "CHANGELOG", "CONTRIBUTING", "SECURITY", "benchmarks/README")
+TOP = ("README", "MODEL_CARD", "CHANGELOG", "CONTRIBUTING", "SECURITY")
+BESIDE = ("benchmarks/README", "examples/README")
 
 
 def python_reference() -> str:
@@ -42,7 +43,7 @@ def command_reference(command: click.Command, names: str, level: int = 1) -> str
 
 def gather(pages: Path) -> None:
     """Copy the pages, and the files that they link to, with the paths that they have here."""
-    found = [REPOSITORY / f"{name}.md" for name in TOP]
+    found = [REPOSITORY / f"{name}.md" for name in (*TOP, *BESIDE)]
     found += (REPOSITORY / "docs").rglob("*.md")
     for page in list(found):
         links = re.findall(r"(?:\]\(|src=\")([\w./-]+)[#)\"]", page.read_text(encoding="utf-8"))

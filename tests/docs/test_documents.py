@@ -8,9 +8,9 @@ import pytest
 from support.repository import REPOSITORY
 
 TOP = ("README.md", "MODEL_CARD.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
-DOCUMENTS = [REPOSITORY / name for name in (*TOP, "benchmarks/README.md")] + sorted(
-    (REPOSITORY / "docs").rglob("*.md")
-)
+DOCUMENTS = [
+    REPOSITORY / name for name in (*TOP, "benchmarks/README.md", "examples/README.md")
+] + sorted((REPOSITORY / "docs").rglob("*.md"))
 PACKAGE = REPOSITORY / "src" / "inkdigits"
 
 
@@ -27,7 +27,7 @@ def names(path):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=names)
 def test_links_and_paths_lead_to_files_and_headings_that_exist(path):
     whole = path.read_text(encoding="utf-8")
-    paths = re.findall(r"`((?:src|tests|benchmarks|docs|deploy)/[\w./-]+)`", whole)
+    paths = re.findall(r"`((?:src|tests|benchmarks|docs|deploy|examples)/[\w./-]+)`", whole)
     assert [name for name in paths if not (REPOSITORY / name).exists()] == []
     text = re.sub(r"```.*?```", "", whole, flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
@@ -84,14 +84,18 @@ def test_documents_have_the_figures_of_the_shipped_run_and_of_the_results(docume
         assert (REPOSITORY / name).read_text() == text, f"run benchmarks/documents.py for {name}"
 
 
-def test_another_run_changes_both_documents(documents, copy):
+def test_another_run_changes_the_documents(documents, copy):
     path = copy / documents.RUN
     run = json.loads(path.read_text())
     run["test"]["accuracy"] = {"value": 0.9876, "low": 0.9111, "high": 0.9999}
     path.write_text(json.dumps(run))
-    for text in documents.rewritten(copy).values():
-        assert "| accuracy | 98.76 % " in text
-        assert "91.11 to 99.99 %" in text
+    path = copy / "benchmarks" / "inputs.json"
+    inputs = json.loads(path.read_text())
+    inputs["rows"][-1]["accuracy"] = 0.4321
+    path.write_text(json.dumps(inputs))
+    texts = documents.rewritten(copy)
+    assert "| accuracy | 98.76 % (9,975 of 10,000) | 91.11 to 99.99 % |" in texts["MODEL_CARD.md"]
+    assert "the worst | 10,000 | 43.21 % right" in texts["README.md"]
 
 
 def test_result_of_another_model_is_an_error_that_names_it(documents, copy):
@@ -104,6 +108,6 @@ def test_result_of_another_model_is_an_error_that_names_it(documents, copy):
 
 def test_mark_that_no_figures_have_is_an_error(documents, copy):
     path = copy / "README.md"
-    path.write_text(path.read_text().replace("<!-- figures: scores -->", "<!-- figures: score -->"))
-    with pytest.raises(ValueError, match="no figures are called 'score'"):
+    path.write_text(path.read_text().replace("<!-- figures: rates -->", "<!-- figures: rate -->"))
+    with pytest.raises(ValueError, match="no figures are called 'rate'"):
         documents.rewritten(copy)

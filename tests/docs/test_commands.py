@@ -1,0 +1,131 @@
+"""Each document's commands and code run in the order printed; what takes long is parsed."""
+
+import gzip
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from support.artifacts import variant
+from support.idx import write_idx
+from support.repository import REPOSITORY
+from support.server import REAL, running
+
+from inkdigits.cli.main import main
+from inkdigits.ink.png import encode_png
+from inkdigits.model.artifact import ARTIFACT_NAME
+
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
+PAGES += sorted((REPOSITORY / "docs").glob("*.md"))
+TOKEN = "a token of sixteen"
+# The id that docs/api.md writes into an address.
+SOME_ID = "019ab3f0-5a6b-7c3d-8e4f-0123456789ab"
+LONG = "serve|train|train-segmenter|synthesise|quantise|benchmark"
+BEFORE = f"""
+set -euo pipefail
+{"".join(f"{name}() {{ :; }}; " for name in ("docker", "kubectl", "pip", "pipx", "python3", "uvx"))}
+make() {{ command make --dry-run -C "{REPOSITORY}" "$@" > made; }}
+curl() {{ command curl --silent --show-error --fail-with-body "$@"; }}
+inkdigits() {{ case $1 in {LONG}) ;; *) python -m inkdigits "$@" ;; esac; }}
+"""
+
+
+def blocks(page, *languages):
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+    return [(language, block) for language, block in found if language in languages]
+
+
+def runnable(page):
+    return blocks(page, "sh", "python")
+
+
+WITH_COMMANDS = [page for page in PAGES if runnable(page)]
+
+
+def names(page):
+    return page.name
+
+
+@pytest.fixture
+def folder(digits, tmp_path):
+    """What the pages name: pictures, labelled folders, an archive, a trained model."""
+    inks, labels = digits
+    for number in range(400):
+        path = tmp_path / ("own" if number < 300 else "check") / str(labels[number])
+        path.mkdir(parents=True, exist_ok=True)
+        (path / f"{number}.png").write_bytes(encode_png(255 - inks[number]))
+    seven = (REPOSITORY / "docs" / "images" / "seven.png").read_bytes()
+    row = Image.fromarray(255 - np.hstack(inks[:16]))
+    for name in ("docs/images/seven", "seven", "pictures/1", "amounts/1"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(seven)
+    for name in ("amount", "card", "page"):
+        row.resize((16 * 56, 56)).save(tmp_path / f"{name}.png")
+    (tmp_path / "fields.json").write_text("[[0, 0, 56, 56]]")
+    subprocess.run(["zip", "-q", "more.zip", "seven.png"], cwd=tmp_path, check=False)
+    write_idx(tmp_path / "ink", inks[:10])
+    idx = tmp_path / "train-images-idx3-ubyte.gz"
+    idx.write_bytes(gzip.compress((tmp_path / "ink").read_bytes()))
+    variant(tmp_path / "models" / "tuned" / ARTIFACT_NAME, "version-tuned")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def service():
+    with running(program=REAL, INKDIGITS_ADMIN_TOKEN=TOKEN) as service:
+        yield service
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=names)
+def test_commands_run_in_the_order_printed(page, folder, service):
+    for _, gate in blocks(page, "toml"):
+        (folder / "gate.toml").write_text(gate)
+    script = BEFORE
+    for language, block in runnable(page):
+        script += block if language == "sh" else f"python - <<'END'\n{block}END\n"
+    kept = service.predict()[1]["id"]
+    script = script.replace("127.0.0.1:5000", f"127.0.0.1:{service.port}").replace(SOME_ID, kept)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    variables = {**os.environ, "PATH": path, "INKDIGITS_ADMIN_TOKEN": TOKEN}
+    how = {"cwd": folder, "env": variables, "capture_output": True, "text": True}
+    done = subprocess.run(["bash", "-c", script], **how, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = done.stdout.splitlines()
+    assert [line for line in re.findall(r"# prints: (.*)", script) if line not in printed] == []
+
+
+def test_every_inkdigits_command_of_the_documents_is_valid():
+    text = "\n".join(block for page in PAGES for _, block in blocks(page, "sh"))
+    lines = text.replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines if line[:10] == "inkdigits "]
+    assert {command[1] for command in commands} >= {"serve", "predict", "train", "evaluate"}
+    for _, name, *arguments in commands:
+        main.commands[name].make_context(name, arguments).close()
+
+
+def test_compose_and_what_the_documents_add_to_it_name_services_and_files_that_exist():
+    services = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
+    for one in services.values():
+        if "build" in one:
+            file = one["build"].get("dockerfile", "Dockerfile")
+            assert (REPOSITORY / one["build"]["context"] / file).is_file()
+    for page in PAGES:
+        for _, block in blocks(page, "yaml"):
+            assert services.keys() >= yaml.safe_load(block).get("services", {}).keys()
+
+
+def test_readme_is_short_and_installs_before_it_reads():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert text.index("pip install .") < text.index("inkdigits serve") < text.index("import inkd")
