@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 5000
 DATA ?= data
 
-.PHONY: help serve check test test-slow lint format train bench clean
+.PHONY: help serve check test test-slow lint format docs train bench clean
 
 help:
 	@echo "make serve      set up, then the page and the API on http://127.0.0.1:$(PORT)"
@@ -13,21 +13,24 @@ help:
 	@echo "make test       set up, then lint, types and all tests but the slow ones"
 	@echo "make test-slow  what is long by nature: fuzzing, faults, chaos"
 	@echo "make lint       ruff, mypy and the import contracts"
+	@echo "make docs       the documentation site, in build/docs/site/"
 	@echo "make train      train the shipped model again into saved_models/student/ (DATA=folder with MNIST)"
 	@echo "make bench      measure the shipped model, and write the figures into the documents"
 	@echo "make clean      remove the virtual environments and caches"
 
+# venv and pip are silent for up to a minute, so a line every 5 seconds says that they work.
+INSTALL = while sleep 5; do echo "still installing"; done & trap "kill $$!" EXIT; \
+  $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --disable-pip-version-check --progress-bar off -e
+
 # Serving has an environment of its own: it needs neither torch nor the tests' tools.
 .venv-serve/.installed: pyproject.toml
 	@echo "Installing what serving needs into .venv-serve: about 250 MB, under a minute."
-	$(PYTHON) -m venv .venv-serve
-	.venv-serve/bin/python -m pip install --disable-pip-version-check --progress-bar off -e .
+	@$(call INSTALL,.venv-serve) .
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml
 	@echo "Installing what tests and training need into $(VENV): about 6 GB with PyTorch, some minutes."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]'
+	@$(call INSTALL,$(VENV)) '.[dev]'
 	@touch $@
 
 serve: .venv-serve/.installed
@@ -42,6 +45,9 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/site.py --out build/docs
 
 # Each file's tests stay in one process, so that what a file sets up is set up once. Two processes
 # of one thread each use two cores better than two of two.
