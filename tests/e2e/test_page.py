@@ -3,7 +3,6 @@
 import base64
 import contextlib
 from collections import namedtuple
-from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -16,7 +15,8 @@ from support.server import REAL, running
 from inkdigits.model.artifact import shipped_artifact
 
 pytest.importorskip("playwright")
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import expect
+from support.visitor import THREE, Visitor
 
 pytest_plugins = ["support.chromium"]
 
@@ -25,11 +25,6 @@ pytestmark = [
     pytest.mark.skipif(not shipped_artifact().is_file(), reason="needs the shipped model"),
 ]
 
-THREE = (
-    *((0.32, 0.27), (0.40, 0.20), (0.52, 0.18), (0.63, 0.24), (0.66, 0.34), (0.58, 0.43)),
-    *((0.47, 0.47), (0.60, 0.51), (0.68, 0.61), (0.66, 0.73), (0.54, 0.82), (0.41, 0.81)),
-    (0.31, 0.73),
-)
 PAGES = ("", "history", "dashboard", "model")
 # Chromium's own words for an answer of status 4xx or 5xx, or for none.
 NETWORK_ERROR = "Failed to load resource"
@@ -61,59 +56,12 @@ def site(request, tmp_path_factory):
         yield Site(f"http://127.0.0.1:{web.port}/", model)
 
 
-class Visitor:
-    """A browser with its own cookies; what its pages complain of is kept."""
-
-    def __init__(self, chromium, site, **options):
-        self.context: BrowserContext = chromium.new_context(base_url=site.url, **options)
-        self.context.set_default_timeout(PATIENCE_MS)
-        self.complaints: list[str] = []
-        self.asked: set[str] = set()
-        self.page: Page = self.context.new_page()
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.asked.add(request.url))
-
-    def draw(self):
-        first, *others = self._three()
-        mouse = self.page.mouse
-        mouse.move(**first)
-        mouse.down()
-        for point in others:
-            mouse.move(**point, steps=4)
-        mouse.up()
-
-    def touch(self):
-        session = self.context.new_cdp_session(self.page)
-        for i, point in enumerate(self._three()):
-            event = {"type": "touchMove" if i else "touchStart", "touchPoints": [point]}
-            session.send("Input.dispatchTouchEvent", event)
-        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-
-    def reads(self, digit):
-        expect(self.page.locator("#digit")).to_have_text(digit, timeout=PATIENCE_MS)
-        self.is_asked()
-
-    def is_asked(self):
-        """Wait for the question of whether it is right: the drawing is kept by then."""
-        expect(self.page.locator("#feedback")).to_be_visible(timeout=PATIENCE_MS)
-
-    def _three(self):
-        """Return the points of a three on the canvas, in the page's coordinates."""
-        canvas = self.page.locator("#canvas")
-        canvas.scroll_into_view_if_needed()
-        box: Any = canvas.bounding_box()
-        return [
-            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in THREE
-        ]
-
-
 @pytest.fixture
 def visit(chromium, site):
     with contextlib.ExitStack() as stack:
 
         def open_page(**options):
-            visitor = Visitor(chromium, site, **options)
+            visitor = Visitor(chromium, site.url, **options)
             stack.callback(visitor.context.close)
             visitor.page.goto("")
             return visitor
@@ -171,12 +119,6 @@ def test_three_is_drawn_by_touch_on_a_phone(visit):
     visitor = visit(viewport={"width": 375, "height": 667}, has_touch=True, is_mobile=True)
     visitor.touch()
     visitor.reads("3")
-    for width in (360, 375):
-        visitor.page.set_viewport_size({"width": width, "height": 667})
-        for path in PAGES:
-            visitor.page.goto(path)
-            wide = "document.documentElement.scrollWidth <= innerWidth"
-            assert visitor.page.evaluate(wide), f"{path} is wider than {width}"
 
 
 def test_three_is_drawn_by_keyboard_and_taken_back(visit):
@@ -247,25 +189,6 @@ def test_pages_ask_nobody_else_and_complain_of_nothing(visit, site):
     foreign = [url for url in visitor.asked if not url.startswith((site.url, "data:", "blob:"))]
     assert foreign == []
     assert visitor.complaints == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_are_accessible(visit, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    visitor = visit(color_scheme=scheme)
-    visitor.draw()
-    visitor.is_asked()
-    visitor.page.click("#wrong")
-    for path in PAGES:
-        if path:
-            visitor.page.goto(path)
-        found = axe.run(visitor.page).response["violations"]
-        serious = [
-            (path, each["id"], [node["html"] for node in each["nodes"]])
-            for each in found
-            if each["impact"] in {"serious", "critical"}
-        ]
-        assert serious == []
 
 
 def test_model_that_is_unavailable_is_said_to_be_and_comes_back(visit, site):

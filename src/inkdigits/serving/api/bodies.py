@@ -103,6 +103,7 @@ class KeepingOptions(TypedDict, total=False):
 
     kind: Annotated[Literal["drawn", "uploaded"], Meta(description="where the picture is from")]
     replaces: Annotated[str, Meta(description="the id of the drawing that this one continues")]
+    risk: Risk
 
 
 class ExportOptions(TypedDict, total=False):
@@ -159,6 +160,7 @@ class Prediction(TypedDict):
     explanation: NotRequired[Explanation]
     hint: NotRequired[Annotated[str, Meta(description="What reads such a picture.")]]
     ink: NotRequired[Annotated[str, Meta(description="28 x 28, what the model saw: a data URL.")]]
+    number: NotRequired[Annotated[Number, Meta(description="Of several digits, on the page.")]]
 
 
 Label: TypeAlias = Annotated[

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import importlib.util
 import ipaddress
 import logging
 import math
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from flask import Blueprint, abort, redirect, render_template, request, send_file, url_for
 from flask.typing import ResponseReturnValue
@@ -24,7 +27,8 @@ from inkdigits.errors import (
     WrongShapeError,
 )
 from inkdigits.log.export import Format
-from inkdigits.log.record import ANYONE, InputKind
+from inkdigits.log.queries import Filters
+from inkdigits.log.record import ANYONE, InputKind, Record
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
@@ -33,6 +37,7 @@ from inkdigits.serving.api.feedback import apply_feedback
 from inkdigits.serving.api.keys import OPERATOR
 from inkdigits.serving.api.load_shedding import ServedReader, stated_risk
 from inkdigits.serving.api.predict import ink_url, keep_and_answer
+from inkdigits.serving.api.read import number_body
 from inkdigits.serving.api.requests import parse_reading
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
@@ -56,8 +61,9 @@ WORDS: Final = {
     "not_a_number": "Not a number",
     "several_lines": "Several lines",
     "no_ink": "No ink",
-    "unreadable": "Unreadable",
-    "blank": "Nothing drawn yet",
+    "cut_off": "Cut off by the edge",
+    "unreadable": "Unclear",
+    "blank": "No ink found",
 }
 """A decision, or the reason of a rejection, in words."""
 
@@ -97,7 +103,7 @@ def blueprint(
 ) -> Blueprint:
     """Make the page's routes."""
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
-    _prepare(web, operator)
+    _prepare(web, reader, operator, settings)
     _add_drawing(web, reader, store, metrics)
     _add_history(web, store, operator)
     _add_overviews(web, reader, store, operator, settings)
@@ -106,9 +112,11 @@ def blueprint(
     return web
 
 
-def _prepare(web: Blueprint, operator: Operator) -> None:
+def _prepare(web: Blueprint, reader: ServedReader, operator: Operator, settings: Settings) -> None:
     """Add what is the same for all pages: the token against forgery, and what templates use."""
     static_version = _digest_of_static()
+    package = importlib.metadata.metadata("inkdigits")
+    urls = dict(url.split(", ", 1) for url in package.get_all("Project-URL") or ())
 
     @web.before_request
     def deny_forged() -> None:
@@ -117,6 +125,9 @@ def _prepare(web: Blueprint, operator: Operator) -> None:
         if not brings_csrf_token(request):
             abort(403, "The page was open for too long, or cookies are off. Reload the page.")
 
+    def asset(name: str) -> str:
+        return url_for("web.static", filename=name, v=static_version)
+
     @web.app_context_processor
     def in_every_template() -> dict[str, Any]:
         return {
@@ -124,7 +135,11 @@ def _prepare(web: Blueprint, operator: Operator) -> None:
             "is_operator": operator.is_here(request),
             "reviewer": operator.reviewer(request),
             "has_operator": operator.exists,
-            "static_version": static_version,
+            "asset": asset,
+            "package_version": package["Version"],
+            "source_url": urls.get("Source") or urls.get("Repository"),
+            "model_version": reader.model_version,
+            "settings": settings,
             "words": WORDS,
             "ink_url": ink_url,
         }
@@ -147,15 +162,25 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
         kind = _KINDS.get(request.args.get("kind", "drawn"))
         if kind is None:
             raise QueryError("The kind must be drawn or uploaded.")
-        picture = parse_reading(request, 1).pictures
+        wish, owner, number = parse_reading(request, 1), browser(), None
+        picture = wish.pictures
         if not isinstance(picture, bytes):
             raise WrongShapeError("Send one picture at a time.")
         with reader.slot() as ready:
-            prediction = ready.predict(picture)
-        metrics.count_prediction(prediction)
-        owner = browser()
-        body = keep_and_answer(store, prediction, picture, kind=kind, owner=owner, with_ink=True)
-        reader.offer(body["id"], picture, prediction)
+            prediction = ready.predict(picture, risk=wish.risk)
+            if prediction.reason == "several_digits":
+                number = ready.read(picture, risk=wish.risk)
+        # A number is kept as what it was read as, and not as one digit that was rejected.
+        log = store if number is None else None
+        body = keep_and_answer(log, prediction, picture, kind=kind, owner=owner, with_ink=True)
+        if number is None:
+            metrics.count_prediction(prediction)
+            reader.offer(body["id"], picture, prediction)
+        else:
+            metrics.count_number(number)
+            record = Record.of_number(number, owner=owner, picture=picture, record_id=body["id"])
+            body["kept"] = store.keep(replace(record, input_kind=kind))
+            body["number"] = number_body(number, body["id"], with_ink=False)
         replaced = request.args.get("replaces")
         if body["kept"] == "database" and replaced:
             _delete_unlabelled(store, replaced, owner)
@@ -163,6 +188,8 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
 
 
 def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
+    has_parquet = importlib.util.find_spec("pyarrow") is not None
+
     @web.get("/history")
     def history() -> ResponseReturnValue:
         filters = filters_of(request.args, operator.scope(request))
@@ -171,15 +198,17 @@ def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
         try:
             page = store.page(filters, cursor=cursor, limit=PAGE_SIZE, sort=sort)
             count = store.count(filters)
+            total = store.count(Filters(owner=filters.owner)) if link_of(request.args) else count
         except StoreUnavailableError:
             return render_template("unavailable.html", what="The history"), 503
         return render_template(
             "history.html",
             page=page,
             count=count,
+            total=total,
             query=request.args,
             link=lambda **more: link_of(request.args, **more),
-            formats=get_args(Format),
+            formats=[form for form in _TYPES if form != "parquet" or has_parquet],
         )
 
     @web.post("/history/<record_id>/feedback")

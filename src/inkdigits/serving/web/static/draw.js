@@ -1,62 +1,57 @@
 // The page to draw on: it reads while one draws, keeps finished drawings, and sends feedback.
 
+import { ask, claimed, percent, readOnly, sending, token } from "./ask.js";
+import { addExamples } from "./examples.js";
 import { Pad } from "./pad.js";
+import { prepared, readAll } from "./pictures.js";
 
 const LIVE_MS = 60; // from a change to the request for its reading
 const FINISHED_MS = 1500; // without a change after which a drawing is finished
 const AGAIN_MS = 2000; // between two checks whether the model is available again
+const RISKS = [null, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05]; // null is the service's own
+const SAVED = "drawing"; // in sessionStorage
+const SHOW_BYTES = 30_000; // of a picture that a copied command contains
 
 const MEANING = {
+  empty: "Ten probabilities appear while you draw.",
   accept: "Safe to use without checking.",
   review: "Check it before you use it.",
-  reject: "It does not look like one digit.",
-  blank: "Ten probabilities appear while you draw.",
-};
-const WORDS = {
-  accept: "Sure",
-  review: "Please check",
-  not_a_digit: "Not a digit",
-  several_digits: "Several digits",
-  unreadable: "Unreadable",
-  blank: "Nothing drawn yet",
+  blank: "Try more light or a darker pen.",
+  not_a_digit: "It does not look like a digit.",
+  several_digits: "Read as a number, digit by digit.",
+  unreadable: "No digit is likelier than not.",
+  cut_off: "Leave some space around the digit.",
 };
 
 const $ = (id) => document.getElementById(id);
-const token = document.querySelector('meta[name="csrf-token"]').content;
+const card = $("reading");
+const words = { ...JSON.parse(card.dataset.words), empty: "Nothing drawn yet" };
+const limits = { maxBytes: Number(card.dataset.maxBytes), maxPixels: Number(card.dataset.maxPixels) };
 const bars = [...document.querySelectorAll(".bars li")];
+const thin = "\u00a0";
 
-let kind = "drawn";
-let upload = null; // the picture as it was chosen
-let drawing = 0; // counts new drawings and uploads
 let version = 0; // counts the changes
 let keptVersion = -1; // the version that the log has
-const kept = new Map(); // drawing → its id in the log
 let reading = null; // the last answer about what is on the pad
-let label = null; // what the person says it is
 let isUnavailable = false;
 let request = null; // the AbortController of the reading under way
 let keeping = Promise.resolve(); // one after the other, so that each replaces the previous one
 let liveTimer, finishedTimer, unavailableTimer;
 
-const pad = new Pad($("canvas"), (isDrawing) => {
-  if (kind === "uploaded" || (pad.isEmpty && upload === null)) begin("drawn");
-  changed(isDrawing);
-});
-
-function begin(what) {
-  kind = what;
-  upload = null;
-  drawing += 1;
-}
+// A drawing knows whether it was sent to be kept, the `id` of its record, and its `label`.
+const pad = new Pad($("canvas"), changed);
 
 function changed(isDrawing) {
   version += 1;
-  label = null;
+  delete pad.drawing.label;
+  delete pad.drawing.isSent;
   tools();
   $("problem").textContent = "";
   $("feedback").hidden = true;
+  showBoxes(null);
   clearTimeout(liveTimer);
   clearTimeout(finishedTimer);
+  if (!isDrawing) save();
   if (pad.isEmpty) {
     request?.abort();
     show(null);
@@ -68,42 +63,67 @@ function changed(isDrawing) {
 
 function tools() {
   $("undo").disabled = !pad.canUndo;
-  $("clear").disabled = pad.isEmpty;
+  $("redo").disabled = !pad.canRedo;
+  $("clear").disabled = $("curl").disabled = $("why").disabled = pad.isEmpty;
   $("hint").hidden = !pad.isEmpty;
 }
 
-async function ask(path, options) {
-  const response = await fetch(path, options);
-  const answer = await response.json();
-  if (response.ok) return answer;
-  throw Object.assign(new Error(answer.error.message), { status: response.status });
+/** What is on the pad survives Back and reload, in this tab. */
+async function save() {
+  try {
+    sessionStorage.setItem(SAVED, await pad.save());
+  } catch {
+    sessionStorage.removeItem(SAVED); // over the browser's limit
+  }
+}
+
+async function restore() {
+  const saved = JSON.parse(sessionStorage.getItem(SAVED) ?? "{}");
+  if (saved.image) {
+    const [head, data] = saved.image.split(",");
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const blob = new Blob([bytes], { type: head.slice("data:".length, -";base64".length) });
+    saved.image = { blob, bitmap: await createImageBitmap(blob) };
+  }
+  if (!pad.isEmpty || !(saved.image || saved.strokes?.length)) return;
+  const before = { ...saved.drawing };
+  pad.put(saved);
+  if (!before.isSent) return;
+  // The log has it already: it is read again, and only the question comes back.
+  clearTimeout(finishedTimer);
+  keptVersion = version;
+  Object.assign(pad.drawing, before);
+  save();
 }
 
 function failed(error) {
   if (error.name === "AbortError") return;
+  show(null); // what the card had was of another picture
   // A TypeError is what fetch throws when nobody answers; a SyntaxError is a proxy's page.
   if (error instanceof TypeError || error instanceof SyntaxError || error.status >= 502) unavailable();
   else $("problem").textContent = error.message;
 }
 
-const picture = () => (upload ? Promise.resolve(upload) : pad.picture());
+const isPrivate = () => $("private").checked;
+
+function risk() {
+  const value = RISKS[$("risk").value];
+  return value === null ? "" : `risk=${value}`;
+}
 
 async function read() {
   if (isUnavailable || pad.isEmpty) return;
   request?.abort();
-  const mine = (request = new AbortController());
+  const { signal } = (request = new AbortController());
   const asked = version;
   try {
-    const body = await picture();
-    const answer = await ask("predict?ink=true&record=false", {
-      method: "POST",
-      headers: { "Content-Type": body.type || "application/octet-stream" },
-      body,
-      signal: mine.signal,
-    });
-    if (asked === version) show(answer);
+    const answer = await readOnly(await pad.picture(), `ink=true&${risk()}`, { signal });
+    if (asked !== version) return;
+    show(answer);
+    $("feedback").hidden = !pad.drawing.id || keptVersion !== version;
+    if (pad.drawing.label) thank(pad.drawing.label);
   } catch (error) {
-    failed(error);
+    if (asked === version) failed(error);
   }
 }
 
@@ -111,28 +131,31 @@ async function read() {
 function keep() {
   clearTimeout(finishedTimer);
   if (pad.isEmpty || keptVersion === version || isUnavailable) return keeping;
-  const [asked, of, what, body] = [version, drawing, kind, picture()];
+  if (isPrivate() || pad.drawing.isExample) {
+    if (reading) speak(reading);
+    return keeping;
+  }
+  const [asked, of, what, body] = [version, pad.drawing, pad.isUpload ? "uploaded" : "drawn", pad.picture()];
   keptVersion = version;
+  of.isSent = true;
+  save();
   keeping = keeping.then(async () => {
     const query = new URLSearchParams({ kind: what });
-    if (kept.has(of)) query.set("replaces", kept.get(of));
+    if (of.id) query.set("replaces", of.id);
     const sent = await body;
     try {
-      const answer = await ask(`history?${query}`, {
-        method: "POST",
-        headers: { "Content-Type": sent.type || "application/octet-stream", "X-CSRF-Token": token },
-        body: sent,
-        keepalive: sent.size < 60000,
-      });
-      kept.set(of, answer.id);
+      const options = sending(sent, { keepalive: sent.size < 60000 });
+      const answer = await ask(`history?${query}&${risk()}`, options);
+      of.id = answer.id;
       if (asked !== version) return;
+      save();
       show(answer);
       speak(answer);
-      const isKept = answer.kept !== "lost" && answer.reason !== "blank";
-      $("feedback").hidden = !isKept;
+      $("feedback").hidden = answer.kept === "lost" || answer.reason === "blank";
     } catch (error) {
       if (keptVersion === asked) keptVersion = -1;
-      failed(error);
+      of.isSent = false;
+      if (asked === version) failed(error);
     }
   });
   return keeping;
@@ -140,65 +163,148 @@ function keep() {
 
 function show(answer) {
   reading = answer;
+  const state = answer ? (answer.reason ?? answer.decision) : "empty";
   const digit = answer?.prediction ?? null;
-  const reason = answer?.decision === "reject" ? (answer.reason ?? "not_a_digit") : answer?.decision;
-  const state = digit === null ? (reason ?? "blank") : answer.decision;
-  $("reading").dataset.state = state;
-  $("digit").textContent = digit ?? "–";
-  $("decision").textContent = WORDS[reason ?? "blank"];
-  $("confidence").textContent = digit === null ? "\u00a0" : percent(answer.confidence);
-  $("meaning").textContent = MEANING[state] ?? MEANING.reject;
+  const isRead = digit !== null && answer.decision !== "reject";
+  card.dataset.state = answer?.number ? "number" : (answer?.decision ?? "empty");
+  $("digit").textContent = isRead ? digit : "–";
+  $("digit").hidden = Boolean(answer) && !isRead;
+  $("decision").textContent = headline(answer, state);
+  $("confidence").textContent = isRead ? percent(answer.confidence) : thin;
+  const closest = !isRead && digit !== null && !answer.number ? ` Closest: ${digit}, ${percent(answer.confidence)}.` : "";
+  $("meaning").textContent = meaning(answer, state) + closest;
   $("ink").hidden = !answer?.ink;
   $("no-ink").hidden = Boolean(answer?.ink);
   if (answer?.ink) $("ink").src = answer.ink;
   bars.forEach((bar, k) => {
     const share = digit === null ? 0 : answer.probabilities[k];
-    bar.querySelector(".fill").style.transform = `scaleX(${share})`;
+    bar.querySelector(".fill").style.setProperty("--share", share);
     bar.querySelector(".share").textContent = digit === null ? "–" : percent(share);
-    bar.classList.toggle("top", k === digit);
+    bar.classList.toggle("top", k === digit && isRead);
   });
-  $("right").disabled = digit === null;
-  $("question").textContent = digit === null ? "What is it?" : `Is it ${article(digit)} ${digit}?`;
-  askAgain();
+  showBoxes(answer?.number);
+  showCoverage(answer);
+  $("reasons").hidden = true;
+  $("why").setAttribute("aria-expanded", "false");
+  $("why").disabled = digit === null;
+  askAgain(answer);
+}
+
+function headline(answer, state) {
+  if (answer?.number) return `${words.several_digits}: ${answer.number.text}`;
+  return state === "blank" && pad.isUpload ? "No ink found in this picture" : words[state];
+}
+
+function meaning(answer, state) {
+  if (state === "blank" && !pad.isUpload) return "Draw with the pen.";
+  if (!answer?.number) return MEANING[state] ?? "";
+  const { decision, confidence } = answer.number;
+  return `${MEANING.several_digits} ${words[decision] ?? words.unreadable}, ${percent(confidence)}.`;
+}
+
+/** Draw a frame around each digit of a number, over the picture. */
+function showBoxes(number) {
+  const frames = (number?.digits ?? []).map(({ box: [x, y, width, height] }) => {
+    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [name, value] of Object.entries({ x, y, width, height })) rect.setAttribute(name, value);
+    return rect;
+  });
+  $("boxes").setAttribute("viewBox", `0 0 ${pad.size.join(" ")}`);
+  $("boxes").replaceChildren(...frames);
+}
+
+function showCoverage(answer) {
+  const value = RISKS[$("risk").value];
+  $("risk-value").textContent = value === null ? "the service’s own" : `${value * 100} %`;
+  const known = answer?.coverage !== undefined && answer.coverage !== null;
+  $("coverage").textContent = known
+    ? `At this risk ${percent(answer.coverage)} of digits are safe to use unseen.`
+    : "How many of the readings called sure may be wrong.";
 }
 
 function speak(answer) {
-  const { prediction, confidence, decision, reason } = answer;
-  const words = WORDS[decision === "reject" ? (reason ?? "not_a_digit") : decision];
-  $("spoken").textContent =
-    prediction === null ? words : `${prediction}, ${percent(confidence)}. ${words}.`;
+  const { prediction, confidence, decision } = answer;
+  const said = headline(answer, answer.reason ?? decision);
+  $("spoken").textContent = decision === "reject" ? said : `${prediction}, ${percent(confidence)}. ${said}.`;
 }
 
-// Rounded down: 100.0 % is for what is certain, and nothing read from a picture is.
-const percent = (share) => `${(Math.floor(share * 1000) / 10).toFixed(1)} %`;
+const article = (digit) => (String(digit)[0] === "8" ? "an" : "a");
 
-const article = (digit) => (String(digit) === "8" ? "an" : "a");
-
-function askAgain() {
-  $("ask").hidden = false;
-  $("labels").hidden = true;
+function askAgain(answer) {
+  const claim = answer && claimed(answer);
+  const isOne = claim?.length === 1;
+  $("question").textContent =
+    claim === "none" ? "Is it really no digit?" : claim ? `Is it ${isOne ? `${article(claim)} ` : ""}${claim}?` : "What is it?";
+  $("ask").hidden = !claim;
+  $("labels").hidden = Boolean(claim);
+  $("number").hidden = !answer?.number;
   $("wrong").setAttribute("aria-expanded", "false");
   $("thanks").textContent = "";
 }
 
+function thank(label, wasRight = label === claimed(reading)) {
+  $("ask").hidden = $("labels").hidden = true;
+  const said = label === "none" ? "not a digit" : `it is ${label.length === 1 ? `${article(label)} ` : ""}${label}`;
+  $("thanks").textContent = wasRight ? "Thank you. Noted as right." : `Thank you. Noted: ${said}.`;
+}
+
 async function say(what) {
   await keep();
-  const id = kept.get(drawing);
-  if (!id) return;
+  const of = pad.drawing;
+  if (!of.id) return;
   try {
-    const answer = await ask(`history/${id}/feedback`, {
+    const answer = await ask(`history/${of.id}/feedback`, {
       method: "POST",
       headers: { "X-CSRF-Token": token },
       body: new URLSearchParams({ label: what }),
     });
-    label = answer.label;
-    $("ask").hidden = true;
-    $("labels").hidden = true;
-    $("thanks").textContent = answer.was_right
-      ? "Thank you. Noted as right."
-      : `Thank you. Noted: ${label === "none" ? "not a digit" : `it is ${article(label)} ${label}`}.`;
+    of.label = answer.label;
+    save();
+    thank(answer.label, answer.was_right);
+  } catch (error) {
+    if (error.status >= 502 || !error.status) failed(error);
+    else $("problem").textContent = error.message;
+  }
+}
+
+/** Show what speaks for the reading, and the runner-up. */
+async function explain() {
+  if (!$("reasons").hidden) {
+    $("reasons").hidden = true;
+    $("why").setAttribute("aria-expanded", "false");
+    return;
+  }
+  const asked = version;
+  try {
+    const { explanation, prediction } = await readOnly(await pad.picture(), `explain=true&${risk()}`);
+    if (asked !== version) return;
+    $("saliency").src = `data:image/png;base64,${explanation.saliency_png}`;
+    $("runner-up").textContent =
+      `Orange ink speaks for ${article(prediction)} ${prediction}, blue against it. ` +
+      `Next likeliest: ${explanation.runner_up}, ${percent(explanation.runner_up_probability)}.`;
+    $("reasons").hidden = false;
+    $("why").setAttribute("aria-expanded", "true");
   } catch (error) {
     failed(error);
+  }
+}
+
+/** Copy a command that sends what is on the pad. */
+async function copyCommand() {
+  const body = await pad.picture();
+  const url = new URL(`predict?${risk()}`, location.href).href.replace(/\?$/, "");
+  const send = `curl -H 'Content-Type: ${body.type || "application/octet-stream"}' --data-binary`;
+  const bytes = [...new Uint8Array(await body.arrayBuffer())].map((byte) => String.fromCharCode(byte)).join("");
+  const command = body.size > SHOW_BYTES ? `${send} @picture '${url}'` : `echo '${btoa(bytes)}' | base64 -d | ${send} @- '${url}'`;
+  $("command").value = command;
+  try {
+    await navigator.clipboard.writeText(command);
+    $("copied").textContent = "Copied.";
+  } catch {
+    // Without HTTPS there is no clipboard.
+    $("command").hidden = false;
+    $("command").select();
+    $("copied").textContent = "Copy this command.";
   }
 }
 
@@ -224,34 +330,44 @@ function available() {
   $("unavailable").hidden = true;
   if (pad.isEmpty) return;
   read();
-  if (label === null) finishedTimer = setTimeout(keep, FINISHED_MS);
+  if (pad.drawing.label === undefined) finishedTimer = setTimeout(keep, FINISHED_MS);
 }
 
-async function take(file) {
-  if (!file) return;
-  let image, copy;
-  try {
-    image = await createImageBitmap(file);
-    // In memory: Chromium does not send a file from disk with keepalive, as if nobody answered.
-    copy = new Blob([await file.arrayBuffer()], { type: file.type });
-  } catch {
-    $("problem").textContent = `${file.name || "This"} is not a picture that this browser can show. Choose another file.`;
-    return;
+/** Read chosen files: one on the pad, several into a table. */
+async function take(files) {
+  const chosen = [...files];
+  if (chosen.length > 1) {
+    const settings = { limits, words, risk: risk(), isPrivate: isPrivate() };
+    await readAll(chosen, $("several"), settings);
+  } else if (chosen.length === 1) {
+    keep(); // what was on the pad before
+    try {
+      const image = await prepared(chosen[0], limits);
+      show(null);
+      pad.put({ image });
+    } catch (error) {
+      pad.clear();
+      $("problem").textContent = error.message;
+    }
   }
-  keep(); // what was on the pad before
-  begin("uploaded");
-  upload = copy;
-  pad.show(image);
-  changed(false);
+}
+
+function choosePen(isErasing) {
+  pad.isErasing = isErasing;
+  $("eraser").setAttribute("aria-pressed", String(isErasing));
 }
 
 $("undo").addEventListener("click", () => pad.undo());
+$("redo").addEventListener("click", () => pad.redo());
+$("eraser").addEventListener("click", () => choosePen(!pad.isErasing));
 $("clear").addEventListener("click", () => {
   keep();
+  choosePen(false);
   pad.clear();
-  begin("drawn");
 });
-$("right").addEventListener("click", () => say(String(reading.prediction)));
+$("why").addEventListener("click", explain);
+$("curl").addEventListener("click", copyCommand);
+$("right").addEventListener("click", () => say(claimed(reading)));
 $("wrong").addEventListener("click", () => {
   $("labels").hidden = !$("labels").hidden;
   $("wrong").setAttribute("aria-expanded", String(!$("labels").hidden));
@@ -260,32 +376,60 @@ $("labels").addEventListener("click", (event) => {
   const chosen = event.target.closest("button")?.dataset.label;
   if (chosen !== undefined) say(chosen);
 });
-
-$("width").value = localStorage.getItem("pen-width") ?? $("width").value;
-const setWidth = () => {
-  pad.width = Number($("width").value) / 100;
-  localStorage.setItem("pen-width", $("width").value);
-};
-$("width").addEventListener("input", setWidth);
-setWidth();
-
-$("file").addEventListener("change", () => {
-  take($("file").files[0]);
-  $("file").value = "";
+$("number").addEventListener("submit", (event) => {
+  event.preventDefault();
+  say($("number").elements.label.value);
 });
+
+/** Let a control keep its value in this browser. */
+function remember(id, property, use) {
+  const input = $(id);
+  const before = localStorage.getItem(id);
+  if (before !== null) input[property] = property === "checked" ? before === "true" : before;
+  const took = () => {
+    localStorage.setItem(id, input[property]);
+    use();
+  };
+  input.addEventListener("input", took);
+  use();
+}
+remember("pen-width", "value", () => {
+  pad.width = Number($("pen-width").value) / 100;
+});
+remember("risk", "value", () => {
+  showCoverage(null);
+  read();
+});
+remember("private", "checked", () => {
+  $("kept").hidden = isPrivate();
+  $("not-kept").hidden = !isPrivate();
+});
+
+for (const input of document.querySelectorAll("input[type=file]")) {
+  input.addEventListener("change", async () => {
+    await take(input.files);
+    input.value = "";
+  });
+}
 document.addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
-  if (file) take(file);
+  take([...event.clipboardData.files].filter(({ type }) => type.startsWith("image/")));
 });
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(name, (event) => {
     event.preventDefault();
     $("pad").classList.toggle("drop", name === "dragenter" || name === "dragover");
-    if (name === "drop") take(event.dataTransfer.files[0]);
+    if (name === "drop") take(event.dataTransfer.files);
   });
 }
 document.addEventListener("keydown", (event) => {
-  if ((event.ctrlKey || event.metaKey) && event.key === "z" && pad.canUndo) pad.undo();
+  if (!(event.ctrlKey || event.metaKey) || event.target.closest("input, textarea")) return;
+  if (event.key.toLowerCase() === "z") event.shiftKey ? pad.redo() : pad.undo();
+  if (event.key === "y") pad.redo();
 });
 addEventListener("pagehide", keep);
 tools();
+restore();
+addExamples($("examples"), (what) => {
+  keep();
+  pad.put(what);
+});

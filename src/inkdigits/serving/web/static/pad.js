@@ -2,19 +2,23 @@
 
 const STEP = 0.025; // of the pad's side, a press of an arrow key
 const PICTURE_SIDE = 280; // pixels of the picture that is sent
+const WIDEST = 0.16; // of the drawing's height: a wider pen would close the loops of a small digit
+const THINNEST = 0.015; // of the pad's side
 
 export class Pad {
   #canvas;
-  #strokes = [];
-  #current = null;
+  #state = { strokes: [], image: null, drawing: {} };
+  #past = []; // states, to undo; a state is never changed once another follows
+  #future = []; // states, to redo
+  #current = null; // the stroke under way
   #cursor = null; // of the keyboard: {x, y}, each 0 to 1
-  #image = null;
 
   /** @param changed called after every change; its argument is whether a stroke is being drawn. */
   constructor(canvas, changed) {
     this.#canvas = canvas;
     this.changed = changed;
     this.width = 0.08; // of the pad's side
+    this.isErasing = false;
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     for (const kind of ["pointerup", "pointercancel"]) {
@@ -28,42 +32,67 @@ export class Pad {
   }
 
   get isEmpty() {
-    return this.#strokes.length === 0 && this.#image === null;
+    return this.#state.strokes.length === 0 && this.#state.image === null;
   }
 
   get canUndo() {
-    return this.#strokes.length > 0;
+    return this.#past.length > 0;
+  }
+
+  get canRedo() {
+    return this.#future.length > 0;
+  }
+
+  get isUpload() {
+    return this.#state.image !== null;
+  }
+
+  /** An object of what is on the pad: the same one while a drawing continues, or is undone. */
+  get drawing() {
+    return this.#state.drawing;
+  }
+
+  /** Width and height in pixels of what `picture` returns. */
+  get size() {
+    const { image } = this.#state;
+    return image ? [image.bitmap.width, image.bitmap.height] : [PICTURE_SIDE, PICTURE_SIDE];
   }
 
   undo() {
-    this.#current = null;
-    this.#strokes.pop();
-    this.#changed(false);
+    this.#travel(this.#past, this.#future);
+  }
+
+  redo() {
+    this.#travel(this.#future, this.#past);
   }
 
   clear() {
-    this.#current = null;
-    this.#strokes = [];
-    this.#image = null;
+    if (!this.isEmpty) this.put({});
+  }
+
+  /** Begin a new drawing with an image, {bitmap, blob}, or with strokes. */
+  put({ strokes = [], image = null, drawing = {} }) {
+    this.#push({ strokes, image, drawing });
     this.#changed(false);
   }
 
-  /** Show a picture in place of the strokes. */
-  show(image) {
-    this.#current = null;
-    this.#strokes = [];
-    this.#image = image;
-    this.render();
+  /** What `put` takes, as text for sessionStorage. */
+  async save() {
+    const { strokes, image, drawing } = this.#state;
+    const rounded = (key, value) => (typeof value === "number" ? Math.round(value * 1e4) / 1e4 : value);
+    return JSON.stringify({ strokes, image: image && (await asUrl(image.blob)), drawing }, rounded);
   }
 
-  /** The strokes as a PNG, dark on white whatever the theme. */
+  /** What is on the pad as a blob: the image as it is, or the strokes dark on white. */
   picture() {
+    if (this.#state.image) return Promise.resolve(this.#state.image.blob);
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = PICTURE_SIDE;
     const context = canvas.getContext("2d");
+    paint(context, PICTURE_SIDE, "#000", this.#state.strokes);
+    context.globalCompositeOperation = "destination-over";
     context.fillStyle = "#fff";
     context.fillRect(0, 0, PICTURE_SIDE, PICTURE_SIDE);
-    this.#draw(context, PICTURE_SIDE, "#000");
     return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   }
 
@@ -72,12 +101,14 @@ export class Pad {
     const side = this.#canvas.width;
     const colour = getComputedStyle(this.#canvas).color;
     context.clearRect(0, 0, side, side);
-    if (this.#image) {
-      const scale = Math.min(side / this.#image.width, side / this.#image.height);
-      const [w, h] = [this.#image.width * scale, this.#image.height * scale];
-      context.drawImage(this.#image, (side - w) / 2, (side - h) / 2, w, h);
+    const { strokes, image } = this.#state;
+    if (image) {
+      const { bitmap } = image;
+      const scale = Math.min(side / bitmap.width, side / bitmap.height);
+      const [w, h] = [bitmap.width * scale, bitmap.height * scale];
+      context.drawImage(bitmap, (side - w) / 2, (side - h) / 2, w, h);
     }
-    this.#draw(context, side, colour);
+    paint(context, side, colour, strokes, this.#current !== null);
     if (this.#cursor) {
       context.beginPath();
       context.arc(this.#cursor.x * side, this.#cursor.y * side, side * 0.02, 0, 2 * Math.PI);
@@ -87,32 +118,19 @@ export class Pad {
     }
   }
 
-  #draw(context, side, colour) {
-    context.strokeStyle = context.fillStyle = colour;
-    context.lineCap = context.lineJoin = "round";
-    for (const { width, points } of this.#strokes) {
-      const first = points[0];
-      if (points.length === 1) {
-        context.beginPath();
-        context.arc(first.x * side, first.y * side, (width * first.force * side) / 2, 0, 7);
-        context.fill();
-        continue;
-      }
-      // Quadratic curves between the middles of segments have no corners at any sampling rate.
-      let from = first;
-      for (let k = 1; k < points.length; k++) {
-        const [a, b] = [points[k - 1], points[k]];
-        const last = k === points.length - 1;
-        const to = last ? b : { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
-        context.beginPath();
-        context.lineWidth = (width * side * (a.force + b.force)) / 2;
-        context.moveTo(from.x * side, from.y * side);
-        context.quadraticCurveTo(a.x * side, a.y * side, to.x * side, to.y * side);
-        if (last) context.lineTo(b.x * side, b.y * side);
-        context.stroke();
-        from = to;
-      }
-    }
+  #push(state) {
+    this.#current = null;
+    this.#past.push(this.#state);
+    this.#future = [];
+    this.#state = state;
+  }
+
+  #travel(from, to) {
+    if (from.length === 0) return;
+    this.#current = null;
+    to.push(this.#state);
+    this.#state = from.pop();
+    this.#changed(false);
   }
 
   #point(event) {
@@ -123,9 +141,12 @@ export class Pad {
   }
 
   #begin(point) {
-    this.#image = null;
-    this.#current = { width: this.width, points: [point] };
-    this.#strokes.push(this.#current);
+    const { strokes, image, drawing } = this.#state;
+    const isNew = image !== null || strokes.length === 0 || drawing.isExample === true;
+    if (isNew && this.isErasing) return;
+    const stroke = { width: this.width * (this.isErasing ? 2.5 : 1), points: [point], erases: this.isErasing };
+    this.#push({ strokes: [...(isNew ? [] : strokes), stroke], image: null, drawing: isNew ? {} : drawing });
+    this.#current = stroke;
     this.#changed(true);
   }
 
@@ -192,4 +213,51 @@ export class Pad {
     this.render();
     this.changed(isDrawing);
   }
+}
+
+/** Paint strokes on a square of `side` pixels; unfinished ones are as wide as the pen. */
+export function paint(context, side, colour, strokes, isUnfinished = false) {
+  const heights = strokes.filter(({ erases }) => !erases).flatMap(({ points }) => points.map(({ y }) => y));
+  const height = heights.reduce((a, b) => Math.max(a, b), 0) - heights.reduce((a, b) => Math.min(a, b), 1);
+  const most = isUnfinished ? 1 : Math.max(THINNEST, WIDEST * height);
+  context.save();
+  context.strokeStyle = context.fillStyle = colour;
+  context.lineCap = context.lineJoin = "round";
+  for (const { width, points, erases } of strokes) {
+    context.globalCompositeOperation = erases ? "destination-out" : "source-over";
+    paintStroke(context, side, erases ? width : Math.min(width, most), points);
+  }
+  context.restore();
+}
+
+function paintStroke(context, side, width, points) {
+  const first = points[0];
+  if (points.length === 1) {
+    context.beginPath();
+    context.arc(first.x * side, first.y * side, (width * (first.force ?? 1) * side) / 2, 0, 7);
+    context.fill();
+    return;
+  }
+  // Quadratic curves between the middles of segments have no corners at any sampling rate.
+  let from = first;
+  for (let k = 1; k < points.length; k++) {
+    const [a, b] = [points[k - 1], points[k]];
+    const last = k === points.length - 1;
+    const to = last ? b : { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+    context.beginPath();
+    context.lineWidth = (width * side * ((a.force ?? 1) + (b.force ?? 1))) / 2;
+    context.moveTo(from.x * side, from.y * side);
+    context.quadraticCurveTo(a.x * side, a.y * side, to.x * side, to.y * side);
+    if (last) context.lineTo(b.x * side, b.y * side);
+    context.stroke();
+    from = to;
+  }
+}
+
+function asUrl(blob) {
+  return new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.readAsDataURL(blob);
+  });
 }

@@ -1,12 +1,13 @@
 // The review page: one key per label. A label is sent in the background, in order, until it is kept.
 
+import { ask, percent, token } from "./ask.js";
+
 const AHEAD = 30; // pictures left in the page at which more are asked for
 const AGAIN_MS = 1500; // before a label that was not kept is sent again
 
 const $ = (id) => document.getElementById(id);
-const headers = { "X-CSRF-Token": document.querySelector('meta[name="csrf-token"]').content };
+const headers = { "X-CSRF-Token": token };
 const why = new URLSearchParams(location.search).get("why") ?? "";
-const percent = (share) => `${(Math.floor(share * 1000) / 10).toFixed(1)} %`;
 
 let queue = []; // what is to be labelled; the first is shown
 const seen = new Set(); // ids that were ever in the queue
@@ -17,14 +18,6 @@ let typed = ""; // of a number
 let waiting = 0; // labels that are not kept yet
 let sending = Promise.resolve(); // one after the other, so that an undo comes after its label
 let fetching = null;
-
-async function ask(path, options) {
-  const response = await fetch(path, options);
-  const answer = await response.json().catch(() => ({}));
-  if (response.ok) return answer;
-  const message = answer.error?.message ?? `The service answered ${response.status}.`;
-  throw Object.assign(new Error(message), { isFinal: response.status < 500 && response.status !== 429 });
-}
 
 function more() {
   if (isAtEnd || fetching || queue.length > AHEAD) return fetching;
@@ -85,7 +78,7 @@ function send(path, body) {
         return count(progress);
       } catch (error) {
         $("problem").textContent = `Not kept yet: ${error.message}`;
-        if (error.isFinal) {
+        if (error.status < 500 && error.status !== 429) {
           waiting -= 1;
           $("problem").textContent = `Not kept: ${error.message}`;
           return undefined;
