@@ -20,6 +20,7 @@ def test_empty_environment_gives_the_defaults():
 A, B = "a" * 64, "b" * 64
 EVERY = [
     ("MODEL_PATH", "models/a.onnx", "model_path", Path("models/a.onnx")),
+    ("INKDIGITS_DEVICE", "cuda", "device", "cuda"),
     ("PORT", "8080", "port", 8080),
     ("INKDIGITS_HOST", "::1", "host", "::1"),
     ("INKDIGITS_WORKERS", "3", "workers", 3),

@@ -56,6 +56,19 @@ InkdigitsError
     └── ServiceUnavailableError          no answer after all attempts
 """
 
+from pathlib import Path
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs an extra of this checkout, or of the installed package.
+
+    >>> how_to_install("train").endswith("[train]'")
+    True
+    """
+    checkout = Path(__file__).parents[2]
+    package = "-e '." if (checkout / "pyproject.toml").is_file() else "'inkdigits"
+    return f"pip install {package}[{extra}]'"
+
 
 class InkdigitsError(Exception):
     """Base of every error that Inkdigits raises on purpose."""

@@ -7,10 +7,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from inkdigits.errors import ConfigError
+from inkdigits.types import Device
 
 LogFormat: TypeAlias = Literal["text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -26,6 +28,8 @@ class Settings:
     """What an operator can set; ``docs/serve.md`` says of each variable what it means."""
 
     model_path: Path | None = None
+    # PyTorch's; None is ONNX Runtime on the CPU.
+    device: Device | None = None
     host: str = "127.0.0.1"
     port: int = 5000
     workers: int | None = None
@@ -108,6 +112,11 @@ class Settings:
         return self.database_url or f"sqlite:///{self.data_folder / 'inkdigits.sqlite3'}"
 
     @property
+    def log_name(self) -> str:
+        """Where the prediction log is: the file of SQLite, or the URL without its password."""
+        return re.sub(r"//[^@/]*@", "//", self.log_url.removeprefix("sqlite:///"))
+
+    @property
     def outbox_folder(self) -> Path:
         """Where predictions wait for the database."""
         return self.outbox_dir or self.data_folder / "outbox"
@@ -134,8 +143,10 @@ class Settings:
 
     @property
     def worker_count(self) -> int:
-        """Worker processes to start: ``workers``, or one for each available core."""
-        return available_cores() if self.workers is None else self.workers
+        """Worker processes to start: ``workers``, or one per available core or accelerator."""
+        if self.workers is not None:
+            return self.workers
+        return available_cores() if self.device in (None, "cpu") else 1
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -150,8 +161,9 @@ class Settings:
             name for name in environ if name.startswith("INKDIGITS_") and name not in VARIABLES
         )
         if unknown:
-            known = ", ".join(sorted(VARIABLES))
-            raise ConfigError(f"{unknown[0]} is not a setting; the settings are {known}")
+            close = get_close_matches(unknown[0], VARIABLES, 1, 0.75)
+            known = f"did you mean {close[0]}?" if close else ", ".join(sorted(VARIABLES))
+            raise ConfigError(f"{unknown[0]} is not a setting; {known}")
         values: dict[str, Any] = {}
         for name, (setting, parse) in VARIABLES.items():
             text = environ.get(name, "")
@@ -269,6 +281,7 @@ def _networks(text: str) -> tuple[str, ...]:
 
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "MODEL_PATH": ("model_path", Path),
+    "INKDIGITS_DEVICE": ("device", _one_of(*get_args(Device))),
     "PORT": ("port", _integer(1, 65535)),
     "INKDIGITS_HOST": ("host", _host),
     "INKDIGITS_WORKERS": ("workers", _integer(1, 512)),

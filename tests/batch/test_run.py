@@ -70,7 +70,8 @@ def test_rows_are_what_the_reader_says_in_the_order_of_the_source(array, whole):
     reader = inkdigits.load()
     expected = reader.predict_batch(list(np.load(array)[chosen]))
     for row, said in zip((rows[i] for i in chosen), expected, strict=True):
-        assert row["digit"] == ("" if said.digit is None else str(said.digit))
+        assert row["digit"] == ("" if said.answer is None else str(said.answer))
+        assert row["closest"] == ("" if said.digit is None else str(said.digit))
         assert float(row["confidence"]) == pytest.approx(said.confidence, abs=1e-5)
         assert row["decision"] == said.decision
     assert rows[1]["reason"] == "blank"

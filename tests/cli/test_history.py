@@ -31,7 +31,7 @@ def log(tmp_path, monkeypatch):
 
 def test_export_writes_every_prediction_or_those_of_a_filter_as_csv(log, tmp_path):
     target = tmp_path / "out.csv"
-    export = ("history", "export", target, "--format", "csv")
+    export = ("history", "export", target)
     assert "1 predictions" in run(*export, "--feedback", "given").output
     assert f"3 predictions in {target}" in run(*export).output
     rows = list(csv.DictReader(io.StringIO(target.read_text())))
@@ -40,7 +40,8 @@ def test_export_writes_every_prediction_or_those_of_a_filter_as_csv(log, tmp_pat
 
 def test_export_of_corrected_digits_is_mnists_format(log, tmp_path):
     target = tmp_path / "out.zip"
-    run("history", "export", target, "--format", "idx")
+    run("history", "export", target)
+    assert ".parquet, .zip" in run("history", "export", tmp_path / "a.b", exit_code=2).stderr
     with zipfile.ZipFile(target) as archive:
         labels = np.frombuffer(archive.read("train-labels-idx1-ubyte"), np.uint8)[8:]
     assert labels.tolist() == [4]
@@ -56,7 +57,10 @@ def test_failed_export_leaves_no_half_file(log, tmp_path):
 def test_delete_takes_one_away_for_good_after_asking(log):
     records, ids = log
     delete = ("history", "delete", records[1].id)
-    run(*delete, answer="n\n", exit_code=1)
+    question = run(*delete, answer="n\n", exit_code=1).output
+    assert f"labelled 4) of {records[0].created_at:%Y-%m-%d}" not in question
+    assert "no label) of " in question
+    assert "log.sqlite3 for good?" in question
     assert len(ids()) == 3
     run(*delete, answer="y\n")
     assert ids() == {records[0].id, records[2].id}

@@ -5,6 +5,7 @@ from support.commands import run
 
 import inkdigits
 from inkdigits.cli.main import main
+from inkdigits.errors import how_to_install
 
 COMMANDS = {
     *("serve", "key", "predict", "read", "history", "models"),
@@ -21,8 +22,20 @@ def test_every_command_explains_itself_and_a_wrong_call_is_exit_code_2():
         assert len(text.splitlines()) > 4, name
 
     assert inkdigits.__version__ in run("--version").output
+    listed = run("--help").output
+    assert "Score a model on labelled pictures." in listed
+    assert not any(line.endswith("...") for line in listed.splitlines()[1:])
     for wrong in (["predict"], ["predict", "--device", "tpu", "x.png"], ["nonsense"]):
         run(*wrong, exit_code=2)
+
+
+def test_interrupted_command_ends_with_one_sentence_and_130(monkeypatch):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inkdigits.data.labelled.read_labelled", interrupt)
+    done = run("calibrate", "--data", "own", "--out", "new", exit_code=130)
+    assert done.stderr == "interrupted; inkdigits calibrate did not finish\n"
 
 
 def test_without_the_training_side_the_extra_is_named():
@@ -30,5 +43,5 @@ def test_without_the_training_side_the_extra_is_named():
     command = [sys.executable, "-c", code, "train", "--no-download"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
-    assert "pip install 'inkdigits[train]'" in done.stderr
+    assert how_to_install("train") in done.stderr
     assert "Traceback" not in done.stderr

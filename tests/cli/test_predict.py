@@ -1,9 +1,10 @@
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from support.commands import run
 from support.pictures import encoded, seven
 
@@ -25,11 +26,29 @@ def rows_of(*arguments):
 
 
 def test_predict_prints_a_table_of_files_and_folders(pictures):
-    head, blank, *sevens = run("predict", pictures, pictures / "seven.png").stdout.splitlines()
+    done = run("predict", pictures, pictures / "seven.png")
+    assert done.stderr.strip() == "2 accepted, 0 for review, 1 rejected (1 blank)"
+    head, blank, *sevens = done.stdout.splitlines()
     assert head.split() == ["file", "digit", "confidence", "decision"]
     assert (blank.split()[1], blank.endswith("reject (blank)")) == ("-", True)
     assert [line.split()[1] for line in sevens] == ["7", "7"]
     assert sevens[0] == sevens[1]
+    head, line = run("predict", "--probabilities", pictures / "seven.png").stdout.splitlines()
+    assert head.split()[3:] == [*"0123456789", "runner-up", "decision"]
+    assert float(line.split()[11]) > 99
+
+
+def test_rejected_picture_has_no_digit_but_the_closest_one(pictures):
+    letter = Image.new("L", (200, 200), 255)
+    ImageDraw.Draw(letter).text((60, 20), "B", font=ImageFont.load_default(150), fill=0)
+    letter.save(pictures / "letter.png")
+    line = run("predict", pictures / "letter.png").stdout.splitlines()[1]
+    assert (line.split()[1], "reject (not a digit; closest 8, " in line) == ("-", True)
+    out = pictures.parent / "out.csv"
+    done = run("predict", pictures, "--out", out, "--risk", 1e-9, "--workers", 1)
+    assert "0 accepted, 1 for review, 2 rejected (" in done.stdout
+    rows = csv.DictReader(out.read_text().splitlines())
+    assert [(row["digit"], row["closest"]) for row in rows] == [("", ""), ("", "8"), ("7", "7")]
 
 
 def test_predict_json_is_for_programs(pictures):
@@ -83,7 +102,7 @@ def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):
     given = [pictures / name for name in ("notes.txt", "nowhere.png", "seven.png")]
     result = run("predict", *given, exit_code=1)
     assert "notes.txt  " in result.stdout
-    assert "2 of 3 files cannot be read" in result.stderr
+    assert "2 of 3 pictures cannot be read" in result.stderr
     assert " 7 " in result.stdout
 
 
@@ -100,7 +119,8 @@ def test_folder_without_pictures_and_missing_model_are_one_line(pictures, tmp_pa
         (["--out", "out.txt"], 1, "must end in .csv, .jsonl, .parquet"),
         (["--out", "nowhere/out.csv"], 1, "cannot be written"),
         (["--out", "out.csv", "--resume"], 1, "nothing to resume"),
-        (["--out", "out.csv", "--device", "cpu"], 2, "leave out --device"),
+        (["--out", "out.csv", "--device", "cpu"], 2, "leave them out"),
+        (["--out", "out.csv", "-"], 2, "files and folders"),
         (["--resume"], 2, "need --out"),
         (["--workers", "2"], 2, "need --out"),
     ],

@@ -24,7 +24,7 @@ def test_read_prints_a_table_of_files_and_folders(pictures):
     head, line, none = run("read", pictures).stdout.splitlines()
     assert head.split() == ["file", "number", "confidence", "decision"]
     assert line.split()[1] == "777"
-    assert none.endswith("reject (no_ink)")
+    assert none.endswith("reject (no ink)")
 
 
 def test_read_json_and_csv_are_for_programs(pictures):
@@ -44,17 +44,21 @@ def test_read_regions_reads_each_field_of_a_page(pictures):
     numbers = json.loads(answer)["numbers"]
     assert [number["text"] for number in numbers] == ["7", "77", ""]
     assert numbers[1]["digits"][0]["box"][0] > 100
-    regions.write_text("[[0, 0, 9999, 120]]")
-    outside = run("read", "--regions", regions, pictures / "line.png", exit_code=1)
-    assert "not inside the picture" in outside.stderr
+    # What is outside of one picture is inside of another.
+    regions.write_text("[[0, 0, 115, 120]]")
+    outside = run("read", "--regions", regions, pictures, exit_code=1)
+    assert "not inside the picture" in outside.stdout
+    assert "line.png [0, 0, 115, 120]       7" in outside.stdout
 
 
 def test_read_that_is_called_wrongly_says_what_is_allowed(pictures):
-    (pictures / "regions.json").write_text("{}")
-    for wrong in (["--length", "few"], ["--regions", pictures / "regions.json"]):
-        run("read", *wrong, pictures / "line.png", exit_code=2)
+    run("read", "--length", "few", pictures, exit_code=2)
+    for wrong in ("{}", "[]", "[[1e400, 0, 1, 1]]", "[[0, 0, 1]]"):
+        (pictures / "regions.json").write_text(wrong)
+        done = run("read", "--regions", pictures / "regions.json", pictures, exit_code=2)
+        assert "must hold a JSON list of [left, top, width, height]" in done.stderr
     assert "must be within 1 to" in run("read", "--length", "0", pictures, exit_code=1).stderr
     (pictures / "bad.png").write_bytes(b"no picture")
     failed = run("read", pictures, exit_code=1)
-    assert "1 of 3 files cannot be read" in failed.stderr
+    assert "1 of 3 pictures cannot be read" in failed.stderr
     assert "777" in failed.stdout

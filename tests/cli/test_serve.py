@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 from support.commands import run
 
@@ -6,7 +8,12 @@ from support.commands import run
 def served(monkeypatch):
     """The settings that the service was started with."""
     started = []
-    monkeypatch.setattr("inkdigits.serving.gunicorn.serve", started.append)
+
+    def serve(settings, when_ready):
+        started.append(settings)
+        when_ready("http://127.0.0.1:7000")
+
+    monkeypatch.setattr("inkdigits.serving.gunicorn.serve", serve)
     return started
 
 
@@ -17,6 +24,24 @@ def test_options_take_precedence_over_the_environment(served, monkeypatch):
     (settings,) = served
     found = (settings.port, settings.threads, settings.page, settings.risk)
     assert found == (7000, 7, "off", 0.01)
+
+
+def test_next_free_port_is_taken_and_the_browser_opened_if_asked(served, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("PORT", str(port))
+        run("serve", "--port", "auto", "--open", "--device", "cpu")
+    assert port < served[0].port <= port + 100
+    assert (served[0].device, opened) == ("cpu", ["http://127.0.0.1:7000"])
+
+
+def test_key_says_what_to_do_with_it():
+    done = run("key", "ada")
+    assert done.stdout.startswith("key   ink_")
+    assert "to ada" in done.stderr
+    assert "INKDIGITS_API_KEYS_FILE" in done.stderr
 
 
 def test_invalid_setting_is_one_line_and_exit_code_1(served, monkeypatch):

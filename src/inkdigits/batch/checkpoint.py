@@ -14,7 +14,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -38,6 +39,7 @@ class ShardDone:
     pictures: int
     failed: int  # how many of them cannot be read
     failures: Sequence[tuple[str, str]]  # (source, error) of the first of those
+    outcomes: Mapping[str, int]  # how many of each decision, or reason of what was rejected
 
 
 class Checkpoint:
@@ -158,7 +160,9 @@ def write_part(
     sources, errors = columns["source"], columns["error"]
     failures = [pair for pair in zip(sources, errors, strict=True) if pair[1] is not None]
     named = failures[:FAILURES_NAMED]
-    done = ShardDone(number, _digest(names), len(sources), len(failures), named)
+    decided = zip(columns["reason"], columns["decision"], errors, strict=True)
+    outcomes = Counter(str(why or what) for why, what, error in decided if error is None)
+    done = ShardDone(number, _digest(names), len(sources), len(failures), named, dict(outcomes))
     table = io.BytesIO()
     write_table(form, table, SCHEMA, [columns])
     content = json.dumps(asdict(done)).encode() + b"\n" + table.getvalue()

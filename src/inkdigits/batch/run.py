@@ -8,7 +8,8 @@ the sources. A run that was interrupted resumes with the shards that are missing
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from inkdigits.log.tables import TableFormat, check_available
 from inkdigits.settings import available_cores
 
 # Changes whenever the parts of an earlier release cannot be used to resume.
-_PARTS_VERSION: Final = 3
+_PARTS_VERSION: Final = 4
 _FORMATS: Final[dict[str, TableFormat]] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -45,6 +46,7 @@ class Summary:
     pictures: int  # rows in the file
     failed: int  # how many of them cannot be read
     failures: tuple[tuple[str, str], ...]  # (source, error) of the first of those
+    outcomes: Mapping[str, int]  # how many of each decision, or reason of what was rejected
     model_version: str
     seconds: float  # without an earlier run that was resumed
 
@@ -54,6 +56,7 @@ def predict_to_file(
     out: Path,
     *,
     model_path: Path | None = None,
+    risk: float | None = None,
     workers: int | None = None,
     resume: bool = False,
     limits: Limits = DEFAULT_LIMITS,
@@ -66,6 +69,7 @@ def predict_to_file(
         out: ``.parquet``, ``.csv`` or ``.jsonl``; replaced when all is read. Until then the work
             lies beside it in a folder of the same name with ``.parts``.
         model_path: the artifact; None is the shipped one.
+        risk: tolerated share of wrong readings among the accepted; None is the artifact's own.
         workers: processes; None is one per core.
         resume: continue an unfinished run of the same sources, file and model.
         limits: larger pictures are rejected.
@@ -89,12 +93,13 @@ def predict_to_file(
     sources = open_sources(paths, limits)
     show = progress or (lambda _: None)
     with closing(Checkpoint(out, form, resume=resume)) as checkpoint:
-        worker = Worker(checkpoint.folder, form, model_path, limits)
+        worker = Worker(checkpoint.folder, form, model_path, limits, risk)
         with WorkerPool(workers or available_cores(), worker) as pool:
             # A run is resumed only where all of these are the same.
             identity = {
                 "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],
                 "model": pool.model_version,
+                "risk": risk,
                 "limits": [limits.max_bytes, limits.max_pixels],
                 "sources": [source.identity for source in sources],
             }
@@ -105,7 +110,8 @@ def predict_to_file(
                 show(run.progress())
         checkpoint.finish(run.shards)
     seconds = time.perf_counter() - began
-    return Summary(run.pictures, run.failed, run.failures, pool.model_version, seconds)
+    counts = (run.pictures, run.failed, run.failures, dict(run.outcomes))
+    return Summary(*counts, pool.model_version, seconds)
 
 
 class _Run:
@@ -118,6 +124,7 @@ class _Run:
         self._resumed = 0
         self._failures: list[tuple[int, int, tuple[str, str]]] = []
         self.shards = self.pictures = self.failed = 0
+        self.outcomes: Counter[str] = Counter()
 
     def tasks(self) -> Iterator[tuple[int, Shard]]:
         """Yield the shards that are missing, and count those that are done."""
@@ -136,6 +143,7 @@ class _Run:
         """Count a shard."""
         self.pictures += done.pictures
         self.failed += done.failed
+        self.outcomes.update(done.outcomes)
         # Shards come in any order; failures are named in the order of the run.
         self._failures += ((done.number, i, one) for i, one in enumerate(done.failures))
         self._failures = sorted(self._failures)[:FAILURES_NAMED]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SCHEMA: Final[Schema] = {
     "source": "text",
     "digit": "int8",
+    "closest": "int8",
     "confidence": "float64",
     "decision": "text",
     "reason": "text",
@@ -78,6 +79,9 @@ def read_shard(reader: Reader, shard: Shard, start: int = 0, stop: int | None = 
         readings = iter(reader.predict_batch(sound, on_error="return"))
         answers += [one if isinstance(one, ImageError) else next(readings) for one in batch]
     columns = {name: [getattr(answer, name, None) for answer in answers] for name in SCHEMA}
+    # What is rejected has no answer; what it is closest to has a column of its own.
+    columns["closest"] = columns["digit"]
+    columns["digit"] = [getattr(answer, "answer", None) for answer in answers]
     columns["source"] = [_as_text(name) for name in shard.names[start:stop]]
     columns["model_version"] = [reader.model_version] * len(answers)
     columns["error"] = [

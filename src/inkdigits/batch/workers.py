@@ -48,15 +48,16 @@ class Worker:
     form: TableFormat
     model_path: Path | None  # None is the shipped artifact
     limits: Limits
+    risk: float | None = None  # None is the artifact's own
     model_version: str = ""  # the artifact that all workers read with, once it is known
 
     def load(self) -> str:
         """Load the model and return its version."""
-        return _reader(self.model_path, self.limits).model_version
+        return _reader(self.model_path, self.limits, self.risk).model_version
 
     def read(self, shard: Shard, start: int = 0, stop: int | None = None) -> Columns:
         """Return the rows of a shard's pictures from ``start`` to before ``stop``."""
-        reader = _reader(self.model_path, self.limits)
+        reader = _reader(self.model_path, self.limits, self.risk)
         if reader.model_version != self.model_version:
             raise BatchError(
                 f"the model was replaced during the run: {self.model_version}, then "
@@ -77,10 +78,10 @@ class Worker:
 
 
 @functools.cache
-def _reader(model_path: Path | None, limits: Limits) -> DigitReader:
+def _reader(model_path: Path | None, limits: Limits, risk: float | None) -> DigitReader:
     from inkdigits.reader import load
 
-    return load(model_path, threads=1, limits=limits)
+    return load(model_path, threads=1, limits=limits, risk=risk)
 
 
 class WorkerPool:

@@ -6,13 +6,15 @@ They import torch and its kin when they run, so that the other commands start wi
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import needs_training_extra, say
+from inkdigits.cli.options import answer, needs_training_extra, say
+from inkdigits.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from inkdigits.reader import DigitReader
@@ -26,12 +28,12 @@ RUN_OPTION = click.option(
 )
 
 
-@click.command(short_help="Score a model on labelled pictures.")
+@click.command()
 @options.SOURCES
 @options.PATTERN
 @options.DOWNLOAD
 @options.MODEL
-@options.READER_DEVICE
+@options.device("Read with PyTorch on this device")
 @options.FIGURES
 @click.option(
     "--robustness",
@@ -66,11 +68,12 @@ def evaluate(
     robustness: bool,
     as_json: bool,
 ) -> None:
-    """Score a model on labelled pictures: accuracy, what is accepted, and what of that is wrong.
+    """Score a model on labelled pictures.
 
-    Without --data it scores MNIST's 10,000 test pictures in the folder data, sent as PNG files.
-    It writes report.html and misread.png to the folder --figures. Only --robustness and --download
-    need the extra "train".
+    It says how many are read right, how many are accepted, and how many of those are wrong. Without
+    --data it scores MNIST's 10,000 test pictures in the folder data, sent as PNG files. It writes
+    report.html and misread.png to the folder --figures. Only --robustness and --download need the
+    extra "train".
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.evaluation.readings import read_all
@@ -93,7 +96,8 @@ def evaluate(
             wanted["per_family"] = per_family
         _measure_robustness(reader, Path(sources[0]), figures, wanted, download, as_json)
         return
-    report = score(read_all(reader, read_labelled(sources, pattern=pattern)))
+    with progress_bar(quiet=as_json) as show:
+        report = score(read_all(reader, read_labelled(sources, pattern=pattern), show))
     describe_left_out(report.readings.left_out, say)
     write_atomically(figures / "report.html", report.html().encode())
     if (sheet := report.sheet()) is not None:
@@ -101,7 +105,7 @@ def evaluate(
     summary = "" if report.digits is None else f"\n\n{report.digits.summary()}"
     head = f"{reader.model_version} on {len(report.readings.labels):,} labelled pictures"
     text = f"{head}\n\n{report.table()}{summary}\n\nThe report is {figures / 'report.html'}"
-    click.echo(json.dumps(report.to_dict()) if as_json else text)
+    answer(report.to_dict(), text, as_json=as_json)
 
 
 def _fetch_mnist(folder: Path) -> None:
@@ -130,10 +134,10 @@ def _measure_robustness(
     result = measure_robustness(reader, test.inks.numpy(), test.labels.numpy(), **wanted)
     chart = plots.save(plots.robustness_figure(result), figures / "robustness.png")
     text = f"{reader.model_version}\n\n{result.table()}\n\nThe figure is {chart}"
-    click.echo(json.dumps(result.to_dict()) if as_json else text)
+    answer(result.to_dict(), text, as_json=as_json)
 
 
-@click.command(short_help="Fit temperature and thresholds to your own pictures.")
+@click.command()
 @options.SOURCES
 @options.PATTERN
 @options.MODEL
@@ -154,7 +158,7 @@ def calibrate(
     *,
     as_json: bool,
 ) -> None:
-    """Fit a model's temperature and thresholds to labelled pictures of your own.
+    """Fit temperature and thresholds to your own pictures.
 
     The network stays as it is. The pictures must be like those that will be read, and must not
     have trained the model. It says which risk so many pictures support; if they do not support
@@ -168,17 +172,18 @@ def calibrate(
         raise click.UsageError("name the labelled pictures with --data")
     if (out / ARTIFACT_NAME).exists():
         raise click.UsageError(f"{out} holds a model already; name a new folder with --out")
-    pictures = read_labelled(sources, pattern=pattern).inks()
+    with progress_bar(quiet=as_json) as show:
+        pictures = read_labelled(sources, pattern=pattern).inks(show)
     describe_left_out(pictures.left_out, say)
     artifact, metadata = recalibrate(read_artifact(model_path), pictures, risk=risk, report=say)
     content = described(metadata)
     write_atomically(out / ARTIFACT_NAME, artifact)
     write_atomically(out / "run.json", (json.dumps(content, indent=2) + "\n").encode())
     text = f"wrote {out / ARTIFACT_NAME}: {metadata.model_version}"
-    click.echo(json.dumps(content) if as_json else text)
+    answer(content, text, as_json=as_json)
 
 
-@click.command(short_help="Write a run as the artifact to serve.")
+@click.command()
 @RUN_OPTION
 @click.option(
     "--to",
@@ -188,7 +193,7 @@ def calibrate(
 )
 @needs_training_extra
 def export(run_folder: Path, target: Path | None) -> None:
-    """Write a run's weights, temperature and threshold as the artifact that is served."""
+    """Write a training run as the artifact to serve."""
     from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
     from inkdigits.reader import load
     from inkdigits.training.pipeline import export_run
@@ -198,16 +203,17 @@ def export(run_folder: Path, target: Path | None) -> None:
     click.echo(f"wrote {target}: {load(target).model_version}")
 
 
-@click.command(short_help="Add int8 to a run's artifact.")
+@click.command()
 @options.DATA
 @options.DOWNLOAD
 @RUN_OPTION
 @options.FIGURES
 @needs_training_extra
 def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool) -> None:
-    """Add the network in int8 to a run's artifact, which CPUs then read in about half the time.
+    """Add the network in int8 to a run's artifact.
 
-    Run it after "inkdigits train" or "inkdigits export"; the artifact's version changes.
+    CPUs then read in about half the time. Run it after "inkdigits train" or "inkdigits export"; the
+    artifact's version changes.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.training.config import Folders
@@ -219,14 +225,9 @@ def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool
     quantise_run(Folders(run_folder, figures, figures), splits, report=say)
 
 
-@click.command(short_help="Compare CPU, accelerator and ONNX Runtime.")
+@click.command()
 @options.MODEL
-@click.option(
-    "--device",
-    type=options.DEVICES,
-    default="auto",
-    help="Accelerator to compare with the CPU; auto is the first present of cuda, mps, cpu.",
-)
+@options.device("Accelerator to compare with the CPU", "auto")
 @click.option(
     "--chart",
     type=options.FILE,
@@ -239,13 +240,22 @@ def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool
 def benchmark(
     model_path: Path | None, device: Any, chart: Path, *, quick: bool, as_json: bool
 ) -> None:
-    """Compare CPU, accelerator and ONNX Runtime on matrix products, inference and training."""
+    """Compare the speed of CPU, accelerator and ONNX Runtime.
+
+    It measures matrix products, inference and training.
+    """
     from inkdigits.evaluation import plots
     from inkdigits.evaluation.speed import run_benchmark
 
     sizes: dict[str, Any] = {"sizes": (200,), "batches": (1, 16), "repeats": 2} if quick else {}
-    progress = (lambda _: None) if as_json else say
-    result = run_benchmark(device=device, artifact_path=model_path, progress=progress, **sizes)
+    done = count()
+    with progress_bar(quiet=as_json) as show:
+        result = run_benchmark(
+            device=device,
+            artifact_path=model_path,
+            progress=lambda task: show(next(done), None, task),
+            **sizes,
+        )
     plots.save(plots.speedup_chart(result.speedups()), chart)
     text = f"{result.table()}\n\nThe chart is {chart}"
-    click.echo(json.dumps(result.to_dict()) if as_json else text)
+    answer(result.to_dict(), text, as_json=as_json)

@@ -11,18 +11,19 @@ import click
 
 from inkdigits.cli.options import FILE
 from inkdigits.errors import ConfigError
+from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
-    from inkdigits.log.export import Format
+    from inkdigits.log.record import Record
     from inkdigits.log.store import Store
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+_FORMATS = {".csv": "csv", ".parquet": "parquet", ".zip": "idx"}
 
 
 def _open_log() -> Store:
     """Open the log that the environment names, the one that "inkdigits serve" writes."""
     from inkdigits.serving.preflight import open_store
-    from inkdigits.settings import Settings
 
     # A command may wait longer for a busy database than a request.
     store = open_store(replace(Settings.from_env(), log_wait_ms=60_000))
@@ -34,9 +35,9 @@ def _open_log() -> Store:
     return store
 
 
-@click.group(short_help="Export or delete predictions of the log.")
+@click.group()
 def history() -> None:
-    """Export or delete predictions of the log that "inkdigits serve" writes."""
+    """Export or delete readings of the prediction log."""
 
 
 @history.command("export")
@@ -44,9 +45,9 @@ def history() -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["csv", "parquet", "idx"]),
-    required=True,
-    help="idx is a ZIP of MNIST's two files, with the corrected digits only.",
+    type=click.Choice(list(_FORMATS.values())),
+    help="idx is a ZIP of MNIST's two files, with the corrected digits only.  [default: by the "
+    "name of FILE: .csv, .parquet, or .zip for idx]",
 )
 @click.option("--digit", type=click.IntRange(-1, 9), help="Only this digit; -1 is no digit.")
 @click.option("--decision", type=click.Choice(["accept", "review", "reject"]))
@@ -54,19 +55,22 @@ def history() -> None:
 @click.option("--since", type=_MOMENT, help="Only from this time (UTC) on.")
 @click.option("--until", type=_MOMENT, help="Only before this time (UTC).")
 def export_history(
-    file: Path, form: Format, since: datetime | None, until: datetime | None, **filters: Any
+    file: Path, form: Any, since: datetime | None, until: datetime | None, **filters: Any
 ) -> None:
     """Write predictions to FILE."""
     from inkdigits.log.queries import Filters
     from inkdigits.model.artifact import open_atomically
 
+    form = form or _FORMATS.get(file.suffix.lower())
+    if form is None:
+        raise click.UsageError(f"{file} must end in {', '.join(_FORMATS)}, or state --format")
     chosen = Filters(
         since=since and since.replace(tzinfo=UTC),
         until=until and until.replace(tzinfo=UTC),
         **filters,
     )
-    with _open_log() as store, open_atomically(file) as opened:
-        count = store.export(form, opened, chosen)
+    with _open_log() as store, open_atomically(file) as written:
+        count = store.export(form, written, chosen)
     click.echo(f"{count} predictions in {file}")
 
 
@@ -80,19 +84,34 @@ def purge() -> None:
 @history.command()
 @click.argument("prediction_id", required=False)
 @click.option("--all", "everything", is_flag=True, help="Delete all predictions of all owners.")
-@click.confirmation_option(prompt="Delete for good?")
-def delete(prediction_id: str | None, *, everything: bool) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(prediction_id: str | None, *, everything: bool, yes: bool) -> None:
     """Delete one prediction by its id, or all with --all."""
     if (prediction_id is None) != everything:
         raise click.UsageError("give either a prediction's id or --all")
     from inkdigits.log.record import ANYONE
 
     with _open_log() as store:
+        log = Settings.from_env().log_name
+        if prediction_id is None:
+            what = f"all {store.count():,} predictions of everybody, with their ink and labels,"
+        else:
+            what = _described(store.get(prediction_id))
+        if not yes:
+            click.confirm(f"Delete {what} from {log} for good?", abort=True)
         if prediction_id is None:
             click.echo(f"{store.delete_all(owner=ANYONE)} predictions deleted")
         else:
             store.delete(prediction_id)
             click.echo("1 prediction deleted")
+
+
+def _described(record: Record) -> str:
+    read = record.text if record.digit is None else record.digit
+    label = "no label" if record.label is None else f"labelled {record.label}"
+    return f"the reading {read or 'without ink'} ({record.decision}, {label}) of " + (
+        f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    )
 
 
 @history.command()

@@ -13,6 +13,7 @@ import click
 from inkdigits.cli.evaluate import benchmark, calibrate, evaluate, export, quantise
 from inkdigits.cli.history import history
 from inkdigits.cli.models import models
+from inkdigits.cli.options import say
 from inkdigits.cli.predict import predict
 from inkdigits.cli.read import read
 from inkdigits.cli.segmenter import train_segmenter
@@ -35,6 +36,9 @@ class _Commands(click.Group):
             raise click.ClickException(
                 f"{error.filename} cannot be read or written: {error.strerror}"
             ) from error
+        except KeyboardInterrupt:
+            say(f"interrupted; inkdigits {ctx.invoked_subcommand} did not finish")
+            ctx.exit(130)
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
@@ -43,10 +47,22 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 @click.group(cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(package_name="inkdigits", prog_name="inkdigits")
 def main() -> None:
-    """Read handwritten digits and say how sure it is.
+    """Read handwritten digits and say how certain each reading is.
 
-    Start the service with "inkdigits serve", or read pictures with "inkdigits predict FILE…".
-    """
+    \b
+    inkdigits serve --open                 the page and the API on this machine
+    inkdigits predict seven.png pictures/  the digit in each picture
+    inkdigits read amount.png              the number in a picture
+    inkdigits COMMAND --help               what a command can do
+    """  # noqa: D301
+
+
+def _add(group: click.Group) -> None:
+    """Let lists of commands show the whole first sentence of each help."""
+    for command in group.commands.values():
+        command.short_help = (command.help or "").partition("\n\n")[0].replace("\n", " ")
+        if isinstance(command, click.Group):
+            _add(command)
 
 
 for command in (
@@ -54,3 +70,4 @@ for command in (
     *(synthesise, train, train_segmenter, evaluate, calibrate, export, quantise, benchmark),
 ):
     main.add_command(command)
+_add(main)

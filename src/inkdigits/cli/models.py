@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import say
+from inkdigits.cli.options import answer, say
 from inkdigits.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ _GATE = click.option(
 _BY = click.option("--by", help="Who asks for it, for the record.  [default: the user]")
 
 
-@click.group(short_help="List, compare, promote and roll back models.")
+@click.group()
 def models() -> None:
-    """List, compare, promote and roll back the models of a folder.
+    """List, compare, promote and roll back models.
 
     A service that is started with MODEL_PATH=models/current takes a promoted model by itself, with
     INKDIGITS_WATCH or at SIGHUP, without a failed request.
@@ -129,7 +129,7 @@ def compare(
         f"A is {versions[0]}, {times[0]:.2f} ms per picture, {sizes[0]:.2f} MB\n"
         f"B is {versions[1]}, {times[1]:.2f} ms per picture, {sizes[1]:.2f} MB\n\n{found.table()}"
     )
-    click.echo(json.dumps({**found.to_dict(), "megabytes": sizes}) if as_json else text)
+    answer({**found.to_dict(), "megabytes": sizes}, text, as_json=as_json)
 
 
 @models.command()

@@ -1,17 +1,18 @@
-"""What several commands share: types of options, options, and how a command ends."""
+"""What several commands share: types of options, options, and what a command prints."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import click
 
-from inkdigits.errors import BackendUnavailableError
+from inkdigits.errors import BackendUnavailableError, how_to_install
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,9 +20,11 @@ R = TypeVar("R")
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 COUNT: Final = click.IntRange(min=1)
-SHARE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
+PROCESSES: Final = click.IntRange(1, 512)
 DEVICES: Final = click.Choice(["auto", "cpu", "cuda", "mps"])
+SHARE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
 
+PICTURES = click.argument("names", nargs=-1, required=True, metavar="SOURCE…")
 MODEL = click.option(
     "--model",
     "model_path",
@@ -29,11 +32,6 @@ MODEL = click.option(
     envvar="MODEL_PATH",
     help="Artifact to read with, a folder with one, such as models/current, or MNISTClassifier, "
     "the plain network.  [default: the one that comes with Inkdigits; env: MODEL_PATH]",
-)
-READER_DEVICE = click.option(
-    "--device",
-    type=DEVICES,
-    help="Read with PyTorch on this device.  [default: ONNX Runtime on the CPU]",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 DATA = click.option(
@@ -69,12 +67,27 @@ FIGURES = click.option(
     help="Folder for the figures, as PNG files.",
 )
 SEED = click.option("--seed", type=int, default=0, help="Seed of everything random.")
-RISK = click.option(
-    "--risk",
-    type=SHARE,
-    default=0.001,
-    help="Tolerated share of wrong readings among the accepted.",
-)
+
+
+def device(
+    purpose: str, default: str | None = None, otherwise: str = "ONNX Runtime on the CPU"
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return the option --device; without a default, ``otherwise`` says what applies."""
+    own = "" if default else f"  [default: {otherwise}]"
+    text = f"{purpose}; auto is the first present of cuda, mps, cpu.{own}"
+    return click.option("--device", type=DEVICES, default=default, help=text)
+
+
+def risk(
+    what: str = "readings", default: float | None = None, otherwise: str = "the model's"
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return the option --risk; without a default, ``otherwise`` says what applies."""
+    own = "" if default else f"  [default: {otherwise}]"
+    text = f"Tolerated share of wrong {what} among the accepted.{own}"
+    return click.option("--risk", type=SHARE, default=default, help=text)
+
+
+RISK = risk(default=0.001)
 
 _TRAINING_PACKAGES: Final = frozenset(
     {"matplotlib", "onnx", "onnxscript", "sklearn", "tensorboard", "torch", "torchvision", "tqdm"}
@@ -82,15 +95,7 @@ _TRAINING_PACKAGES: Final = frozenset(
 
 
 def needs_training_extra(command: Callable[P, R]) -> Callable[P, R]:
-    """Have a command name the missing extra where the training packages are not installed.
-
-    >>> def plot():
-    ...     raise ModuleNotFoundError(name="matplotlib")
-    >>> needs_training_extra(plot)()
-    Traceback (most recent call last):
-    inkdigits.errors.BackendUnavailableError: this command needs matplotlib, which is not \
-installed; pip install 'inkdigits[train]'
-    """
+    """Have a command name the missing extra where the training packages are not installed."""
 
     @wraps(command)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -101,7 +106,7 @@ installed; pip install 'inkdigits[train]'
                 raise
             raise BackendUnavailableError(
                 f"this command needs {error.name}, which is not installed; "
-                "pip install 'inkdigits[train]'"
+                f"run {how_to_install('train')}"
             ) from error
 
     return checked
@@ -109,11 +114,7 @@ installed; pip install 'inkdigits[train]'
 
 @contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """End with exit code 130 after Ctrl-C, and say how to resume.
-
-    >>> with resumable(Path("saved_models")):
-    ...     pass
-    """
+    """End with exit code 130 after Ctrl-C, and say how to resume."""
     try:
         yield
     except KeyboardInterrupt:
@@ -122,8 +123,15 @@ def resumable(folder: Path) -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """Print to standard error, so that standard output holds only the result.
-
-    >>> say("training")
-    """
+    """Print to standard error, so that standard output holds only the result."""
     click.echo(line, err=True)
+
+
+def answer(content: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """Print the result of a command, as JSON or as text."""
+    click.echo(json.dumps(content) if as_json else text)
+
+
+def printable(text: str) -> str:
+    """Return text with control characters escaped: a file's name may hold some."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -13,30 +11,31 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import resumable, say
+from inkdigits.cli.options import answer, printable, resumable, say
+from inkdigits.cli.pictures import STANDARD_INPUT, expand, is_address, opened, stem_of, summary
 from inkdigits.errors import ImageError
 
 if TYPE_CHECKING:
+    from inkdigits.batch.run import Progress
     from inkdigits.decision.prediction import Prediction
     from inkdigits.decision.risk import AcceptThreshold
     from inkdigits.reader import DigitReader
 
 _FILES_PER_BATCH = 64
 
-Answer: TypeAlias = "tuple[dict[str, Any], str]"
-"""One picture's result as JSON has it, and as a line of the table has it."""
+Answer: TypeAlias = "tuple[Prediction | ImageError, dict[str, Any]]"
+"""What was read in a picture, and what else there is to say of it."""
 
 
-@click.command(short_help="Read the digit in each picture.")
-@click.argument(
-    "paths", nargs=-1, required=True, metavar="SOURCE…", type=click.Path(path_type=Path)
-)
+@click.command()
+@options.PICTURES
 @options.MODEL
-@options.READER_DEVICE
+@options.device("Read with PyTorch on this device")
+@options.risk()
 @click.option(
-    "--risk",
-    type=options.SHARE,
-    help="Tolerated share of wrong readings among the accepted.  [default: the model's]",
+    "--probabilities",
+    is_flag=True,
+    help="Show the runner-up and all ten probabilities in the table.",
 )
 @click.option(
     "--explain",
@@ -58,26 +57,29 @@ Answer: TypeAlias = "tuple[dict[str, Any], str]"
 @click.option("--resume", is_flag=True, help="With --out: resume an unfinished run.")
 @click.option(
     "--workers",
-    type=click.IntRange(1, 512),
+    type=options.PROCESSES,
     help="With --out: worker processes.  [default: one per core]",
 )
 def predict(
-    paths: Sequence[Path],
+    names: Sequence[str],
     model_path: Path | None,
     device: Any,
     risk: float | None,
     explain_to: Path,
     *,
+    probabilities: bool,
     explain: bool,
     as_json: bool,
     out: Path | None,
     resume: bool,
     workers: int | None,
 ) -> None:
-    """Read the digit in each picture; a folder stands for the pictures in it.
+    """Read the digit in each picture.
 
-    Pictures may be PNG, JPEG, WebP, BMP, GIF or TIFF, of any size. Check a reading whose line says
-    "review" before you use it. The exit code is 1 if a file cannot be read.
+    A SOURCE is a picture's file (PNG, JPEG, WebP, BMP, GIF or TIFF, of any size), a folder of
+    pictures, an address (http or https), or - for standard input. Check a reading whose line says
+    "review" before you use it. A rejected picture shows no digit, only the closest one. The exit
+    code is 1 if a picture cannot be read.
 
     --explain writes NAME.ink.png, the input of the model, and NAME.saliency.png, where orange is
     evidence for the digit and blue is evidence against it.
@@ -89,61 +91,31 @@ def predict(
     if out is None:
         if resume or workers is not None:
             raise click.UsageError("--resume and --workers need --out")
-        _predict_here(paths, model_path, device, risk, explain_to if explain else None, as_json)
+        reader = _reader(model_path, device, risk)
+        found = list(expand(names))
+        answers = _explain(reader, found, explain_to) if explain else _read(reader, found)
+        if as_json:
+            _print_json(reader, found, answers)
+        else:
+            _print_table(found, answers, with_all=probabilities)
         return
-    if device is not None:
-        raise click.UsageError("--out reads on the CPU; leave out --device")
-    if risk is not None or explain:
-        raise click.UsageError("--out supports neither --risk nor --explain; leave them out")
-    settings = {"model_path": model_path, "workers": workers, "resume": resume}
-    _predict_to_file(paths, out, as_json=as_json, **settings)
+    if device is not None or explain or probabilities:
+        raise click.UsageError(
+            "--out supports none of --device, --explain and --probabilities; leave them out"
+        )
+    if any(name == STANDARD_INPUT or is_address(name) for name in names):
+        raise click.UsageError("--out reads files and folders, not - or addresses")
+    settings = {"model_path": model_path, "risk": risk, "workers": workers, "resume": resume}
+    _predict_to_file(list(map(Path, names)), out, as_json=as_json, **settings)
 
 
-def _predict_here(
-    paths: Sequence[Path],
-    model_path: Path | None,
-    device: Any,
-    risk: float | None,
-    explain_to: Path | None,
-    as_json: bool,
-) -> None:
+def _reader(model_path: Path | None, device: Any, risk: float | None) -> DigitReader:
     from inkdigits.reader import load
 
-    files = list(expand(paths))
     reader = load(model_path, device=device, risk=risk)
     if risk is not None:
         say(_cost_of(risk, reader.metadata.policy.choice(risk)))
-    width = max(len(str(path)) for path in files)
-    if not as_json:
-        click.echo(f"{'file':<{width}}  digit  confidence  decision")
-    rows = []
-    failed = 0
-    answers = _read(reader, files) if explain_to is None else _explain(reader, files, explain_to)
-    for path, (row, line) in zip(files, answers, strict=True):
-        rows.append({"file": str(path), **row})
-        failed += "error" in row
-        if not as_json:
-            click.echo(f"{path!s:<{width}}  {line}")
-    if as_json:
-        click.echo(json.dumps({"model_version": reader.model_version, "predictions": rows}))
-    if failed:
-        raise click.ClickException(f"{failed} of {len(files)} files cannot be read")
-
-
-def expand(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield files, and the pictures in folders."""
-    from inkdigits.batch.archives import PICTURE_SUFFIXES
-
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-        if not inside:
-            raise click.ClickException(
-                f"{path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})"
-            )
-        yield from inside
+    return reader
 
 
 def _cost_of(risk: float, choice: AcceptThreshold | None) -> str:
@@ -156,29 +128,39 @@ def _cost_of(risk: float, choice: AcceptThreshold | None) -> str:
     )
 
 
-def _read(reader: DigitReader, files: Sequence[Path]) -> Iterator[Answer]:
-    for start in range(0, len(files), _FILES_PER_BATCH):
-        batch = files[start : start + _FILES_PER_BATCH]
-        for answer in reader.predict_batch(batch, on_error="return"):
-            yield _failure(answer) if isinstance(answer, ImageError) else _success(answer)
+def _read(reader: DigitReader, names: Sequence[str]) -> Iterator[Answer]:
+    for start in range(0, len(names), _FILES_PER_BATCH):
+        pictures = [_opened(name) for name in names[start : start + _FILES_PER_BATCH]]
+        sound = [picture for picture in pictures if not isinstance(picture, ImageError)]
+        readings = iter(reader.predict_batch(sound, on_error="return"))
+        for picture in pictures:
+            yield picture if isinstance(picture, ImageError) else next(readings), {}
 
 
-def _explain(reader: DigitReader, files: Sequence[Path], folder: Path) -> Iterator[Answer]:
+def _opened(name: str) -> Path | bytes | ImageError:
+    try:
+        return opened(name)
+    except ImageError as error:
+        return error
+
+
+def _explain(reader: DigitReader, names: Sequence[str], folder: Path) -> Iterator[Answer]:
     named: Counter[str] = Counter()
-    for path in files:
-        named[path.stem] += 1
-        number = f"-{named[path.stem]}" if named[path.stem] > 1 else ""
+    for name in names:
+        stem = stem_of(name)
+        named[stem] += 1
+        number = f"-{named[stem]}" if named[stem] > 1 else ""
         try:
-            yield _explained(reader, path, folder / f"{path.stem}{number}")
+            yield _explained(reader, name, folder / f"{stem}{number}")
         except ImageError as error:
-            yield _failure(error)
+            yield error, {}
 
 
-def _explained(reader: DigitReader, path: Path, target: Path) -> Answer:
+def _explained(reader: DigitReader, name: str, target: Path) -> Answer:
     """Explain a reading, and write its two pictures beside ``target``, which names them."""
     from inkdigits.ink.png import encode_png
 
-    explanation = reader.explain(path)
+    explanation = reader.explain(opened(name))
     ink = target.with_name(f"{target.name}.ink.png")
     saliency = target.with_name(f"{target.name}.saliency.png")
     try:
@@ -189,24 +171,24 @@ def _explained(reader: DigitReader, path: Path, target: Path) -> Answer:
         raise click.ClickException(
             f"cannot write into {target.parent}: {error.strerror}"
         ) from error
-    row, line = _success(explanation.prediction)
-    row |= {
+    return explanation.prediction, {
         "runner_up": explanation.runner_up,
         "runner_up_probability": explanation.runner_up_probability,
         "ink_png": str(ink),
         "saliency_png": str(saliency),
     }
-    if explanation.runner_up is not None:
-        share = f"{100 * explanation.runner_up_probability:.2f} %"
-        line += f"; runner-up {explanation.runner_up} ({share})"
-    return row, line
 
 
-def _failure(error: ImageError) -> Answer:
-    return {"error": str(error)}, f"error: {error}"
+def _print_json(reader: DigitReader, names: Sequence[str], answers: Iterator[Answer]) -> None:
+    rows = []
+    for name, (found, more) in zip(names, answers, strict=True):
+        row = {"error": str(found)} if isinstance(found, ImageError) else _row(found)
+        rows.append({"file": name, **row, **more})
+    answer({"model_version": reader.model_version, "predictions": rows}, "", as_json=True)
+    _end_with_failures(sum("error" in row for row in rows), len(rows))
 
 
-def _success(prediction: Prediction) -> Answer:
+def _row(prediction: Prediction) -> dict[str, Any]:
     row: dict[str, Any] = {
         "prediction": prediction.digit,
         "confidence": prediction.confidence,
@@ -217,27 +199,67 @@ def _success(prediction: Prediction) -> Answer:
     }
     if prediction.risk is not None:
         row |= {"risk": prediction.risk, "coverage": prediction.coverage}
-    digit = "-" if prediction.digit is None else str(prediction.digit)
-    # Rounded down, because no reading is certain enough for "100.00 %".
-    percent = int(prediction.confidence * 10_000) / 100
-    reason = f" ({prediction.reason})" if prediction.reason else ""
-    return row, f"{digit:>5}  {percent:>8.2f} %  {prediction.decision}{reason}"
+    return row
+
+
+def _print_table(names: Sequence[str], answers: Iterator[Answer], *, with_all: bool) -> None:
+    shown = [printable(name) for name in names]
+    width = max(map(len, shown))
+    more = "".join(f"{digit:>7}" for digit in range(10)) + "  runner-up" if with_all else ""
+    click.echo(f"{'file':<{width}}  digit  confidence{more}  decision")
+    outcomes: Counter[str] = Counter()
+    failed = 0
+    for name, (found, extra) in zip(shown, answers, strict=True):
+        if isinstance(found, ImageError):
+            failed += 1
+            line = f"error: {found}"
+        else:
+            outcomes[found.reason or found.decision] += 1
+            line = _line(found, with_all=with_all)
+        if extra.get("runner_up") is not None:
+            share = f"{100 * extra['runner_up_probability']:.2f} %"
+            line += f"; runner-up {extra['runner_up']} ({share})"
+        click.echo(f"{name:<{width}}  {line}")
+    if len(names) > 1:
+        say(summary(outcomes))
+    _end_with_failures(failed, len(names))
+
+
+def _line(prediction: Prediction, *, with_all: bool) -> str:
+    from inkdigits.decision.prediction import percent
+
+    digit, share = "-", "-"
+    if prediction.answer is not None:
+        digit, share = str(prediction.answer), percent(prediction.confidence)
+    more = ""
+    if with_all:
+        shares = "".join(f"{100 * share:>7.2f}" for share in prediction.probabilities)
+        runner_up = "-" if prediction.runner_up is None else str(prediction.runner_up)
+        more = f"{shares}  {runner_up:>9}"
+    return f"{digit:>5}  {share:>10}{more}  {prediction.outcome}"
+
+
+def _end_with_failures(failed: int, of: int) -> None:
+    if failed:
+        raise click.ClickException(f"{failed:,} of {of:,} pictures cannot be read")
 
 
 def _predict_to_file(paths: Sequence[Path], out: Path, *, as_json: bool, **settings: Any) -> None:
     from inkdigits.batch.run import predict_to_file
-    from inkdigits.cli.progress import printable, progress_bar
+    from inkdigits.cli.progress import progress_bar
 
-    with resumable(out.with_name(f"{out.name}.parts")), progress_bar(sys.stderr, as_json) as show:
-        summary = predict_to_file(paths, out, **settings, progress=show)
-    rate = summary.pictures / summary.seconds
-    text = f"{summary.pictures:,} pictures in {out} ({rate:,.0f}/s)"
-    click.echo(json.dumps({"out": str(out), **asdict(summary)}) if as_json else text)
-    for source, error in summary.failures:
+    with resumable(out.with_name(f"{out.name}.parts")), progress_bar(quiet=as_json) as show:
+
+        def report(progress: Progress) -> None:
+            failed = f", {progress.failed:,} cannot be read" if progress.failed else ""
+            show(progress.pictures, progress.expected, f"{progress.rate:,.0f} pictures/s{failed}")
+
+        found = predict_to_file(paths, out, **settings, progress=report)
+    rate = found.pictures / found.seconds
+    text = f"{found.pictures:,} pictures in {out} ({rate:,.0f}/s): {summary(found.outcomes)}"
+    answer({"out": str(out), **asdict(found)}, text, as_json=as_json)
+    for source, error in found.failures:
         say(printable(f"{source}: {error}"))
-    if summary.failed > len(summary.failures):
-        say(f"and {summary.failed - len(summary.failures):,} more; the column error has them all")
-    if summary.failed:
-        raise click.ClickException(
-            f"{summary.failed:,} of {summary.pictures:,} pictures cannot be read"
-        )
+    if found.failed > len(found.failures):
+        say(f"and {found.failed - len(found.failures):,} more; the column error has them all")
+    _end_with_failures(found.failed, found.pictures)

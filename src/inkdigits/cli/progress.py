@@ -1,39 +1,29 @@
-"""The progress of a batch run, as a bar on a terminal."""
+"""The progress of a command, as a bar on a terminal."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 import click
 
-from inkdigits.batch.run import Progress
-
 
 @contextmanager
-def progress_bar(stream: TextIO, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Yield what shows the progress of a run; None if nobody looks: no terminal, or ``quiet``."""
-    if quiet or not stream.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, file=stream, show_pos=True, item_show_func=_details) as bar:
+def progress_bar(*, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """Yield what shows how many are done, of how many if that is known, and a detail.
 
-        def show(progress: Progress) -> None:
+    It shows nothing where standard error is no terminal.
+    """
+    stream = sys.stderr
+    if quiet or not stream.isatty():
+        yield lambda *_: None
+        return
+    with click.progressbar(length=1, file=stream, show_pos=True, item_show_func=lambda x: x) as bar:
+
+        def show(done: int, of: int | None, detail: str | None = None) -> None:
             # Without a known end, one more is to come.
-            bar.length = progress.expected or progress.pictures + 1
-            bar.update(progress.pictures - bar.pos, progress)
+            bar.length = of or done + 1
+            bar.update(done - bar.pos, detail)
 
         yield show
-
-
-def _details(progress: Progress | None) -> str | None:
-    if progress is None:
-        return None
-    failed = f", {progress.failed:,} cannot be read" if progress.failed else ""
-    return f"{progress.rate:,.0f} pictures/s{failed}"
-
-
-def printable(text: str) -> str:
-    """Return text with control characters escaped: a file's name may hold some."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import click
+import msgspec
 
 from inkdigits.cli import options
-from inkdigits.errors import ImageError
+from inkdigits.cli.options import answer, printable, say
+from inkdigits.cli.pictures import expand, opened, summary
+from inkdigits.errors import HintError, ImageError
 
 if TYPE_CHECKING:
     from inkdigits.decision.hints import ReadOptions
@@ -21,11 +24,12 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("file", "region", "text", "confidence", "decision", "reason", "error")
 
+Row: TypeAlias = "tuple[str, Box | None, NumberReading | ImageError | HintError]"
+"""A picture's name, the region of it, and what was read there."""
 
-@click.command(short_help="Read the number in each picture.")
-@click.argument(
-    "paths", nargs=-1, required=True, metavar="SOURCE…", type=click.Path(path_type=Path)
-)
+
+@click.command()
+@options.PICTURES
 @options.MODEL
 @click.option("--length", metavar="N|MIN-MAX", help="How many digits it has, such as 5 or 3-8.")
 @click.option("--min", "smallest", type=click.IntRange(0), help="The smallest value it has.")
@@ -38,15 +42,11 @@ _COLUMNS = ("file", "region", "text", "confidence", "decision", "reason", "error
     type=options.FILE,
     help="JSON file with a list of [left, top, width, height], in pixels: the fields of each page.",
 )
-@click.option(
-    "--risk",
-    type=options.SHARE,
-    help="Tolerated share of wrong numbers among the accepted.  [default: 0.01]",
-)
+@options.risk("numbers", otherwise="0.01")
 @options.JSON
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def read(
-    paths: Sequence[Path],
+    names: Sequence[str],
     model_path: Path | None,
     length: str | None,
     smallest: int | None,
@@ -58,15 +58,17 @@ def read(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Read the number in each picture; a folder stands for the pictures in it.
+    """Read the number in each picture.
 
-    A number is one line of digits. Commas, points, dashes and printed boxes are left out. Check a
-    number whose line says "review" before you use it. The exit code is 1 if a file cannot be read.
+    A SOURCE is a picture's file, a folder of pictures, an address (http or https), or - for
+    standard input. A number is one line of digits. Commas, points, dashes and printed boxes are
+    left out. Check a number whose line says "review" before you use it. The exit code is 1 if a
+    picture cannot be read.
 
     Say what you know of the numbers by --length, --min, --max and --check: what does not hold is
     not accepted.
     """
-    from inkdigits.cli.predict import expand
+    from inkdigits.decision.hints import Hints
     from inkdigits.reader import load
 
     if as_json and as_csv:
@@ -75,20 +77,25 @@ def read(
     hints: ReadOptions = {
         "length": _length_of(length), "min": smallest, "max": largest, "check": check, "risk": risk
     }  # fmt: skip
-    files = list(expand(paths))
+    # An invalid hint ends the command; a region outside one picture is that picture's error.
+    Hints.of(hints)
+    found = list(expand(names))
     reader = load(model_path)
-    rows = [row for path in files for row in _rows(reader, path, fields, hints)]
+    rows = [row for name in found for row in _rows(reader, name, fields, hints)]
     if as_json:
-        click.echo(json.dumps({"model_version": reader.model_version, "numbers": rows}))
+        numbers = [_content(*row) for row in rows]
+        answer({"model_version": reader.model_version, "numbers": numbers}, "", as_json=True)
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, _COLUMNS, extrasaction="ignore", restval="")
         writer.writeheader()
-        writer.writerows(rows)
+        for name, region, reading in rows:
+            content = _content(name, region, reading)
+            writer.writerow(content | {"text": getattr(reading, "answer", None)})
     else:
         _print_table(rows)
-    failed = sum("error" in row for row in rows)
+    failed = sum(isinstance(reading, Exception) for *_, reading in rows)
     if failed:
-        raise click.ClickException(f"{failed} of {len(files)} files cannot be read")
+        raise click.ClickException(f"{failed:,} of {len(found):,} pictures cannot be read")
 
 
 def _length_of(text: str | None) -> tuple[int, int] | None:
@@ -101,32 +108,40 @@ def _length_of(text: str | None) -> tuple[int, int] | None:
 
 
 def _regions_of(path: Path) -> list[Box]:
+    wanted = Annotated[list[tuple[int, int, int, int]], msgspec.Meta(min_length=1)]
     try:
-        found = json.loads(path.read_bytes()) or [()]
-        return [(int(x), int(y), int(width), int(height)) for x, y, width, height in found]
-    except (OSError, ValueError, TypeError) as error:
+        return msgspec.json.decode(path.read_bytes(), type=wanted)
+    except msgspec.MsgspecError as error:
         raise click.UsageError(
-            f"--regions {path} must hold a JSON list of [left, top, width, height]: {error}"
+            f"--regions {path} must hold a JSON list of [left, top, width, height], at least one, "
+            f"in whole pixels: {error}"
         ) from error
 
 
 def _rows(
-    reader: DigitReader, path: Path, regions: list[Box] | None, hints: ReadOptions
-) -> Iterator[dict[str, Any]]:
+    reader: DigitReader, name: str, regions: list[Box] | None, hints: ReadOptions
+) -> Iterator[Row]:
     try:
         if regions is None:
-            yield {"file": str(path), **_row(reader.read(path, **hints))}
+            yield name, None, reader.read(opened(name), **hints)
             return
-        found = reader.read_regions(path, regions, **hints)
-    except ImageError as error:
-        yield {"file": str(path), "error": str(error)}
+        readings = reader.read_regions(opened(name), regions, **hints)
+    except (ImageError, HintError) as error:
+        yield name, None, error
         return
-    for region, reading in zip(regions, found, strict=True):
-        yield {"file": str(path), "region": list(region), **_row(reading)}
+    for region, reading in zip(regions, readings, strict=True):
+        yield name, region, reading
 
 
-def _row(reading: NumberReading) -> dict[str, Any]:
-    return {
+def _content(
+    name: str, region: Box | None, reading: NumberReading | ImageError | HintError
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"file": name}
+    if region is not None:
+        row["region"] = list(region)
+    if isinstance(reading, Exception):
+        return row | {"error": str(reading)}
+    return row | {
         "text": reading.text,
         "confidence": reading.confidence,
         "decision": reading.decision,
@@ -141,18 +156,22 @@ def _row(reading: NumberReading) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    names = [f"{row['file']} {row['region']}" if "region" in row else row["file"] for row in rows]
-    width = max(len(name) for name in names)
-    wide = max(6, *(len(row.get("text", "")) for row in rows))
+def _print_table(rows: Sequence[Row]) -> None:
+    from inkdigits.decision.prediction import percent
+
+    names = [printable(name if at is None else f"{name} {list(at)}") for name, at, _ in rows]
+    width = max(map(len, names))
+    wide = max(6, *(len(getattr(reading, "answer", None) or "") for *_, reading in rows))
     click.echo(f"{'file':<{width}}  {'number':>{wide}}  confidence  decision")
-    for name, row in zip(names, rows, strict=True):
-        if "error" in row:
-            click.echo(f"{name:<{width}}  error: {row['error']}")
+    outcomes: Counter[str] = Counter()
+    for name, (*_, reading) in zip(names, rows, strict=True):
+        if isinstance(reading, Exception):
+            click.echo(f"{name:<{width}}  error: {reading}")
             continue
-        # Rounded down, because no reading is certain enough for "100.00 %".
-        percent = int(row["confidence"] * 10_000) / 100
-        reason = f" ({row['reason']})" if row["reason"] else ""
-        text = row["text"] or "-"
-        line = f"{text:>{wide}}  {percent:>8.2f} %  {row['decision']}{reason}"
-        click.echo(f"{name:<{width}}  {line}")
+        outcomes[reading.reason or reading.decision] += 1
+        text, share = "-", "-"
+        if reading.answer:
+            text, share = reading.answer, percent(reading.confidence)
+        click.echo(f"{name:<{width}}  {text:>{wide}}  {share:>10}  {reading.outcome}")
+    if len(rows) > 1:
+        say(summary(outcomes))

@@ -79,12 +79,16 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def inks(self) -> LabelledInks:
-        """Return all pictures as ink; those that cannot be read, or are blank, are left out."""
+    def inks(self, progress: Callable[[int, int], None] = lambda *_: None) -> LabelledInks:
+        """Return all pictures as ink; those that cannot be read, or are blank, are left out.
+
+        ``progress`` is told how many are done, and how many there are.
+        """
         inks: list[Ink] = []
         kept: list[Example] = []
         left_out = list(self.left_out)
-        for example in self.examples:
+        for number, example in enumerate(self.examples):
+            progress(number, len(self))
             try:
                 ink = preprocess(example.picture())
             except ImageError as error:

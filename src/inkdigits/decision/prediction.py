@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, Unpack, overload
 
 from inkdigits.decision.hints import Check, Hints, ReadOptions
@@ -14,6 +14,26 @@ from inkdigits.types import Floats, Ink, Picture
 
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, width and height, in pixels of the picture."""
+
+
+def percent(share: float) -> str:
+    """Return a share as text, rounded down: no reading is certain enough for "100.00 %".
+
+    >>> percent(0.99999)
+    '99.99 %'
+    """
+    return f"{int(share * 10_000) / 100:.2f} %"
+
+
+def _outcome(decision: str, reason: str | None, closest: int | str | None, share: float) -> str:
+    if reason is None:
+        return decision
+    near = "" if closest is None else f"; closest {closest}, {percent(share)}"
+    return f"{decision} ({reason.replace('_', ' ')}{near})"
+
+
+def _line(answer: int | str | None, confidence: float, outcome: str) -> str:
+    return outcome if answer is None else f"{answer} ({percent(confidence)}, {outcome})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +46,8 @@ class Prediction:
     decision: Decision  # what to do with it: accept it, let somebody review it, or reject it
     reason: Reason | None  # why it was rejected; None unless it was
     novelty: float | None  # out-of-distribution score, more is less like a digit; None without ink
-    ink: Ink  # (28, 28) uint8, what the model saw: 0 is background, 255 is ink
+    # (28, 28) uint8, what the model saw: 0 is background, 255 is ink
+    ink: Ink = field(repr=False)
     model_version: str  # of the artifact that read it
     preprocessing_ms: float  # from the encoded picture to the ink
     inference_ms: float  # from the ink to the probabilities (a batch's mean)
@@ -34,6 +55,25 @@ class Prediction:
     """The stated share of wrong readings among the accepted; None: the artifact's own applies."""
     coverage: float | None = None
     """Share of calibration digits accepted at that risk; 0 where it cannot be kept."""
+
+    @property
+    def answer(self) -> int | None:
+        """The digit, or None where the picture was rejected: then it is only the closest one."""
+        return None if self.decision == "reject" else self.digit
+
+    @property
+    def runner_up(self) -> int | None:
+        """The second most probable digit, or None where there is no ink."""
+        order = sorted(range(10), key=self.probabilities.__getitem__)
+        return None if self.digit is None else order[-2]
+
+    @property
+    def outcome(self) -> str:
+        """The decision in words, such as "reject (not a digit; closest 8, 99.30 %)"."""
+        return _outcome(self.decision, self.reason, self.digit, self.confidence)
+
+    def __str__(self) -> str:
+        return _line(self.answer, self.confidence, self.outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +109,19 @@ class NumberReading:
     checks: tuple[Check, ...] = ()  # whether the number is as each of the hints says
     model_version: str = ""  # of the artifact that read it
     total_ms: float = 0.0  # from the encoded picture to the number
+
+    @property
+    def answer(self) -> str | None:
+        """The number, or None where the picture was rejected: then it is only the closest one."""
+        return None if self.decision == "reject" else self.text
+
+    @property
+    def outcome(self) -> str:
+        """The decision in words, such as "reject (no ink)"."""
+        return _outcome(self.decision, self.reason, self.text or None, self.confidence)
+
+    def __str__(self) -> str:
+        return _line(self.answer, self.confidence, self.outcome)
 
 
 @dataclass(frozen=True, slots=True)

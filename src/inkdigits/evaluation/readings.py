@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,8 +58,12 @@ class Readings:
             yield str(name), sources == name
 
 
-def read_all(reader: Reader, labelled: Labelled) -> Readings:
+def read_all(
+    reader: Reader, labelled: Labelled, progress: Callable[[int, int], None] = lambda *_: None
+) -> Readings:
     """Read labelled pictures; those that cannot be read are left out and named.
+
+    ``progress`` is told how many are done, and how many there are.
 
     Raises:
         DataError: none can be read.
@@ -79,6 +83,7 @@ def read_all(reader: Reader, labelled: Labelled) -> Readings:
                 left_out.append((example.name, str(answer)))
             else:
                 answered.append((example, answer))
+        progress(min(start + _BATCH, len(labelled)), len(labelled))
     seconds = time.perf_counter() - began
     if not answered:
         raise DataError(f"no picture can be read: {'; '.join(map(': '.join, left_out[:3]))}")

@@ -11,7 +11,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from inkdigits.errors import ConfigError
+from inkdigits.errors import ConfigError, how_to_install
 
 Synchronous: TypeAlias = Literal["normal", "full"]
 
@@ -110,7 +110,7 @@ def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
     if importlib.util.find_spec("psycopg") is None:
         raise ConfigError(
             "DATABASE_URL names PostgreSQL, but psycopg is not installed; "
-            "install inkdigits[postgres]"
+            f"run {how_to_install('postgres')}"
         )
     # A server that vanishes without a word is noticed within the time of a statement.
     arguments: dict[str, Any] = {

@@ -35,6 +35,7 @@ _SCHEMA: Final[Schema] = {
     "id": "text",
     "created_at": "time",
     "digit": "int8",
+    "closest": "text",
     "confidence": "float64",
     **dict.fromkeys(_PROBABILITIES, "float64"),
     "decision": "text",
@@ -109,10 +110,17 @@ def _columns(records: Sequence[Record]) -> Columns:
     columns: Columns = {
         name: [getattr(record, name) for record in records]
         for name in _SCHEMA
-        if name not in _PROBABILITIES
+        if name not in (*_PROBABILITIES, "closest")
     }
     shares = zip(*(record.probabilities for record in records), strict=True)
     columns.update(zip(_PROBABILITIES, map(list, shares), strict=True))
+    # What is rejected has no answer; what it is closest to has a column of its own.
+    closest = [one.digit if one.text is None else one.text for one in records]
+    columns["closest"] = [None if one is None else str(one) for one in closest]
+    for name in ("digit", "text"):
+        columns[name] = [
+            None if one.decision == "reject" else getattr(one, name) for one in records
+        ]
     columns["ink"] = [record.ink.tobytes() for record in records]
     return columns
 

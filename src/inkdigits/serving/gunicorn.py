@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import struct
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,6 +84,7 @@ def load_reader(settings: Settings) -> Reader:
         )
     return load(
         settings.model_path,
+        device=settings.device,
         limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
         risk=settings.risk,
     )
@@ -122,8 +125,14 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> None:
+def serve(
+    settings: Settings,
+    make_reader: ReaderLoader = load_reader,
+    when_ready: Callable[[str], object] = lambda _: None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the requests in flight and exit with status 0.
+
+    A worker calls ``when_ready`` once, with the service's address, in a thread of its own.
 
     >>> serve(Settings.from_env())  # doctest: +SKIP
 
@@ -137,13 +146,20 @@ def serve(settings: Settings, make_reader: ReaderLoader = load_reader) -> None:
         # Before there are workers, who then share its memory.
         import_module("inkdigits.serving.web.views")
     with shared_folder() as folder:
-        Server(settings, RunFolder(folder), make_reader).run()
+        Server(settings, RunFolder(folder), make_reader, when_ready).run()
 
 
 class Server(BaseApplication):  # type: ignore[misc]
     """The service as Gunicorn runs it: its options, its hooks, and what a worker serves."""
 
-    def __init__(self, settings: Settings, folder: RunFolder, make_reader: ReaderLoader) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: RunFolder,
+        make_reader: ReaderLoader,
+        when_ready: Callable[[str], object],
+    ) -> None:
+        self._when_ready = when_ready
         self._asked = self._settings = settings
         self._folder = folder
         self._make_reader = make_reader
@@ -281,7 +297,8 @@ class Server(BaseApplication):  # type: ignore[misc]
         self._reloader.start()
         self._watcher.start()
         if self._folder.claim("announced"):
-            _announce(self._asked, self._model_version)
+            url = _announce(self._asked, self._model_version)
+            Thread(target=self._when_ready, args=(url,), daemon=True).start()
 
 
 def _leave(metrics: Metrics, store: Store | None) -> None:
@@ -320,15 +337,25 @@ def _log_as_the_others_do(_arbiter: Any) -> None:
     own.addFilter(lambda line: not (line.exc_info and line.exc_info[0] is BlockingIOError))
 
 
-def _announce(settings: Settings, model_version: str) -> None:
+def _announce(settings: Settings, model_version: str) -> str:
+    """Say where the service and its log are; return the address for this machine's browser."""
     if not (settings.is_local or settings.has_keys):
         logger.warning(
             "anybody may use %s: it asks for no API key (INKDIGITS_API_KEYS_FILE)", settings.host
         )
     scheme = "http" if settings.tls_cert is None else "https"
     url = f"{scheme}://{gunicorn_options(settings)['bind']}"
-    line = f"Inkdigits {version('inkdigits')} (model {model_version}) on {url} — Ctrl-C stops"
-    if resolve_format(settings.log_format, sys.stderr) == "text":
-        sys.stderr.write(line + "\n")
-    else:
-        logger.info(line)
+    lines = [f"Inkdigits {version('inkdigits')} (model {model_version}) on {url} — Ctrl-C stops"]
+    if settings.keeps_log:
+        days = settings.retention_days
+        span = "until they are deleted" if days is None else f"for {days} days"
+        nothing = "; --no-page keeps nothing" if settings.database_url is None else ""
+        lines.append(
+            f"Readings, their ink and their labels are kept in {settings.log_name} {span}{nothing}"
+        )
+    for line in lines:
+        if resolve_format(settings.log_format, sys.stderr) == "text":
+            sys.stderr.write(line + "\n")
+        else:
+            logger.info(line)
+    return re.sub(r"//(0\.0\.0\.0|\[::\]):", "//127.0.0.1:", url)

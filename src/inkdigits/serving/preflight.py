@@ -6,13 +6,20 @@ import errno
 import multiprocessing
 import socket
 import ssl
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from inkdigits.decision.prediction import Reader
-from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
+from inkdigits.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    InkdigitsError,
+    how_to_install,
+)
 from inkdigits.serving.web.session import session_key
 from inkdigits.settings import Settings
 
@@ -122,6 +129,19 @@ def check(settings: Settings, make_reader: ReaderLoader) -> str:
     return report
 
 
+def free_port(host: str, first: int) -> int:
+    """Return the first of 100 ports from ``first`` on that is free; ``first`` where none is.
+
+    >>> 5000 <= free_port("127.0.0.1", 5000) < 5100
+    True
+    """
+    for port in range(first, min(first + 100, 65_536)):
+        with suppress(ConfigError):
+            _check_address(host, port)
+            return port
+    return first
+
+
 def _check_address(host: str, port: int) -> None:
     """Make sure that nobody listens there: workers would share it, each by its own socket."""
     try:
@@ -135,9 +155,16 @@ def _check_address(host: str, port: int) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
-                f"port {port} on {host} is in use; stop what uses it or set PORT"
+                f"port {port} on {host} is in use{_by_whom(port)}; stop what uses it, or take the "
+                "next free one with --port auto, or another with PORT"
             ) from None
         raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
+
+
+def _by_whom(port: int) -> str:
+    if sys.platform == "darwin" and port == 5000:
+        return ", on macOS most likely by AirPlay Receiver (System Settings, AirDrop & Handoff)"
+    return ""
 
 
 def _check_tracing(settings: Settings) -> None:
@@ -148,7 +175,7 @@ def _check_tracing(settings: Settings) -> None:
         import_module("opentelemetry.sdk.trace")
     except ImportError as error:
         raise BackendUnavailableError(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT needs: pip install 'inkdigits[tracing]' ({error})"
+            f"OTEL_EXPORTER_OTLP_ENDPOINT needs: {how_to_install('tracing')} ({error})"
         ) from error
 
 

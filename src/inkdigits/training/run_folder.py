@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from inkdigits.errors import BackendUnavailableError, TrainingError
+from inkdigits.errors import BackendUnavailableError, TrainingError, how_to_install
 from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
 from inkdigits.model.networks import NetworkName, load_network
 from inkdigits.training.config import Folders
@@ -121,7 +121,7 @@ def log_with_mlflow(described: Json, folders: Folders) -> None:
         import mlflow
     except ImportError as error:
         raise BackendUnavailableError(
-            "--track mlflow needs mlflow, which is not installed; pip install 'inkdigits[mlflow]'"
+            f"--track mlflow needs mlflow, which is not installed; run {how_to_install('mlflow')}"
         ) from error
     with mlflow.start_run(run_name=described["model_version"]):
         mlflow.log_params(dict(flat(described["config"])))

@@ -70,8 +70,13 @@ def test_request_that_no_client_should_send_is_answered_in_json(client, oddity):
 
 
 def test_unknown_path_and_wrong_method_are_json_too(client):
-    assert code_of(client.get("/nowhere")) == (404, "not_found")
+    missing = client.get("/nowhere")
+    assert code_of(missing) == (404, "not_found")
+    assert "/docs" in missing.json["error"]["message"]
     response = client.get("/predict")
+    message = response.json["error"]["message"]
+    assert message.startswith("/predict answers POST.")
+    assert message.endswith("curl -F image=@seven.png http://localhost/predict")
     assert code_of(response) == (405, "method_not_allowed")
     assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
 

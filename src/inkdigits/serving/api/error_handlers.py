@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
-from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    HTTPException,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
 
 from inkdigits import errors
 from inkdigits.errors import InkdigitsError
@@ -66,6 +72,8 @@ HTTP_CODES: Final = {
     "internal_error": 500,
 }
 """Codes of the errors that Flask finds, and of ours that no exception stands for."""
+
+_WHERE: Final = "All addresses are described at /docs."
 
 
 def install(app: Flask) -> None:
@@ -151,6 +159,13 @@ def _answer_http_error(error: HTTPException) -> Response:
             f"The request is over the limit of {asked.max_content_length} bytes, "
             f"or its form over that of {MAX_FORM_PARTS} parts."
         )
+    elif isinstance(error, MethodNotAllowed):
+        allowed = " and ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
+        message = f"{asked.path} answers {allowed}. {_WHERE}"
+        if asked.path in ("/predict", "/read"):
+            message += f" Send a picture, such as: curl -F image=@seven.png {request.base_url}"
+    elif isinstance(error, NotFound):
+        message = f"There is nothing at this address. {_WHERE}"
     elif isinstance(error, InternalServerError):
         code = "internal_error"
         message = f"The service failed; its log has the reason under request id {asked.request_id}."

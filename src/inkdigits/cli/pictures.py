@@ -1,0 +1,105 @@
+"""The pictures that a command names: files, folders, standard input and addresses."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin, urlsplit
+
+import click
+
+from inkdigits.errors import ImageError
+from inkdigits.ink.decode import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+STANDARD_INPUT: Final = "-"
+_SECONDS: Final = 30
+_REDIRECTS: Final = 5
+
+
+def is_address(name: str) -> bool:
+    """Return whether a name is that of a picture on the Web."""
+    return name.lower().startswith(("http://", "https://"))
+
+
+def expand(names: Sequence[str]) -> Iterator[str]:
+    """Yield names as they are, and the pictures in folders."""
+    from inkdigits.batch.archives import PICTURE_SUFFIXES
+
+    for name in names:
+        path = Path(name)
+        if is_address(name) or not path.is_dir():
+            yield name
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+        if not inside:
+            kinds = ", ".join(sorted(PICTURE_SUFFIXES))
+            raise click.ClickException(f"{path} holds no pictures ({kinds})")
+        yield from map(str, inside)
+
+
+def opened(name: str) -> Path | bytes:
+    """Return the picture of a name, as a reader takes it; an ImageError where there is none."""
+    if name == STANDARD_INPUT:
+        # One byte too many, which the reader says.
+        return sys.stdin.buffer.read(DEFAULT_LIMITS.max_bytes + 1)
+    return _fetched(name) if is_address(name) else Path(name)
+
+
+def stem_of(name: str) -> str:
+    """Return what files about a picture are named by."""
+    path = urlsplit(name).path if is_address(name) else name
+    return "stdin" if name == STANDARD_INPUT else Path(path).stem or "picture"
+
+
+def _fetched(address: str) -> bytes:
+    """Fetch a picture, within limits on bytes, seconds and redirects."""
+    import urllib3
+
+    until = time.monotonic() + _SECONDS
+    pool = urllib3.PoolManager(headers={"User-Agent": f"inkdigits/{version('inkdigits')}"})
+    try:
+        for _ in range(_REDIRECTS + 1):
+            left = urllib3.Timeout(total=max(0.001, until - time.monotonic()))
+            with pool.request(
+                "GET", address, redirect=False, retries=False, timeout=left, preload_content=False
+            ) as response:
+                moved = response.get_redirect_location()
+                if not moved:
+                    return _body(response, until)
+            address = urljoin(address, moved)
+            if not is_address(address):
+                raise ImageError("the address redirects to one that is neither http nor https")
+    except urllib3.exceptions.HTTPError as error:
+        raise ImageError(f"the address cannot be read ({type(error).__name__})") from error
+    finally:
+        pool.clear()
+    raise ImageError(f"the address redirects more than {_REDIRECTS} times")
+
+
+def _body(response: BaseHTTPResponse, until: float) -> bytes:
+    if response.status != 200:
+        raise ImageError(f"the address answers with status {response.status}, not with a picture")
+    content = bytearray()
+    # One byte too many, which the reader says.
+    while len(content) <= DEFAULT_LIMITS.max_bytes and (part := response.read1(65_536)):
+        content += part
+        if time.monotonic() > until:
+            raise ImageError(f"the address took longer than {_SECONDS} seconds")
+    return bytes(content)
+
+
+def summary(outcomes: Mapping[str, int]) -> str:
+    """Return how many were accepted, are for review, and were rejected for which reason."""
+    rejected = Counter(outcomes)
+    accepted, review = rejected.pop("accept", 0), rejected.pop("review", 0)
+    reasons = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in rejected.most_common())
+    why = f" ({reasons})" if reasons else ""
+    return f"{accepted:,} accepted, {review:,} for review, {rejected.total():,} rejected{why}"

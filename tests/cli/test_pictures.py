@@ -1,0 +1,63 @@
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from support.commands import run
+from support.pictures import encoded, seven
+
+from inkdigits.cli import pictures
+from inkdigits.ink.decode import DEFAULT_LIMITS
+
+
+class Web(BaseHTTPRequestHandler):
+    """Serves a picture, redirects to it and to itself, and what cannot be read."""
+
+    def do_GET(self):
+        moved = {"/moved": "/seven.png", "/round": "/round", "/file": "file:///etc/passwd"}
+        self.send_response(302 if self.path in moved else 404 if self.path == "/no" else 200)
+        self.send_header("Location", moved.get(self.path, ""))
+        self.end_headers()
+        large = b"x" * (DEFAULT_LIMITS.max_bytes + 1)
+        self.wfile.write(large if self.path == "/large" else encoded(seven()))
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def web():
+    with HTTPServer(("127.0.0.1", 0), Web) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_picture_is_read_from_an_address_and_from_standard_input(web):
+    for source in (f"{web}/seven.png", f"{web}/moved", "-"):
+        line = run("predict", source, answer=encoded(seven())).stdout.splitlines()[1]
+        assert line.split()[:2] == [source, "7"]
+    assert " 7 " in run("read", f"{web}/moved").stdout
+    assert "7" in run("read", "-", answer=encoded(seven())).stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/no", "answers with status 404"),
+        ("/round", "redirects more than 5 times"),
+        ("/file", "neither http nor https"),
+        ("/large", "limit"),
+    ],
+)
+def test_address_without_a_picture_is_an_error_of_that_picture(path, message, web):
+    done = run("predict", f"{web}{path}", f"{web}/seven.png", exit_code=1)
+    assert message in done.stdout
+    assert " 7 " in done.stdout
+    assert "1 of 2 pictures cannot be read" in done.stderr
+
+
+def test_slow_address_is_given_up(web, monkeypatch):
+    monkeypatch.setattr(pictures, "_SECONDS", 0)
+    assert "error: the address" in run("predict", f"{web}/seven.png", exit_code=1).stdout
