@@ -56,18 +56,7 @@ InkdigitsError
     └── ServiceUnavailableError          no answer after all attempts
 """
 
-from pathlib import Path
-
-
-def how_to_install(extra: str) -> str:
-    """Return the command that installs an extra of this checkout, or of the installed package.
-
-    >>> how_to_install("train").endswith("[train]'")
-    True
-    """
-    checkout = Path(__file__).parents[2]
-    package = "-e '." if (checkout / "pyproject.toml").is_file() else "'inkdigits"
-    return f"pip install {package}[{extra}]'"
+from __future__ import annotations
 
 
 class InkdigitsError(Exception):
@@ -128,6 +117,19 @@ class RegistryError(ArtifactError):
 
 class BackendUnavailableError(InkdigitsError, RuntimeError):
     """The requested device, or the library that drives it, is not on this machine."""
+
+    @classmethod
+    def without(cls, extra: str, need: str) -> BackendUnavailableError:
+        """Return the error of a missing extra, with what this checkout or package has to run.
+
+        >>> str(BackendUnavailableError.without("train", "This needs torch"))[:51]
+        'This needs torch, which is not installed; run pip i'
+        """
+        from pathlib import Path
+
+        is_checkout = (Path(__file__).parents[2] / "pyproject.toml").is_file()
+        package = f"-e '.[{extra}]'" if is_checkout else f"'inkdigits[{extra}]'"
+        return cls(f"{need}, which is not installed; run pip install {package}")
 
 
 class DataError(InkdigitsError):

@@ -96,22 +96,21 @@ def predict_to_file(
         worker = Worker(checkpoint.folder, form, model_path, limits, risk)
         with WorkerPool(workers or available_cores(), worker) as pool:
             # A run is resumed only where all of these are the same.
-            identity = {
-                "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],
-                "model": pool.model_version,
-                "risk": risk,
-                "limits": [limits.max_bytes, limits.max_pixels],
-                "sources": [source.identity for source in sources],
-            }
-            checkpoint.begin(identity)
+            checkpoint.begin(
+                {
+                    "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],
+                    "model": pool.model_version,
+                    "risk": risk,
+                    "limits": [limits.max_bytes, limits.max_pixels],
+                    "sources": [source.identity for source in sources],
+                }
+            )
             run = _Run(checkpoint, sources)
             for done in pool.read(run.tasks()):
                 run.add(done)
                 show(run.progress())
         checkpoint.finish(run.shards)
-    seconds = time.perf_counter() - began
-    counts = (run.pictures, run.failed, run.failures, dict(run.outcomes))
-    return Summary(*counts, pool.model_version, seconds)
+    return run.summary(pool.model_version, time.perf_counter() - began)
 
 
 class _Run:
@@ -148,10 +147,11 @@ class _Run:
         self._failures += ((done.number, i, one) for i, one in enumerate(done.failures))
         self._failures = sorted(self._failures)[:FAILURES_NAMED]
 
-    @property
-    def failures(self) -> tuple[tuple[str, str], ...]:
-        """(source, error) of the first pictures that cannot be read."""
-        return tuple((source, error) for _, _, (source, error) in self._failures)
+    def summary(self, model_version: str, seconds: float) -> Summary:
+        """Return the result of the run."""
+        first = tuple(failure for _, _, failure in self._failures)
+        outcomes = dict(self.outcomes)
+        return Summary(self.pictures, self.failed, first, outcomes, model_version, seconds)
 
     def progress(self) -> Progress:
         """Return how far the run is."""

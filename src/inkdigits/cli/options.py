@@ -12,7 +12,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import click
 
-from inkdigits.errors import BackendUnavailableError, how_to_install
+from inkdigits.errors import BackendUnavailableError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -104,10 +104,8 @@ def needs_training_extra(command: Callable[P, R]) -> Callable[P, R]:
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] not in _TRAINING_PACKAGES:
                 raise
-            raise BackendUnavailableError(
-                f"this command needs {error.name}, which is not installed; "
-                f"run {how_to_install('train')}"
-            ) from error
+            needs = f"this command needs {error.name}"
+            raise BackendUnavailableError.without("train", needs) from error
 
     return checked
 

@@ -17,7 +17,7 @@ from inkdigits.errors import ImageError
 from inkdigits.ink.decode import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
+    from urllib3 import BaseHTTPResponse, PoolManager
 
 STANDARD_INPUT: Final = "-"
 _SECONDS: Final = 30
@@ -64,24 +64,28 @@ def _fetched(address: str) -> bytes:
     import urllib3
 
     until = time.monotonic() + _SECONDS
-    pool = urllib3.PoolManager(headers={"User-Agent": f"inkdigits/{version('inkdigits')}"})
+    agent = {"User-Agent": f"inkdigits/{version('inkdigits')}"}
     try:
-        for _ in range(_REDIRECTS + 1):
-            left = urllib3.Timeout(total=max(0.001, until - time.monotonic()))
-            with pool.request(
-                "GET", address, redirect=False, retries=False, timeout=left, preload_content=False
-            ) as response:
-                moved = response.get_redirect_location()
-                if not moved:
-                    return _body(response, until)
-            address = urljoin(address, moved)
-            if not is_address(address):
-                raise ImageError("the address redirects to one that is neither http nor https")
+        with urllib3.PoolManager(headers=agent, retries=False) as pool:
+            return _followed(pool, address, until, _REDIRECTS)
     except urllib3.exceptions.HTTPError as error:
         raise ImageError(f"the address cannot be read ({type(error).__name__})") from error
-    finally:
-        pool.clear()
-    raise ImageError(f"the address redirects more than {_REDIRECTS} times")
+
+
+def _followed(pool: PoolManager, address: str, until: float, redirects: int) -> bytes:
+    left = max(0.001, until - time.monotonic())
+    with pool.request(
+        "GET", address, redirect=False, timeout=left, preload_content=False
+    ) as response:
+        moved = response.get_redirect_location()
+        if not moved:
+            return _body(response, until)
+    address = urljoin(address, moved)
+    if not redirects:
+        raise ImageError(f"the address redirects more than {_REDIRECTS} times")
+    if not is_address(address):
+        raise ImageError("the address redirects to one that is neither http nor https")
+    return _followed(pool, address, until, redirects - 1)
 
 
 def _body(response: BaseHTTPResponse, until: float) -> bytes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("file", "region", "text", "confidence", "decision", "reason", "error")
 
-Row: TypeAlias = "tuple[str, Box | None, NumberReading | ImageError | HintError]"
+ReadRegion: TypeAlias = "tuple[str, Box | None, NumberReading | ImageError | HintError]"
 """A picture's name, the region of it, and what was read there."""
 
 
@@ -120,7 +120,7 @@ def _regions_of(path: Path) -> list[Box]:
 
 def _rows(
     reader: DigitReader, name: str, regions: list[Box] | None, hints: ReadOptions
-) -> Iterator[Row]:
+) -> Iterator[ReadRegion]:
     try:
         if regions is None:
             yield name, None, reader.read(opened(name), **hints)
@@ -156,7 +156,7 @@ def _content(
     }  # fmt: skip
 
 
-def _print_table(rows: Sequence[Row]) -> None:
+def _print_table(rows: Sequence[ReadRegion]) -> None:
     from inkdigits.decision.prediction import percent
 
     names = [printable(name if at is None else f"{name} {list(at)}") for name, at, _ in rows]

@@ -11,7 +11,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from inkdigits.errors import ConfigError, how_to_install
+from inkdigits.errors import BackendUnavailableError, ConfigError
 
 Synchronous: TypeAlias = Literal["normal", "full"]
 
@@ -108,10 +108,8 @@ def _to_json(value: object) -> str:
 
 def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
     if importlib.util.find_spec("psycopg") is None:
-        raise ConfigError(
-            "DATABASE_URL names PostgreSQL, but psycopg is not installed; "
-            f"run {how_to_install('postgres')}"
-        )
+        needs = "DATABASE_URL names PostgreSQL, which needs psycopg"
+        raise BackendUnavailableError.without("postgres", needs)
     # A server that vanishes without a word is noticed within the time of a statement.
     arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,

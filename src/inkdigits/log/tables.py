@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final, Literal, TypeAlias
 
-from inkdigits.errors import BackendUnavailableError, DataError, how_to_install
+from inkdigits.errors import BackendUnavailableError, DataError
 
 TableFormat: TypeAlias = Literal["csv", "jsonl", "parquet"]
 Kind: TypeAlias = Literal["text", "int8", "float64", "time", "ink"]
@@ -158,9 +158,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"Parquet needs pyarrow, which is not installed; run {how_to_install('export')}"
-        ) from error
+        raise BackendUnavailableError.without("export", "Parquet needs pyarrow") from error
     return pyarrow, pyarrow.parquet
 
 

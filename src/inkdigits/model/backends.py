@@ -12,7 +12,7 @@ import numpy as np
 
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.decision.ood import energy
-from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError, how_to_install
+from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError
 from inkdigits.model.artifact import INT8_MODEL, ArtifactMetadata
 from inkdigits.types import Device, Floats, Mask
 
@@ -158,10 +158,8 @@ class TorchBackend(Backend):
             from inkdigits.model.devices import resolve_device
             from inkdigits.model.networks import load_network
         except ModuleNotFoundError as error:
-            raise BackendUnavailableError(
-                f"device {device!r} runs on PyTorch, and {error.name} is not installed; "
-                f"run {how_to_install('train')}"
-            ) from error
+            needs = f"device {device!r} runs on PyTorch and needs {error.name}"
+            raise BackendUnavailableError.without("train", needs) from error
         self._torch = torch
         self._device = resolve_device(device)
         self._model = load_network(artifact).to(self._device)

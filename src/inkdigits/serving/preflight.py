@@ -14,12 +14,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from inkdigits.decision.prediction import Reader
-from inkdigits.errors import (
-    BackendUnavailableError,
-    ConfigError,
-    InkdigitsError,
-    how_to_install,
-)
+from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
 from inkdigits.serving.web.session import session_key
 from inkdigits.settings import Settings
 
@@ -174,9 +169,8 @@ def _check_tracing(settings: Settings) -> None:
         import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         import_module("opentelemetry.sdk.trace")
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT needs: {how_to_install('tracing')} ({error})"
-        ) from error
+        needs = "OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry"
+        raise BackendUnavailableError.without("tracing", needs) from error
 
 
 def _report_model(sender: Connection, settings: Settings, make_reader: ReaderLoader) -> None:

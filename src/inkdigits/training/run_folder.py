@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from inkdigits.errors import BackendUnavailableError, TrainingError, how_to_install
+from inkdigits.errors import BackendUnavailableError, TrainingError
 from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
 from inkdigits.model.networks import NetworkName, load_network
 from inkdigits.training.config import Folders
@@ -120,9 +120,7 @@ def log_with_mlflow(described: Json, folders: Folders) -> None:
     try:
         import mlflow
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"--track mlflow needs mlflow, which is not installed; run {how_to_install('mlflow')}"
-        ) from error
+        raise BackendUnavailableError.without("mlflow", "--track mlflow needs mlflow") from error
     with mlflow.start_run(run_name=described["model_version"]):
         mlflow.log_params(dict(flat(described["config"])))
         mlflow.set_tag("model_version", described["model_version"])

@@ -162,4 +162,4 @@ def test_collector_without_the_library_is_an_error_at_start(tmp_path):
     result = run_to_its_end(free_port(), program=["-c", code], **endpoint)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert line.startswith("Error: OTEL_EXPORTER_OTLP_ENDPOINT needs: pip install")
+    assert line.startswith("Error: OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry, which")
