@@ -139,7 +139,7 @@ def test_bad_pictures_are_rows_and_do_not_stop_the_others(tmp_path):
     assert "\x1b" not in result.stderr
     table = pq.read_table(out)
     assert tuple(table.column_names) == tuple(SCHEMA)
-    types = "string int8 double string string double string string"
+    types = "string int8 int8 double string string double string string"
     assert " ".join(str(field.type) for field in table.schema) == types
     expected = [
         ("pictures/1.png", 7, None),
@@ -177,7 +177,7 @@ def test_missing_model_is_told_of_by_the_processes(array, tmp_path):
 
 def test_parquet_without_pyarrow_is_rejected_before_any_work(array, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(BackendUnavailableError, match=r"inkdigits\[export\]"):
+    with pytest.raises(BackendUnavailableError, match=r"\[export\]"):
         predict_to_file([array], tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == []
 
@@ -197,5 +197,5 @@ def test_progress_counts_what_an_earlier_run_did_but_not_in_its_rate(tmp_path, m
     counted.add(write_part(checkpoint.folder, "csv", 1, second, part(*"klmnopqrst")))
     after = counted.progress()
     assert after.pictures == 20
-    assert counted.failures == tuple((name, "x") for name in "abcdefghij")
+    assert counted.summary("a", 1.0).failures == tuple((name, "x") for name in "abcdefghij")
     checkpoint.close()

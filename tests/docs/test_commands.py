@@ -120,6 +120,15 @@ def test_compose_and_what_the_documents_add_to_it_name_services_and_files_that_e
         if "build" in one:
             file = one["build"].get("dockerfile", "Dockerfile")
             assert (REPOSITORY / one["build"]["context"] / file).is_file()
+    development = yaml.safe_load(
+        (REPOSITORY / "deploy" / "docker" / "compose.dev.yaml").read_text()
+    )["services"]
+    assert services.keys() >= development.keys()
+    for one in development.values():
+        source, target, _ = one["volumes"][0].split(":")
+        assert (REPOSITORY / source / "reader.py").is_file()
+        version = re.search(r"/(python\d\.\d+)/", target)[1].replace("python", "python:")
+        assert f"FROM {version}-slim" in (REPOSITORY / "Dockerfile").read_text()
     for page in PAGES:
         for _, block in blocks(page, "yaml"):
             assert services.keys() >= yaml.safe_load(block).get("services", {}).keys()

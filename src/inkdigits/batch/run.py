@@ -149,7 +149,7 @@ class _Run:
 
     def summary(self, model_version: str, seconds: float) -> Summary:
         """Return the result of the run."""
-        first = tuple(failure for _, _, failure in self._failures)
+        first = tuple((source, error) for _, _, (source, error) in self._failures)
         outcomes = dict(self.outcomes)
         return Summary(self.pictures, self.failed, first, outcomes, model_version, seconds)
 

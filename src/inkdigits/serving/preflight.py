@@ -150,8 +150,8 @@ def _check_address(host: str, port: int) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
-                f"port {port} on {host} is in use{_by_whom(port)}; stop what uses it, or take the "
-                "next free one with --port auto, or another with PORT"
+                f"port {port} on {host} is in use{_by_whom(port)}; stop what uses it, take the "
+                "next free one with --port auto, or set PORT"
             ) from None
         raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
 
