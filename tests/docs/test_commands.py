@@ -138,3 +138,15 @@ def test_readme_is_short_and_installs_before_it_reads():
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
     assert text.index("pip install .") < text.index("inkdigits serve") < text.index("import inkd")
+
+
+def test_reading_loads_nothing_that_windows_lacks():
+    blocked = (
+        "for name in ('fcntl', 'resource', 'pwd', 'grp', 'gunicorn'): sys.modules[name] = None"
+    )
+    code = f"import sys\n{blocked}\nfrom inkdigits.cli.main import main\nmain()"
+    picture = str(REPOSITORY / "docs" / "images" / "seven.png")
+    for command in ("predict", "read"):
+        asked = [sys.executable, "-c", code, command, picture]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        assert done.stdout.splitlines()[1].split()[1] == "7", done.stderr

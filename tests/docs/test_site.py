@@ -30,7 +30,7 @@ def test_navigation_has_every_page_of_docs(folder):
     nav = set(entries(tomllib.loads((folder / "zensical.toml").read_text())["project"]["nav"]))
     assert [page for page in sorted(nav) if not (folder / "pages" / page).is_file()] == []
     pages = {f"docs/{page.name}" for page in (folder / "pages" / "docs").glob("*.md")}
-    assert pages - {"docs/README.md"} <= nav
+    assert sorted(pages - {"docs/README.md"} - nav) == [], "add it to nav in docs/zensical.toml"
 
 
 def test_site_has_the_references_and_loads_nothing_from_elsewhere(folder):
