@@ -123,7 +123,7 @@ def photograph(browser: Browser, url: str, out: Path) -> None:
         page.goto("/sign-in")
         page.fill("[name=token]", TOKEN)
         page.click("form .primary")
-        for path in ("history", "review", "dashboard", "model"):
+        for path in ("history", "review", "model"):
             page.goto(f"/{path}")
             page.wait_for_timeout(1000)
             take(page, out / f"{path}{suffix}.webp")
