@@ -14,8 +14,11 @@ import yaml
 from PIL import Image
 from support.artifacts import variant
 from support.idx import write_idx
+from support.local_http import served
 from support.repository import REPOSITORY
 from support.server import REAL, running
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from inkdigits.cli.main import main
 from inkdigits.ink.png import encode_png
@@ -32,7 +35,7 @@ set -euo pipefail
 {"".join(f"{name}() {{ :; }}; " for name in ("docker", "kubectl", "pip", "pipx", "python3", "uvx"))}
 make() {{ command make --dry-run -C "{REPOSITORY}" "$@" > made; }}
 curl() {{ command curl --silent --show-error --fail-with-body "$@"; }}
-inkdigits() {{ case $1 in {LONG}) ;; *) python -m inkdigits "$@" ;; esac; }}
+inkdigits() {{ case ${{1-}} in {LONG}) ;; *) python -m inkdigits "$@" ;; esac; }}
 """
 
 
@@ -81,25 +84,41 @@ def folder(digits, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def service():
-    with running(program=REAL, INKDIGITS_ADMIN_TOKEN=TOKEN) as service:
+def settings(tmp_path_factory):
+    return {
+        "INKDIGITS_DATA_DIR": str(tmp_path_factory.mktemp("log")),
+        "INKDIGITS_ADMIN_TOKEN": TOKEN,
+    }
+
+
+@pytest.fixture(scope="module")
+def service(settings):
+    with running(program=REAL, **settings) as service:
         yield service
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=names)
-def test_commands_run_in_the_order_printed(page, folder, service):
+def test_commands_run_in_the_order_printed(page, folder, service, settings):
     for _, gate in blocks(page, "toml"):
         (folder / "gate.toml").write_text(gate)
     script = BEFORE
     for language, block in runnable(page):
         script += block if language == "sh" else f"python - <<'END'\n{block}END\n"
+    # Other shells than bash complete by lines of their own.
+    script = re.sub(r".*(?:zsh|fish)_source.*\n", "", script)
     kept = service.predict()[1]["id"]
-    script = script.replace("127.0.0.1:5000", f"127.0.0.1:{service.port}").replace(SOME_ID, kept)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    variables = {**os.environ, "PATH": path, "INKDIGITS_ADMIN_TOKEN": TOKEN}
-    how = {"cwd": folder, "env": variables, "capture_output": True, "text": True}
-    done = subprocess.run(["bash", "-c", script], **how, check=False)
+    how = {"env": {**os.environ, **settings, "PATH": path}, "capture_output": True, "text": True}
+    with served(SharedDataMiddleware(NotFound(), {"/": str(folder)})) as elsewhere:
+        for printed, here in (
+            ("127.0.0.1:5000", f"127.0.0.1:{service.port}"),
+            ("https://example.org", elsewhere),
+            (SOME_ID, kept),
+        ):
+            script = script.replace(printed, here)
+        command = ["bash", "-c", script]
+        done = subprocess.run(command, **how, cwd=folder, input="y\n", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     printed = done.stdout.splitlines()
     assert [line for line in re.findall(r"# prints: (.*)", script) if line not in printed] == []
