@@ -10,34 +10,34 @@ from inkdigits.errors import BatchError
 @pytest.fixture
 def first(tmp_path):
     """The checkpoint of a run that has begun."""
-    with closing(Checkpoint(tmp_path / "out.csv", "csv", resume=False)) as checkpoint:
-        checkpoint.begin({"model": "a", "sources": [1]})
+    with closing(Checkpoint(tmp_path / "out.csv", resume=False)) as checkpoint:
+        checkpoint.begin({"model": "a", "sources": [1], "hints": None})
         yield checkpoint
 
 
 def test_two_runs_do_not_write_the_same_file(first, tmp_path):
     with pytest.raises(BatchError, match="another process is writing"):
-        Checkpoint(tmp_path / "out.csv", "csv", resume=True)
+        Checkpoint(tmp_path / "out.csv", resume=True)
     first.close()
-    Checkpoint(tmp_path / "out.csv", "csv", resume=True).close()
+    Checkpoint(tmp_path / "out.csv", resume=True).close()
 
 
 def test_run_is_not_resumed_with_another_model_or_source(first):
-    done = write_part(first.folder, "csv", 0, ["a.png"], part("a.png"))
-    assert first.done(0, ["a.png"]) == done
+    done = write_part(first.folder, "csv", 0, part("a.png"))
+    assert first.listed(0, ["a.png"], mine=True) == done
     assert (done.pictures, done.failed, done.failures) == (1, 0, [])
-    assert first.done(1, ["a.png"]) is None
+    assert first.listed(1, ["a.png"], mine=True) is None
     with pytest.raises(BatchError, match=r"around b\.png changed"):
-        first.done(0, ["b.png"])
+        first.listed(0, ["b.png"], mine=True)
     with pytest.raises(BatchError, match=r"the model changed since .* \('a', now 'b'\)"):
         first.begin({"model": "b", "sources": [1]})
-    first.begin({"model": "a", "sources": [1]})
+    first.begin({"model": "a", "sources": [1], "hints": None})
 
 
 def test_result_is_not_put_together_without_all_parts(first, tmp_path):
-    write_part(first.folder, "csv", 0, ["a.png"], part("a.png"))
+    write_part(first.folder, "csv", 0, part("a.png"))
     with pytest.raises(BatchError, match="00000001"):
-        first.finish(2)
+        first.finish({"shards": 2})
     assert not (tmp_path / "out.csv").exists()
 
 

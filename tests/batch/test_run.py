@@ -11,17 +11,19 @@ import zipfile
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from support.batches import PICTURE, part
 from support.commands import run
+from support.pictures import seven
 
 import inkdigits
 from inkdigits.batch import run as batch_run
 from inkdigits.batch import sources
 from inkdigits.batch.checkpoint import Checkpoint, write_part
-from inkdigits.batch.run import predict_to_file
-from inkdigits.batch.shards import SCHEMA
+from inkdigits.batch.engines import Workers
+from inkdigits.batch.run import read_in_bulk
+from inkdigits.batch.shards import NUMBER_SCHEMA, SCHEMA
 from inkdigits.batch.sources import SHARD_PICTURES, open_sources
-from inkdigits.batch.workers import WorkerPool
 from inkdigits.errors import BackendUnavailableError
 
 SHARDS = 8
@@ -59,7 +61,7 @@ def whole(array, tmp_path_factory):
     """The result of an uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "out.csv"
     assert "3,996 pictures" in run("predict", array, "--out", out, "--workers", 2).stdout
-    assert sorted(path.name for path in out.parent.iterdir()) == ["out.csv"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out.csv", "out.csv.json"]
     return out.read_text()
 
 
@@ -105,12 +107,12 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     assert "--resume" in run("predict", array, "--out", out, exit_code=1).stderr
 
     read = []
-    original = WorkerPool.read
+    original = Workers.read
 
     def watched(self, tasks):
         return original(self, (read.append(task[0]) or task for task in tasks))
 
-    monkeypatch.setattr(WorkerPool, "read", watched)
+    monkeypatch.setattr(Workers, "read", watched)
     # A part that a power failure cut off is read again.
     damaged = min(kept)
     path = parts / f"{damaged:08}.part"
@@ -120,7 +122,7 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     assert len(set(read)) == len(read)
     assert set(read) <= set(range(SHARDS)) - (kept - {damaged})
     assert damaged in read
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.csv.json"]
 
 
 def test_bad_pictures_are_rows_and_do_not_stop_the_others(tmp_path):
@@ -178,7 +180,7 @@ def test_missing_model_is_told_of_by_the_processes(array, tmp_path):
 def test_parquet_without_pyarrow_is_rejected_before_any_work(array, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BackendUnavailableError, match=r"\[export\]"):
-        predict_to_file([array], tmp_path / "out.parquet")
+        read_in_bulk([array], tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,16 +188,84 @@ def test_progress_counts_what_an_earlier_run_did_but_not_in_its_rate(tmp_path, m
     monkeypatch.setattr(sources, "SHARD_PICTURES", 10)
     np.save(tmp_path / "a.npy", np.zeros((40, 9, 7), np.uint8))
     opened = open_sources([tmp_path / "a.npy"])
-    checkpoint = Checkpoint(tmp_path / "out.csv", "csv", resume=False)
+    checkpoint = Checkpoint(tmp_path / "out.csv", resume=False)
     first, second, *_ = [shard.names for shard in opened[0].shards()]
-    write_part(checkpoint.folder, "csv", 0, first, part(*"abcdefghij", error="x"))
+    write_part(checkpoint.folder, "csv", 0, part(*first, error="x"))
     counted = batch_run._Run(checkpoint, opened)
     tasks = counted.tasks()
     assert [number for number, _ in tasks] == [1, 2, 3]
     before = counted.progress()
     assert (before.pictures, before.failed, before.expected, before.rate) == (10, 10, 40, 0)
-    counted.add(write_part(checkpoint.folder, "csv", 1, second, part(*"klmnopqrst")))
+    counted.add(write_part(checkpoint.folder, "csv", 1, part(*second)))
     after = counted.progress()
     assert after.pictures == 20
-    assert counted.summary("a", 1.0).failures == tuple((name, "x") for name in "abcdefghij")
+    assert counted.summary("", 1.0).failures == tuple((name, "x") for name in first)
     checkpoint.close()
+
+
+def test_commands_that_share_a_run_are_merged_if_each_picture_was_read_once(array, whole, tmp_path):
+    out = tmp_path / "out.csv"
+    shared = ("predict", array, "--out", out, "--workers", 1, "--shard")
+    run(*shared, "0/2")
+    assert "lacks 1/2" in run("merge", out, exit_code=1).stderr
+    run(*shared, "1/2")
+    run(*shared, "1/2")  # as a scheduler does after a failure: it reads nothing again
+    part_of_it = tmp_path / "out.csv.parts" / "00000003.part"
+    sound = part_of_it.read_bytes()
+    part_of_it.write_bytes((part_of_it.parent / "00000002.part").read_bytes())
+    assert "not of the pictures" in run("merge", out, exit_code=1).stderr
+    assert not out.exists()
+    part_of_it.write_bytes(sound)
+    assert "3,996 rows" in run("merge", out).stdout
+    assert out.read_text() == whole
+    manifest = json.loads((tmp_path / "out.csv.json").read_text())
+    assert (manifest["model"], manifest["shards"]) == (inkdigits.load().model_version, SHARDS)
+    assert (manifest["pictures"], manifest["failed"], manifest["sources"][0][0]) == (
+        *(3996, 0),
+        str(array),
+    )
+
+
+def test_folder_of_parquet_files_is_one_table_and_an_older_one_is_replaced(
+    array, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("inkdigits.batch.checkpoint._PARTS_PER_FILE", 3)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "part-00007.parquet").write_bytes(b"of an earlier run")
+    run("predict", array, "--out", f"{tmp_path}/out/", "--workers", 1)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"part-0000{i}.parquet" for i in range(3)]
+    assert pq.read_table(tmp_path / "out")["source"].to_pylist() == [
+        f"{array}#{i}" for i in range(3996)
+    ]
+
+
+def test_numbers_are_read_in_bulk_in_the_regions_of_a_csv_file(tmp_path):
+    page = np.full((120, 230), 255, np.uint8)
+    for left in (10, 120):
+        page[10:110, left : left + 100] = np.asarray(seven(100, 8))
+    paths = [tmp_path / name for name in ("a.png", "b.png", "bad.png")]
+    for path in paths:
+        Image.fromarray(page).save(path)
+    paths[2].write_bytes(b"no picture")
+    regions = tmp_path / "regions.csv"
+    regions.write_text(
+        "source,left,top,width,height\n"
+        f"{paths[0]},0,0,115,120\n{paths[0]},0,0,230,120\n{paths[0]},0,0,999,120\n"
+        f"{paths[2]},0,0,9,9\n"
+    )
+    out = tmp_path / "out.csv"
+    given = ("read", *paths, "--out", out, "--workers", 1)
+    result = run(*given, "--regions", regions, "--length", "1-2", exit_code=1)
+    assert "3 of 5 regions cannot be read" in result.stderr
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert tuple(rows[0]) == tuple(NUMBER_SCHEMA)
+    assert [row["source"] for row in rows] == [str(paths[i]) for i in (0, 0, 0, 1, 2)]
+    assert [row["text"] for row in rows] == ["7", "77", "", "", ""]
+    assert rows[1]["region"] == "0 0 230 120"
+    for row, said in zip(rows[2:], ("not inside", "no region", "not a picture"), strict=True):
+        assert said in row["error"]
+    run(*given, exit_code=1)
+    assert [row["text"] for row in csv.DictReader(out.read_text().splitlines())] == ["77", "77", ""]
+    regions.write_text("left,top\n1,2\n")
+    assert "must be CSV with" in run(*given, "--regions", regions, exit_code=1).stderr

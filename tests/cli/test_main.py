@@ -7,7 +7,7 @@ import inkdigits
 from inkdigits.cli.main import main
 
 COMMANDS = {
-    *("serve", "key", "predict", "read", "history", "models"),
+    *("serve", "key", "predict", "read", "merge", "history", "models"),
     *("synthesise", "train", "train-segmenter", "evaluate"),
     *("calibrate", "export", "quantise", "benchmark"),
 }

@@ -8,7 +8,6 @@ process reads it; workers are told where a member lies.
 from __future__ import annotations
 
 import gzip
-import os
 import struct
 import tarfile
 import zipfile
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
+from inkdigits.batch.storage import read_range
 from inkdigits.errors import (
     DataError,
     ImageError,
@@ -36,49 +36,51 @@ _MAX_TAR_HEADER: Final = 2**20
 # PKWARE, "APPNOTE.TXT, .ZIP File Format Specification", 6.3, section 4.3.7.
 _ZIP_LOCAL: Final = struct.Struct("<4s5H3L2H")
 _ENCRYPTED: Final = 0x1
+_LARGEST_FILE: Final = 2**48  # in bytes
 # A packed member may be this many bytes longer than its contents; deflate needs far fewer.
 _PACKING_SLACK: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The place of a member's bytes in an archive."""
+    """The place of an encoded picture: a member of an archive, or an object in a store."""
 
-    archive: Path
-    offset: int  # of its ZIP header or, in a TAR archive, of its bytes
-    packed: int  # bytes in the archive
+    file: Path
+    offset: int  # of its ZIP header or else of its bytes
+    packed: int  # bytes in the file
     size: int  # bytes of the picture
-    crc: int | None = None  # None in a TAR archive
+    crc: int | None = None  # None outside ZIP archives
     deflated: bool = False
 
     def read(self) -> bytes:
         """Return the encoded picture.
 
         Raises:
-            UnreadableImageError: truncated, or different from what the archive's directory says.
+            UnreadableImageError: missing, truncated, or not what the archive's directory says.
+            OSError: the file cannot be read now, which is not the picture's fault.
         """
         try:
-            content = self._stored()
+            content = read_range(self.file, self._start(), self.packed)
             if self.deflated:
                 # One byte more than declared: a member that holds more is noticed, not unpacked.
                 content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, self.size + 1)
-        except (OSError, zlib.error) as error:
-            raise UnreadableImageError(f"the member cannot be unpacked: {error}") from error
+        except (FileNotFoundError, zlib.error) as error:
+            raise UnreadableImageError(f"the picture cannot be unpacked: {error}") from error
         if len(content) != self.size or self.crc not in (None, zlib.crc32(content)):
             raise UnreadableImageError(
                 "the member differs from what the archive's directory says of it"
             )
         return content
 
-    def _stored(self) -> bytes:
-        with self.archive.open("rb") as file:
-            file.seek(self.offset)
-            if self.crc is not None:
-                header = file.read(_ZIP_LOCAL.size)
-                if len(header) < _ZIP_LOCAL.size or header[:4] != b"PK\x03\x04":
-                    raise UnreadableImageError("the archive has no member where its directory says")
-                file.seek(sum(_ZIP_LOCAL.unpack(header)[-2:]), os.SEEK_CUR)
-            return file.read(self.packed)
+    def _start(self) -> int:
+        if self.crc is None:
+            return self.offset
+        sound = 0 <= self.offset < _LARGEST_FILE
+        header = read_range(self.file, self.offset, _ZIP_LOCAL.size) if sound else b""
+        if len(header) < _ZIP_LOCAL.size or header[:4] != b"PK\x03\x04":
+            raise UnreadableImageError("the archive has no member where its directory says")
+        *_, name, extra = _ZIP_LOCAL.unpack(header)
+        return self.offset + _ZIP_LOCAL.size + int(name + extra)
 
 
 Member: TypeAlias = "tuple[str, Extent | bytes | ImageError]"
@@ -95,6 +97,17 @@ def is_picture_name(name: str) -> bool:
     return bool(stem) and (dot + suffix).lower() in PICTURE_SUFFIXES and stem[:2] != "._"
 
 
+def extent(file: Path, size: int, limits: Limits, offset: int = 0) -> Extent | ImageTooLargeError:
+    """Return the place of bytes that are a picture as they are, or an error if they are too many.
+
+    >>> extent(Path("a.tar"), 10, Limits(max_bytes=5))
+    ImageTooLargeError('the picture has 10 bytes; at most 5')
+    """
+    if size > limits.max_bytes:
+        return ImageTooLargeError(f"the picture has {size:,} bytes; at most {limits.max_bytes:,}")
+    return Extent(file, offset, size, size)
+
+
 def zip_members(path: Path, limits: Limits) -> Iterator[Member]:
     """Yield the pictures of a ZIP archive in the order of its directory; skip other members.
 
@@ -106,7 +119,7 @@ def zip_members(path: Path, limits: Limits) -> Iterator[Member]:
     inkdigits.errors.DataError: missing.zip cannot be read as a ZIP archive: ...
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     # The last three are what zipfile raises for a damaged directory.
     except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
@@ -124,67 +137,67 @@ def _zip_place(path: Path, member: zipfile.ZipInfo, limits: Limits) -> Extent | 
         return UnsupportedImageError(
             f"the member is packed by ZIP method {method}; supported are stored and deflate"
         )
-    if max(size, packed - _PACKING_SLACK) > limits.max_bytes:
-        return _too_large(max(size, packed), limits)
+    whole = extent(path, max(size, packed - _PACKING_SLACK), limits)
+    if isinstance(whole, ImageError):
+        return whole
     deflated = method == zipfile.ZIP_DEFLATED
     return Extent(path, member.header_offset, packed, size, member.CRC, deflated)
 
 
-class TarMembers:
-    """The pictures of a TAR archive in its order; other members are skipped.
+def tar_members(path: Path, limits: Limits) -> Iterator[tuple[Member, float]]:
+    """Yield the pictures of a TAR archive in its order, and the share of the file that is read.
 
-    Iterating gives an Extent for each picture of a plain archive, and its bytes for one that is
-    compressed with gzip, which can only be read from the start. It raises a DataError for what is
-    not a TAR archive, or where it cannot be read further.
+    Those of a plain archive are extents. One that is compressed with gzip can only be read from
+    its start, so its pictures come as bytes.
+
+    Raises:
+        DataError: not a TAR archive, or from some member on it cannot be read.
+
+    >>> next(tar_members(Path("missing.tar"), Limits()))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: missing.tar: the TAR archive cannot be read further: ...
     """
+    try:
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
+            compressed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            size = max(1, path.stat().st_size)
+            for member in _tar_members(path, unpacked if compressed else raw, limits):
+                yield member, raw.tell() / size
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+        raise DataError(f"{path}: the TAR archive cannot be read further: {error}") from error
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self.fraction = 0.0  # how much of the file has been read, 0 to 1
-        self._path = path
-        self._limits = limits
 
-    def __iter__(self) -> Iterator[Member]:
-        try:
-            with self._path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
-                compressed = raw.read(2) == b"\x1f\x8b"
-                raw.seek(0)
-                yield from self._members(raw, unpacked if compressed else None)
-        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
-            raise DataError(
-                f"{self._path}: the TAR archive cannot be read further: {error}"
-            ) from error
+def _tar_members(path: Path, file: IO[bytes] | gzip.GzipFile, limits: Limits) -> Iterator[Member]:
+    unpacked = file if isinstance(file, gzip.GzipFile) else None
+    reader = _Bounded(file, max(_MAX_TAR_HEADER, limits.max_bytes))
+    with tarfile.open(fileobj=reader, mode="r:") as archive:  # type: ignore[call-overload]
+        while (member := archive.next()) is not None:
+            # The library keeps every member for random access.
+            archive.members.clear()
+            if member.isreg() and is_picture_name(member.name):
+                yield member.name, _tar_place(path, member, unpacked, limits)
+    # tarfile stops at any block that is not a header; a whole archive ends in zeros.
+    if reader.last.strip(b"\0") or not reader.last:
+        raise DataError(f"{path}: the TAR archive is truncated or damaged")
+    # Reading to the end makes gzip compare its checksum.
+    while unpacked is not None and unpacked.read(2**20):
+        pass
 
-    def _members(self, raw: IO[bytes], unpacked: gzip.GzipFile | None) -> Iterator[Member]:
-        file_size = max(1, os.fstat(raw.fileno()).st_size)
-        reader = _Bounded(unpacked or raw, max(_MAX_TAR_HEADER, self._limits.max_bytes))
-        with tarfile.open(fileobj=reader, mode="r:") as archive:  # type: ignore[call-overload]
-            while (member := archive.next()) is not None:
-                # The library keeps every member for random access.
-                archive.members.clear()
-                self.fraction = raw.tell() / file_size
-                if member.isreg() and is_picture_name(member.name):
-                    yield member.name, self._place(member, unpacked)
-        # tarfile stops at any block that is not a header; a whole archive ends in zeros.
-        if reader.last.strip(b"\0") or not reader.last:
-            raise DataError(f"{self._path}: the TAR archive is truncated or damaged")
-        # Reading to the end makes gzip compare its checksum.
-        while unpacked is not None and unpacked.read(2**20):
-            pass
 
-    def _place(
-        self, member: tarfile.TarInfo, unpacked: gzip.GzipFile | None
-    ) -> Extent | bytes | ImageError:
-        if member.issparse():
-            return UnsupportedImageError("the member is a sparse file")
-        if member.size > self._limits.max_bytes:
-            return _too_large(member.size, self._limits)
-        if unpacked is None:
-            return Extent(self._path, member.offset_data, member.size, member.size)
-        unpacked.seek(member.offset_data)
-        content = unpacked.read(member.size)
-        if len(content) < member.size:
-            raise DataError(f"{self._path}: the TAR archive ends inside {member.name}")
-        return content
+def _tar_place(
+    path: Path, member: tarfile.TarInfo, unpacked: gzip.GzipFile | None, limits: Limits
+) -> Extent | bytes | ImageError:
+    if member.issparse():
+        return UnsupportedImageError("the member is a sparse file")
+    place = extent(path, member.size, limits, member.offset_data)
+    if unpacked is None or isinstance(place, ImageError):
+        return place
+    unpacked.seek(member.offset_data)
+    content = unpacked.read(member.size)
+    if len(content) < member.size:
+        raise DataError(f"{path}: the TAR archive ends inside {member.name}")
+    return content
 
 
 class _Bounded:
@@ -202,7 +215,3 @@ class _Bounded:
             raise DataError(f"a TAR header declares {size:,} bytes; at most {self._most:,}")
         self.last = self._file.read(size)
         return self.last
-
-
-def _too_large(size: int, limits: Limits) -> ImageTooLargeError:
-    return ImageTooLargeError(f"the member has {size:,} bytes; at most {limits.max_bytes:,}")

@@ -8,6 +8,7 @@ big-endian 32-bit number.
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import tokenize
 import zlib
@@ -19,131 +20,91 @@ from typing import IO, Final, cast
 
 import numpy as np
 
+from inkdigits.batch.storage import read_range
 from inkdigits.errors import DataError
 from inkdigits.ink.decode import Limits
 from inkdigits.types import Pixels
 
 # NumPy raises these for a damaged header, which it parses as Python literals.
 _NPY_ERRORS: Final = (
-    *(OSError, EOFError, ValueError, TypeError, OverflowError),
+    *(KeyError, ValueError, TypeError, OverflowError),
     *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
 )
+_NPY_HEADERS: Final = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class NpyRows:
-    """Rows of a ``.npy`` file, which is mapped only while they are read."""
+class Rows:
+    """Pictures that follow each other in a file, which is opened only while they are read."""
 
     path: Path
-    rows: range
+    offset: int  # in bytes
+    shape: tuple[int, ...]  # (N, H, W) or (N, H, W, C), uint8
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.shape[0]
 
     def read(self) -> Pixels:
-        """Return a copy of the rows (N, H, W) or (N, H, W, C), uint8.
-
-        Raises:
-            DataError: the file is shorter than it was.
-        """
-        array = _mapped(self.path)[self.rows.start : self.rows.stop]
-        if len(array) < len(self):
+        """Return the pictures; DataError if the file is shorter than it was."""
+        content = read_range(self.path, self.offset, math.prod(self.shape))
+        if len(content) < math.prod(self.shape):
             raise DataError(f"{self.path} was changed during the run")
-        return np.array(array)
+        return np.frombuffer(content, np.uint8).reshape(self.shape)
 
 
-def npy_shape(path: Path, limits: Limits) -> tuple[int, ...]:
-    """Return (N, H, W) or (N, H, W, C) of a ``.npy`` file of uint8.
-
-    Raises:
-        DataError: not such a file, truncated, or of another shape or type.
-
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-    ...     np.save(file.name, np.zeros((5, 28, 28), np.uint8))
-    ...     print(npy_shape(Path(file.name), Limits()))
-    ...     print([len(block) for block in npy_blocks(Path(file.name), Limits(), 3)])
-    (5, 28, 28)
-    [3, 2]
-    """
-    array = _mapped(path)
-    if array.dtype != np.uint8:
-        raise DataError(f"{path} holds {array.dtype}; pictures are uint8, 0 to 255")
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)):
-        raise DataError(
-            f"{path} has the shape {array.shape}; supported are (N, H, W) and (N, H, W, C) with "
-            "1, 3 or 4 channels"
-        )
-    _check_size(path, array.shape, limits)
-    return array.shape
-
-
-def npy_blocks(path: Path, limits: Limits, count: int) -> Iterator[NpyRows]:
-    """Yield the pictures of a ``.npy`` file, so many at a time; the last may be fewer.
-
-    >>> next(npy_blocks(Path("missing.npy"), Limits(), 8))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    inkdigits.errors.DataError: missing.npy cannot be read as a NumPy array: ...
-    """
-    total = npy_shape(path, limits)[0]
-    for first in range(0, total, count):
-        yield NpyRows(path, range(first, min(first + count, total)))
-
-
-def _mapped(path: Path) -> Pixels:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _NPY_ERRORS as error:
-        raise DataError(f"{path} cannot be read as a NumPy array: {error}") from error
-    if not isinstance(array, np.memmap):
-        raise DataError(f"{path} is not a NumPy array in a file of its own")
-    return array
-
-
-def idx_shape(path: Path, limits: Limits) -> tuple[int, ...]:
-    """Return (N, H, W) that the header of an IDX file declares; ``.gz`` is unpacked.
+def array_shape(path: Path, limits: Limits) -> tuple[int, ...]:
+    """Return (N, H, W) or (N, H, W, C) that the header of a ``.npy`` or IDX file declares.
 
     Raises:
         DataError: not such a file, or not of pictures.
 
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile() as file:
-    ...     _ = file.write(struct.pack(">HBB3I", 0, 8, 3, 1, 2, 2) + bytes(4))
-    ...     file.flush()
-    ...     print(idx_shape(Path(file.name), Limits()))
-    ...     print([block.shape for block in idx_blocks(Path(file.name), Limits(), 8)])
-    (1, 2, 2)
-    [(1, 2, 2)]
+    >>> array_shape(Path("missing.npy"), Limits())  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    inkdigits.errors.DataError: missing.npy cannot be read: ...
     """
     with _opened(path) as file:
-        return _idx_header(path, file, limits)
+        return _header(path, file, limits)[0]
 
 
-def idx_blocks(path: Path, limits: Limits, count: int) -> Iterator[Pixels]:
-    """Yield the pictures of an IDX file as (count, H, W) uint8; the last may have fewer.
+def array_blocks(path: Path, limits: Limits, count: int) -> Iterator[Rows | Pixels]:
+    """Yield the pictures of a ``.npy`` or IDX file, so many at a time; the last may be fewer.
 
     Raises:
         DataError: from some picture on it cannot be read.
 
-    >>> next(idx_blocks(Path("missing.idx"), Limits(), 8))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    inkdigits.errors.DataError: missing.idx cannot be read: ...
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+    ...     np.save(file.name, np.zeros((5, 28, 28), np.uint8))
+    ...     [len(block) for block in array_blocks(Path(file.name), Limits(), 3)]
+    [3, 2]
     """
     with _opened(path) as file:
-        total, height, width = _idx_header(path, file, limits)
-        for first in range(0, total, count):
-            asked = min(count, total - first)
-            block = file.read(asked * height * width)
-            whole = len(block) // (height * width)
-            if whole:
-                yield np.frombuffer(block, np.uint8, whole * height * width).reshape(
-                    whole, height, width
-                )
-            if whole < asked:
-                raise DataError(f"{path} ends after {first + whole:,} of {total:,} pictures")
+        shape, by_columns = _header(path, file, limits)
+        offset, each = file.tell(), math.prod(shape[1:])
+        if by_columns:
+            whole = np.load(path, mmap_mode="r")
+            for first in range(0, shape[0], count):
+                yield np.ascontiguousarray(whole[first : first + count])
+            return
+        packed = path.suffix.lower() == ".gz"
+        there = shape[0] * each if packed else path.stat().st_size - offset
+        for first in range(0, shape[0], count):
+            asked = min(count, shape[0] - first)
+            content = file.read(asked * each) if packed else b""
+            number = min(asked, (len(content) if packed else there - first * each) // each)
+            if number > 0 and packed:
+                yield np.frombuffer(content, np.uint8, number * each).reshape(number, *shape[1:])
+            elif number > 0:
+                yield Rows(path, offset + first * each, (number, *shape[1:]))
+            if number < asked:
+                ends = first + max(0, number)
+                raise DataError(f"{path} ends after {ends:,} of {shape[0]:,} pictures")
         # Reading past the end makes gzip compare its checksum.
-        if file.read(1):
-            raise DataError(f"{path} holds more than the {total:,} pictures of its header")
+        if there > shape[0] * each or (packed and file.read(1)):
+            raise DataError(f"{path} holds more than the {shape[0]:,} pictures of its header")
 
 
 def idx_labels(path: Path) -> bytes:
@@ -175,8 +136,35 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _idx_header(path: Path, file: IO[bytes], limits: Limits) -> tuple[int, int, int]:
-    """Return (N, H, W), and leave ``file`` after the header."""
+def _header(path: Path, file: IO[bytes], limits: Limits) -> tuple[tuple[int, ...], bool]:
+    """Return the shape, and whether it is in Fortran's order; leave ``file`` after the header."""
+    is_npy = path.suffix.lower() == ".npy"
+    shape, by_columns = _npy_header(path, file) if is_npy else (_idx_header(path, file), False)
+    height, width = shape[1:3]
+    if min(height, width) < 1 or height * width > limits.max_pixels:
+        raise DataError(
+            f"{path}: its pictures have {height:,} x {width:,} pixels; at least 1 and at most "
+            f"{limits.max_pixels:,} are allowed"
+        )
+    return shape, by_columns
+
+
+def _npy_header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool]:
+    try:
+        shape, by_columns, dtype = _NPY_HEADERS[np.lib.format.read_magic(file)](file)
+    except _NPY_ERRORS as error:
+        raise DataError(f"{path} cannot be read as a NumPy array: {error}") from error
+    if dtype != np.uint8:
+        raise DataError(f"{path} holds {dtype}; pictures are uint8, 0 to 255")
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
+        raise DataError(
+            f"{path} has the shape {shape}; supported are (N, H, W) and (N, H, W, C) with "
+            "1, 3 or 4 channels"
+        )
+    return shape, by_columns
+
+
+def _idx_header(path: Path, file: IO[bytes]) -> tuple[int, ...]:
     header = file.read(16)
     if len(header) < 4 or header[:2] != b"\0\0":
         raise DataError(f"{path} is not an IDX file: it begins with {header[:4]!r}")
@@ -187,15 +175,4 @@ def _idx_header(path: Path, file: IO[bytes], limits: Limits) -> tuple[int, int, 
         )
     if len(header) < 16:
         raise DataError(f"{path}: the IDX header is truncated")
-    number, height, width = struct.unpack(">3I", header[4:])
-    _check_size(path, (number, height, width), limits)
-    return number, height, width
-
-
-def _check_size(path: Path, shape: tuple[int, ...], limits: Limits) -> None:
-    height, width = shape[1:3]
-    if not 0 < height * width <= limits.max_pixels:
-        raise DataError(
-            f"{path}: its pictures have {height:,} x {width:,} pixels; at least 1 and at most "
-            f"{limits.max_pixels:,} are allowed"
-        )
+    return struct.unpack(">3I", header[4:])

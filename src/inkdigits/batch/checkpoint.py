@@ -1,8 +1,9 @@
-"""The checkpoint of a batch run: its work so far, in a folder beside the file that it will become.
+"""The checkpoint of a batch run: its work so far, in a folder beside the table that it will become.
 
 ``results.csv.parts`` holds one part per shard that has been read, and a description of the run.
 A part is the shard's table in the format of the result, after a checksum and the shard's counts.
-Parts and the result are written under another name and renamed, so each is whole or not there.
+Parts and the result are whole or not there. A run that is divided over several commands has a note
+of each, with what it listed and read; ``merge`` compares the parts with them.
 """
 
 from __future__ import annotations
@@ -11,23 +12,31 @@ import fcntl
 import hashlib
 import io
 import json
-import os
-import shutil
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Final
 
-from inkdigits.batch.shards import SCHEMA
+from inkdigits.batch.shards import NUMBER_SCHEMA, SCHEMA
+from inkdigits.batch.storage import as_path, filesystem, open_new, remove_folder
 from inkdigits.errors import BatchError
-from inkdigits.log.tables import Columns, TableFormat, join_tables, write_table
-from inkdigits.model.artifact import write_atomically
+from inkdigits.log.tables import Columns, TableFormat, check_available, join_tables, write_table
 from inkdigits.types import Json
 
 # How many pictures that cannot be read are named at the end.
 FAILURES_NAMED: Final = 10
+
+_FORMATS: Final[dict[str, TableFormat]] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+# Parts that are read at once: an object store answers one request in some 20 ms.
+_READ_AT_ONCE: Final = 16
+# Parts per file of a folder of Parquet files: about a million rows.
+_PARTS_PER_FILE: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,51 +44,76 @@ class ShardDone:
     """The counts of a shard that has been read."""
 
     number: int  # the shard's place in the run, from 0
-    names: str  # the digest of its pictures' names
-    pictures: int
+    names: str  # the digest of its rows' sources
+    pictures: int  # its rows
     failed: int  # how many of them cannot be read
     failures: Sequence[tuple[str, str]]  # (source, error) of the first of those
     outcomes: Mapping[str, int]  # how many of each decision, or reason of what was rejected
 
 
 class Checkpoint:
-    """The folder of a run under way; one process at a time has it.
+    """The folder of a run under way; one process of this machine at a time has it.
 
-    ``out`` is the file that the run will become, in the format ``form``. ``resume`` continues what
-    is there; otherwise nothing may be there.
+    Args:
+        out: the table that the run will become; a name that ends in ``/`` is a folder of Parquet
+            files. A path or a URL.
+        resume: whether to continue what is there; None continues what may be there.
+        shard: which of how many commands this is, from 0; None is the only one.
 
     Raises:
-        BatchError: there is an unfinished run and ``resume`` is not asked for, or the reverse; or
-            another process has the folder; or it cannot be written.
+        BatchError: the name of ``out`` has an unsupported suffix; there is an unfinished run and
+            ``resume`` is not asked for, or the reverse; or another process has the folder; or it
+            cannot be written.
+        BackendUnavailableError: Parquet without pyarrow.
     """
 
-    def __init__(self, out: Path, form: TableFormat, *, resume: bool) -> None:
-        self.out = out
-        self.form = form
-        self.folder = out.with_name(f"{out.name}.parts")
+    def __init__(
+        self, out: str | Path, *, resume: bool | None, shard: tuple[int, int] | None = None
+    ) -> None:
+        self.out = as_path(str(out))
+        self._is_folder = str(out).endswith("/")
+        form = "parquet" if self._is_folder else _FORMATS.get(self.out.suffix.lower())
+        if form is None:
+            raise BatchError(
+                f"the name of {out} must end in {', '.join(_FORMATS)}, or in / for a folder of "
+                "Parquet files"
+            )
+        check_available(form)
+        self.form: TableFormat = form
+        self.folder = self.out.with_name(f"{self.out.name}.parts")
         self._run = self.folder / "run.json"
+        self._shard = shard
+        self._name = f"shard-{shard[0]}-of-{shard[1]}" if shard else "run"
+        self._names = hashlib.sha256()
         known = self._run.is_file()
         if resume and not known:
             raise BatchError(f"nothing to resume: there is no {self.folder}; leave out --resume")
-        try:
-            self.folder.mkdir(exist_ok=True)
-            self._lock: IO[bytes] = (self.folder / "lock").open("wb")
-        except OSError as error:
-            raise BatchError(f"{self.folder} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise BatchError(f"another process is writing {out}; wait for its end") from error
-        if known and not resume:
-            self._lock.close()
+        self._lock = self._locked()
+        if known and resume is False:
+            self.close()
             raise BatchError(
                 f"{self.folder} holds an unfinished run; continue it with --resume, or delete it"
             )
 
+    def _locked(self) -> IO[bytes] | None:
+        if filesystem(self.folder):
+            return None  # Two runs there write the same parts.
+        try:
+            self.folder.mkdir(exist_ok=True)
+            lock: IO[bytes] = (self.folder / f"{self._name}.lock").open("wb")
+        except OSError as error:
+            raise BatchError(f"{self.folder} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise BatchError(f"another process is writing {self.out}; wait for its end") from error
+        return lock
+
     def close(self) -> None:
         """Let another process have the folder."""
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
     def begin(self, run: Json) -> None:
         """Note what the parts depend on, or compare it with what was noted.
@@ -89,7 +123,7 @@ class Checkpoint:
                 description is damaged.
         """
         if not self._run.is_file():
-            write_atomically(self._run, json.dumps(run).encode())
+            _write(self._run, run)
             return
         try:
             known = dict(json.loads(self._run.read_bytes()))
@@ -103,49 +137,99 @@ class Checkpoint:
                 f"begun ({known.get(first)!r}, now {run[first]!r}); delete it to start again"
             )
 
-    def done(self, number: int, names: Sequence[str]) -> ShardDone | None:
-        """Return the counts of a shard, or None if it is still to be read.
+    def listed(self, number: int, names: Sequence[str], *, mine: bool) -> ShardDone | None:
+        """Count a shard of the run; return its counts, or None if it is still to be read.
 
         Raises:
             BatchError: other pictures were read under that number, so the source has changed.
         """
-        done, _ = _read_part(self.folder, number)
-        if done is not None and done.names != _digest(names):
+        listed = _digest(names)
+        self._names.update(listed.encode())
+        done = _read_part(self.folder, number)[0] if mine else None
+        if done is not None and done.names != listed:
             raise BatchError(
                 f"cannot resume: the pictures around {names[0]} changed since {self.folder} was "
                 "begun; delete it to start again"
             )
         return done
 
-    def finish(self, parts: int) -> None:
-        """Put the parts together as the result, and delete them.
+    def finish(self, counts: Json) -> None:
+        """Put the parts together as the table, with a manifest beside it, and delete them.
+
+        One of several commands leaves the manifest of what it listed and read for ``merge``.
 
         Raises:
-            BatchError: a part is missing or damaged, or the result cannot be written.
+            BatchError: a part is missing or damaged, or they are not of what was listed, each
+                once; or the table cannot be written.
         """
-        whole = self.folder / "whole"
+        manifest = {"inkdigits": version("inkdigits"), "names": self._names.hexdigest(), **counts}
+        manifest = {**json.loads(self._run.read_bytes()), **manifest, "shard": self._shard}
         try:
-            with whole.open("wb") as file:
-                join_tables(self.form, file, SCHEMA, self._tables(parts))
-                file.flush()
-                os.fsync(file.fileno())
-            whole.replace(self.out)
-            shutil.rmtree(self.folder)
+            if self._shard:
+                _write(self.folder / f"{self._name}.json", manifest)
+            else:
+                self._join(manifest)
+                _write(self.out.with_name(f"{self.out.name}.json"), manifest)
+                remove_folder(self.folder)
         except OSError as error:
-            raise BatchError(f"{self.out} cannot be written: {error.strerror}") from error
+            reason = error.strerror or error
+            raise BatchError(f"{self.out} cannot be written: {reason}") from error
 
-    def _tables(self, parts: int) -> Iterator[bytes]:
-        for number in range(parts):
-            done, table = _read_part(self.folder, number)
-            if done is None:
-                path = _path(self.folder, number)
-                raise BatchError(f"another program changed {path}; run again with --resume")
-            yield table
+    def _join(self, manifest: Json) -> None:
+        schema = SCHEMA if manifest["hints"] is None else NUMBER_SCHEMA
+        if not self._is_folder:
+            with open_new(self.out) as file:
+                join_tables(self.form, file, schema, self._tables(manifest))
+            return
+        for old in self.out.glob("part-*.parquet"):
+            old.unlink()
+        tables = self._tables(manifest)
+        for number in range(-(-manifest["shards"] // _PARTS_PER_FILE)):
+            with open_new(self.out / f"part-{number:05}.parquet") as file:
+                join_tables(self.form, file, schema, islice(tables, _PARTS_PER_FILE))
+
+    def _tables(self, manifest: Json) -> Iterator[bytes]:
+        """Yield the tables of all parts; they must be those of what was listed."""
+        names, shards = hashlib.sha256(), manifest["shards"]
+        read = partial(_read_part, self.folder)
+        groups = (range(shards)[i : i + _READ_AT_ONCE] for i in range(0, shards, _READ_AT_ONCE))
+        with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+            parts = chain.from_iterable(pool.map(read, group) for group in groups)
+            for number, (done, table) in enumerate(parts):
+                names.update(done.names.encode() if done else b"")
+                last = number + 1 == shards
+                if done is None or (last and names.hexdigest() != manifest["names"]):
+                    raise BatchError(
+                        f"{_path(self.folder, number)} is missing, damaged, or not of the pictures "
+                        "that were listed; run again with --resume. All workers must write to the "
+                        "same folder"
+                    )
+                yield table
+
+    def merge(self) -> Json:
+        """Put together what several commands have read, and return the counts.
+
+        Raises:
+            BatchError: not every picture was read exactly once, or the table cannot be written.
+        """
+        notes = [json.loads(path.read_bytes()) for path in self.folder.glob("shard-*.json")]
+        missing = [f"{i}/{n['shard'][1]}" for n in notes[:1] for i in range(n["shard"][1])]
+        read = {"{}/{}".format(*note["shard"]) for note in notes}
+        if not notes or read != set(missing):
+            lacks = ", ".join(sorted(read ^ set(missing))) or "all shards"
+            raise BatchError(f"{self.folder} lacks {lacks}; read them with --shard")
+        if len({(note["shards"], note["names"]) for note in notes}) > 1:
+            raise BatchError(
+                f"the commands that read into {self.folder} listed different pictures; delete it, "
+                "and let all read the same sources"
+            )
+        totals = {name: sum(note[name] for note in notes) for name in ("pictures", "failed")}
+        counts = {**notes[0], **totals}
+        self.finish(counts)
+        return counts
 
 
-def write_part(
-    folder: Path, form: TableFormat, number: int, names: Sequence[str], columns: Columns
-) -> ShardDone:
+def write_part(folder: Path, form: TableFormat, number: int, columns: Columns) -> ShardDone:
     """Write what was read of a shard, and return its counts.
 
     Raises:
@@ -154,7 +238,7 @@ def write_part(
     >>> import tempfile
     >>> columns = {name: [None] for name in SCHEMA} | {"source": ["a.png"]}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_part(Path(folder), "csv", 3, ["a.png"], columns).pictures
+    ...     write_part(Path(folder), "csv", 3, columns).pictures
     1
     """
     sources, errors = columns["source"], columns["error"]
@@ -162,14 +246,15 @@ def write_part(
     named = failures[:FAILURES_NAMED]
     decided = zip(columns["reason"], columns["decision"], errors, strict=True)
     outcomes = Counter(str(why or what) for why, what, error in decided if error is None)
-    done = ShardDone(number, _digest(names), len(sources), len(failures), named, dict(outcomes))
+    done = ShardDone(number, _digest(sources), len(sources), len(failures), named, dict(outcomes))
+    schema = SCHEMA if "digit" in columns else NUMBER_SCHEMA
     table = io.BytesIO()
-    write_table(form, table, SCHEMA, [columns])
+    write_table(form, table, schema, [columns])
     content = json.dumps(asdict(done)).encode() + b"\n" + table.getvalue()
     try:
-        write_atomically(_path(folder, number), b"%08x\n" % zlib.crc32(content) + content)
+        _write(_path(folder, number), b"%08x\n" % zlib.crc32(content) + content)
     except OSError as error:
-        raise BatchError(f"{folder} cannot be written: {error.strerror}") from error
+        raise BatchError(f"{folder} cannot be written: {error.strerror or error}") from error
     return done
 
 
@@ -179,8 +264,10 @@ def _path(folder: Path, number: int) -> Path:
 
 def _read_part(folder: Path, number: int) -> tuple[ShardDone | None, bytes]:
     """Return a part's counts and table; the counts are None where it is missing or cut off."""
-    path = _path(folder, number)
-    checksum, _, content = (path.read_bytes() if path.is_file() else b"").partition(b"\n")
+    try:
+        checksum, _, content = _path(folder, number).read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None, b""
     counts, _, table = content.partition(b"\n")
     whole = checksum == b"%08x" % zlib.crc32(content)
     return (ShardDone(**json.loads(counts)) if whole else None), table
@@ -188,3 +275,8 @@ def _read_part(folder: Path, number: int) -> tuple[ShardDone | None, bytes]:
 
 def _digest(names: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
+
+
+def _write(path: Path, content: Json | bytes) -> None:
+    with open_new(path) as file:
+        file.write(content if isinstance(content, bytes) else json.dumps(content).encode())

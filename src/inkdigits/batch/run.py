@@ -1,49 +1,53 @@
-"""A batch run: very many pictures into one file of readings, on all cores, in constant memory.
+"""A batch run: very many pictures into one table, on all cores or machines, in constant memory.
 
-Sources are cut into shards (``sources``), worker processes read them (``workers``), the readings of
-each shard are kept in the run's checkpoint, and the file is put together from them in the order of
-the sources. A run that was interrupted resumes with the shards that are missing.
+Sources are cut into shards (``sources``), workers read them (``engines``), the readings of each
+shard are kept in the run's checkpoint, and the table is put together from them in the order of the
+sources. A run that was interrupted resumes with the shards that are missing.
 """
 
 from __future__ import annotations
 
+import csv
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from inkdigits.batch.checkpoint import FAILURES_NAMED, Checkpoint, ShardDone
+from inkdigits.batch.engines import Engine, Job, LocalEngine, RayEngine, Workers
 from inkdigits.batch.shards import Shard
 from inkdigits.batch.sources import SHARD_BYTES, SHARD_PICTURES, Source, open_sources
-from inkdigits.batch.workers import Worker, WorkerPool
-from inkdigits.errors import BatchError
+from inkdigits.batch.storage import told_as_batch_errors
+from inkdigits.decision.hints import Hints, ReadOptions
+from inkdigits.decision.prediction import Box
+from inkdigits.errors import DataError
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
-from inkdigits.log.tables import TableFormat, check_available
 from inkdigits.settings import available_cores
+from inkdigits.types import Json
 
 # Changes whenever the parts of an earlier release cannot be used to resume.
-_PARTS_VERSION: Final = 4
-_FORMATS: Final[dict[str, TableFormat]] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+_PARTS_VERSION: Final = 5
+_BOX: Final = ("left", "top", "width", "height")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run is."""
 
-    pictures: int  # done so far, with those of the run that is resumed
+    pictures: int  # rows that are done so far, with those of the run that is resumed
     failed: int  # how many of them cannot be read
     expected: int | None  # all pictures, as far as is known by now
-    rate: float  # pictures per second of this run
+    rate: float  # rows per second of this run
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """The result of a finished run."""
 
-    pictures: int  # rows in the file
+    pictures: int  # rows in the table, one per picture or per region of one
     failed: int  # how many of them cannot be read
     failures: tuple[tuple[str, str], ...]  # (source, error) of the first of those
     outcomes: Mapping[str, int]  # how many of each decision, or reason of what was rejected
@@ -51,74 +55,137 @@ class Summary:
     seconds: float  # without an earlier run that was resumed
 
 
-def predict_to_file(
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Where a run is read, and which part of it."""
+
+    engine: Literal["local", "ray"] | None = None  # None is local
+    address: str | None = None  # of the Ray cluster; None starts Ray on this machine
+    workers: int | None = None  # processes of this machine; None is one per core
+    resume: bool = False  # continue an unfinished run of the same sources, table and model
+    shard: tuple[int, int] | None = None
+    """Which of how many commands this is, from 0; ``Checkpoint.merge`` joins what they read."""
+
+    def start(self) -> Engine:
+        """Start the workers."""
+        if self.engine == "ray":
+            return RayEngine(self.address)
+        return LocalEngine(self.workers or available_cores())
+
+
+def read_in_bulk(
     paths: Sequence[Path],
-    out: Path,
+    out: str | Path,
     *,
     model_path: Path | None = None,
     risk: float | None = None,
-    workers: int | None = None,
-    resume: bool = False,
+    hints: ReadOptions | None = None,
+    regions: Mapping[str, Sequence[Box]] | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    work: Work = Work(),
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Read all pictures of some sources into a file.
+    """Read all pictures of some sources into a table.
 
     Args:
         paths: see ``sources.open_sources``.
-        out: ``.parquet``, ``.csv`` or ``.jsonl``; replaced when all is read. Until then the work
-            lies beside it in a folder of the same name with ``.parts``.
+        out: see ``Checkpoint``; replaced when all is read. Until then the work lies beside it in a
+            folder of the same name with ``.parts``.
         model_path: the artifact; None is the shipped one.
         risk: tolerated share of wrong readings among the accepted; None is the artifact's own.
-        workers: processes; None is one per core.
-        resume: continue an unfinished run of the same sources, file and model.
+        hints: for numbers; None reads one digit per picture.
+        regions: where the numbers are, by a picture's source, see ``read_regions``; None reads one
+            number per picture.
         limits: larger pictures are rejected.
+        work: where it is read.
         progress: called after every shard.
 
     Raises:
         BatchError: the run cannot start or resume.
+        ConfigError: a hint is invalid.
         DataError: a source is not what its name says.
         ArtifactError: the model cannot be used.
-        BackendUnavailableError: a ``.parquet`` without pyarrow.
+        BackendUnavailableError: a library that it takes is not installed.
 
-    >>> predict_to_file([Path("digits.npy")], Path("readings.txt"))
+    >>> read_in_bulk([Path("digits.npy")], "readings.txt")
     Traceback (most recent call last):
-    inkdigits.errors.BatchError: the name of readings.txt must end in .csv, .jsonl, .parquet
+    inkdigits.errors.BatchError: the name of readings.txt must end in .csv, .jsonl, .parquet, or \
+in / for a folder of Parquet files
     """
     began = time.perf_counter()
-    form = _FORMATS.get(out.suffix.lower())
-    if form is None:
-        raise BatchError(f"the name of {out} must end in {', '.join(_FORMATS)}")
-    check_available(form)
-    sources = open_sources(paths, limits)
+    Hints.of(hints or {})
     show = progress or (lambda _: None)
-    with closing(Checkpoint(out, form, resume=resume)) as checkpoint:
-        worker = Worker(checkpoint.folder, form, model_path, limits, risk)
-        with WorkerPool(workers or available_cores(), worker) as pool:
-            # A run is resumed only where all of these are the same.
-            checkpoint.begin(
-                {
-                    "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],
-                    "model": pool.model_version,
-                    "risk": risk,
-                    "limits": [limits.max_bytes, limits.max_pixels],
-                    "sources": [source.identity for source in sources],
-                }
-            )
-            run = _Run(checkpoint, sources)
-            for done in pool.read(run.tasks()):
+    resume = None if work.shard else work.resume
+    with told_as_batch_errors(), closing(Checkpoint(out, resume=resume, shard=work.shard)) as kept:
+        sources = open_sources(paths, limits)
+        job = Job(kept.folder, kept.form, model_path, limits, risk, hints)
+        with closing(work.start()) as engine:
+            workers = Workers(engine, job)
+            kept.begin(_identity(workers.job, sources))
+            run = _Run(kept, sources, regions, work.shard)
+            for done in workers.read(run.tasks()):
                 run.add(done)
                 show(run.progress())
-        checkpoint.finish(run.shards)
-    return run.summary(pool.model_version, time.perf_counter() - began)
+        kept.finish({"shards": run.shards, "pictures": run.pictures, "failed": run.failed})
+    return run.summary(workers.job.model_version, time.perf_counter() - began)
+
+
+def _identity(job: Job, sources: Sequence[Source]) -> Json:
+    """Return what must be the same where a run is resumed."""
+    return {
+        "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],
+        "model": job.model_version,
+        "risk": job.risk,
+        "hints": job.hints,
+        "limits": [job.limits.max_bytes, job.limits.max_pixels],
+        "sources": [source.identity for source in sources],
+    }
+
+
+def read_regions(path: Path) -> dict[str, list[Box]]:
+    r"""Return the regions in a CSV file with the columns left, top, width and height, in pixels.
+
+    A column ``source`` names the picture as the table does; without one, each picture has them all,
+    under the name "".
+
+    Raises:
+        DataError: the file cannot be read, or has other columns or values.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w") as file:
+    ...     _ = file.write("source,left,top,width,height\na.png,0,0,20,30\n")
+    ...     file.flush()
+    ...     read_regions(Path(file.name))
+    {'a.png': [(0, 0, 20, 30)]}
+    """
+    found: dict[str, list[Box]] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for row in csv.DictReader(file):
+                left, top, width, height = (int(row[name]) for name in _BOX)
+                found.setdefault(row.get("source", ""), []).append((left, top, width, height))
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise DataError(
+            f"{path} must be CSV with the columns left, top, width, height and maybe source: "
+            f"{error}"
+        ) from error
+    return found
 
 
 class _Run:
     """Counts the shards that are done, and finds those that are missing."""
 
-    def __init__(self, checkpoint: Checkpoint, sources: Sequence[Source]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        sources: Sequence[Source],
+        regions: Mapping[str, Sequence[Box]] | None = None,
+        shard: tuple[int, int] | None = None,
+    ) -> None:
         self._checkpoint = checkpoint
         self._sources = sources
+        self._regions = regions
+        self._shard = shard
         self._began = time.perf_counter()
         self._resumed = 0
         self._failures: list[tuple[int, int, tuple[str, str]]] = []
@@ -127,16 +194,24 @@ class _Run:
 
     def tasks(self) -> Iterator[tuple[int, Shard]]:
         """Yield the shards that are missing, and count those that are done."""
+        mine, of = self._shard or (0, 1)
         for source in self._sources:
-            for shard in source.shards():
-                number = self.shards
+            for shard in map(self._with_boxes, source.shards()):
+                number, names = self.shards, shard.rows()[0]
                 self.shards += 1
-                done = self._checkpoint.done(number, shard.names)
-                if done is None:
-                    yield number, shard
-                else:
+                done = self._checkpoint.listed(number, names, mine=number % of == mine)
+                if done is not None:
                     self._resumed += done.pictures
                     self.add(done)
+                elif number % of == mine:
+                    yield number, shard
+
+    def _with_boxes(self, shard: Shard) -> Shard:
+        regions = self._regions
+        if regions is None:
+            return shard
+        boxes = [regions.get(name, regions.get("", ())) for name in shard.names]
+        return replace(shard, boxes=boxes)
 
     def add(self, done: ShardDone) -> None:
         """Count a shard."""

@@ -13,11 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
-from inkdigits.batch.archives import PICTURE_SUFFIXES, TarMembers, is_picture_name, zip_members
-from inkdigits.batch.arrays import idx_blocks, idx_shape, npy_blocks, npy_shape
+from inkdigits.batch.archives import (
+    PICTURE_SUFFIXES,
+    extent,
+    is_picture_name,
+    tar_members,
+    zip_members,
+)
+from inkdigits.batch.arrays import array_blocks, array_shape
 from inkdigits.batch.shards import Place, Shard, bytes_of, grouped
+from inkdigits.batch.storage import as_path, filesystem
 from inkdigits.errors import DataError, UnreadableImageError
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
 
@@ -55,7 +62,7 @@ def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list
     for kind, some in groupby(paths, _kind):
         if kind is None:
             files = list(some)
-            entries = partial(_files, files)
+            entries = partial(_files, files, limits)
             sources.append(Source([str(path) for path in files], len(files), entries))
         else:
             sources += [kind(path, limits) for path in some]
@@ -77,17 +84,35 @@ def _identity(path: Path) -> Sequence[str | int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Shard]:
-    return _shards(paths[0], ((str(path), path) for path in paths))
+def _files(paths: Sequence[Path], limits: Limits) -> Iterator[Shard]:
+    return _shards(paths[0], ((str(path), _place(path, limits)) for path in paths))
 
 
-def _folder(path: Path, _: Limits) -> Source:
-    number = sum(1 for _ in _walk(path))
-    return Source([str(path)], number, lambda: _shards(path, _walk(path)))
+def _place(path: Path, limits: Limits) -> Place:
+    if filesystem(path) is None:
+        return path
+    try:
+        return extent(path, path.stat().st_size, limits)
+    except FileNotFoundError:
+        return UnreadableImageError(f"there is no {path}")
+
+
+def _folder(path: Path, limits: Limits) -> Source:
+    walk = partial(_walk, path) if filesystem(path) is None else partial(_listing, path, limits)
+    return Source([str(path)], sum(1 for _ in walk()), lambda: _shards(path, walk()))
+
+
+def _listing(folder: Path, limits: Limits) -> Iterator[tuple[str, Place]]:
+    """Yield the pictures below a folder of an object store, sorted."""
+    store = filesystem(folder)
+    for key, about in sorted(store.find(cast(Any, folder).path, detail=True).items()):
+        if is_picture_name(key):
+            name = store.unstrip_protocol(key)
+            yield name, extent(as_path(name), about["size"], limits)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Place]]:
@@ -128,28 +153,26 @@ def _zip(path: Path, limits: Limits) -> Source:
 
 def _tar(path: Path, limits: Limits) -> Source:
     def entries() -> Iterator[tuple[str, Place]]:
-        members = TarMembers(path, limits)
         seen = 0
-        for seen, (name, place) in enumerate(members, 1):
+        for seen, ((name, place), share) in enumerate(tar_members(path, limits), 1):
             # The directory is spread over the archive, so the number is estimated.
-            source.expected = round(seen / members.fraction) if members.fraction else None
+            source.expected = round(seen / share) if share else None
             yield f"{path}#{name}", place
         source.expected = seen
 
     source = Source(_identity(path), None, lambda: _shards(path, entries()))
-    next(iter(TarMembers(path, limits)), None)  # A file of another kind is found before any work.
+    next(tar_members(path, limits), None)  # A file of another kind is found before any work.
     return source
 
 
 def _array(path: Path, limits: Limits) -> Source:
-    is_npy = path.suffix.lower() == ".npy"
-    number, *shape = (npy_shape if is_npy else idx_shape)(path, limits)
+    number, *shape = array_shape(path, limits)
     rows_per_shard = max(1, min(SHARD_PICTURES, SHARD_BYTES // math.prod(shape)))
 
     def shards() -> Iterator[Shard]:
         first = 0
         try:
-            for block in (npy_blocks if is_npy else idx_blocks)(path, limits, rows_per_shard):
+            for block in array_blocks(path, limits, rows_per_shard):
                 yield Shard([f"{path}#{first + i}" for i in range(len(block))], block)
                 first += len(block)
         except DataError as error:

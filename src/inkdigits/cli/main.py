@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from inkdigits.cli.bulk import merge
 from inkdigits.cli.evaluate import benchmark, calibrate, evaluate, export, quantise
 from inkdigits.cli.history import history
 from inkdigits.cli.models import models
@@ -66,7 +67,7 @@ def _add(group: click.Group) -> None:
 
 
 for command in (
-    *(serve, key, predict, read, history, models),
+    *(serve, key, predict, read, merge, history, models),
     *(synthesise, train, train_segmenter, evaluate, calibrate, export, quantise, benchmark),
 ):
     main.add_command(command)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import answer, printable, resumable, say
-from inkdigits.cli.pictures import STANDARD_INPUT, expand, is_address, opened, stem_of, summary
+from inkdigits.cli.bulk import bulk_options, end_with_failures, write_table
+from inkdigits.cli.options import answer, printable, say
+from inkdigits.cli.pictures import expand, opened, stem_of, summary
 from inkdigits.errors import ImageError
 
 if TYPE_CHECKING:
-    from inkdigits.batch.run import Progress
+    from inkdigits.batch.run import Work
     from inkdigits.decision.prediction import Prediction
     from inkdigits.decision.risk import AcceptThreshold
     from inkdigits.reader import DigitReader
@@ -49,17 +49,7 @@ Answer: TypeAlias = "tuple[Prediction | ImageError, dict[str, Any]]"
     help="Folder for the pictures of --explain.",
 )
 @options.JSON
-@click.option(
-    "--out",
-    type=options.FILE,
-    help="Write one row per picture to this file (.parquet, .csv or .jsonl), on all cores.",
-)
-@click.option("--resume", is_flag=True, help="With --out: resume an unfinished run.")
-@click.option(
-    "--workers",
-    type=options.PROCESSES,
-    help="With --out: worker processes.  [default: one per core]",
-)
+@bulk_options
 def predict(
     names: Sequence[str],
     model_path: Path | None,
@@ -70,9 +60,8 @@ def predict(
     probabilities: bool,
     explain: bool,
     as_json: bool,
-    out: Path | None,
-    resume: bool,
-    workers: int | None,
+    out: str | None,
+    work: Work,
 ) -> None:
     """Read the digit in each picture.
 
@@ -85,12 +74,11 @@ def predict(
     evidence for the digit and blue is evidence against it.
 
     --out is for very many pictures: a SOURCE may also be an archive (.zip, .tar, .tar.gz), a NumPy
-    array (.npy) or IDX (MNIST's own files, also .gz). A picture that cannot be read gets a row with
-    its error. After Ctrl-C or a crash, run the same command with --resume.
+    array (.npy), IDX (MNIST's own files, also .gz), or a URL of an object store. A picture that
+    cannot be read gets a row with its error. After Ctrl-C or a crash, run the same command with
+    --resume.
     """
     if out is None:
-        if resume or workers is not None:
-            raise click.UsageError("--resume and --workers need --out")
         reader = _reader(model_path, device, risk)
         found = list(expand(names))
         answers = _explain(reader, found, explain_to) if explain else _read(reader, found)
@@ -103,10 +91,7 @@ def predict(
         raise click.UsageError(
             "--out supports none of --device, --explain and --probabilities; leave them out"
         )
-    if any(name == STANDARD_INPUT or is_address(name) for name in names):
-        raise click.UsageError("--out reads files and folders, not - or addresses")
-    settings = {"model_path": model_path, "risk": risk, "workers": workers, "resume": resume}
-    _predict_to_file(list(map(Path, names)), out, as_json=as_json, **settings)
+    write_table(names, out, work, as_json=as_json, model_path=model_path, risk=risk)
 
 
 def _reader(model_path: Path | None, device: Any, risk: float | None) -> DigitReader:
@@ -185,7 +170,7 @@ def _print_json(reader: DigitReader, names: Sequence[str], answers: Iterator[Ans
         row = {"error": str(found)} if isinstance(found, ImageError) else _row(found)
         rows.append({"file": name, **row, **more})
     answer({"model_version": reader.model_version, "predictions": rows}, "", as_json=True)
-    _end_with_failures(sum("error" in row for row in rows), len(rows))
+    end_with_failures(sum("error" in row for row in rows), len(rows))
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
@@ -222,7 +207,7 @@ def _print_table(names: Sequence[str], answers: Iterator[Answer], *, with_all: b
         click.echo(f"{name:<{width}}  {line}")
     if len(names) > 1:
         say(summary(outcomes))
-    _end_with_failures(failed, len(names))
+    end_with_failures(failed, len(names))
 
 
 def _line(prediction: Prediction, *, with_all: bool) -> str:
@@ -237,29 +222,3 @@ def _line(prediction: Prediction, *, with_all: bool) -> str:
         runner_up = "-" if prediction.runner_up is None else str(prediction.runner_up)
         more = f"{shares}  {runner_up:>9}"
     return f"{digit:>5}  {share:>10}{more}  {prediction.outcome}"
-
-
-def _end_with_failures(failed: int, of: int) -> None:
-    if failed:
-        raise click.ClickException(f"{failed:,} of {of:,} pictures cannot be read")
-
-
-def _predict_to_file(paths: Sequence[Path], out: Path, *, as_json: bool, **settings: Any) -> None:
-    from inkdigits.batch.run import predict_to_file
-    from inkdigits.cli.progress import progress_bar
-
-    with resumable(out.with_name(f"{out.name}.parts")), progress_bar(quiet=as_json) as show:
-
-        def report(progress: Progress) -> None:
-            failed = f", {progress.failed:,} cannot be read" if progress.failed else ""
-            show(progress.pictures, progress.expected, f"{progress.rate:,.0f} pictures/s{failed}")
-
-        found = predict_to_file(paths, out, **settings, progress=report)
-    rate = found.pictures / found.seconds
-    text = f"{found.pictures:,} pictures in {out} ({rate:,.0f}/s): {summary(found.outcomes)}"
-    answer({"out": str(out), **asdict(found)}, text, as_json=as_json)
-    for source, error in found.failures:
-        say(printable(f"{source}: {error}"))
-    if found.failed > len(found.failures):
-        say(f"and {found.failed - len(found.failures):,} more; the column error has them all")
-    _end_with_failures(found.failed, found.pictures)

@@ -13,11 +13,13 @@ import click
 import msgspec
 
 from inkdigits.cli import options
+from inkdigits.cli.bulk import bulk_options, write_table
 from inkdigits.cli.options import answer, printable, say
 from inkdigits.cli.pictures import expand, opened, summary
 from inkdigits.errors import HintError, ImageError
 
 if TYPE_CHECKING:
+    from inkdigits.batch.run import Work
     from inkdigits.decision.hints import ReadOptions
     from inkdigits.decision.prediction import Box, NumberReading
     from inkdigits.reader import DigitReader
@@ -40,9 +42,11 @@ ReadRegion: TypeAlias = "tuple[str, Box | None, NumberReading | ImageError | Hin
 @click.option(
     "--regions",
     type=options.FILE,
-    help="JSON file with a list of [left, top, width, height], in pixels: the fields of each page.",
+    help="Where the numbers are, in pixels: JSON, a list of [left, top, width, height] for each "
+    "page; or CSV with these columns, and maybe source, which names the picture.",
 )
 @options.risk("numbers", otherwise="0.01")
+@bulk_options
 @options.JSON
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def read(
@@ -55,6 +59,8 @@ def read(
     regions: Path | None,
     risk: float | None,
     *,
+    out: str | None,
+    work: Work,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -67,6 +73,8 @@ def read(
 
     Say what you know of the numbers by --length, --min, --max and --check: what does not hold is
     not accepted.
+
+    --out is for very many pictures: a SOURCE may be whatever predict --out reads.
     """
     from inkdigits.decision.hints import Hints
     from inkdigits.reader import load
@@ -79,6 +87,10 @@ def read(
     }  # fmt: skip
     # An invalid hint ends the command; a region outside one picture is that picture's error.
     Hints.of(hints)
+    if out is not None:
+        what = {"model_path": model_path, "hints": hints, "regions": fields}
+        write_table(names, out, work, as_json=as_json, **what)
+        return
     found = list(expand(names))
     reader = load(model_path)
     rows = [row for name in found for row in _rows(reader, name, fields, hints)]
@@ -107,10 +119,15 @@ def _length_of(text: str | None) -> tuple[int, int] | None:
     return int(fewest), int(most if dash else fewest)
 
 
-def _regions_of(path: Path) -> list[Box]:
+def _regions_of(path: Path) -> dict[str, list[Box]]:
+    """Return the regions by the picture's name, "" for all pictures."""
+    if path.suffix.lower() == ".csv":
+        from inkdigits.batch.run import read_regions
+
+        return read_regions(path)
     wanted = Annotated[list[tuple[int, int, int, int]], msgspec.Meta(min_length=1)]
     try:
-        return msgspec.json.decode(path.read_bytes(), type=wanted)
+        return {"": msgspec.json.decode(path.read_bytes(), type=wanted)}
     except msgspec.MsgspecError as error:
         raise click.UsageError(
             f"--regions {path} must hold a JSON list of [left, top, width, height], at least one, "
@@ -119,12 +136,13 @@ def _regions_of(path: Path) -> list[Box]:
 
 
 def _rows(
-    reader: DigitReader, name: str, regions: list[Box] | None, hints: ReadOptions
+    reader: DigitReader, name: str, fields: dict[str, list[Box]] | None, hints: ReadOptions
 ) -> Iterator[ReadRegion]:
     try:
-        if regions is None:
+        if fields is None:
             yield name, None, reader.read(opened(name), **hints)
             return
+        regions = fields.get(name, fields.get("", []))
         readings = reader.read_regions(opened(name), regions, **hints)
     except (ImageError, HintError) as error:
         yield name, None, error

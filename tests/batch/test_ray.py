@@ -1,0 +1,59 @@
+"""A cluster of three nodes on this machine, of which one is killed in the middle."""
+
+import os
+import threading
+
+import pytest
+from support.batches import PICTURE, tarred
+from support.deadly import DeadlyPicture
+from support.repository import REPOSITORY, TESTS
+
+from inkdigits.batch.engines import Job, RayEngine, Workers
+from inkdigits.batch.run import Work, read_in_bulk
+from inkdigits.batch.shards import Shard
+from inkdigits.ink.decode import Limits
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    from ray.cluster_utils import Cluster
+
+    path = os.pathsep.join([str(REPOSITORY / "src"), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield started
+    started.shutdown()
+
+
+def test_node_that_is_killed_costs_no_picture_and_the_table_is_the_same(
+    cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("inkdigits.batch.sources.SHARD_PICTURES", 20)
+    path = tarred(tmp_path / "a.tar", {f"{i}.png": PICTURE for i in range(600)})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    seen = []
+
+    def kill_one(progress):
+        seen.append(progress.pictures)
+        if len(seen) == 4:
+            threading.Thread(target=cluster.remove_node, args=(nodes[0], False)).start()
+
+    work = Work("ray", cluster.address)
+    there = read_in_bulk([path], tmp_path / "ray.csv", work=work, progress=kill_one)
+    here = read_in_bulk([path], tmp_path / "local.csv", work=Work(workers=1))
+    assert (there.pictures, there.failed) == (here.pictures, here.failed) == (600, 0)
+    assert (tmp_path / "ray.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()
+    assert len(seen) == 30
+
+
+def test_picture_that_ends_a_worker_of_a_cluster_is_an_error_in_its_row(cluster, tmp_path):
+    shards = [Shard(list("abc"), [PICTURE, DeadlyPicture(), PICTURE]), Shard(["d"], [PICTURE])]
+    engine = RayEngine(cluster.address)
+    try:
+        done = list(Workers(engine, Job(tmp_path, "csv", None, Limits())).read(enumerate(shards)))
+    finally:
+        engine.close()
+    assert sorted((one.number, one.pictures, one.failed) for one in done) == [(0, 3, 1), (1, 1, 0)]
