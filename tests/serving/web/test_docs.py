@@ -19,9 +19,12 @@ def test_page_of_the_document_loads_nothing_from_elsewhere_and_its_links_lead_so
     response = client.get("/docs")
     assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
     text = response.text
-    assert ["POST /predict" in text, "<script" in text, "style=" in text] == [True, False, False]
+    assert ["POST /predict" in text, "style=" in text] == [True, False]
+    # As the other pages where there are some, and plain where there are none.
+    assert ['aria-label="Pages"' in text, "<script" in text] == [page == "on"] * 2
     loaded = re.findall(r'(?:href|src)="([^"#]+)"', text)
-    assert set(loaded) == {"/docs/style.css", "/openapi.json", "data:,"}
+    assert "/openapi.json" in loaded
+    assert all(link.startswith("/") or link == "data:," for link in loaded)
     assert client.get("/docs/style.css").mimetype == "text/css"
     links, targets = set(re.findall(r'href="#([^"]+)"', text)), re.findall(r' id="([^"]+)"', text)
     assert {"Prediction", "ErrorBody", "Tensor"} <= links <= set(targets)

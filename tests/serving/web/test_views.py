@@ -1,3 +1,4 @@
+import importlib.util
 import re
 from dataclasses import replace
 
@@ -46,6 +47,7 @@ def test_every_page_has_the_policy_and_nothing_that_it_forbids(app, path):
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", response.text)
     assert not re.search(r'(src|href)="(https?:)?//', response.text)
+    assert 'href="/docs"' in response.text
     # What a query brings is escaped.
     assert ("&lt;script&gt;" in response.text) is ("<script>" in path)
 
@@ -189,6 +191,15 @@ def test_export_is_a_file(browser):
     assert browser.client.get("/history/export?format=xls").status_code == 400
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_formats_are_offered_if_they_can_be_made(settings, store, monkeypatch, is_there):
+    found = importlib.util.find_spec("json") if is_there else None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    browser = Browser(create_app(settings, FakeReader(), store))
+    browser.draw()
+    assert ("format=parquet" in browser.see()) is is_there
+
+
 def test_database_that_is_unavailable_is_said_on_the_page(browser, store, monkeypatch):
     def fail(*args, **kwargs):
         raise StoreUnavailableError("the database is unavailable: secret host")
@@ -239,11 +250,11 @@ def test_model_page_shows_the_artifacts_own_figures(browser, reader):
     ):
         assert shown in page
     assert "Example CPU" not in page
-    assert "/model/" not in page  # the plots are of the shipped model, and this is another
+    assert '<svg class="chart' not in page  # the run is of the shipped model, and this is another
     assert browser.client.get("/api/model").json["policy"]["accept_threshold"] == 0.9
 
 
-def test_model_page_shows_the_shipped_models_plots(browser, reader):
+def test_model_page_shows_the_shipped_models_run(browser, reader):
     reader.model_version = shipped_version()
     reader.metadata = metadata(
         shipped_version(), second_look_margin=0.0, provenance={"synthesis": [{"digits": 100}]}
@@ -251,11 +262,8 @@ def test_model_page_shows_the_shipped_models_plots(browser, reader):
     page = browser.see("/model")
     assert "test-time augmentation" not in page  # its margin is 0
     assert "and rejects several" in page
-    plots = re.findall(r'<img src="([^"]+)" alt="[^"]+"', page)
-    assert len(plots) == 4
-    for plot in plots:
-        answer = browser.client.get(plot.replace("&amp;", "&"), buffered=True)
-        assert (answer.status_code, answer.mimetype) == (200, "image/png")
+    assert page.count('<svg class="chart"') == 2
+    assert page.count('class="confusion"') == 1
 
 
 def test_operators_history_names_what_is_no_digit(app, store):

@@ -1,4 +1,4 @@
-"""The coordinates of the marks in the dashboard's charts, which templates draw."""
+"""The coordinates of the marks in charts, which ``templates/charts.html`` draws."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Final
 
 from inkdigits.log.statistics import Bucket, CalibrationBin, Interval
 
-WIDTH: Final = 640.0
 HEIGHT: Final = 180.0
-SIDE: Final = 300.0
-"""Sizes of the plotting areas in the units of their SVG: of the columns, and of the reliability."""
+"""Height of the columns' plotting area in pixels; everything else is in per cent of its area."""
 
 SHADES: Final = 6
 """Steps of the confusion matrix's colour: 0 for no count."""
@@ -35,7 +33,6 @@ class Columns:
 
     columns: tuple[Column, ...]
     ticks: tuple[tuple[float, int], ...]
-    width: float = WIDTH
     height: float = HEIGHT
 
 
@@ -62,8 +59,8 @@ def columns(intervals: Sequence[Interval], bucket: Bucket) -> Columns:
     groups = [intervals[start : start + step] for start in range(0, len(intervals), step)]
     totals = [sum(i.accept + i.review + i.reject for i in group) for group in groups]
     top = _round_up(max(totals, default=0))
-    slot = WIDTH / max(1, len(groups))
-    width = min(44.0, slot * 0.72)
+    slot = 100 / max(1, len(groups))
+    width = min(5.0, slot * 0.72)
     found = []
     for k, (group, total) in enumerate(zip(groups, totals, strict=True)):
         parts: list[tuple[str, float, float]] = []
@@ -88,10 +85,10 @@ def reliability(bins: Sequence[CalibrationBin]) -> tuple[Point, ...]:
     """
     return tuple(
         Point(
-            x=round(SIDE * b.confidence, 2),
-            y=round(SIDE * (1 - b.accuracy.value), 2),
-            low=round(SIDE * (1 - b.accuracy.low), 2),
-            high=round(SIDE * (1 - b.accuracy.high), 2),
+            x=round(100 * b.confidence, 2),
+            y=round(100 * (1 - b.accuracy.value), 2),
+            low=round(100 * (1 - b.accuracy.low), 2),
+            high=round(100 * (1 - b.accuracy.high), 2),
             label=f"confidence {b.confidence:.2f}: {b.accuracy.count} of {b.accuracy.total} right",
         )
         for b in bins
@@ -100,6 +97,35 @@ def reliability(bins: Sequence[CalibrationBin]) -> tuple[Point, ...]:
         and b.accuracy.low is not None
         and b.accuracy.high is not None
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Curves as the points of polylines, and (y, label) of the horizontal lines."""
+
+    curves: tuple[str, ...]
+    ticks: tuple[tuple[float, str], ...]
+
+
+def lines(series: Sequence[Sequence[float]], form: str, *, logarithmic: bool = False) -> Lines:
+    """Return curves over equal steps, on one scale; ``form`` formats the labels.
+
+    >>> lines([[1.0, 0.1, 0.01]], "{:g}", logarithmic=True).curves
+    ('0.0,0.0 50.0,50.0 100.0,100.0',)
+    """
+    scaled = [[math.log10(value) if logarithmic else value for value in one] for one in series]
+    high, low = max(map(max, scaled)), min(map(min, scaled))
+    span = high - low or 1.0
+    curves = (
+        " ".join(
+            f"{round(100 * k / max(1, len(one) - 1), 2)},{round(100 * (high - value) / span, 2)}"
+            for k, value in enumerate(one)
+        )
+        for one in scaled
+    )
+    at = (high, (high + low) / 2, low)
+    labels = (form.format(10**value if logarithmic else value) for value in at)
+    return Lines(tuple(curves), tuple(zip((0.0, 50.0, 100.0), labels, strict=True)))
 
 
 def shades(confusion: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -1,4 +1,4 @@
-"""``/openapi.json``, and the page that shows it without scripts."""
+"""``/openapi.json``, and the page that shows it, which is plain where the page is off."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def blueprint(settings: Settings, version: str) -> Blueprint:
 
     @docs.get("/docs")
     def page() -> ResponseReturnValue:
-        return render_template("docs.html", document=described())
+        parent = "base.html" if "web" in current_app.blueprints else "plain.html"
+        return render_template("docs.html", document=described(), parent=parent)
 
     @docs.get("/docs/style.css")
     def style() -> ResponseReturnValue:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import ipaddress
+import json
 import logging
 import math
 import tempfile
@@ -31,7 +32,7 @@ from inkdigits.log.queries import Filters
 from inkdigits.log.record import ANYONE, InputKind, Record
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
-from inkdigits.model.artifact import ArtifactMetadata, shipped_version
+from inkdigits.model.artifact import ArtifactMetadata, shipped_artifact, shipped_version
 from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
 from inkdigits.serving.api.feedback import apply_feedback
 from inkdigits.serving.api.keys import OPERATOR
@@ -67,13 +68,18 @@ WORDS: Final = {
 }
 """A decision, or the reason of a rejection, in words."""
 
-FIGURES: Final = {
-    "reliability": "Share read right against confidence, before and after calibration",
-    "confusion_matrix": "What was read as what on the test pictures",
-    "misread": "The test pictures that are read wrong, with what they were read as",
-    "training_history": "Losses, validation accuracy and learning rate of the last training stage",
+NETWORKS: Final = {
+    "DigitNet": (
+        *(("Ink", 28, 28), ("Convolution", 32, 28, 28), ("Convolution, stride 2", 64, 14, 14)),
+        *(("Convolution", 64, 14, 14), ("Convolution, stride 2", 96, 7, 7)),
+        *(("Two convolutions", 96, 7, 7), ("Dense", 128), ("Dense", 10)),
+    ),
+    "MNISTClassifier": (
+        *(("Ink", 28, 28), ("Convolution", 32, 26, 26), ("Convolution", 64, 24, 24)),
+        *(("Pooling", 64, 12, 12), ("Dense", 128), ("Dense", 10)),
+    ),
 }
-"""Plots of the shipped model, in static/model, and what they show."""
+"""Layers of an architecture, each with the size of what it gives."""
 
 _SPANS: Final[dict[str, tuple[str, timedelta | None, Bucket]]] = {
     "day": ("24 hours", timedelta(hours=23), "hour"),
@@ -280,11 +286,29 @@ def _add_overviews(
             metadata = getattr(reader.current, "metadata", None)
         except (ClientError, ArtifactError):
             return render_template("unavailable.html", what="The model"), 503
-        # The figures are of the shipped model; another one has its own in the folder of its run.
-        figures = FIGURES if reader.model_version == shipped_version() else {}
         return render_template(
-            "model.html", metadata=metadata, version=reader.model_version, figures=figures
+            "model.html",
+            metadata=metadata,
+            version=reader.model_version,
+            networks=NETWORKS,
+            **_charts_of(reader.model_version),
         )
+
+
+def _charts_of(version: str) -> dict[str, Any]:
+    """Return what the model page shows of the shipped model's run; another model's is elsewhere."""
+    path = shipped_artifact().with_name("run.json")
+    run = json.loads(path.read_text(encoding="utf-8")) if version == shipped_version() else {}
+    history, confusion = run.get("history"), run.get("test", {}).get("confusion_matrix")
+    found: dict[str, Any] = {"run": run}
+    if history:
+        losses = [[epoch[f"{part}_loss"] for epoch in history] for part in ("train", "validation")]
+        found["loss"] = charts.lines(losses, "{:.2g}", logarithmic=True)
+        shares = [100 * epoch["validation_accuracy"] for epoch in history]
+        found["accuracy"] = charts.lines([shares], "{:.1f} %")
+    if confusion:
+        found |= {"confusion": confusion, "shades": charts.shades(confusion)}
+    return found
 
 
 def _add_sign_in(web: Blueprint, operator: Operator, settings: Settings) -> None:
