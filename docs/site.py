@@ -34,7 +34,8 @@ def python_reference() -> str:
 
 def command_reference(command: click.Command, names: str, level: int = 1) -> str:
     """Return the help of a command and of those below it, as Markdown."""
-    context = click.Context(command, info_name=names, terminal_width=100, max_content_width=100)
+    settings = {**group.context_settings, "terminal_width": 100, "max_content_width": 100}
+    context = click.Context(command, info_name=names, **settings)
     text = f"{'#' * level} {names}\n\n```text\n{command.get_help(context)}\n```\n"
     for name, child in getattr(command, "commands", {}).items():
         text += "\n" + command_reference(child, f"{names} {name}", 2)

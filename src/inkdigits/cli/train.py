@@ -258,7 +258,7 @@ def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
     expose_value=False,
     callback=_read_config,
     type=options.FILE,
-    help="TOML file of these options, by their long names; flags come before it.",
+    help="TOML file of these options, by their long names; the command line takes precedence.",
 )
 @options.JSON
 @click.pass_context
@@ -276,10 +276,10 @@ def train(
 ) -> None:
     """Train, calibrate, export and evaluate a model on MNIST, from data to artifact.
 
-    Makes pictures, trains teachers and the network that they teach, calibrates and evaluates it,
-    and adds int8 and MNISTClassifier. Writes mnist_classifier.onnx, which "inkdigits serve --model"
-    serves, with the weights, the temperature and run.json beside it. Ctrl-C loses the epoch under
-    way; the same command with --resume keeps what is done and continues.
+    It makes pictures, trains teachers and the network that they teach, and calibrates and
+    evaluates it. It adds int8 and MNISTClassifier. The result is mnist_classifier.onnx, which
+    "inkdigits serve --model" serves, with the weights and run.json beside it. After Ctrl-C the
+    same command with --resume continues after the last complete epoch.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device
