@@ -33,13 +33,7 @@ from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, read_grey
 from inkdigits.ink.field import field_ink
 from inkdigits.ink.normalize import INK_SIZE, preprocess, standardise
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact
-from inkdigits.model.backends import (
-    BATCH_SIZE,
-    Backend,
-    OnnxBackend,
-    TorchBackend,
-    forward_with_tta,
-)
+from inkdigits.model.backends import BATCH_SIZE, Backend, OnnxBackend, TorchBackend
 from inkdigits.types import Device, Floats, Ink, Picture, Probabilities
 
 LARGEST_FIELD = 1600
@@ -146,9 +140,9 @@ class DigitReader(Reader):
         """Return calibrated probabilities (N, 10) for ink (N, 28, 28), N >= 1."""
         return probabilities(self.logits(standardise(inks)), self.metadata.temperature)
 
-    def _forward(self, batch: Floats) -> tuple[Floats, Floats]:
-        backend, margin = self._backend, self.metadata.second_look_margin
-        return forward_with_tta(backend.forward, batch, margin, exact=backend.forward_exactly)
+    def _forward(self, batch: Floats, *, at_any_risk: bool = True) -> tuple[Floats, Floats]:
+        margin = self.metadata.second_look_margin
+        return self._backend.read(batch, margin, at_any_risk=at_any_risk)
 
     def _warm_up(self) -> None:
         """Read once, so that a model that cannot is found at start and not by a user."""
@@ -177,7 +171,8 @@ class DigitReader(Reader):
         started = time.perf_counter()
         rows: Iterator[tuple[list[float], float]] = iter(())
         if inks:
-            logits = self.logits(standardise(np.array(inks)))
+            batch = standardise(np.array(inks))
+            logits, _ = self._forward(batch, at_any_risk=risk is not None)
             shares = probabilities(logits, self.metadata.temperature)
             rows = zip(shares.tolist(), energy(logits).tolist(), strict=True)
         inference_ms = (time.perf_counter() - started) * 1000 / max(1, len(inks))

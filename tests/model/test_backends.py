@@ -86,7 +86,7 @@ def test_margin_decides_which_ink_is_read_again_and_outputs_are_not_overwritten(
         assert len(network.asked) == calls
     kept = network(some)
     before = [part.copy() for part in kept]
-    forward_with_tta(lambda _: kept, some, 1e9, exact=network)
+    forward_with_tta(lambda batch: kept if len(batch) == 3 else network(batch), some, 1e9)
     assert all(np.array_equal(a, b) for a, b in zip(kept, before, strict=True))
 
 

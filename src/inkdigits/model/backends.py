@@ -6,12 +6,11 @@ import base64
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
-from inkdigits.calibration.temperature import probabilities
-from inkdigits.decision.ood import energy
 from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError
 from inkdigits.model.artifact import INT8_MODEL, ArtifactMetadata
 from inkdigits.types import Device, Floats, Mask
@@ -33,22 +32,31 @@ class Backend(ABC):
     def forward(self, batch: Floats) -> tuple[Floats, Floats]:
         """Return logits (N, 10) and features (N, 128) of a batch, float32."""
 
-    def forward_exactly(self, batch: Floats) -> tuple[Floats, Floats]:
-        """Return the same in float32 throughout, for ink that ``forward`` is uncertain about."""
-        return self.forward(batch)
+    def read(
+        self,
+        batch: Floats,
+        margin: float,
+        *,
+        at_any_risk: bool,  # noqa: ARG002  (for int8)
+    ) -> tuple[Floats, Floats]:
+        """Return the same with test-time augmentation below ``margin``; see ``forward_with_tta``.
+
+        With ``at_any_risk`` decisions at every risk of the policy are those of float32, otherwise
+        those at its own.
+        """
+        return forward_with_tta(self.forward, batch, margin)
 
     def logits(self, batch: Floats) -> Floats:
         """Return the logits of any number of pictures, in passes that bound the memory."""
-        starts = range(0, max(1, len(batch)), BATCH_SIZE)
-        return np.concatenate([self.forward(batch[at : at + BATCH_SIZE])[0] for at in starts])
+        return _in_passes(self.forward, batch)[0]
 
 
 class OnnxBackend(Backend):
     """ONNX Runtime on the CPU, in int8 if the artifact holds the network in int8 too.
 
-    Int8 takes a third of the time. It answers only for ink that is far above the strictest accept
-    threshold; all other ink is read in float32 as well. So the decisions are those of float32, and
-    so are temperature and policy.
+    Int8 takes a third of the time. It answers only for ink that is far above the accept threshold;
+    all other ink is read in float32 as well. So the decisions are those of float32, and so are
+    temperature and policy.
 
     Args:
         artifact: the sealed ONNX model.
@@ -71,36 +79,46 @@ class OnnxBackend(Backend):
             except ValueError as error:
                 raise ArtifactCorruptError(f"the artifact's {INT8_MODEL} is not base64") from error
             self._int8, _ = _network(model, threads)
-            self._sure = _sure_confidence(self.metadata)
+            policy = self.metadata.policy
+            sure = [
+                _sure_confidence(self.metadata, threshold)
+                for threshold in (policy.accept_threshold, *(c.threshold for c in policy.choices))
+            ]
+            self._sure, self._sure_at_any_risk = sure[0], max(sure)
 
     def forward(self, batch: Floats) -> tuple[Floats, Floats]:
         """Return logits (N, 10) and features (N, 128) of a batch, float32."""
+        return self._read(batch, exactly=self._float32, at_any_risk=True)
+
+    def read(self, batch: Floats, margin: float, *, at_any_risk: bool) -> tuple[Floats, Floats]:
+        """Return the same with test-time augmentation, which reads in float32."""
+        augmented = partial(forward_with_tta, self._float32, margin=margin)
+        return _in_passes(partial(self._read, exactly=augmented, at_any_risk=at_any_risk), batch)
+
+    def _read(self, batch: Floats, *, exactly: Forward, at_any_risk: bool) -> tuple[Floats, Floats]:
         if self._int8 is None:
-            return self._float32(batch)
+            return exactly(batch)
         logits, features = self._int8(batch)
-        rows = self._uncertain(logits).nonzero()[0]
+        rows = self._uncertain(logits, at_any_risk=at_any_risk).nonzero()[0]
         if len(rows):
-            logits[rows], features[rows] = self._float32(batch[rows])
+            logits[rows], features[rows] = exactly(batch[rows])
         return logits, features
 
-    def forward_exactly(self, batch: Floats) -> tuple[Floats, Floats]:
-        """Return the same in float32 throughout."""
-        return self._float32(batch)
-
-    def _uncertain(self, logits: Floats) -> Mask:
+    def _uncertain(self, logits: Floats, *, at_any_risk: bool) -> Mask:
         """Return (N,) where float32 may decide otherwise than logits (N, 10) of int8 would."""
-        shares = probabilities(logits, self.metadata.temperature)
-        confidence = np.maximum.reduce(shares, axis=1)
-        uncertain: Mask = confidence < self._sure
+        highest = np.maximum.reduce(logits, axis=1, keepdims=True)
+        odds = np.exp((logits - highest) * np.float32(1 / self.metadata.temperature))
+        sure = self._sure_at_any_risk if at_any_risk else self._sure
+        uncertain: Mask = np.add.reduce(odds, axis=1, dtype=np.float64) * sure > 1
         limit = self.metadata.policy.novelty_threshold
-        return uncertain if limit is None else uncertain | (energy(logits) > limit - INT8_ERROR)
+        # The energy is at most the negative of the highest logit, and near it where one is sure.
+        return uncertain if limit is None else uncertain | (highest[:, 0] < INT8_ERROR - limit)
 
 
-def _sure_confidence(metadata: ArtifactMetadata) -> float:
+def _sure_confidence(metadata: ArtifactMetadata, threshold: float | None) -> float:
     """Return the confidence from which no threshold, and no augmentation, is within INT8_ERROR."""
-    policy, scale = metadata.policy, metadata.temperature
-    accepting = (policy.accept_threshold, *(choice.threshold for choice in policy.choices))
-    strictest = max(policy.unreadable_below, *(threshold or 0.0 for threshold in accepting))
+    scale = metadata.temperature
+    strictest = max(metadata.policy.unreadable_below, threshold or 0.0)
     share = min(max(strictest, 1e-9), 1 - 1e-9)
     needed = max(metadata.second_look_margin, scale * math.log(share / (1 - share))) + INT8_ERROR
     return 1 / (1 + math.exp(-needed / scale))
@@ -173,11 +191,7 @@ class TorchBackend(Backend):
 
 
 def forward_with_tta(
-    forward: Forward,
-    inks: Floats,
-    margin: float,
-    batch_size: int = BATCH_SIZE,
-    exact: Forward | None = None,
+    forward: Forward, inks: Floats, margin: float, batch_size: int = BATCH_SIZE
 ) -> tuple[Floats, Floats]:
     """Run a network on standardised ink, and average over shifts where it is uncertain.
 
@@ -187,26 +201,27 @@ def forward_with_tta(
     Convolutional Neural Networks", NIPS 2012, section 4.1); docs/experiments/ has what it gains.
 
     ``inks`` are (N, 1, 28, 28), N at least 1. Below ``margin`` between the two highest logits ink
-    is read again; 0 reads each once. ``exact`` reads the shifted views; None is ``forward``.
-    Returns logits (N, 10) and features (N, D), float32. The last layer is linear, so the mean
-    logits are those of the mean features.
+    is read again; 0 reads each once. Returns logits (N, 10) and features (N, D), float32. The last
+    layer is linear, so the mean logits are those of the mean features.
 
     >>> sure = lambda batch: (np.eye(10, dtype=np.float32)[:1] * 9, np.float32([[1, 2]]))
     >>> forward_with_tta(sure, np.zeros((1, 1, 28, 28), np.float32), margin=6.0)[0].max()
     np.float32(9.0)
     """
-    parts = [
-        _forward_batch(forward, inks[start : start + batch_size], margin, exact or forward)
-        for start in range(0, max(1, len(inks)), batch_size)
-    ]
+    return _in_passes(partial(_forward_batch, forward, margin), inks, batch_size)
+
+
+def _in_passes(
+    forward: Forward, inks: Floats, batch_size: int = BATCH_SIZE
+) -> tuple[Floats, Floats]:
+    starts = range(0, max(1, len(inks)), batch_size)
+    parts = [forward(inks[start : start + batch_size]) for start in starts]
     if len(parts) == 1:
         return parts[0]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
-def _forward_batch(
-    forward: Forward, batch: Floats, margin: float, exact: Forward
-) -> tuple[Floats, Floats]:
+def _forward_batch(forward: Forward, margin: float, batch: Floats) -> tuple[Floats, Floats]:
     logits, features = forward(batch)
     highest = np.partition(logits, -2, axis=1)
     rows = (highest[:, -1] - highest[:, -2] < margin).nonzero()[0]
@@ -216,7 +231,7 @@ def _forward_batch(
     views = np.concatenate([_shifted(again, down, right) for down, right in _SHIFTS])
     # No more per pass than the batch has, or the four of one picture.
     size = max(len(batch), len(_SHIFTS))
-    parts = [exact(views[start : start + size]) for start in range(0, len(views), size)]
+    parts = [forward(views[start : start + size]) for start in range(0, len(views), size)]
     share = np.float32(1 / (1 + len(_SHIFTS)))
     averaged = []
     for once, of_views in zip((logits, features), zip(*parts, strict=True), strict=True):

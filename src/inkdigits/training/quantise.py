@@ -40,7 +40,7 @@ from inkdigits.model.artifact import (
     with_provenance,
     write_atomically,
 )
-from inkdigits.model.backends import OnnxBackend, forward_with_tta
+from inkdigits.model.backends import OnnxBackend
 from inkdigits.reader import load
 from inkdigits.training.config import Folders
 from inkdigits.training.pipeline import evaluate_reader
@@ -157,29 +157,26 @@ def int8_changes(artifact: bytes, inks: Ink) -> Int8Changes:
         _answers(OnnxBackend(artifact, threads=1, int8=int8), inks) for int8 in (True, False)
     )
     pairs = list(zip(fast, exact, strict=True))
-    readings = sum(a[0] != b[0] for a, b in pairs)
+    readings = sum(a[0] != b[0] or a[2] != b[2] for a, b in pairs)
     return Int8Changes(len(inks), readings, sum(a[1:] != b[1:] for a, b in pairs))
 
 
 def _answers(backend: OnnxBackend, inks: Ink) -> list[tuple[object, ...]]:
-    """Return the digit and the decisions at all risks for each ink."""
+    """Return for each ink the digit and the decision at the policy's own risk, then at all."""
     metadata = backend.metadata
-    logits, _ = forward_with_tta(
-        backend.forward,
-        standardise(inks),
-        metadata.second_look_margin,
-        exact=backend.forward_exactly,
-    )
-    shares = probabilities(logits, metadata.temperature)
-    scored = zip(
-        shares.argmax(1).tolist(), shares.max(1).tolist(), energy(logits).tolist(), strict=True
-    )
-    risks = (None, *(choice.risk for choice in metadata.policy.choices))
-    decide = metadata.policy.decide
-    return [
-        (digit, *(decide(confidence, novelty=score, risk=risk)[0] for risk in risks))
-        for digit, confidence, score in scored
-    ]
+    answers: list[tuple[object, ...]] = [()] * len(inks)
+    for risks in ((None,), tuple(choice.risk for choice in metadata.policy.choices)):
+        logits, _ = backend.read(
+            standardise(inks), metadata.second_look_margin, at_any_risk=risks != (None,)
+        )
+        shares = probabilities(logits, metadata.temperature)
+        for at, (row, score) in enumerate(zip(shares, energy(logits).tolist(), strict=True)):
+            found = [
+                metadata.policy.decide(float(row.max()), novelty=score, risk=risk)[0]
+                for risk in risks
+            ]
+            answers[at] += (int(row.argmax()), *found)
+    return answers
 
 
 def quantise_run(
