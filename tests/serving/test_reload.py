@@ -5,6 +5,7 @@ import pytest
 from support.fakes import FakeReader
 
 from inkdigits.errors import ConfigError
+from inkdigits.log.locks import file_lock
 from inkdigits.model.artifact import ARTIFACT_NAME, seal
 from inkdigits.serving import reload
 from inkdigits.serving.reload import Reloader, RunFolder, stamp_of
@@ -145,20 +146,19 @@ def test_trial_whose_process_ends_is_repeated_once_by_another(folder, source):
     worker = Worker(folder, source, is_watching=False)
     put(source, "second")
     folder.ask_for_reload()
-    record = folder.trial_of(stamp_of(source))
-    with folder.trial(record):
+    with file_lock(folder.path / "trial.lock"):
         # Nobody else tries meanwhile, or takes the matter for settled.
         assert worker.look(4) is None
-        died = record.read_bytes()
     # As a worker leaves it that is killed, whether others were asked too or it starts later.
     for later in (worker, Worker(folder, source, is_watching=False)):
-        record.write_bytes(died)
+        folder.trials_of(stamp_of(source)).write_bytes(b".")
         assert later.look(3) == "second"
+        put(source, "second")
 
 
 def test_model_that_ends_two_processes_is_tried_again_when_somebody_asks(folder, source):
     put(source, "second")
-    folder.trial_of(stamp_of(source)).write_bytes(b"..")
+    folder.trials_of(stamp_of(source)).write_bytes(b"..")
     assert Worker(folder, source).look(4) is None
     folder.ask_for_reload()
     assert Worker(folder, source).look(2) == "second"

@@ -11,8 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,15 +27,12 @@ from inkdigits.serving.preflight import LOAD_TIMEOUT_S
 
 MAX_TRIALS: Final = 2
 """Trials of one model that may end their process."""
-_VERDICT: Final = b"over"
 
 logger = logging.getLogger(__name__)
 
 
 def stamp_of(path: Path) -> str:
-    """Return what changes with an artifact's file, or with that in a folder; "" if there is none.
-
-    It is made of the inode, the size and the time of change.
+    """Return inode, size and time of change of an artifact or of that in a folder; "" if none.
 
     >>> stamp_of(Path("missing.onnx"))
     ''
@@ -51,14 +47,12 @@ def stamp_of(path: Path) -> str:
 class RunFolder:
     """The files that the processes of one service share while it runs.
 
-    ``model`` is a link to the copy of the last model that proved good. The copy is named by the
-    stamp of the file that it was copied from. ``asked`` changes with each request for a reload.
+    ``model`` is a link to the copy of the last model that proved good, which is named by the stamp
+    of its source. ``asked`` changes with each request for a reload.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.model = path / "model.onnx"
-        self.asked = path / "reload"
+        self.path, self.model, self.asked = path, path / "model.onnx", path / "reload"
 
     def ask_for_reload(self) -> None:
         """Have every worker look at its model and its keys. It is called by a signal handler."""
@@ -81,32 +75,17 @@ class RunFolder:
         link = self.path / f".model.{os.getpid()}"
         link.symlink_to(f"{stamp}.onnx")
         link.replace(self.model)
-        for copied in self.path.glob("*-*.onnx"):
-            if copied.stem != stamp:
-                copied.unlink(missing_ok=True)
-        # A model that was served before may be promoted again later.
-        for claimed in self.path.glob("tried-*"):
-            claimed.unlink(missing_ok=True)
+        # A model that was served before may be promoted again later, and is tried again then.
+        for old in (*self.path.glob("*-*.onnx"), *self.path.glob("tried-*")):
+            if old.stem != stamp:
+                old.unlink(missing_ok=True)
 
-    def trial_of(self, stamp: str) -> Path:
-        """Return the record of trials of a file: a byte for each that began, and a verdict."""
-        return self.path / f"tried-{stamp}-{stamp_of(self.asked)}"
+    def trials_of(self, stamp: str) -> Path:
+        """Return the file with a byte for each trial that began, and more once there is an outcome.
 
-    @contextmanager
-    def trial(self, record: Path) -> Iterator[bool | None]:
-        """Hold a trial while a model is tried; its verdict is written at the end.
-
-        Gives True if it is this process's, False if there is a verdict or the trial has ended
-        ``MAX_TRIALS`` processes, and None while another process tries.
+        It is of a model, since the last request for a reload.
         """
-        with file_lock(record, wait_s=0) as is_held:
-            begun = record.read_bytes()
-            if not is_held or _VERDICT in begun or len(begun) >= MAX_TRIALS:
-                yield False if is_held else None
-                return
-            record.write_bytes(begun + b".")
-            yield True
-            record.write_bytes(_VERDICT)
+        return self.path / f"tried-{stamp}-{stamp_of(self.asked)}"
 
     def claim(self, what: str) -> bool:
         """Return True to the first process that claims something, and False to all others."""
@@ -115,10 +94,6 @@ class RunFolder:
         except FileExistsError:
             return False
         return True
-
-    def has_claimed(self, what: str) -> bool:
-        """Return whether a process has claimed something."""
-        return (self.path / what).exists()
 
 
 @dataclass
@@ -135,46 +110,11 @@ class Reloader:
 
     def __post_init__(self) -> None:
         self._asked, self._is_asked = stamp_of(self.folder.asked), False
-        self._served = self._tried = self.folder.stamp
-        self._last_look = ""
+        self._served, self._last_look = self.folder.stamp, ""
 
     def start(self) -> None:
         """Start to look. The thread ends with the process, whatever it is doing."""
         threading.Thread(target=self._run, name="reload", daemon=True).start()
-
-    def look(self) -> None:
-        """Look once: what has changed is used, or rejected with an error in the log."""
-        asked = stamp_of(self.folder.asked)
-        if asked != self._asked:
-            # A model that was rejected is tried again.
-            self._asked, self._is_asked, self._tried = asked, True, self._served
-            self.refresh()
-        if self.folder.stamp != self._served:
-            # Another worker has proved it.
-            self._served = self._tried = self.folder.stamp
-            self._take(self.folder.model)
-        if self.source is None:
-            return
-        stamp = stamp_of(self.source)
-        # Whoever writes in place has not finished while the file changes.
-        is_settled = stamp != "" and stamp == self._last_look
-        self._last_look = stamp
-        if is_settled and stamp == self._tried:
-            self._is_asked = False
-        elif is_settled:
-            self._try(self.source, stamp)
-
-    def _try(self, source: Path, stamp: str) -> None:
-        record = self.folder.trial_of(stamp)
-        # Whoever has begun a trial had been asked, perhaps before this process started.
-        if not (self.is_watching or self._is_asked or record.exists()):
-            return
-        with self.folder.trial(record) as is_ours:
-            if is_ours is None:
-                return
-            self._is_asked, self._tried = False, stamp
-            if is_ours:
-                self._take(source, stamp)
 
     def _run(self) -> None:
         while True:
@@ -184,6 +124,35 @@ class Reloader:
             except OSError:
                 # A full disk, for example; the present model stays.
                 logger.exception("looking for a new model failed")
+
+    def look(self) -> None:
+        """Look once: what has changed is used, or rejected with an error in the log."""
+        asked = stamp_of(self.folder.asked)
+        if asked != self._asked:
+            self._asked, self._is_asked = asked, True
+            self.refresh()
+        with file_lock(self.folder.path / "trial.lock", wait_s=0) as is_held:
+            if self.folder.stamp != self._served:
+                # Another worker has proved it.
+                self._served = self.folder.stamp
+                self._take(self.folder.model)
+            elif is_held and self.source is not None:
+                self._try(self.source)
+
+    def _try(self, source: Path) -> None:
+        """Try the source if it is new, and not being written; the lock is held meanwhile."""
+        stamp = stamp_of(source)
+        is_settled, self._last_look = stamp == self._last_look != "", stamp
+        trials = self.folder.trials_of(stamp)
+        begun = trials.stat().st_size if trials.exists() else 0
+        if is_settled and (stamp == self._served or begun >= MAX_TRIALS):
+            self._is_asked = False
+        # Whoever has begun a trial had been asked, perhaps before this process started.
+        elif is_settled and (self.is_watching or self._is_asked or begun):
+            with trials.open("ab", buffering=0) as file:
+                file.write(b".")
+                self._take(source, stamp)
+                file.write(b"." * MAX_TRIALS)
 
     def _take(self, path: Path, stamp: str = "") -> None:
         """Serve an artifact; with a stamp it is a new one, copied first and published then."""
