@@ -14,6 +14,7 @@ InkdigitsError
 │   ├── ArtifactCorruptError             truncated, altered, or not an Inkdigits artifact
 │   ├── ArtifactVersionError             made for another preprocessing or artifact version
 │   └── RegistryError                    a folder of models has no such version, or cannot change
+├── InferenceError                   ONNX Runtime failed on a picture
 ├── BackendUnavailableError          the requested device or its library is not installed
 ├── DataError                        a data set is missing or invalid
 │   └── NoThresholdError                 no threshold keeps the risk on these pictures
@@ -113,6 +114,10 @@ class ArtifactVersionError(ArtifactError):
 
 class RegistryError(ArtifactError):
     """A folder of models has no such version, or ``current`` cannot or must not change."""
+
+
+class InferenceError(InkdigitsError, RuntimeError):
+    """The library that runs the network failed on a picture; the message is the library's."""
 
 
 class BackendUnavailableError(InkdigitsError, RuntimeError):

@@ -8,6 +8,8 @@ from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, read_metadata
 from inkdigits.model.registry import PROMOTIONS, Registry
 from inkdigits.reader import load
 
+CHANGE = {"action": "promote", "at": "now", "from": None, "to": "two", "model_version": "v"}
+
 
 @pytest.fixture
 def models(tmp_path):
@@ -74,10 +76,27 @@ def test_folder_that_cannot_be_written_to_stays_as_it_is(models, monkeypatch):
         assert not list(models.folder.glob(".current*"))
 
 
-def test_damaged_record_is_an_error(models):
-    (models.folder / PROMOTIONS).write_text(json.dumps({"a": 1}) + "\n{")
+@pytest.mark.parametrize(
+    "line", ["{", "3", '{"action": "promote"}', json.dumps({**CHANGE, "watch": {"readings": "a"}})]
+)
+def test_damaged_record_is_an_error(models, line):
+    (models.folder / PROMOTIONS).write_text(json.dumps(CHANGE) + "\n" + line)
     with pytest.raises(RegistryError, match="cannot be read"):
         models.history()
+
+
+def test_change_that_fails_leaves_what_another_process_has_recorded(models, monkeypatch):
+    path = models.folder / PROMOTIONS
+
+    def deny(*_args):
+        with path.open("a") as file:
+            file.write(json.dumps(CHANGE) + "\n")
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.replace", deny)
+    with pytest.raises(RegistryError):
+        models.promote("one", {})
+    assert models.history()[-1] == CHANGE
 
 
 def test_folder_of_a_model_stands_for_its_artifact(models):

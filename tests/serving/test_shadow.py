@@ -6,7 +6,7 @@ from support.fakes import FakeReader, drawn_digit, send_digit
 from support.processes import wait_until
 from support.scrape import parse, value
 
-from inkdigits.errors import ConfigError, UnreadableImageError
+from inkdigits.errors import ConfigError, InferenceError
 from inkdigits.log.record import Shares
 from inkdigits.model.artifact import ARTIFACT_NAME
 from inkdigits.serving.app import create_app
@@ -37,7 +37,7 @@ def second():
 def served(tmp_path, store, metrics, second):
     """An application with a second model for every picture, and its client."""
     app = create_app(Settings(data_dir=tmp_path), FakeReader(), store, metrics)
-    app.extensions["inkdigits.reader"].shadow = Shadow(second, 1.0, store, metrics)
+    app.extensions["inkdigits.reader"].shadow = Shadow(lambda: second, 1.0, store, metrics)
     return app.test_client()
 
 
@@ -56,9 +56,12 @@ def test_what_a_second_model_reads_otherwise_is_noted_and_the_first_answers(serv
     assert counted(served, "differs") == 1
 
 
-def test_what_it_reads_the_same_is_counted_and_its_failures_answer_nobody(served, store, second):
-    second.failure = UnreadableImageError("it failed")
+def test_what_it_reads_the_same_is_counted_and_its_failures_answer_nobody(
+    served, store, second, caplog
+):
+    second.failure = InferenceError("ONNX Runtime failed")
     assert send_digit(served).status_code == 200
+    wait_until(lambda: "a second reading failed" in caplog.text)
     second.failure, second.digit = None, 7
     send_digit(served)
     wait_until(lambda: len(second.received) == 1)
@@ -68,10 +71,10 @@ def test_what_it_reads_the_same_is_counted_and_its_failures_answer_nobody(served
 
 def test_a_stable_share_is_read_and_few_wait(store, metrics, second):
     prediction = FakeReader().predict(drawn_digit())
-    none = Shadow(second, 0.0, store, metrics)
+    none = Shadow(lambda: second, 0.0, store, metrics)
     none.offer("x", b"", prediction)
     assert none._waiting.qsize() == 0
-    slow = Shadow(second, 1.0, store, metrics)
+    slow = Shadow(lambda: second, 1.0, store, metrics)
     slow._thread = object()  # it never takes any
     for _ in range(2 * MOST_WAITING):
         slow.offer("x", b"", prediction)

@@ -6,14 +6,13 @@ from support.processes import wait_until
 
 from inkdigits.errors import StoreUnavailableError
 from inkdigits.log.locks import file_lock
-from inkdigits.serving import watch
 from inkdigits.serving.watch import Watcher
 
 
-def test_one_watcher_works_and_another_takes_over_when_it_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(watch, "PERIOD_S", 0.01)
+def test_one_watcher_works_and_another_takes_over_when_it_ends(tmp_path):
     done = []
-    watchers = [Watcher(tmp_path / "lock", [lambda n=n: done.append(n)]) for n in range(2)]
+    lock = tmp_path / "lock"
+    watchers = [Watcher([lambda n=n: done.append(n)], 0.01, lock) for n in range(2)]
     with file_lock(tmp_path / "lock"):
         for watcher in watchers:
             watcher.start()
@@ -24,10 +23,9 @@ def test_one_watcher_works_and_another_takes_over_when_it_ends(tmp_path, monkeyp
     watchers[1 - first].stop()
 
 
-def test_a_lock_that_cannot_be_made_is_tried_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(watch, "PERIOD_S", 0.01)
+def test_a_lock_that_cannot_be_made_is_tried_again(tmp_path):
     done = []
-    watcher = Watcher(tmp_path / "later" / "lock", [lambda: done.append(1)])
+    watcher = Watcher([lambda: done.append(1)], 0.01, tmp_path / "later" / "lock")
     watcher.start()
     wait_until(lambda: watcher._problems)
     (tmp_path / "later").mkdir()
@@ -35,7 +33,7 @@ def test_a_lock_that_cannot_be_made_is_tried_again(tmp_path, monkeypatch):
     watcher.stop()
 
 
-def test_a_job_that_fails_is_done_again_and_logged_once(tmp_path, caplog):
+def test_a_job_that_fails_is_done_again_and_logged_once(caplog):
     problems = ["gone", "gone", None, "gone"]
     done = []
 
@@ -45,7 +43,7 @@ def test_a_job_that_fails_is_done_again_and_logged_once(tmp_path, caplog):
         if problem:
             raise StoreUnavailableError(problem)
 
-    watcher = Watcher(tmp_path / "lock", [job, lambda: done.append("other")])
+    watcher = Watcher([job, lambda: done.append("other")], 0.01)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             watcher.look()

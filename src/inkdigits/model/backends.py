@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError
+from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError, InferenceError
 from inkdigits.model.artifact import INT8_MODEL, ArtifactMetadata
 from inkdigits.types import Device, Floats, Mask
 
@@ -147,7 +147,10 @@ def _network(model: bytes, threads: int) -> tuple[Forward, dict[str, str]]:
         )
 
     def forward(batch: Floats) -> tuple[Floats, Floats]:
-        logits, features = session.run(outputs, {name: batch})
+        try:
+            logits, features = session.run(outputs, {name: batch})
+        except _onnxruntime_errors() as error:
+            raise InferenceError(f"ONNX Runtime failed: {error}") from error
         return logits, features
 
     return forward, session.get_modelmeta().custom_metadata_map

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NotRequired, TypedDict
+
+import msgspec
 
 from inkdigits.errors import ArtifactError, RegistryError
 from inkdigits.model.artifact import ARTIFACT_NAME, ArtifactMetadata, read_artifact, read_metadata
@@ -25,6 +27,25 @@ CURRENT: Final = "current"
 """The link to the version that is served."""
 PROMOTIONS: Final = "promotions.jsonl"
 """The file that records each change, one JSON object per line."""
+
+
+class _Watch(TypedDict):
+    readings: int
+    max_rejected: NotRequired[float | None]
+    max_latency_ms: NotRequired[float | None]
+
+
+_Change = TypedDict(
+    "_Change",
+    {
+        "action": Literal["promote", "rollback"],
+        "at": str,
+        "from": str | None,
+        "to": str,
+        "model_version": str,
+        "watch": NotRequired[_Watch | None],
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +104,8 @@ class Registry:
         """
         path = self.folder / PROMOTIONS
         try:
-            return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+            lines = path.read_text("utf-8").splitlines()
+            return [_checked_change(json.loads(line)) for line in lines if line]
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
@@ -162,6 +184,13 @@ class Registry:
         return change
 
 
+def _checked_change(change: Any) -> Json:
+    """Return a line of the record; ValueError if somebody has made another thing of it."""
+    msgspec.convert(change, _Change)
+    found: Json = change
+    return found
+
+
 @contextmanager
 def _appended(path: Path, line: str) -> Iterator[None]:
     """Append a line to a file, and remove it again if an error leaves the block."""
@@ -173,7 +202,9 @@ def _appended(path: Path, line: str) -> Iterator[None]:
             os.fsync(file.fileno())
             yield
         except OSError:
-            file.truncate(size)
+            # What another process has appended meanwhile stays.
+            if file.tell() == path.stat().st_size:
+                file.truncate(size)
             raise
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from flask import Flask
+from flask import Flask, render_template
 from flask.typing import ResponseReturnValue
 
 from inkdigits.client import Client
@@ -39,29 +38,26 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(
-    settings: Settings,
-    reader: Reader,
-    store: Store | None = None,
-    metrics: Metrics | None = None,
+    settings: Settings, reader: Reader, store: Store | None = None, metrics: Metrics | None = None
 ) -> Flask:
     """Build the application around a reader, and try a warm-up prediction.
 
     Without a store nothing is kept and there is no page. Without metrics, those of this process
-    alone are counted.
+    alone are counted. A ConfigError says that the cookies have no key, or keys cannot be used.
 
     >>> app = create_app(Settings(page="off"), Client("http://127.0.0.1:9"))
     >>> app.test_client().get("/health/live").json
     {'status': 'alive'}
-
-    Raises:
-        ConfigError: the page's cookies have no key, or the API keys cannot be used.
     """
     package = version("inkdigits")
     metrics = Metrics() if metrics is None else metrics
-    # Where another service reads, every thread may wait for it.
-    slots = settings.threads if isinstance(reader, Client) else settings.slots
-    served = ServedReader(reader, slots, settings.deadline, metrics)
-    check, readiness = _warm_up(served, reader)
+    # A model service may come and go; a model in this process, once it has read, stays.
+    check = reader.check if isinstance(reader, Client) else Readiness(reader).require
+    served = ServedReader(reader, check, settings, metrics)
+    try:
+        check()
+    except (NotReadyError, ClientError) as error:
+        logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
     operator = Operator(settings.admin_token, settings.data_folder, load_reviewers(settings))
     giver = partial(session.giver, operator=operator, has_keys=settings.has_keys)
     gate = Gate(settings, operator.bears_token)
@@ -74,11 +70,9 @@ def create_app(
         # An answer for the client and a traceback in the log, in tests as in service.
         PROPAGATE_EXCEPTIONS=False,
     )
-    app.extensions |= {
-        "inkdigits.reader": served,
-        "inkdigits.gate": gate,
-        "inkdigits.operator": operator,
-    }
+    app.extensions["inkdigits.reader"] = served
+    app.extensions["inkdigits.gate"] = gate
+    app.extensions["inkdigits.operator"] = operator
     if settings.otlp_endpoint is not None:
         # Before the other hooks, so that a request which they deny is traced too.
         from inkdigits.serving.monitoring import tracing
@@ -87,52 +81,24 @@ def create_app(
     hooks.install(app, gate, served, metrics)
     error_handlers.install(app)
 
-    app.register_blueprint(predict.blueprint(settings, served, store, metrics, readiness))
+    app.register_blueprint(predict.blueprint(settings, served, store, metrics))
     app.register_blueprint(feedback.blueprint(store, giver))
-    app.register_blueprint(read.blueprint(settings, served, store, metrics, readiness))
-    app.register_blueprint(open_inference.blueprint(settings, served, metrics, check, package))
-    app.register_blueprint(health.blueprint(served, store, metrics, check, package))
+    app.register_blueprint(read.blueprint(settings, served, store, metrics))
+    app.register_blueprint(open_inference.blueprint(settings, served, metrics, package))
+    app.register_blueprint(health.blueprint(served, store, metrics, package))
     app.register_blueprint(docs.blueprint(settings, package))
-    _add_index(app, served, _add_page(app, settings, store, operator, metrics))
+    _add_index(app, served)
+    if store is not None and settings.page == "on":
+        from inkdigits.serving.web import views
+
+        session.configure(app, settings)
+        app.register_blueprint(views.blueprint(settings, served, store, metrics, operator))
     application = with_headers(app.wsgi_app, settings)
     app.wsgi_app = behind_proxies(application, settings.trusted_proxies)  # type: ignore[assignment, method-assign]
     return app
 
 
-def _add_page(
-    app: Flask, settings: Settings, store: Store | None, operator: Operator, metrics: Metrics
-) -> Callable[[], ResponseReturnValue] | None:
-    """Add the page, if there is one, and return what ``/`` answers to browsers."""
-    if store is None or settings.page == "off":
-        return None
-    from inkdigits.serving.web import views
-
-    session.configure(app, settings)
-    served = app.extensions["inkdigits.reader"]
-    app.register_blueprint(views.blueprint(settings, served, store, metrics, operator))
-    return views.draw_page
-
-
-def _warm_up(served: ServedReader, reader: Reader) -> tuple[Callable[[], None], Readiness | None]:
-    """Read a first picture. The function that is returned raises unless pictures can be read."""
-    readiness: Readiness | None = None
-    if isinstance(reader, Client):
-        # A model service may come and go; a model in this process, once it has read, stays.
-        check = reader.check
-    else:
-        served.use(reader)
-        readiness = Readiness(reader)
-        check = readiness.require
-    try:
-        check()
-    except (NotReadyError, ClientError) as error:
-        logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
-    return check, readiness
-
-
-def _add_index(
-    app: Flask, served: ServedReader, draw_page: Callable[[], ResponseReturnValue] | None
-) -> None:
+def _add_index(app: Flask, served: ServedReader) -> None:
     """Add the routes that say what is served; ``/`` is the page where there is one."""
 
     @app.get("/api")
@@ -156,7 +122,7 @@ def _add_index(
     @app.get("/")
     def root() -> ResponseReturnValue:
         # Programs that do not care, such as curl, get the index; browsers ask for HTML.
-        wanted = draw_page if draw_page is not None and wants_html() else index
-        response = app.make_response(wanted())
+        has_page = "web" in app.blueprints and wants_html()
+        response = app.make_response(render_template("draw.html") if has_page else index())
         response.headers.add("Vary", "Accept")
         return response

@@ -8,6 +8,7 @@ for ever for the parent's threads when it ends.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
 import signal
@@ -15,8 +16,9 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from threading import Thread
@@ -33,7 +35,7 @@ from inkdigits.model.allocator import return_freed_memory, use_one_heap
 from inkdigits.model.artifact import artifact_path
 from inkdigits.reader import load
 from inkdigits.serving.api.keys import ApiKey, load_keys, load_reviewers
-from inkdigits.serving.api.load_shedding import stated_risk
+from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.logging import configure_logging, fields, resolve_format
 from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared_folder
@@ -41,12 +43,8 @@ from inkdigits.serving.preflight import ReaderLoader, check, open_store, tls_con
 from inkdigits.serving.reload import Reloader, RunFolder, stamp_of
 from inkdigits.serving.rollback import RollbackWatch, folder_of
 from inkdigits.serving.shadow import Shadow, shadow_path
-from inkdigits.serving.watch import Watcher
+from inkdigits.serving.watch import PERIOD_S, Watcher
 from inkdigits.settings import Settings
-
-if TYPE_CHECKING:
-    # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
-    from inkdigits.log.store import Store
 
 try:
     from gunicorn.app.base import BaseApplication
@@ -59,6 +57,9 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
+
+    # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
+    from inkdigits.log.store import Store
 
 READ_TIMEOUT_S: Final = 20
 """Seconds without a byte from a client, or to it, after which its connection is closed."""
@@ -74,20 +75,10 @@ def load_reader(settings: Settings) -> Reader:
     """
     if settings.model_url is not None:
         # A person waits, so it only repeats at once; the log is kept here, where feedback is given.
-        return Client(
-            settings.model_url,
-            api_key=settings.model_key,
-            risk=settings.risk,
-            record=False,
-            retries=2,
-            max_wait=0.5,
-        )
-    return load(
-        settings.model_path,
-        device=settings.device,
-        limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
-        risk=settings.risk,
-    )
+        how: dict[str, Any] = {"record": False, "retries": 2, "max_wait": 0.5}
+        return Client(settings.model_url, api_key=settings.model_key, risk=settings.risk, **how)
+    limits = Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
+    return load(settings.model_path, device=settings.device, limits=limits, risk=settings.risk)
 
 
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
@@ -132,12 +123,10 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the requests in flight and exit with status 0.
 
-    A worker calls ``when_ready`` once, with the service's address, in a thread of its own.
+    A worker calls ``when_ready`` once, with the service's address, in a thread of its own. An
+    InkdigitsError says that the address, certificate, keys, model or log cannot be used.
 
     >>> serve(Settings.from_env())  # doctest: +SKIP
-
-    Raises:
-        InkdigitsError: the address, certificate, API keys, model or prediction log cannot be used.
     """
     configure_logging(settings.log_format, settings.log_level)
     if settings.tls_cert is not None:
@@ -163,7 +152,10 @@ class Server(BaseApplication):  # type: ignore[misc]
         self._asked = self._settings = settings
         self._folder = folder
         self._make_reader = make_reader
+        # Held for good by the first worker that is ready or fails.
+        self._first = multiprocessing.Lock()
         self._source = None if settings.model_url else artifact_path(settings.model_path)
+        self._second = None if settings.shadow is None else shadow_path(settings)
         self._read_secrets()
         if self._source is not None:
             stamp = stamp_of(self._source)
@@ -174,10 +166,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def _read_secrets(self) -> tuple[tuple[ApiKey, ...], tuple[ApiKey, ...]]:
-        """Read the API keys, the reviewers' and the certificate, which later workers start with.
-
-        It fails before any of them is used.
-        """
+        """Read keys and certificate, which later workers start with; all of them or none."""
         keys, reviewers = load_keys(self._asked), load_reviewers(self._asked)
         self._tls = tls_context(self._asked)
         self._settings = replace(
@@ -206,61 +195,47 @@ class Server(BaseApplication):  # type: ignore[misc]
         """Load the model and make the application, in a worker."""
         use_one_heap()
         # Before the model is loaded, so that one that is published meanwhile is noticed.
-        self._reloader = Reloader(
+        reloader = Reloader(
             self._folder,
             self._source,
             is_watching=self._asked.watch == "on",
             load=lambda path: self._make_reader(replace(self._settings, model_path=path)),
-            use=lambda reader: self._app.extensions["inkdigits.reader"].use(reader),
+            use=lambda reader: self._served.use(reader),
             refresh=self._refresh,
         )
         try:
             reader = self._make_reader(self._settings)
             metrics = Metrics(self._folder.path)
             store = open_store(self._settings)
-            shadow = self._shadow(store, metrics)
             self._app = create_app(self._settings, reader, store, metrics)
         except InkdigitsError as error:
             logger.critical("a worker cannot start: %s", error)
             # 3 has Gunicorn stop as a whole. Once a worker was ready, another is started instead.
             time.sleep(1)
-            sys.exit(3 if self._folder.claim("announced") else 1)
-        self._app.extensions["inkdigits.reader"].shadow = shadow
-        self._watcher = self._watcher_of(store, metrics)
-        self.cfg.set("worker_exit", lambda _arbiter, _worker: _leave(metrics, store))
+            sys.exit(3 if self._first.acquire(block=False) else 1)
+        self._served: ServedReader = self._app.extensions["inkdigits.reader"]
+        if self._second is not None:
+            settings = replace(self._asked, model_path=self._second, model_url=None)
+            second = partial(self._make_reader, settings)
+            self._served.shadow = Shadow(second, self._asked.shadow_share, store, metrics)
+        jobs = tuple(self._jobs_of_one(store, metrics))
+        watch = Watcher(jobs, PERIOD_S, self._folder.path / "watch.lock")
+        self._watchers = Watcher([reloader.look], period=1), watch
+        self.cfg.set("worker_exit", lambda *_: _leave(metrics, store))
         self._app.wsgi_app = _with_checked_chunks(self._app.wsgi_app)  # type: ignore[assignment, method-assign]
         return_freed_memory()
         return self._app
 
-    def _shadow(self, store: Store | None, metrics: Metrics) -> Shadow | None:
-        if self._asked.shadow is None:
-            return None
-        try:
-            settings = replace(self._asked, model_path=shadow_path(self._asked), model_url=None)
-            second = self._make_reader(settings)
-        except InkdigitsError as error:
-            if not self._folder.has_claimed("announced"):
-                raise
-            # The service has started with it; a worker that is replaced must start all the same.
-            logger.error("a worker is without the second model", extra=fields(error=error))  # noqa: TRY400
-            return None
-        return Shadow(second, self._asked.shadow_share, store, metrics)
-
-    def _watcher_of(self, store: Store | None, metrics: Metrics) -> Watcher:
-        served = self._app.extensions["inkdigits.reader"]
-        jobs: list[Callable[[], None]] = []
+    def _jobs_of_one(self, store: Store | None, metrics: Metrics) -> Iterator[Callable[[], None]]:
         if store is not None:
-
-            def audit() -> None:
-                found = store.reviews.audit(served.model_version)
-                metrics.show_audit(found, stated_risk(served.current, self._settings))
-
-            jobs.append(audit)
+            reviews, served = store.reviews, self._served
+            yield lambda: metrics.show_audit(
+                reviews.audit(served.model_version), served.stated_risk
+            )
         folder = folder_of(self._source)
         if folder is not None:
             reload = self._folder.ask_for_reload
-            jobs.append(RollbackWatch(folder, metrics.readings, reload, store).look)
-        return Watcher(self._folder.path / "watch.lock", jobs)
+            yield RollbackWatch(folder, metrics.readings, reload, store).look
 
     def _refresh(self) -> None:
         """Read keys and certificate again; if they cannot be used, the former ones stay."""
@@ -294,9 +269,9 @@ class Server(BaseApplication):  # type: ignore[misc]
         for listener in worker.sockets:
             for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 listener.setsockopt(socket.SOL_SOCKET, direction, silence)
-        self._reloader.start()
-        self._watcher.start()
-        if self._folder.claim("announced"):
+        for watcher in self._watchers:
+            watcher.start()
+        if self._first.acquire(block=False):
             url = _announce(self._asked, self._model_version)
             Thread(target=self._when_ready, args=(url,), daemon=True).start()
 
@@ -343,8 +318,7 @@ def _announce(settings: Settings, model_version: str) -> str:
         logger.warning(
             "anybody may use %s: it asks for no API key (INKDIGITS_API_KEYS_FILE)", settings.host
         )
-    scheme = "http" if settings.tls_cert is None else "https"
-    url = f"{scheme}://{gunicorn_options(settings)['bind']}"
+    url = f"http{'s' * (settings.tls_cert is not None)}://{gunicorn_options(settings)['bind']}"
     lines = [f"Inkdigits {version('inkdigits')} (model {model_version}) on {url} — Ctrl-C stops"]
     if settings.keeps_log:
         days = settings.retention_days

@@ -111,7 +111,7 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
         if asked.endpoint == "web.static" and "v" in asked.args:
             # The version in the link changes with the file.
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        _log(asked, response, reader.model_version)
+        _log(asked, response)
         return response
 
     @app.teardown_request
@@ -155,7 +155,7 @@ def _count(metrics: Metrics, asked: ServedRequest, response: Response) -> None:
         metrics.count_error(asked.error_code)
 
 
-def _log(asked: ServedRequest, response: Response, model_version: str) -> None:
+def _log(asked: ServedRequest, response: Response) -> None:
     level = logging.ERROR if response.status_code >= 500 else logging.INFO
     is_probe = asked.path.startswith(_PROBES) and response.status_code == 200
     if is_probe or asked.endpoint == "web.static":
@@ -174,6 +174,5 @@ def _log(asked: ServedRequest, response: Response, model_version: str) -> None:
         bytes_in=asked.content_length,
         error=asked.error_code,
         trace_id=asked.trace_id,
-        model_version=model_version if asked.outcome else None,
         **asked.outcome,
     )

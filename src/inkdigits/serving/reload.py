@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def stamp_of(path: Path) -> str:
-    """Return inode, size and time of change of an artifact or of that in a folder; "" if none.
+    """Return inode, size and time of change of an artifact, or of that in a folder; "" if none.
 
     >>> stamp_of(Path("missing.onnx"))
     ''
@@ -45,19 +44,22 @@ def stamp_of(path: Path) -> str:
 
 
 class RunFolder:
-    """The files that the processes of one service share while it runs.
-
-    ``model`` is a link to the copy of the last model that proved good, which is named by the stamp
-    of its source. ``asked`` changes with each request for a reload.
-    """
+    """The files that the processes of one service share while it runs."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.model, self.asked = path, path / "model.onnx", path / "reload"
+        self.path, self._asked = path, path / "reload"
+        # A link to the copy of the last model that proved good, named by its source's stamp.
+        self.model = path / "model.onnx"
 
     def ask_for_reload(self) -> None:
         """Have every worker look at its model and its keys. It is called by a signal handler."""
-        with self.asked.open("ab") as file:
+        with self._asked.open("ab") as file:
             file.write(b".")
+
+    @property
+    def asked(self) -> str:
+        """What changes with each request for a reload."""
+        return stamp_of(self._asked)
 
     @property
     def stamp(self) -> str:
@@ -81,24 +83,13 @@ class RunFolder:
                 old.unlink(missing_ok=True)
 
     def trials_of(self, stamp: str) -> Path:
-        """Return the file with a byte for each trial that began, and more once there is an outcome.
-
-        It is of a model, since the last request for a reload.
-        """
-        return self.path / f"tried-{stamp}-{stamp_of(self.asked)}"
-
-    def claim(self, what: str) -> bool:
-        """Return True to the first process that claims something, and False to all others."""
-        try:
-            (self.path / what).touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True
+        """Return the file with a byte per trial that began, and more once there is an outcome."""
+        return self.path / f"tried-{stamp}-{self.asked}"
 
 
 @dataclass
 class Reloader:
-    """Looks for a new model and new keys from a thread of its own; one in each worker."""
+    """Looks for a new model and new keys; one in each worker."""
 
     folder: RunFolder
     source: Path | None
@@ -109,27 +100,13 @@ class Reloader:
     refresh: Callable[[], None]
 
     def __post_init__(self) -> None:
-        self._asked, self._is_asked = stamp_of(self.folder.asked), False
+        self._asked, self._is_asked = self.folder.asked, False
         self._served, self._last_look = self.folder.stamp, ""
-
-    def start(self) -> None:
-        """Start to look. The thread ends with the process, whatever it is doing."""
-        threading.Thread(target=self._run, name="reload", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(1)
-            try:
-                self.look()
-            except OSError:
-                # A full disk, for example; the present model stays.
-                logger.exception("looking for a new model failed")
 
     def look(self) -> None:
         """Look once: what has changed is used, or rejected with an error in the log."""
-        asked = stamp_of(self.folder.asked)
-        if asked != self._asked:
-            self._asked, self._is_asked = asked, True
+        if self.folder.asked != self._asked:
+            self._asked, self._is_asked = self.folder.asked, True
             self.refresh()
         with file_lock(self.folder.path / "trial.lock", wait_s=0) as is_held:
             if self.folder.stamp != self._served:
@@ -172,8 +149,8 @@ class Reloader:
         loading.join(LOAD_TIMEOUT_S)
         (found,) = outcome or [late]
         if isinstance(found, Exception):
-            kept = "the new model was rejected; the service keeps the present one"
-            logger.error(kept, extra=fields(error=found))
+            said = "the new model was rejected; the service keeps the present one"
+            logger.error(said, extra=fields(error=found))
             return
         if stamp:
             self.folder.publish(stamp)

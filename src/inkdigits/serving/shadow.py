@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
@@ -53,14 +54,16 @@ class Shadow:
     """Reads a share of the pictures in a thread of its own. It is safe for threads.
 
     Args:
-        reader: the second model.
+        load: loads the second model, in that thread.
         share: of the pictures, 0 to 1; their ink chooses, so that the same picture is read again.
         store: where differences are noted; None only counts them.
         metrics: where they are counted.
     """
 
-    def __init__(self, reader: Reader, share: float, store: Store | None, metrics: Metrics) -> None:
-        self._reader = reader
+    def __init__(
+        self, load: Callable[[], Reader], share: float, store: Store | None, metrics: Metrics
+    ) -> None:
+        self._load = load
         self._share = share
         self._store = store
         self._metrics = metrics
@@ -74,15 +77,29 @@ class Shadow:
         if not is_chosen or self._waiting.qsize() >= MOST_WAITING:
             return
         self._waiting.put((record_id, picture, prediction))
-        if self._thread is None:
-            with self._starting:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
-                    self._thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
+                self._thread.start()
 
-    def compare(self, record_id: str, picture: bytes, first: Prediction) -> bool:
+    def _run(self) -> None:
+        try:
+            reader = self._load()
+        except (InkdigitsError, OSError) as error:
+            logger.error("this worker is without the second model", extra=fields(error=error))  # noqa: TRY400
+            return
+        problem = ""
+        while True:
+            try:
+                self._compare(reader, *self._waiting.get())
+            except (InkdigitsError, OSError) as error:
+                if str(error) != problem:
+                    problem = str(error)
+                    logger.warning("a second reading failed", extra=fields(error=error))
+
+    def _compare(self, reader: Reader, record_id: str, picture: bytes, first: Prediction) -> None:
         """Read a picture, and note it where the second model reads or decides otherwise."""
-        second = self._reader.predict(picture, risk=first.risk)
+        second = reader.predict(picture, risk=first.risk)
         differs = (second.digit, second.decision) != (first.digit, first.decision)
         self._metrics.count_shadow(second.model_version, differs=differs)
         if differs and self._store is not None:
@@ -93,11 +110,3 @@ class Shadow:
                 "decision": second.decision,
             }
             self._store.reviews.differ(record_id, shadow)
-        return differs
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self.compare(*self._waiting.get())
-            except (InkdigitsError, OSError) as error:
-                logger.warning("a second reading failed", extra=fields(error=error))

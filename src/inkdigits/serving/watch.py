@@ -1,7 +1,6 @@
-"""What one process of a service looks after, whichever of its workers that is.
+"""What workers look after in the background: each for itself, or one of them for all.
 
-The worker that holds a file lock does the work. When it ends, however it ends, another one gets the
-lock.
+For all it is the worker that holds a file lock. When it ends, however it ends, another one gets it.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -17,25 +17,26 @@ from inkdigits.log.locks import file_lock
 from inkdigits.serving.monitoring.logging import fields
 
 PERIOD_S: Final = 5.0
-"""Seconds between two looks, and between two tries to get the lock."""
+"""Seconds between two looks of one worker for all, and between two tries to get the lock."""
 
 logger = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Does jobs again and again in a thread, while this process holds the lock.
+    """Does jobs again and again in a thread; with a lock only while this process holds it.
 
     An error of a job is logged when it changes, and the job is done again the next time.
     """
 
-    def __init__(self, lock: Path, jobs: Sequence[Callable[[], None]]) -> None:
-        self._lock = lock
-        self._jobs = jobs
+    def __init__(
+        self, jobs: Sequence[Callable[[], None]], period: float, lock: Path | None = None
+    ) -> None:
+        self._jobs, self._period, self._lock = jobs, period, lock
         self._problems: dict[Callable[[], None], str] = {}
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Start to watch. The thread ends with the process."""
+        """Start to watch. The thread ends with the process, whatever it is doing."""
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def stop(self) -> None:
@@ -57,11 +58,11 @@ class Watcher:
                 logger.warning("what is watched cannot be seen", extra=fields(error=error))
 
     def _run(self) -> None:
-        while not self._stop.wait(PERIOD_S):
+        while not self._stop.wait(self._period):
             self._do(self._look_while_locked)  # a full disk has no room for the lock
 
     def _look_while_locked(self) -> None:
-        with file_lock(self._lock, 0.0) as is_held:
+        with nullcontext(True) if self._lock is None else file_lock(self._lock, 0.0) as is_held:
             while is_held and not self._stop.is_set():
                 self.look()
-                self._stop.wait(PERIOD_S)
+                self._stop.wait(self._period)

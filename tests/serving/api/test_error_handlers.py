@@ -16,8 +16,13 @@ TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issub
 NOT_OF_A_REQUEST = {
     *(BASE, errors.ConfigError, errors.ServiceError, errors.DataError),
     *(errors.ArtifactError, errors.ArtifactNotFoundError, errors.ArtifactCorruptError),
-    *(errors.ArtifactVersionError, errors.NoThresholdError, errors.TrainingError),
-    *(errors.BatchError, errors.RegistryError, errors.UndescribedRouteError),
+    *(
+        errors.UndescribedRouteError,
+        errors.ArtifactVersionError,
+        errors.NoThresholdError,
+        errors.TrainingError,
+    ),
+    *(errors.BatchError, errors.RegistryError, errors.InferenceError),
 }
 
 

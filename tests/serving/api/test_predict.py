@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.answers import FIELDS, as_base64, code_of
-from support.fakes import blank_picture, drawn_digit, empty_png
+from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from support.repository import REPOSITORY
 
 from inkdigits.serving.api.predict import ink_url
@@ -119,3 +119,15 @@ def test_ink_comes_out_of_its_data_url_as_it_went_in():
     head, _, data = ink_url(ink).partition(",")
     assert head == "data:image/png;base64"
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), ink)
+
+
+def test_a_batch_gives_its_slot_away_between_a_few_pictures(client, reader, monkeypatch):
+    sizes = []
+
+    def predict_batch(pictures, **how):
+        sizes.append(len(pictures))
+        return FakeReader.predict_batch(reader, pictures, **how)
+
+    monkeypatch.setattr(reader, "predict_batch", predict_batch, raising=False)
+    answer = client.post("/predict", json={"images": [GOOD] * 20})
+    assert (len(answer.json["predictions"]), sizes) == (20, [8, 8, 4])

@@ -5,6 +5,7 @@ import pytest
 from support.answers import as_base64, code_of
 from support.databases import opened, sqlite_url
 from support.fakes import blank_picture, drawn_digit
+from support.scrape import parse, value
 
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
@@ -52,6 +53,10 @@ def test_each_region_has_an_answer(client):
     assert [field["text"] for field in answer["fields"]] == ["77", "77"]
     assert all(list(field) == FIELDS for field in answer["fields"])
     assert len({field["id"] for field in answer["fields"]}) == 2
+    # A model that rejects numbers is rolled back too.
+    labels = {"model_version": "fake-1", "decision": "accept"}
+    figures = parse(client.get("/metrics").text)
+    assert value(figures, "inkdigits_model_readings_total", **labels) == 2
     assert answer["fields"][0]["digits"][0]["ink"].startswith("data:image/png;base64,")
 
 

@@ -84,6 +84,7 @@ def test_request_is_a_span_in_its_clients_trace_with_its_stages_inside(collector
         "url.path": "/predict",
         "inkdigits.request_id": "r1",
         "inkdigits.decision": "accept",
+        "inkdigits.model_version": "fake-1",
     }
     (inference,), (preprocessing,) = map(collector.named, ("inference", "preprocessing"))
     assert inference["parent"] == preprocessing["parent"] == span["id"]

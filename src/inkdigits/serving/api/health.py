@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response
@@ -69,16 +68,9 @@ class Readiness:
 
 
 def blueprint(
-    reader: ServedReader,
-    store: Store | None,
-    metrics: Metrics,
-    check: Callable[[], None],
-    version: str,
+    reader: ServedReader, store: Store | None, metrics: Metrics, version: str
 ) -> Blueprint:
-    """Make the routes that say whether the service can read, and what it counts.
-
-    ``check`` raises unless pictures can be read; ``version`` is the package's.
-    """
+    """Make the routes that say whether the service can read, and what it counts."""
     service = Blueprint("service", __name__)
 
     @service.get("/health")
@@ -86,7 +78,7 @@ def blueprint(
         body: Json = {"status": "healthy", "model_loaded": True}
         status = 200
         try:
-            check()
+            reader.check()
         except (NotReadyError, ClientError) as error:
             status, code = status_and_code(error)
             current().error_code = code
@@ -100,7 +92,7 @@ def blueprint(
 
     @service.get("/health/ready")
     def ready() -> ResponseReturnValue:
-        check()
+        reader.check()
         # Predictions are answered all the same while they wait in the outbox.
         log = "off" if store is None else "database" if store.available else "outbox"
         return {"status": "ready", "log": log}

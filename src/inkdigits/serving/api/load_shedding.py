@@ -11,16 +11,18 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
+from inkdigits.client import Client
 from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import (
     ArtifactError,
     ClientDisconnectedError,
     ClientError,
     DeadlineExceededError,
+    ImageError,
     OverloadedError,
 )
 from inkdigits.model.artifact import ArtifactMetadata
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}
 """Paths that are answered however many requests wait for a slot."""
+PICTURES_PER_SLOT: Final = 8
+"""Pictures of a batch that are read before others may have the slot."""
 
 
 def connection_state(connection: socket.socket | None) -> tuple[bool, float]:
@@ -56,50 +60,30 @@ def connection_state(connection: socket.socket | None) -> tuple[bool, float]:
     return state == 1, milliseconds / 1000 if milliseconds >= 20 else 0.0
 
 
-def stated_risk(reader: Reader, settings: Settings) -> float | None:
-    """Return the share of the accepted readings that may be wrong, as was stated.
-
-    It is the settings', or else the model's own; None where a model service does not tell.
-
-    >>> from inkdigits.client import Client
-    >>> stated_risk(Client("http://127.0.0.1:9", retries=0), Settings(risk=0.01))
-    0.01
-    """
-    if settings.risk is not None:
-        return settings.risk
-    try:
-        metadata: ArtifactMetadata | None = getattr(reader, "metadata", None)
-    except (ClientError, ArtifactError):
-        return None
-    return None if metadata is None else metadata.policy.risk
-
-
 class ServedReader:
     """What reads now, and the slots in which it reads. It is safe for threads.
 
-    Args:
-        reader: what reads first.
-        slots: pictures or batches that are read at once.
-        deadline: seconds from a request's arrival within which its reading must begin.
-        metrics: where arrivals and the requests that wait are counted.
+    ``check`` raises unless pictures can be read.
     """
 
-    def __init__(self, reader: Reader, slots: int, deadline: float, metrics: Metrics) -> None:
-        self._free = threading.Semaphore(slots)
-        self._deadline = deadline
-        self._too_busy = (
-            f"The request has waited {deadline:g} s behind others. Send it again later."
-        )
+    def __init__(
+        self, reader: Reader, check: Callable[[], None], settings: Settings, metrics: Metrics
+    ) -> None:
+        self._is_remote = isinstance(reader, Client)
+        # Where another service reads, every thread may wait for it.
+        self._free = threading.Semaphore(settings.threads if self._is_remote else settings.slots)
+        self._deadline, self._risk = settings.deadline, settings.risk
         self._metrics = metrics
+        self.check = check
         self.shadow: Shadow | None = None
-        self.current = reader
-        metrics.show_model(reader.model_version)
+        self.use(reader)
 
     def use(self, reader: Reader) -> None:
         """Read by this model from now on, and compare its pictures with those of its training."""
         self.current = reader
         self._metrics.show_model(reader.model_version)
-        self._metrics.compare_with_reference(getattr(reader, "metadata", None))
+        if not self._is_remote:
+            self._metrics.compare_with_reference(getattr(reader, "metadata", None))
 
     def offer(self, record_id: str, picture: bytes | None, prediction: Prediction) -> None:
         """Have a second model read a picture too, if there is one; returns at once."""
@@ -111,31 +95,61 @@ class ServedReader:
         """The version of the model that answers."""
         return self.current.model_version
 
+    @property
+    def stated_risk(self) -> float | None:
+        """The settings' risk, or else the model's; None where a model service does not tell."""
+        if self._risk is not None:
+            return self._risk
+        try:
+            metadata: ArtifactMetadata | None = getattr(self.current, "metadata", None)
+        except (ClientError, ArtifactError):
+            return None
+        return None if metadata is None else metadata.policy.risk
+
     def admit(self, asked: ServedRequest) -> None:
         """Let a request in; OverloadedError if it has waited for a thread until its deadline."""
         asked.began = time.perf_counter()
         _, asked.waited = connection_state(asked.environ.get("gunicorn.socket"))
         if asked.waited >= self._deadline and asked.path not in SPARED_PATHS:
-            raise OverloadedError(self._too_busy)
+            self._shed()
+
+    def predict_each(
+        self, pictures: Sequence[bytes], risk: float | None = None
+    ) -> list[Prediction | ImageError]:
+        """Read a batch, a few pictures per slot; errors are those of ``slot``."""
+        size = max(1, len(pictures)) if self._is_remote else PICTURES_PER_SLOT
+        results: list[Prediction | ImageError] = []
+        for start in range(0, len(pictures), size):
+            with self.slot() as reader:
+                part = pictures[start : start + size]
+                results += reader.predict_batch(part, on_error="return", risk=risk)
+        return results
 
     @contextmanager
     def slot(self) -> Iterator[Reader]:
         """Wait for a slot, and hold it while the reader that is yielded reads.
 
         Raises:
-            DeadlineExceededError: the picture took longer than the deadline to arrive.
+            NotReadyError: the reader has not read a picture yet, and cannot.
+            DeadlineExceededError: receiving the pictures, and reading the first ones of a batch,
+                took longer than the deadline.
             OverloadedError: no slot was free before the deadline.
             ClientDisconnectedError: nobody waits for the answer any more.
         """
+        if not self._is_remote:
+            self.check()  # A model service says so itself when it is asked to read.
         asked = current()
-        receiving = time.perf_counter() - asked.began
-        self._metrics.count_arrival(receiving)
-        if receiving >= self._deadline:
+        spent = time.perf_counter() - asked.began
+        if not asked.has_arrived:
+            asked.has_arrived = True
+            self._metrics.count_arrival(spent)
+        if spent >= self._deadline:
             raise DeadlineExceededError(
-                f"The picture did not arrive within {self._deadline:g} s. Send it again."
+                f"The pictures did not arrive or were not read within {self._deadline:g} s. Send "
+                "them again, fewer at a time."
             )
         if not self._free.acquire(blocking=False):
-            self._wait(asked, self._deadline - receiving - asked.waited)
+            self._wait(asked, self._deadline - spent - asked.waited)
         try:
             if asked.waited > 0 and not connection_state(asked.environ.get("gunicorn.socket"))[0]:
                 raise ClientDisconnectedError("The client has closed the connection.")
@@ -152,4 +166,9 @@ class ServedReader:
             self._metrics.change_waiting(-1)
             asked.waited += time.perf_counter() - began
         if not is_free:
-            raise OverloadedError(self._too_busy)
+            self._shed()
+
+    def _shed(self) -> NoReturn:
+        raise OverloadedError(
+            f"The request has waited {self._deadline:g} s behind others. Send it again later."
+        )

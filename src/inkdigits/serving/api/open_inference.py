@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from inkdigits.calibration.temperature import probabilities
-from inkdigits.errors import InvalidTensorError, UnknownModelError
+from inkdigits.decision.prediction import Prediction
+from inkdigits.errors import ImageError, InvalidTensorError, UnknownModelError
 from inkdigits.reader import DigitReader
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.open_inference_tensors import (
@@ -31,8 +32,6 @@ from inkdigits.serving.api.requests import current, decode_picture, read_body, r
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
 from inkdigits.types import NO_DIGIT
-
-Check: TypeAlias = Callable[[], None]
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 
@@ -64,11 +63,14 @@ def _picture_model(served: ServedReader, metrics: Metrics) -> Model:
     def infer(values: Values) -> tuple[Values, ...]:
         # Bytes are pictures as they are; texts are base64 or data URLs.
         pictures = [v if isinstance(v, bytes) else decode_picture(str(v)) for v in values]
-        with served.slot() as reader:
-            read = reader.predict_batch(pictures)
+        read: list[Prediction] = []
+        for result in served.predict_each(pictures):
+            if isinstance(result, ImageError):
+                raise result
+            read.append(result)
         for prediction in read:
             metrics.count_prediction(prediction)
-        current().outcome = {"pictures": len(read)}
+        current().outcome = {"pictures": len(read), "model_version": read[-1].model_version}
         return (
             np.array([NO_DIGIT if p.digit is None else p.digit for p in read], np.int32),
             np.array([p.confidence for p in read], np.float32),
@@ -84,9 +86,9 @@ def _picture_model(served: ServedReader, metrics: Metrics) -> Model:
 
 
 def blueprint(
-    settings: Settings, reader: ServedReader, metrics: Metrics, check: Check, version: str
+    settings: Settings, reader: ServedReader, metrics: Metrics, version: str
 ) -> Blueprint:
-    """Make the routes; ``check`` raises unless pictures can be read."""
+    """Make the routes."""
     protocol = Blueprint("open_inference", __name__, url_prefix="/v2")
     models = {"inkdigits": _picture_model(reader, metrics)}
     if isinstance(reader.current, DigitReader):
@@ -102,7 +104,7 @@ def blueprint(
 
     @protocol.get("/health/ready")
     def ready() -> ResponseReturnValue:
-        check()
+        reader.check()
         return {"ready": True}
 
     @protocol.get("/models/<name>")
@@ -121,14 +123,14 @@ def blueprint(
     @protocol.get("/models/<name>/versions/<model_version>/ready")
     def model_ready(name: str, model_version: str | None = None) -> ResponseReturnValue:
         _named(models, name, model_version, reader.model_version)
-        check()
+        reader.check()
         return {"name": name, "ready": True}
 
     @protocol.post("/models/<name>/infer")
     @protocol.post("/models/<name>/versions/<model_version>/infer")
     def infer(name: str, model_version: str | None = None) -> ResponseReturnValue:
         model = _named(models, name, model_version, reader.model_version)
-        check()
+        reader.check()
         answer = {"model_name": name, "model_version": reader.model_version}
         return _infer(model, answer, settings.max_batch)
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from inkdigits.decision.prediction import Explanation, Prediction, Reader
+from inkdigits.decision.prediction import Explanation, Prediction
 from inkdigits.errors import ImageError
 from inkdigits.ink.png import encode_png
 from inkdigits.log.record import InputKind, Record, new_id
 from inkdigits.serving.api import bodies
 from inkdigits.serving.api.error_handlers import error_body, status_and_code
-from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.load_shedding import ServedReader
-from inkdigits.serving.api.requests import current, decode_picture, flag, parse_reading
+from inkdigits.serving.api.requests import current, decode_picture, parse_pictures, parse_wish
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
 from inkdigits.types import Ink
@@ -102,39 +101,27 @@ def _explanation_body(explanation: Explanation) -> bodies.Explanation:
 
 
 def blueprint(
-    settings: Settings,
-    reader: ServedReader,
-    store: Store | None,
-    metrics: Metrics,
-    readiness: Readiness | None,
+    settings: Settings, reader: ServedReader, store: Store | None, metrics: Metrics
 ) -> Blueprint:
-    """Make the route.
-
-    ``readiness`` is of a reader in this process. A model service that is unavailable says so itself
-    when it is asked to read.
-    """
+    """Make the route."""
     api = Blueprint("predict", __name__)
 
     @api.post("/predict")
     def predict() -> ResponseReturnValue:
-        if readiness is not None and not readiness.is_ready:
-            readiness.require()
         asked = current()
-        with_ink = flag(asked, "ink", default=False)
-        log = store if flag(asked, "record", default=True) else None
-        wish = parse_reading(asked, settings.max_batch)
+        wish = parse_wish(asked)
+        pictures, explain = parse_pictures(asked, wish, settings.max_batch)
+        log = store if wish.is_recorded else None
 
         def answer(prediction: Prediction, picture: bytes | None) -> bodies.Prediction:
             body = keep_and_answer(
-                log, prediction, picture, kind="api", owner=asked.owner, with_ink=with_ink
+                log, prediction, picture, kind="api", owner=asked.owner, with_ink=wish.with_ink
             )
             reader.offer(body["id"], picture, prediction)
             return body
 
-        if not isinstance(wish.pictures, bytes):
-            decoded = [_decoded(text) for text in wish.pictures]
-            with reader.slot() as ready:
-                results = _read_batch(ready, decoded, wish.risk)
+        if not isinstance(pictures, bytes):
+            results = _read_batch(reader, pictures, wish.risk)
             _count_batch(metrics, results)
             return {
                 "predictions": [
@@ -145,15 +132,18 @@ def blueprint(
                 ]
             }
         with reader.slot() as ready:
-            explanation = ready.explain(wish.pictures, risk=wish.risk) if wish.explain else None
+            explanation = ready.explain(pictures, risk=wish.risk) if explain else None
             prediction = (
-                ready.predict(wish.pictures, risk=wish.risk)
+                ready.predict(pictures, risk=wish.risk)
                 if explanation is None
                 else explanation.prediction
             )
         metrics.count_prediction(prediction)
-        asked.outcome = {"decision": prediction.decision}
-        body = answer(prediction, wish.pictures)
+        asked.outcome = {
+            "decision": prediction.decision,
+            "model_version": prediction.model_version,
+        }
+        body = answer(prediction, pictures)
         if explanation is not None:
             body["explanation"] = _explanation_body(explanation)
         return body
@@ -164,14 +154,16 @@ def blueprint(
 def _count_batch(
     metrics: Metrics, results: list[tuple[bytes | None, Prediction | ImageError]]
 ) -> None:
-    failed = 0
+    failed, versions = 0, set()
     for _, result in results:
         if isinstance(result, ImageError):
             failed += 1
             metrics.count_error(status_and_code(result)[1])
         else:
+            versions.add(result.model_version)
             metrics.count_prediction(result)
-    current().outcome = {"pictures": len(results), "failed": failed}
+    read_by = {"model_version": " ".join(sorted(versions))} if versions else {}
+    current().outcome = {"pictures": len(results), "failed": failed, **read_by}
 
 
 def _decoded(text: str) -> bytes | ImageError:
@@ -182,11 +174,11 @@ def _decoded(text: str) -> bytes | ImageError:
 
 
 def _read_batch(
-    reader: Reader, decoded: list[bytes | ImageError], risk: float | None
+    reader: ServedReader, texts: list[str], risk: float | None
 ) -> list[tuple[bytes | None, Prediction | ImageError]]:
     """Read a batch in order; an error of a picture comes back in that picture's place."""
-    pictures = [picture for picture in decoded if isinstance(picture, bytes)]
-    read = iter(reader.predict_batch(pictures, on_error="return", risk=risk) if pictures else ())
+    decoded = [_decoded(text) for text in texts]
+    read = iter(reader.predict_each([one for one in decoded if isinstance(one, bytes)], risk))
     return [
         (picture, next(read)) if isinstance(picture, bytes) else (None, picture)
         for picture in decoded

@@ -13,17 +13,14 @@ from inkdigits.decision.prediction import Box, NumberDigit, NumberReading
 from inkdigits.errors import HintError, ImageTooLargeError, MissingFieldError
 from inkdigits.log.record import Record, new_id
 from inkdigits.serving.api import bodies
-from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.predict import ink_url
 from inkdigits.serving.api.requests import (
-    check_risk,
+    Wish,
     current,
     decode_picture,
-    flag,
-    picture_or_json,
+    parse_wish,
     require_batch,
-    risk_of_query,
 )
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
@@ -46,17 +43,14 @@ class NumberRequest:
     options: ReadOptions
 
 
-def parse_number(request: Request, max_regions: int, max_pixels: int) -> NumberRequest:
+def parse_number(request: Request, wish: Wish, max_regions: int, max_pixels: int) -> NumberRequest:
     """Return the picture of a request for a number, and what it says of the number.
 
-    >>> from io import BytesIO
-    >>> environ = {"wsgi.input": BytesIO(b"P5..."), "CONTENT_LENGTH": "5",
-    ...            "CONTENT_TYPE": "image/png", "QUERY_STRING": "length=3-8"}
-    >>> parse_number(Request(environ), max_regions=64, max_pixels=784).options["length"]
+    >>> request = Request({"QUERY_STRING": "length=3-8"})
+    >>> parse_number(request, Wish(b"P5..."), max_regions=64, max_pixels=784).options["length"]
     (3, 8)
 
-    The request is as for ``parse_reading``, with one picture. Hints are in the query or in the
-    JSON, which has precedence; ``regions`` are in the JSON.
+    Hints are in the query or in the JSON, which has precedence; ``regions`` are in the JSON.
 
     Raises:
         InvalidRequestError: the request is not as docs/api.md says.
@@ -70,19 +64,16 @@ def parse_number(request: Request, max_regions: int, max_pixels: int) -> NumberR
         given["length"] = [_whole("length", part) for part in given["length"].split("-")]
     for name in {"min", "max"} & given.keys():
         given[name] = _whole(name, given[name])
-    risk, regions = risk_of_query(request), None
-    picture = picture_or_json(request)
+    regions, picture = None, wish.content
     if not isinstance(picture, bytes):
         document = picture
         if not isinstance(document.get("image"), str):
             raise MissingFieldError('The JSON must have "image": base64 or a data URL.')
-        if "risk" in document:
-            risk = check_risk(document["risk"])
         given |= {name: document[name] for name in _HINTS if name in document}
         if "regions" in document:
             regions = _regions(document["regions"], max_regions, max_pixels)
         picture = decode_picture(document["image"])
-    return NumberRequest(picture, regions, {**_checked_hints(given), "risk": risk})
+    return NumberRequest(picture, regions, {**_checked_hints(given), "risk": wish.risk})
 
 
 def _checked_hints(given: dict[str, Any]) -> ReadOptions:
@@ -166,42 +157,36 @@ def _digit_body(digit: NumberDigit, *, with_ink: bool) -> bodies.NumberDigit:
 
 
 def blueprint(
-    settings: Settings,
-    reader: ServedReader,
-    store: Store | None,
-    metrics: Metrics,
-    readiness: Readiness | None,
+    settings: Settings, reader: ServedReader, store: Store | None, metrics: Metrics
 ) -> Blueprint:
-    """Make the route; ``readiness`` is as for ``predict.blueprint``."""
+    """Make the route."""
     api = Blueprint("read", __name__)
 
     @api.post("/read")
     def read() -> ResponseReturnValue:
-        if readiness is not None and not readiness.is_ready:
-            readiness.require()
         asked = current()
-        with_ink = flag(asked, "ink", default=False)
-        log = store if flag(asked, "record", default=True) else None
-        wish = parse_number(asked, REGIONS_PER_PICTURE * settings.max_batch, settings.max_pixels)
+        wish = parse_wish(asked)
+        most = REGIONS_PER_PICTURE * settings.max_batch
+        number = parse_number(asked, wish, most, settings.max_pixels)
         with reader.slot() as ready:
-            if wish.regions is None:
-                readings = [ready.read(wish.picture, **wish.options)]
+            if number.regions is None:
+                readings = [ready.read(number.picture, **number.options)]
             else:
-                readings = ready.read_regions(wish.picture, wish.regions, **wish.options)
+                readings = ready.read_regions(number.picture, number.regions, **number.options)
         answers = []
         for reading in readings:
             metrics.count_number(reading)
             name = new_id()
-            body = number_body(reading, name, with_ink=with_ink)
-            if log is not None:
-                picture = wish.picture if wish.regions is None else None
+            body = number_body(reading, name, with_ink=wish.with_ink)
+            if store is not None and wish.is_recorded:
+                picture = number.picture if number.regions is None else None
                 record = Record.of_number(
                     reading, owner=asked.owner, picture=picture, record_id=name
                 )
-                body["kept"] = log.keep(record)
+                body["kept"] = store.keep(record)
             answers.append(body)
-        asked.outcome = {"numbers": len(answers)}
-        if wish.regions is not None:
+        asked.outcome = {"numbers": len(answers), "model_version": readings[0].model_version}
+        if number.regions is not None:
             return {"fields": answers}
         answers[0]["total_time_ms"] = asked.elapsed_ms
         return dict(answers[0])

@@ -34,12 +34,14 @@ class ServedRequest(Request):
     """When it began to be served, by ``time.perf_counter``."""
     waited = 0.0
     """Seconds that it waited for a thread and a slot."""
+    has_arrived = False
+    """Whether its pictures are here."""
     key_name: str | None = None
     """The name of the API key that it brings."""
     error_code: str | None = None
     trace_id: str | None = None
     outcome: Mapping[str, Any] = {}
-    """What was read, for the log and the trace."""
+    """What was read and by which model, for the log and the trace."""
 
     @property
     def owner(self) -> str | None:
@@ -69,57 +71,68 @@ def current() -> ServedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadingRequest:
-    """What a request asks for."""
+class Wish:
+    """What every request for a reading brings and asks for."""
 
-    pictures: bytes | list[str]
-    """One encoded picture; or the texts of a batch, to be decoded with ``decode_picture``."""
+    content: bytes | dict[str, Any]
+    """One encoded picture, or the object of the JSON."""
     risk: float | None = None
-    explain: bool = False
+    with_ink: bool = False
+    is_recorded: bool = True
 
 
-def parse_reading(request: Request, max_batch: int) -> ReadingRequest:
-    """Return the pictures of a request, and how they are to be read.
+def parse_wish(request: Request) -> Wish:
+    """Return what a request for a reading brings, of one picture or more.
 
     >>> environ = {"wsgi.input": io.BytesIO(b"P5..."), "CONTENT_LENGTH": "5",
     ...            "CONTENT_TYPE": "image/png", "QUERY_STRING": "risk=0.01"}
-    >>> parse_reading(Request(environ), max_batch=64)
-    ReadingRequest(pictures=b'P5...', risk=0.01, explain=False)
+    >>> parse_wish(Request(environ))
+    Wish(content=b'P5...', risk=0.01, with_ink=False, is_recorded=True)
 
-    A request is JSON, multipart/form-data, or a picture as its whole body. ``risk`` and
-    ``explain`` are in the query or in the JSON, which has precedence.
+    A request is JSON, multipart/form-data, or a picture as its whole body. ``risk`` is in the
+    query or in the JSON, which has precedence.
+
+    Raises:
+        InvalidRequestError: the request is not as docs/api.md says.
+    """
+    with_ink = flag(request, "ink", default=False)
+    is_recorded = flag(request, "record", default=True)
+    risk = None
+    if "risk" in request.args:
+        # What is no number is beyond the limits too.
+        risk = _checked_risk(request.args.get("risk", math.nan, float))
+    content = _picture_or_json(request)
+    if isinstance(content, dict) and "risk" in content:
+        risk = _checked_risk(content["risk"])
+    return Wish(content, risk, with_ink, is_recorded)
+
+
+def parse_pictures(request: Request, wish: Wish, max_batch: int) -> tuple[bytes | list[str], bool]:
+    """Return the picture of a request, or the texts of a batch, and whether it is explained.
+
+    >>> parse_pictures(Request({}), Wish({"image": "R0lG"}), max_batch=64)
+    (b'GIF', False)
 
     Raises:
         InvalidRequestError: the request is not as docs/api.md says.
         UnreadableImageError: the one picture is empty or not base64.
     """
-    risk, explain = risk_of_query(request), flag(request, "explain", default=False)
-    content = picture_or_json(request)
-    if isinstance(content, bytes):
-        return ReadingRequest(content, risk, explain)
-    return _parse_document(content, max_batch, risk, explain)
+    explain, document = flag(request, "explain", default=False), wish.content
+    if isinstance(document, bytes):
+        return document, explain
+    if not document.keys() & {"image", "images"}:
+        raise errors.MissingFieldError('The JSON has neither "image" nor "images".')
+    if document.keys() >= {"image", "images"}:
+        raise errors.WrongShapeError('The JSON must have "image" or "images", not both.')
+    explain = document.get("explain", explain)
+    if not isinstance(explain, bool):
+        raise errors.WrongShapeError('"explain" must be true or false.')
+    if explain and "images" in document:
+        raise errors.WrongShapeError('"explain" is for one "image", not for "images".')
+    return _pictures_of_json(document, max_batch), explain
 
 
-def risk_of_query(request: Request) -> float | None:
-    """Return the risk that a request's query states; InvalidRiskError if it cannot be one.
-
-    >>> risk_of_query(Request({"QUERY_STRING": "risk=0.01"}))
-    0.01
-    """
-    if "risk" not in request.args:
-        return None
-    # What is no number is beyond the limits too.
-    return check_risk(request.args.get("risk", math.nan, float))
-
-
-def picture_or_json(request: Request) -> bytes | dict[str, Any]:
-    """Return the one picture of a request, or the object of its JSON; an InvalidRequestError.
-
-    >>> environ = {"wsgi.input": io.BytesIO(b"{}"), "CONTENT_LENGTH": "2",
-    ...            "CONTENT_TYPE": "application/json"}
-    >>> picture_or_json(Request(environ))
-    {}
-    """
+def _picture_or_json(request: Request) -> bytes | dict[str, Any]:
     kind = request.mimetype
     if kind == "application/json" or kind.endswith("+json"):
         return _json_object(read_body(request))
@@ -230,12 +243,7 @@ def _picture_of_form(request: Request) -> bytes:
     return picture
 
 
-def check_risk(risk: object) -> float:
-    """Return a risk between 0 and 1; InvalidRiskError for anything else.
-
-    >>> check_risk(0.01)
-    0.01
-    """
+def _checked_risk(risk: object) -> float:
     if isinstance(risk, bool) or not isinstance(risk, int | float) or not 0 < risk < 1:
         raise errors.InvalidRiskError(
             'The "risk" must be a number above 0 and below 1, such as 0.01.'
@@ -251,23 +259,6 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise errors.WrongShapeError("The JSON must be an object.")
     return document
-
-
-def _parse_document(
-    document: dict[str, Any], max_batch: int, risk: float | None, explain: bool
-) -> ReadingRequest:
-    if not document.keys() & {"image", "images"}:
-        raise errors.MissingFieldError('The JSON has neither "image" nor "images".')
-    if document.keys() >= {"image", "images"}:
-        raise errors.WrongShapeError('The JSON must have "image" or "images", not both.')
-    if "risk" in document:
-        risk = check_risk(document["risk"])
-    explain = document.get("explain", explain)
-    if not isinstance(explain, bool):
-        raise errors.WrongShapeError('"explain" must be true or false.')
-    if explain and "images" in document:
-        raise errors.WrongShapeError('"explain" is for one "image", not for "images".')
-    return ReadingRequest(_pictures_of_json(document, max_batch), risk, explain)
 
 
 def _pictures_of_json(document: dict[str, Any], max_batch: int) -> bytes | list[str]:

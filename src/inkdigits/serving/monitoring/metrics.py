@@ -51,8 +51,12 @@ _COUNTERS: Final = {
     "errors": ("Requests, and pictures of a batch, that got an error, by its code.", "code"),
     "decisions": ("Pictures read, by decision.", "decision"),
     "rejects": ("Pictures rejected, by reason.", "reason"),
-    "model_readings": ("Pictures read, by model and decision.", "model_version", "decision"),
-    "model_seconds": ("Seconds from encoded pictures to probabilities.", "model_version"),
+    "model_readings": (
+        "Pictures and numbers read, by model and decision.",
+        "model_version",
+        "decision",
+    ),
+    "model_seconds": ("Seconds from encoded pictures to readings.", "model_version"),
     "shadow": (
         "Pictures that a second model read too: the same, or with another digit or decision.",
         *("model_version", "outcome"),
@@ -243,27 +247,28 @@ class Metrics:
     def count_prediction(self, prediction: Prediction) -> None:
         """Count a picture that was read."""
         self._values.append((self._preprocessing, prediction.preprocessing_ms / 1000))
-        if prediction.reason is not None:
-            self._add(self._reject_of(prediction.reason))
         if prediction.digit is not None:
             self._values.append((self._inference, prediction.inference_ms / 1000))
             self._values.append((self._confidence, prediction.confidence))
             if self._drift is not None:
                 self._drift.recent.append(prediction)
-        self._add(self._decision_of(prediction.decision))
-        self._add(self._readings_of(prediction.model_version, prediction.decision))
-        seconds = (prediction.preprocessing_ms + prediction.inference_ms) / 1000
-        self._add(self._seconds_of(prediction.model_version), seconds)
+        milliseconds = prediction.preprocessing_ms + prediction.inference_ms
+        self._count_decision(prediction, milliseconds / 1000)
         for listener in self._listeners:
             listener(prediction)
-        if prediction.model_version != self._model_version:
-            self.show_model(prediction.model_version)
 
     def count_number(self, reading: NumberReading) -> None:
         """Count a number that was read."""
+        self._count_decision(reading, reading.total_ms / 1000)
+
+    def _count_decision(self, reading: Prediction | NumberReading, seconds: float) -> None:
         if reading.reason is not None:
             self._add(self._reject_of(reading.reason))
         self._add(self._decision_of(reading.decision))
+        self._add(self._readings_of(reading.model_version, reading.decision))
+        self._add(self._seconds_of(reading.model_version), seconds)
+        if reading.model_version != self._model_version:
+            self.show_model(reading.model_version)
 
     def count_shadow(self, model_version: str, *, differs: bool) -> None:
         """Count a picture that a second model read too."""

@@ -36,10 +36,10 @@ from inkdigits.model.artifact import ArtifactMetadata, shipped_artifact, shipped
 from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
 from inkdigits.serving.api.feedback import apply_feedback
 from inkdigits.serving.api.keys import OPERATOR
-from inkdigits.serving.api.load_shedding import ServedReader, stated_risk
+from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.predict import ink_url, keep_and_answer
 from inkdigits.serving.api.read import number_body
-from inkdigits.serving.api.requests import parse_reading
+from inkdigits.serving.api.requests import parse_pictures, parse_wish
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import charts
@@ -99,11 +99,6 @@ _STATIC: Final = Path(__file__).parent / "static"
 logger = logging.getLogger(__name__)
 
 
-def draw_page() -> str:
-    """Return the page to draw on, which needs neither the model nor the log."""
-    return render_template("draw.html")
-
-
 def blueprint(
     settings: Settings, reader: ServedReader, store: Store, metrics: Metrics, operator: Operator
 ) -> Blueprint:
@@ -112,7 +107,7 @@ def blueprint(
     _prepare(web, reader, operator, settings)
     _add_drawing(web, reader, store, metrics)
     _add_history(web, store, operator)
-    _add_overviews(web, reader, store, operator, settings)
+    _add_overviews(web, reader, store, operator)
     _add_sign_in(web, operator, settings)
     add_review(web, store, operator)
     return web
@@ -168,8 +163,8 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
         kind = _KINDS.get(request.args.get("kind", "drawn"))
         if kind is None:
             raise QueryError("The kind must be drawn or uploaded.")
-        wish, owner, number = parse_reading(request, 1), browser(), None
-        picture = wish.pictures
+        wish, owner, number = parse_wish(request), browser(), None
+        picture, _ = parse_pictures(request, wish, 1)
         if not isinstance(picture, bytes):
             raise WrongShapeError("Send one picture at a time.")
         with reader.slot() as ready:
@@ -251,9 +246,7 @@ def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
         return send_file(file, mimetype=kind, as_attachment=True, download_name=name)
 
 
-def _add_overviews(
-    web: Blueprint, reader: ServedReader, store: Store, operator: Operator, settings: Settings
-) -> None:
+def _add_overviews(web: Blueprint, reader: ServedReader, store: Store, operator: Operator) -> None:
     @web.get("/dashboard")
     def dashboard() -> ResponseReturnValue:
         span = request.args.get("span", "month")
@@ -271,7 +264,7 @@ def _add_overviews(
             "dashboard.html",
             figures=figures,
             audit=audit,
-            risk=stated_risk(reader.current, settings),
+            risk=reader.stated_risk,
             span=span,
             spans={name: words for name, (words, _, _) in _SPANS.items()},
             columns=charts.columns(figures.over_time, bucket),
