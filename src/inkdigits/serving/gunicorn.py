@@ -221,7 +221,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         jobs = tuple(self._jobs_of_one(store, metrics))
         watch = Watcher(jobs, PERIOD_S, self._folder.path / "watch.lock")
         self._watchers = Watcher([reloader.look], period=1), watch
-        self.cfg.set("worker_exit", lambda *_: _leave(metrics, store))
+        self.cfg.set("worker_exit", lambda _arbiter, _worker: _leave(metrics, store))
         self._app.wsgi_app = _with_checked_chunks(self._app.wsgi_app)  # type: ignore[assignment, method-assign]
         return_freed_memory()
         return self._app
