@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import answer, printable, resumable, say
-from inkdigits.cli.pictures import STANDARD_INPUT, is_address, summary
+from inkdigits.cli.options import answer, option, printable, resumable, say
+from inkdigits.cli.pictures import STANDARD_INPUT, end_with_failures, is_address, summary
 from inkdigits.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -23,30 +23,26 @@ if TYPE_CHECKING:
 def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --out and what belongs to it; the command gets ``out`` and ``work``."""
 
-    @click.option(
+    @option(
         "--out",
-        help="Write one row per reading to this file or URL (.parquet, .csv or .jsonl; a name that "
-        "ends in / is a folder of Parquet files), on all cores.",
+        "Write one row per reading to this file or URL (.parquet, .csv or .jsonl; a name that ends "
+        "in / is a folder of Parquet files), on all cores.",
     )
-    @click.option("--resume", is_flag=True, help="With --out: resume an unfinished run.")
-    @click.option(
-        "--workers",
-        type=options.PROCESSES,
-        help="With --out: worker processes.  [default: one per core]",
+    @option("--resume", "With --out: resume an unfinished run.", is_flag=True)
+    @option(
+        "--workers", "With --out: worker processes.  [default: one per core]", options.PROCESSES
     )
-    @click.option(
+    @option(
         "--engine",
-        type=click.Choice(["local", "ray"]),
+        "With --out: processes of this machine, or of a Ray cluster.  [default: local]",
+        click.Choice(["local", "ray"]),
         default=None,
-        help="With --out: processes of this machine, or of a Ray cluster.  [default: local]",
     )
-    @click.option(
-        "--address", help="With --engine ray: the cluster, such as auto or ray://HOST:10001."
-    )
-    @click.option(
+    @option("--address", "With --engine ray: the cluster, such as auto or ray://HOST:10001.")
+    @option(
         "--shard",
+        "With --out: read part I of N only, 0/N to N-1/N; inkdigits merge joins them.",
         metavar="I/N",
-        help="With --out: read part I of N only, 0/N to N-1/N; inkdigits merge joins them.",
     )
     @wraps(command)
     def with_work(*args: Any, out: str | None, shard: str | None, **others: Any) -> None:
@@ -97,12 +93,6 @@ def write_table(names: Sequence[str], out: str, work: Work, *, as_json: bool, **
     if found.failed > len(found.failures):
         say(f"and {found.failed - len(found.failures):,} more; the column error has them all")
     end_with_failures(found.failed, found.pictures, kind)
-
-
-def end_with_failures(failed: int, of: int, kind: str = "pictures") -> None:
-    """End with exit code 1 where some cannot be read."""
-    if failed:
-        raise click.ClickException(f"{failed:,} of {of:,} {kind} cannot be read")
 
 
 @click.command()

@@ -13,18 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import answer, needs_training_extra, say
+from inkdigits.cli.options import answer, needs_training_extra, option, say
 from inkdigits.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from inkdigits.reader import DigitReader
 
-RUN_OPTION = click.option(
-    "--run",
-    "run_folder",
-    type=options.FOLDER,
-    default="saved_models",
-    help="Folder of the training run.",
+_RUN = option(
+    "--run run_folder", "Folder of the training run.", options.FOLDER, default="saved_models"
 )
 
 
@@ -35,23 +31,22 @@ RUN_OPTION = click.option(
 @options.MODEL
 @options.device("Read with PyTorch on this device")
 @options.FIGURES
-@click.option(
+@option(
     "--robustness",
+    "Score corrupted digits, other writers' digits and pictures without a digit instead, all made "
+    "from MNIST's test part in the folder --data.",
     is_flag=True,
-    help="Score corrupted digits, other writers' digits and pictures without a digit instead, all "
-    "made from MNIST's test part in the folder --data.",
 )
-@click.option(
+@option(
     "--per-family",
-    type=options.COUNT,
-    help="With --robustness: pictures per family, but all clean digits.  [default: 1000]",
+    "With --robustness: pictures per family, but all clean digits.  [default: 1000]",
+    options.COUNT,
 )
-@click.option(
-    "--severity",
-    "severities",
-    type=click.IntRange(1, 5),
+@option(
+    "--severity severities",
+    "With --robustness: severity of the corruptions; can be repeated.  [default: MNIST-C's]",
+    click.IntRange(1, 5),
     multiple=True,
-    help="With --robustness: severity of the corruptions; can be repeated.  [default: MNIST-C's]",
 )
 @options.JSON
 @needs_training_extra
@@ -142,11 +137,11 @@ def _measure_robustness(
 @options.PATTERN
 @options.MODEL
 @options.RISK
-@click.option(
+@option(
     "--out",
-    type=options.FOLDER,
+    "Folder of the new version, such as models/2026-11; it must hold no model yet.",
+    options.FOLDER,
     required=True,
-    help="Folder of the new version, such as models/2026-11; it must hold no model yet.",
 )
 @options.JSON
 def calibrate(
@@ -184,12 +179,11 @@ def calibrate(
 
 
 @click.command()
-@RUN_OPTION
-@click.option(
-    "--to",
-    "target",
-    type=options.FILE,
-    help="File to write.  [default: mnist_classifier.onnx in the run's folder]",
+@_RUN
+@option(
+    "--to target",
+    "File to write.  [default: mnist_classifier.onnx in the run's folder]",
+    options.FILE,
 )
 @needs_training_extra
 def export(run_folder: Path, target: Path | None) -> None:
@@ -206,7 +200,7 @@ def export(run_folder: Path, target: Path | None) -> None:
 @click.command()
 @options.DATA
 @options.DOWNLOAD
-@RUN_OPTION
+@_RUN
 @options.FIGURES
 @needs_training_extra
 def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool) -> None:
@@ -228,13 +222,13 @@ def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool
 @click.command()
 @options.MODEL
 @options.device("Accelerator to compare with the CPU", "auto")
-@click.option(
+@option(
     "--chart",
-    type=options.FILE,
+    "File for the chart of speed-ups.",
+    options.FILE,
     default="outputs/figures/speedups.png",
-    help="File for the chart of speed-ups.",
 )
-@click.option("--quick", is_flag=True, help="Measure small sizes only, to see that it works.")
+@option("--quick", "Measure small sizes only, to see that it works.", is_flag=True)
 @options.JSON
 @needs_training_extra
 def benchmark(

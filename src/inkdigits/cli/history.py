@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inkdigits.cli.options import FILE
+from inkdigits.cli.options import FILE, option
 from inkdigits.errors import ConfigError
 from inkdigits.settings import Settings
 
@@ -42,18 +42,17 @@ def history() -> None:
 
 @history.command("export")
 @click.argument("file", type=FILE)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(list(_FORMATS.values())),
-    help="idx is a ZIP of MNIST's two files, with the corrected digits only.  [default: by the "
-    "name of FILE: .csv, .parquet, or .zip for idx]",
+@option(
+    "--format form",
+    "idx is a ZIP of MNIST's two files, with the corrected digits only.  [default: by the name of "
+    "FILE: .csv, .parquet, or .zip for idx]",
+    click.Choice(list(_FORMATS.values())),
 )
-@click.option("--digit", type=click.IntRange(-1, 9), help="Only this digit; -1 is no digit.")
-@click.option("--decision", type=click.Choice(["accept", "review", "reject"]))
-@click.option("--feedback", type=click.Choice(["given", "none", "right", "wrong"]))
-@click.option("--since", type=_MOMENT, help="Only from this time (UTC) on.")
-@click.option("--until", type=_MOMENT, help="Only before this time (UTC).")
+@option("--digit", "Only this digit; -1 is no digit.", click.IntRange(-1, 9))
+@option("--decision", "Only this decision.", click.Choice(["accept", "review", "reject"]))
+@option("--feedback", "Only this feedback.", click.Choice(["given", "none", "right", "wrong"]))
+@option("--since", "Only from this time (UTC) on.", _MOMENT)
+@option("--until", "Only before this time (UTC).", _MOMENT)
 def export_history(
     file: Path, form: Any, since: datetime | None, until: datetime | None, **filters: Any
 ) -> None:
@@ -83,8 +82,8 @@ def purge() -> None:
 
 @history.command()
 @click.argument("prediction_id", required=False)
-@click.option("--all", "everything", is_flag=True, help="Delete all predictions of all owners.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@option("--all everything", "Delete all predictions of all owners.", is_flag=True)
+@option("--yes", "Do not ask.", is_flag=True)
 def delete(prediction_id: str | None, *, everything: bool, yes: bool) -> None:
     """Delete one prediction by its id, or all with --all."""
     if (prediction_id is None) != everything:

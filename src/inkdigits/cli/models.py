@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import answer, say
+from inkdigits.cli.options import answer, option, say
 from inkdigits.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -17,20 +17,15 @@ if TYPE_CHECKING:
     from inkdigits.model.registry import Registry
     from inkdigits.reader import DigitReader
 
-_MODELS = click.option(
-    "--models",
-    "folder",
-    type=options.FOLDER,
-    default="models",
-    help="Folder with a folder per version.",
+_MODELS = option(
+    "--models folder", "Folder with a folder per version.", options.FOLDER, default="models"
 )
-_GATE = click.option(
-    "--gate",
-    "gate_path",
-    type=options.FILE,
-    help="File of what a new model must reach, such as gate.toml.",
+_GATE = option(
+    "--gate gate_path",
+    "File of what a new model must reach, such as gate.toml.",
+    options.FILE,
 )
-_BY = click.option("--by", help="Who asks for it, for the record.  [default: the user]")
+_BY = option("--by", "Who asks for it, for the record.  [default: the user]")
 
 
 @click.group()
@@ -59,7 +54,7 @@ def list_models(folder: Path, *, as_json: bool) -> None:
             }
             for one in versions
         ]
-        click.echo(json.dumps({"models": rows, "previous": registry.previous}))
+        answer({"models": rows, "previous": registry.previous}, "", as_json=True)
         return
     if not versions:
         say(f"{folder} holds no model; inkdigits calibrate --out {folder}/NAME makes one")
@@ -135,7 +130,7 @@ def compare(
 @models.command()
 @click.argument("name")
 @_GATE
-@click.option("--without-gate", is_flag=True, help="Promote without a gate; the record says so.")
+@option("--without-gate", "Promote without a gate; the record says so.", is_flag=True)
 @_BY
 @_MODELS
 def promote(
@@ -176,7 +171,7 @@ def promote(
 
 
 @models.command()
-@click.option("--reason", default="", help="Why, for the record.")
+@option("--reason", "Why, for the record.", default="")
 @_BY
 @_MODELS
 def rollback(reason: str, by: str | None, folder: Path) -> None:

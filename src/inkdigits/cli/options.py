@@ -16,77 +16,76 @@ from inkdigits.errors import BackendUnavailableError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C", bound=Callable[..., Any])
 
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 COUNT: Final = click.IntRange(min=1)
 PROCESSES: Final = click.IntRange(1, 512)
-DEVICES: Final = click.Choice(["auto", "cpu", "cuda", "mps"])
 SHARE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
+DEVICES: Final = click.Choice(["auto", "cpu", "cuda", "mps"])
 
-PICTURES = click.argument("names", nargs=-1, required=True, metavar="SOURCE…")
-MODEL = click.option(
-    "--model",
-    "model_path",
-    type=click.Path(path_type=Path),
-    envvar="MODEL_PATH",
-    help="Artifact to read with, a folder with one, such as models/current, or MNISTClassifier, "
-    "the plain network.  [default: the one that comes with Inkdigits; env: MODEL_PATH]",
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-DATA = click.option(
-    "--data",
-    "data_root",
-    type=FOLDER,
-    default="data",
-    help="Folder of the data; MNIST is in MNIST/raw below it.",
-)
-SOURCES = click.option(
-    "--data",
-    "sources",
-    multiple=True,
-    metavar="SOURCE",
-    help="Labelled pictures; can be repeated. A folder or an archive whose folders are labels (0 "
-    "to 9, none), a table (.csv, .jsonl, .parquet) with path and label, an export of the history, "
-    "the database's URL, or MNIST's IDX files.",
-)
-PATTERN = click.option(
-    "--pattern",
-    help="Where names hold the label: a regular expression with the group (?P<label>…), and maybe "
-    "(?P<writer>…).",
-)
-DOWNLOAD = click.option(
-    "--download/--no-download",
-    default=True,
-    help="Download MNIST (about 12 MB) if it is not in the data folder.",
-)
-FIGURES = click.option(
-    "--figures",
-    type=FOLDER,
-    default="outputs/figures",
-    help="Folder for the figures, as PNG files.",
-)
-SEED = click.option("--seed", type=int, default=0, help="Seed of everything random.")
+
+def option(names: str, text: str, kind: Any = None, **more: Any) -> Callable[[C], C]:
+    """Return an option by its names, its help and its type."""
+    return click.option(*names.split(), help=text, type=kind, **more)
 
 
 def device(
     purpose: str, default: str | None = None, otherwise: str = "ONNX Runtime on the CPU"
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+) -> Callable[[C], C]:
     """Return the option --device; without a default, ``otherwise`` says what applies."""
     own = "" if default else f"  [default: {otherwise}]"
     text = f"{purpose}; auto is the first present of cuda, mps, cpu.{own}"
-    return click.option("--device", type=DEVICES, default=default, help=text)
+    return option("--device", text, DEVICES, default=default)
 
 
 def risk(
     what: str = "readings", default: float | None = None, otherwise: str = "the model's"
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+) -> Callable[[C], C]:
     """Return the option --risk; without a default, ``otherwise`` says what applies."""
     own = "" if default else f"  [default: {otherwise}]"
     text = f"Tolerated share of wrong {what} among the accepted.{own}"
-    return click.option("--risk", type=SHARE, default=default, help=text)
+    return option("--risk", text, SHARE, default=default)
 
 
+PICTURES = click.argument("names", nargs=-1, required=True, metavar="SOURCE…")
+MODEL = option(
+    "--model model_path",
+    "Artifact to read with, a folder with one, such as models/current, or MNISTClassifier, the "
+    "plain network.  [default: the one that comes with Inkdigits; env: MODEL_PATH]",
+    click.Path(path_type=Path),
+    envvar="MODEL_PATH",
+)
+JSON = option("--json as_json", "Print JSON for programs.", is_flag=True)
+DATA = option(
+    "--data data_root",
+    "Folder of the data; MNIST is in MNIST/raw below it.",
+    FOLDER,
+    default="data",
+)
+SOURCES = option(
+    "--data sources",
+    "Labelled pictures; can be repeated. A folder or an archive whose folders are labels (0 to 9, "
+    "none), a table (.csv, .jsonl, .parquet) with path and label, an export of the history, the "
+    "database's URL, or MNIST's IDX files.",
+    multiple=True,
+    metavar="SOURCE",
+)
+PATTERN = option(
+    "--pattern",
+    "Where names hold the label: a regular expression with the group (?P<label>…), and maybe "
+    "(?P<writer>…).",
+)
+DOWNLOAD = option(
+    "--download/--no-download",
+    "Download MNIST (about 12 MB) if it is not in the data folder.",
+    default=True,
+)
+FIGURES = option(
+    "--figures", "Folder for the figures, as PNG files.", FOLDER, default="outputs/figures"
+)
+SEED = option("--seed", "Seed of everything random.", int, default=0)
 RISK = risk(default=0.001)
 
 _TRAINING_PACKAGES: Final = frozenset(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import click
 
+from inkdigits.cli.options import printable, say
 from inkdigits.errors import ImageError
 from inkdigits.ink.decode import DEFAULT_LIMITS
 
@@ -107,3 +108,34 @@ def summary(outcomes: Mapping[str, int]) -> str:
     reasons = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in rejected.most_common())
     why = f" ({reasons})" if reasons else ""
     return f"{accepted:,} accepted, {review:,} for review, {rejected.total():,} rejected{why}"
+
+
+def print_table(
+    names: Sequence[str],
+    head: str,
+    readings: Iterable[Any],
+    line: Callable[[Any], str],
+    pictures: int | None = None,
+) -> None:
+    """Print a line per reading or error as it comes, and then how many were accepted."""
+    shown = [printable(name) for name in names]
+    width = max(map(len, shown))
+    click.echo(f"{'file':<{width}}  {head}")
+    outcomes: Counter[str] = Counter()
+    failed = 0
+    for name, reading in zip(shown, readings, strict=True):
+        if isinstance(reading, Exception):
+            failed += 1
+            click.echo(f"{name:<{width}}  error: {reading}")
+        else:
+            outcomes[reading.reason or reading.decision] += 1
+            click.echo(f"{name:<{width}}  {line(reading)}")
+    if len(shown) > 1:
+        say(summary(outcomes))
+    end_with_failures(failed, pictures or len(shown))
+
+
+def end_with_failures(failed: int, of: int, kind: str = "pictures") -> None:
+    """End with exit code 1 where some cannot be read."""
+    if failed:
+        raise click.ClickException(f"{failed:,} of {of:,} {kind} cannot be read")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.bulk import bulk_options, end_with_failures, write_table
-from inkdigits.cli.options import answer, printable, say
-from inkdigits.cli.pictures import expand, opened, stem_of, summary
+from inkdigits.cli.bulk import bulk_options, write_table
+from inkdigits.cli.options import answer, option, say
+from inkdigits.cli.pictures import end_with_failures, expand, opened, print_table, stem_of
 from inkdigits.errors import ImageError
 
 if TYPE_CHECKING:
@@ -23,30 +23,23 @@ if TYPE_CHECKING:
 
 _FILES_PER_BATCH = 64
 
-Answer: TypeAlias = "tuple[Prediction | ImageError, dict[str, Any]]"
-"""What was read in a picture, and what else there is to say of it."""
-
 
 @click.command()
 @options.PICTURES
 @options.MODEL
 @options.device("Read with PyTorch on this device")
 @options.risk()
-@click.option(
-    "--probabilities",
-    is_flag=True,
-    help="Show the runner-up and all ten probabilities in the table.",
-)
-@click.option(
+@option("--probabilities", "Show the runner-up and all ten in the table.", is_flag=True)
+@option(
     "--explain",
+    "Name the runner-up, and write the ink and a map of the evidence for the digit.",
     is_flag=True,
-    help="Name the runner-up, and write the ink and a map of the evidence for the digit.",
 )
-@click.option(
+@option(
     "--explain-to",
-    type=options.FOLDER,
+    "Folder for the pictures of --explain.",
+    options.FOLDER,
     default="outputs/explanations",
-    help="Folder for the pictures of --explain.",
 )
 @options.JSON
 @bulk_options
@@ -81,11 +74,12 @@ def predict(
     if out is None:
         reader = _reader(model_path, device, risk)
         found = list(expand(names))
-        answers = _explain(reader, found, explain_to) if explain else _read(reader, found)
+        targets = _targets(found, explain_to) if explain else []
+        answers = _explain(reader, found, targets) if explain else _read(reader, found)
         if as_json:
-            _print_json(reader, found, answers)
+            _print_json(reader, found, answers, targets)
         else:
-            _print_table(found, answers, with_all=probabilities)
+            print_table(found, _head(probabilities), answers, _line(probabilities, explain))
         return
     if device is not None or explain or probabilities:
         raise click.UsageError(
@@ -113,13 +107,13 @@ def _cost_of(risk: float, choice: AcceptThreshold | None) -> str:
     )
 
 
-def _read(reader: DigitReader, names: Sequence[str]) -> Iterator[Answer]:
+def _read(reader: DigitReader, names: Sequence[str]) -> Iterator[Prediction | ImageError]:
     for start in range(0, len(names), _FILES_PER_BATCH):
         pictures = [_opened(name) for name in names[start : start + _FILES_PER_BATCH]]
         sound = [picture for picture in pictures if not isinstance(picture, ImageError)]
         readings = iter(reader.predict_batch(sound, on_error="return"))
         for picture in pictures:
-            yield picture if isinstance(picture, ImageError) else next(readings), {}
+            yield picture if isinstance(picture, ImageError) else next(readings)
 
 
 def _opened(name: str) -> Path | bytes | ImageError:
@@ -129,46 +123,54 @@ def _opened(name: str) -> Path | bytes | ImageError:
         return error
 
 
-def _explain(reader: DigitReader, names: Sequence[str], folder: Path) -> Iterator[Answer]:
-    named: Counter[str] = Counter()
-    for name in names:
-        stem = stem_of(name)
+def _targets(names: Sequence[str], folder: Path) -> list[tuple[Path, Path]]:
+    """Return the paths of ink and saliency map for each picture; no two are the same."""
+    targets, named = [], Counter[str]()
+    for stem in map(stem_of, names):
         named[stem] += 1
         number = f"-{named[stem]}" if named[stem] > 1 else ""
-        try:
-            yield _explained(reader, name, folder / f"{stem}{number}")
-        except ImageError as error:
-            yield error, {}
+        both = (folder / f"{stem}{number}.{kind}.png" for kind in ("ink", "saliency"))
+        targets.append((next(both), next(both)))
+    return targets
 
 
-def _explained(reader: DigitReader, name: str, target: Path) -> Answer:
-    """Explain a reading, and write its two pictures beside ``target``, which names them."""
+def _explain(
+    reader: DigitReader, names: Sequence[str], targets: Sequence[tuple[Path, Path]]
+) -> Iterator[Prediction | ImageError]:
+    """Explain readings, and write the two pictures of each."""
     from inkdigits.ink.png import encode_png
 
-    explanation = reader.explain(opened(name))
-    ink = target.with_name(f"{target.name}.ink.png")
-    saliency = target.with_name(f"{target.name}.saliency.png")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        ink.write_bytes(encode_png(explanation.prediction.ink))
-        saliency.write_bytes(explanation.overlay)
-    except OSError as error:
-        raise click.ClickException(
-            f"cannot write into {target.parent}: {error.strerror}"
-        ) from error
-    return explanation.prediction, {
-        "runner_up": explanation.runner_up,
-        "runner_up_probability": explanation.runner_up_probability,
-        "ink_png": str(ink),
-        "saliency_png": str(saliency),
-    }
+    for name, (ink, saliency) in zip(names, targets, strict=True):
+        try:
+            explanation = reader.explain(opened(name))
+        except ImageError as error:
+            yield error
+            continue
+        try:
+            ink.parent.mkdir(parents=True, exist_ok=True)
+            ink.write_bytes(encode_png(explanation.prediction.ink))
+            saliency.write_bytes(explanation.overlay)
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot write into {ink.parent}: {error.strerror}"
+            ) from error
+        yield explanation.prediction
 
 
-def _print_json(reader: DigitReader, names: Sequence[str], answers: Iterator[Answer]) -> None:
-    rows = []
-    for name, (found, more) in zip(names, answers, strict=True):
+def _print_json(
+    reader: DigitReader,
+    names: Sequence[str],
+    answers: Iterator[Prediction | ImageError],
+    targets: Sequence[tuple[Path, Path]],
+) -> None:
+    rows: list[dict[str, Any]] = []
+    for number, (name, found) in enumerate(zip(names, answers, strict=True)):
         row = {"error": str(found)} if isinstance(found, ImageError) else _row(found)
-        rows.append({"file": name, **row, **more})
+        if targets and not isinstance(found, ImageError):
+            ink, saliency = map(str, targets[number])
+            row |= {"runner_up": found.runner_up, "runner_up_probability": _second(found)}
+            row |= {"ink_png": ink, "saliency_png": saliency}
+        rows.append({"file": name, **row})
     answer({"model_version": reader.model_version, "predictions": rows}, "", as_json=True)
     end_with_failures(sum("error" in row for row in rows), len(rows))
 
@@ -187,38 +189,27 @@ def _row(prediction: Prediction) -> dict[str, Any]:
     return row
 
 
-def _print_table(names: Sequence[str], answers: Iterator[Answer], *, with_all: bool) -> None:
-    shown = [printable(name) for name in names]
-    width = max(map(len, shown))
+def _second(read: Prediction) -> float:
+    return 0.0 if read.runner_up is None else read.probabilities[read.runner_up]
+
+
+def _head(with_all: bool) -> str:
     more = "".join(f"{digit:>7}" for digit in range(10)) + "  runner-up" if with_all else ""
-    click.echo(f"{'file':<{width}}  digit  confidence{more}  decision")
-    outcomes: Counter[str] = Counter()
-    failed = 0
-    for name, (found, extra) in zip(shown, answers, strict=True):
-        if isinstance(found, ImageError):
-            failed += 1
-            line = f"error: {found}"
-        else:
-            outcomes[found.reason or found.decision] += 1
-            line = _line(found, with_all=with_all)
-        if extra.get("runner_up") is not None:
-            share = f"{100 * extra['runner_up_probability']:.2f} %"
-            line += f"; runner-up {extra['runner_up']} ({share})"
-        click.echo(f"{name:<{width}}  {line}")
-    if len(names) > 1:
-        say(summary(outcomes))
-    end_with_failures(failed, len(names))
+    return f"digit  confidence{more}  decision"
 
 
-def _line(prediction: Prediction, *, with_all: bool) -> str:
+def _line(with_all: bool, with_runner_up: bool) -> Callable[[Prediction], str]:
     from inkdigits.decision.prediction import percent
 
-    digit, share = "-", "-"
-    if prediction.answer is not None:
-        digit, share = str(prediction.answer), percent(prediction.confidence)
-    more = ""
-    if with_all:
-        shares = "".join(f"{100 * share:>7.2f}" for share in prediction.probabilities)
-        runner_up = "-" if prediction.runner_up is None else str(prediction.runner_up)
-        more = f"{shares}  {runner_up:>9}"
-    return f"{digit:>5}  {share:>10}{more}  {prediction.outcome}"
+    def line(read: Prediction) -> str:
+        digit, share = "-", "-"
+        if read.answer is not None:
+            digit, share = str(read.answer), percent(read.confidence)
+        second = "-" if read.runner_up is None else str(read.runner_up)
+        shares = "".join(f"{100 * one:>7.2f}" for one in read.probabilities)
+        more = f"{shares}  {second:>9}" if with_all else ""
+        has_second = with_runner_up and read.runner_up is not None
+        after = f"; runner-up {second} ({100 * _second(read):.2f} %)" if has_second else ""
+        return f"{digit:>5}  {share:>10}{more}  {read.outcome}{after}"
+
+    return line

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -14,8 +13,8 @@ import msgspec
 
 from inkdigits.cli import options
 from inkdigits.cli.bulk import bulk_options, write_table
-from inkdigits.cli.options import answer, printable, say
-from inkdigits.cli.pictures import expand, opened, summary
+from inkdigits.cli.options import answer, option
+from inkdigits.cli.pictures import end_with_failures, expand, opened, print_table
 from inkdigits.errors import HintError, ImageError
 
 if TYPE_CHECKING:
@@ -33,22 +32,20 @@ ReadRegion: TypeAlias = "tuple[str, Box | None, NumberReading | ImageError | Hin
 @click.command()
 @options.PICTURES
 @options.MODEL
-@click.option("--length", metavar="N|MIN-MAX", help="How many digits it has, such as 5 or 3-8.")
-@click.option("--min", "smallest", type=click.IntRange(0), help="The smallest value it has.")
-@click.option("--max", "largest", type=click.IntRange(0), help="The largest value it has.")
-@click.option(
-    "--check", type=click.Choice(["luhn", "mod97"]), help="The check digits that it ends in."
-)
-@click.option(
+@option("--length", "How many digits it has, such as 5 or 3-8.", metavar="N|MIN-MAX")
+@option("--min smallest", "The smallest value it has.", click.IntRange(0))
+@option("--max largest", "The largest value it has.", click.IntRange(0))
+@option("--check", "The check digits that it ends in.", click.Choice(["luhn", "mod97"]))
+@option(
     "--regions",
-    type=options.FILE,
-    help="Where the numbers are, in pixels: JSON, a list of [left, top, width, height] for each "
-    "page; or CSV with these columns, and maybe source, which names the picture.",
+    "Where the numbers are, in pixels: JSON, a list of [left, top, width, height] for each page; "
+    "or CSV with these columns, and maybe source, which names the picture.",
+    options.FILE,
 )
 @options.risk("numbers", otherwise="0.01")
 @bulk_options
 @options.JSON
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@option("--csv as_csv", "Print CSV.", is_flag=True)
 def read(
     names: Sequence[str],
     model_path: Path | None,
@@ -104,10 +101,9 @@ def read(
             content = _content(name, region, reading)
             writer.writerow(content | {"text": getattr(reading, "answer", None)})
     else:
-        _print_table(rows)
-    failed = sum(isinstance(reading, Exception) for *_, reading in rows)
-    if failed:
-        raise click.ClickException(f"{failed:,} of {len(found):,} pictures cannot be read")
+        _print_table(rows, len(found))
+        return
+    end_with_failures(sum(isinstance(reading, Exception) for *_, reading in rows), len(found))
 
 
 def _length_of(text: str | None) -> tuple[int, int] | None:
@@ -174,22 +170,15 @@ def _content(
     }  # fmt: skip
 
 
-def _print_table(rows: Sequence[ReadRegion]) -> None:
+def _print_table(rows: Sequence[ReadRegion], pictures: int) -> None:
     from inkdigits.decision.prediction import percent
 
-    names = [printable(name if at is None else f"{name} {list(at)}") for name, at, _ in rows]
-    width = max(map(len, names))
+    names = [name if region is None else f"{name} {list(region)}" for name, region, _ in rows]
     wide = max(6, *(len(getattr(reading, "answer", None) or "") for *_, reading in rows))
-    click.echo(f"{'file':<{width}}  {'number':>{wide}}  confidence  decision")
-    outcomes: Counter[str] = Counter()
-    for name, (*_, reading) in zip(names, rows, strict=True):
-        if isinstance(reading, Exception):
-            click.echo(f"{name:<{width}}  error: {reading}")
-            continue
-        outcomes[reading.reason or reading.decision] += 1
-        text, share = "-", "-"
-        if reading.answer:
-            text, share = reading.answer, percent(reading.confidence)
-        click.echo(f"{name:<{width}}  {text:>{wide}}  {share:>10}  {reading.outcome}")
-    if len(rows) > 1:
-        say(summary(outcomes))
+
+    def line(reading: NumberReading) -> str:
+        text, share = reading.answer, percent(reading.confidence)
+        return f"{text or '-':>{wide}}  {share if text else '-':>10}  {reading.outcome}"
+
+    head = f"{'number':>{wide}}  confidence  decision"
+    print_table(names, head, (reading for *_, reading in rows), line, pictures)

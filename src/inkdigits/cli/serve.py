@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import click
+from click import FloatRange, IntRange
 
-from inkdigits.cli import options
-from inkdigits.cli.options import FILE, MODEL, PROCESSES, say
+from inkdigits.cli.options import FILE, MODEL, PROCESSES, device, option, risk, say
 
 
-class _Port(click.IntRange):
+class _Port(IntRange):
     """A port, or "auto" for the next free one."""
 
     name = "port"
@@ -22,55 +22,42 @@ class _Port(click.IntRange):
 
 
 @click.command()
-@click.option("--host", help="Address to listen on.  [default: 127.0.0.1; env: INKDIGITS_HOST]")
-@click.option(
+@option("--host", "Address to listen on.  [default: 127.0.0.1; env: INKDIGITS_HOST]")
+@option(
     "--port",
-    type=_Port(1, 65535),
+    "Port to listen on; auto takes the next free one.  [default: 5000; env: PORT]",
+    _Port(1, 65535),
     metavar="PORT|auto",
-    help="Port to listen on; auto takes the next free one.  [default: 5000; env: PORT]",
 )
-@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-@click.option(
+@option("--open opens", "Open the page in the browser.", is_flag=True)
+@option(
     "--workers",
-    type=PROCESSES,
-    help="Worker processes.  [default: one per core, one with an accelerator; env: "
-    "INKDIGITS_WORKERS]",
+    "Worker processes.  [default: one per core, one with --device; env: INKDIGITS_WORKERS]",
+    PROCESSES,
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 256),
-    help="Threads per worker.  [default: 4; env: INKDIGITS_THREADS]",
-)
-@click.option(
-    "--page/--no-page",
+@option("--threads", "Threads per worker.  [default: 4; env: INKDIGITS_THREADS]", IntRange(1, 256))
+@option(
+    "--page/--no-page", "Serve the page beside the API.  [default: on; env: INKDIGITS_PAGE]",
     default=None,
-    help="Serve the page beside the API.  [default: on; env: INKDIGITS_PAGE]",
-)
-@click.option(
+)  # fmt: skip
+@option(
     "--tls-cert",
-    type=FILE,
-    help="Certificate chain in PEM; the service then speaks HTTPS.  [env: INKDIGITS_TLS_CERT]",
+    "Certificate chain in PEM; the service then speaks HTTPS.  [env: INKDIGITS_TLS_CERT]",
+    FILE,
 )
-@click.option(
-    "--tls-key", type=FILE, help="The certificate's private key in PEM.  [env: INKDIGITS_TLS_KEY]"
+@option("--tls-key", "The certificate's private key in PEM.  [env: INKDIGITS_TLS_KEY]", FILE)
+@risk(otherwise="the model's; env: INKDIGITS_RISK")
+@device("Read with PyTorch on this device", otherwise="ONNX Runtime; env: INKDIGITS_DEVICE")
+@option(
+    "--shadow", "Version or path of a second model that answers nobody.  [env: INKDIGITS_SHADOW]"
 )
-@options.risk("readings", otherwise="the model's; env: INKDIGITS_RISK")
-@options.device(
-    "Read with PyTorch on this device",
-    otherwise="ONNX Runtime on the CPU; env: INKDIGITS_DEVICE",
-)
-@click.option(
-    "--shadow",
-    help="Version or path of a second model that answers nobody.  [env: INKDIGITS_SHADOW]",
-)
-@click.option(
-    "--share",
-    "shadow_share",
-    type=click.FloatRange(0, 1),
-    help="Share of the pictures that it reads too.  [default: 0.1; env: INKDIGITS_SHADOW_SHARE]",
+@option(
+    "--share shadow_share",
+    "Share of the pictures that it reads too.  [default: 0.1; env: INKDIGITS_SHADOW_SHARE]",
+    FloatRange(0, 1),
 )
 @MODEL
-def serve(*, page: bool | None, opens: bool, **options: Any) -> None:
+def serve(*, port: Any, page: bool | None, opens: bool, **options: Any) -> None:
     """Serve the page and the HTTP API until Ctrl-C.
 
     Options take precedence over environment variables. docs/serve.md lists all settings.
@@ -79,8 +66,7 @@ def serve(*, page: bool | None, opens: bool, **options: Any) -> None:
     from inkdigits.serving.preflight import free_port
     from inkdigits.settings import Settings
 
-    port = options.pop("port")
-    # The other options have the names of the settings.
+    # The options have the names of the settings.
     given = {name: value for name, value in options.items() if value is not None}
     if page is not None:
         given["page"] = "on" if page else "off"
