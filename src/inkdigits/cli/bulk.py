@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --out and what belongs to it; the command gets ``out`` and ``work``."""
+    """Add --out and what belongs to it; the command gets ``write``, None without --out."""
 
     @option(
         "--out",
@@ -46,8 +46,6 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @wraps(command)
     def with_work(*args: Any, out: str | None, shard: str | None, **others: Any) -> None:
-        from inkdigits.batch.run import Work
-
         named = {name: others.pop(name) for name in ("engine", "address", "workers", "resume")}
         if out is None and (shard or any(named.values())):
             raise click.UsageError(
@@ -55,7 +53,13 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
             )
         if named["address"] and named["engine"] != "ray":
             raise click.UsageError("--address needs --engine ray")
-        command(*args, out=out, work=Work(shard=_part_of(shard), **named), **others)
+        write = None
+        if out is not None:
+            # Only here, since it needs what Windows lacks.
+            from inkdigits.batch.run import Work
+
+            write = partial(_write_table, out, Work(shard=_part_of(shard), **named))
+        command(*args, write=write, **others)
 
     return with_work
 
@@ -69,7 +73,7 @@ def _part_of(text: str | None) -> tuple[int, int] | None:
     return int(part), int(of)
 
 
-def write_table(names: Sequence[str], out: str, work: Work, *, as_json: bool, **what: Any) -> None:
+def _write_table(out: str, work: Work, names: Sequence[str], *, as_json: bool, **what: Any) -> None:
     """Read in bulk, with progress on a terminal, and say what was read."""
     from inkdigits.batch.run import read_in_bulk
     from inkdigits.batch.storage import as_path

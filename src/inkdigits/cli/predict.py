@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.bulk import bulk_options, write_table
+from inkdigits.cli.bulk import bulk_options
 from inkdigits.cli.options import answer, option, say
 from inkdigits.cli.pictures import end_with_failures, expand, opened, print_table, stem_of
 from inkdigits.errors import ImageError
 
 if TYPE_CHECKING:
-    from inkdigits.batch.run import Work
     from inkdigits.decision.prediction import Prediction
     from inkdigits.decision.risk import AcceptThreshold
     from inkdigits.reader import DigitReader
@@ -53,8 +52,7 @@ def predict(
     probabilities: bool,
     explain: bool,
     as_json: bool,
-    out: str | None,
-    work: Work,
+    write: Callable[..., None] | None,
 ) -> None:
     """Read the digit in each picture.
 
@@ -71,7 +69,7 @@ def predict(
     cannot be read gets a row with its error. After Ctrl-C or a crash, run the same command with
     --resume.
     """
-    if out is None:
+    if write is None:
         reader = _reader(model_path, device, risk)
         found = list(expand(names))
         targets = _targets(found, explain_to) if explain else []
@@ -85,7 +83,7 @@ def predict(
         raise click.UsageError(
             "--out supports none of --device, --explain and --probabilities; leave them out"
         )
-    write_table(names, out, work, as_json=as_json, model_path=model_path, risk=risk)
+    write(names, as_json=as_json, model_path=model_path, risk=risk)
 
 
 def _reader(model_path: Path | None, device: Any, risk: float | None) -> DigitReader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -12,13 +12,12 @@ import click
 import msgspec
 
 from inkdigits.cli import options
-from inkdigits.cli.bulk import bulk_options, write_table
+from inkdigits.cli.bulk import bulk_options
 from inkdigits.cli.options import answer, option
 from inkdigits.cli.pictures import end_with_failures, expand, opened, print_table
 from inkdigits.errors import HintError, ImageError
 
 if TYPE_CHECKING:
-    from inkdigits.batch.run import Work
     from inkdigits.decision.hints import ReadOptions
     from inkdigits.decision.prediction import Box, NumberReading
     from inkdigits.reader import DigitReader
@@ -56,8 +55,7 @@ def read(
     regions: Path | None,
     risk: float | None,
     *,
-    out: str | None,
-    work: Work,
+    write: Callable[..., None] | None,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -84,9 +82,9 @@ def read(
     }  # fmt: skip
     # An invalid hint ends the command; a region outside one picture is that picture's error.
     Hints.of(hints)
-    if out is not None:
+    if write is not None:
         what = {"model_path": model_path, "hints": hints, "regions": fields}
-        write_table(names, out, work, as_json=as_json, **what)
+        write(names, as_json=as_json, **what)
         return
     found = list(expand(names))
     reader = load(model_path)
