@@ -133,6 +133,17 @@ def test_every_inkdigits_command_of_the_documents_is_valid():
         main.commands[name].make_context(name, arguments).close()
 
 
+def test_scripts_that_the_documents_name_have_the_options_that_they_name():
+    text = "\n".join(page.read_text() for page in (*PAGES, *REPOSITORY.glob("*/README.md")))
+    found = re.findall(r"python ((?:benchmarks|docs|examples)/\w+\.py)([^`\n]*)", text)
+    assert len(found) > 15
+    for script, arguments in found:
+        source = (REPOSITORY / script).read_text(encoding="utf-8")
+        shared = (REPOSITORY / "benchmarks" / "results.py").read_text(encoding="utf-8")
+        options = re.findall(r"--[\w-]+", arguments)
+        assert [one for one in options if f'"{one}"' not in source + shared] == [], script
+
+
 def test_compose_and_what_the_documents_add_to_it_name_services_and_files_that_exist():
     services = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
     for one in services.values():
