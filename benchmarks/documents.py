@@ -161,7 +161,7 @@ def summary(figures: Figures) -> str:
     rows.insert(1, f"{sent} | {worst['n']:,} | {percent(worst['accuracy'])} right | | ")
     for row in figures["number_reading"]["rows"]:
         title = f"numbers of 3 to 8 digits, {row['name']}"
-        right = f"{percent(row['exact'], 1)} right (Tesseract: {percent(row['tesseract'], 0)})"
+        right = f"{percent(row['exact'], 1)} right (Tesseract: {tesseract(row)})"
         accepted = percent(row["accepted"] / row["n"], 1)
         wrong = f"{row['wrong_accepted']} of {row['accepted']:,}"
         rows.append(f"{title} | {row['n']:,} | {right} | {accepted} | {wrong}")
@@ -176,11 +176,15 @@ def summary(figures: Figures) -> str:
     return table("Pictures | n | Result | Accepted | Wrong of accepted", "lrrrr", rows)
 
 
+def tesseract(row: Json) -> str:
+    return "not measured" if row["tesseract"] is None else percent(row["tesseract"], 0)
+
+
 def numbers(figures: Figures) -> str:
     rows = [
         f"{row['name']} | {row['n']} | {percent(row['exact'], 1)} | {100 * row['low']:.1f} to "
         f"{percent(row['high'], 1)} | {row['accepted']} | {row['wrong_accepted']} "
-        f"| {row['cpu_ms']:.0f} ms | {percent(row['tesseract'], 0)} of {row['tesseract_n']}"
+        f"| {row['cpu_ms']:.0f} ms | {tesseract(row)} of {row['tesseract_n']}"
         for row in figures["number_reading"]["rows"]
     ]
     heading = "Numbers | n | Exact | 95 % interval | Accepted | Wrong of accepted | CPU per field"
