@@ -93,9 +93,12 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/robustness.py --data $(DATA) --per-family 2000 \
 	  --json benchmarks/robustness.json --figure docs/images/robustness.png
 	$(BIN)/python benchmarks/int8.py --data $(DATA) --json benchmarks/int8.json
+	$(BIN)/python benchmarks/number_reading.py --data $(DATA) --n 200 --beside 50 \
+	  --json benchmarks/number_reading.json
 	$(BIN)/python benchmarks/footprint.py --starts 5 --json benchmarks/footprint.json
 	$(BIN)/python benchmarks/reads.py --data $(DATA)
 	$(BIN)/python benchmarks/documents.py
+	$(BIN)/python docs/screenshots.py
 
 clean:
 	rm -rf $(VENV) .venv-serve .pytest_cache .mypy_cache .ruff_cache .hypothesis
