@@ -32,6 +32,7 @@ _REASONS = {
     "several_digits": "it looks like several digits",
     "not_a_number": "it does not look like a number",
     "several_lines": "it has several lines",
+    "cut_off": "it is cut off by the edge",
     "unreadable": "no digit is likelier than not",
 }
 _SIDE = 640  # of a kept picture on the page, in pixels at most

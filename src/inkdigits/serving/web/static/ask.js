@@ -22,7 +22,7 @@ export const sending = (body, more = {}) => ({
 export async function readOnly(body, query, options) {
   const answer = await ask(`predict?record=false&${query}`, sending(body, options));
   if (answer.reason === "several_digits") {
-    answer.number = await ask("read?record=false", sending(body, options));
+    answer.number = await ask(`read?record=false&${query}`, sending(body, options));
   }
   return answer;
 }

@@ -96,9 +96,14 @@ async function restore() {
   save();
 }
 
+/** Say that there is no reading: what the card had was of another picture. */
 function failed(error) {
   if (error.name === "AbortError") return;
-  show(null); // what the card had was of another picture
+  show(null);
+  complain(error);
+}
+
+function complain(error) {
   // A TypeError is what fetch throws when nobody answers; a SyntaxError is a proxy's page.
   if (error instanceof TypeError || error instanceof SyntaxError || error.status >= 502) unavailable();
   else $("problem").textContent = error.message;
@@ -262,8 +267,7 @@ async function say(what) {
     save();
     thank(answer.label, answer.was_right);
   } catch (error) {
-    if (error.status >= 502 || !error.status) failed(error);
-    else $("problem").textContent = error.message;
+    complain(error);
   }
 }
 
@@ -276,7 +280,8 @@ async function explain() {
   }
   const asked = version;
   try {
-    const { explanation, prediction } = await readOnly(await pad.picture(), `explain=true&${risk()}`);
+    const path = `predict?record=false&explain=true&${risk()}`;
+    const { explanation, prediction } = await ask(path, sending(await pad.picture()));
     if (asked !== version) return;
     $("saliency").src = `data:image/png;base64,${explanation.saliency_png}`;
     $("runner-up").textContent =
@@ -285,7 +290,7 @@ async function explain() {
     $("reasons").hidden = false;
     $("why").setAttribute("aria-expanded", "true");
   } catch (error) {
-    failed(error);
+    complain(error);
   }
 }
 

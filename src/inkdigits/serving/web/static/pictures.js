@@ -78,13 +78,16 @@ function rowOf(row) {
     const [w, h] = [width * scale, height * scale];
     canvas.getContext("2d").drawImage(row.thumbnail, (THUMBNAIL - w) / 2, (THUMBNAIL - h) / 2, w, h);
   }
-  const cell = (content) => {
+  const cell = (...content) => {
     const td = document.createElement("td");
-    td.append(content);
+    td.append(...content);
     tr.append(td);
   };
-  const said = row.words === "Failed" ? `Failed: ${row.reason}` : row.words;
-  [canvas, row.file, row.read || "–", said, row.confidence && percent(row.confidence)].forEach(cell);
+  const more = row.words === "Failed" ? `: ${row.reason}` : row.confidence && `, ${percent(row.confidence)}`;
+  const file = Object.assign(document.createElement("p"), { className: "note", textContent: row.file });
+  cell(canvas);
+  cell(row.read || "–");
+  cell(row.words + more, file);
   return tr;
 }
 
