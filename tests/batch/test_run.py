@@ -268,4 +268,4 @@ def test_numbers_are_read_in_bulk_in_the_regions_of_a_csv_file(tmp_path):
     run(*given, exit_code=1)
     assert [row["text"] for row in csv.DictReader(out.read_text().splitlines())] == ["77", "77", ""]
     regions.write_text("left,top\n1,2\n")
-    assert "must be CSV with" in run(*given, "--regions", regions, exit_code=1).stderr
+    assert "must have the columns left" in run(*given, "--regions", regions, exit_code=1).stderr

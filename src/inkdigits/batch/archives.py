@@ -52,6 +52,16 @@ class Extent:
     crc: int | None = None  # None outside ZIP archives
     deflated: bool = False
 
+    @classmethod
+    def of(
+        cls, file: Path, size: int, limits: Limits, offset: int = 0
+    ) -> Extent | ImageTooLargeError:
+        """Return the place of bytes that are a picture as they are; an error for too many."""
+        most = limits.max_bytes
+        if size > most:
+            return ImageTooLargeError(f"the picture has {size:,} bytes; at most {most:,}")
+        return cls(file, offset, size, size)
+
     def read(self) -> bytes:
         """Return the encoded picture.
 
@@ -84,7 +94,6 @@ class Extent:
 
 
 Member: TypeAlias = "tuple[str, Extent | bytes | ImageError]"
-"""A picture's name in the archive, and its place, its bytes, or why there are none."""
 
 
 def is_picture_name(name: str) -> bool:
@@ -95,17 +104,6 @@ def is_picture_name(name: str) -> bool:
     """
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return bool(stem) and (dot + suffix).lower() in PICTURE_SUFFIXES and stem[:2] != "._"
-
-
-def extent(file: Path, size: int, limits: Limits, offset: int = 0) -> Extent | ImageTooLargeError:
-    """Return the place of bytes that are a picture as they are, or an error if they are too many.
-
-    >>> extent(Path("a.tar"), 10, Limits(max_bytes=5))
-    ImageTooLargeError('the picture has 10 bytes; at most 5')
-    """
-    if size > limits.max_bytes:
-        return ImageTooLargeError(f"the picture has {size:,} bytes; at most {limits.max_bytes:,}")
-    return Extent(file, offset, size, size)
 
 
 def zip_members(path: Path, limits: Limits) -> Iterator[Member]:
@@ -137,7 +135,7 @@ def _zip_place(path: Path, member: zipfile.ZipInfo, limits: Limits) -> Extent | 
         return UnsupportedImageError(
             f"the member is packed by ZIP method {method}; supported are stored and deflate"
         )
-    whole = extent(path, max(size, packed - _PACKING_SLACK), limits)
+    whole = Extent.of(path, max(size, packed - _PACKING_SLACK), limits)
     if isinstance(whole, ImageError):
         return whole
     deflated = method == zipfile.ZIP_DEFLATED
@@ -190,7 +188,7 @@ def _tar_place(
 ) -> Extent | bytes | ImageError:
     if member.issparse():
         return UnsupportedImageError("the member is a sparse file")
-    place = extent(path, member.size, limits, member.offset_data)
+    place = Extent.of(path, member.size, limits, member.offset_data)
     if unpacked is None or isinstance(place, ImageError):
         return place
     unpacked.seek(member.offset_data)

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import io
 import json
+import shutil
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from inkdigits.batch.shards import NUMBER_SCHEMA, SCHEMA
-from inkdigits.batch.storage import as_path, filesystem, open_new, remove_folder
+from inkdigits.batch.storage import as_path, filesystem, open_new
 from inkdigits.errors import BatchError
 from inkdigits.log.tables import Columns, TableFormat, check_available, join_tables, write_table
 from inkdigits.types import Json
@@ -61,9 +62,8 @@ class Checkpoint:
         shard: which of how many commands this is, from 0; None is the only one.
 
     Raises:
-        BatchError: the name of ``out`` has an unsupported suffix; there is an unfinished run and
-            ``resume`` is not asked for, or the reverse; or another process has the folder; or it
-            cannot be written.
+        BatchError: of another name; there is an unfinished run and ``resume`` is False, or the
+            reverse; another process has the folder; or it cannot be written.
         BackendUnavailableError: Parquet without pyarrow.
     """
 
@@ -87,7 +87,7 @@ class Checkpoint:
         self._names = hashlib.sha256()
         known = self._run.is_file()
         if resume and not known:
-            raise BatchError(f"nothing to resume: there is no {self.folder}; leave out --resume")
+            raise BatchError(f"nothing to resume or merge: there is no {self.folder}")
         self._lock = self._locked()
         if known and resume is False:
             self.close()
@@ -170,7 +170,9 @@ class Checkpoint:
             else:
                 self._join(manifest)
                 _write(self.out.with_name(f"{self.out.name}.json"), manifest)
-                remove_folder(self.folder)
+                store = filesystem(self.folder)
+                remove = shutil.rmtree if store is None else partial(store.rm, recursive=True)
+                remove(str(self.folder))
         except OSError as error:
             reason = error.strerror or error
             raise BatchError(f"{self.out} cannot be written: {reason}") from error

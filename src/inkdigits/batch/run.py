@@ -7,7 +7,6 @@ sources. A run that was interrupted resumes with the shards that are missing.
 
 from __future__ import annotations
 
-import csv
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from inkdigits.decision.hints import Hints, ReadOptions
 from inkdigits.decision.prediction import Box
 from inkdigits.errors import DataError
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
+from inkdigits.log.tables import read_rows
 from inkdigits.settings import available_cores
 from inkdigits.types import Json
 
@@ -143,16 +143,13 @@ def _identity(job: Job, sources: Sequence[Source]) -> Json:
 
 
 def read_regions(path: Path) -> dict[str, list[Box]]:
-    r"""Return the regions in a CSV file with the columns left, top, width and height, in pixels.
+    r"""Return the regions in a table with the columns left, top, width and height, in pixels.
 
-    A column ``source`` names the picture as the table does; without one, each picture has them all,
-    under the name "".
-
-    Raises:
-        DataError: the file cannot be read, or has other columns or values.
+    A column ``source`` names the picture as the result does; without one, each picture has them
+    all, under the name "". Other columns or values are a DataError.
 
     >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile("w") as file:
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
     ...     _ = file.write("source,left,top,width,height\na.png,0,0,20,30\n")
     ...     file.flush()
     ...     read_regions(Path(file.name))
@@ -160,14 +157,12 @@ def read_regions(path: Path) -> dict[str, list[Box]]:
     """
     found: dict[str, list[Box]] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file):
-                left, top, width, height = (int(row[name]) for name in _BOX)
-                found.setdefault(row.get("source", ""), []).append((left, top, width, height))
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        for row in read_rows(path):
+            left, top, width, height = (int(row[name]) for name in _BOX)
+            found.setdefault(row.get("source") or "", []).append((left, top, width, height))
+    except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path} must be CSV with the columns left, top, width, height and maybe source: "
-            f"{error}"
+            f"{path} must have the columns left, top, width, height and maybe source: {error}"
         ) from error
     return found
 

@@ -35,16 +35,13 @@ SCHEMA: Final[Schema] = {
     "model_version": "text",
     "error": "text",
 }
+# A region is "left top width height" in pixels; None is the whole picture.
 NUMBER_SCHEMA: Final[Schema] = {
-    "source": "text",
-    "region": "text",  # "left top width height" in pixels; None is the whole picture
-    "text": "text",
-    "closest": "text",
-    "confidence": "float64",
-    "decision": "text",
-    "reason": "text",
-    "model_version": "text",
-    "error": "text",
+    name: "float64" if name == "confidence" else "text"
+    for name in (
+        *("source", "region", "text", "closest", "confidence", "decision", "reason"),
+        *("model_version", "error"),
+    )
 }
 
 # Pictures per pass of the network. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower:

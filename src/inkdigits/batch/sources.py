@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 from inkdigits.batch.archives import (
     PICTURE_SUFFIXES,
-    extent,
+    Extent,
     is_picture_name,
     tar_members,
     zip_members,
@@ -96,7 +96,7 @@ def _place(path: Path, limits: Limits) -> Place:
     if filesystem(path) is None:
         return path
     try:
-        return extent(path, path.stat().st_size, limits)
+        return Extent.of(path, path.stat().st_size, limits)
     except FileNotFoundError:
         return UnreadableImageError(f"there is no {path}")
 
@@ -112,7 +112,7 @@ def _listing(folder: Path, limits: Limits) -> Iterator[tuple[str, Place]]:
     for key, about in sorted(store.find(cast(Any, folder).path, detail=True).items()):
         if is_picture_name(key):
             name = store.unstrip_protocol(key)
-            yield name, extent(as_path(name), about["size"], limits)
+            yield name, Extent.of(as_path(name), about["size"], limits)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Place]]:

@@ -6,7 +6,6 @@ behind the interface of pathlib, with ``fs`` for what pathlib has no word for.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,19 +89,6 @@ def open_new(path: Path) -> Iterator[IO[bytes]]:
         return
     with store.transaction, cast(Any, path).open("wb", block_size=_MULTIPART_BYTES) as file:
         yield file
-
-
-def remove_folder(path: Path) -> None:
-    """Delete a folder with everything in it.
-
-    >>> import tempfile
-    >>> remove_folder(Path(tempfile.mkdtemp()))
-    """
-    store = filesystem(path)
-    if store is None:
-        shutil.rmtree(path)
-    else:
-        store.rm(cast(Any, path).path, recursive=True)
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def _length_of(text: str | None) -> tuple[int, int] | None:
 
 def _regions_of(path: Path) -> dict[str, list[Box]]:
     """Return the regions by the picture's name, "" for all pictures."""
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in (".csv", ".jsonl", ".parquet"):
         from inkdigits.batch.run import read_regions
 
         return read_regions(path)
