@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from inkdigits.decision.prediction import Reader
+from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import UnreadableImageError
 
 
@@ -30,3 +31,22 @@ def test_batch_stops_at_the_first_error_or_keeps_it_in_its_place():
     assert reader.n == 2
     answers = reader.predict_batch([b""] * 3, on_error="return")
     assert [type(answers[1]), *answers[::2]] == [UnreadableImageError, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("decision", "reason", "digit", "line"),
+    [
+        ("accept", None, 7, "7 (99.99 %, accept)"),
+        ("reject", "not_a_digit", 8, "reject (not a digit; closest 8, 99.99 %)"),
+        ("reject", "blank", None, "reject (blank)"),
+    ],
+)
+def test_prediction_prints_on_a_line_and_claims_no_digit_when_rejected(
+    decision, reason, digit, line
+):
+    shares = (0.0,) * 8 + (0.999999, 0.000001)
+    ink = np.zeros((28, 28), np.uint8)
+    read = Prediction(digit, 0.999999, shares, decision, reason, None, ink, "v", 1.0, 1.0)
+    assert str(read) == line
+    assert "\n" not in repr(read)
+    assert read.runner_up == (None if digit is None else 9)

@@ -3,10 +3,12 @@ import subprocess
 import sys
 
 import pytest
+from support.pictures import seven
 
 if os.name != "posix":
     pytest.skip("Gunicorn needs POSIX", allow_module_level=True)
 
+from inkdigits.errors import BackendUnavailableError
 from inkdigits.serving.api.health import warm_up_picture
 from inkdigits.serving.gunicorn import gunicorn_options, load_reader
 from inkdigits.settings import Settings
@@ -29,3 +31,13 @@ def test_service_without_a_log_does_without_its_library():
     program = "import sys, inkdigits.serving.gunicorn; print('sqlalchemy' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert result.stdout == b"False\n"
+
+
+@pytest.mark.heavy
+def test_device_reads_with_pytorch_and_an_absent_one_is_an_error(monkeypatch):
+    read = load_reader(Settings(device="cpu", page="off")).predict(seven())
+    assert (read.digit, read.decision) == (7, "accept")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(BackendUnavailableError, match="'cuda' is not on this machine; it has cpu"):
+        load_reader(Settings(device="cuda"))
+    assert Settings(device="cuda").worker_count == 1

@@ -1,19 +1,30 @@
 """What is an error before anything is served; the rest is in tests/e2e/test_gunicorn.py."""
 
 import re
+import socket
 
 import pytest
 from support.certificates import make_certificate
 from support.fakes import FakeReader
 
 from inkdigits.errors import ConfigError
-from inkdigits.serving.preflight import check, tls_context
+from inkdigits.serving import preflight
+from inkdigits.serving.preflight import check, free_port, tls_context
 from inkdigits.settings import Settings
 
 
 def test_address_of_another_machine_is_an_error_that_names_it():
     with pytest.raises(ConfigError, match=r"192\.0\.2\.1, port 5000"):
         check(Settings(host="192.0.2.1"), lambda _: FakeReader())
+
+
+def test_port_in_use_names_what_may_use_it_and_the_next_free_one_is_found(monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert "AirPlay" in preflight._by_whom(5000)
+    assert preflight._by_whom(5001) == ""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert free_port("127.0.0.1", port) > port
 
 
 def test_certificate_that_cannot_be_used_is_an_error(tmp_path):
