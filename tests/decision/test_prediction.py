@@ -49,4 +49,4 @@ def test_prediction_prints_on_a_line_and_claims_no_digit_when_rejected(
     read = Prediction(digit, 0.999999, shares, decision, reason, None, ink, "v", 1.0, 1.0)
     assert str(read) == line
     assert "\n" not in repr(read)
-    assert read.runner_up == (None if digit is None else 9)
+    assert read.runner_up == ((None, 0.0) if digit is None else (9, 0.000001))

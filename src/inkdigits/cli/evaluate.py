@@ -56,12 +56,11 @@ def evaluate(
     model_path: Path | None,
     device: Any,
     figures: Path,
-    per_family: int | None,
-    severities: tuple[int, ...],
     *,
     download: bool,
     robustness: bool,
     as_json: bool,
+    **more: Any,
 ) -> None:
     """Score a model on labelled pictures.
 
@@ -76,7 +75,8 @@ def evaluate(
     from inkdigits.model.artifact import write_atomically
     from inkdigits.reader import load
 
-    if not robustness and (per_family is not None or severities):
+    more = {name: value for name, value in more.items() if value}
+    if more and not robustness:
         raise click.UsageError("--per-family and --severity need --robustness")
     if robustness and len(sources) > 1:
         raise click.UsageError("--robustness takes one --data, the folder of MNIST")
@@ -86,10 +86,7 @@ def evaluate(
         if download:
             _fetch_mnist(Path("data"))
     if robustness:
-        wanted: dict[str, Any] = {"severities": severities or None}
-        if per_family is not None:
-            wanted["per_family"] = per_family
-        _measure_robustness(reader, Path(sources[0]), figures, wanted, download, as_json)
+        _measure_robustness(reader, Path(sources[0]), figures, more, download, as_json)
         return
     with progress_bar(quiet=as_json) as show:
         report = score(read_all(reader, read_labelled(sources, pattern=pattern), show))

@@ -166,7 +166,8 @@ def _print_json(
         row = {"error": str(found)} if isinstance(found, ImageError) else _row(found)
         if targets and not isinstance(found, ImageError):
             ink, saliency = map(str, targets[number])
-            row |= {"runner_up": found.runner_up, "runner_up_probability": _second(found)}
+            second, share = found.runner_up
+            row |= {"runner_up": second, "runner_up_probability": share}
             row |= {"ink_png": ink, "saliency_png": saliency}
         rows.append({"file": name, **row})
     answer({"model_version": reader.model_version, "predictions": rows}, "", as_json=True)
@@ -187,10 +188,6 @@ def _row(prediction: Prediction) -> dict[str, Any]:
     return row
 
 
-def _second(read: Prediction) -> float:
-    return 0.0 if read.runner_up is None else read.probabilities[read.runner_up]
-
-
 def _head(with_all: bool) -> str:
     more = "".join(f"{digit:>7}" for digit in range(10)) + "  runner-up" if with_all else ""
     return f"digit  confidence{more}  decision"
@@ -203,11 +200,12 @@ def _line(with_all: bool, with_runner_up: bool) -> Callable[[Prediction], str]:
         digit, share = "-", "-"
         if read.answer is not None:
             digit, share = str(read.answer), percent(read.confidence)
-        second = "-" if read.runner_up is None else str(read.runner_up)
+        second, probability = read.runner_up
         shares = "".join(f"{100 * one:>7.2f}" for one in read.probabilities)
-        more = f"{shares}  {second:>9}" if with_all else ""
-        has_second = with_runner_up and read.runner_up is not None
-        after = f"; runner-up {second} ({100 * _second(read):.2f} %)" if has_second else ""
+        more = f"{shares}  {'-' if second is None else second:>9}" if with_all else ""
+        after = ""
+        if with_runner_up and second is not None:
+            after = f"; runner-up {second} ({100 * probability:.2f} %)"
         return f"{digit:>5}  {share:>10}{more}  {read.outcome}{after}"
 
     return line

@@ -28,12 +28,24 @@ ReadRegion: TypeAlias = "tuple[str, Box | None, NumberReading | ImageError | Hin
 """A picture's name, the region of it, and what was read there."""
 
 
+class _Length(click.ParamType):  # type: ignore[type-arg]
+    """Fewest and most digits, as 3-8, or 5 for both."""
+
+    name = "N|MIN-MAX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        fewest, dash, most = value.partition("-")
+        if not fewest.isdecimal() or (dash and not most.isdecimal()):
+            self.fail(f"{value!r} must be like 5 or 3-8", param, ctx)
+        return int(fewest), int(most if dash else fewest)
+
+
 @click.command()
 @options.PICTURES
 @options.MODEL
-@option("--length", "How many digits it has, such as 5 or 3-8.", metavar="N|MIN-MAX")
-@option("--min smallest", "The smallest value it has.", click.IntRange(0))
-@option("--max largest", "The largest value it has.", click.IntRange(0))
+@option("--length", "How many digits it has, such as 5 or 3-8.", _Length())
+@option("--min", "The smallest value it has.", click.IntRange(0))
+@option("--max", "The largest value it has.", click.IntRange(0))
 @option("--check", "The check digits that it ends in.", click.Choice(["luhn", "mod97"]))
 @option(
     "--regions",
@@ -48,16 +60,12 @@ ReadRegion: TypeAlias = "tuple[str, Box | None, NumberReading | ImageError | Hin
 def read(
     names: Sequence[str],
     model_path: Path | None,
-    length: str | None,
-    smallest: int | None,
-    largest: int | None,
-    check: Any,
     regions: Path | None,
-    risk: float | None,
     *,
     write: Callable[..., None] | None,
     as_json: bool,
     as_csv: bool,
+    **given: Any,
 ) -> None:
     """Read the number in each picture.
 
@@ -77,14 +85,12 @@ def read(
     if as_json and as_csv:
         raise click.UsageError("choose --json or --csv")
     fields = None if regions is None else _regions_of(regions)
-    hints: ReadOptions = {
-        "length": _length_of(length), "min": smallest, "max": largest, "check": check, "risk": risk
-    }  # fmt: skip
+    # The other options have the names of the hints.
+    hints: ReadOptions = {**given}  # type: ignore[typeddict-item]
     # An invalid hint ends the command; a region outside one picture is that picture's error.
     Hints.of(hints)
     if write is not None:
-        what = {"model_path": model_path, "hints": hints, "regions": fields}
-        write(names, as_json=as_json, **what)
+        write(names, as_json=as_json, model_path=model_path, hints=hints, regions=fields)
         return
     found = list(expand(names))
     reader = load(model_path)
@@ -102,15 +108,6 @@ def read(
         _print_table(rows, len(found))
         return
     end_with_failures(sum(isinstance(reading, Exception) for *_, reading in rows), len(found))
-
-
-def _length_of(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    fewest, dash, most = text.partition("-")
-    if not fewest.isdecimal() or (dash and not most.isdecimal()):
-        raise click.UsageError(f"--length is {text!r}; it must be like 5 or 3-8")
-    return int(fewest), int(most if dash else fewest)
 
 
 def _regions_of(path: Path) -> dict[str, list[Box]]:

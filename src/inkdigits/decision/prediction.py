@@ -62,10 +62,12 @@ class Prediction:
         return None if self.decision == "reject" else self.digit
 
     @property
-    def runner_up(self) -> int | None:
-        """The second most probable digit, or None where there is no ink."""
-        order = sorted(range(10), key=self.probabilities.__getitem__)
-        return None if self.digit is None else order[-2]
+    def runner_up(self) -> tuple[int | None, float]:
+        """The second most probable digit with its probability; None and 0 where there is no ink."""
+        if self.digit is None:
+            return None, 0.0
+        share, digit = sorted(zip(self.probabilities, range(10), strict=True))[-2]
+        return digit, share
 
     @property
     def outcome(self) -> str:
