@@ -42,22 +42,16 @@ def test_picture_is_read_from_an_address_and_from_standard_input(web):
     assert "7" in run("read", "-", answer=encoded(seven())).stdout
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("/no", "answers with status 404"),
-        ("/round", "redirects more than 5 times"),
-        ("/file", "neither http nor https"),
-        ("/large", "limit"),
-    ],
-)
-def test_address_without_a_picture_is_an_error_of_that_picture(path, message, web):
-    done = run("predict", f"{web}{path}", f"{web}/seven.png", exit_code=1)
-    assert message in done.stdout
-    assert " 7 " in done.stdout
-    assert "1 of 2 pictures cannot be read" in done.stderr
-
-
-def test_slow_address_is_given_up(web, monkeypatch):
+def test_address_without_a_picture_is_an_error_of_that_picture(web, monkeypatch):
+    wrong = {
+        "/no": "answers with status 404",
+        "/round": "redirects more than 5 times",
+        "/file": "neither http nor https",
+        "/large": "limit",
+    }
+    done = run("predict", *(web + path for path in wrong), f"{web}/seven.png", exit_code=1)
+    for line, message in zip(done.stdout.splitlines()[1:], [*wrong.values(), " 7 "], strict=True):
+        assert message in line
+    assert "4 of 5 pictures cannot be read" in done.stderr
     monkeypatch.setattr(pictures, "_SECONDS", 0)
     assert "error: the address" in run("predict", f"{web}/seven.png", exit_code=1).stdout

@@ -120,9 +120,7 @@ def test_folder_without_pictures_and_missing_model_are_one_line(pictures, tmp_pa
         (["--out", "nowhere/out.csv"], 1, "cannot be written"),
         (["--out", "out.csv", "--resume"], 1, "nothing to resume"),
         (["--out", "out.csv", "--device", "cpu"], 2, "leave them out"),
-        (["--out", "out.csv", "-"], 2, "files and folders"),
         (["--resume"], 2, "need --out"),
-        (["--workers", "2"], 2, "need --out"),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(arguments, code, message, tmp_path, monkeypatch):
