@@ -44,7 +44,8 @@ FAULTS = """() => {
     const isText = [...node.childNodes].some(({ nodeType, data }) => nodeType === 3 && data.trim());
     if (!isText || !isShown(node) || node.closest("svg, .scroll, pre")) continue;
     const box = node.getBoundingClientRect();
-    const isHidden = getComputedStyle(node).overflowX !== "visible";
+    const isButton = node.matches("button, .button");
+    const isHidden = isButton || getComputedStyle(node).overflowX !== "visible";
     const isCut = isHidden && node.scrollWidth > node.clientWidth + 1;
     if (isCut || box.left < -1 || box.right > innerWidth + 1) faults.push(`${named(node)} is cut`);
   }

@@ -58,13 +58,14 @@ function show() {
   $("inks").replaceChildren(...(picture ? inks : []));
   $("seen").hidden = !picture;
   $("why").textContent = item.why;
+  $("claim").textContent = item.decision === "reject" && !item.is_number ? "Closest:" : "Read as";
   $("read").textContent = item.read ?? "–";
   $("sure").textContent = percent(item.confidence);
   const other = item.runner_up && `Next likeliest: ${item.runner_up.digit}, ${percent(item.runner_up.share)}.`;
   $("other").textContent = [other, item.shadow && `The second model reads ${item.shadow}.`].filter(Boolean).join(" ");
   $("typed").hidden = !item.is_number;
   $("digits").textContent = typed || "Type its digits";
-  $("spoken").textContent = `Read as ${item.read ?? "nothing"}, ${percent(item.confidence)}. ${item.why}`;
+  $("spoken").textContent = `${$("claim").textContent} ${item.read ?? "nothing"}, ${percent(item.confidence)}. ${item.why}`;
 }
 
 function send(path, body) {
