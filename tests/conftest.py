@@ -16,7 +16,7 @@ from PIL import Image
 from support.idx import write_idx
 from support.repository import REPOSITORY
 
-from inkdigits.ink.normalize import preprocess
+from inkdigits.reader import preprocess
 
 
 def draw_digits() -> tuple[np.ndarray, np.ndarray]:

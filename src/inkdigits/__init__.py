@@ -3,8 +3,7 @@
 from inkdigits.client import Client
 from inkdigits.decision.prediction import NumberReading, Prediction
 from inkdigits.ink.decode import Limits
-from inkdigits.ink.normalize import preprocess
-from inkdigits.reader import DigitReader, load
+from inkdigits.reader import DigitReader, load, preprocess
 
 __all__ = ["Client", "DigitReader", "Limits", "NumberReading", "Prediction", "load", "preprocess"]
 __version__ = "0.1.0"

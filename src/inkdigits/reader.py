@@ -10,16 +10,16 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from inkdigits.calibration.temperature import probabilities
-from inkdigits.decision.hints import Hints
+from inkdigits.decision.hints import NO_HINTS, Hints
 from inkdigits.decision.numbers import LEAST_HEIGHT, LEAST_SHARE, NUMBER_POLICY, read_number
 from inkdigits.decision.ood import energy
-from inkdigits.decision.policy import Decision, Reason
+from inkdigits.decision.policy import Decision, DecisionPolicy, Reason
 from inkdigits.decision.prediction import (
     Box,
     Explanation,
@@ -29,9 +29,12 @@ from inkdigits.decision.prediction import (
 )
 from inkdigits.errors import ArtifactCorruptError, HintError, ImageError
 from inkdigits.explain import explain
+from inkdigits.ink import normalize
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, read_grey
-from inkdigits.ink.field import field_ink
-from inkdigits.ink.normalize import INK_SIZE, preprocess, standardise
+from inkdigits.ink.field import Field, field_of, has_several, is_cut_off
+from inkdigits.ink.normalize import INK_SIZE, normalise, standardise
+from inkdigits.ink.plain import Foreground, find_foreground
+from inkdigits.ink.segment import Segmenter
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact
 from inkdigits.model.backends import BATCH_SIZE, Backend, OnnxBackend, TorchBackend
 from inkdigits.types import Device, Floats, Ink, Picture, Probabilities
@@ -40,6 +43,7 @@ LARGEST_FIELD = 1600
 """Fields are averaged down to this many pixels a side before a number is read."""
 LEAST_SEVERAL = 0.3
 """The least confidence in a number with which a picture is rejected for having several digits."""
+_SEVERAL_POLICY = DecisionPolicy(accept_threshold=0.5, risk=0.01, level=0.95)
 _UNIFORM = (0.1,) * 10
 
 
@@ -50,10 +54,12 @@ class DigitReader(Reader):
         self,
         backend: Backend,
         metadata: ArtifactMetadata,
+        segmenter: Segmenter,
         limits: Limits = DEFAULT_LIMITS,
         risk: float | None = None,
     ) -> None:
         self._backend = backend
+        self._segmenter = segmenter
         self._limits = limits
         self._risk = risk
         self.metadata = metadata
@@ -104,22 +110,15 @@ class DigitReader(Reader):
                     f"region [{left}, {top}, {wide}, {high}] is not inside the picture, which is "
                     f"{width} x {height} pixels"
                 )
-            field = grey[top:bottom, left:right]
-            factor = -(-max(field.shape) // LARGEST_FIELD)
-            if factor > 1:
-                field = np.asarray(Image.fromarray(field).reduce(factor))
-            reading = read_number(
-                field_ink(field),
-                lambda inks: self._backend.logits(standardise(inks)),
-                NUMBER_POLICY,
-                hints=hints,
-                risk=self._risk if risk is None else risk,
-                least_height=LEAST_HEIGHT if regions is None else LEAST_SHARE * high / factor,
-            )
+            part = grey[top:bottom, left:right]
+            field = field_of(find_foreground(part, self._segmenter, LARGEST_FIELD))
+            least_height = LEAST_HEIGHT if regions is None else LEAST_SHARE * high
+            risk = self._risk if risk is None else risk
+            reading = self._read_field(field, NUMBER_POLICY, hints, risk, least_height)
             elapsed_ms = (time.perf_counter() - started) * 1000
             started = time.perf_counter()
             moved = tuple(
-                replace(one, box=_placed(one.box, left, top, factor)) for one in reading.digits
+                replace(one, box=_placed(one.box, left, top, field)) for one in reading.digits
             )
             readings.append(
                 replace(
@@ -127,6 +126,23 @@ class DigitReader(Reader):
                 )
             )
         return readings
+
+    def _read_field(
+        self,
+        field: Field,
+        policy: DecisionPolicy,
+        hints: Hints = NO_HINTS,
+        risk: float | None = None,
+        least_height: float = LEAST_HEIGHT,
+    ) -> NumberReading:
+        return read_number(
+            field.ink,
+            lambda inks: self._backend.logits(standardise(inks)),
+            policy,
+            hints=hints,
+            risk=risk,
+            least_height=least_height / field.scale,
+        )
 
     def logits_and_features(self, inks: Ink) -> tuple[Floats, Floats]:
         """Return logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28), N >= 1."""
@@ -167,7 +183,7 @@ class DigitReader(Reader):
         self, pictures: Sequence[Picture], risk: float | None, coverage: float | None
     ) -> Iterator[Prediction | ImageError]:
         found = [self._find_ink(picture) for picture in pictures]
-        inks = [ink for ink, _ in found if isinstance(ink, np.ndarray) and ink.any()]
+        inks = [one.ink for one in found if isinstance(one, _Found) and one.ink.any()]
         started = time.perf_counter()
         rows: Iterator[tuple[list[float], float]] = iter(())
         if inks:
@@ -176,24 +192,24 @@ class DigitReader(Reader):
             shares = probabilities(logits, self.metadata.temperature)
             rows = zip(shares.tolist(), energy(logits).tolist(), strict=True)
         inference_ms = (time.perf_counter() - started) * 1000 / max(1, len(inks))
-        for picture, (ink, preprocessing_ms) in zip(pictures, found, strict=True):
-            if isinstance(ink, ImageError):
-                yield ink
+        for one in found:
+            if isinstance(one, ImageError):
+                yield one
                 continue
             reading = partial(
                 Prediction,
-                ink=ink,
+                ink=one.ink,
                 model_version=self.model_version,
-                preprocessing_ms=preprocessing_ms,
+                preprocessing_ms=one.ms,
                 risk=risk,
                 coverage=coverage,
             )
-            if not ink.any():
+            if not one.ink.any():
                 yield reading(None, 0.0, _UNIFORM, "reject", "blank", None, inference_ms=0.0)
                 continue
             row, novelty = next(rows)
             confidence = max(row)
-            decision, reason = self._decide(picture, confidence, novelty, risk)
+            decision, reason = self._decide(one.foreground, confidence, novelty, risk)
             yield reading(
                 row.index(confidence),
                 confidence,
@@ -204,32 +220,42 @@ class DigitReader(Reader):
                 inference_ms=inference_ms,
             )
 
-    def _find_ink(self, picture: Picture) -> tuple[Ink | ImageError, float]:
-        """Return the ink of a picture, or why there is none, and the milliseconds it took."""
+    def _find_ink(self, picture: Picture) -> _Found | ImageError:
         started = time.perf_counter()
-        found: Ink | ImageError
         try:
-            found = preprocess(picture, self._limits)
+            foreground = find_foreground(read_grey(picture, self._limits), self._segmenter)
         except ImageError as error:
-            found = error
-        return found, (time.perf_counter() - started) * 1000
+            return error
+        ink = normalise(foreground)
+        return _Found(ink, foreground, (time.perf_counter() - started) * 1000)
 
     def _decide(
-        self, picture: Picture, confidence: float, novelty: float, risk: float | None
+        self, found: Foreground, confidence: float, novelty: float, risk: float | None
     ) -> tuple[Decision, Reason | None]:
         decision, reason = self.metadata.policy.decide(confidence, novelty=novelty, risk=risk)
-        if reason is not None and self._is_several(picture):
-            reason = "several_digits"
-        return decision, reason
+        has_pieces = has_several(found)
+        if reason is not None or has_pieces:
+            number = self._read_field(field_of(found), _SEVERAL_POLICY)
+            if len(number.text) > 1 and number.confidence >= LEAST_SEVERAL:
+                return "reject", "several_digits"
+            # What is accepted is one digit with all that was found.
+            if decision == "accept" and has_pieces and number.decision != "accept":
+                decision = "review"
+        return ("reject", "cut_off") if is_cut_off(found) else (decision, reason)
 
-    def _is_several(self, picture: Picture) -> bool:
-        """Return whether what is rejected as one digit reads as a number of several."""
-        number = self.read(picture)
-        return len(number.text) > 1 and number.confidence >= LEAST_SEVERAL
+
+class _Found(NamedTuple):
+    """What was found in a picture."""
+
+    ink: Ink
+    foreground: Foreground
+    ms: float  # that it took
 
 
-def _placed(box: Box, left: int, top: int, factor: int) -> Box:
-    x, y, width, height = (factor * side for side in box)
+def _placed(box: Box, left: int, top: int, field: Field) -> Box:
+    x, y, width, height = box
+    moved = (x + field.left, y + field.top, width, height)
+    x, y, width, height = (round(field.scale * side) for side in moved)
     return left + x, top + y, width, height
 
 
@@ -266,4 +292,18 @@ def load(
     artifact = read_artifact(path)
     onnx_backend = OnnxBackend(artifact, threads, int8=int8 and device is None)
     backend: Backend = onnx_backend if device is None else TorchBackend(artifact, device)
-    return DigitReader(backend, onnx_backend.metadata, limits, risk)
+    return DigitReader(backend, onnx_backend.metadata, onnx_backend.segmenter, limits, risk)
+
+
+@cache
+def _shipped_segmenter() -> Segmenter:
+    return OnnxBackend(read_artifact(), 1, int8=False).segmenter
+
+
+def preprocess(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Ink:
+    """Return the ink of a picture, found with the shipped segmenter; see ``ink.normalize``.
+
+    >>> preprocess(np.zeros((28, 28), np.uint8)).any()
+    np.False_
+    """
+    return normalize.preprocess(picture, _shipped_segmenter(), limits)

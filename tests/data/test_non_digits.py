@@ -16,7 +16,7 @@ from inkdigits.data.non_digits import (
     several_digits,
 )
 from inkdigits.errors import ConfigError, DataError
-from inkdigits.ink.normalize import preprocess
+from inkdigits.reader import preprocess
 
 BUNDLED = tuple(Path(mpl.get_data_path(), "fonts", "ttf").glob("*.ttf"))
 

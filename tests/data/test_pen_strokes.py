@@ -3,7 +3,7 @@ import pytest
 
 from inkdigits.data.pen_strokes import CANVAS, STYLES, draw_digits, draw_lines, spline
 from inkdigits.errors import DataError
-from inkdigits.ink.normalize import preprocess
+from inkdigits.reader import preprocess
 
 
 def test_every_digit_is_drawn_in_turn_in_black_on_white_and_a_seed_repeats_it():

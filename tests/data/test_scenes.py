@@ -10,7 +10,7 @@ from inkdigits.data.scenes import (
     write_table,
 )
 from inkdigits.errors import DataError
-from inkdigits.ink.normalize import preprocess
+from inkdigits.reader import preprocess
 
 
 def rng():

@@ -1,47 +1,11 @@
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
-from inkdigits.ink.background import estimate_background, lighting_surface, two_shades
-
-
-def stroke(shade, background):
-    """A diagonal stroke on a background (200, 200)."""
-    mask = Image.new("L", (200, 200), 0)
-    ImageDraw.Draw(mask).line([(60, 40), (130, 160)], fill=255, width=14)
-    covered = np.asarray(mask, dtype=np.float32) / 255
-    return (background * (1 - covered) + shade * covered).astype(np.float32)
+from inkdigits.ink.background import lighting_surface, two_shades
 
 
 def ramp(low, high):
     return np.broadcast_to(np.linspace(low, high, 200, dtype=np.float32), (200, 200))
-
-
-def test_shade_follows_the_light_under_the_stroke_too():
-    found = estimate_background(stroke(40, ramp(120, 230)))
-    assert (found.sign, estimate_background(stroke(220, ramp(30, 70))).sign) == (-1, 1)
-    large = np.asarray(Image.fromarray(found.shade).resize((200, 200), Image.Resampling.BILINEAR))
-    assert np.abs(large - ramp(120, 230))[10:-10, 10:-10].max() < 12
-
-
-def test_ink_is_as_dark_in_the_shade_as_in_the_light():
-    ink = stroke(50, np.full((200, 200), 220, np.float32)) * ramp(0.5, 1.0)
-    background = estimate_background(ink)
-    found = background.contrast(ink, (0, 0, *background.shade.shape[::-1]))
-    left, right = found[45:55, 55:75].max(), found[145:155, 115:135].max()
-    assert left / right == pytest.approx(1, abs=0.15)
-
-
-def test_a_stroke_has_contrast_and_the_edge_of_a_shadow_has_none():
-    shadowed = np.full((128, 128), 230, np.float32)
-    shadowed[:, 70:] = 130
-    found, _ = estimate_background(shadowed).stroke_contrast(shadowed)
-    assert found[10:-10, 10:-10].max() < 12
-    shadowed[60:66, 30:110] *= 0.2
-    found, relief = estimate_background(shadowed).stroke_contrast(shadowed)
-    assert found[63, 40:65].min() > 60
-    assert found[63, 76:100].min() > 60
-    assert relief.shape == found.shape
 
 
 @pytest.mark.parametrize("inverted", [False, True])

@@ -15,8 +15,8 @@ from inkdigits.errors import UnreadableImageError as Unreadable
 from inkdigits.errors import UnsupportedImageError as Unsupported
 from inkdigits.ink import decode as decoding
 from inkdigits.ink.decode import Limits, read_grey
-from inkdigits.ink.normalize import preprocess
 from inkdigits.ink.png import encode_png
+from inkdigits.reader import preprocess
 
 SIDES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 SHADES = st.sampled_from([0, 0, 0, 40, 127, 128, 200, 255, 255]) | st.integers(0, 255)

@@ -7,8 +7,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 from support.pictures import difference, encoded, seven, shifted_difference
 
-from inkdigits.ink.normalize import normalise, preprocess, standardise
+from inkdigits.ink.normalize import normalise, standardise
 from inkdigits.ink.plain import MIN_CONTRAST, Foreground, find_foreground
+from inkdigits.reader import preprocess
 
 REFERENCE = preprocess(seven())
 
@@ -78,8 +79,11 @@ def test_leaving_out_clean_background_changes_nothing(seed, size, dark):
     page = np.full((size + 40, size + 60), 255 if dark else 0, np.uint8)
     top, left = random.integers(1, 39), random.integers(1, 59)
     page[top : top + size, left : left + size] = random.integers(0, 256, (size, size))
-    found = find_foreground(page)
-    assert np.array_equal(normalise(found), normalise(Foreground.whole_picture(found.complete())))
+    found = find_foreground(page, lambda view: np.repeat(view, 2, axis=1))
+    whole = np.zeros(found.whole, np.float32)
+    height, width = found.values.shape
+    whole[found.top : found.top + height, found.left : found.left + width] = found.values
+    assert np.array_equal(normalise(found), normalise(Foreground.whole_picture(whole)))
 
 
 def test_standardised_ink_has_the_mean_and_deviation_removed():

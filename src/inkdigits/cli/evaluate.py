@@ -182,15 +182,21 @@ def calibrate(
     "File to write.  [default: mnist_classifier.onnx in the run's folder]",
     options.FILE,
 )
+@option(
+    "--segmenter",
+    "The ink_segmenter.onnx of train-segmenter.  [default: the one that comes with Inkdigits]",
+    options.FILE,
+)
 @needs_training_extra
-def export(run_folder: Path, target: Path | None) -> None:
+def export(run_folder: Path, target: Path | None, segmenter: Path | None) -> None:
     """Write a training run as the artifact to serve."""
     from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
     from inkdigits.reader import load
     from inkdigits.training.pipeline import export_run
 
     target = target or run_folder / ARTIFACT_NAME
-    write_atomically(target, export_run(run_folder))
+    artifact = export_run(run_folder, segmenter.read_bytes() if segmenter else None)
+    write_atomically(target, artifact)
     click.echo(f"wrote {target}: {load(target).model_version}")
 
 

@@ -17,7 +17,7 @@ from inkdigits.cli.options import needs_training_extra, resumable, say
     "--out",
     type=options.FOLDER,
     default="saved_models",
-    help="Folder for ink_segmenter.onnx, its weights and the checkpoint.",
+    help="Folder for ink_segmenter.onnx and the checkpoint.",
 )
 @click.option("--steps", type=options.COUNT, default=60_000, help="Batches to learn from.")
 @options.SEED
@@ -28,6 +28,8 @@ def train_segmenter(
 ) -> None:
     """Train the network that finds ink, on pictures that are made while it learns.
 
+    inkdigits export --segmenter puts what it writes into an artifact.
+
     60,000 steps take about two hours on two cores. A checkpoint is written every three minutes;
     after Ctrl-C the same command with --resume continues.
     """
@@ -36,7 +38,6 @@ def train_segmenter(
     from inkdigits.data.pictures.foreground import Hands
     from inkdigits.model.artifact import write_atomically
     from inkdigits.training.export import export_segmenter
-    from inkdigits.training.run_folder import save_weights
     from inkdigits.training.segmenter.fit import SegmentConfig
     from inkdigits.training.segmenter.fit import train_segmenter as run_training
 
@@ -45,6 +46,5 @@ def train_segmenter(
     config, checkpoint = SegmentConfig(steps=steps, seed=seed), out / "segmenter_checkpoint.pt"
     with resumable(out):
         weights = run_training(hands, config, checkpoint, resume=resume, report=say)
-    save_weights(weights, out / "ink_segmenter.pt")
     write_atomically(out / "ink_segmenter.onnx", export_segmenter(weights))
     say(f"wrote {out / 'ink_segmenter.onnx'}")

@@ -37,9 +37,9 @@ from inkdigits.batch.arrays import idx_labels
 from inkdigits.batch.shards import Place
 from inkdigits.batch.sources import IDX_NAME, open_sources
 from inkdigits.errors import DataError, ImageError
-from inkdigits.ink.normalize import preprocess
 from inkdigits.log.export import reviewed_records
 from inkdigits.log.tables import read_rows
+from inkdigits.reader import preprocess
 from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Ink, Labels, Mask, Picture, Pixels
 
 HELD_BACK: Final = 0.2

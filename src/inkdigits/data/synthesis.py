@@ -29,8 +29,9 @@ from inkdigits.data.non_digits import KINDS, Sources, make_non_digits, several_d
 from inkdigits.data.pen_strokes import draw_digits
 from inkdigits.data.photos import photograph
 from inkdigits.errors import DataError
-from inkdigits.ink.normalize import normalise, preprocess
+from inkdigits.ink.normalize import normalise
 from inkdigits.ink.plain import Foreground
+from inkdigits.reader import preprocess
 from inkdigits.types import NO_DIGIT, Ink, Labels, Pixels, Rng
 
 # Pictures that one task makes: few enough to spread evenly, many enough to start cheaply.

@@ -12,7 +12,7 @@ from inkdigits.decision.risk import AcceptThreshold
 from inkdigits.errors import ConfigError, DataError
 
 Decision: TypeAlias = Literal["accept", "review", "reject"]
-Reason: TypeAlias = Literal["blank", "not_a_digit", "several_digits", "unreadable"]
+Reason: TypeAlias = Literal["blank", "not_a_digit", "several_digits", "cut_off", "unreadable"]
 NumberReason: TypeAlias = Literal["no_ink", "not_a_number", "several_lines", "unreadable"]
 
 READABLE = 0.5
@@ -81,7 +81,8 @@ class DecisionPolicy:
         ``confidence`` is calibrated, 0 to 1; ``novelty`` None is unknown, and ``risk`` None the
         policy's own. Returns ("reject", "not_a_digit") above the novelty's threshold; ("reject",
         "unreadable") where no digit is likelier than not; ("accept", None) from the threshold for
-        the risk up; otherwise ("review", None). The reader rejects pictures without ink as blank.
+        the risk up; otherwise ("review", None). The reader rejects pictures
+        without ink as blank, and those of several digits or a part of one as such.
 
         Raises:
             DataError: a confidence that is not a number from 0 to 1, or a novelty that is NaN.

@@ -108,3 +108,15 @@ def dilate(mask: Mask) -> Mask:
     wider[:, 1:] |= taller[:, :-1]
     wider[:, :-1] |= taller[:, 1:]
     return wider
+
+
+def stroke_width(mask: Mask) -> float:
+    """Return twice the area by the length of the outline, in pixels.
+
+    >>> stroke_width(np.ones((4, 40), bool)) > 3
+    True
+    """
+    padded = np.pad(mask, 1)
+    inner = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    outline = int(np.count_nonzero(mask)) - int(np.count_nonzero(inner))
+    return 2 * int(np.count_nonzero(mask)) / max(1, outline)

@@ -14,10 +14,11 @@ from PIL import Image
 
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, read_grey
 from inkdigits.ink.plain import Foreground, find_foreground
+from inkdigits.ink.segment import Segmenter
 from inkdigits.types import Floats, Ink, Picture
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
-PREPROCESSING_VERSION = 3
+PREPROCESSING_VERSION = 4
 
 # Mean and standard deviation of MNIST's 60,000 training pictures, ink scaled to 0-1.
 MEAN = 0.1307
@@ -37,13 +38,14 @@ LARGE_BOX = 40
 _PLACES = np.arange(float(INK_SIZE))
 
 
-def preprocess(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Ink:
+def preprocess(picture: Picture, segmenter: Segmenter, limits: Limits = DEFAULT_LIMITS) -> Ink:
     """Return the ink of a picture, as the network takes it.
 
     Args:
         picture: a path, an encoded picture (PNG, JPEG, WebP, BMP, GIF or TIFF; the first frame),
             a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of
             uint8. Dark ink on a light background or the reverse, opaque or transparent, any size.
+        segmenter: finds ink where the background is not clean; ``reader.preprocess`` has one.
         limits: sizes above which pictures are rejected.
 
     Returns:
@@ -56,11 +58,11 @@ def preprocess(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Ink:
 
     >>> picture = np.full((100, 100), 255, np.uint8)
     >>> picture[30:70, 45:55] = 0
-    >>> ink = preprocess(picture)
+    >>> ink = preprocess(picture, lambda view: np.repeat(view, 2, axis=1))
     >>> ink.shape, int(ink.max()), int(ink[0, 0])
     ((28, 28), 255, 0)
     """
-    return normalise(find_foreground(read_grey(picture, limits)))
+    return normalise(find_foreground(read_grey(picture, limits), segmenter))
 
 
 def standardise(inks: Ink) -> Floats:

@@ -1,18 +1,18 @@
-"""Ink on a background of one shade; what is on no such background is left to ``nonuniform``."""
+"""Ink on a clean background of one shade; what is on no such background is left to ``segment``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inkdigits.ink.background import downscale, lighting_surface, shades_of_filled, two_shades
-from inkdigits.ink.nonuniform import extract_ink, extract_ink_on_page
-from inkdigits.ink.select import JUDGED_SIZE, find_dirt
-from inkdigits.types import Floats, Grey, Mask
+from inkdigits.ink.background import lighting_surface, two_shades
+from inkdigits.ink.components import connected_components, dilate, stroke_width
+from inkdigits.ink.segment import FAINTEST, InkMap, Segmenter, find_ink
+from inkdigits.types import Floats, Grey, Mask, Pixels
 
 # Pictures are averaged down to at most this many pixels a side before the ink is looked for.
 WORKING_SIZE = 1024
@@ -31,12 +31,22 @@ PLAIN_SPREAD = 8.0
 PLAIN_EXCEPTIONS = 0.04
 # The same share in a small picture, whose digit may fill it.
 PLAIN_EXCEPTIONS_SMALL = 0.1
-# A card is solid, and each side of it at least this share of the picture's longer one.
-LEAST_CARD = 0.3
+# From this share of the ink's box on it is a card, or a page, unless the box is narrower than this.
+CARD_SHARE, CARD_ASPECT = 0.5, 0.4
+# A line across the picture covers this share of it; what is beside the line covers less than the
+# second share, and the line is at most the third share of the picture's other side wide.
+LINE_COVER, BESIDE_LINE, LINE_WIDTH = 0.9, 0.5, 0.06
+# Likewise for a frame: the share of an edge of the ink's box, and of the box.
+FRAME_COVER, FRAME_WIDTH = 0.8, 0.08
 # The smallest side on which a gradient of light can be told from a stroke, and what share of the
 # border's noise may be left once it is removed.
 LEAST_GRADIENT = 20
 LEFT_NOISE = 0.7
+# A piece is ink if the segmenter sees more than this share of all ink in it, and as a whole if no
+# more than the second share of it lies beside the ink.
+LEAST_SEEN, BESIDE = 0.02, 0.02
+# Thinner strokes, in pixels, are finer than the segmenter's views, and it sees them with gaps.
+HAIRLINE, HAIRLINE_GAP = 3.0, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +56,9 @@ class Foreground:
     values: Floats  # (h, w) positive where there is ink; about 0 elsewhere, so that noise averages
     top: int
     left: int
-    whole: tuple[int, int]  # height and width of the picture, each at most WORKING_SIZE
+    whole: tuple[int, int]  # height and width of the picture
+    scale: float = 1.0  # pixels of the picture that was given per pixel of these
+    specks: float = 0.0  # the share of the ink that the segmenter saw and left out
 
     @classmethod
     def whole_picture(cls, values: Floats) -> Foreground:
@@ -69,59 +81,125 @@ class Foreground:
         columns, rows = (of > EDGE_SHARE * self.peak for of in self.profiles)
         return columns.nonzero()[0], rows.nonzero()[0]
 
-    def complete(self) -> Floats:
-        """Return the values of all pixels of the picture."""
-        if self.values.shape == self.whole:
-            return self.values
-        values = np.zeros(self.whole, dtype=np.float32)
-        height, width = self.values.shape
-        values[self.top : self.top + height, self.left : self.left + width] = self.values
-        return values
 
+def find_foreground(grey: Grey, segmenter: Segmenter, largest: int = WORKING_SIZE) -> Foreground:
+    """Return how far each pixel is from the background, towards the ink.
 
-def find_foreground(grey: Grey) -> Foreground:
-    """Subtract the background: return how far each pixel is from it, towards the ink.
-
-    The background's shade is the median of the picture's border, which ink rarely covers by half.
-    Ink is whichever side of that shade holds more: a picture's mean does not tell, for a thick
-    white digit on black and a thin black one on white can have the same.
+    On a clean background its shade is the median of the picture's border, which ink rarely covers
+    by half. Ink is whichever side of that shade holds more: a picture's mean does not tell, for a
+    thick white digit on black and a thin black one on white can have the same. In other pictures
+    the segmenter finds the ink. Where lines, frames, specks or several pieces show on a clean
+    background, it tells which of them are ink.
 
     Args:
         grey: (H, W) float32 or uint8, 0 to 255.
+        segmenter: finds ink in pictures of more than SMALL_PICTURE pixels a side.
+        largest: larger pictures are averaged down to at most this many pixels a side.
 
     Returns:
         All zeros when there is no ink.
 
     >>> picture = np.full((50, 50), 200, np.uint8)
     >>> picture[20:30, 24] = 50
-    >>> found = find_foreground(picture)
+    >>> found = find_foreground(picture, lambda view: np.repeat(view, 2, axis=1))
     >>> found.values.shape, float(found.values.max()), (found.top, found.left)
     ((10, 1), 150.0, (20, 24))
     """
-    longest = max(grey.shape)
-    if longest > WORKING_SIZE:
-        factor = -(-longest // WORKING_SIZE)
+    factor = 1
+    if max(grey.shape) > largest:
+        factor = -(-max(grey.shape) // largest)
         grey = np.asarray(Image.fromarray(grey.astype(np.float32, copy=False)).reduce(factor))
+    is_large = max(grey.shape) > SMALL_PICTURE
+    found = None
     # The corners first: a photograph's differ.
     if grey[0, 0] == grey[0, -1] == grey[-1, 0] == grey[-1, -1]:
         found = _on_clean_background(grey)
-        if found is not None:
-            return found
-    border = _border(grey)
+    if found is None:
+        found = _on_even_background(grey, is_large=is_large)
+    if found is not None and (
+        not is_large or found.peak <= 0.0 or not (_is_dirty(found) or _is_card(found))
+    ):
+        return found if factor == 1 else replace(found, scale=float(factor))
+    shades = _bytes(grey)
+    is_flat = int(shades.max()) - int(shades.min()) < MIN_CONTRAST
+    ink = None if is_flat else find_ink(shades, segmenter)
+    if ink is None:
+        # A thick stroke fills its box as a card does; ink that fills the picture covers a corner.
+        found = found or _on_even_background(grey, is_large=is_large, free_corners=False)
+        if found is not None and not is_flat and not _is_dirty(found):
+            return replace(found, scale=float(factor))
+        return Foreground.whole_picture(np.zeros((1, 1), dtype=np.float32))
+    kept = None if found is None else _without_dirt(found, ink)
+    if kept is not None:
+        return replace(kept, scale=float(factor))
+    (height, width), (left, top, right, _) = grey.shape, ink.window
+    scale = (right - left) / ink.coverage.shape[1]
+    place = (max(0, round(top / scale)), max(0, round(left / scale)))
+    parts = zip(place, ink.coverage.shape, (height, width), strict=True)
+    rows, columns = (max(at + n, round(side / scale)) for at, n, side in parts)
+    return Foreground(
+        ink.coverage * np.float32(255), *place, (rows, columns), scale * factor, ink.specks
+    )
+
+
+def _without_dirt(found: Foreground, ink: InkMap) -> Foreground | None:
+    """Leave out what the segmenter does not take for ink; the rest stays as it is.
+
+    None where thick ink touches dirt, or where the segmenter sees ink in what is none here.
+    """
+    rows = slice(found.top, found.top + len(found.values))
+    columns = slice(found.left, found.left + found.values.shape[1])
+    coverage = ink.on_picture(found.whole)
+    values = np.maximum(found.values, np.float32(0))
+    pieces = connected_components(values > EDGE_SHARE * found.peak, values)
+    inside = pieces.number >= 0
+    seen = coverage[rows, columns]
+    if float(seen[dilate(inside)].sum()) < float(coverage.sum()) / 2:
+        return None
+    near = dilate(dilate(seen > FAINTEST))
+    is_thin = stroke_width(inside & near) < HAIRLINE
+    for _ in range(HAIRLINE_GAP if is_thin else 0):
+        near = dilate(near)
+    of_piece, beside = (
+        np.bincount(pieces.number[inside], of[inside], len(pieces)) for of in (seen, ~near)
+    )
+    is_ink = of_piece > LEAST_SEEN * coverage.sum()
+    kept = dilate(pieces.pixels(is_ink))
+    if (beside[is_ink] > BESIDE * pieces.area[is_ink]).any():
+        if not is_thin:
+            return None
+        kept &= near
+    return replace(found, values=np.where(kept, found.values, np.float32(0)), specks=ink.specks)
+
+
+def _bytes(grey: Grey) -> Pixels:
+    if grey.dtype == np.uint8:
+        return grey.astype(np.uint8, copy=False)
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def _on_even_background(
+    grey: Grey, *, is_large: bool, free_corners: bool = True
+) -> Foreground | None:
+    """Return the foreground if the border is nearly of one shade, or the picture is small."""
+    border = _border(grey).astype(np.float32, copy=False)
     grey = grey.astype(np.float32, copy=False)
-    border = border.astype(np.float32, copy=False)
     background = float(np.median(border))
     # The median absolute deviation ignores ink that touches the border; 1.4826 makes it a
     # normal distribution's standard deviation.
     noise = 1.4826 * float(np.median(np.abs(border - background)))
-    is_large = longest > SMALL_PICTURE
     difference = grey - np.float32(background)
     exceptions = PLAIN_EXCEPTIONS if is_large else PLAIN_EXCEPTIONS_SMALL
-    if noise <= PLAIN_NOISE and np.mean(np.abs(border - background) > PLAIN_SPREAD) <= exceptions:
-        found = Foreground.whole_picture(_above_noise(difference, noise))
-        return _without_card_and_dirt(grey, found)
+    differs = float(np.mean(np.abs(border - background) > PLAIN_SPREAD))
+    corners = difference[[0, 0, -1, -1], [0, -1, 0, -1]]
+    # Ink may touch the border of an even background; a table or a shadow covers a corner.
+    touches = noise <= 0.5 * PLAIN_NOISE
+    if free_corners:
+        touches = touches and not (np.abs(corners) > PLAIN_SPREAD).any()
+    if (noise <= PLAIN_NOISE and differs <= exceptions) or (is_large and touches):
+        return Foreground.whole_picture(_above_noise(difference, noise))
     if is_large:
-        return _in_large_mixed_picture(grey, difference, background, noise)
+        return None
     return Foreground.whole_picture(_in_small_mixed_picture(grey, difference, noise))
 
 
@@ -153,30 +231,7 @@ def _on_clean_background(grey: Grey) -> Foreground | None:
         return None
     part = grey[top:bottom, left:right]
     values = _above_noise(part.astype(np.float32) - np.float32(background), noise=0.0)
-    found = Foreground(values, top, left, (grey.shape[0], grey.shape[1]))
-    return _without_card_and_dirt(grey, found)
-
-
-def _in_large_mixed_picture(
-    grey: Floats, difference: Floats, background: float, noise: float
-) -> Foreground:
-    """Find the foreground where the border has several shades: a page, a filled picture, light."""
-    ink = extract_ink_on_page(grey)
-    if ink is not None:
-        return _without_dirt(Foreground.whole_picture(ink))
-    shades = shades_of_filled(grey)
-    if shades is not None:
-        # Of ink that fills a picture nothing is dirt, though a stem may look like a printed line.
-        return Foreground.whole_picture(_from_two_shades(grey, *shades))
-    # Where most of the border is of one shade the background is even: either the ink touches the
-    # border, or a table or a shadow does, which covers a corner.
-    corners = grey[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if noise <= 0.5 * PLAIN_NOISE and not (np.abs(corners - background) > PLAIN_SPREAD).any():
-        return _without_dirt(Foreground.whole_picture(_above_noise(difference, noise)))
-    ink = extract_ink(grey)
-    if ink is None:
-        return Foreground.whole_picture(np.zeros_like(grey))
-    return _without_dirt(Foreground.whole_picture(ink))
+    return Foreground(values, top, left, (grey.shape[0], grey.shape[1]))
 
 
 def _in_small_mixed_picture(grey: Floats, difference: Floats, noise: float) -> Floats:
@@ -222,43 +277,31 @@ def _is_darker(difference: Floats) -> bool:
     return lighter <= float(np.square(difference).sum()) - lighter
 
 
-def _without_card_and_dirt(grey: Grey, found: Foreground) -> Foreground:
-    """Return the ink on a card that lies on a plain background, or else the ink without dirt."""
-    part = found.values
-    longest = max(found.whole)
-    if longest > SMALL_PICTURE and min(part.shape) > LEAST_CARD * longest:
-        # One pixel in sixteen suffices.
-        sample = part[::4, ::4]
-        if 2 * np.count_nonzero(sample > 0.5 * found.peak) > sample.size:
-            ink = extract_ink_on_page(grey.astype(np.float32, copy=False))
-            if ink is not None:
-                return Foreground.whole_picture(ink)
-    return _without_dirt(found)
-
-
-def _without_dirt(found: Foreground) -> Foreground:
-    """Remove dirt and frames, which are looked for only where there may be some."""
-    height, width = found.whole
-    if max(height, width) <= SMALL_PICTURE or found.peak <= 0.0:
-        return found
-    columns, rows = found.inked
-    part = found.values
-    at_left, at_right = columns[0] == 0, columns[-1] == part.shape[1] - 1
-    at_top, at_bottom = rows[0] == 0, rows[-1] == len(part) - 1
-    # A printed line runs from one side of the picture to the other.
-    has_line = (part.shape[1] == width and at_left and at_right) or (
-        len(part) == height and at_top and at_bottom
-    )
-    in_corner = part.shape == found.whole and (at_left or at_right) and (at_top or at_bottom)
+def _is_dirty(found: Foreground) -> bool:
+    """Return whether there are several pieces of ink, or it is a line or a frame."""
+    mask = found.values > EDGE_SHARE * found.peak
     has_gap = any(one[-1] - one[0] >= len(one) for one in found.inked)
-    if not (has_line or in_corner or has_gap or _has_frame(found)):
-        return found
-    values = found.complete()
-    dirt = find_dirt(downscale(values, JUDGED_SIZE), with_lines=has_line)
-    if dirt is None:
-        return found
-    mask = Image.fromarray(dirt).resize((width, height), Image.Resampling.NEAREST)
-    return Foreground.whole_picture(np.where(np.asarray(mask), np.float32(0.0), values))
+    return has_gap or _has_line(mask, found.whole) or _has_frame(found)
+
+
+def _is_card(found: Foreground) -> bool:
+    """Return whether ink fills its box, as a card or a page does; a stick's box is narrow."""
+    sides = [len(inked) for inked in found.inked]
+    sample = found.values[::4, ::4] > 0.5 * found.peak
+    is_full = np.count_nonzero(sample) > CARD_SHARE * sample.size
+    return bool(is_full and min(sides) > CARD_ASPECT * max(sides))
+
+
+def _has_line(mask: Mask, whole: tuple[int, int]) -> bool:
+    """Return whether a thin line runs from one side of the picture to the other."""
+    for turned, (height, width) in ((mask, whole), (mask.T, whole[::-1])):
+        cover = np.count_nonzero(turned, axis=1) / width
+        depth = max(3, round(LINE_WIDTH * height))
+        padded = np.pad(cover, depth)
+        beside = np.maximum(padded[: len(cover)], padded[2 * depth :])
+        if ((cover > LINE_COVER) & (beside < BESIDE_LINE)).any():
+            return True
+    return False
 
 
 def _begins_twice(inked: Mask) -> bool:
@@ -268,13 +311,14 @@ def _begins_twice(inked: Mask) -> bool:
 
 
 def _has_frame(found: Foreground) -> bool:
-    """Return whether most of an edge of the ink's box is ink, with more ink inside."""
+    """Return whether a thin line is most of an edge of the ink's box, with more ink inside."""
     columns, rows = found.inked
     box = found.values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     dark = np.float32(0.3 * found.peak)
     for side in (box, box[::-1], box.T, box.T[::-1]):
         edge = reduce(np.maximum, side[:3])
-        if np.count_nonzero(edge > dark) / len(edge) > 0.8:
+        inner = side[min(len(side) - 1, max(4, round(FRAME_WIDTH * len(side))))]
+        if np.mean(edge > dark) > FRAME_COVER and np.mean(inner > dark) < BESIDE_LINE:
             break
     else:
         return False

@@ -30,6 +30,8 @@ FIRST_SIDES = ((160, 128), (480, 192), (math.inf, 256))
 # The second view: a square, or a strip of this height where the ink is wider than high.
 SECOND_SIDE, STRIP_HEIGHT, LONGEST_STRIP = 128, 96, 640
 STRIP_ASPECT = 1.6
+# The first view is such a strip of a picture that is wider than this many times its height.
+STRIP_SHAPE = 2.2
 # How far the second view extends beyond the ink, in all, relative to the ink's longer side.
 MARGIN = 0.5
 # The least deviation of shades that is scaled up, of 255.
@@ -48,23 +50,31 @@ NEARER = 0.85
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InkMap:
-    """How much of each pixel of a view ink covers, and where in the picture the view is."""
+    """How much of each pixel of a view ink covers, and where in the picture it is."""
 
     coverage: Floats  # (h, w), 0 to 1; 0 outside of components that are ink
-    centres: Floats  # (h, w), 0 to 1, high at the centres of digits
-    window: Window  # of the view, in pixels of the picture
+    window: Window  # of this part of the view, in pixels of the picture
     specks: float  # the share of the ink that was left out as specks
+
+    def on_picture(self, shape: tuple[int, int]) -> Floats:
+        """Return the coverage of each pixel of the picture, which has this height and width."""
+        (height, width), (left, top, right, bottom) = self.coverage.shape, self.window
+        x, y = width / (right - left), height / (bottom - top)
+        turned = (-left * x, -top * y, (shape[1] - left) * x, (shape[0] - top) * y)
+        return view(self.coverage, turned, shape, repeat=False)
 
 
 def whole_window(shape: tuple[int, ...]) -> tuple[Window, tuple[int, int]]:
     """Return the window of the first view of a picture (H, W), and the view's height and width.
 
     >>> whole_window((100, 300))[1]
-    (64, 192)
+    (96, 288)
     """
     height, width = shape
     longer = max(height, width)
     side = next(side for limit, side in FIRST_SIDES if longer <= limit)
+    if width > STRIP_SHAPE * height:
+        side = min(LONGEST_STRIP, STRIP_HEIGHT * width // height)
     scale = longer / side
     size = (_up(height / scale), _up(width / scale))
     down, across = (size[0] * scale - height) / 2, (size[1] * scale - width) / 2
@@ -147,8 +157,9 @@ def find_ink(picture: Pixels, network: Segmenter) -> InkMap | None:
     rows = np.flatnonzero(found.coverage.any(axis=1))
     columns = np.flatnonzero(found.coverage.any(axis=0))
     scale = (window[2] - window[0]) / size[1]
-    left, right = (window[0] + scale * float(at) for at in (columns[0], columns[-1] + 1))
-    top, bottom = (window[1] + scale * float(at) for at in (rows[0], rows[-1] + 1))
+    x, y = found.window[:2]
+    left, right = (x + scale * float(at) for at in (columns[0], columns[-1] + 1))
+    top, bottom = (y + scale * float(at) for at in (rows[0], rows[-1] + 1))
     near, near_size = near_window((left, top, right, bottom))
     if (near[2] - near[0]) / near_size[1] >= NEARER * scale:
         return found
@@ -159,7 +170,7 @@ def _look(
     picture: Pixels, window: Window, size: tuple[int, int], network: Segmenter
 ) -> InkMap | None:
     logits = network(standardise_view(view(picture, window, size)))[0]
-    coverage, centres = 1 / (1 + np.exp(-logits))
+    coverage, window = _inside(1 / (1 + np.exp(-logits[0])), window, picture.shape)
     mask = coverage > CONNECTED
     if not mask.any():
         return None
@@ -170,4 +181,17 @@ def _look(
     kept: Mask = certain & (found.ink >= SPECK_SHARE * found.ink[certain].max())
     inside = dilate(dilate(found.pixels(kept))) & (coverage > FAINTEST)
     specks = 1 - float(found.ink[kept].sum() / found.ink[certain].sum())
-    return InkMap(np.where(inside, coverage, np.float32(0)), centres, window, specks)
+    return InkMap(np.where(inside, coverage, np.float32(0)), window, specks)
+
+
+def _inside(coverage: Floats, window: Window, shape: tuple[int, ...]) -> tuple[Floats, Window]:
+    """Leave out what a view shows beyond the picture: strokes do not continue there."""
+    scale = (window[2] - window[0]) / coverage.shape[1]
+    kept = []
+    for start, n, side in zip(window[:2], coverage.shape[::-1], shape[::-1], strict=True):
+        first = min(n - 1, max(0, round(-start / scale)))
+        kept.append((first, max(first + 1, min(n, round((side - start) / scale)))))
+    (left, right), (top, bottom) = kept
+    x, y = window[:2]
+    inside = (x + scale * left, y + scale * top, x + scale * right, y + scale * bottom)
+    return coverage[top:bottom, left:right], inside

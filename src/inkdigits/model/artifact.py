@@ -42,6 +42,8 @@ Temperature and thresholds are fitted to the averaged logits.
 """
 INT8_MODEL = "int8_model"
 """An entry that an artifact may have: the network in int8, as another ONNX model in base64."""
+SEGMENTER = "segmenter"
+"""The entry of the network that finds ink, as another ONNX model in base64."""
 # Tag of ModelProto.metadata_props (field 14) and the length of the entry {"sha256": 64 digits}.
 _SEAL_HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"
 _SEAL_LENGTH = len(_SEAL_HEAD) + 64
@@ -205,6 +207,32 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     return content
 
 
+def network_in(properties: Mapping[str, str], name: str) -> bytes:
+    """Return the ONNX model that an entry of an artifact holds: INT8_MODEL or SEGMENTER.
+
+    Raises:
+        ArtifactCorruptError: there is none, or it is not base64.
+
+    >>> network_in({"segmenter": "b25ueA=="}, SEGMENTER)
+    b'onnx'
+    """
+    try:
+        return base64.b64decode(properties[name], validate=True)
+    except (KeyError, ValueError) as error:
+        raise ArtifactCorruptError(f"the artifact has no sound {name}; train it again") from error
+
+
+def read_segmenter(path: str | os.PathLike[str] | None = None) -> bytes:
+    """Return the network that finds ink, as an ONNX model, of an artifact, or of the shipped one.
+
+    Errors are those of ``read_artifact`` and ``network_in``.
+
+    >>> len(read_segmenter()) > 1_000_000
+    True
+    """
+    return network_in(_divided(read_artifact(path))[1], SEGMENTER)
+
+
 def read_metadata(artifact: bytes) -> ArtifactMetadata:
     """Return what a sealed artifact says of itself.
 
@@ -219,7 +247,12 @@ def read_metadata(artifact: bytes) -> ArtifactMetadata:
 
 
 def with_metadata(
-    artifact: bytes, metadata: ArtifactMetadata, *, int8: bytes | None = None, renew: bool = False
+    artifact: bytes,
+    metadata: ArtifactMetadata,
+    *,
+    int8: bytes | None = None,
+    segmenter: bytes | None = None,
+    renew: bool = False,
 ) -> bytes:
     """Return the same network with other metadata, sealed again.
 
@@ -227,6 +260,7 @@ def with_metadata(
         artifact: sealed.
         metadata: in place of the artifact's own.
         int8: the network in int8 as an ONNX model; None keeps the artifact's own, if it has one.
+        segmenter: the network that finds ink as an ONNX model; None keeps the artifact's own.
         renew: give it a version made of all that answers depend on; otherwise the metadata's.
 
     >>> artifact = read_artifact()
@@ -235,11 +269,13 @@ def with_metadata(
     """
     model, properties = _divided(artifact)
     properties |= metadata.to_properties()
-    if int8 is not None:
-        properties[INT8_MODEL] = base64.b64encode(int8).decode("ascii")
+    for name, network in ((INT8_MODEL, int8), (SEGMENTER, segmenter)):
+        if network is not None:
+            properties[name] = base64.b64encode(network).decode("ascii")
     if renew:
         settings = replace(metadata, model_version="", provenance={}).to_properties()
         content = hashlib.sha256(model + properties.get(INT8_MODEL, "").encode())
+        content.update(properties.get(SEGMENTER, "").encode())
         content.update(repr(sorted(settings.items())).encode())
         version = f"mnist-classifier-{content.hexdigest()[:12]}"
         properties |= replace(metadata, model_version=version).to_properties()

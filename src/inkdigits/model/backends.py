@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError, InferenceError
-from inkdigits.model.artifact import INT8_MODEL, ArtifactMetadata
+from inkdigits.ink.segment import Segmenter
+from inkdigits.model.artifact import INT8_MODEL, SEGMENTER, ArtifactMetadata, network_in
 from inkdigits.types import Device, Floats, Mask
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Forward: TypeAlias = Callable[[Floats], tuple[Floats, Floats]]
 """A network: (N, 1, 28, 28) standardised ink → logits (N, 10) and features (N, D), all float32."""
@@ -72,13 +75,11 @@ class OnnxBackend(Backend):
         self._float32, properties = _network(artifact, threads)
         self.metadata = ArtifactMetadata.from_properties(properties)
         """What the artifact says of itself."""
+        self.segmenter = _segmenter(network_in(properties, SEGMENTER), threads)
+        """What finds ink, for ``ink.plain.find_foreground``."""
         self._int8: Forward | None = None
         if int8 and INT8_MODEL in properties:
-            try:
-                model = base64.b64decode(properties[INT8_MODEL], validate=True)
-            except ValueError as error:
-                raise ArtifactCorruptError(f"the artifact's {INT8_MODEL} is not base64") from error
-            self._int8, _ = _network(model, threads)
+            self._int8, _ = _network(network_in(properties, INT8_MODEL), threads)
             policy = self.metadata.policy
             sure = [
                 _sure_confidence(self.metadata, threshold)
@@ -124,8 +125,17 @@ def _sure_confidence(metadata: ArtifactMetadata, threshold: float | None) -> flo
     return 1 / (1 + math.exp(-needed / scale))
 
 
-def _network(model: bytes, threads: int) -> tuple[Forward, dict[str, str]]:
-    """Return what runs an ONNX model, and the properties of the model."""
+def _segmenter(model: bytes, threads: int) -> Segmenter:
+    session = _session(model, threads)
+    name = session.get_inputs()[0].name
+
+    def find(view: Floats) -> Floats:
+        return _run(session, ["logits"], {name: view})[0]
+
+    return find
+
+
+def _session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -135,10 +145,15 @@ def _network(model: bytes, threads: int) -> tuple[Forward, dict[str, str]]:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     # In some releases ONNX Runtime's exceptions have no base but Exception.
     except _onnxruntime_errors() as error:
         raise ArtifactCorruptError(f"ONNX Runtime cannot load the artifact: {error}") from error
+
+
+def _network(model: bytes, threads: int) -> tuple[Forward, dict[str, str]]:
+    """Return what runs an ONNX model, and the properties of the model."""
+    session = _session(model, threads)
     name = session.get_inputs()[0].name
     outputs = [output.name for output in session.get_outputs()]
     if outputs != ["logits", "features"]:
@@ -147,13 +162,20 @@ def _network(model: bytes, threads: int) -> tuple[Forward, dict[str, str]]:
         )
 
     def forward(batch: Floats) -> tuple[Floats, Floats]:
-        try:
-            logits, features = session.run(outputs, {name: batch})
-        except _onnxruntime_errors() as error:
-            raise InferenceError(f"ONNX Runtime failed: {error}") from error
+        logits, features = _run(session, outputs, {name: batch})
         return logits, features
 
     return forward, session.get_modelmeta().custom_metadata_map
+
+
+def _run(
+    session: onnxruntime.InferenceSession, outputs: list[str], given: dict[str, Floats]
+) -> list[Floats]:
+    try:
+        answers: list[Floats] = session.run(outputs, given)
+    except _onnxruntime_errors() as error:
+        raise InferenceError(f"ONNX Runtime failed: {error}") from error
+    return answers
 
 
 def _onnxruntime_errors() -> tuple[type[BaseException], ...]:

@@ -43,10 +43,11 @@ from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.decision.risk import RISK, RISKS, accept_choices, accept_threshold, count_accepted
 from inkdigits.errors import NoThresholdError
 from inkdigits.evaluation.ood_metrics import auroc
-from inkdigits.ink.normalize import preprocess, standardise
+from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import MARGIN
 from inkdigits.model.backends import forward_with_tta
 from inkdigits.model.networks import Network
+from inkdigits.reader import preprocess
 from inkdigits.training.export import network_of
 from inkdigits.training.run_folder import Weights
 from inkdigits.types import Doubles, Floats, Json, Labels, Mask, Pixels

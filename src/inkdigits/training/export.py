@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,14 @@ from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.ink.segment import STEP
-from inkdigits.model.artifact import MARGIN, NOVELTY_PARAMETERS, ArtifactMetadata, seal
+from inkdigits.model.artifact import (
+    MARGIN,
+    NOVELTY_PARAMETERS,
+    SEGMENTER,
+    ArtifactMetadata,
+    read_segmenter,
+    seal,
+)
 from inkdigits.model.networks import NETWORKS, InkNet, Network, build_network
 from inkdigits.training.checkpoint import weights_digest
 
@@ -40,6 +48,7 @@ def export(
     policy: DecisionPolicy,
     provenance: Mapping[str, Any],
     second_look_margin: float = MARGIN,
+    segmenter: bytes | None = None,
 ) -> bytes:
     """Return a sealed artifact of whichever network the weights belong to.
 
@@ -47,8 +56,9 @@ def export(
     state_dict, so that PyTorch can load the artifact too; ONNX Runtime folds it when it loads.
 
     Temperature (above 0) and policy were fitted with the margin of test-time augmentation. The
-    provenance, which JSON can hold, says how it was made. A RuntimeError names the keys of weights
-    that are no network's.
+    provenance, which JSON can hold, says how it was made. ``segmenter`` is the network that finds
+    ink, as ``export_segmenter`` makes it; None is that of the shipped artifact. A RuntimeError
+    names the keys of weights that are no network's.
 
     >>> export({}, 1.0, DecisionPolicy(None, risk=0.001, level=0.95), {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -71,8 +81,9 @@ def export(
     _remove_traces(proto)
     _rename_initializers(proto)
     _leave_out_computed_biases(proto)
+    segmenter = read_segmenter() if segmenter is None else segmenter
     metadata = ArtifactMetadata(
-        model_version=_version(weights, temperature, policy, second_look_margin),
+        model_version=_version(weights, segmenter, temperature, policy, second_look_margin),
         architecture=type(network).__name__,
         temperature=float(temperature),
         policy=policy,
@@ -80,6 +91,7 @@ def export(
         provenance=dict(provenance),
     )
     properties = {**metadata.to_properties(), **NOVELTY_PARAMETERS}
+    properties[SEGMENTER] = base64.b64encode(segmenter).decode("ascii")
     onnx.helper.set_model_props(proto, properties)
     onnx.checker.check_model(proto)
     return seal(proto.SerializeToString(deterministic=True))
@@ -177,11 +189,16 @@ def network_of(weights: Mapping[str, Tensor]) -> Network:
 
 
 def _version(
-    weights: Mapping[str, Tensor], temperature: float, policy: DecisionPolicy, margin: float
+    weights: Mapping[str, Tensor],
+    segmenter: bytes,
+    temperature: float,
+    policy: DecisionPolicy,
+    margin: float,
 ) -> str:
     """Return a version from all that an answer depends on, so equal answers have equal ones."""
     settings = (PREPROCESSING_VERSION, float(temperature), policy, float(margin))
     content = hashlib.sha256(repr(settings).encode())
     content.update(weights_digest(weights).encode())
     content.update(METHOD.encode())
+    content.update(segmenter)
     return f"mnist-classifier-{content.hexdigest()[:12]}"

@@ -288,8 +288,10 @@ def calibrate_weights(
     return point
 
 
-def export_run(folder: Path) -> bytes:
+def export_run(folder: Path, segmenter: bytes | None = None) -> bytes:
     """Return the artifact of a run's folder; a TrainingError names a missing or invalid file.
+
+    ``segmenter`` is an ONNX model, as ``export`` takes it.
 
     >>> export_run(Path("none"))
     Traceback (most recent call last):
@@ -319,7 +321,7 @@ first
             f"{folder / NOVELTY_NAME} names the out-of-distribution score {method!r}; supported is "
             f"{METHOD!r} alone. Train it again."
         )
-    return export(weights, temperature, policy, provenance, margin)
+    return export(weights, temperature, policy, provenance, margin, segmenter)
 
 
 def evaluate_reader(reader: DigitReader, digits: Digits, figures: Path) -> Evaluation:

@@ -31,7 +31,7 @@ from inkdigits.data.corruptions import corrupt_mildly
 from inkdigits.data.mnist import Splits
 from inkdigits.decision.ood import energy
 from inkdigits.errors import TrainingError
-from inkdigits.ink.normalize import preprocess, standardise
+from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import (
     ARTIFACT_NAME,
     read_artifact,
@@ -41,7 +41,7 @@ from inkdigits.model.artifact import (
     write_atomically,
 )
 from inkdigits.model.backends import OnnxBackend
-from inkdigits.reader import load
+from inkdigits.reader import load, preprocess
 from inkdigits.training.config import Folders
 from inkdigits.training.pipeline import evaluate_reader
 from inkdigits.training.provenance import scores_for_provenance

@@ -78,7 +78,7 @@ def recalibrate(
     """
     backend = OnnxBackend(artifact, threads=1, int8=False)
     known = backend.metadata
-    logits = DigitReader(backend, known).logits(standardise(pictures.inks))
+    logits = DigitReader(backend, known, backend.segmenter).logits(standardise(pictures.inks))
     writers = pictures.writers
     if writers is not None:
         report(f"{len(np.unique(writers)):,} writers are known, and the risk must hold over them")

@@ -9,7 +9,8 @@ from support.pictures import encoded, seven
 
 import inkdigits
 from inkdigits.errors import UnreadableImageError
-from inkdigits.ink.normalize import preprocess, standardise
+from inkdigits.ink.normalize import standardise
+from inkdigits.reader import preprocess
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
 

@@ -111,7 +111,7 @@ def _put(
 ) -> None:
     height, width = written.ink.shape
     y, x = round(top), round(left)
-    seen = patch[max(0, -y) : height - y, max(0, -x) : width - x]
+    seen = patch[max(0, -y) : max(0, height - y), max(0, -x) : max(0, width - x)]
     if not seen.size or seen.max() < 0.3:
         return
     y, x = max(0, y), max(0, x)
