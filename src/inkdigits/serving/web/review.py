@@ -30,7 +30,6 @@ WHY = {
 _REASONS = {
     "not_a_digit": "it does not look like a digit",
     "several_digits": "it looks like several digits",
-    "cut_off": "the edge of the picture cuts it off",
     "not_a_number": "it does not look like a number",
     "several_lines": "it has several lines",
     "cut_off": "it is cut off by the edge",
