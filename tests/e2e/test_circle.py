@@ -72,7 +72,8 @@ def by_page(service, pictures):
     """Upload and correct pictures by the page's routes, with a cookie and the page's token."""
     url = f"http://127.0.0.1:{service.port}/"
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    (token,) = re.findall(r'name="csrf-token" content="([^"]+)"', opener.open(url).read().decode())
+    page = opener.open(urllib.request.Request(url, headers={"Accept": "text/html"})).read()
+    (token,) = re.findall(r'name="csrf-token" content="([^"]+)"', page.decode())
 
     def post(path, body, kind):
         headers = {"X-CSRF-Token": token, "Content-Type": kind, "Accept": "application/json"}
