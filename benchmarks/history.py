@@ -84,7 +84,7 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
     """Fill a log in a temporary folder and time its questions."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.sqlite3"
-        with Store.open(f"sqlite:///{path}", outbox_dir=Path(folder) / "outbox") as store:
+        with Store(f"sqlite:///{path}", outbox_dir=Path(folder) / "outbox") as store:
             fill(store, rows)
             middle = store.page(Filters(until=START + timedelta(days=DAYS / 2)), limit=1).older
             month = START + timedelta(days=DAYS - 30)

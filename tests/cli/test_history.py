@@ -17,13 +17,13 @@ def log(tmp_path, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("INKDIGITS_SPOOL_DIR", str(tmp_path / "outbox"))
     records = [a_record(number) for number in range(3)]
-    with Store.open(url, outbox_dir=tmp_path / "outbox", options=PATIENT) as store:
+    with Store(url, outbox_dir=tmp_path / "outbox", options=PATIENT) as store:
         for record in records:
             store.keep(record)
         store.give_feedback(records[0].id, "4", "tester")
 
     def ids():
-        with Store.open(url, outbox_dir=tmp_path / "outbox", options=PATIENT) as store:
+        with Store(url, outbox_dir=tmp_path / "outbox", options=PATIENT) as store:
             return {record.id for record in store.page().records}
 
     return records, ids

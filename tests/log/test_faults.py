@@ -104,7 +104,7 @@ def scenario(url: str, folder: Path, fault: Fault, number: int) -> None:
     records = [a_record(n) for n in range(6)]
     faults.install()
     try:
-        store = Store.open(url, outbox_dir=folder / "outbox", options=ENOUGH)
+        store = Store(url, outbox_dir=folder / "outbox", options=ENOUGH)
     except InkdigitsError:
         os._exit(1 if faults.happened else 78)
     for record in records[:3]:
@@ -131,7 +131,7 @@ def check(url: str, folder: Path) -> Counter[str]:
     kept = {name: where for word, where, name in lines if word == "kept"}
     begun = {(what, name) for word, what, name in lines if word == "begun"}
     done = {(what, name) for word, what, name in lines if word == "done"}
-    with Store.open(url, outbox_dir=folder / "outbox", options=ENOUGH) as store:
+    with Store(url, outbox_dir=folder / "outbox", options=ENOUGH) as store:
         store.flush_outbox()
         assert store.waiting() == 0
     rows = dict(rows_of(url, "id, label"))

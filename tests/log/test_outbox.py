@@ -16,7 +16,6 @@ from support.processes import running_together
 from inkdigits.errors import ConfigError
 from inkdigits.log.outbox import FILE_NAME, Outbox
 from inkdigits.log.record import ANYONE, to_row
-from inkdigits.types import NO_DIGIT
 
 
 def a_row(number: int = 0, **changes: Any) -> dict[str, Any]:
@@ -127,14 +126,3 @@ def test_many_threads_and_processes_lose_and_double_nothing(tmp_path: Path) -> N
             found += emptied(outbox)
     found += emptied(outbox)
     assert len(found) == len({row["id"] for row in found}) == 2 * 160
-
-
-def test_a_row_that_the_version_before_left_keeps_its_feedback(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path)
-    for number, (digit, label) in enumerate([(4, "4"), (NO_DIGIT, "none"), (None, None)]):
-        row = a_row(number)
-        for name in ("text", "digits", "label", "queued", "reviews_due", "shadow"):
-            del row[name]
-        given = {"feedback_us": 1, "feedback_by": "page"} if label else {}
-        outbox.put({**row, "true_digit": digit, **given})
-        assert outbox.first(9)[-1].row["label"] == label

@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 from support.databases import a_record, opened, rows_of
 
 from inkdigits.errors import RecordError, RecordNotFoundError, StoreUnavailableError
-from inkdigits.log.record import Record, Shares, new_id
+from inkdigits.log.record import Record, Shares, new_id, to_row
 from inkdigits.log.review import Audit, cohen_kappa
 from inkdigits.log.store import Store
 
@@ -230,3 +230,24 @@ def test_the_queue_and_the_audit_read_only_what_is_queued_or_labelled(plans_of: 
     scans = [line for line in plans_of(ask) if line.startswith("SCAN predictions")]
     assert scans
     assert all("USING COVERING INDEX ix_predictions_queue" in line for line in scans)
+
+
+def test_what_is_said_of_a_row_in_the_outbox_moves_with_it_and_leaves_reviews_alone(
+    database_url: str, tmp_path: Path
+) -> None:
+    shadow = {"model_version": "b", "text": "9"}
+    with opened(database_url, tmp_path, shares=Shares(audit=0.0, twice=0.0)) as store:
+        waiting, in_both = a_record(1), keep(store, 2, decision="review")
+        for record in (waiting, in_both):
+            # As where a commit was late: the second is in the database too, and reviewed there.
+            store._outbox.put(to_row(record))
+        store.reviews.give(in_both.id, "ada", "5")
+        for record in (waiting, in_both):
+            store.reviews.differ(record.id, shadow)
+            assert store.give_feedback(record.id, "8", "page").label == "8"
+        store.flush_outbox()
+        assert store.waiting() == 0
+        first, second = store.get(waiting.id), store.get(in_both.id)
+        assert (first.label, first.queued, first.shadow) == ("8", "differs", shadow)
+        assert (second.label, second.queued, second.shadow) == ("5", "unsure", shadow)
+        assert store.reviews.undo(in_both.id, "ada").label == "8"

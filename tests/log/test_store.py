@@ -163,6 +163,18 @@ def test_retention_works_without_being_asked(database_url: str, tmp_path: Path) 
         wait_until(lambda: len(store.page().records) == 1)
 
 
+def test_replicas_decide_once_that_a_promotion_has_ended(
+    store: Store, database_url: str, tmp_path: Path
+) -> None:
+    assert store.ended_promotion("v@1") is None
+    with opened(database_url, tmp_path / "other") as other, ThreadPoolExecutor() as pool:
+        stores = [store, other] * 4
+        (reason,) = set(pool.map(lambda n: stores[n].end_promotion("v@1", f"r{n}"), range(8)))
+        assert other.ended_promotion("v@1") == reason
+    assert store.end_promotion("v@2", "x" * 500) == "x" * 400
+    assert store.available
+
+
 # While the database is unavailable
 
 

@@ -128,9 +128,9 @@ def test_replicas_with_one_database_decide_once_and_follow_each_other(models, tm
         assert (models.current, other.current) == ("one", "one")
         assert [c["action"] for c in models.history()] == ["promote", "promote", "rollback"]
         name = f"version-two@{change['at']}"
-        reason = store.promotions.reason(name)
+        reason = store.ended_promotion(name)
         assert reason == other.history()[-1]["reason"]
-        assert store.promotions.end(name, "another") == reason
+        assert store.end_promotion(name, "another") == reason
         # The database is not needed.
         models.promote("two", {"watch": WATCH, "again": True})
         store._database.fail("unplugged")

@@ -69,7 +69,7 @@ def sqlite_url(folder: Path) -> str:
 
 def opened(url: str, folder: Path, options: Options = PATIENT, **settings: Any) -> Store:
     """Open a log whose outbox is in the folder."""
-    return Store.open(url, outbox_dir=folder / "outbox", options=options, **settings)
+    return Store(url, outbox_dir=folder / "outbox", options=options, **settings)
 
 
 class EmbeddedPostgres:

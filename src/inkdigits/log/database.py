@@ -27,7 +27,6 @@ _CHECKPOINT_PAGES: Final = 16_384
 # How long commits wait for a checkpoint that waits for readers, in milliseconds.
 _CHECKPOINT_WAIT_MS: Final = 10
 
-_FEEDBACK: Final = ("label", "feedback_us", "feedback_by")
 # The columns of the predictions, and those that are JSON.
 _NAMES = predictions.columns.keys()
 _INSERT = f"INSERT INTO predictions ({', '.join(_NAMES)}) VALUES"
@@ -218,15 +217,6 @@ class Database:
         if not self.is_sqlite:
             connection.autocommit = not self._limits_each_transaction
         return connection
-
-    def set_feedback(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Give the feedback of rows of `to_row` to those with their ids in the database."""
-        if not rows:
-            return
-        values = [{"row_id": row["id"], **{name: row[name] for name in _FEEDBACK}} for row in rows]
-        with self.transaction(writes=True) as connection:
-            named = predictions.c.id == sa.bindparam("row_id")
-            connection.execute(sa.update(predictions).where(named), values)
 
     def sync(self) -> None:
         """Sync SQLite's commits to the disk, and copy them from its write-ahead log into the file.

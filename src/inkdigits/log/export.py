@@ -24,7 +24,7 @@ from sqlalchemy import make_url
 from inkdigits.errors import QueryError, StoreUnavailableError
 from inkdigits.log.connections import Options
 from inkdigits.log.database import Database
-from inkdigits.log.queries import MAX_PAGE, OLDEST, Filters, page_of
+from inkdigits.log.queries import MAX_PAGE, Filters, Page, oldest_first, page_of
 from inkdigits.log.record import Record
 from inkdigits.log.tables import Columns, Schema, write_table
 
@@ -95,13 +95,13 @@ def reviewed_records(url: str) -> Iterator[Record]:
     if path is not None and not Path(path).is_file():
         raise StoreUnavailableError(f"there is no database at {path}")
     database = Database(url, Options(wait_s=10))
-    cursor: str | None = OLDEST
+
+    def page(cursor: str) -> Page:
+        with database.transaction() as connection:
+            return page_of(connection, Filters(feedback="given"), cursor, MAX_PAGE)
+
     try:
-        while cursor is not None:
-            with database.transaction() as connection:
-                page = page_of(connection, Filters(feedback="given"), cursor, MAX_PAGE)
-            yield from reversed(page.records)
-            cursor = page.newer
+        yield from chain.from_iterable(oldest_first(page))
     finally:
         database.close()
 

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,7 +27,7 @@ from inkdigits.errors import ConfigError, OutboxError, RecordError, StoreUnavail
 from inkdigits.log.connections import Options, connect
 from inkdigits.log.database import begin
 from inkdigits.log.locks import file_lock
-from inkdigits.log.record import ANYONE, NOBODY, Owner, from_row, to_row
+from inkdigits.log.record import ANYONE, NOBODY, Owner, Row, from_row, to_row
 from inkdigits.log.schema import write_ahead_log
 
 OUTBOX_LIMIT_BYTES: Final = 128 * 2**20
@@ -135,18 +135,20 @@ class Outbox:
             text = connection.scalar(query)
         return None if text is None else _from_json(text)
 
-    def change(self, record_id: str, owner: Owner, values: Mapping[str, Any]) -> bool:
-        """Change columns of a row, such as its feedback; returns whether the row waits here."""
+    def change(
+        self, record_id: str, owner: Owner, values_of: Callable[[Row], Row]
+    ) -> dict[str, Any] | None:
+        """Change columns of a row, such as its feedback, and return it; None if it is not here."""
         named = _named(record_id, owner)
         with self._transaction() as connection:
             text = connection.scalar(sa.select(_c.row).where(*named))
             if text is None:
-                return False
-            row = _to_json({**_from_json(text), **values})
-            connection.execute(
-                sa.update(_waiting).where(*named).values(row=row, version=_c.version + 1)
-            )
-        return True
+                return None
+            former = _from_json(text)
+            row = {**former, **values_of(former)}
+            changes = {"row": _to_json(row), "version": _c.version + 1}
+            connection.execute(sa.update(_waiting).where(*named).values(changes))
+        return row
 
     def remove(self, rows: Sequence[Waiting]) -> None:
         """Remove rows that are in the database, unless they have been changed since."""
@@ -155,6 +157,12 @@ class Outbox:
         )
         with self._transaction() as connection:
             connection.execute(statement, [{"name": w.row["id"], "seen": w.version} for w in rows])
+
+    def purge(self, before_us: int) -> int:
+        """Delete the rows of predictions before a time, set aside or not; returns how many."""
+        is_old = sa.func.json_extract(_c.row, "$.created_us") < before_us
+        with self._transaction() as connection:
+            return connection.execute(sa.delete(_waiting).where(is_old)).rowcount
 
     def delete(self, record_id: str | None, owner: Owner) -> int:
         """Delete an owner's row of an id, or all of the owner's; returns how many there were."""

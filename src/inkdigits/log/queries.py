@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, TypeAlias, get_args
@@ -9,7 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import sqlalchemy as sa
 
 from inkdigits.decision.policy import Decision
-from inkdigits.errors import QueryError, RecordError
+from inkdigits.errors import QueryError, RecordError, RecordNotFoundError
 from inkdigits.log.record import (
     ANYONE,
     NOBODY,
@@ -39,7 +40,8 @@ _c = predictions.c
 READ: Final = sa.func.coalesce(sa.func.nullif(_c.text, ""), sa.cast(_c.digit, sa.String(2)))
 """The digits that were read, as `Record.read`."""
 
-_WITHOUT_PICTURE = [column for column in _c if column.name != "picture"]
+WITHOUT_PICTURE: Final = [column for column in _c if column.name != "picture"]
+"""The columns of a list; a picture may be large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,25 +111,32 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
         # A condition of its own, by which the partial index is recognised.
         found.append(_c.label.is_not(None))
     if filters.feedback in {"right", "wrong"}:
-        is_right = sa.case(
-            (_c.label == NO_DIGIT_LABEL, _c.decision == "reject"),
-            else_=sa.func.coalesce(_c.label == READ, sa.false()),
-        )
+        is_right = was_right(_c.label)
         found.append(is_right if filters.feedback == "right" else sa.not_(is_right))
     return found
 
 
-def count_of(connection: sa.Connection, filters: Filters) -> int:
-    """Query how many records there are.
+def named(record_id: str, owner: Owner) -> list[sa.ColumnElement[bool]]:
+    """Return the WHERE conditions of an owner's record; RecordNotFoundError if the id is none.
 
-    >>> engine = sa.create_engine("sqlite://")
-    >>> predictions.metadata.create_all(engine)
-    >>> with engine.connect() as connection:
-    ...     count_of(connection, Filters())
-    0
+    >>> named("7", ANYONE)
+    Traceback (most recent call last):
+    inkdigits.errors.RecordNotFoundError: There is no prediction '7'.
     """
-    query = sa.select(sa.func.count()).select_from(predictions).where(*conditions(filters))
-    return connection.scalar(query) or 0
+    # Before the database sees it: PostgreSQL accepts no text with a zero byte, for example.
+    if not is_id(record_id):
+        raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
+    return [_c.id == record_id, *conditions(Filters(owner=owner))]
+
+
+def was_right(label: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return the condition that a label was read, or that no digit was rejected.
+
+    >>> str(was_right(_c.label))[:31]
+    'CASE WHEN (predictions.label = '
+    """
+    same = sa.func.coalesce(label == READ, sa.false())
+    return sa.case((label == NO_DIGIT_LABEL, _c.decision == "reject"), else_=same)
 
 
 def page_of(
@@ -161,7 +170,7 @@ def page_of(
         at = sa.tuple_(*position)
         wanted.append(sa.tuple_(*key) > at if is_rising else sa.tuple_(*key) < at)
     order = key if is_rising else (key[0].desc(), key[1].desc())
-    query = sa.select(*_WITHOUT_PICTURE).order_by(*order)
+    query = sa.select(*WITHOUT_PICTURE).order_by(*order)
     if sort == "time":
         query = query.where(*wanted).limit(limit + 1)
     else:
@@ -180,6 +189,20 @@ def page_of(
         older=_cursor("o", records[-1], sort) if has_older else None,
         newer=_cursor("n", records[0], sort) if has_newer else None,
     )
+
+
+def oldest_first(page: Callable[[str], Page]) -> Iterator[Sequence[Record]]:
+    """Yield the records of all pages from the oldest on; ``page`` asks for that of a cursor.
+
+    >>> list(oldest_first(lambda cursor: Page((), None, None)))
+    []
+    """
+    cursor: str | None = OLDEST
+    while cursor is not None:
+        found = page(cursor)
+        if found.records:
+            yield found.records[::-1]
+        cursor = found.newer
 
 
 def _cursor(direction: str, record: Record, sort: Sort) -> str:

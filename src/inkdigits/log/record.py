@@ -28,6 +28,9 @@ nowhere because no log is kept ("off"), or nowhere because both failed ("lost").
 
 AnyReason: TypeAlias = Literal[Reason, NumberReason]
 
+Row: TypeAlias = Mapping[Any, Any]
+"""Columns of the predictions by name, as `to_row` and the database have them."""
+
 InputKind: TypeAlias = Literal["drawn", "uploaded", "api"]
 
 Queued: TypeAlias = Literal["rejected", "unsure", "audit", "differs"]
@@ -86,15 +89,11 @@ def from_microseconds(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is UTC else from_microseconds(to_microseconds(moment))
-
-
 def new_id() -> str:
     """Make an identifier that sorts by the time it was made, and is random otherwise.
 
-    It is a UUIDv7 (RFC 9562 section 5.7) in its canonical form. The first 48 bits are Unix
-    milliseconds, the next 12 (``rand_a``) the fraction of the millisecond (section 6.2, method 3).
+    It is a UUIDv7 (RFC 9562 sections 5.7 and 6.2, method 3) in its canonical form: 48 bits of Unix
+    milliseconds, 12 of their fraction, and 62 random ones.
 
     >>> len(new_id()), new_id() < new_id()
     (36, True)
@@ -196,15 +195,19 @@ class Record:
         if ink.flags.writeable or not ink.flags.c_contiguous:
             ink = np.array(ink, order="C")
             ink.flags.writeable = False
-        put = object.__setattr__
-        put(self, "ink", ink)
-        put(self, "ink_sha256", hashlib.sha256(ink.data).hexdigest())
-        put(self, "created_at", _in_utc(self.created_at))
-        put(self, "feedback_at", self.feedback_at and _in_utc(self.feedback_at))
-        put(self, "probabilities", tuple(map(float, self.probabilities)))
-        put(self, "confidence", float(self.confidence))
-        put(self, "novelty", None if self.novelty is None else float(self.novelty))
-        put(self, "digit", None if self.digit is None else int(self.digit))
+        values = {
+            "ink": ink,
+            "ink_sha256": hashlib.sha256(ink.data).hexdigest(),
+            "probabilities": tuple(map(float, self.probabilities)),
+            "confidence": float(self.confidence),
+            "novelty": None if self.novelty is None else float(self.novelty),
+            "digit": None if self.digit is None else int(self.digit),
+        }
+        for name in ("created_at", "feedback_at"):
+            moment = getattr(self, name)
+            values[name] = moment and from_microseconds(to_microseconds(moment))
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
         self._check()
 
     def _check(self) -> None:
@@ -242,60 +245,45 @@ class Record:
     @classmethod
     def of(
         cls,
-        prediction: Prediction,
+        reading: Prediction | NumberReading,
         *,
-        input_kind: InputKind,
+        input_kind: InputKind = "api",
         owner: str | None = None,
         picture: bytes | None = None,
         record_id: str | None = None,
     ) -> Record:
-        """Make the record of a prediction of now; its id is new where not given."""
+        """Make the record of a digit or a number that was read now; its id is new if not given."""
+        if isinstance(reading, NumberReading):
+            inks = [digit.ink for digit in reading.digits]
+            read: dict[str, Any] = {
+                "digit": None,
+                "probabilities": (0.1,) * 10,
+                "novelty": None,
+                "ink": np.stack(inks) if inks else np.zeros((0, 28, 28), np.uint8),
+                "text": reading.text,
+                "digits": tuple(
+                    {"digit": one.digit, "confidence": one.confidence, "box": list(one.box)}
+                    for one in reading.digits
+                ),
+            }
+        else:
+            read = {
+                "digit": reading.digit,
+                "probabilities": tuple(map(_clip, reading.probabilities)),
+                "novelty": reading.novelty,
+                "ink": reading.ink,
+            }
         return cls(
+            **read,
             id=new_id() if record_id is None else record_id,
             created_at=datetime.now(UTC),
-            digit=prediction.digit,
-            confidence=_clip(prediction.confidence),
-            probabilities=tuple(_clip(p) for p in prediction.probabilities),
-            decision=prediction.decision,
-            reason=prediction.reason,
-            novelty=prediction.novelty,
-            model_version=prediction.model_version,
-            input_kind=input_kind,
-            owner=owner,
-            ink=prediction.ink,
-            picture=picture if len(picture or b"") <= MAX_PICTURE_BYTES else None,
-        )
-
-    @classmethod
-    def of_number(
-        cls,
-        reading: NumberReading,
-        *,
-        owner: str | None = None,
-        picture: bytes | None = None,
-        record_id: str | None = None,
-    ) -> Record:
-        """Make the record of a number that a client of the API has just had read."""
-        inks = [digit.ink for digit in reading.digits]
-        return cls(
-            id=new_id() if record_id is None else record_id,
-            created_at=datetime.now(UTC),
-            digit=None,
             confidence=_clip(reading.confidence),
-            probabilities=(0.1,) * 10,
             decision=reading.decision,
             reason=reading.reason,
-            novelty=None,
             model_version=reading.model_version,
-            input_kind="api",
+            input_kind=input_kind,
             owner=owner,
-            ink=np.stack(inks) if inks else np.zeros((0, 28, 28), np.uint8),
             picture=picture if len(picture or b"") <= MAX_PICTURE_BYTES else None,
-            text=reading.text,
-            digits=tuple(
-                {"digit": one.digit, "confidence": one.confidence, "box": list(one.box)}
-                for one in reading.digits
-            ),
         )
 
     @property
@@ -376,7 +364,7 @@ def _part(digits: str) -> float:
     return int(digits, 16) / 2**32  # 8 hexadecimal digits
 
 
-def from_row(row: Mapping[Any, Any]) -> Record:
+def from_row(row: Row) -> Record:
     """Return the record of a row, which may be without the column of the picture.
 
     >>> from_row({})
@@ -385,16 +373,13 @@ def from_row(row: Mapping[Any, Any]) -> Record:
     """
     values: dict[str, Any] = {n: row.get(n) for n in _SAME_IN_ROW if n != "ink_sha256"}
     feedback_us, digits = row["feedback_us"], row.get("digits")
-    ink = np.frombuffer(row["ink"], np.uint8)
-    # A row that the version before left in an outbox has its label as a digit.
-    former = row.get("true_digit")
-    if former is not None:
-        values["label"] = NO_DIGIT_LABEL if former == NO_DIGIT else str(former)
     return Record(
         **values,
         digits=None if digits is None else tuple(digits),
         created_at=from_microseconds(row["created_us"]),
         feedback_at=None if feedback_us is None else from_microseconds(feedback_us),
         probabilities=tuple(row["probabilities"]),
-        ink=ink.reshape((28, 28) if digits is None else (len(digits), 28, 28)),
+        ink=np.frombuffer(row["ink"], np.uint8).reshape(
+            (28, 28) if digits is None else (len(digits), 28, 28)
+        ),
     )

@@ -6,21 +6,28 @@ those where a second model reads something else. A share of the queue is for two
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
 from inkdigits.decision.risk import clopper_pearson_upper
-from inkdigits.errors import RecordNotFoundError
+from inkdigits.errors import OutboxError, RecordNotFoundError
 from inkdigits.log.database import Database
-from inkdigits.log.queries import READ
+from inkdigits.log.outbox import Outbox
+from inkdigits.log.queries import READ, WITHOUT_PICTURE, named, was_right
 from inkdigits.log.record import (
+    ANYONE,
+    Owner,
     Record,
+    Row,
     Shares,
     check_key,
     check_label,
@@ -30,7 +37,7 @@ from inkdigits.log.record import (
 )
 from inkdigits.log.schema import labels, predictions
 from inkdigits.log.writer import Writer
-from inkdigits.types import NO_DIGIT_LABEL, Json
+from inkdigits.types import Json
 
 REVIEWER: Final = "review:"
 """How the names of reviewers begin, among those who give labels."""
@@ -38,10 +45,13 @@ REVIEWER: Final = "review:"
 MAX_ITEMS: Final = 100
 """The most records that are asked for at once."""
 
-StoredRow: TypeAlias = Mapping[Any, Any]
+Change: TypeAlias = Callable[[sa.Connection, Row], Row]
+"""Changes other tables, and returns the columns of a prediction's row to change."""
+
+_FEEDBACK: Final = ("label", "feedback_us", "feedback_by")
 
 _c, _l = predictions.c, labels.c
-_COLUMNS: Final = [column for column in _c if column.name != "picture"]
+logger = logging.getLogger(__name__)
 
 
 def _is_review(giver: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
@@ -131,9 +141,10 @@ class Reviews:
     A reviewer is a name, as `check_key` allows. Who gave two different labels decides again later.
     """
 
-    def __init__(self, writer: Writer, database: Database, shares: Shares) -> None:
+    def __init__(self, writer: Writer, database: Database, outbox: Outbox, shares: Shares) -> None:
         self._writer = writer
         self._database = database
+        self._outbox = outbox
         self.shares = shares
 
     def next(
@@ -162,7 +173,7 @@ class Reviews:
                     wanted.append(sa.tuple_(rank, _c.id) > sa.tuple_(sa.literal(last), after))
             found = sa.select(_c.id).where(*wanted).order_by(rank, _c.id)
             ids = connection.scalars(found.limit(max(1, min(limit, MAX_ITEMS)))).all()
-            query = sa.select(*_COLUMNS, _c.picture.is_not(None).label("has_picture"))
+            query = sa.select(*WITHOUT_PICTURE, _c.picture.is_not(None).label("has_picture"))
             rows = connection.execute(query.where(_c.id.in_(ids)).order_by(rank, _c.id)).mappings()
             return [(from_row(row), bool(row["has_picture"])) for row in rows]
 
@@ -178,58 +189,56 @@ class Reviews:
         giver = REVIEWER + check_key(reviewer, "the reviewer")
         value = {"label": check_label(label), "labelled_us": to_microseconds(datetime.now(UTC))}
 
-        def change(connection: sa.Connection, row: StoredRow) -> None:
+        def give(connection: sa.Connection, row: Row) -> Row:
+            if not _is_reviewed(row):
+                _keep_feedback(connection, row["id"], row)
             _write_label(connection, row["id"], giver, value)
+            return self._settle(connection, row)
 
-        return self._change(record_id, change)
+        return self._change(record_id, give)
 
     def undo(self, record_id: str, reviewer: str) -> Record:
         """Return a record without a reviewer's label; what was said before holds again."""
 
-        def change(connection: sa.Connection, row: StoredRow) -> None:
+        def undo(connection: sa.Connection, row: Row) -> Row:
+            if not _is_reviewed(row):
+                _keep_feedback(connection, row["id"], row)
             own = (_l.prediction_id == row["id"], _l.reviewer == REVIEWER + reviewer)
             connection.execute(sa.delete(labels).where(*own))
+            return self._settle(connection, row)
 
-        return self._change(record_id, change)
+        return self._change(record_id, undo)
 
-    def take_feedback(
-        self, connection: sa.Connection, row: StoredRow, said: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        """Return the columns of a record that its user's feedback changes.
+    def feedback(self, record_id: str, said: Row, owner: Owner) -> Record:
+        """Return a record with what its user says, or no more says, as `Store.give_feedback`."""
 
-        There are none where reviewers have labelled it: the feedback waits beside their labels.
-        """
-        if not _is_reviewed(row):
-            return said
-        _keep_feedback(connection, row["id"], said)
-        return {}
+        def take(connection: sa.Connection, row: Row) -> Row:
+            return _take_feedback(connection, row, said)
+
+        return self._change(record_id, take, owner, waiting=lambda _: said)
 
     def differ(self, record_id: str, shadow: Json) -> None:
         """Note what a second model read in a record, and put it into the queue."""
-        named = _c.id == record_id
-        digest = sa.select(_c.ink_sha256).where(named)
 
-        def update() -> None:
-            with self._database.transaction(writes=True) as connection:
-                connection.execute(sa.update(predictions).where(named).values(shadow=shadow))
-                found = connection.scalar(digest)
-                due = self.shares.needed(found) if found else None
-                values = {"queued": "differs", "reviews_due": due}
-                unqueued = (named, _c.queued.is_(None))
-                connection.execute(sa.update(predictions).where(*unqueued).values(values))
+        def note(row: Row) -> Row:
+            return self._noted(row, shadow)
 
-        self._writer.run(update)
+        with suppress(RecordNotFoundError):  # it has been deleted meanwhile
+            self._change(record_id, lambda _, row: note(row), waiting=note)
+
+    def take_over(self, rows: Sequence[Row]) -> None:
+        """Give what has changed rows in the outbox to those in the database, in its thread."""
+        if not rows:
+            return
+        with self._database.transaction(writes=True) as connection:
+            for row in rows:
+                _change_row(connection, [_c.id == row["id"]], partial(self._taken_over, row))
 
     def progress(self, reviewer: str) -> Progress:
         """Return what is left for a reviewer, and how well reviewers, and the model, agree."""
         due = sa.select(_c.queued, sa.func.count()).where(*self._due(reviewer))
-        is_same = sa.case(
-            (_l.label == NO_DIGIT_LABEL, _c.decision == "reject"),
-            else_=sa.func.coalesce(_l.label == READ, sa.false()),
-        )
-        counts = sa.select(
-            _l.reviewer, sa.func.count(), sa.func.sum(sa.cast(is_same, sa.Integer))
-        ).join_from(labels, predictions)
+        same = sa.func.sum(sa.cast(was_right(_l.label), sa.Integer))
+        counts = sa.select(_l.reviewer, sa.func.count(), same).join_from(labels, predictions)
         one, other = labels.alias(), labels.alias()
         pairs = (
             sa.select(one.c.reviewer, other.c.reviewer, one.c.label, other.c.label, sa.func.count())
@@ -275,27 +284,53 @@ class Reviews:
         own = sa.exists().where(_l.prediction_id == _c.id, _l.reviewer == REVIEWER + reviewer)
         return [_c.reviews_due.is_not(None), sa.not_(own)]
 
-    def _change(self, record_id: str, change: Any) -> Record:
-        named = _c.id == record_id
+    def _change(
+        self,
+        record_id: str,
+        change: Change,
+        owner: Owner = ANYONE,
+        *,
+        waiting: Callable[[Row], Row] | None = None,
+    ) -> Record:
+        """Change a record's row in the outbox by ``waiting``, or else in the database."""
+        its = named(record_id, owner)
+        row = None if waiting is None else self._change_waiting(record_id, owner, waiting)
+        if row is not None:
+            return from_row(row)
 
         def run() -> Record:
             with self._database.transaction(writes=True) as connection:
-                query = sa.select(*_COLUMNS).where(named).with_for_update()
-                row = connection.execute(query).mappings().one_or_none()
-                if row is None:
-                    raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
-                if not _is_reviewed(row):
-                    _keep_feedback(connection, row["id"], row)
-                change(connection, row)
-                values = self._settle(connection, row)
-                connection.execute(sa.update(predictions).where(named).values(values))
-                return from_row({**row, **values})
+                row = _change_row(connection, its, change)
+            if row is None:
+                raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
+            return from_row(row)
 
-        if not is_id(record_id):
-            raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
         return self._writer.run(run)
 
-    def _settle(self, connection: sa.Connection, row: StoredRow) -> dict[str, Any]:
+    def _taken_over(self, row: Row, connection: sa.Connection, stored: Row) -> Row:
+        said = _take_feedback(connection, stored, {name: row[name] for name in _FEEDBACK})
+        return {**said, **self._noted(stored, row["shadow"])} if row["shadow"] else said
+
+    def _change_waiting(
+        self, record_id: str, owner: Owner, values_of: Callable[[Row], Row]
+    ) -> Row | None:
+        try:
+            row = self._outbox.change(record_id, owner, values_of)
+        except OutboxError as error:
+            logger.warning("only the database is asked for a prediction: %s", error)
+            return None
+        if row is not None:
+            self._writer.wake()
+        return row
+
+    def _noted(self, row: Row, shadow: Json) -> Row:
+        """Return the columns of a record that a second model's reading changes."""
+        if row["queued"] is not None:
+            return {"shadow": shadow}
+        due = self.shares.needed(row["ink_sha256"])
+        return {"shadow": shadow, "queued": "differs", "reviews_due": due}
+
+    def _settle(self, connection: sa.Connection, row: Row) -> dict[str, Any]:
         """Return the columns of a record that follow from the labels that it has."""
         query = sa.select(_l.reviewer, _l.label, _l.labelled_us).where(
             _l.prediction_id == row["id"]
@@ -323,11 +358,33 @@ def _settled(said: Sequence[str]) -> str:
     return next(label for label in reversed(said) if counts[label] == most)
 
 
-def _is_reviewed(row: StoredRow) -> bool:
+def _change_row(
+    connection: sa.Connection, its: list[sa.ColumnElement[bool]], change: Change
+) -> Row | None:
+    """Change a prediction's row, which is locked meanwhile, and return it; None if it is gone."""
+    query = sa.select(predictions).where(*its).with_for_update()
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    values = change(connection, row)
+    if values:
+        connection.execute(sa.update(predictions).where(*its).values(values))
+    return {**row, **values}
+
+
+def _take_feedback(connection: sa.Connection, row: Row, said: Row) -> Row:
+    """Return the columns that a user's feedback changes: none of what reviewers have labelled."""
+    if not _is_reviewed(row):
+        return said
+    _keep_feedback(connection, row["id"], said)
+    return {}
+
+
+def _is_reviewed(row: Row) -> bool:
     return (row["feedback_by"] or "").startswith(REVIEWER)
 
 
-def _keep_feedback(connection: sa.Connection, record_id: str, said: StoredRow) -> None:
+def _keep_feedback(connection: sa.Connection, record_id: str, said: Row) -> None:
     """Keep what a record's user says, or no more says, beside what reviewers say."""
     own = (_l.prediction_id == record_id, sa.not_(_BY_REVIEWER))
     connection.execute(sa.delete(labels).where(*own))

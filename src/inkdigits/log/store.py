@@ -12,10 +12,10 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import sqlalchemy as sa
 
@@ -30,15 +30,14 @@ from inkdigits.log.connections import Options
 from inkdigits.log.database import Database
 from inkdigits.log.export import Format, write
 from inkdigits.log.outbox import OUTBOX_LIMIT_BYTES, Outbox
-from inkdigits.log.promotions import Promotions
 from inkdigits.log.queries import (
     MAX_PAGE,
-    OLDEST,
     Filters,
     Page,
     Sort,
     conditions,
-    count_of,
+    named,
+    oldest_first,
     page_of,
 )
 from inkdigits.log.record import (
@@ -46,16 +45,16 @@ from inkdigits.log.record import (
     Kept,
     Owner,
     Record,
+    Row,
     Shares,
     check_key,
     check_label,
     from_row,
-    is_id,
     to_microseconds,
     to_row,
 )
 from inkdigits.log.review import Reviews
-from inkdigits.log.schema import predictions
+from inkdigits.log.schema import predictions, rollbacks
 from inkdigits.log.statistics import Bucket, Statistics, statistics
 from inkdigits.log.writer import Writer
 
@@ -75,38 +74,31 @@ class Store:
     limit. ``owner`` narrows a call to one browser's records: those of others are then as if they
     were not there. Only ANYONE means everybody; None is an error.
 
+    Making it migrates the schema; an unavailable database does not stop this, and is migrated when
+    it is available. The thread that writes starts with the first use of the store in a process.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     url = f"sqlite:///{folder}/log.sqlite3"
-    ...     with Store.open(url, outbox_dir=folder) as store:
+    ...     with Store(f"sqlite:///{folder}/log.sqlite3", outbox_dir=folder) as store:
     ...         store.page().records
     ()
+
+    Args:
+        url: as for `inkdigits.log.connections.connect`.
+        outbox_dir: folder for the outbox; one for each database and machine.
+        options: how the database is used.
+        outbox_limit_bytes: the largest size of the outbox.
+        retention_days: older records are deleted, hourly; None keeps them for ever.
+        keep_pictures: whether pictures are kept as they were sent; else `keep` leaves them out.
+        shares: how much of what is read people review.
+
+    Raises:
+        ConfigError: an invalid URL, folder or limit.
+        SchemaVersionError: the database was made by a newer Inkdigits.
     """
 
     def __init__(
         self,
-        database: Database,
-        outbox: Outbox,
-        retention_days: int | None,
-        shares: Shares,
-        *,
-        keep_pictures: bool,
-    ) -> None:
-        self._database = database
-        self._outbox = outbox
-        self._retention_days = retention_days
-        self._keep_pictures = keep_pictures
-        self._writer = Writer(database, outbox, lambda: self._purge_some() == _DELETED_ROWS)
-        self.reviews = Reviews(self._writer, database, shares)
-        self.promotions = Promotions(self._writer, database)
-        # Not by bound methods, which would keep a closed store for as long as the process lives.
-        reset, close = weakref.WeakMethod(self._after_fork), weakref.WeakMethod(self.close)
-        os.register_at_fork(after_in_child=lambda: (call := reset()) and call())
-        atexit.register(lambda: (call := close()) and call())
-
-    @classmethod
-    def open(
-        cls,
         url: str,
         *,
         outbox_dir: Path | str,
@@ -115,41 +107,31 @@ class Store:
         retention_days: int | None = None,
         keep_pictures: bool = False,
         shares: Shares | None = None,
-    ) -> Store:
-        """Open the log and migrate its schema.
-
-        An unavailable database does not stop this: the store migrates it when it is available.
-        The thread that writes starts with the first use of the store in a process.
-
-        Args:
-            url: as for `inkdigits.log.connections.connect`.
-            outbox_dir: folder for the outbox; one for each database and machine.
-            options: how the database is used.
-            outbox_limit_bytes: the largest size of the outbox.
-            retention_days: older records are deleted, hourly; None keeps them for ever.
-            keep_pictures: whether pictures are kept as they were sent; else `keep` leaves them out.
-            shares: how much of what is read people review.
-
-        Raises:
-            ConfigError: an invalid URL, folder or limit.
-            SchemaVersionError: the database was made by a newer Inkdigits.
-        """
-        database = Database(url, options or Options())
-        outbox = Outbox(outbox_dir, outbox_limit_bytes)
-        store = cls(
-            database, outbox, retention_days, shares or Shares(), keep_pictures=keep_pictures
+    ) -> None:
+        self._database = Database(url, options or Options())
+        self._outbox = Outbox(outbox_dir, outbox_limit_bytes)
+        self._retention_days = retention_days
+        self._keep_pictures = keep_pictures
+        self._writer = Writer(
+            *(self._database, self._outbox),
+            purge=lambda: self._purge_some() == _DELETED_ROWS,
+            take_over=lambda rows: self.reviews.take_over(rows),
         )
+        self.reviews = Reviews(self._writer, self._database, self._outbox, shares or Shares())
+        # Not by bound methods, which would keep a closed store for as long as the process lives.
+        reset, close = weakref.WeakMethod(self._after_fork), weakref.WeakMethod(self.close)
+        os.register_at_fork(after_in_child=lambda: (call := reset()) and call())
+        atexit.register(lambda: (call := close()) and call())
         began = time.monotonic()
         try:
-            database.migrate()
+            self._database.migrate()
         except StoreUnavailableError as error:
             logger.warning("opened without its database, predictions go to the outbox: %s", error)
         except StoreError:
-            store.close()
+            self.close()
             raise
         else:
-            database.recover(began)
-        return store
+            self._database.recover(began)
 
     def keep(self, record: Record) -> Kept:
         """Keep a prediction, once however often this is called (the id decides).
@@ -181,14 +163,19 @@ class Store:
         return "outbox"
 
     def get(self, record_id: str, *, owner: Owner = ANYONE) -> Record:
-        """Return the record with its picture; RecordNotFoundError if this owner has none such."""
-        named = _named(record_id, owner)
-        # The outbox first: a row that is being moved is in both for a while, but never in none.
-        row = self._find_waiting(record_id, owner)
+        """Return the record with its picture; RecordNotFoundError if the owner has none such."""
+        its = named(record_id, owner)
+        row: Row | None = None
+        try:
+            # The outbox first: a row that is being moved is in both for a while, never in none.
+            row = self._outbox.find(record_id, owner)
+        except OutboxError as error:
+            logger.warning("only the database is asked for a prediction: %s", error)
         if row is None:
-            query = sa.select(predictions).where(*named)
-            found = self._writer.read(lambda asked: asked.execute(query).mappings().one_or_none())
-            row = _existing(found, record_id)
+            query = sa.select(predictions).where(*its)
+            row = self._writer.read(lambda asked: asked.execute(query).mappings().one_or_none())
+        if row is None:
+            raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
         return from_row(row)
 
     def page(
@@ -211,7 +198,8 @@ class Store:
 
     def count(self, filters: Filters | None = None) -> int:
         """Return how many records the database has."""
-        return self._writer.read(lambda connection: count_of(connection, filters or Filters()))
+        query = sa.select(sa.func.count()).where(*conditions(filters or Filters()))
+        return self._writer.read(lambda asked: asked.scalar(query.select_from(predictions)) or 0)
 
     def give_feedback(
         self, record_id: str, label: str, by: str, *, owner: Owner = ANYONE
@@ -236,16 +224,16 @@ class Store:
             "feedback_us": to_microseconds(datetime.now(UTC)),
             "feedback_by": check_key(by, "the giver of the feedback"),
         }
-        return self._set_feedback(record_id, values, owner)
+        return self.reviews.feedback(record_id, values, owner)
 
     def clear_feedback(self, record_id: str, *, owner: Owner = ANYONE) -> Record:
         """Remove a record's feedback; raises as `give_feedback`."""
         values = {"label": None, "feedback_us": None, "feedback_by": None}
-        return self._set_feedback(record_id, values, owner)
+        return self.reviews.feedback(record_id, values, owner)
 
     def delete(self, record_id: str, *, owner: Owner = ANYONE) -> None:
         """Delete a record for good; RecordNotFoundError if this owner has none such."""
-        if self._delete(record_id, _named(record_id, owner), owner) == 0:
+        if self._delete(record_id, named(record_id, owner), owner) == 0:
             raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
 
     def delete_all(self, *, owner: Owner) -> int:
@@ -254,6 +242,28 @@ class Store:
         while deleted := self._delete(None, conditions(Filters(owner=owner)), owner):
             total += deleted
         return total
+
+    def end_promotion(self, promotion: str, reason: str) -> str:
+        """Decide that a model's promotion has ended; returns the reason of who decided first.
+
+        Replicas of a service decide it here, once for all.
+        """
+        now = to_microseconds(datetime.now(UTC))
+        row = {"promotion": promotion, "decided_us": now, "reason": reason[:400]}
+
+        def decide() -> None:
+            with self._database.transaction(writes=True) as connection:
+                connection.execute(sa.insert(rollbacks).values(row))
+
+        # The error says that another replica was first.
+        with suppress(RecordError):
+            self._writer.run(decide)
+        return self.ended_promotion(promotion) or reason
+
+    def ended_promotion(self, promotion: str) -> str | None:
+        """Return why a promotion has ended; None while it has not."""
+        query = sa.select(rollbacks.c.reason).where(rollbacks.c.promotion == promotion)
+        return self._writer.read(lambda connection: connection.scalar(query))
 
     def statistics(
         self,
@@ -273,11 +283,11 @@ class Store:
     def export(self, form: Format, file: IO[bytes], filters: Filters | None = None) -> int:
         """Write records to a binary file, oldest first; returns how many.
 
-        Owners and pictures are left out. Records are read 500 at a time, each as it is then.
-
-        The formats and errors are those of `inkdigits.log.export.write`.
+        Owners and pictures are left out. Records are read 500 at a time, each as it is then. The
+        formats and errors are those of `inkdigits.log.export.write`.
         """
-        return write(form, file, self._oldest_first(filters))
+        pages = oldest_first(lambda cursor: self.page(filters, cursor=cursor, limit=_EXPORTED_ROWS))
+        return write(form, file, pages)
 
     def flush_outbox(self) -> int:
         """Move what is in the outbox to the database, whichever process put it there.
@@ -323,34 +333,8 @@ class Store:
         self._outbox.after_fork()
         self._writer.after_fork()
 
-    def _set_feedback(self, record_id: str, values: dict[str, Any], owner: Owner) -> Record:
-        named = _named(record_id, owner)
-        is_waiting = self._find_waiting(record_id, owner) is not None
-        if is_waiting and self._outbox.change(record_id, owner, values):
-            self._writer.wake()
-            return self.get(record_id, owner=owner)
-
-        def update() -> Record:
-            with self._database.transaction(writes=True) as connection:
-                query = sa.select(predictions).where(*named).with_for_update()
-                found = connection.execute(query).mappings().one_or_none()
-                row = _existing(found, record_id)
-                changes = self.reviews.take_feedback(connection, row, values)
-                if changes:
-                    connection.execute(sa.update(predictions).where(*named).values(changes))
-                return from_row({**row, **changes})
-
-        return self._writer.run(update)
-
-    def _find_waiting(self, record_id: str, owner: Owner) -> dict[str, Any] | None:
-        try:
-            return self._outbox.find(record_id, owner)
-        except OutboxError as error:
-            logger.warning("only the database is asked for a prediction: %s", error)
-            return None
-
     def _delete(
-        self, record_id: str | None, named: list[sa.ColumnElement[bool]], owner: Owner
+        self, record_id: str | None, its: list[sa.ColumnElement[bool]], owner: Owner
     ) -> int:
         """Delete rows, at most _DELETED_ROWS of the database; returns how many."""
 
@@ -360,7 +344,7 @@ class Store:
                 if not is_held:
                     raise StoreUnavailableError("The outbox is in use; try again.")
                 with self._database.transaction(writes=True) as connection:
-                    deleted = connection.execute(_delete_some(named)).rowcount
+                    deleted = connection.execute(_delete_some(its)).rowcount
                 return deleted + self._outbox.delete(record_id, owner)
 
         return self._writer.run(delete)
@@ -371,30 +355,10 @@ class Store:
         kept_for = timedelta(days=self._retention_days)
         oldest = to_microseconds((now or datetime.now(UTC)) - kept_for)
         with self._database.transaction(writes=True) as connection:
-            return connection.execute(_delete_some([_c.created_us < oldest])).rowcount
-
-    def _oldest_first(self, filters: Filters | None) -> Iterator[Sequence[Record]]:
-        cursor: str | None = OLDEST
-        while cursor is not None:
-            page = self.page(filters, cursor=cursor, limit=_EXPORTED_ROWS)
-            if page.records:
-                yield page.records[::-1]
-            cursor = page.newer
+            deleted = connection.execute(_delete_some([_c.created_us < oldest])).rowcount
+        return deleted + self._outbox.purge(oldest)
 
 
-def _delete_some(named: list[sa.ColumnElement[bool]]) -> sa.Delete:
-    found = sa.select(_c.id).where(*named).order_by(_c.created_us).limit(_DELETED_ROWS)
+def _delete_some(its: list[sa.ColumnElement[bool]]) -> sa.Delete:
+    found = sa.select(_c.id).where(*its).order_by(_c.created_us).limit(_DELETED_ROWS)
     return sa.delete(predictions).where(_c.id.in_(found))
-
-
-def _named(record_id: str, owner: Owner) -> list[sa.ColumnElement[bool]]:
-    # Before the database sees it: PostgreSQL accepts no text with a zero byte, for example.
-    if not is_id(record_id):
-        raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
-    return [_c.id == record_id, *conditions(Filters(owner=owner))]
-
-
-def _existing(row: Mapping[Any, Any] | None, record_id: str) -> dict[str, Any]:
-    if row is None:
-        raise RecordNotFoundError(f"There is no prediction {record_id!r}.")
-    return dict(row)

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -28,6 +28,7 @@ from inkdigits.errors import OutboxError, RecordError, StoreError, StoreUnavaila
 from inkdigits.log.connections import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S
 from inkdigits.log.database import Database
 from inkdigits.log.outbox import Outbox, Waiting
+from inkdigits.log.record import Row
 
 BATCH: Final = 256
 """The most rows in one commit."""
@@ -47,7 +48,6 @@ _CLOSE_S: Final = 2.0
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-Row: TypeAlias = dict[str, Any]
 
 
 class _Entry:
@@ -90,13 +90,24 @@ class _Entry:
 class Writer:
     """Writes to the database, one thread at a time; the first use starts the log's own thread.
 
-    ``purge`` deletes some old rows, and returns whether there may be more of them.
+    Args:
+        database: where rows are inserted.
+        outbox: where rows wait for it.
+        purge: deletes some old rows, and returns whether there may be more of them.
+        take_over: gives what has changed rows in the outbox to those in the database.
     """
 
-    def __init__(self, database: Database, outbox: Outbox, purge: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        purge: Callable[[], bool],
+        take_over: Callable[[Sequence[Row]], None],
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._purge = purge
+        self._take_over = take_over
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -384,7 +395,7 @@ class Writer:
         """Insert rows of the outbox; returns those that are in the database then."""
         try:
             self._database.insert([w.row for w in waiting])
-            self._database.set_feedback([w.row for w in waiting if w.version > 0])
+            self._take_over([w.row for w in waiting if w.version > 0])
         except RecordError as error:
             if len(waiting) == 1:
                 self._outbox.set_aside(waiting[0].row["id"], str(error))

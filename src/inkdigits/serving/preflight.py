@@ -42,7 +42,7 @@ def open_store(settings: Settings) -> Store | None:
     from inkdigits.log.record import Shares
     from inkdigits.log.store import Store
 
-    return Store.open(
+    return Store(
         settings.log_url,
         outbox_dir=settings.outbox_folder,
         options=Options(

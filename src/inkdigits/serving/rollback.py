@@ -122,13 +122,13 @@ class RollbackWatch:
 
     def _decided(self, name: str) -> str | None:
         try:
-            return None if self._store is None else self._store.promotions.reason(name)
+            return None if self._store is None else self._store.ended_promotion(name)
         except StoreError:
             return None  # each replica decides alone while there is no database
 
     def _decide(self, name: str, reason: str) -> str:
         try:
-            return reason if self._store is None else self._store.promotions.end(name, reason)
+            return reason if self._store is None else self._store.end_promotion(name, reason)
         except StoreError:
             return reason
 

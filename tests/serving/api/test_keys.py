@@ -36,7 +36,7 @@ def test_key_opens_in_every_way_to_bring_it_and_anything_else_does_not():
 
 def test_everything_but_the_health_checks_needs_one(tmp_path):
     settings = Settings(data_dir=tmp_path, api_keys=KEYS)
-    with Store.open(settings.log_url, outbox_dir=settings.outbox_folder, options=PATIENT) as store:
+    with Store(settings.log_url, outbox_dir=settings.outbox_folder, options=PATIENT) as store:
         app = create_app(settings, FakeReader(), store)
     client = app.test_client()
     for rule in app.url_map.iter_rules():

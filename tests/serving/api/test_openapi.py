@@ -26,7 +26,7 @@ PROMISES = CHECKS.get_by_names(
 def app(tmp_path_factory):
     limits = {"max_bytes": 4096, "max_batch": 3, "max_pixels": 5000}
     ours = Settings(data_dir=tmp_path_factory.mktemp("data"), **limits)
-    with Store.open(ours.log_url, outbox_dir=ours.outbox_folder, options=PATIENT) as store:
+    with Store(ours.log_url, outbox_dir=ours.outbox_folder, options=PATIENT) as store:
         yield create_app(ours, FakeReader(max_pixels=5000), store)
 
 

@@ -16,7 +16,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def store(settings):
-    with Store.open(settings.log_url, outbox_dir=settings.outbox_folder, options=PATIENT) as opened:
+    with Store(settings.log_url, outbox_dir=settings.outbox_folder, options=PATIENT) as opened:
         yield opened
 
 

@@ -62,9 +62,7 @@ def test_finished_drawing_is_kept_for_its_browser_with_its_picture_only_if_so_co
     assert (record.digit, record.input_kind, record.picture) == (7, "uploaded", None)
     assert browser.ids() == [answer["id"]]
     folder = settings.outbox_folder
-    with Store.open(
-        settings.log_url, outbox_dir=folder, keep_pictures=True, options=PATIENT
-    ) as keeping:
+    with Store(settings.log_url, outbox_dir=folder, keep_pictures=True, options=PATIENT) as keeping:
         answer = Browser(create_app(settings, FakeReader(), keeping)).draw()
         assert keeping.get(answer["id"]).picture == drawn_digit()
 

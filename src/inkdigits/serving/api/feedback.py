@@ -52,7 +52,7 @@ def apply_feedback(
     >>> from inkdigits.log.record import ANYONE
     >>> from inkdigits.log.store import Store
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with Store.open(f"sqlite:///{folder}/log.sqlite3", outbox_dir=folder) as store:
+    ...     with Store(f"sqlite:///{folder}/log.sqlite3", outbox_dir=folder) as store:
     ...         apply_feedback(store, "7", "3", "api", ANYONE)
     Traceback (most recent call last):
     inkdigits.errors.RecordNotFoundError: There is no prediction '7'.

@@ -180,9 +180,7 @@ def blueprint(
             body = number_body(reading, name, with_ink=wish.with_ink)
             if store is not None and wish.is_recorded:
                 picture = number.picture if number.regions is None else None
-                record = Record.of_number(
-                    reading, owner=asked.owner, picture=picture, record_id=name
-                )
+                record = Record.of(reading, owner=asked.owner, picture=picture, record_id=name)
                 body["kept"] = store.keep(record)
             answers.append(body)
         asked.outcome = {"numbers": len(answers), "model_version": readings[0].model_version}

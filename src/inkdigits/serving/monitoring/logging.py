@@ -132,6 +132,4 @@ def configure_logging(
     # damaged files as errors, but whoever sent one is told anyway.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    # Alembic logs a line at INFO whenever the schema is checked.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.captureWarnings(True)

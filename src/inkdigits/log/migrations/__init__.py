@@ -1,1 +1,0 @@
-"""The schema's history, run by `inkdigits.log.schema.migrate` with Alembic."""
