@@ -108,8 +108,8 @@ def test_log_is_read_from_its_database_and_from_each_export(tmp_path):
         records = [a_record(n, label=str(n + 1), **given) for n in range(3)]
         for record in (*records, a_record(3), a_record(4, label="none", **given)):
             store.keep(record)
-        for form in ("csv", "parquet", "idx"):
-            with (tmp_path / f"log.{'zip' if form == 'idx' else form}").open("wb") as file:
+        for form in ("csv", "parquet"):
+            with (tmp_path / f"log.{form}").open("wb") as file:
                 store.export(form, file)
     for source in (url, tmp_path / "log.csv", tmp_path / "log.parquet"):
         found = read_labelled([source])
@@ -117,7 +117,6 @@ def test_log_is_read_from_its_database_and_from_each_export(tmp_path):
         assert all(example.at.startswith("2026-03-01") for example in found.examples)
         np.testing.assert_array_equal(found.examples[0].picture(), records[0].ink)
         assert len(found.left_out) == (source != url)
-    assert labels_of(tmp_path / "log.zip") == [1, 2, 3]
     with pytest.raises(StoreUnavailableError, match="no database"):
         read_labelled([f"sqlite:///{tmp_path}/none.sqlite3"])
     assert not (tmp_path / "none.sqlite3").exists()

@@ -1,12 +1,10 @@
-"""The log as CSV, Parquet and IDX."""
+"""The log as CSV and Parquet."""
 
 from __future__ import annotations
 
 import base64
 import io
 import sys
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +16,6 @@ from inkdigits.errors import BackendUnavailableError, QueryError
 from inkdigits.log.queries import Filters
 from inkdigits.log.record import Record
 from inkdigits.log.store import Store
-from inkdigits.types import NO_DIGIT
 
 pytest_plugins = ["support.databases"]
 
@@ -71,13 +68,6 @@ def test_an_empty_log_is_exported_with_its_columns(store: Store) -> None:
     count, table = exported(store, "parquet")
     assert count == 0
     assert "true_digit" in pq.read_table(io.BytesIO(table)).column_names
-    count, archive = exported(store, "idx")
-    assert count == 0
-    sizes = (bytes(4), *(n.to_bytes(4, "big") for n in (28, 28)))
-    assert list(files_in(archive).values()) == [
-        b"\0\0\x08\x03" + b"".join(sizes),
-        b"\0\0\x08\x01" + bytes(4),
-    ]
 
 
 def test_parquet_without_pyarrow_says_what_to_install(
@@ -100,38 +90,15 @@ class Pipe(io.BytesIO):
     seek = tell
 
 
-def files_in(archive: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(archive)) as files:
-        return {name: files.read(name) for name in files.namelist()}
-
-
-@pytest.mark.parametrize("form", ["csv", "parquet", "idx"])
+@pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_an_export_goes_through_a_pipe(store: Store, records: list[Record], form: Any) -> None:
     whole, piped = io.BytesIO(), Pipe()
     for file in (whole, piped):
         store.export(form, file)
         assert not file.closed
-    if form == "idx":
-        assert files_in(piped.getvalue()) == files_in(whole.getvalue())
-    else:
-        assert piped.getvalue() == whole.getvalue()
+    assert piped.getvalue() == whole.getvalue()
 
 
 def test_an_unknown_format_is_rejected(store: Store) -> None:
-    with pytest.raises(QueryError, match="csv, parquet or idx"):
+    with pytest.raises(QueryError, match="csv or parquet"):
         exported(store, "xlsx")
-
-
-def test_torchvision_reads_the_corrected_digits_as_its_mnist(
-    store: Store, records: list[Record], tmp_path: Path
-) -> None:
-    mnist = pytest.importorskip("torchvision.datasets.mnist")
-    count, archive = exported(store, "idx")
-    for name, data in files_in(archive).items():
-        (tmp_path / name).write_bytes(data)
-    images = mnist.read_image_file(str(tmp_path / "train-images-idx3-ubyte"))
-    labels = mnist.read_label_file(str(tmp_path / "train-labels-idx1-ubyte"))
-    meant = [r for r in records if r.true_digit is not None and r.true_digit != NO_DIGIT]
-    assert count == len(meant)
-    assert labels.tolist() == [record.true_digit for record in meant]
-    assert images.tolist() == [record.ink.tolist() for record in meant]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from inkdigits.log.store import Store
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
-_FORMATS = {".csv": "csv", ".parquet": "parquet", ".zip": "idx"}
+_FORMATS = {".csv": "csv", ".parquet": "parquet"}
 
 
 def _open_log() -> Store:
@@ -44,8 +44,7 @@ def history() -> None:
 @click.argument("file", type=FILE)
 @option(
     "--format form",
-    "idx is a ZIP of MNIST's two files, with the corrected digits only.  [default: by the name of "
-    "FILE: .csv, .parquet, or .zip for idx]",
+    "[default: by the name of FILE: .csv or .parquet]",
     click.Choice(list(_FORMATS.values())),
 )
 @option("--digit", "Only this digit; -1 is no digit.", click.IntRange(-1, 9))

@@ -6,8 +6,8 @@ A source is one of:
   names hold the label by a pattern;
 - a table (``.csv``, ``.jsonl``, ``.parquet``) with the columns ``path`` and ``label``, or one that
   ``inkdigits history export`` wrote;
-- MNIST's IDX files: that of the pictures, a ZIP archive of both, or a folder with ``MNIST/raw``,
-  which stands for the test part;
+- MNIST's IDX files: that of the pictures, or a folder with ``MNIST/raw``, which stands for the test
+  part;
 - the URL of the prediction log's database, of which the reviewed predictions are read.
 
 Nothing here needs PyTorch. What cannot be read is named and left out; a label that cannot be is an
@@ -20,8 +20,6 @@ import base64
 import binascii
 import hashlib
 import re
-import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -226,8 +224,6 @@ def _examples(
         return _from_idx(source, idx)
     if path.suffix.lower() in _TABLES:
         return _from_table(source, path, left_out)
-    if path.suffix.lower() == ".zip" and _idx_members(path):
-        return _from_zipped_idx(source, path)
     if IDX_NAME.search(path.name.lower()):
         return _from_idx(source, path)
     return _from_names(source, path, pattern, left_out)
@@ -282,24 +278,6 @@ def _from_idx(source: str, path: Path) -> Iterator[Example]:
         yield Example(name, source, place, label_of(labels[number - 1], name))
     if number < len(labels):
         raise DataError(f"{labels_path} has {len(labels):,} labels for {number:,} pictures")
-
-
-def _idx_members(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name for name in archive.namelist() if IDX_NAME.search(name.lower())]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as a ZIP archive: {error}") from error
-
-
-def _from_zipped_idx(source: str, path: Path) -> Iterator[Example]:
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
-        members = _idx_members(path)
-        for member in members:
-            archive.extract(member, folder)
-        for member in members:
-            if "images" in member:
-                yield from _from_idx(source, Path(folder) / member)
 
 
 def _from_table(source: str, path: Path, left_out: list[tuple[str, str]]) -> Iterator[Example]:

@@ -1,23 +1,14 @@
-"""The prediction log as files: CSV and Parquet to look into, IDX to train on.
+"""The prediction log as a table, CSV or Parquet (see `inkdigits.log.tables`).
 
-CSV and Parquet (see `inkdigits.log.tables`) have neither owners nor pictures: an export is for
-study, and does not tell who drew.
-
-IDX is MNIST's own format (LeCun, Cortes and Burges, "The MNIST database", at the end of its page):
-a ZIP archive of ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, with the records whose
-feedback is a digit, and each digit of the numbers whose feedback has as many digits as were read.
+It is to study and to learn from. It has neither owners nor pictures: an export does not tell who drew.
 """
 
 from __future__ import annotations
 
-import shutil
-import struct
-import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO, Final, Literal, TypeAlias
+from typing import IO, Final, Literal, TypeAlias, get_args
 
 from sqlalchemy import make_url
 
@@ -28,7 +19,7 @@ from inkdigits.log.queries import MAX_PAGE, Filters, Page, oldest_first, page_of
 from inkdigits.log.record import Record
 from inkdigits.log.tables import Columns, Schema, write_table
 
-Format: TypeAlias = Literal["csv", "parquet", "idx"]
+Format: TypeAlias = Literal["csv", "parquet"]
 
 _PROBABILITIES: Final = tuple(f"probability_{digit}" for digit in range(10))
 _SCHEMA: Final[Schema] = {
@@ -51,8 +42,6 @@ _SCHEMA: Final[Schema] = {
     "ink_sha256": "text",
     "ink": "ink",
 }
-# What waits in memory before it goes to a temporary file, in bytes.
-_MEMORY: Final = 8 * 2**20
 
 
 def write(form: Format, file: IO[bytes], groups: Iterable[Sequence[Record]]) -> int:
@@ -71,11 +60,9 @@ def write(form: Format, file: IO[bytes], groups: Iterable[Sequence[Record]]) -> 
         QueryError: another format.
         BackendUnavailableError: "parquet" without pyarrow (extra ``export``).
     """
-    if form == "idx":
-        return _write_idx(file, groups)
-    if form in ("csv", "parquet"):
-        return write_table(form, file, _SCHEMA, map(_columns, groups))
-    raise QueryError(f"the format is csv, parquet or idx; not {form!r}")
+    if form not in get_args(Format):
+        raise QueryError(f"the format is csv or parquet; not {form!r}")
+    return write_table(form, file, _SCHEMA, map(_columns, groups))
 
 
 def reviewed_records(url: str) -> Iterator[Record]:
@@ -123,23 +110,3 @@ def _columns(records: Sequence[Record]) -> Columns:
         ]
     columns["ink"] = [record.ink.tobytes() for record in records]
     return columns
-
-
-def _write_idx(file: IO[bytes], groups: Iterable[Sequence[Record]]) -> int:
-    labels = bytearray()
-    with tempfile.SpooledTemporaryFile(_MEMORY) as inks:
-        for record in chain.from_iterable(groups):
-            label, found = record.label or "", record.ink.reshape(-1, 28, 28)
-            # A number whose places were not all found tells nothing about each.
-            if label.isdigit() and len(label) == len(found):
-                labels.extend(map(int, label))
-                inks.write(found.tobytes())
-        inks.seek(0)
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            # The numbers say: unsigned bytes (8) in 3 dimensions, or in 1; then the dimensions.
-            with archive.open("train-images-idx3-ubyte", "w", force_zip64=True) as images:
-                images.write(struct.pack(">HBBIII", 0, 8, 3, len(labels), 28, 28))
-                shutil.copyfileobj(inks, images)
-            header = struct.pack(">HBBI", 0, 8, 1, len(labels))
-            archive.writestr("train-labels-idx1-ubyte", header + labels)
-    return len(labels)

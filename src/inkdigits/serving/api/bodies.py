@@ -109,7 +109,7 @@ class KeepingOptions(TypedDict, total=False):
 class ExportOptions(TypedDict, total=False):
     """The query of ``GET /history/export``."""
 
-    format: Annotated[Literal["csv", "parquet", "idx"], Meta(description="csv by default")]
+    format: Annotated[Literal["csv", "parquet"], Meta(description="csv by default")]
 
 
 class QueueOptions(TypedDict, total=False):

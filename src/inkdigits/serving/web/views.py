@@ -90,7 +90,6 @@ _KINDS: Final[dict[str, InputKind]] = {"drawn": "drawn", "uploaded": "uploaded"}
 _TYPES: Final[dict[Format, tuple[str, str]]] = {
     "csv": ("inkdigits.csv", "text/csv"),
     "parquet": ("inkdigits.parquet", "application/vnd.apache.parquet"),
-    "idx": ("inkdigits-idx.zip", "application/zip"),
 }
 # Bytes of an export that are held in memory before it goes to a temporary file.
 _EXPORT_MEMORY: Final = 8 * 2**20
