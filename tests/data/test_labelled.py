@@ -67,7 +67,7 @@ def test_labels_and_writers_come_from_names_by_a_pattern(tmp_path):
     for wrong, message in (
         ("(", "no regular expression"),
         ("x", "has no group"),
-        ("(?P<label>z)", "is not in the name"),
+        ("(?P<label>z)", "is not in it"),
         ("(?P<label>ann|bob)", "the label is 'ann'"),
     ):
         with pytest.raises(DataError, match=message):

@@ -220,18 +220,14 @@ def _examples(
     path = Path(source)
     if not path.exists():
         raise DataError(f"there is no {source} to read labelled pictures from")
-    if path.is_dir() and (idx := _with_suffix(path / _TEST_PART)) is not None:
-        return _from_idx(source, idx)
+    for test_part in (path / _TEST_PART, path / f"{_TEST_PART}.gz"):
+        if test_part.is_file():
+            return _from_idx(source, test_part)
     if path.suffix.lower() in _TABLES:
         return _from_table(source, path, left_out)
     if IDX_NAME.search(path.name.lower()):
         return _from_idx(source, path)
     return _from_names(source, path, pattern, left_out)
-
-
-def _with_suffix(path: Path) -> Path | None:
-    packed = path.with_name(f"{path.name}.gz")
-    return path if path.is_file() else packed if packed.is_file() else None
 
 
 def _from_names(
@@ -248,19 +244,17 @@ def _from_names(
                 reason = f"it lies in no folder of {source} that is a label; {_ALLOWED}"
                 left_out.append((name, reason))
             else:
-                yield _by_name(source, name, inner, place, pattern)
+                label, writer = _by_name(name, inner, pattern)
+                yield Example(name, source, place, label_of(label, name), writer)
 
 
-def _by_name(
-    source: str, name: str, inner: str, place: Place, pattern: re.Pattern[str] | None
-) -> Example:
+def _by_name(name: str, inner: str, pattern: re.Pattern[str] | None) -> tuple[str, str | None]:
     if pattern is None:
-        return Example(name, source, place, label_of(Path(inner).parent.name, name))
+        return Path(inner).parent.name, None
     found = pattern.search(inner)
     if found is None:
-        raise DataError(f"{name}: the pattern {pattern.pattern!r} is not in the name")
-    groups = found.groupdict()
-    return Example(name, source, place, label_of(groups["label"], name), groups.get("writer"))
+        raise DataError(f"{name}: the pattern {pattern.pattern!r} is not in it")
+    return found["label"], found.groupdict().get("writer")
 
 
 def _from_idx(source: str, path: Path) -> Iterator[Example]:

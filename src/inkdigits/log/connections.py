@@ -54,7 +54,7 @@ def connect(url: str | sa.URL, options: Options | None = None) -> sa.Engine:
     except (exc.ArgumentError, ValueError) as error:
         raise ConfigError("DATABASE_URL is not a database URL, such as sqlite:///path") from error
     if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
-        return _connect_sqlite(parsed, options)
+        return _connect_sqlite(parsed.database, options)
     if parsed.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
         return _connect_postgresql(parsed.set(drivername="postgresql+psycopg"), options)
     raise ConfigError(
@@ -63,8 +63,7 @@ def connect(url: str | sa.URL, options: Options | None = None) -> sa.Engine:
     )
 
 
-def _connect_sqlite(url: sa.URL, options: Options) -> sa.Engine:
-    path = url.database
+def _connect_sqlite(path: str | None, options: Options) -> sa.Engine:
     if not path or path.startswith((":memory:", "file:")):
         raise ConfigError("DATABASE_URL for SQLite names a file: sqlite:///path/to/log.sqlite3")
     try:
@@ -120,6 +119,8 @@ def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
     }
     if options.pgbouncer:
         arguments["prepare_threshold"] = None
+    else:
+        arguments["options"] = f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000}"
     engine = sa.create_engine(
         url,
         pool_pre_ping=True,
@@ -127,18 +128,6 @@ def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
         connect_args=arguments,
         json_serializer=_to_json,
     )
-    timeout_ms = STATEMENT_TIMEOUT_S * 1000
-
-    def configure(connection: Any, _: object) -> None:
-        connection.autocommit = True
-        connection.execute(f"SET statement_timeout = {timeout_ms}")
-        connection.autocommit = False
-
-    def start(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(LIMIT_STATEMENTS)
-
     if options.pgbouncer:
-        sa.event.listen(engine, "begin", start)
-    else:
-        sa.event.listen(engine, "connect", configure)
+        sa.event.listen(engine, "begin", lambda new: new.exec_driver_sql(LIMIT_STATEMENTS))
     return engine

@@ -1,6 +1,6 @@
 """The prediction log as a table, CSV or Parquet (see `inkdigits.log.tables`).
 
-It is to study and to learn from. It has neither owners nor pictures: an export does not tell who drew.
+It is to study and to learn from, and does not tell who drew: it has neither owners nor pictures.
 """
 
 from __future__ import annotations

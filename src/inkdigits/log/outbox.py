@@ -80,10 +80,10 @@ class Outbox:
         self._path = self.folder / FILE_NAME
         limit = f"PRAGMA max_page_count = {limit_bytes // _PAGE_BYTES}"
         try:
-            self._make_folder()
             url = sa.URL.create("sqlite", database=str(self._path))
             self._engine = connect(url, Options(wait_s=_WAIT_S, synchronous="full"))
             sa.event.listen(self._engine, "connect", lambda new, _: new.execute(limit))
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self.moving(None):
                 self._open()
         except (OSError, OutboxError) as error:
@@ -203,9 +203,6 @@ class Outbox:
         """Close the connections; the rows stay."""
         self._engine.dispose()
 
-    def _make_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-
     def _open(self) -> None:
         """Make the file and its table, in place of a damaged file if there is one."""
         try:
@@ -223,7 +220,7 @@ class Outbox:
             self._create()
 
     def _create(self) -> None:
-        self._make_folder()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # SQLite gives its other files the permissions of this one.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         write_ahead_log(self._engine)

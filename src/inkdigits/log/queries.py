@@ -66,9 +66,8 @@ class Filters:
             if value is not None and value not in get_args(kinds):
                 raise QueryError(f"the {name} is one of {get_args(kinds)}; not {value!r}")
         try:
-            for moment in (self.since, self.until):
-                if moment is not None:
-                    to_microseconds(moment)
+            for moment in filter(None, (self.since, self.until)):
+                to_microseconds(moment)
             if not isinstance(self.owner, Owners):
                 check_key(self.owner, "the owner")
         except RecordError as error:
@@ -95,8 +94,7 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     """
     found: list[sa.ColumnElement[bool]] = []
     if filters.digit is not None:
-        read = _c.digit.is_(None) if filters.digit == NO_DIGIT else _c.digit == filters.digit
-        found.append(read)
+        found.append(_c.digit == (None if filters.digit == NO_DIGIT else filters.digit))
     if filters.decision is not None:
         found.append(_c.decision == filters.decision)
     if filters.since is not None:
@@ -178,14 +176,12 @@ def page_of(
         ids = sa.select(_c.id).where(*wanted).order_by(*order).limit(limit + 1)
         query = query.where(_c.id.in_(connection.scalars(ids).all()))
     rows = connection.execute(query).mappings().all()
-    more = len(rows) > limit
-    records = [from_row(row) for row in rows[:limit]]
-    if is_newer:
-        records.reverse()
+    found = tuple(from_row(row) for row in rows[:limit])
+    records, more = found[::-1] if is_newer else found, len(rows) > limit
     has_older = bool(records) if is_newer else more
     has_newer = more if is_newer else bool(records) and cursor is not None
     return Page(
-        records=tuple(records),
+        records,
         older=_cursor("o", records[-1], sort) if has_older else None,
         newer=_cursor("n", records[0], sort) if has_newer else None,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import re
 import secrets
 import time
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -43,11 +42,6 @@ MAX_DIGITS: Final = 64
 MAX_PICTURE_BYTES: Final = 16 * 2**20
 """The largest source picture a record keeps, in bytes; it is made without a larger one."""
 
-_KINDS: Final = {
-    "decision": get_args(Decision),
-    "input_kind": get_args(InputKind),
-    "reason": (*get_args(AnyReason), None),
-}
 _ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 # The names of owners and givers of feedback have no control characters, no quotes, and nothing
@@ -213,20 +207,8 @@ class Record:
     def _check(self) -> None:
         if not is_id(self.id):
             raise RecordError(f"the id is a UUID in its canonical form; not {self.id!r}")
-        if self.digit is not None and self.digit not in range(10):
-            raise RecordError(f"the digit is 0 to 9 or None; not {self.digit!r}")
-        lowest, highest = min(self.probabilities, default=0.0), max(self.probabilities, default=0.0)
-        if len(self.probabilities) != 10 or not 0 <= lowest <= highest <= 1:
-            raise RecordError("the probabilities are 10 numbers of 0 to 1")
         if not 0 <= self.confidence <= 1:
             raise RecordError(f"the confidence is 0 to 1; not {self.confidence!r}")
-        if self.novelty is not None and not math.isfinite(self.novelty):
-            raise RecordError(f"the novelty is finite or None; not {self.novelty!r}")
-        for name, kinds in _KINDS.items():
-            if (value := getattr(self, name)) not in kinds:
-                raise RecordError(f"the {name} is one of {kinds}; not {value!r}")
-        if not 1 <= len(self.model_version) <= 200 or not self.model_version.isprintable():
-            raise RecordError("the model version is 1 to 200 printable characters")
         if self.owner is not None:
             check_key(self.owner, "the owner")
         if (self.digits is None) != (self.text is None) or len(self.text or "") > MAX_DIGITS:

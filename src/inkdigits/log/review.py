@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,12 +42,10 @@ from inkdigits.types import Json
 REVIEWER: Final = "review:"
 """How the names of reviewers begin, among those who give labels."""
 
-MAX_ITEMS: Final = 100
-"""The most records that are asked for at once."""
-
 Change: TypeAlias = Callable[[sa.Connection, Row], Row]
 """Changes other tables, and returns the columns of a prediction's row to change."""
 
+_MAX_ITEMS: Final = 100
 _FEEDBACK: Final = ("label", "feedback_us", "feedback_by")
 
 _c, _l = predictions.c, labels.c
@@ -68,8 +66,13 @@ class Agreement:
     reviewers: tuple[str, str]
     pictures: int
     same: int
-    kappa: float | None
-    """Cohen's; None where chance alone would always agree."""
+    kappa: float | None  # Cohen's; None where chance alone would always agree
+
+    @classmethod
+    def of(cls, reviewers: tuple[str, str], pairs: Mapping[tuple[str, str], int]) -> Agreement:
+        """Return it for how often the first gave one label and the second another."""
+        same = sum(count for (one, other), count in pairs.items() if one == other)
+        return cls(reviewers, sum(pairs.values()), same, cohen_kappa(pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,7 @@ class Progress:
     """What is left for a reviewer, by why it is queued, and what was labelled by whom."""
 
     due: dict[str, int]
-    labelled: dict[str, tuple[int, int]]
-    """Reviewer → how many pictures, and how many of them were read as labelled."""
+    labelled: dict[str, tuple[int, int]]  # how many pictures, and how many were read as labelled
     agreements: tuple[Agreement, ...]
 
     @property
@@ -152,14 +154,9 @@ class Reviews:
     ) -> list[tuple[Record, bool]]:
         """Return what a reviewer has not labelled, the least sure first and the audit last.
 
-        Beside each record is whether its picture was kept. The audit is in the order of its ids,
-        so that what is labelled first is not a choice.
-
-        Args:
-            reviewer: whose own labels are passed over.
-            why: only what is queued for this.
-            after: only what follows the record of this id, which may have been labelled since.
-            limit: the most records, 1 to MAX_ITEMS.
+        Beside each record is whether its picture was kept. The audit is in the order of its ids, so
+        that what is labelled first is not a choice. ``why`` narrows it to what is queued for that,
+        and ``after`` to what follows the record of that id, which may have been labelled since.
         """
         rank = sa.case((_c.queued == "audit", 2.0), else_=_c.confidence)
         wanted = self._due(reviewer)
@@ -172,7 +169,7 @@ class Reviews:
                 if last is not None:
                     wanted.append(sa.tuple_(rank, _c.id) > sa.tuple_(sa.literal(last), after))
             found = sa.select(_c.id).where(*wanted).order_by(rank, _c.id)
-            ids = connection.scalars(found.limit(max(1, min(limit, MAX_ITEMS)))).all()
+            ids = connection.scalars(found.limit(max(1, min(limit, _MAX_ITEMS)))).all()
             query = sa.select(*WITHOUT_PICTURE, _c.picture.is_not(None).label("has_picture"))
             rows = connection.execute(query.where(_c.id.in_(ids)).order_by(rank, _c.id)).mappings()
             return [(from_row(row), bool(row["has_picture"])) for row in rows]
@@ -189,25 +186,28 @@ class Reviews:
         giver = REVIEWER + check_key(reviewer, "the reviewer")
         value = {"label": check_label(label), "labelled_us": to_microseconds(datetime.now(UTC))}
 
-        def give(connection: sa.Connection, row: Row) -> Row:
-            if not _is_reviewed(row):
-                _keep_feedback(connection, row["id"], row)
+        def give(connection: sa.Connection, row: Row) -> None:
             _write_label(connection, row["id"], giver, value)
-            return self._settle(connection, row)
 
-        return self._change(record_id, give)
+        return self._review(record_id, give)
 
     def undo(self, record_id: str, reviewer: str) -> Record:
         """Return a record without a reviewer's label; what was said before holds again."""
 
-        def undo(connection: sa.Connection, row: Row) -> Row:
-            if not _is_reviewed(row):
-                _keep_feedback(connection, row["id"], row)
+        def undo(connection: sa.Connection, row: Row) -> None:
             own = (_l.prediction_id == row["id"], _l.reviewer == REVIEWER + reviewer)
             connection.execute(sa.delete(labels).where(*own))
+
+        return self._review(record_id, undo)
+
+    def _review(self, record_id: str, say: Callable[[sa.Connection, Row], None]) -> Record:
+        def change(connection: sa.Connection, row: Row) -> Row:
+            if not _is_reviewed(row):
+                _keep_feedback(connection, row["id"], row)
+            say(connection, row)
             return self._settle(connection, row)
 
-        return self._change(record_id, undo)
+        return self._change(record_id, change)
 
     def feedback(self, record_id: str, said: Row, owner: Owner) -> Record:
         """Return a record with what its user says, or no more says, as `Store.give_feedback`."""
@@ -251,10 +251,14 @@ class Reviews:
 
         def ask(connection: sa.Connection) -> Progress:
             labelled = connection.execute(counts.where(_BY_REVIEWER).group_by(_l.reviewer)).all()
+            agreed: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+            for *names, label, others, count in connection.execute(pairs):
+                first, second = (name.removeprefix(REVIEWER) for name in names)
+                agreed.setdefault((first, second), {})[label, others] = count
             return Progress(
                 due={row[0]: row[1] for row in connection.execute(due.group_by(_c.queued))},
                 labelled={name.removeprefix(REVIEWER): (n, same) for name, n, same in labelled},
-                agreements=tuple(_agreements(connection.execute(pairs).all())),
+                agreements=tuple(Agreement.of(*one) for one in agreed.items()),
             )
 
         return self._writer.read(ask)
@@ -262,12 +266,8 @@ class Reviews:
     def audit(self, model_version: str) -> Audit:
         """Return what the random audit says of the readings of one model."""
         audited = (_c.queued == "audit", _c.model_version == model_version)
-        said = (
-            sa.select(_c.id, READ.label("read"), _l.label)
-            .join_from(labels, predictions)
-            .where(*audited, _BY_REVIEWER)
-            .order_by(_l.prediction_id, _l.labelled_us)
-        )
+        said = sa.select(_c.id, READ.label("read"), _l.label).join_from(labels, predictions)
+        said = said.where(*audited, _BY_REVIEWER).order_by(_l.prediction_id, _l.labelled_us)
         waiting = sa.select(sa.func.count()).where(*audited, _c.reviews_due.is_not(None))
 
         def ask(connection: sa.Connection) -> Audit:
@@ -282,7 +282,7 @@ class Reviews:
 
     def _due(self, reviewer: str) -> list[sa.ColumnElement[bool]]:
         own = sa.exists().where(_l.prediction_id == _c.id, _l.reviewer == REVIEWER + reviewer)
-        return [_c.reviews_due.is_not(None), sa.not_(own)]
+        return [_c.reviews_due.is_not(None), ~own]
 
     def _change(
         self,
@@ -332,10 +332,8 @@ class Reviews:
 
     def _settle(self, connection: sa.Connection, row: Row) -> dict[str, Any]:
         """Return the columns of a record that follow from the labels that it has."""
-        query = sa.select(_l.reviewer, _l.label, _l.labelled_us).where(
-            _l.prediction_id == row["id"]
-        )
-        said = connection.execute(query.order_by(_l.labelled_us)).all()
+        query = sa.select(_l.reviewer, _l.label, _l.labelled_us).order_by(_l.labelled_us)
+        said = connection.execute(query.where(_l.prediction_id == row["id"])).all()
         reviews = [one for one in said if one.reviewer.startswith(REVIEWER)]
         values: dict[str, Any] = {"label": None, "feedback_us": None, "feedback_by": None}
         if said:
@@ -353,9 +351,7 @@ class Reviews:
 
 def _settled(said: Sequence[str]) -> str:
     """Return what most say, or of as many the last; ``said`` is in the order of time."""
-    counts = Counter(said)
-    most = max(counts.values())
-    return next(label for label in reversed(said) if counts[label] == most)
+    return Counter(reversed(said)).most_common(1)[0][0]  # of as many, the first that it has met
 
 
 def _change_row(
@@ -400,11 +396,3 @@ def _write_label(
     if not connection.execute(sa.update(labels).where(*named).values(value)).rowcount:
         new = {"prediction_id": record_id, "reviewer": giver, **value}
         connection.execute(sa.insert(labels).values(new))
-
-
-def _agreements(rows: Iterable[Sequence[Any]]) -> Iterable[Agreement]:
-    for names, found in groupby(rows, key=lambda row: (row[0], row[1])):
-        pairs = {(row[2], row[3]): row[4] for row in found}
-        same = sum(count for (one, other), count in pairs.items() if one == other)
-        first, second = (name.removeprefix(REVIEWER) for name in names)
-        yield Agreement((first, second), sum(pairs.values()), same, cohen_kappa(pairs))

@@ -209,14 +209,8 @@ class Store:
         The feedback of a record that is in the outbox waits there with it. Where reviewers have
         labelled the record, their label holds until they undo it.
 
-        Args:
-            record_id: of the prediction, which must be the owner's.
-            label: a digit, the digits of a number, or NO_DIGIT_LABEL.
-            by: what gave the feedback, such as "page" or "api": 1 to 128 of A-Z a-z 0-9 _.:@-
-            owner: a browser's key, or ANYONE.
-
         Raises:
-            RecordError: not such a label or giver.
+            RecordError: no label as `check_label`, or ``by`` is no name as `check_key`.
             RecordNotFoundError: this owner has no such record.
         """
         values = {
@@ -281,10 +275,9 @@ class Store:
         return self._writer.read(lambda connection: statistics(connection, filters, bucket))
 
     def export(self, form: Format, file: IO[bytes], filters: Filters | None = None) -> int:
-        """Write records to a binary file, oldest first; returns how many.
+        """Write records, oldest first, as `inkdigits.log.export.write`; returns how many.
 
-        Owners and pictures are left out. Records are read 500 at a time, each as it is then. The
-        formats and errors are those of `inkdigits.log.export.write`.
+        They are read 500 at a time, each as it is then.
         """
         pages = oldest_first(lambda cursor: self.page(filters, cursor=cursor, limit=_EXPORTED_ROWS))
         return write(form, file, pages)
@@ -293,7 +286,6 @@ class Store:
         """Move what is in the outbox to the database, whichever process put it there.
 
         Returns how many records were moved; those already there count, and are not written twice.
-        Nothing is lost from the outbox where this fails; OutboxError if it cannot be read.
         """
         return self._writer.move()
 

@@ -41,9 +41,8 @@ _SYNC_S: Final = 0.5
 _PULSE_S: Final = 1.0
 _LOOK_S: Final = 5.0
 _PURGE_S: Final = 3600.0
-# How long a reader waits between looks at whether the database is available, in seconds.
+# Seconds between a reader's looks at whether the database is available, and that `close` waits.
 _GLANCE_S: Final = 0.05
-# How long `close` waits for a database that does not answer, in seconds.
 _CLOSE_S: Final = 2.0
 
 logger = logging.getLogger(__name__)
@@ -90,11 +89,8 @@ class _Entry:
 class Writer:
     """Writes to the database, one thread at a time; the first use starts the log's own thread.
 
-    Args:
-        database: where rows are inserted.
-        outbox: where rows wait for it.
-        purge: deletes some old rows, and returns whether there may be more of them.
-        take_over: gives what has changed rows in the outbox to those in the database.
+    ``purge`` deletes some old rows, and returns whether there may be more of them. ``take_over``
+    gives what has changed rows in the outbox to those in the database.
     """
 
     def __init__(
@@ -137,7 +133,7 @@ class Writer:
     def start(self) -> None:
         """Start the thread unless it runs, as it does not after a fork."""
         if self._thread is not None and self._thread.is_alive():
-            return
+            return  # without the lock, which each request would wait for
         with self._starting:
             if self._stop.is_set() or (self._thread is not None and self._thread.is_alive()):
                 return
@@ -155,15 +151,14 @@ class Writer:
         self._require()
         entry = _Entry(row)
         self._rows.append(entry)
-        wait_s = self._database.wait_s
         if self._database.commits_at_once:
-            with self._busy(wait_s) as is_held:
+            with self._busy(self._database.wait_s) as is_held:
                 while is_held and entry.pending.locked():
                     self._commit()
-            wait_s = 0.0
+            self._wait(entry, 0.0)
         else:
             self._wake()
-        self._wait(entry, wait_s)
+            self._wait(entry, self._database.wait_s)
 
     def run(self, work: Callable[[], T]) -> T:
         """Run work in the thread, between commits, and return its result, as `insert`."""
