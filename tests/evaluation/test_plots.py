@@ -91,13 +91,6 @@ def test_the_training_history_shows_losses_accuracy_and_learning_rate():
         np.testing.assert_allclose(line.get_xydata().T, [[1, 2, 3], values])
 
 
-def test_a_constant_accuracy_is_drawn_within_what_is_possible():
-    for value in (0.0, 0.5, 0.9958, 1.0):
-        rows = [{**row, "validation_accuracy": value} for row in history()]
-        low, high = plots.training_history(rows, 2).axes[1].get_ylim()
-        assert 0 <= low <= 100 * value <= high <= min(100, low + 1)
-
-
 def test_contact_sheet_fills_its_rows_in_order():
     figure = plots.contact_sheet(inks(14), "Digits", 5)
     assert figure.get_suptitle() == "Digits"

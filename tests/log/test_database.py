@@ -1,19 +1,15 @@
 """Insertions and syncs in SQLite and PostgreSQL, and what is known of their being available."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from support.databases import EmbeddedPostgres, a_record, rows_of
+from support.databases import a_record, rows_of
 
 from inkdigits.errors import StoreUnavailableError
 from inkdigits.log.connections import Options
@@ -24,11 +20,11 @@ pytest_plugins = ["support.databases"]
 
 
 @pytest.fixture
-def a_database(tmp_path: Path) -> Iterator[Callable[..., Database]]:
+def a_database(tmp_path):
     """Makes databases that have been migrated, in one SQLite file unless a URL is given."""
     with ExitStack() as stack:
 
-        def make(url: str = f"sqlite:///{tmp_path}/new/log.sqlite3", **options: Any) -> Database:
+        def make(url=f"sqlite:///{tmp_path}/new/log.sqlite3", **options):
             database = Database(url, Options(**{"wait_s": 60, **options}))
             stack.callback(database.close)
             began = time.monotonic()
@@ -41,9 +37,7 @@ def a_database(tmp_path: Path) -> Iterator[Callable[..., Database]]:
 
 
 @pytest.mark.parametrize(("synchronous", "level"), [("normal", 1), ("full", 2)])
-def test_sqlite_has_a_write_ahead_log_and_lets_readers_in(
-    a_database: Callable[..., Database], synchronous: str, level: int
-) -> None:
+def test_sqlite_has_a_write_ahead_log_and_lets_readers_in(a_database, synchronous, level):
     database = a_database(wait_s=0.25, synchronous=synchronous)
     with database.transaction() as connection:
         modes = [
@@ -56,11 +50,8 @@ def test_sqlite_has_a_write_ahead_log_and_lets_readers_in(
 
 
 def test_a_file_system_without_a_write_ahead_log_is_named_and_syncs_each_commit(
-    a_database: Callable[..., Database],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+    a_database, tmp_path, monkeypatch, caplog
+):
     # SQLite's own file system with lock files has no shared memory, as network drives have none.
     by_lock_files = partial(sqlite3.dbapi2.connect, uri=True)
     monkeypatch.setattr(
@@ -76,9 +67,7 @@ def test_a_file_system_without_a_write_ahead_log_is_named_and_syncs_each_commit(
 
 
 @pytest.mark.e2e
-def test_pgbouncer_is_asked_nothing_that_outlives_a_transaction(
-    shared_postgres: EmbeddedPostgres, a_database: Callable[..., Database]
-) -> None:
+def test_pgbouncer_is_asked_nothing_that_outlives_a_transaction(shared_postgres, a_database):
     database = a_database(shared_postgres.empty_database(), pgbouncer=True)
     for n in range(12):  # psycopg prepares a statement from its sixth execution on
         database.insert([to_row(a_record(n))])
@@ -90,9 +79,7 @@ def test_pgbouncer_is_asked_nothing_that_outlives_a_transaction(
         assert cursor.execute("SHOW statement_timeout").fetchone() == ("0",)
 
 
-def test_an_older_success_does_not_undo_a_newer_failure(
-    a_database: Callable[..., Database],
-) -> None:
+def test_an_older_success_does_not_undo_a_newer_failure(a_database):
     database = a_database()
     began = time.monotonic()
     database.fail("found just now")
@@ -106,11 +93,8 @@ def test_an_older_success_does_not_undo_a_newer_failure(
 
 @pytest.mark.parametrize(("synchronous", "syncs"), [("normal", 1), ("full", 0)])
 def test_sqlite_is_synced_between_commits_only_where_they_do_not_sync(
-    a_database: Callable[..., Database],
-    monkeypatch: pytest.MonkeyPatch,
-    synchronous: str,
-    syncs: int,
-) -> None:
+    a_database, monkeypatch, synchronous, syncs
+):
     database = a_database(synchronous=synchronous)
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
@@ -132,9 +116,7 @@ def test_sqlite_is_synced_between_commits_only_where_they_do_not_sync(
     assert synced == [log] * syncs * 2
 
 
-def test_a_sync_that_fails_makes_the_database_unavailable(
-    a_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sync_that_fails_makes_the_database_unavailable(a_database, monkeypatch):
     database = a_database()
     database.insert([to_row(a_record())])
 
@@ -148,9 +130,7 @@ def test_a_sync_that_fails_makes_the_database_unavailable(
     again.assert_called_once()
 
 
-def test_a_checkpoint_has_the_next_commit_begin_the_write_ahead_log_anew(
-    a_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_has_the_next_commit_begin_the_write_ahead_log_anew(a_database, monkeypatch):
     monkeypatch.setattr("inkdigits.log.database.CHECKPOINT_S", 0.0)
     database = a_database()
     log = Path(f"{database.engine.url.database}-wal")
@@ -167,10 +147,8 @@ def test_a_checkpoint_has_the_next_commit_begin_the_write_ahead_log_anew(
 
 
 def test_a_checkpoint_that_fails_is_told_and_leaves_the_database_available(
-    a_database: Callable[..., Database],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+    a_database, monkeypatch, caplog
+):
     monkeypatch.setattr("inkdigits.log.database.CHECKPOINT_S", 0.0)
     database = a_database()
     database.insert([to_row(a_record())])
@@ -182,9 +160,7 @@ def test_a_checkpoint_that_fails_is_told_and_leaves_the_database_available(
 
 
 @pytest.mark.e2e
-def test_a_server_that_was_restarted_gets_rows_on_a_new_connection(
-    own_postgres: EmbeddedPostgres, a_database: Callable[..., Database]
-) -> None:
+def test_a_server_that_was_restarted_gets_rows_on_a_new_connection(own_postgres, a_database):
     database = a_database(own_postgres.empty_database())
     database.insert([to_row(a_record(1))])
     own_postgres.stop("fast")

@@ -4,8 +4,6 @@ As SQLite tests itself ("How SQLite Is Tested", section 3): the N-th operation f
 3 … until the scenario ends without a fault. What was acknowledged must be there, once.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys
@@ -14,11 +12,9 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from functools import wraps
 from itertools import count
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import pytest
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -41,7 +37,7 @@ OPERATIONS = ("connect", "do_execute", "do_executemany", "do_commit", "do_rollba
 class Faults:
     """Makes the N-th operation of this process fail: connect, execute, commit, fsync, rename."""
 
-    def __init__(self, fault: Fault, number: int) -> None:
+    def __init__(self, fault, number):
         self._fault = fault
         self._number = number
         self._counting = threading.Lock()
@@ -49,18 +45,18 @@ class Faults:
         self.happened = False
         self.is_over = False
 
-    def install(self) -> None:
+    def install(self):
         for dialect in (SQLiteDialect_pysqlite, PGDialect_psycopg):
             for name in OPERATIONS:
                 self._wrap(dialect, name, lambda dialect: dialect.loaded_dbapi.OperationalError)
         for name in ("fsync", "rename", "replace", "open"):
             self._wrap(os, name, lambda _: OSError)
 
-    def _wrap(self, owner: Any, name: str, error_of: Callable[[Any], type[Exception]]) -> None:
+    def _wrap(self, owner, name, error_of):
         original = getattr(owner, name)
 
         @wraps(original)
-        def wrapped(*arguments: Any, **more: Any) -> Any:
+        def wrapped(*arguments, **more):
             with self._counting:
                 self._count += 1
                 is_it = self._count == self._number
@@ -79,20 +75,20 @@ class Faults:
         setattr(owner, name, wrapped)
 
 
-def end_with_traceback(hook: Any) -> None:
+def end_with_traceback(hook):
     traceback.print_exception(hook.exc_value)
     os._exit(77)
 
 
-def scenario(url: str, folder: Path, fault: Fault, number: int) -> None:
+def scenario(url, folder, fault, number):
     """Keep, correct and delete; write down what is begun and what is acknowledged."""
     threading.excepthook = end_with_traceback
     journal = os.open(folder / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def tell(*words: object) -> None:
+    def tell(*words):
         os.write(journal, (" ".join(map(str, words)) + "\n").encode())
 
-    def attempt(what: str, name: str, do: Callable[[], object]) -> None:
+    def attempt(what, name, do):
         tell("begun", what, name)
         try:
             do()
@@ -125,7 +121,7 @@ def scenario(url: str, folder: Path, fault: Fault, number: int) -> None:
     os._exit(1 if happened else 0)
 
 
-def check(url: str, folder: Path) -> Counter[str]:
+def check(url, folder):
     """Read the journal and compare it with what the log holds now; returns where rows were kept."""
     lines = [line.split() for line in (folder / "journal").read_text().splitlines()]
     kept = {name: where for word, where, name in lines if word == "kept"}
@@ -151,8 +147,8 @@ def check(url: str, folder: Path) -> Counter[str]:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("fault", ["once", "for good", "killed before", "killed after"])
 def test_whatever_fails_nothing_acknowledged_is_missing_or_there_twice(
-    empty_database: Callable[[Path], str], tmp_path: Path, fault: Fault
-) -> None:
+    empty_database, tmp_path, fault
+):
     fork = multiprocessing.get_context("fork")
     total: Counter[str] = Counter()
     for number in count(1):

@@ -1,13 +1,9 @@
 """The outbox keeps what it took: full, damaged, deleted, shared by processes, or killed."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 import pytest
 from support.databases import START, a_record
@@ -18,11 +14,11 @@ from inkdigits.log.outbox import FILE_NAME, Outbox
 from inkdigits.log.record import ANYONE, to_row
 
 
-def a_row(number: int = 0, **changes: Any) -> dict[str, Any]:
+def a_row(number=0, **changes):
     return to_row(a_record(number, **changes))
 
 
-def emptied(outbox: Outbox) -> list[dict[str, Any]]:
+def emptied(outbox):
     rows = []
     while waiting := outbox.first(100):
         rows += [w.row for w in waiting]
@@ -30,7 +26,7 @@ def emptied(outbox: Outbox) -> list[dict[str, Any]]:
     return rows
 
 
-def test_rows_come_back_as_they_were_oldest_first_and_then_are_gone(tmp_path: Path) -> None:
+def test_rows_come_back_as_they_were_oldest_first_and_then_are_gone(tmp_path):
     outbox = Outbox(tmp_path / "outbox")
     feedback = {"label": "4", "feedback_at": START, "feedback_by": "page"}
     rows = [a_row(n, picture=b"\0png", confidence=1 / 3, **feedback) for n in range(120)]
@@ -44,7 +40,7 @@ def test_rows_come_back_as_they_were_oldest_first_and_then_are_gone(tmp_path: Pa
     assert outbox.count() == 0
 
 
-def test_a_row_is_kept_once_and_found_by_its_owner(tmp_path: Path) -> None:
+def test_a_row_is_kept_once_and_found_by_its_owner(tmp_path):
     row = a_row(owner="mine")
     outbox = Outbox(tmp_path)
     outbox.put(row)
@@ -59,9 +55,7 @@ def test_a_row_is_kept_once_and_found_by_its_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{}", "null", '{"ink": "!", "picture": null}', '{"id": 7'])
-def test_rows_that_are_no_records_are_set_aside(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
-) -> None:
+def test_rows_that_are_no_records_are_set_aside(tmp_path, caplog, text):
     outbox, good, bad = Outbox(tmp_path), a_row(), a_row()
     for row in (good, bad):
         outbox.put(row)
@@ -74,9 +68,7 @@ def test_rows_that_are_no_records_are_set_aside(
     assert "set aside" in caplog.text
 
 
-def test_a_damaged_file_is_kept_and_a_new_one_made(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_file_is_kept_and_a_new_one_made(tmp_path, caplog):
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 999)
     outbox = Outbox(tmp_path)
     outbox.put(a_row())
@@ -87,9 +79,7 @@ def test_a_damaged_file_is_kept_and_a_new_one_made(
 
 
 @pytest.mark.parametrize("with_folder", [False, True])
-def test_a_deleted_file_is_made_again_and_loses_no_row_that_comes_after(
-    tmp_path: Path, with_folder: bool
-) -> None:
+def test_a_deleted_file_is_made_again_and_loses_no_row_that_comes_after(tmp_path, with_folder):
     folder = tmp_path / "outbox"
     outbox, other = Outbox(folder), Outbox(folder)
     outbox.put(a_row(1))
@@ -105,7 +95,7 @@ def test_a_deleted_file_is_made_again_and_loses_no_row_that_comes_after(
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1000])
-def test_an_outbox_that_cannot_be_used_is_named_at_once(tmp_path: Path, limit: int) -> None:
+def test_an_outbox_that_cannot_be_used_is_named_at_once(tmp_path, limit):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigError, match="cannot be used"):
         Outbox(tmp_path / "file")
@@ -113,13 +103,13 @@ def test_an_outbox_that_cannot_be_used_is_named_at_once(tmp_path: Path, limit: i
         Outbox(tmp_path, limit)
 
 
-def put_many(folder: Path, count: int) -> None:
+def put_many(folder, count):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(Outbox(folder).put, map(a_row, range(count))))
 
 
 @pytest.mark.e2e
-def test_many_threads_and_processes_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_many_threads_and_processes_lose_and_double_nothing(tmp_path):
     outbox, found = Outbox(tmp_path), []
     with running_together(put_many, [(tmp_path, 160)] * 2) as some_run:
         while some_run():

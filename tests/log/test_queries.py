@@ -1,17 +1,12 @@
 """Pages and filters of the log, on both databases."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from support.databases import START, a_record
 
 from inkdigits.errors import QueryError
 from inkdigits.log.queries import Filters
-from inkdigits.log.record import Record
-from inkdigits.log.store import Store
 from inkdigits.types import NO_DIGIT
 
 pytest_plugins = ["support.databases"]
@@ -20,7 +15,7 @@ HOUR_20 = START + timedelta(hours=20)
 ZERO = "00000000-0000-0000-0000-000000000000"
 
 
-def test_pages_lead_through_all_records_and_back(store: Store, records: list[Record]) -> None:
+def test_pages_lead_through_all_records_and_back(store, records):
     newest_first = list(reversed(records))
     pages = [store.page(limit=30)]
     while pages[-1].older is not None:
@@ -56,7 +51,7 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_a_filter_finds_what_it_says(store: Store, records: list[Record], name: str) -> None:
+def test_a_filter_finds_what_it_says(store, records, name):
     filters, is_meant = FILTERS[name]
     expected = [record for record in reversed(records) if is_meant(record)]
     assert expected, "the history has none of these to find"
@@ -80,7 +75,7 @@ def test_a_filter_finds_what_it_says(store: Store, records: list[Record], name: 
         {"owner": ""},
     ],
 )
-def test_a_filter_that_is_invalid_is_rejected(wrong: dict[str, Any]) -> None:
+def test_a_filter_that_is_invalid_is_rejected(wrong):
     with pytest.raises(QueryError):
         Filters(**wrong)
 
@@ -91,9 +86,7 @@ CURSORS = ["", "x", "o.1", f"o.x.{ZERO}", f"q.1.{ZERO}", f"o.{10**30}.{ZERO}", "
 @pytest.mark.parametrize(
     "wrong", [*({"cursor": cursor} for cursor in CURSORS), *({"limit": n} for n in (0, -1, 501))]
 )
-def test_a_cursor_that_no_page_gave_and_an_invalid_limit_are_rejected(
-    store: Store, wrong: dict[str, Any]
-) -> None:
+def test_a_cursor_that_no_page_gave_and_an_invalid_limit_are_rejected(store, wrong):
     with pytest.raises(QueryError, match="cursor" if "cursor" in wrong else "1 to 500"):
         store.page(**wrong)
 
@@ -114,17 +107,13 @@ def test_a_cursor_that_no_page_gave_and_an_invalid_limit_are_rejected(
     ],
 )
 @pytest.mark.parametrize("direction", [None, "o", "n"])
-def test_a_page_is_read_in_the_order_of_an_index(
-    plans_of: Any, filters: Filters, index: str, direction: str | None
-) -> None:
+def test_a_page_is_read_in_the_order_of_an_index(plans_of, filters, index, direction):
     cursor = direction and f"{direction}.1.{ZERO}"
     (line,) = plans_of(lambda store: store.page(filters, cursor=cursor))
     assert f"USING INDEX ix_predictions_{index}" in line
 
 
-def test_records_are_sorted_by_confidence_with_ids_of_an_index(
-    store: Store, records: list[Record], plans_of: Any
-) -> None:
+def test_records_are_sorted_by_confidence_with_ids_of_an_index(store, records, plans_of):
     for filters, is_meant in ((Filters(), lambda r: True), FILTERS["decision"]):
         expected = sorted(filter(is_meant, records), key=lambda r: (r.confidence, r.id))
         assert store.count(filters) == len(expected)

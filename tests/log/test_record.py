@@ -1,11 +1,8 @@
 """A record of the log: made of a prediction, checked, written as a row and as JSON."""
 
-from __future__ import annotations
-
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +15,7 @@ from inkdigits.log.record import MAX_PICTURE_BYTES, Record, new_id
 FEEDBACK = {"label": "4", "feedback_at": START, "feedback_by": "page"}
 
 
-def test_a_record_is_made_of_a_prediction() -> None:
+def test_a_record_is_made_of_a_prediction():
     prediction = Prediction(
         digit=7,
         confidence=float(np.float32(1) + np.finfo(np.float32).eps),  # a softmax's rounding
@@ -44,7 +41,7 @@ def test_a_record_is_made_of_a_prediction() -> None:
     assert Record.of(prediction, input_kind="api", picture=large).picture is None
 
 
-def test_a_record_does_not_change_with_the_array_it_was_made_of() -> None:
+def test_a_record_does_not_change_with_the_array_it_was_made_of():
     ink = np.zeros((28, 28), np.uint8)
     record = a_record(ink=ink)
     ink[:] = 255
@@ -67,7 +64,7 @@ def test_a_record_does_not_change_with_the_array_it_was_made_of() -> None:
         ({"label": "x", "feedback_at": START, "feedback_by": "page"}, "A label is"),
     ],
 )
-def test_a_record_that_cannot_be_says_why(changes: dict[str, Any], message: str) -> None:
+def test_a_record_that_cannot_be_says_why(changes, message):
     with pytest.raises(RecordError, match=message):
         a_record(**changes)
 
@@ -85,14 +82,12 @@ def test_a_record_that_cannot_be_says_why(changes: dict[str, Any], message: str)
         (None, "reject", "5", False),
     ],
 )
-def test_right_means_the_label_or_a_rejected_scribble(
-    digit: int | None, decision: Any, label: str | None, was_right: bool | None
-) -> None:
+def test_right_means_the_label_or_a_rejected_scribble(digit, decision, label, was_right):
     feedback = {} if label is None else {**FEEDBACK, "label": label}
     assert a_record(digit=digit, decision=decision, **feedback).was_right is was_right
 
 
-def test_id_is_a_uuid_of_version_7_as_the_rfc_lays_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_id_is_a_uuid_of_version_7_as_the_rfc_lays_it_out(monkeypatch):
     # Half a millisecond after the moment of RFC 9562's example, appendix A.6.
     monkeypatch.setattr(time, "time_ns", lambda: 0x017F22E279B0 * 1_000_000 + 500_000)
     assert new_id().startswith("017f22e2-79b0-7800-")
@@ -100,9 +95,7 @@ def test_id_is_a_uuid_of_version_7_as_the_rfc_lays_it_out(monkeypatch: pytest.Mo
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
 
 
-def test_ids_of_different_moments_sort_by_time_and_none_repeats(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ids_of_different_moments_sort_by_time_and_none_repeats(monkeypatch):
     moment = time.time_ns()
     ids = []
     for microseconds in range(2000):

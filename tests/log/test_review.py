@@ -1,8 +1,5 @@
 """The review queue on both databases: its order, its labels, and the figures that come of them."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +9,8 @@ from sklearn.metrics import cohen_kappa_score
 from support.databases import a_record, opened, rows_of
 
 from inkdigits.errors import RecordError, RecordNotFoundError, StoreUnavailableError
-from inkdigits.log.record import Record, Shares, new_id, to_row
+from inkdigits.log.record import Shares, new_id, to_row
 from inkdigits.log.review import Audit, cohen_kappa
-from inkdigits.log.store import Store
 
 pytest_plugins = ["support.databases"]
 
@@ -23,27 +19,27 @@ TWICE = Shares(audit=1.0, twice=1.0)
 
 
 @pytest.fixture
-def shares() -> Shares:
+def shares():
     return ALL
 
 
 @pytest.fixture
-def store(database_url: str, tmp_path: Path, shares: Shares) -> Any:
+def store(database_url, tmp_path, shares):
     with opened(database_url, tmp_path, shares=shares) as made:
         yield made
 
 
-def keep(store: Store, number: int = 0, **changes: Any) -> Record:
+def keep(store, number=0, **changes):
     record = a_record(number, **changes)
     assert store.keep(record) == "database"
     return record
 
 
-def ids(store: Store, reviewer: str = "ada", **more: Any) -> list[str]:
+def ids(store, reviewer="ada", **more):
     return [record.id for record, _ in store.reviews.next(reviewer, **more)]
 
 
-def test_the_least_sure_come_first_and_the_audit_last(store: Store) -> None:
+def test_the_least_sure_come_first_and_the_audit_last(store):
     audited = [keep(store, n, confidence=0.99 - n / 100) for n in range(3)]
     unsure = keep(store, 3, decision="review", confidence=0.7)
     rejected = keep(store, 4, decision="reject", reason="unreadable", confidence=0.4)
@@ -60,7 +56,7 @@ def test_the_least_sure_come_first_and_the_audit_last(store: Store) -> None:
     assert queued == {"rejected", "unsure", "audit"}
 
 
-def test_a_stable_share_is_audited_whatever_is_read(tmp_path: Path) -> None:
+def test_a_stable_share_is_audited_whatever_is_read(tmp_path):
     shares = Shares(audit=0.1, twice=0.5)
     rows: list[dict[str, Any]] = []
     rng = np.random.default_rng(0)
@@ -78,7 +74,7 @@ def test_a_stable_share_is_audited_whatever_is_read(tmp_path: Path) -> None:
     assert stats.binomtest(twice, len(audited), 0.5).pvalue > 0.001
 
 
-def test_a_label_leaves_the_queue_and_comes_back_when_it_is_undone(store: Store) -> None:
+def test_a_label_leaves_the_queue_and_comes_back_when_it_is_undone(store):
     record = keep(store, 3)
     other = keep(store, 4, decision="review")
     store.give_feedback(record.id, "8", "page")
@@ -94,7 +90,7 @@ def test_a_label_leaves_the_queue_and_comes_back_when_it_is_undone(store: Store)
     assert store.reviews.undo(other.id, "ada").label is None
 
 
-def test_feedback_that_comes_after_a_review_waits_beside_it(store: Store) -> None:
+def test_feedback_that_comes_after_a_review_waits_beside_it(store):
     record = keep(store, 3)
     store.reviews.give(record.id, "ada", "5")
     assert store.give_feedback(record.id, "8", "page").label == "5"
@@ -108,7 +104,7 @@ def test_feedback_that_comes_after_a_review_waits_beside_it(store: Store) -> Non
     assert store.reviews.undo(record.id, "ada").label is None
 
 
-def test_an_undo_without_a_label_leaves_the_feedback_of_the_user(store: Store) -> None:
+def test_an_undo_without_a_label_leaves_the_feedback_of_the_user(store):
     record = keep(store, 3)
     store.give_feedback(record.id, "8", "page")
     assert store.reviews.undo(record.id, "ada").label == "8"
@@ -117,7 +113,7 @@ def test_an_undo_without_a_label_leaves_the_feedback_of_the_user(store: Store) -
 
 
 @pytest.mark.parametrize("shares", [TWICE])
-def test_two_label_without_seeing_each_other_and_a_third_decides(store: Store) -> None:
+def test_two_label_without_seeing_each_other_and_a_third_decides(store):
     record = keep(store, 3)
     assert store.reviews.give(record.id, "ada", "3").reviews_due == 1
     assert (ids(store, "ada"), ids(store, "bob")) == ([], [record.id])
@@ -128,7 +124,7 @@ def test_two_label_without_seeing_each_other_and_a_third_decides(store: Store) -
     assert (given.label, given.reviews_due) == ("3", None)
 
 
-def test_wrong_labels_reviewers_and_records_change_nothing(store: Store) -> None:
+def test_wrong_labels_reviewers_and_records_change_nothing(store):
     record = keep(store)
     for wrong in ("", "x", "1" * 65):
         with pytest.raises(RecordError):
@@ -146,7 +142,7 @@ def test_wrong_labels_reviewers_and_records_change_nothing(store: Store) -> None
         store.reviews.give(record.id, "ada", "3")
 
 
-def test_labels_go_with_their_predictions(store: Store, database_url: str) -> None:
+def test_labels_go_with_their_predictions(store, database_url):
     old, deleted = keep(store, 1), keep(store, 2)
     for record in (old, deleted):
         store.reviews.give(record.id, "ada", "3")
@@ -158,7 +154,7 @@ def test_labels_go_with_their_predictions(store: Store, database_url: str) -> No
 
 
 @pytest.mark.parametrize("shares", [TWICE])
-def test_progress_counts_what_is_left_and_who_agrees(store: Store) -> None:
+def test_progress_counts_what_is_left_and_who_agrees(store):
     rng = np.random.default_rng(3)
     records = [keep(store, n, decision="review") for n in range(40)]
     said: dict[str, list[str]] = {"ada": [], "bob": []}
@@ -183,12 +179,12 @@ def test_progress_counts_what_is_left_and_who_agrees(store: Store) -> None:
     assert agreement.kappa == pytest.approx(cohen_kappa_score(*said.values()))
 
 
-def test_kappa_is_undefined_where_chance_always_agrees() -> None:
+def test_kappa_is_undefined_where_chance_always_agrees():
     assert cohen_kappa({("3", "3"): 9}) is None
     assert cohen_kappa({}) is None
 
 
-def test_the_audit_measures_the_accepted_of_a_model(store: Store) -> None:
+def test_the_audit_measures_the_accepted_of_a_model(store):
     records = [keep(store, n) for n in range(50)]
     keep(store, 7, model_version="another")
     unsure = keep(store, 8, decision="review")
@@ -208,9 +204,7 @@ def test_the_audit_measures_the_accepted_of_a_model(store: Store) -> None:
     assert not Audit(0, 0, 0).breaks(0.001)
 
 
-def test_what_a_second_model_reads_otherwise_is_noted_and_queued(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_what_a_second_model_reads_otherwise_is_noted_and_queued(database_url, tmp_path):
     with opened(database_url, tmp_path, shares=Shares(audit=0.0, twice=0.0)) as store:
         accepted, unsure = keep(store, 1), keep(store, 2, decision="review")
         for record in (accepted, unsure):
@@ -221,8 +215,8 @@ def test_what_a_second_model_reads_otherwise_is_noted_and_queued(
         store.reviews.differ(new_id(), {"text": "3"})  # deleted meanwhile
 
 
-def test_the_queue_and_the_audit_read_only_what_is_queued_or_labelled(plans_of: Any) -> None:
-    def ask(store: Store) -> None:
+def test_the_queue_and_the_audit_read_only_what_is_queued_or_labelled(plans_of):
+    def ask(store):
         store.reviews.next("ada")
         store.reviews.progress("ada")
         store.reviews.audit("test-1")
@@ -233,8 +227,8 @@ def test_the_queue_and_the_audit_read_only_what_is_queued_or_labelled(plans_of: 
 
 
 def test_what_is_said_of_a_row_in_the_outbox_moves_with_it_and_leaves_reviews_alone(
-    database_url: str, tmp_path: Path
-) -> None:
+    database_url, tmp_path
+):
     shadow = {"model_version": "b", "text": "9"}
     with opened(database_url, tmp_path, shares=Shares(audit=0.0, twice=0.0)) as store:
         waiting, in_both = a_record(1), keep(store, 2, decision="review")

@@ -1,10 +1,6 @@
 """The schema from nothing and from the one before, on both databases, by many at once."""
 
-from __future__ import annotations
-
 import signal
-from multiprocessing.synchronize import Barrier, Event
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +10,7 @@ from support.processes import SPAWN, killed_afterwards, running_together
 
 from inkdigits.errors import SchemaVersionError, StoreUnavailableError
 from inkdigits.log import database, schema
-from inkdigits.log.record import Record, to_row
+from inkdigits.log.record import to_row
 
 pytest_plugins = ["support.databases"]
 
@@ -22,7 +18,7 @@ FEEDBACK = {"feedback_us", "feedback_by"}
 LATER = {"text", "digits", "label", "queued", "reviews_due", "shadow"}
 
 
-def differences(url: str) -> set[str]:
+def differences(url):
     """Which columns and indexes the database has, or lacks, other than the tables in the code."""
     known, there = set(), {"predictions.true_digit"}
     with connected(url) as connection:
@@ -35,7 +31,7 @@ def differences(url: str) -> set[str]:
     return known ^ there - {"predictions.true_digit"}
 
 
-def old_schema(url: str, revision: str) -> None:
+def old_schema(url, revision):
     """Make the tables of a revision, with an index that the next has otherwise."""
     feedback = {"true_digit", *FEEDBACK} if revision == "0002" else set()
     columns = [
@@ -53,17 +49,17 @@ def old_schema(url: str, revision: str) -> None:
         connection.execute(sa.insert(version).values(version_num=revision))
 
 
-def migrate(url: str) -> None:
+def migrate(url):
     engine = database.connect(url)
     schema.migrate(engine)
     engine.dispose()
 
 
-def revision_of(url: str) -> str:
+def revision_of(url):
     return str(rows_of(url, "version_num", "alembic_version")[0])
 
 
-def fill(url: str, records: list[Record], **more: list[Any]) -> None:
+def fill(url, records, **more):
     """Insert records into the first schema, with more columns of a later one."""
     left_out = LATER | FEEDBACK
     columns = [sa.column(c.name, c.type) for c in schema.predictions.c if c.name not in left_out]
@@ -74,7 +70,7 @@ def fill(url: str, records: list[Record], **more: list[Any]) -> None:
         connection.execute(sa.insert(old), rows)
 
 
-def test_the_first_schema_is_brought_up_with_its_rows(database_url: str, tmp_path: Path) -> None:
+def test_the_first_schema_is_brought_up_with_its_rows(database_url, tmp_path):
     old_schema(database_url, "0001")
     assert differences(database_url)
     records = [a_record(n) for n in range(3)]
@@ -85,9 +81,7 @@ def test_the_first_schema_is_brought_up_with_its_rows(database_url: str, tmp_pat
     assert not differences(database_url)
 
 
-def test_feedback_of_the_schema_before_is_text_and_what_is_unsure_is_queued(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_feedback_of_the_schema_before_is_text_and_what_is_unsure_is_queued(database_url, tmp_path):
     old_schema(database_url, "0002")
     decisions: list[Any] = ["accept", "accept", "reject", "review", "reject"]
     records = [a_record(n, decision=decisions[n]) for n in range(4)]
@@ -102,7 +96,7 @@ def test_feedback_of_the_schema_before_is_text_and_what_is_unsure_is_queued(
     assert [record.reviews_due for record in found] == [None, None, 1, 1, None]
 
 
-def test_a_database_of_a_newer_inkdigits_is_rejected(database_url: str, tmp_path: Path) -> None:
+def test_a_database_of_a_newer_inkdigits_is_rejected(database_url, tmp_path):
     migrate(database_url)
     with connected(database_url, writes=True) as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
@@ -110,12 +104,10 @@ def test_a_database_of_a_newer_inkdigits_is_rejected(database_url: str, tmp_path
         opened(database_url, tmp_path)
 
 
-def test_a_migration_that_fails_half_way_leaves_what_was_there(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_that_fails_half_way_leaves_what_was_there(database_url, tmp_path, monkeypatch):
     old_schema(database_url, "0001")
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_, **__):
         raise sa.exc.OperationalError("CREATE INDEX", {}, OSError("no space left"))
 
     monkeypatch.setattr(sa.Index, "create", fail)
@@ -130,7 +122,7 @@ def test_a_migration_that_fails_half_way_leaves_what_was_there(
         assert store.available
 
 
-def open_at_once(url: str, folder: Path, barrier: Barrier, number: int) -> None:
+def open_at_once(url, folder, barrier, number):
     barrier.wait()
     with opened(url, folder) as store:
         if store.keep(a_record(number)) != "database":
@@ -139,9 +131,7 @@ def open_at_once(url: str, folder: Path, barrier: Barrier, number: int) -> None:
 
 @pytest.mark.parametrize("start_from", [None, "0001"])
 @pytest.mark.e2e
-def test_processes_that_open_at_once_migrate_once(
-    database_url: str, tmp_path: Path, start_from: str | None
-) -> None:
+def test_processes_that_open_at_once_migrate_once(database_url, tmp_path, start_from):
     if start_from is not None:
         old_schema(database_url, start_from)
     barrier = SPAWN.Barrier(3)
@@ -153,8 +143,8 @@ def test_processes_that_open_at_once_migrate_once(
     assert len(rows_of(database_url)) == 3
 
 
-def migrate_and_hang(url: str, is_half_way: Event) -> None:
-    def hang(*_: object, **__: object) -> None:
+def migrate_and_hang(url, is_half_way):
+    def hang(*_, **__):
         is_half_way.set()
         signal.pause()
 
@@ -162,9 +152,7 @@ def migrate_and_hang(url: str, is_half_way: Event) -> None:
     migrate(url)
 
 
-def test_a_process_killed_while_it_migrates_does_not_stop_the_next(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_a_process_killed_while_it_migrates_does_not_stop_the_next(database_url, tmp_path):
     old_schema(database_url, "0001")
     with killed_afterwards(migrate_and_hang, database_url):
         pass

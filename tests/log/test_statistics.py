@@ -1,7 +1,5 @@
 """The dashboard's figures, on both databases."""
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,15 +9,13 @@ import pytest
 from support.databases import START, a_record
 
 from inkdigits.errors import QueryError
-from inkdigits.log.record import Record
 from inkdigits.log.statistics import CALIBRATION_BINS, Proportion
-from inkdigits.log.store import Store
 from inkdigits.types import NO_DIGIT
 
 pytest_plugins = ["support.databases"]
 
 
-def test_the_figures_are_those_counted_by_hand(store: Store, records: list[Record]) -> None:
+def test_the_figures_are_those_counted_by_hand(store, records):
     found = store.statistics()
     corrected = [r for r in records if r.true_digit is not None]
     digits = [r for r in corrected if r.true_digit != NO_DIGIT and r.digit is not None]
@@ -44,7 +40,7 @@ def test_the_figures_are_those_counted_by_hand(store: Store, records: list[Recor
     assert found.missed == len(corrected) - len(digits) - len(scribbles)
 
 
-def test_calibration_compares_confidence_with_accuracy(store: Store, records: list[Record]) -> None:
+def test_calibration_compares_confidence_with_accuracy(store, records):
     found = store.statistics()
     digits = [r for r in records if r.true_digit not in {None, NO_DIGIT} and r.digit is not None]
     error = 0.0
@@ -63,9 +59,7 @@ def test_calibration_compares_confidence_with_accuracy(store: Store, records: li
 
 
 @pytest.mark.parametrize(("bucket", "hours"), [("hour", 1), ("day", 24)])
-def test_time_is_counted_in_buckets_without_gaps(
-    store: Store, records: list[Record], bucket: Any, hours: int
-) -> None:
+def test_time_is_counted_in_buckets_without_gaps(store, records, bucket, hours):
     gap = a_record(created_at=records[-1].created_at + timedelta(days=3), decision="review")
     store.keep(gap)
     over_time = store.statistics(bucket=bucket).over_time
@@ -82,7 +76,7 @@ def test_time_is_counted_in_buckets_without_gaps(
             assert getattr(interval, decision) == inside[decision]
 
 
-def test_figures_are_of_one_time_and_one_owner(store: Store, records: list[Record]) -> None:
+def test_figures_are_of_one_time_and_one_owner(store, records):
     since, until = START + timedelta(hours=10), START + timedelta(hours=40)
     found = store.statistics(since=since, until=until, owner="mine")
     meant = [r for r in records if since <= r.created_at < until and r.owner == "mine"]
@@ -90,7 +84,7 @@ def test_figures_are_of_one_time_and_one_owner(store: Store, records: list[Recor
     assert found.corrected == sum(r.true_digit is not None for r in meant)
 
 
-def test_an_empty_log_has_no_figures_and_no_division_by_zero(store: Store) -> None:
+def test_an_empty_log_has_no_figures_and_no_division_by_zero(store):
     found = store.statistics()
     assert (found.total, found.corrected, found.over_time) == (0, 0, ())
     assert found.accuracy == Proportion(0, 0, None, None, None)
@@ -98,7 +92,7 @@ def test_an_empty_log_has_no_figures_and_no_division_by_zero(store: Store) -> No
     assert np.sum(found.confusion) == 0
 
 
-def test_too_many_buckets_are_rejected(store: Store) -> None:
+def test_too_many_buckets_are_rejected(store):
     store.keep(a_record(created_at=START))
     store.keep(a_record(created_at=START - timedelta(hours=10_000)))
     with pytest.raises(QueryError, match="10,001 hours"):
@@ -112,8 +106,8 @@ def test_too_many_buckets_are_rejected(store: Store) -> None:
 @pytest.mark.parametrize(
     "which", [{}, {"since": START, "until": START + timedelta(days=9)}, {"owner": "mine"}]
 )
-def test_the_dashboard_counts_on_indexes(plans_of: Any, which: dict[str, Any]) -> None:
-    def ask(store: Store) -> None:
+def test_the_dashboard_counts_on_indexes(plans_of, which):
+    def ask(store):
         for n in range(3):
             store.keep(a_record(n, owner="mine"))
         store.statistics(**which)
@@ -125,7 +119,7 @@ def test_the_dashboard_counts_on_indexes(plans_of: Any, which: dict[str, Any]) -
         assert all("USING COVERING INDEX" in line for line in reads)
 
 
-def test_times_are_utc_whatever_zone_they_come_in(store: Store) -> None:
+def test_times_are_utc_whatever_zone_they_come_in(store):
     zone = datetime.fromisoformat("2026-03-02T01:30:00+05:30")
     record = a_record(created_at=zone)
     store.keep(record)

@@ -1,27 +1,22 @@
 """The prediction log on SQLite and on PostgreSQL: what it keeps, for whom, and through what."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.databases import START, EmbeddedPostgres, Outage, a_record, opened, rows_of, sqlite_url
+from support.databases import START, Outage, a_record, opened, rows_of, sqlite_url
 from support.processes import running_together, wait_until
 
 from inkdigits.errors import QueryError, RecordError, RecordNotFoundError, StoreUnavailableError
 from inkdigits.log.connections import Options
 from inkdigits.log.outbox import FILE_NAME, Outbox
 from inkdigits.log.queries import Filters, Page
-from inkdigits.log.record import ANYONE, Record, Shares, new_id, to_row
-from inkdigits.log.store import Store
+from inkdigits.log.record import ANYONE, Shares, new_id, to_row
 from inkdigits.log.writer import Writer
 from inkdigits.types import NO_DIGIT
 
@@ -31,23 +26,23 @@ SHORT = Options(wait_s=0.5)
 """For outages: the first call of each costs this much."""
 
 
-def kept_by(store: Store, records: list[Record]) -> Counter[str]:
+def kept_by(store, records):
     """Where the records are kept; the machine may be busy, so any may go to the outbox."""
     return Counter(map(store.keep, records))
 
 
-def wait_until_recovered(store: Store) -> None:
+def wait_until_recovered(store):
     wait_until(lambda: store.available and store.waiting() == 0)
 
 
-def ids_of(records: Iterable[Record]) -> list[str]:
+def ids_of(records):
     return sorted(record.id for record in records)
 
 
 # Keeping and finding
 
 
-def test_what_was_recorded_comes_back_as_it_was(store: Store) -> None:
+def test_what_was_recorded_comes_back_as_it_was(store):
     moment = datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=UTC)
     for record in (
         a_record(3, created_at=moment, confidence=1 / 3, novelty=-0.1, owner="browser-1"),
@@ -58,7 +53,7 @@ def test_what_was_recorded_comes_back_as_it_was(store: Store) -> None:
         assert store.get(record.id).ink.tolist() == record.ink.tolist()
 
 
-def test_a_picture_is_kept_only_if_the_operator_wants_it(database_url: str, tmp_path: Path) -> None:
+def test_a_picture_is_kept_only_if_the_operator_wants_it(database_url, tmp_path):
     plain, kept = a_record(picture=b"plain"), a_record(picture=b"kept")
     with opened(database_url, tmp_path) as store:
         store.keep(plain)
@@ -69,7 +64,7 @@ def test_a_picture_is_kept_only_if_the_operator_wants_it(database_url: str, tmp_
         assert all(record.picture is None for record in store.page().records)
 
 
-def test_feedback_is_given_replaced_kept_and_cleared(store: Store) -> None:
+def test_feedback_is_given_replaced_kept_and_cleared(store):
     record = a_record(3)
     store.keep(record)
     before = datetime.now(UTC)
@@ -84,7 +79,7 @@ def test_feedback_is_given_replaced_kept_and_cleared(store: Store) -> None:
 
 
 @pytest.mark.parametrize("label", ["", "-1", "7 ", "٣", "None", "1" * 65, 7, True, None])
-def test_invalid_feedback_is_rejected(store: Store, label: Any) -> None:
+def test_invalid_feedback_is_rejected(store, label):
     record = a_record()
     store.keep(record)
     with pytest.raises(RecordError, match="A label is"):
@@ -94,7 +89,7 @@ def test_invalid_feedback_is_rejected(store: Store, label: Any) -> None:
     assert store.get(record.id).label is None
 
 
-def test_another_browsers_record_is_as_if_it_were_not_there(store: Store) -> None:
+def test_another_browsers_record_is_as_if_it_were_not_there(store):
     record = a_record(3, owner="mine")
     store.keep(record)
     for owner in ("yours", "MINE"):
@@ -110,7 +105,7 @@ def test_another_browsers_record_is_as_if_it_were_not_there(store: Store) -> Non
     assert store.get(record.id, owner="mine") == record
 
 
-def test_a_missing_owner_never_means_everybody(store: Store) -> None:
+def test_a_missing_owner_never_means_everybody(store):
     nobody: Any = None
     record = a_record()
     store.keep(record)
@@ -126,7 +121,7 @@ def test_a_missing_owner_never_means_everybody(store: Store) -> None:
     assert store.get(record.id) == record
 
 
-def test_what_is_deleted_or_never_was_is_not_found(store: Store) -> None:
+def test_what_is_deleted_or_never_was_is_not_found(store):
     records = [a_record(n, owner="mine" if n < 3 else "yours") for n in range(6)]
     kept_by(store, records)
     store.delete(records[0].id)
@@ -140,9 +135,7 @@ def test_what_is_deleted_or_never_was_is_not_found(store: Store) -> None:
     assert store.page() == Page(records=(), older=None, newer=None)
 
 
-def test_retention_deletes_the_old_and_keeps_the_rest(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retention_deletes_the_old_and_keeps_the_rest(database_url, tmp_path, monkeypatch):
     monkeypatch.setattr("inkdigits.log.store._DELETED_ROWS", 3)
     monkeypatch.setattr(Writer, "_tend", lambda writer: None)  # no purge by its own clock
     with opened(database_url, tmp_path, retention_days=30) as store:
@@ -154,7 +147,7 @@ def test_retention_deletes_the_old_and_keeps_the_rest(
         assert kept == [START - timedelta(days=n) for n in range(4)]
 
 
-def test_retention_works_without_being_asked(database_url: str, tmp_path: Path) -> None:
+def test_retention_works_without_being_asked(database_url, tmp_path):
     with opened(database_url, tmp_path) as store:
         for days in (29, 31):
             store.keep(a_record(created_at=datetime.now(UTC) - timedelta(days)))
@@ -163,9 +156,7 @@ def test_retention_works_without_being_asked(database_url: str, tmp_path: Path) 
         wait_until(lambda: len(store.page().records) == 1)
 
 
-def test_replicas_decide_once_that_a_promotion_has_ended(
-    store: Store, database_url: str, tmp_path: Path
-) -> None:
+def test_replicas_decide_once_that_a_promotion_has_ended(store, database_url, tmp_path):
     assert store.ended_promotion("v@1") is None
     with opened(database_url, tmp_path / "other") as other, ThreadPoolExecutor() as pool:
         stores = [store, other] * 4
@@ -179,9 +170,7 @@ def test_replicas_decide_once_that_a_promotion_has_ended(
 
 
 @pytest.mark.e2e
-def test_no_call_hangs_in_an_outage_and_what_is_kept_is_there_once_after_it(
-    outage: Outage, tmp_path: Path
-) -> None:
+def test_no_call_hangs_in_an_outage_and_what_is_kept_is_there_once_after_it(outage, tmp_path):
     records = [a_record(n, owner="mine") for n in range(60)]
     before, waiting = records[0], records[20]
     with opened(outage.url, tmp_path, SHORT, shares=Shares(audit=0.0)) as store:
@@ -216,9 +205,7 @@ def test_no_call_hangs_in_an_outage_and_what_is_kept_is_there_once_after_it(
 
 
 @pytest.mark.e2e
-def test_a_store_opens_without_its_database_and_migrates_later(
-    outage: Outage, tmp_path: Path
-) -> None:
+def test_a_store_opens_without_its_database_and_migrates_later(outage, tmp_path):
     outage.begin()
     record = a_record(4)
     with opened(outage.url, tmp_path, SHORT) as store:
@@ -231,7 +218,7 @@ def test_a_store_opens_without_its_database_and_migrates_later(
         assert store.get(record.id) == record
 
 
-def test_a_full_disk_sends_predictions_to_the_outbox(tmp_path: Path) -> None:
+def test_a_full_disk_sends_predictions_to_the_outbox(tmp_path):
     url = sqlite_url(tmp_path)
     records = [a_record(n) for n in range(60)]
     with opened(url, tmp_path) as store:
@@ -239,7 +226,7 @@ def test_a_full_disk_sends_predictions_to_the_outbox(tmp_path: Path) -> None:
         with engine.connect() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
 
-        def limit(connection: Any, _: object) -> None:
+        def limit(connection, _):
             connection.execute(f"PRAGMA max_page_count = {pages + 5}")
 
         sa.event.listen(engine, "connect", limit)
@@ -252,9 +239,7 @@ def test_a_full_disk_sends_predictions_to_the_outbox(tmp_path: Path) -> None:
         assert sorted(rows_of(url)) == ids_of(records)
 
 
-def test_a_deleted_database_is_made_again_and_loses_nothing_that_comes_after(
-    tmp_path: Path,
-) -> None:
+def test_a_deleted_database_is_made_again_and_loses_nothing_that_comes_after(tmp_path):
     path = tmp_path / "log.sqlite3"
     first, *others = [a_record(n) for n in range(20)]
     with opened(f"sqlite:///{path}", tmp_path) as store:
@@ -268,8 +253,8 @@ def test_a_deleted_database_is_made_again_and_loses_nothing_that_comes_after(
 
 @pytest.mark.e2e
 def test_where_database_and_full_outbox_fail_a_prediction_is_lost_and_that_is_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+    tmp_path, caplog
+):
     url = sqlite_url(tmp_path)
     outage = Outage(url)
     with opened(url, tmp_path, SHORT, outbox_limit_bytes=100_000) as store:
@@ -286,25 +271,11 @@ def test_where_database_and_full_outbox_fail_a_prediction_is_lost_and_that_is_lo
         outage.end()
 
 
-def test_feedback_finds_a_record_that_another_process_has_put_into_the_outbox(
-    store: Store, tmp_path: Path
-) -> None:
-    record = a_record(3)
-    Outbox(tmp_path / "outbox").put(to_row(record))
-    assert store.give_feedback(record.id, "5", "page").label == "5"
-    store.flush_outbox()
-    assert store.waiting() == 0
-    assert store.get(record.id).label == "5"
-    assert store.clear_feedback(record.id) == record
-
-
-def test_feedback_given_while_a_record_is_moved_is_not_lost(
-    store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_feedback_given_while_a_record_is_moved_is_not_lost(store, database_url, monkeypatch):
     record = a_record(3)
     insert = store._database.insert
 
-    def insert_late(*rows: Any) -> None:
+    def insert_late(*rows):
         insert(*rows)
         monkeypatch.undo()
         store.give_feedback(record.id, "5", "page")
@@ -317,7 +288,7 @@ def test_feedback_given_while_a_record_is_moved_is_not_lost(
     assert rows_of(database_url, "id, label") == [(record.id, "5")]
 
 
-def test_what_is_deleted_does_not_come_back_from_the_outbox(store: Store, tmp_path: Path) -> None:
+def test_what_is_deleted_does_not_come_back_from_the_outbox(store, tmp_path):
     mine, yours, one = a_record(owner="mine"), a_record(owner="yours"), a_record()
     outbox = Outbox(tmp_path / "outbox")
     for record in (mine, yours, one):
@@ -328,9 +299,7 @@ def test_what_is_deleted_does_not_come_back_from_the_outbox(store: Store, tmp_pa
     assert [record.id for record in store.page().records] == [yours.id]
 
 
-def test_values_that_the_database_rejects_do_not_block_the_others(
-    store: Store, database_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_values_that_the_database_rejects_do_not_block_the_others(store, database_url, caplog):
     with store._database.transaction(writes=True) as connection:
         connection.execute(sa.text("CREATE UNIQUE INDEX once ON predictions (confidence)"))
     for n in range(4):
@@ -346,7 +315,7 @@ def test_values_that_the_database_rejects_do_not_block_the_others(
 # When processes end
 
 
-def keep_many(url: str, folder: Path, ids: Path) -> None:
+def keep_many(url, folder, ids):
     """Several threads of one process keep records; where each is kept is written down."""
     records = [a_record(n) for n in range(1000)]
     with (
@@ -360,17 +329,17 @@ def keep_many(url: str, folder: Path, ids: Path) -> None:
 
 @pytest.mark.parametrize("how", ["fast", "immediate", "frozen"])
 def test_postgresql_stopped_under_load_and_started_again_has_each_prediction_once(
-    own_postgres: EmbeddedPostgres, tmp_path: Path, how: str
-) -> None:
+    own_postgres, tmp_path, how
+):
     url = own_postgres.empty_database()
     outage = Outage(url, own_postgres, how)
     files = [tmp_path / f"ids {n}" for n in range(2)]
 
-    def kept() -> list[list[str]]:
+    def kept():
         lines = [line for file in files if file.exists() for line in file.read_text().split("\n")]
         return [line.split() for line in lines if line.count(" ") == 1]
 
-    def is_kept_in(place: str) -> bool:
+    def is_kept_in(place):
         return sum(where == place for _, where in kept()) > 100
 
     with running_together(keep_many, [(url, tmp_path, file) for file in files]):
@@ -386,12 +355,12 @@ def test_postgresql_stopped_under_load_and_started_again_has_each_prediction_onc
     assert sorted(rows_of(url)) == sorted(name for name, _ in kept())
 
 
-def connection_of(store: Store) -> object:
+def connection_of(store):
     with store._database.transaction() as connection:
         return connection.connection.dbapi_connection
 
 
-def test_a_forked_process_records_on_connections_of_its_own(store: Store) -> None:
+def test_a_forked_process_records_on_connections_of_its_own(store):
     ours, theirs = a_record(1), a_record(2)
     store.keep(ours)
     parents = connection_of(store)

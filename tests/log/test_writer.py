@@ -1,23 +1,17 @@
 """The thread that writes: shared commits, late rows, slow databases, and its own end."""
 
-from __future__ import annotations
-
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
-from support.databases import EmbeddedPostgres, a_record, opened, rows_of, sqlite_url
+from support.databases import a_record, opened, rows_of, sqlite_url
 from support.processes import wait_until
 
 from inkdigits.errors import StoreUnavailableError
 from inkdigits.log.connections import Options
-from inkdigits.log.store import Store
 from inkdigits.log.writer import Writer
 
 pytest_plugins = ["support.databases"]
@@ -26,11 +20,11 @@ IMPATIENT = Options(wait_s=0.2)
 
 
 @contextmanager
-def held(store: Store) -> Iterator[None]:
+def held(store):
     """Hold a store's thread in a job meanwhile."""
     is_there, is_released = threading.Event(), threading.Event()
 
-    def hold() -> None:
+    def hold():
         is_there.set()
         is_released.wait()
 
@@ -44,18 +38,16 @@ def held(store: Store) -> Iterator[None]:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(tmp_path):
     return sqlite_url(tmp_path)
 
 
-def test_rows_that_come_during_a_commit_share_the_next_one(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_that_come_during_a_commit_share_the_next_one(url, tmp_path, monkeypatch):
     commits: list[int] = []
     with opened(url, tmp_path) as store, ThreadPoolExecutor(10) as pool:
         insert = store._database.insert
 
-        def count(rows: Any, *more: Any) -> None:
+        def count(rows, *more):
             commits.append(len(rows))
             insert(rows, *more)
 
@@ -67,9 +59,7 @@ def test_rows_that_come_during_a_commit_share_the_next_one(
     assert commits == [10]
 
 
-def test_a_row_that_waits_too_long_goes_to_the_outbox_and_is_stored_once(
-    url: str, tmp_path: Path
-) -> None:
+def test_a_row_that_waits_too_long_goes_to_the_outbox_and_is_stored_once(url, tmp_path):
     first, second = a_record(1), a_record(2)
     with opened(url, tmp_path, IMPATIENT) as store:
         with held(store):
@@ -82,9 +72,7 @@ def test_a_row_that_waits_too_long_goes_to_the_outbox_and_is_stored_once(
         assert sorted(rows_of(url)) == [first.id, second.id]
 
 
-def test_a_call_that_is_overdue_makes_the_database_unavailable(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_that_is_overdue_makes_the_database_unavailable(url, tmp_path, monkeypatch):
     monkeypatch.setattr(Writer, "start", lambda _: None)
     with opened(url, tmp_path, Options(wait_s=0.001)) as store:
         assert store.available
@@ -94,14 +82,12 @@ def test_a_call_that_is_overdue_makes_the_database_unavailable(
 
 
 @pytest.mark.e2e
-def test_a_slow_database_gets_its_rows_by_way_of_the_outbox(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_database_gets_its_rows_by_way_of_the_outbox(url, tmp_path, monkeypatch):
     records = [a_record(n) for n in range(20)]
     with opened(url, tmp_path, replace(IMPATIENT, synchronous="full")) as store:
         insert = store._database.insert
 
-        def insert_slowly(*rows: Any) -> None:
+        def insert_slowly(*rows):
             time.sleep(0.5)
             insert(*rows)
 
@@ -113,13 +99,11 @@ def test_a_slow_database_gets_its_rows_by_way_of_the_outbox(
         wait_until(lambda: store.available)
 
 
-def test_a_thread_that_died_is_started_again(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thread_that_died_is_started_again(url, tmp_path, monkeypatch):
     died: list[object] = []
     monkeypatch.setattr(threading, "excepthook", died.append)
 
-    def be_wrong() -> None:
+    def be_wrong():
         raise AssertionError("a defect of ours")
 
     with opened(url, tmp_path) as store:
@@ -134,9 +118,7 @@ def test_a_thread_that_died_is_started_again(
         assert store._writer._thread is not first
 
 
-def test_what_comes_after_closing_is_in_the_outbox_and_is_moved_without_being_asked(
-    url: str, tmp_path: Path
-) -> None:
+def test_what_comes_after_closing_is_in_the_outbox_and_is_moved_without_being_asked(url, tmp_path):
     record = a_record()
     with opened(url, tmp_path) as store:
         store.keep(a_record())
@@ -151,9 +133,7 @@ def test_what_comes_after_closing_is_in_the_outbox_and_is_moved_without_being_as
 
 
 @pytest.mark.e2e
-def test_closing_does_not_wait_for_a_frozen_server(
-    own_postgres: EmbeddedPostgres, tmp_path: Path
-) -> None:
+def test_closing_does_not_wait_for_a_frozen_server(own_postgres, tmp_path):
     with opened(own_postgres.empty_database(), tmp_path, IMPATIENT) as store:
         store.keep(a_record())
         own_postgres.freeze()

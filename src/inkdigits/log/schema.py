@@ -133,11 +133,7 @@ def migrate(engine: sa.Engine) -> str | None:
             at = _revision(connection)
         if at != NEWEST:
             with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
-                if path is None:
-                    # A new index on a long table takes longer than a statement may.
-                    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-                _upgrade(connection, _revision(connection))
+                _upgrade(connection)
         return journal_mode
 
 
@@ -169,8 +165,13 @@ def _revision(connection: sa.Connection) -> str | None:
     return found
 
 
-def _upgrade(connection: sa.Connection, at: str | None) -> None:
+def _upgrade(connection: sa.Connection) -> None:
     """Make the tables, or give an older one the columns and indexes that it lacks."""
+    if connection.dialect.name == "postgresql":
+        # A new index on a long table takes longer than a statement may.
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+    at = _revision(connection)
     if at not in (None, NEWEST, *_OLDER):
         raise SchemaVersionError(
             f"the database has schema {at}; this Inkdigits knows schemas up to {NEWEST}. "
