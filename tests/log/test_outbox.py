@@ -116,3 +116,13 @@ def test_many_threads_and_processes_lose_and_double_nothing(tmp_path):
             found += emptied(outbox)
     found += emptied(outbox)
     assert len(found) == len({row["id"] for row in found}) == 2 * 160
+
+
+def test_rows_older_than_the_retention_are_deleted_though_set_aside(tmp_path):
+    outbox, rows = Outbox(tmp_path), [a_row(n) for n in range(3)]
+    for row in rows:
+        outbox.put(row)
+    outbox.set_aside(rows[0]["id"], "its values are rejected")
+    assert outbox.purge(rows[2]["created_us"]) == 2
+    assert outbox.purge(rows[2]["created_us"]) == 0
+    assert emptied(outbox) == rows[2:]

@@ -336,8 +336,9 @@ class Writer:
                 if looks:
                     moved = self._move_batch(0.0)
                     self._look_at = now if moved == BATCH else now + _LOOK_S
-                if now >= self._purge_at and not self._purge():
-                    self._purge_at = now + _PURGE_S
+                if now >= self._purge_at:
+                    self._purge_at = now + _PURGE_S  # also if it fails
+                    self._purge_at = now if self._purge() else self._purge_at
                 silence_s = now - self._database.contact_at
                 if silence_s >= (_GLANCE_S if looks else _PULSE_S):
                     self._database.ping()
