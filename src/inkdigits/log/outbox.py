@@ -80,10 +80,10 @@ class Outbox:
         self._path = self.folder / FILE_NAME
         limit = f"PRAGMA max_page_count = {limit_bytes // _PAGE_BYTES}"
         try:
+            self._make_folder()  # before `connect`, which would make it for all users
             url = sa.URL.create("sqlite", database=str(self._path))
             self._engine = connect(url, Options(wait_s=_WAIT_S, synchronous="full"))
             sa.event.listen(self._engine, "connect", lambda new, _: new.execute(limit))
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self.moving(None):
                 self._open()
         except (OSError, OutboxError) as error:
@@ -219,8 +219,11 @@ class Outbox:
                 self._path.with_name(self._path.name + end).unlink(missing_ok=True)
             self._create()
 
-    def _create(self) -> None:
+    def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _create(self) -> None:
+        self._make_folder()
         # SQLite gives its other files the permissions of this one.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         write_ahead_log(self._engine)
