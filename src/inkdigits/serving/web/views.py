@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import tempfile
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -178,8 +177,8 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
             reader.offer(body["id"], picture, prediction)
         else:
             metrics.count_number(number)
-            record = Record.of_number(number, owner=owner, picture=picture, record_id=body["id"])
-            body["kept"] = store.keep(replace(record, input_kind=kind))
+            how: Any = {"input_kind": kind, "owner": owner, "picture": picture}
+            body["kept"] = store.keep(Record.of(number, record_id=body["id"], **how))
             body["number"] = number_body(number, body["id"], with_ink=False)
         replaced = request.args.get("replaces")
         if body["kept"] == "database" and replaced:
