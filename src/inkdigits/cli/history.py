@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from inkdigits.log.store import Store
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+_FORM = "YYYY-MM-DD[THH:MM:SS]"
 _FORMATS = {".csv": "csv", ".parquet": "parquet"}
 
 
@@ -44,14 +45,14 @@ def history() -> None:
 @click.argument("file", type=FILE)
 @option(
     "--format form",
-    "[default: by the name of FILE: .csv or .parquet]",
+    "What to write.  [default: by the name of FILE: .csv or .parquet]",
     click.Choice(list(_FORMATS.values())),
 )
 @option("--digit", "Only this digit; -1 is no digit.", click.IntRange(-1, 9))
 @option("--decision", "Only this decision.", click.Choice(["accept", "review", "reject"]))
 @option("--feedback", "Only this feedback.", click.Choice(["given", "none", "right", "wrong"]))
-@option("--since", "Only from this time (UTC) on.", _MOMENT)
-@option("--until", "Only before this time (UTC).", _MOMENT)
+@option("--since", "Only from this time (UTC) on.", _MOMENT, metavar=_FORM)
+@option("--until", "Only before this time (UTC).", _MOMENT, metavar=_FORM)
 def export_history(
     file: Path, form: Any, since: datetime | None, until: datetime | None, **filters: Any
 ) -> None:

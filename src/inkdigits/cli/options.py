@@ -28,6 +28,8 @@ DEVICES: Final = click.Choice(["auto", "cpu", "cuda", "mps"])
 
 def option(names: str, text: str, kind: Any = None, **more: Any) -> Callable[[C], C]:
     """Return an option by its names, its help and its type."""
+    if isinstance(kind, click.IntRange | click.FloatRange):
+        more.setdefault("metavar", "N" if isinstance(kind, click.IntRange) else "SHARE")
     return click.option(*names.split(), help=text, type=kind, **more)
 
 

@@ -28,7 +28,7 @@ _FILES_PER_BATCH = 64
 @options.MODEL
 @options.device("Read with PyTorch on this device")
 @options.risk()
-@option("--probabilities", "Show the runner-up and all ten in the table.", is_flag=True)
+@option("--probabilities", "Show the runner-up and the ten probabilities too.", is_flag=True)
 @option(
     "--explain",
     "Name the runner-up, and write the ink and a map of the evidence for the digit.",

@@ -10,6 +10,7 @@ import click
 from click import FloatRange, IntRange
 
 from inkdigits.cli.options import FILE, MODEL, PROCESSES, device, option, risk, say
+from inkdigits.errors import ConfigError
 
 
 class _Port(IntRange):
@@ -89,7 +90,11 @@ def key(name: str) -> None:
 
     made = new_key()
     line = f"{name}:{digest_of(made)}"
-    parse_api_keys(line)
+    try:
+        parse_api_keys(line)
+    except ConfigError as error:
+        allowed = "NAME may have up to 64 letters, digits, '.', '_' and '-'"
+        raise click.UsageError(allowed) from error
     click.echo(f"key   {made}\nline  {line}")
     say(
         f"Give the key to {name}, who sends it as the header X-API-Key; it is not shown again.\n"

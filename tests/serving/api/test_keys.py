@@ -90,4 +90,4 @@ def test_command_makes_a_key_and_the_line_for_it():
     made, line = (row.split()[1] for row in result.stdout.splitlines())
     assert parse_api_keys(line) == (("ada", digest_of(made)),)
     assert len({made, new_key(), new_key()}) == 3
-    assert CliRunner().invoke(main, ["key", "a b"]).exit_code == 1
+    assert CliRunner().invoke(main, ["key", "a b"]).exit_code == 2
