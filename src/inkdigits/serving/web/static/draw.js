@@ -1,6 +1,7 @@
 // The page to draw on: it reads while one draws, keeps finished drawings, and sends feedback.
 
 import { ask, claimed, percent, readOnly, sending, token } from "./ask.js";
+import * as card from "./card.js";
 import { addExamples } from "./examples.js";
 import { Pad } from "./pad.js";
 import { prepared, readAll } from "./pictures.js";
@@ -12,27 +13,14 @@ const RISKS = [null, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05]; // null is 
 const SAVED = "drawing"; // in sessionStorage
 const SHOW_BYTES = 30_000; // of a picture that a copied command contains
 
-const MEANING = {
-  empty: "Ten probabilities appear while you draw.",
-  accept: "Safe to use without checking.",
-  review: "Check it before you use it.",
-  blank: "Try more light or a darker pen.",
-  not_a_digit: "It does not look like a digit.",
-  several_digits: "Read as a number, digit by digit.",
-  unreadable: "No digit is likelier than not.",
-  cut_off: "Leave some space around the digit.",
-};
-
 const $ = (id) => document.getElementById(id);
-const card = $("reading");
-const words = { ...JSON.parse(card.dataset.words), empty: "Nothing drawn yet" };
-const limits = { maxBytes: Number(card.dataset.maxBytes), maxPixels: Number(card.dataset.maxPixels) };
-const bars = [...document.querySelectorAll(".bars li")];
-const thin = "\u00a0";
+const { maxBytes, maxPixels } = $("reading").dataset;
+const limits = { maxBytes: Number(maxBytes), maxPixels: Number(maxPixels) };
 
 let version = 0; // counts the changes
 let keptVersion = -1; // the version that the log has
 let reading = null; // the last answer about what is on the pad
+let shown = null; // the drawing that the card is about
 let isUnavailable = false;
 let request = null; // the AbortController of the reading under way
 let keeping = Promise.resolve(); // one after the other, so that each replaces the previous one
@@ -48,13 +36,13 @@ function changed(isDrawing) {
   tools();
   $("problem").textContent = "";
   $("feedback").hidden = true;
-  showBoxes(null);
+  card.showBoxes(null, pad.size);
   clearTimeout(liveTimer);
   clearTimeout(finishedTimer);
   if (!isDrawing) save();
+  if (pad.isEmpty || pad.drawing !== shown) show(null);
   if (pad.isEmpty) {
     request?.abort();
-    show(null);
     return;
   }
   liveTimer = setTimeout(read, LIVE_MS);
@@ -126,7 +114,7 @@ async function read() {
     if (asked !== version) return;
     show(answer);
     $("feedback").hidden = !pad.drawing.id || keptVersion !== version;
-    if (pad.drawing.label) thank(pad.drawing.label);
+    if (pad.drawing.label) card.thank(pad.drawing.label, pad.drawing.label === claimed(answer));
   } catch (error) {
     if (asked === version) failed(error);
   }
@@ -137,7 +125,7 @@ function keep() {
   clearTimeout(finishedTimer);
   if (pad.isEmpty || keptVersion === version || isUnavailable) return keeping;
   if (isPrivate() || pad.drawing.isExample) {
-    if (reading) speak(reading);
+    if (reading) card.speak(reading, pad.isUpload);
     return keeping;
   }
   const [asked, of, what, body] = [version, pad.drawing, pad.isUpload ? "uploaded" : "drawn", pad.picture()];
@@ -155,12 +143,12 @@ function keep() {
       if (asked !== version) return;
       save();
       show(answer);
-      speak(answer);
+      card.speak(answer, pad.isUpload);
       $("feedback").hidden = answer.kept === "lost" || answer.reason === "blank";
     } catch (error) {
       if (keptVersion === asked) keptVersion = -1;
       of.isSent = false;
-      if (asked === version) failed(error);
+      if (asked === version) complain(error);
     }
   });
   return keeping;
@@ -168,89 +156,9 @@ function keep() {
 
 function show(answer) {
   reading = answer;
-  const state = answer ? (answer.reason ?? answer.decision) : "empty";
-  const digit = answer?.prediction ?? null;
-  const isRead = digit !== null && answer.decision !== "reject";
-  card.dataset.state = answer?.number ? "number" : (answer?.decision ?? "empty");
-  $("digit").textContent = isRead ? digit : "–";
-  $("digit").hidden = Boolean(answer) && !isRead;
-  $("decision").textContent = headline(answer, state);
-  $("confidence").textContent = isRead ? percent(answer.confidence) : thin;
-  const closest = !isRead && digit !== null && !answer.number ? ` Closest: ${digit}, ${percent(answer.confidence)}.` : "";
-  $("meaning").textContent = meaning(answer, state) + closest;
-  $("ink").hidden = !answer?.ink;
-  $("no-ink").hidden = Boolean(answer?.ink);
-  if (answer?.ink) $("ink").src = answer.ink;
-  bars.forEach((bar, k) => {
-    const share = digit === null ? 0 : answer.probabilities[k];
-    bar.querySelector(".fill").style.setProperty("--share", share);
-    bar.querySelector(".share").textContent = digit === null ? "–" : percent(share);
-    bar.classList.toggle("top", k === digit && isRead);
-  });
-  showBoxes(answer?.number);
-  showCoverage(answer);
-  $("reasons").hidden = true;
-  $("why").setAttribute("aria-expanded", "false");
-  $("why").disabled = digit === null;
-  askAgain(answer);
-}
-
-function headline(answer, state) {
-  if (answer?.number) return `${words.several_digits}: ${answer.number.text}`;
-  return state === "blank" && pad.isUpload ? "No ink found in this picture" : words[state];
-}
-
-function meaning(answer, state) {
-  if (state === "blank" && !pad.isUpload) return "Draw with the pen.";
-  if (!answer?.number) return MEANING[state] ?? "";
-  const { decision, confidence } = answer.number;
-  return `${MEANING.several_digits} ${words[decision] ?? words.unreadable}, ${percent(confidence)}.`;
-}
-
-/** Draw a frame around each digit of a number, over the picture. */
-function showBoxes(number) {
-  const frames = (number?.digits ?? []).map(({ box: [x, y, width, height] }) => {
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [name, value] of Object.entries({ x, y, width, height })) rect.setAttribute(name, value);
-    return rect;
-  });
-  $("boxes").setAttribute("viewBox", `0 0 ${pad.size.join(" ")}`);
-  $("boxes").replaceChildren(...frames);
-}
-
-function showCoverage(answer) {
-  const value = RISKS[$("risk").value];
-  $("risk-value").textContent = value === null ? "the service’s own" : `${value * 100} %`;
-  const known = answer?.coverage !== undefined && answer.coverage !== null;
-  $("coverage").textContent = known
-    ? `At this risk ${percent(answer.coverage)} of digits are safe to use unseen.`
-    : "How many of the readings called sure may be wrong.";
-}
-
-function speak(answer) {
-  const { prediction, confidence, decision } = answer;
-  const said = headline(answer, answer.reason ?? decision);
-  $("spoken").textContent = decision === "reject" ? said : `${prediction}, ${percent(confidence)}. ${said}.`;
-}
-
-const article = (digit) => (String(digit)[0] === "8" ? "an" : "a");
-
-function askAgain(answer) {
-  const claim = answer && claimed(answer);
-  const isOne = claim?.length === 1;
-  $("question").textContent =
-    claim === "none" ? "Is it really no digit?" : claim ? `Is it ${isOne ? `${article(claim)} ` : ""}${claim}?` : "What is it?";
-  $("ask").hidden = !claim;
-  $("labels").hidden = Boolean(claim);
-  $("number").hidden = !answer?.number;
-  $("wrong").setAttribute("aria-expanded", "false");
-  $("thanks").textContent = "";
-}
-
-function thank(label, wasRight = label === claimed(reading)) {
-  $("ask").hidden = $("labels").hidden = true;
-  const said = label === "none" ? "not a digit" : `it is ${label.length === 1 ? `${article(label)} ` : ""}${label}`;
-  $("thanks").textContent = wasRight ? "Thank you. Noted as right." : `Thank you. Noted: ${said}.`;
+  shown = pad.drawing;
+  card.show(answer, pad);
+  card.showCoverage(answer, RISKS[$("risk").value]);
 }
 
 async function say(what) {
@@ -265,7 +173,7 @@ async function say(what) {
     });
     of.label = answer.label;
     save();
-    thank(answer.label, answer.was_right);
+    card.thank(answer.label, answer.was_right);
   } catch (error) {
     complain(error);
   }
@@ -285,7 +193,7 @@ async function explain() {
     if (asked !== version) return;
     $("saliency").src = `data:image/png;base64,${explanation.saliency_png}`;
     $("runner-up").textContent =
-      `Orange ink speaks for ${article(prediction)} ${prediction}, blue against it. ` +
+      `Orange ink speaks for ${card.article(prediction)} ${prediction}, blue against it. ` +
       `Next likeliest: ${explanation.runner_up}, ${percent(explanation.runner_up_probability)}.`;
     $("reasons").hidden = false;
     $("why").setAttribute("aria-expanded", "true");
@@ -342,14 +250,12 @@ function available() {
 async function take(files) {
   const chosen = [...files];
   if (chosen.length > 1) {
-    const settings = { limits, words, risk: risk(), isPrivate: isPrivate() };
+    const settings = { limits, words: card.words, risk: risk(), isPrivate: isPrivate() };
     await readAll(chosen, $("several"), settings);
   } else if (chosen.length === 1) {
     keep(); // what was on the pad before
     try {
-      const image = await prepared(chosen[0], limits);
-      show(null);
-      pad.put({ image });
+      pad.put({ image: await prepared(chosen[0], limits) });
     } catch (error) {
       pad.clear();
       $("problem").textContent = error.message;
@@ -402,7 +308,7 @@ remember("pen-width", "value", () => {
   pad.width = Number($("pen-width").value) / 100;
 });
 remember("risk", "value", () => {
-  showCoverage(null);
+  card.showCoverage(null, RISKS[$("risk").value]);
   read();
 });
 remember("private", "checked", () => {

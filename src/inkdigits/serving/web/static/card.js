@@ -1,0 +1,110 @@
+// The card beside the pad: what a reading says, in words, bars and frames. It knows no network.
+
+import { claimed, percent } from "./ask.js";
+
+const MEANING = {
+  empty: "Ten probabilities appear while you draw.",
+  accept: "Safe to use without checking.",
+  review: "Check it before you use it.",
+  blank: "Try more light or a darker pen.",
+  not_a_digit: "It does not look like a digit.",
+  several_digits: "Read as a number, digit by digit.",
+  unreadable: "No digit is likelier than not.",
+  cut_off: "Leave some space around the digit.",
+};
+
+const $ = (id) => document.getElementById(id);
+const card = $("reading");
+export const words = { ...JSON.parse(card.dataset.words), empty: "Nothing drawn yet" };
+const bars = [...document.querySelectorAll(".bars li")];
+
+/** Show what is read on a pad; null shows that nothing is. */
+export function show(answer, pad) {
+  const state = stateOf(answer);
+  const digit = answer?.prediction ?? null;
+  const isRead = digit !== null && answer.decision !== "reject";
+  card.dataset.state = answer?.number ? "number" : (answer?.decision ?? "empty");
+  $("digit").textContent = isRead ? digit : "–";
+  $("digit").hidden = Boolean(answer) && !isRead;
+  $("decision").textContent = headline(answer, pad.isUpload);
+  $("confidence").textContent = isRead ? percent(answer.confidence) : "\u00a0";
+  const closest = !isRead && digit !== null && !answer.number ? ` Closest: ${digit}, ${percent(answer.confidence)}.` : "";
+  $("meaning").textContent = meaning(answer, state, pad.isUpload) + closest;
+  $("ink").hidden = !answer?.ink;
+  $("no-ink").hidden = Boolean(answer?.ink);
+  if (answer?.ink) $("ink").src = answer.ink;
+  bars.forEach((bar, k) => {
+    const share = digit === null ? 0 : answer.probabilities[k];
+    bar.querySelector(".fill").style.setProperty("--share", share);
+    bar.querySelector(".share").textContent = digit === null ? "–" : percent(share);
+    bar.classList.toggle("top", k === digit && isRead);
+  });
+  showBoxes(answer?.number, pad.size);
+  $("reasons").hidden = true;
+  $("why").setAttribute("aria-expanded", "false");
+  $("why").disabled = digit === null;
+  askAgain(answer);
+}
+
+const stateOf = (answer) => (answer ? (answer.reason ?? answer.decision) : "empty");
+
+function headline(answer, isUpload) {
+  const state = stateOf(answer);
+  if (answer?.number) return `${words.several_digits}: ${answer.number.text}`;
+  return state === "blank" && isUpload ? "No ink found in this picture" : words[state];
+}
+
+function meaning(answer, state, isUpload) {
+  if (state === "blank" && !isUpload) return "Draw with the pen.";
+  if (!answer?.number) return MEANING[state] ?? "";
+  const { decision, confidence } = answer.number;
+  return `${MEANING.several_digits} ${words[decision] ?? words.unreadable}, ${percent(confidence)}.`;
+}
+
+/** Draw a frame around each digit of a number, over the picture. */
+export function showBoxes(number, size) {
+  const frames = (number?.digits ?? []).map(({ box: [x, y, width, height] }) => {
+    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [name, value] of Object.entries({ x, y, width, height })) rect.setAttribute(name, value);
+    return rect;
+  });
+  $("boxes").setAttribute("viewBox", `0 0 ${size.join(" ")}`);
+  $("boxes").replaceChildren(...frames);
+}
+
+/** Say at which risk is read, null for the service's own, and what it costs. */
+export function showCoverage(answer, value) {
+  $("risk-value").textContent = value === null ? "the service’s own" : `${value * 100} %`;
+  const known = answer?.coverage !== undefined && answer.coverage !== null;
+  $("coverage").textContent = known
+    ? `At this risk ${percent(answer.coverage)} of digits are safe to use unseen.`
+    : "How many of the readings called sure may be wrong.";
+}
+
+/** Say a reading to screen readers. */
+export function speak(answer, isUpload) {
+  const { prediction, confidence, decision } = answer;
+  const said = headline(answer, isUpload);
+  $("spoken").textContent = decision === "reject" ? said : `${prediction}, ${percent(confidence)}. ${said}.`;
+}
+
+export const article = (digit) => (String(digit)[0] === "8" ? "an" : "a");
+
+function askAgain(answer) {
+  const claim = answer && claimed(answer);
+  const isOne = claim?.length === 1;
+  $("question").textContent =
+    claim === "none" ? "Is it really no digit?" : claim ? `Is it ${isOne ? `${article(claim)} ` : ""}${claim}?` : "What is it?";
+  $("ask").hidden = !claim;
+  $("labels").hidden = Boolean(claim);
+  $("number").hidden = !answer?.number;
+  $("wrong").setAttribute("aria-expanded", "false");
+  $("thanks").textContent = "";
+}
+
+/** Thank for a label. */
+export function thank(label, wasRight) {
+  $("ask").hidden = $("labels").hidden = true;
+  const said = label === "none" ? "not a digit" : `it is ${label.length === 1 ? `${article(label)} ` : ""}${label}`;
+  $("thanks").textContent = wasRight ? "Thank you. Noted as right." : `Thank you. Noted: ${said}.`;
+}
