@@ -153,13 +153,10 @@ class LabelledInks:
 def read_labelled(
     sources: Sequence[str | Path], *, pattern: str | None = None, limit: int | None = None
 ) -> Labelled:
-    """Return the labelled pictures of some sources; see this module for what a source may be.
+    """Return the labelled pictures of some sources, at most ``limit`` of each.
 
-    Args:
-        sources: paths or database URLs.
-        pattern: a regular expression with the group ``label``, and maybe ``writer``, that is
-            searched in the names of pictures in folders and archives.
-        limit: the most pictures per source; None reads all.
+    The module says what a source may be. ``pattern`` is a regular expression with the group
+    ``label``, and maybe ``writer``, that is searched in the names in folders and archives.
 
     Raises:
         DataError: a source is missing, of no known kind, or empty; or a label cannot be.

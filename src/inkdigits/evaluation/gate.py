@@ -1,22 +1,7 @@
-"""A gate: what a new model must reach before it is served, as a small file of the user's.
+"""A gate: what a new model must reach before it is served, as a small TOML file of the user's.
 
-```toml
-max_slowdown = 1.5            # times the current model's median time per picture
-max_size_mb = 10              # of the artifact
-
-[[on]]
-name = "my own digits"
-data = "own/held-back"        # as --data; relative to this file
-max_accuracy_drop = 0.01      # below the current model's, 0 to 1, by the pictures' 95 % bound
-min_accuracy = 0.95           # this and the next two as counted
-max_wrong_of_accepted = 0.01
-max_coverage_drop = 0.05
-
-[watch]                       # after it is promoted, on what is asked of the service
-readings = 1000
-max_rejected = 0.1
-max_latency_ms = 50
-```
+``[[on]]`` names labelled pictures and limits, ``[watch]`` what the service keeps to afterwards;
+docs/your-own-digits.md shows one.
 """
 
 from __future__ import annotations
@@ -104,17 +89,17 @@ class Outcome(msgspec.Struct, frozen=True):
 
     def to_record(self) -> Json:
         """Return what the record of a promotion holds of it: single figures."""
-        on = {
-            name: {
-                "n": one.pairs[0].a.n,
-                "accuracy": [one.pairs[0].a.accuracy.value, one.pairs[0].b.accuracy.value],
-                "coverage": [one.pairs[0].a.coverage, one.pairs[0].b.coverage],
-                "wrong": [one.pairs[0].a.n_wrong, one.pairs[0].b.n_wrong],
-                "p": one.pairs[0].p,
+        on: Json = {}
+        for name, one in self.comparisons.items():
+            pair = one.pairs[0]
+            on[name] = {
+                "n": pair.a.n,
+                "accuracy": [pair.a.accuracy.value, pair.b.accuracy.value],
+                "coverage": [pair.a.coverage, pair.b.coverage],
+                "wrong": [pair.a.n_wrong, pair.b.n_wrong],
+                "p": pair.p,
                 "milliseconds": list(one.milliseconds),
             }
-            for name, one in self.comparisons.items()
-        }
         return {"on": on, "failures": self.failures}
 
 

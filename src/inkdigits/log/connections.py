@@ -119,8 +119,6 @@ def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
     }
     if options.pgbouncer:
         arguments["prepare_threshold"] = None
-    else:
-        arguments["options"] = f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000}"
     engine = sa.create_engine(
         url,
         pool_pre_ping=True,
@@ -128,6 +126,14 @@ def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
         connect_args=arguments,
         json_serializer=_to_json,
     )
+
+    def configure(connection: Any, _: object) -> None:
+        connection.autocommit = True
+        connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_S * 1000}")
+        connection.autocommit = False
+
     if options.pgbouncer:
         sa.event.listen(engine, "begin", lambda new: new.exec_driver_sql(LIMIT_STATEMENTS))
+    else:  # not a startup parameter, which proxies reject
+        sa.event.listen(engine, "connect", configure)
     return engine

@@ -54,7 +54,7 @@ def write(form: Format, file: IO[bytes], groups: Iterable[Sequence[Record]]) -> 
     >>> file.getvalue()[:14]
     b'id,created_at,'
 
-    Few groups of records are held at a time. The file need not be seekable, and stays open.
+    Few groups of records are held at a time. The file stays open.
 
     Raises:
         QueryError: another format.

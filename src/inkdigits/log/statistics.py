@@ -66,14 +66,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """The predictions with feedback and a confidence in [low, high); the last includes 1.
-
-    ``confidence`` is their mean confidence, None where there are none.
-    """
+    """The predictions with feedback and a confidence in [low, high); the last includes 1."""
 
     low: float
     high: float
-    confidence: float | None
+    confidence: float | None  # their mean; None where there are none
     accuracy: Proportion
 
 

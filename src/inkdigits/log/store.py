@@ -192,9 +192,7 @@ class Store:
         Pages stay the same while new records come in, by time.
         """
         chosen = filters or Filters()
-        return self._writer.read(
-            lambda connection: page_of(connection, chosen, cursor, limit, sort)
-        )
+        return self._writer.read(lambda asked: page_of(asked, chosen, cursor, limit, sort))
 
     def count(self, filters: Filters | None = None) -> int:
         """Return how many records the database has."""
@@ -238,10 +236,7 @@ class Store:
         return total
 
     def end_promotion(self, promotion: str, reason: str) -> str:
-        """Decide that a model's promotion has ended; returns the reason of who decided first.
-
-        Replicas of a service decide it here, once for all.
-        """
+        """Decide for all replicas that a promotion has ended; returns the reason of the first."""
         now = to_microseconds(datetime.now(UTC))
         row = {"promotion": promotion, "decided_us": now, "reason": reason[:400]}
 

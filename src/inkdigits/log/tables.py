@@ -43,8 +43,8 @@ def write_table(
 ) -> int:
     """Write the parts of a table one after another, and return the number of rows.
 
-    The file is open for writing in binary, need not be seekable, and stays open. Few parts are
-    held at a time. Parquet without pyarrow is a BackendUnavailableError.
+    The file is open for writing in binary and stays open. Few parts are held at a time. Parquet
+    without pyarrow is a BackendUnavailableError.
 
     >>> file = io.BytesIO()
     >>> write_table("jsonl", file, {"digit": "int8"}, [{"digit": [7, None]}])
