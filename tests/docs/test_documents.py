@@ -62,6 +62,13 @@ def test_each_page_is_dated_and_in_the_index(folder):
             assert f"]({page.name})" in index, page.name
 
 
+def test_pictures_of_the_page_are_small_and_each_is_shown():
+    shown = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    pictures = sorted((REPOSITORY / "docs" / "images").glob("*.webp"))
+    assert [path.name for path in pictures if path.stat().st_size >= 100_000] == []
+    assert [path.name for path in pictures if f"images/{path.name}" not in shown] == []
+
+
 @pytest.fixture
 def documents(benchmarks):
     """The script benchmarks/documents.py."""
