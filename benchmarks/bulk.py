@@ -7,7 +7,11 @@ long run has more, so the start is not counted.
 Memory: the peak resident memory of all processes for an array of few rows and of many, sampled
 every 20 ms. Pages that processes share count once per process.
 
-    python benchmarks/bulk.py --data data [--only rate|memory] [--json benchmarks/bulk.json]
+Ray: a cluster of three nodes on this machine reads a ZIP and a TAR archive, --long pictures in all.
+The command is killed and resumed, then a process that reads and a node are killed. The table must
+be, byte for byte, that of a run without Ray.
+
+    python benchmarks/bulk.py --data data [--only rate|memory|ray] [--json benchmarks/bulk.json]
 """
 
 from __future__ import annotations
@@ -17,12 +21,14 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -134,6 +140,57 @@ def memory(folder: Path, inks: np.ndarray, number: int, workers: int) -> dict[st
     return {"rows": number, "peak_mb": round(peak, 1), "seconds": round(seconds, 1)}
 
 
+def parts_until(process: subprocess.Popen[bytes], out: Path, number: int) -> None:
+    """Wait until a run has so many parts."""
+    folder = out.with_name(f"{out.name}.parts")
+    while process.poll() is None and len(list(folder.glob("*.part"))) < number:
+        time.sleep(0.05)
+    if process.poll() is not None:
+        raise SystemExit(f"predict ended with {process.returncode} before {number} parts")
+
+
+def on_ray(folder: Path, inks: np.ndarray, number: int) -> dict[str, Any]:
+    """Read on a cluster whose parts are killed, and without one; compare the tables."""
+    from ray.cluster_utils import Cluster
+
+    write_archive(folder / "a.tar", "28x28 grey", inks, number // 2)
+    with tarfile.open(folder / "a.tar") as tar, zipfile.ZipFile(folder / "b.zip", "w") as archive:
+        for member in tar:
+            archive.writestr(member.name, tar.extractfile(member).read())
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    here, there = folder / "here.parquet", folder / "there.parquet"
+    predict = [
+        sys.executable,
+        "-m",
+        "inkdigits",
+        "predict",
+        *map(str, sorted(folder.glob("[ab].*"))),
+    ]
+    command = [*predict, "--out", str(there), "--engine", "ray", "--address", cluster.address]
+    shards = number // 512
+    driver = subprocess.Popen(command)
+    parts_until(driver, there, shards // 5)
+    driver.kill()
+    driver.wait()
+    began = time.perf_counter()
+    driver = subprocess.Popen([*command, "--resume"])
+    parts_until(driver, there, 2 * shards // 5)
+    readers = (
+        pid for pid in tree(os.getpid()) if b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    os.kill(next(readers), signal.SIGKILL)
+    parts_until(driver, there, 3 * shards // 5)
+    cluster.remove_node(nodes[0], allow_graceful=False)
+    if driver.wait():
+        raise SystemExit(f"predict --engine ray ended with {driver.returncode}")
+    seconds = time.perf_counter() - began
+    cluster.shutdown()
+    subprocess.run([*predict, "--out", str(here)], check=True)
+    same = here.read_bytes() == there.read_bytes()
+    return {"pictures": number, "same": same, "seconds": round(seconds, 1)}
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
@@ -144,7 +201,9 @@ def main() -> None:
     parser.add_argument("--forms", nargs="*", default=list(FORMS), metavar="FORM")
     parser.add_argument("--few", type=int, default=10_000, help="rows of the small array")
     parser.add_argument("--many", type=int, default=1_000_000, help="rows of the large array")
-    parser.add_argument("--only", choices=("rate", "memory"), help="one of the two measurements")
+    parser.add_argument(
+        "--only", choices=("rate", "memory", "ray"), help="one measurement; ray only by name"
+    )
     parser.add_argument("--decode", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.decode:
@@ -156,9 +215,11 @@ def main() -> None:
     # A part that is not measured keeps its last figures.
     result = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:
-        if chosen.only != "memory":
+        if chosen.only == "ray":
+            result["ray"] = on_ray(Path(folder), inks, chosen.long)
+        if chosen.only in ("rate", None):
             result["rate"] = [rates(Path(folder), form, inks, chosen) for form in chosen.forms]
-        if chosen.only != "rate":
+        if chosen.only in ("memory", None):
             rows = (chosen.few, chosen.many)
             runs = [memory(Path(folder), inks, number, chosen.workers) for number in rows]
             growth = round(runs[1]["peak_mb"] - runs[0]["peak_mb"], 1)
@@ -167,6 +228,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     write(chosen.json, result)
     growth = result.get("memory", {}).get("growth_mb", 0)
+    fail(["the table read on Ray is another"] * (not result.get("ray", {}).get("same", True)))
     fail([f"memory grew by {growth} MB with the rows"] * (growth > GROWTH_LIMIT_MB))
 
 

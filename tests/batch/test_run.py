@@ -17,11 +17,10 @@ from support.commands import run
 from support.pictures import seven
 
 import inkdigits
-from inkdigits.batch import run as batch_run
 from inkdigits.batch import sources
 from inkdigits.batch.checkpoint import Checkpoint, write_part
 from inkdigits.batch.engines import Workers
-from inkdigits.batch.run import read_in_bulk
+from inkdigits.batch.run import Run, read_in_bulk
 from inkdigits.batch.shards import NUMBER_SCHEMA, SCHEMA
 from inkdigits.batch.sources import SHARD_PICTURES, open_sources
 from inkdigits.errors import BackendUnavailableError
@@ -30,15 +29,15 @@ SHARDS = 8
 # Stops after two shards, and lets Ctrl-C through even where the tests' own process ignores it.
 HALF_A_RUN = """
 import signal, time
-from inkdigits.batch.run import _Run
+from inkdigits.batch.run import Run
 from inkdigits.cli.main import main
 
-def add(self, done, add=_Run.add):
+def add(self, done, add=Run.add):
     add(self, done)
     if self.pictures > 600:
         time.sleep(600)
 
-_Run.add = add
+Run.add = add
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
@@ -191,15 +190,13 @@ def test_progress_counts_what_an_earlier_run_did_but_not_in_its_rate(tmp_path, m
     checkpoint = Checkpoint(tmp_path / "out.csv", resume=False)
     first, second, *_ = [shard.names for shard in opened[0].shards()]
     write_part(checkpoint.folder, "csv", 0, part(*first, error="x"))
-    counted = batch_run._Run(checkpoint, opened)
+    counted = Run("", checkpoint, opened)
     tasks = counted.tasks()
     assert [number for number, _ in tasks] == [1, 2, 3]
-    before = counted.progress()
-    assert (before.pictures, before.failed, before.expected, before.rate) == (10, 10, 40, 0)
+    assert (counted.pictures, counted.failed, counted.expected, counted.rate) == (10, 10, 40, 0)
     counted.add(write_part(checkpoint.folder, "csv", 1, part(*second)))
-    after = counted.progress()
-    assert after.pictures == 20
-    assert counted.summary("", 1.0).failures == tuple((name, "x") for name in first)
+    assert counted.pictures == 20
+    assert counted.failures == [(name, "x") for name in first]
     checkpoint.close()
 
 

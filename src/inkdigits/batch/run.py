@@ -34,28 +34,6 @@ _BOX: Final = ("left", "top", "width", "height")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
-
-    pictures: int  # rows that are done so far, with those of the run that is resumed
-    failed: int  # how many of them cannot be read
-    expected: int | None  # all pictures, as far as is known by now
-    rate: float  # rows per second of this run
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The result of a finished run."""
-
-    pictures: int  # rows in the table, one per picture or per region of one
-    failed: int  # how many of them cannot be read
-    failures: tuple[tuple[str, str], ...]  # (source, error) of the first of those
-    outcomes: Mapping[str, int]  # how many of each decision, or reason of what was rejected
-    model_version: str
-    seconds: float  # without an earlier run that was resumed
-
-
-@dataclass(frozen=True, slots=True)
 class Work:
     """Where a run is read, and which part of it."""
 
@@ -83,8 +61,8 @@ def read_in_bulk(
     regions: Mapping[str, Sequence[Box]] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     work: Work = Work(),
-    progress: Callable[[Progress], None] | None = None,
-) -> Summary:
+    progress: Callable[[Run], None] | None = None,
+) -> Run:
     """Read all pictures of some sources into a table.
 
     Args:
@@ -98,7 +76,7 @@ def read_in_bulk(
             number per picture.
         limits: larger pictures are rejected.
         work: where it is read.
-        progress: called after every shard.
+        progress: called after every shard with the run so far.
 
     Raises:
         BatchError: the run cannot start or resume.
@@ -112,7 +90,6 @@ def read_in_bulk(
     inkdigits.errors.BatchError: the name of readings.txt must end in .csv, .jsonl, .parquet, or \
 in / for a folder of Parquet files
     """
-    began = time.perf_counter()
     Hints.of(hints or {})
     show = progress or (lambda _: None)
     resume = None if work.shard else work.resume
@@ -122,12 +99,12 @@ in / for a folder of Parquet files
         with closing(work.start()) as engine:
             workers = Workers(engine, job)
             kept.begin(_identity(workers.job, sources))
-            run = _Run(kept, sources, regions, work.shard)
+            run = Run(workers.job.model_version, kept, sources, regions, work.shard)
             for done in workers.read(run.tasks()):
                 run.add(done)
-                show(run.progress())
+                show(run)
         kept.finish({"shards": run.shards, "pictures": run.pictures, "failed": run.failed})
-    return run.summary(workers.job.model_version, time.perf_counter() - began)
+    return run
 
 
 def _identity(job: Job, sources: Sequence[Source]) -> Json:
@@ -167,29 +144,36 @@ def read_regions(path: Path) -> dict[str, list[Box]]:
     return found
 
 
-class _Run:
-    """Counts the shards that are done, and finds those that are missing."""
+class Run:
+    """How far a run is, and in the end its result.
+
+    Attributes:
+        pictures: rows so far, one per picture or per region of one.
+        failed: how many of them cannot be read.
+        outcomes: how many of each decision, or reason of what was rejected.
+    """
 
     def __init__(
         self,
+        model_version: str,
         checkpoint: Checkpoint,
         sources: Sequence[Source],
         regions: Mapping[str, Sequence[Box]] | None = None,
         shard: tuple[int, int] | None = None,
     ) -> None:
+        self.model_version = model_version
+        self.shards = self.pictures = self.failed = self._resumed = 0
+        self.outcomes: Counter[str] = Counter()
         self._checkpoint = checkpoint
         self._sources = sources
         self._regions = regions
-        self._shard = shard
+        self._shard = shard or (0, 1)
         self._began = time.perf_counter()
-        self._resumed = 0
         self._failures: list[tuple[int, int, tuple[str, str]]] = []
-        self.shards = self.pictures = self.failed = 0
-        self.outcomes: Counter[str] = Counter()
 
     def tasks(self) -> Iterator[tuple[int, Shard]]:
         """Yield the shards that are missing, and count those that are done."""
-        mine, of = self._shard or (0, 1)
+        mine, of = self._shard
         for source in self._sources:
             for shard in map(self._with_boxes, source.shards()):
                 number, names = self.shards, shard.rows()[0]
@@ -217,16 +201,23 @@ class _Run:
         self._failures += ((done.number, i, one) for i, one in enumerate(done.failures))
         self._failures = sorted(self._failures)[:FAILURES_NAMED]
 
-    def summary(self, model_version: str, seconds: float) -> Summary:
-        """Return the result of the run."""
-        first = tuple((source, error) for _, _, (source, error) in self._failures)
-        outcomes = dict(self.outcomes)
-        return Summary(self.pictures, self.failed, first, outcomes, model_version, seconds)
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """(source, error) of the first that cannot be read."""
+        return [(source, error) for _, _, (source, error) in self._failures]
 
-    def progress(self) -> Progress:
-        """Return how far the run is."""
+    @property
+    def expected(self) -> int | None:
+        """All pictures, as far as is known by now."""
         known = [one.expected for one in self._sources if one.expected is not None]
-        all_known = len(known) == len(self._sources)
-        expected = max(sum(known), self.pictures) if all_known else None
-        rate = (self.pictures - self._resumed) / (time.perf_counter() - self._began)
-        return Progress(self.pictures, self.failed, expected, rate)
+        return max(sum(known), self.pictures) if len(known) == len(self._sources) else None
+
+    @property
+    def seconds(self) -> float:
+        """Since the workers are ready, without an earlier run that was resumed."""
+        return time.perf_counter() - self._began
+
+    @property
+    def rate(self) -> float:
+        """Rows per second, without those of an earlier run."""
+        return (self.pictures - self._resumed) / self.seconds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from inkdigits.cli.pictures import STANDARD_INPUT, end_with_failures, is_address
 from inkdigits.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from inkdigits.batch.run import Progress, Work
+    from inkdigits.batch.run import Run, Work
 
 
 def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -83,15 +82,16 @@ def _write_table(out: str, work: Work, names: Sequence[str], *, as_json: bool, *
     kind = "pictures" if what.get("regions") is None else "regions"
     with resumable(Path(f"{out.rstrip('/')}.parts")), progress_bar(quiet=as_json) as show:
 
-        def report(done: Progress) -> None:
+        def report(done: Run) -> None:
             failed = f", {done.failed:,} cannot be read" if done.failed else ""
             show(done.pictures, done.expected, f"{done.rate:,.0f} {kind}/s{failed}")
 
         paths = [as_path(name) for name in names]
         found = read_in_bulk(paths, out, work=work, progress=report, **what)
-    rate = found.pictures / found.seconds
-    text = f"{found.pictures:,} {kind} in {out} ({rate:,.0f}/s): {summary(found.outcomes)}"
-    answer({"out": out, **asdict(found)}, text, as_json=as_json)
+    text = f"{found.pictures:,} {kind} in {out} ({found.rate:,.0f}/s): {summary(found.outcomes)}"
+    shown = ("pictures", "failed", "failures", "outcomes", "model_version", "seconds")
+    content = {"out": out, **{name: getattr(found, name) for name in shown}}
+    answer(content, text, as_json=as_json)
     for source, error in found.failures:
         say(printable(f"{source}: {error}"))
     if found.failed > len(found.failures):
