@@ -177,7 +177,9 @@ def on_ray(folder: Path, inks: np.ndarray, number: int) -> dict[str, Any]:
     driver = subprocess.Popen([*command, "--resume"])
     parts_until(driver, there, 2 * shards // 5)
     readers = (
-        pid for pid in tree(os.getpid()) if b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        pid
+        for pid in tree(os.getpid())
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::")
     )
     os.kill(next(readers), signal.SIGKILL)
     parts_until(driver, there, 3 * shards // 5)

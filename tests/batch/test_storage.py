@@ -67,7 +67,7 @@ def test_objects_are_read_and_the_table_is_one_too(bucket, tmp_path, monkeypatch
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     type(bucket).clear_instance_cache()
     failed = run("predict", sources[0], "--out", tmp_path / "a.csv", exit_code=1)
-    assert "Unable to locate credentials. Check the credentials" in failed.stderr
+    assert "Unable to locate credentials. Check the network and the credentials" in failed.stderr
 
 
 @pytest.mark.heavy

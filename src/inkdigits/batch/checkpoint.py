@@ -116,12 +116,7 @@ class Checkpoint:
             self._lock.close()
 
     def begin(self, run: Json) -> None:
-        """Note what the parts depend on, or compare it with what was noted.
-
-        Raises:
-            BatchError: the unfinished run is of something else, which the message names; or its
-                description is damaged.
-        """
+        """Note what the parts depend on; a BatchError if they depend on something else."""
         if not self._run.is_file():
             _write(self._run, run)
             return
@@ -140,8 +135,7 @@ class Checkpoint:
     def listed(self, number: int, names: Sequence[str], *, mine: bool) -> ShardDone | None:
         """Count a shard of the run; return its counts, or None if it is still to be read.
 
-        Raises:
-            BatchError: other pictures were read under that number, so the source has changed.
+        A BatchError says that other pictures were read under that number.
         """
         listed = _digest(names)
         self._names.update(listed.encode())
@@ -156,11 +150,8 @@ class Checkpoint:
     def finish(self, counts: Json) -> None:
         """Put the parts together as the table, with a manifest beside it, and delete them.
 
-        One of several commands leaves the manifest of what it listed and read for ``merge``.
-
-        Raises:
-            BatchError: a part is missing or damaged, or they are not of what was listed, each
-                once; or the table cannot be written.
+        One of several commands leaves the manifest of what it listed and read for ``merge``. A
+        BatchError says that the parts are not of what was listed, each once.
         """
         manifest = {"inkdigits": version("inkdigits"), "names": self._names.hexdigest(), **counts}
         manifest = {**json.loads(self._run.read_bytes()), **manifest, "shard": self._shard}
@@ -209,10 +200,9 @@ class Checkpoint:
                 yield table
 
     def merge(self) -> Json:
-        """Put together what several commands have read, and return the counts.
+        """Put together what several commands have read, and return the manifest.
 
-        Raises:
-            BatchError: not every picture was read exactly once, or the table cannot be written.
+        A BatchError says that not every picture was read exactly once.
         """
         notes = [json.loads(path.read_bytes()) for path in self.folder.glob("shard-*.json")]
         missing = [f"{i}/{n['shard'][1]}" for n in notes[:1] for i in range(n["shard"][1])]
@@ -232,10 +222,7 @@ class Checkpoint:
 
 
 def write_part(folder: Path, form: TableFormat, number: int, columns: Columns) -> ShardDone:
-    """Write what was read of a shard, and return its counts.
-
-    Raises:
-        BatchError: it cannot be written.
+    """Write what was read of a shard, and return its counts; a BatchError if that fails.
 
     >>> import tempfile
     >>> columns = {name: [None] for name in SCHEMA} | {"source": ["a.png"]}

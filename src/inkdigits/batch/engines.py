@@ -200,13 +200,9 @@ class Workers:
         self.job = replace(job, model_version=versions[0])
 
     def read(self, tasks: Iterator[tuple[int, Shard]]) -> Iterator[ShardDone]:
-        """Have the shards of a run read; yield their counts as they are done, in any order.
+        """Have the numbered shards read; yield their counts as they are done, in any order.
 
-        Args:
-            tasks: the number of each shard in the run, and the shard.
-
-        Raises:
-            InkdigitsError: from a worker: the run cannot continue.
+        An InkdigitsError from a worker says that the run cannot continue.
         """
         engine, job = self._engine, self.job
         pending: dict[Future[ShardDone], tuple[int, Shard]] = {}

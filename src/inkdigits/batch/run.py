@@ -66,24 +66,19 @@ def read_in_bulk(
     """Read all pictures of some sources into a table.
 
     Args:
-        paths: see ``sources.open_sources``.
-        out: see ``Checkpoint``; replaced when all is read. Until then the work lies beside it in a
-            folder of the same name with ``.parts``.
-        model_path: the artifact; None is the shipped one.
-        risk: tolerated share of wrong readings among the accepted; None is the artifact's own.
+        paths: see ``open_sources``.
+        out: see ``Checkpoint``; replaced when all is read.
+        model_path: see ``inkdigits.load``.
+        risk: see ``inkdigits.load``.
+        limits: see ``inkdigits.load``.
         hints: for numbers; None reads one digit per picture.
-        regions: where the numbers are, by a picture's source, see ``read_regions``; None reads one
-            number per picture.
-        limits: larger pictures are rejected.
+        regions: where the numbers are, see ``read_regions``; None reads one number per picture.
         work: where it is read.
         progress: called after every shard with the run so far.
 
     Raises:
-        BatchError: the run cannot start or resume.
-        ConfigError: a hint is invalid.
-        DataError: a source is not what its name says.
-        ArtifactError: the model cannot be used.
-        BackendUnavailableError: a library that it takes is not installed.
+        InkdigitsError: the run cannot start or resume, a source or the model cannot be used, a hint
+            is invalid, or a library is not installed.
 
     >>> read_in_bulk([Path("digits.npy")], "readings.txt")
     Traceback (most recent call last):

@@ -15,11 +15,12 @@ from typing import IO, Any, Final, cast
 from inkdigits.errors import BackendUnavailableError, BatchError
 from inkdigits.model.artifact import open_atomically
 
-# What the libraries of object stores raise beside OSError: no credentials, no network.
+# What libraries raise beside OSError: no credentials, no network, a lost cluster.
 _ERRORS: Final = (
     ("botocore.exceptions", "BotoCoreError"),
     ("google.auth.exceptions", "GoogleAuthError"),
     ("aiohttp", "ClientError"),
+    ("ray.exceptions", "RayError"),
 )
 # A result is sent to an object store in parts of this many bytes, while it is written.
 _MULTIPART_BYTES: Final = 8 * 2**20
@@ -93,7 +94,7 @@ def open_new(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def told_as_batch_errors() -> Iterator[None]:
-    """Raise a BatchError for what the library of an object store raises.
+    """Raise a BatchError for what the library of an object store or a cluster raises.
 
     >>> with told_as_batch_errors():
     ...     pass
@@ -102,6 +103,6 @@ def told_as_batch_errors() -> Iterator[None]:
         yield
     except tuple(getattr(sys.modules[m], name) for m, name in _ERRORS if m in sys.modules) as error:
         raise BatchError(
-            f"the object store cannot be used: {error}. Check the credentials, such as "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the network"
+            f"the object store or cluster cannot be used: {error}. Check the network and the "
+            "credentials, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error
