@@ -160,13 +160,7 @@ def on_ray(folder: Path, inks: np.ndarray, number: int) -> dict[str, Any]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     here, there = folder / "here.parquet", folder / "there.parquet"
-    predict = [
-        sys.executable,
-        "-m",
-        "inkdigits",
-        "predict",
-        *map(str, sorted(folder.glob("[ab].*"))),
-    ]
+    predict = [sys.executable, "-m", "inkdigits", "predict", f"{folder}/a.tar", f"{folder}/b.zip"]
     command = [*predict, "--out", str(there), "--engine", "ray", "--address", cluster.address]
     shards = number // 512
     driver = subprocess.Popen(command)
@@ -179,7 +173,7 @@ def on_ray(folder: Path, inks: np.ndarray, number: int) -> dict[str, Any]:
     readers = (
         pid
         for pid in tree(os.getpid())
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::")
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_call")
     )
     os.kill(next(readers), signal.SIGKILL)
     parts_until(driver, there, 3 * shards // 5)

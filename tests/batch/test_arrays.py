@@ -84,6 +84,16 @@ def test_idx_of_another_length_than_its_header_says(name, size, number, message,
     assert (len(whole), message in str(error)) == (number, True)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_truncated_numpy_array_gives_what_is_there_or_an_error(order, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 9, 7), np.uint8, order=order))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content[:-70])
+    *whole, (_, error) = everything(tmp_path / "a.npy")
+    assert len(whole) == (2 if order == "C" else 0)
+    assert "a.npy" in str(error)
+
+
 def test_array_that_shrinks_after_it_was_opened_is_told_of(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((4, 9, 7), np.uint8))
     (source,) = open_sources([tmp_path / "a.npy"])

@@ -132,7 +132,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
             yield cast(IO[bytes], unpacked) if path.suffix.lower() == ".gz" else raw
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, OSError, TypeError, ValueError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
