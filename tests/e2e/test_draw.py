@@ -25,7 +25,10 @@ ZERO = (
     *((0.68, 0.26), (0.58, 0.34), (0.55, 0.5), (0.59, 0.67), (0.69, 0.74), (0.79, 0.66)),
     *((0.82, 0.5), (0.78, 0.33), (0.68, 0.26)),
 )
-STAR = tuple((0.5 + (0.3 if k % 2 else -0.3), 0.2 + 0.05 * k) for k in range(13))
+B = (
+    *((0.35, 0.18), (0.35, 0.82), (0.35, 0.18), (0.54, 0.18), (0.63, 0.29), (0.59, 0.42)),
+    *((0.36, 0.49), (0.56, 0.51), (0.67, 0.62), (0.62, 0.76), (0.50, 0.82), (0.35, 0.82)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +59,9 @@ def choose(visitor, *pictures):
 
 def test_what_is_no_digit_is_claimed_to_be_none(visitor):
     page = visitor.page
-    visitor.draw(STAR)
-    visitor.is_asked()
+    visitor.draw(B)
     says(visitor, "Not a digit")
+    visitor.is_asked()
     expect(page.locator("#digit")).to_be_hidden()
     expect(page.locator("#meaning")).to_contain_text("Closest: ")
     expect(page.locator(".bars .top")).to_have_count(0)
@@ -94,6 +97,9 @@ def test_card_never_shows_the_reading_of_another_picture(visitor):
     choose(visitor, ("blank.png", encoded(Image.new("L", (300, 300), 255))))
     says(visitor, "No ink found in this picture")
     expect(page.locator("#meaning")).to_have_text("Try more light or a darker pen.")
+    choose(visitor, ("cut.png", encoded(seven().crop((0, 0, 200, 130)))))
+    says(visitor, "Cut off by the edge")
+    expect(page.locator("#digit")).to_be_hidden()
     choose(visitor, ("seven.png", encoded(seven())))
     visitor.reads("7")
     # Over the service's limit of pixels, and reduced before it is sent.
