@@ -67,6 +67,28 @@ def test_finished_drawing_is_kept_for_its_browser_with_its_picture_only_if_so_co
         assert keeping.get(answer["id"]).picture == drawn_digit()
 
 
+def test_several_digits_are_kept_as_the_number_that_they_are(settings, store):
+    class SeesSeveral(FakeReader):
+        def predict(self, picture, *, risk=None):
+            found = super().predict(picture, risk=risk)
+            return replace(found, decision="reject", reason="several_digits")
+
+    browser = Browser(create_app(settings, SeesSeveral(), store))
+    answer = browser.draw("kind=uploaded&risk=0.001")
+    assert (answer["reason"], answer["number"]["text"]) == ("several_digits", "77")
+    (record,) = store.page().records
+    assert (record.id, record.text, record.input_kind) == (answer["id"], "77", "uploaded")
+    assert browser.see().count('class="ink"') == 2
+
+
+def test_rejected_picture_has_no_digit_in_the_history(app, store):
+    store.keep(a_record(8, digit=8, decision="reject", reason="not_a_digit"))
+    page = Browser(app).signed_in().see()
+    assert 'class="digit">\N{EN DASH}<' in page
+    assert "Not a digit" in page
+    assert "closest: 8" in page
+
+
 def test_live_readings_are_not_kept_and_those_of_the_api_are(browser, store):
     assert "ink" in send_digit(browser.client, "/predict?ink=true&record=false").json
     assert store.page().records == ()

@@ -205,7 +205,7 @@ async function explain() {
 /** Copy a command that sends what is on the pad. */
 async function copyCommand() {
   const body = await pad.picture();
-  const url = new URL(`predict?${risk()}`, location.href).href.replace(/\?$/, "");
+  const url = new URL(`${reading?.number ? "read" : "predict"}?${risk()}`, location.href).href.replace(/\?$/, "");
   const send = `curl -H 'Content-Type: ${body.type || "application/octet-stream"}' --data-binary`;
   const bytes = [...new Uint8Array(await body.arrayBuffer())].map((byte) => String.fromCharCode(byte)).join("");
   const command = body.size > SHOW_BYTES ? `${send} @picture '${url}'` : `echo '${btoa(bytes)}' | base64 -d | ${send} @- '${url}'`;
