@@ -32,7 +32,7 @@ from typing import Any
 import onnx
 from mutations import seeds
 from results import fail, options, percentile, write
-from service import PATIENCE_S, Service, running
+from service import PATIENCE_S, Clients, Connection, Service, running
 
 from inkdigits.model.artifact import read_artifact, seal, write_atomically
 from inkdigits.reader import load
@@ -57,49 +57,31 @@ def variant(name: str, temperature: float) -> bytes:
     return seal(model.SerializeToString())
 
 
-class Clients:
-    """Clients that send pictures until they are stopped, and what they were answered."""
+class Answers:
+    """What the clients were answered, and whether their models give that."""
 
-    def __init__(self, port: int, pictures: list[bytes], truth: Truth) -> None:
-        self._port, self._pictures, self._truth = port, pictures, truth
-        self._lock, self._is_over = threading.Lock(), threading.Event()
+    def __init__(self, pictures: list[bytes], truth: Truth) -> None:
+        self._pictures, self._truth, self._lock = pictures, truth, threading.Lock()
         self.answered: Counter[str] = Counter()
         self.latest: deque[str] = deque(maxlen=50)
         self.wrong: list[str] = []
         self.lost: list[Lost] = []
         self.seconds: list[float] = []
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CONNECTIONS)]
-        for thread in self._threads:
-            thread.start()
 
-    def stop(self) -> None:
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, seed: int) -> None:
-        choice = random.Random(seed)
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
-        own_port, opening, opened = 0, 0.0, 0.0
-        while not self._is_over.is_set():
-            number, began = choice.randrange(PICTURES), time.monotonic()
-            try:
-                if connection.sock is None:
-                    own_port, opening, opened = 0, began, float("inf")
-                    connection.connect()
-                    own_port, opened = connection.sock.getsockname()[1], time.monotonic()
-                connection.request("POST", "/predict", self._pictures[number], HEADERS)
-                response = connection.getresponse()
-                answer = json.loads(response.read())
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                connection.close()
-                with self._lock:
-                    self.lost.append(Lost(own_port, opening, opened, repr(error)))
-                continue
+    def ask(self, connection: Connection, choice: random.Random) -> None:
+        """Send a picture and judge the answer."""
+        number, began = choice.randrange(PICTURES), time.monotonic()
+        try:
+            status, _, body = connection.post("/predict", self._pictures[number], HEADERS)
+            answer = json.loads(body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            lost = Lost(connection.own_port, connection.opening, connection.opened, repr(error))
             with self._lock:
-                self.seconds.append(time.monotonic() - began)
-                self._judge(response.status, answer, number)
-        connection.close()
+                self.lost.append(lost)
+            return
+        with self._lock:
+            self.seconds.append(time.monotonic() - began)
+            self._judge(status, answer, number)
 
     def _judge(self, status: int, answer: Any, number: int) -> None:
         version = answer.get("model_version", f"status {status}")
@@ -170,9 +152,10 @@ def chaos(seconds: float, every: float, seed: int = 1) -> tuple[dict[str, Any], 
             read = load(path).predict_batch(pictures)
             truth[name] = [(p.digit, p.confidence) for p in read]
         with running(MODEL_PATH=str(path), INKDIGITS_WATCH="on") as service:
-            clients = Clients(service.port, pictures, truth)
+            answers = Answers(pictures, truth)
+            clients = Clients(service.port, CONNECTIONS, answers.ask)
             began, passed = time.monotonic(), 0.0
-            while passed < seconds or (set(clients.latest) != {"chaos-a"} and passed < PATIENCE_S):
+            while passed < seconds or (set(answers.latest) != {"chaos-a"} and passed < PATIENCE_S):
                 if plan and passed >= plan[0][0] * seconds:
                     write_atomically(path, plan.pop(0)[1])
                 if passed >= (len(killed) + 1) * every and passed < seconds:
@@ -184,20 +167,20 @@ def chaos(seconds: float, every: float, seed: int = 1) -> tuple[dict[str, Any], 
             clients.stop()
             service.wait_for("GET", "/health/ready")
             workers = len(service.workers())
-    unexcused = [str(lost) for lost in clients.lost if not any(one.excuses(lost) for one in killed)]
-    wrong = clients.wrong + unexcused
-    if set(clients.answered) != {"chaos-a", "chaos-b"} or set(clients.latest) != {"chaos-a"}:
-        wrong.append(f"answers by model: {dict(clients.answered)}, last {set(clients.latest)}")
+    unexcused = [str(lost) for lost in answers.lost if not any(one.excuses(lost) for one in killed)]
+    wrong = answers.wrong + unexcused
+    if set(answers.answered) != {"chaos-a", "chaos-b"} or set(answers.latest) != {"chaos-a"}:
+        wrong.append(f"answers by model: {dict(answers.answered)}, last {set(answers.latest)}")
     if workers != 2:
         wrong.append(f"{workers} workers of 2 are left")
-    times = [1000 * seconds for seconds in clients.seconds]
+    times = [1000 * seconds for seconds in answers.seconds]
     return {
         "seconds": round(passed, 1),
         "connections": CONNECTIONS,
         "kills": len(killed),
-        "answered": dict(clients.answered),
-        "answers_wrong": len(clients.wrong),
-        "lost_with_a_killed_worker": len(clients.lost) - len(unexcused),
+        "answered": dict(answers.answered),
+        "answers_wrong": len(answers.wrong),
+        "lost_with_a_killed_worker": len(answers.lost) - len(unexcused),
         "lost_otherwise": len(unexcused),
         "latency_ms": {str(q): round(percentile(times, q), 2) for q in (0.5, 0.99, 1.0)},
         "wrong": wrong[:50],

@@ -18,14 +18,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from mutations import Case, cases, largest
 from results import fail, options, write
-from service import PATIENCE_S, Service, running, status_mib
+from service import Clients, Connection, Service, running, status_mib
 
 import inkdigits
 from inkdigits.model.allocator import return_freed_memory
@@ -56,27 +55,21 @@ class Fuzzer:
     def send(self, count: int) -> None:
         """Send the next cases. They are made while they are sent, so memory does not grow here."""
         some = islice(self._cases, count)
-        threads = [threading.Thread(target=self._run, args=(some,)) for _ in range(CONNECTIONS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        Clients(self._port, CONNECTIONS, lambda connection, _: self._ask(connection, some)).wait()
 
-    def _run(self, some: Iterator[tuple[int, Case]]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
-        while True:
-            with self._lock:
-                number, case = next(some, (-1, None))
-            if case is None:
-                break
-            began, is_reused = time.monotonic(), connection.sock is not None
+    def _ask(self, connection: Connection, some: Iterator[tuple[int, Case]]) -> bool:
+        with self._lock:
+            number, case = next(some, (-1, None))
+        if case is None:
+            return False
+        began, is_reused = time.monotonic(), connection.sock is not None
+        answer = _answer(connection, case)
+        if is_reused and not answer[0]:
+            # The service has closed the connection after its last answer.
+            self.closed += 1
             answer = _answer(connection, case)
-            if is_reused and not answer[0]:
-                # The service has closed the connection after its last answer.
-                self.closed += 1
-                answer = _answer(connection, case)
-            self._count(number, case, *answer, time.monotonic() - began)
-        connection.close()
+        self._count(number, case, *answer, time.monotonic() - began)
+        return True
 
     def _count(
         self, number: int, case: Case, status: int, kind: str, body: bytes, seconds: float
@@ -93,16 +86,11 @@ class Fuzzer:
                 self.wrong.append(f"case {number} ({case.kind}): {status} {body[:200]!r}")
 
 
-def _answer(connection: http.client.HTTPConnection, case: Case) -> tuple[int, str, bytes]:
+def _answer(connection: Connection, case: Case) -> tuple[int, str, bytes]:
     """Return the status, the type and the body of the answer to a case; 0 without an answer."""
     try:
-        # A service may answer, and close, before it has taken the whole of a body.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            connection.request("POST", case.path, case.body, case.headers)
-        response = connection.getresponse()
-        return response.status, response.headers.get_content_type(), response.read()
+        return connection.post(case.path, case.body, case.headers)
     except (OSError, http.client.HTTPException) as error:
-        connection.close()
         return 0, "", repr(error).encode()
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -103,6 +105,57 @@ class Service:
                 found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
                 total += int(found[1]) if found else 0
         return total * 1024 / 1e6
+
+
+class Connection(http.client.HTTPConnection):
+    """A kept-alive connection that knows its own port, and when it was opened."""
+
+    own_port, opening, opened = 0, 0.0, 0.0
+
+    def connect(self) -> None:
+        self.own_port, self.opening, self.opened = 0, time.monotonic(), float("inf")
+        super().connect()
+        self.own_port, self.opened = self.sock.getsockname()[1], time.monotonic()
+
+    def post(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
+        """Return status, type and body of an answer; OSError or HTTPException if there is none."""
+        try:
+            # A service may answer, and close, before it has taken the whole of a body.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.request("POST", path, body, headers)
+            response = self.getresponse()
+            return response.status, response.headers.get_content_type(), response.read()
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+
+
+class Clients:
+    """Threads with a connection each, which take step after step until one returns False."""
+
+    def __init__(
+        self, port: int, count: int, step: Callable[[Connection, random.Random], object]
+    ) -> None:
+        self._is_over = threading.Event()
+
+        def run(number: int) -> None:
+            connection = Connection("127.0.0.1", port, timeout=PATIENCE_S)
+            choice = random.Random(number)
+            while not self._is_over.is_set() and step(connection, choice) is not False:
+                pass
+            connection.close()
+
+        self._threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self.wait()
 
 
 def _children(pid: int) -> list[int]:

@@ -23,7 +23,7 @@ from typing import Any
 from mutations import seeds
 from PIL import Image
 from results import fail, options, percentile, write
-from service import PATIENCE_S, running, status_mib
+from service import Clients, Connection, running, status_mib
 
 CONNECTIONS = 4
 GROWTH_LIMIT_MIB = 20
@@ -32,34 +32,26 @@ GROWTH_LIMIT_MIB = 20
 class Load:
     """What the clients send, and what they were answered since it was last taken."""
 
-    def __init__(self, port: int) -> None:
-        self._port, self._lock = port, threading.Lock()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._seconds: list[float] = []
         self.statuses: Counter[str] = Counter()
-        self.is_over = threading.Event()
         blank = io.BytesIO()
         Image.new("L", (100, 100), 255).save(blank, "PNG")
         self._pictures = seeds()
         self._odd = [blank.getvalue(), b"no picture", self._pictures[0][:60]]
 
-    def run(self, seed: int) -> None:
-        choice = random.Random(seed)
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
-        while not self.is_over.is_set():
-            body, kind = self._request(choice)
-            began = time.perf_counter()
-            try:
-                connection.request("POST", "/predict", body, {"Content-Type": kind})
-                response = connection.getresponse()
-                response.read()
-                status = str(response.status)
-            except (OSError, http.client.HTTPException) as error:
-                status = repr(error)
-                connection.close()
-            with self._lock:
-                self._seconds.append(time.perf_counter() - began)
-                self.statuses[status] += 1
-        connection.close()
+    def ask(self, connection: Connection, choice: random.Random) -> None:
+        """Send a request and note its answer."""
+        body, kind = self._request(choice)
+        began = time.perf_counter()
+        try:
+            status = str(connection.post("/predict", body, {"Content-Type": kind})[0])
+        except (OSError, http.client.HTTPException) as error:
+            status = repr(error)
+        with self._lock:
+            self._seconds.append(time.perf_counter() - began)
+            self.statuses[status] += 1
 
     def take(self) -> list[float]:
         """Return the milliseconds of the requests since the last call."""
@@ -81,11 +73,8 @@ def soak(minutes: float, every: float) -> tuple[dict[str, Any], list[str]]:
     """Run it with a point every so many seconds, and return what is reported and the faults."""
     points: list[dict[str, Any]] = []
     with running(INKDIGITS_LOG_LEVEL="warning") as service:
-        load, workers = Load(service.port), service.workers()
-        threads = [threading.Thread(target=load.run, args=(n,)) for n in range(CONNECTIONS)]
-        began = time.monotonic()
-        for thread in threads:
-            thread.start()
+        load, workers, began = Load(), service.workers(), time.monotonic()
+        clients = Clients(service.port, CONNECTIONS, load.ask)
         while (passed := time.monotonic() - began) < minutes * 60:
             time.sleep(min(every, minutes * 60 - passed))
             times = load.take()
@@ -98,9 +87,7 @@ def soak(minutes: float, every: float) -> tuple[dict[str, Any], list[str]]:
                     "p99_ms": round(percentile(times, 0.99), 2) if times else None,
                 }
             )
-        load.is_over.set()
-        for thread in threads:
-            thread.join()
+        clients.stop()
         wrong = [] if service.workers() == workers else ["workers were replaced"]
     early, late = (points[n]["largest_worker_mib"] for n in (len(points) // 5, -1))
     if late - early > GROWTH_LIMIT_MIB:

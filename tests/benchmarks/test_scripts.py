@@ -25,11 +25,6 @@ def test_help_begins_with_the_question_that_the_script_answers(benchmarks, scrip
     assert module.__doc__.partition("\n\n")[0].endswith("?")
 
 
-def test_history_is_timed_over_a_short_log(benchmarks):
-    found = benchmarks("history").measure(rows=300, repeats=2)
-    assert all(figures["max"] >= 0 for figures in found["milliseconds"].values())
-
-
 @pytest.mark.slow
 @ON_LINUX
 def test_only_requests_of_killed_workers_are_lost_in_chaos(benchmarks):
@@ -45,14 +40,6 @@ def test_serving_checks_every_answer_and_names_what_is_skipped(tmp_path):
     names = ["--only", "no-page", "BentoML", "--rounds", "1", "--seconds", "1"]
     found = run("serving.py", *names, "--json", tmp_path / "serving.json")
     assert list(found["results"]) == ["inkdigits serve --no-page (no log)"]
-
-
-@pytest.mark.slow
-def test_both_recipes_reach_the_target_in_a_new_process(small_mnist, tmp_path):
-    small = ["--data", small_mnist, "--runs", "1", "--every", "640", "--target", "0.3"]
-    runs = run("time_to_99.py", *small, "--json", tmp_path / "report.json")["runs"]
-    assert [one["recipe"] for one in runs] == ["ours", "reference"]
-    assert all(one["accuracies"][-1] >= 0.3 for one in runs)
 
 
 def run(script, *arguments):

@@ -34,7 +34,7 @@ def blueprint(
     @api.post("/predictions/<record_id>/feedback")
     def feedback(record_id: str) -> ResponseReturnValue:
         asked = current()
-        label = parse_feedback(asked)
+        label = _parse(asked)
         if store is None:
             raise errors.RecordNotFoundError("This service keeps no log of its predictions.")
         owner, name = giver(asked)
@@ -48,19 +48,12 @@ def apply_feedback(
 ) -> bodies.Feedback:
     """Set or clear (None) the label of an owner's prediction, and return the answer.
 
-    >>> import tempfile
-    >>> from inkdigits.log.record import ANYONE
-    >>> from inkdigits.log.store import Store
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with Store(f"sqlite:///{folder}/log.sqlite3", outbox_dir=folder) as store:
-    ...         apply_feedback(store, "7", "3", "api", ANYONE)
-    Traceback (most recent call last):
-    inkdigits.errors.RecordNotFoundError: There is no prediction '7'.
+    Raises a RecordError for another label, a RecordNotFoundError or a StoreUnavailableError.
 
-    Raises:
-        RecordError: not such a label.
-        RecordNotFoundError: the owner has no such prediction.
-        StoreUnavailableError: the database that has it is unavailable.
+    >>> from types import SimpleNamespace as Fake
+    >>> found = Fake(id="7", label="3", was_right=True)
+    >>> apply_feedback(Fake(give_feedback=lambda *_, **__: found), "7", "3", "api", "key:ada")
+    {'id': '7', 'label': '3', 'was_right': True}
     """
     if label is None:
         found = store.clear_feedback(record_id, owner=owner)
@@ -69,18 +62,8 @@ def apply_feedback(
     return {"id": found.id, "label": found.label, "was_right": found.was_right}
 
 
-def parse_feedback(request: Request) -> str | None:
-    """Return the label that a request brings as JSON, or None to clear it.
-
-    >>> import io
-    >>> environ = {"wsgi.input": io.BytesIO(b'{"label": 7}'), "CONTENT_LENGTH": "12",
-    ...            "CONTENT_TYPE": "application/json"}
-    >>> parse_feedback(Request(environ))
-    '7'
-
-    Raises:
-        InvalidRequestError: anything but an object with ``label`` alone, of a valid type.
-    """
+def _parse(request: Request) -> str | None:
+    """Return the label that a request brings as JSON, or None to clear it."""
     kind = request.mimetype
     body = read_body(request)
     if not (kind == "application/json" or kind.endswith("+json")):

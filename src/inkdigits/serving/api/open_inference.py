@@ -17,7 +17,7 @@ from flask.typing import ResponseReturnValue
 
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.decision.prediction import Prediction
-from inkdigits.errors import ImageError, InvalidTensorError, UnknownModelError
+from inkdigits.errors import ImageError, UnknownModelError
 from inkdigits.reader import DigitReader
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.open_inference_tensors import (
@@ -149,11 +149,9 @@ def _infer(model: Model, answer: dict[str, Any], max_batch: int) -> Response:
     document, binary = split(read_body(request), request.headers.get(HEADER_LENGTH))
     request_id = document.get("id")
     if request_id is not None:
-        if not isinstance(request_id, str):
-            raise InvalidTensorError('"id" must be a string.')
         answer["id"] = request_id
-    as_binary = wanted_outputs(document, model.outputs)
     values = read_input(document, binary, model.input)
+    as_binary = wanted_outputs(document, model.outputs)
     require_batch(len(values), max_batch)
     outputs = dict(zip(model.outputs, model.infer(values), strict=True))
     pieces = write(answer, outputs, as_binary)

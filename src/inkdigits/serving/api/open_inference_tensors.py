@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from inkdigits.errors import InvalidTensorError
+from inkdigits.serving.api import bodies
 from inkdigits.types import Floats, Json
 
 Datatype: TypeAlias = Literal["FP32", "INT32", "BYTES"]
@@ -43,9 +45,6 @@ def split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
 
     >>> split(b'{"id": "1"}abc', "11")
     ({'id': '1'}, b'abc')
-
-    Raises:
-        InvalidTensorError: the length of the JSON is invalid, or the JSON is not an object.
     """
     length = len(body)
     if header_length is not None:
@@ -66,30 +65,25 @@ def split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
 
 
 def read_input(document: Json, binary: bytes, wanted: Signature) -> Values:
-    """Return the one input of a model.
+    """Return the one input of a model: float32; of BYTES, ``bytes`` or, from JSON, ``str``.
 
     >>> tensor = {"name": "ink", "datatype": "FP32", "shape": [2], "data": [0, 1.5]}
     >>> read_input({"inputs": [tensor]}, b"", Signature("ink", "FP32", (-1,)))
     array([0. , 1.5], dtype=float32)
 
-    Args:
-        document: the request's JSON.
-        binary: what follows it.
-        wanted: the model's input.
-
-    Returns:
-        float32 of the request's shape; of BYTES, ``bytes`` from binary and ``str`` from JSON.
-
-    Raises:
-        InvalidTensorError: the request is not as the protocol or the signature wants it.
+    ``binary`` is what follows the JSON. An InvalidTensorError says what is not as the protocol or
+    the signature wants it.
     """
-    inputs = document.get("inputs")
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        raise InvalidTensorError(f'"inputs" must be a list of one tensor, {wanted.name!r}.')
-    tensor = inputs[0]
-    if (tensor.get("name"), tensor.get("datatype")) != (wanted.name, wanted.datatype):
+    (tensor,) = _checked(document, bodies.InferenceRequest)["inputs"]
+    if (tensor["name"], tensor["datatype"]) != (wanted.name, wanted.datatype):
         raise InvalidTensorError(f"The input must be {wanted.name!r} of {wanted.datatype}.")
-    shape = _shape(tensor.get("shape"), wanted)
+    shape = tuple(tensor["shape"])
+    if len(shape) != len(wanted.shape) or any(
+        want not in (-1, have) for have, want in zip(shape, wanted.shape, strict=False)
+    ):
+        raise InvalidTensorError(
+            f"The shape of {wanted.name!r} must be {list(wanted.shape)}, with 1 or more for -1."
+        )
     size = _parameters(tensor).get("binary_data_size")
     if size is None:
         if binary:
@@ -112,24 +106,17 @@ def read_input(document: Json, binary: bytes, wanted: Signature) -> Values:
 
 
 def wanted_outputs(document: Json, signatures: Sequence[Signature]) -> dict[str, bool]:
-    """Return which outputs a request asks for, and whether as binary; all by default.
+    """Return which outputs a request asks for, and whether as binary; or an InvalidTensorError.
 
     >>> wanted_outputs({"outputs": [{"name": "digit"}]}, [Signature("digit", "INT32", (-1,))])
     {'digit': False}
-
-    Raises:
-        InvalidTensorError: the request names another one, or one twice, or is malformed.
     """
     default = _parameters(document).get("binary_data_output", False)
-    asked = document.get("outputs")
     names = [signature.name for signature in signatures]
-    if asked is None or asked == []:
-        return dict.fromkeys(names, default is True)
-    if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
-        raise InvalidTensorError('"outputs" must be a list of objects.')
+    asked = document.get("outputs")
     wanted: dict[str, bool] = {}
-    for output in asked:
-        name = output.get("name")
+    for output in [] if asked is None else _checked(asked, list[bodies.WantedOutput]):
+        name = output["name"]
         if name not in names or name in wanted:
             raise InvalidTensorError(
                 f"The name of an output must be one of {', '.join(names)}, each once."
@@ -138,7 +125,7 @@ def wanted_outputs(document: Json, signatures: Sequence[Signature]) -> dict[str,
         if parameters.get("classification"):
             raise InvalidTensorError("The classification extension is unsupported.")
         wanted[name] = parameters.get("binary_data", default) is True
-    return wanted
+    return wanted or dict.fromkeys(names, default is True)
 
 
 def write(
@@ -149,11 +136,6 @@ def write(
     >>> digit = Signature("digit", "INT32", (-1,))
     >>> write({}, {digit: np.array([7], np.int32)}, {"digit": False})
     [b'{"outputs":[{"name":"digit","datatype":"INT32","shape":[1],"data":[7]}]}']
-
-    Args:
-        answer: all of the JSON but the outputs.
-        outputs: by signature; a list has one dimension.
-        as_binary: see ``wanted_outputs``.
     """
     by_name = {signature.name: (signature, values) for signature, values in outputs.items()}
     tensors: list[Json] = []
@@ -171,27 +153,19 @@ def write(
     return [orjson.dumps({**answer, "outputs": tensors}), *pieces]
 
 
-def _parameters(of: Json) -> Json:
-    parameters = of.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise InvalidTensorError('"parameters" must be an object.')
+def _checked(value: object, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidTensorError(f"The request is not as the protocol has it: {error}.") from None
+
+
+def _parameters(of: Mapping[str, Any]) -> Json:
+    parameters = _checked(of.get("parameters", {}), dict[str, Any])
     if any(name.startswith("shared_memory") for name in parameters):
         raise InvalidTensorError("Shared memory is unsupported; tensors come in the body.")
-    return parameters
-
-
-def _shape(shape: object, wanted: Signature) -> tuple[int, ...]:
-    is_valid = (
-        isinstance(shape, list)
-        and len(shape) == len(wanted.shape)
-        and all(type(n) is int and 1 <= n < 2**31 for n in shape)
-        and all(want in (-1, have) for have, want in zip(shape, wanted.shape, strict=True))
-    )
-    if not isinstance(shape, list) or not is_valid:
-        raise InvalidTensorError(
-            f"The shape of {wanted.name!r} must be {list(wanted.shape)}, with 1 or more for -1."
-        )
-    return tuple(shape)
+    found: Json = parameters
+    return found
 
 
 def _of_json(data: object, wanted: Signature, shape: tuple[int, ...]) -> Values:
