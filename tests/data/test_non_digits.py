@@ -32,7 +32,9 @@ def test_pictures_have_the_sizes_of_users_and_a_seed_repeats_them(kind, sources)
         make_non_digits(kind, 25, np.random.default_rng(3), sources) for _ in range(2)
     )
     assert len(pictures) == 25
-    drawn = kind not in ("blank", "noise", "texture", "cut_digit")
+    # What is left of a digit may be too little or too blurred to be ink.
+    left = ("part_of_digit", "broken_digit", "cut_digit")
+    drawn = kind not in ("blank", "noise", "texture", *left)
     for picture, same in zip(pictures, again, strict=True):
         assert (picture.dtype, picture.ndim) == (np.uint8, 2)
         assert 10 <= min(picture.shape) <= max(picture.shape) <= 600

@@ -33,6 +33,8 @@ PLAIN_EXCEPTIONS = 0.04
 PLAIN_EXCEPTIONS_SMALL = 0.1
 # From this share of the ink's box on it is a card, or a page, unless the box is narrower than this.
 CARD_SHARE, CARD_ASPECT = 0.5, 0.4
+# It is none where this share of what the segmenter sees is what would be the card.
+CARD_INK = 0.7
 # A line across the picture covers this share of it; what is beside the line covers less than the
 # second share, and the line is at most the third share of the picture's other side wide.
 LINE_COVER, BESIDE_LINE, LINE_WIDTH = 0.9, 0.5, 0.06
@@ -124,9 +126,8 @@ def find_foreground(grey: Grey, segmenter: Segmenter, largest: int = WORKING_SIZ
     is_flat = int(shades.max()) - int(shades.min()) < MIN_CONTRAST
     ink = None if is_flat else find_ink(shades, segmenter)
     if ink is None:
-        # A thick stroke fills its box as a card does; ink that fills the picture covers a corner.
-        found = found or _on_even_background(grey, is_large=is_large, free_corners=False)
-        if found is not None and not is_flat and not _is_dirty(found):
+        # A thick stroke fills its box as a card does.
+        if found is not None and not _is_dirty(found):
             return replace(found, scale=float(factor))
         return Foreground.whole_picture(np.zeros((1, 1), dtype=np.float32))
     kept = None if found is None else _without_dirt(found, ink)
@@ -154,7 +155,11 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground | None:
     pieces = connected_components(values > EDGE_SHARE * found.peak, values)
     inside = pieces.number >= 0
     seen = coverage[rows, columns]
-    if float(seen[dilate(inside)].sum()) < float(coverage.sum()) / 2:
+    total = float(coverage.sum())
+    if not _is_dirty(found):
+        # Either ink that fills its box, or a card with ink on it.
+        return found if float(seen[inside].sum()) > CARD_INK * total else None
+    if float(seen[dilate(inside)].sum()) < total / 2:
         return None
     near = dilate(dilate(seen > FAINTEST))
     is_thin = stroke_width(inside & near) < HAIRLINE
@@ -163,7 +168,7 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground | None:
     of_piece, beside = (
         np.bincount(pieces.number[inside], of[inside], len(pieces)) for of in (seen, ~near)
     )
-    is_ink = of_piece > LEAST_SEEN * coverage.sum()
+    is_ink = of_piece > LEAST_SEEN * total
     kept = dilate(pieces.pixels(is_ink))
     if (beside[is_ink] > BESIDE * pieces.area[is_ink]).any():
         if not is_thin:
@@ -178,9 +183,7 @@ def _bytes(grey: Grey) -> Pixels:
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
 
 
-def _on_even_background(
-    grey: Grey, *, is_large: bool, free_corners: bool = True
-) -> Foreground | None:
+def _on_even_background(grey: Grey, *, is_large: bool) -> Foreground | None:
     """Return the foreground if the border is nearly of one shade, or the picture is small."""
     border = _border(grey).astype(np.float32, copy=False)
     grey = grey.astype(np.float32, copy=False)
@@ -191,13 +194,14 @@ def _on_even_background(
     difference = grey - np.float32(background)
     exceptions = PLAIN_EXCEPTIONS if is_large else PLAIN_EXCEPTIONS_SMALL
     differs = float(np.mean(np.abs(border - background) > PLAIN_SPREAD))
-    corners = difference[[0, 0, -1, -1], [0, -1, 0, -1]]
-    # Ink may touch the border of an even background; a table or a shadow covers a corner.
-    touches = noise <= 0.5 * PLAIN_NOISE
-    if free_corners:
-        touches = touches and not (np.abs(corners) > PLAIN_SPREAD).any()
-    if (noise <= PLAIN_NOISE and differs <= exceptions) or (is_large and touches):
-        return Foreground.whole_picture(_above_noise(difference, noise))
+    # Ink may touch the border of an even background.
+    touches = is_large and noise <= 0.5 * PLAIN_NOISE
+    if touches or (noise <= PLAIN_NOISE and differs <= exceptions):
+        found = Foreground.whole_picture(_above_noise(difference, noise))
+        # A table or a shadow covers a corner, as does a digit that fills its picture, alone.
+        is_free = not (np.abs(difference[[0, 0, -1, -1], [0, -1, 0, -1]]) > PLAIN_SPREAD).any()
+        if is_free or not touches or _is_one_piece(found):
+            return found
     if is_large:
         return None
     return Foreground.whole_picture(_in_small_mixed_picture(grey, difference, noise))
@@ -275,6 +279,10 @@ def _is_darker(difference: Floats) -> bool:
     # Squares, so that a wide faint shade does not outvote a stroke.
     lighter = float(np.square(np.maximum(difference, np.float32(0.0))).sum())
     return lighter <= float(np.square(difference).sum()) - lighter
+
+
+def _is_one_piece(found: Foreground) -> bool:
+    return len(connected_components(found.values > EDGE_SHARE * found.peak, found.values)) == 1
 
 
 def _is_dirty(found: Foreground) -> bool:
