@@ -262,7 +262,11 @@ def test_numbers_are_read_in_bulk_in_the_regions_of_a_csv_file(tmp_path):
     assert rows[1]["region"] == "0 0 230 120"
     for row, said in zip(rows[2:], ("not inside", "no region", "not a picture"), strict=True):
         assert said in row["error"]
-    run(*given, exit_code=1)
+    for _ in range(2):
+        run(*given, "--length", "1-2", "--shard", "0/1", exit_code=1)
+    changed = run(*given, "--length", "1-3", "--shard", "0/1", exit_code=1)
+    assert "the hints changed" in changed.stderr
+    run("merge", out)
     assert [row["text"] for row in csv.DictReader(out.read_text().splitlines())] == ["77", "77", ""]
     regions.write_text("left,top\n1,2\n")
     assert "must have the columns left" in run(*given, "--regions", regions, exit_code=1).stderr

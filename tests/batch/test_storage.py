@@ -64,6 +64,8 @@ def test_objects_are_read_and_the_table_is_one_too(bucket, tmp_path, monkeypatch
     assert sorted(bucket.ls("digits", refresh=True)) == sorted(
         f"digits/{name}" for name in ("a.npy", "a.zip", "in", "out.csv", "out.csv.json")
     )
+    nowhere = ("predict", sources[0], "--out", "s3://nowhere/out.csv", "--workers", 1)
+    assert "bucket does not exist" in run(*nowhere, exit_code=1).stderr
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     type(bucket).clear_instance_cache()
     failed = run("predict", sources[0], "--out", tmp_path / "a.csv", exit_code=1)

@@ -117,6 +117,7 @@ class Checkpoint:
 
     def begin(self, run: Json) -> None:
         """Note what the parts depend on; a BatchError if they depend on something else."""
+        run = json.loads(json.dumps(run))
         if not self._run.is_file():
             _write(self._run, run)
             return

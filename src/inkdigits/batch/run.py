@@ -7,6 +7,8 @@ sources. A run that was interrupted resumes with the shards that are missing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,7 +95,7 @@ in / for a folder of Parquet files
         job = Job(kept.folder, kept.form, model_path, limits, risk, hints)
         with closing(work.start()) as engine:
             workers = Workers(engine, job)
-            kept.begin(_identity(workers.job, sources))
+            kept.begin(_identity(workers.job, sources, regions))
             run = Run(workers.job.model_version, kept, sources, regions, work.shard)
             for done in workers.read(run.tasks()):
                 run.add(done)
@@ -102,13 +104,16 @@ in / for a folder of Parquet files
     return run
 
 
-def _identity(job: Job, sources: Sequence[Source]) -> Json:
+def _identity(
+    job: Job, sources: Sequence[Source], regions: Mapping[str, Sequence[Box]] | None
+) -> Json:
     """Return what must be the same where a run is resumed."""
     return {
         "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],
         "model": job.model_version,
         "risk": job.risk,
         "hints": job.hints,
+        "regions": regions and hashlib.sha256(json.dumps(regions).encode()).hexdigest(),
         "limits": [job.limits.max_bytes, job.limits.max_pixels],
         "sources": [source.identity for source in sources],
     }

@@ -15,8 +15,9 @@ from typing import IO, Any, Final, cast
 from inkdigits.errors import BackendUnavailableError, BatchError
 from inkdigits.model.artifact import open_atomically
 
-# What libraries raise beside OSError: no credentials, no network, a lost cluster.
+# What libraries raise: no credentials, no network, a lost cluster.
 _ERRORS: Final = (
+    ("builtins", "OSError"),
     ("botocore.exceptions", "BotoCoreError"),
     ("google.auth.exceptions", "GoogleAuthError"),
     ("aiohttp", "ClientError"),
@@ -101,7 +102,9 @@ def told_as_batch_errors() -> Iterator[None]:
     """
     try:
         yield
-    except tuple(getattr(sys.modules[m], name) for m, name in _ERRORS if m in sys.modules) as error:
+    except tuple(getattr(sys.modules[m], n) for m, n in _ERRORS if m in sys.modules) as error:
+        if getattr(error, "filename", None):
+            raise  # It is of a local file, and says so.
         raise BatchError(
             f"the object store or cluster cannot be used: {error}. Check the network and the "
             "credentials, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
