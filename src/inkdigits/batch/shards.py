@@ -75,13 +75,13 @@ class Shard:
                 yield error
 
     def rows(self, start: int = 0, stop: int | None = None) -> tuple[list[str], list[str | None]]:
-        """Return the source and the region of each row of the table, as UTF-8 can hold them."""
+        """Return the source and the region of each row of the table."""
         none: list[Sequence[Box]] = [()] * len(self.names)
         names: list[str] = []
         regions: list[str | None] = []
         for name, boxes in list(zip(self.names, self.boxes or none, strict=True))[start:stop]:
             places = [" ".join(map(str, box)) for box in boxes]
-            names += [name.encode("utf-8", "backslashreplace").decode()] * max(1, len(places))
+            names += [_text(name)] * max(1, len(places))
             regions += places or [None]
         return names, regions
 
@@ -119,13 +119,13 @@ def read_shard(
     if hints is not None:
         columns["region"] = regions
     columns["model_version"] = [reader.model_version] * len(answers)
-    columns["error"] = [
-        str(answer).encode("utf-8", "backslashreplace").decode()
-        if isinstance(answer, ImageError | HintError)
-        else None
-        for answer in answers
-    ]
+    columns["error"] = [_text(str(one)) if isinstance(one, Exception) else None for one in answers]
     return columns
+
+
+def _text(text: str) -> str:
+    """Return text that UTF-8 can hold; bytes that are not text become backslash escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _digits(reader: Reader, pictures: Iterable[Picture | ImageError]) -> Iterator[object]:
