@@ -2,7 +2,7 @@
 
 import pytest
 
-from inkdigits.errors import ConfigError
+from inkdigits.errors import BackendUnavailableError, ConfigError
 from inkdigits.log.connections import connect
 
 
@@ -26,5 +26,5 @@ def test_a_wrong_url_is_named_without_its_password(url, message):
 
 def test_postgresql_without_its_driver_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"inkdigits\[postgres\]"):
+    with pytest.raises(BackendUnavailableError, match=r"\[postgres\]"):
         connect("postgresql://host/name")

@@ -107,7 +107,7 @@ def _to_json(value: object) -> str:
 
 def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
     if importlib.util.find_spec("psycopg") is None:
-        needs = "DATABASE_URL names PostgreSQL, which needs psycopg"
+        needs = "PostgreSQL, which DATABASE_URL names, needs psycopg"
         raise BackendUnavailableError.without("postgres", needs)
     # A server that vanishes without a word is noticed within the time of a statement.
     arguments: dict[str, Any] = {
