@@ -86,7 +86,7 @@ class Shadow:
         try:
             reader = self._load()
         except (InkdigitsError, OSError) as error:
-            logger.error("this worker is without the second model", extra=fields(error=error))  # noqa: TRY400
+            logger.error("a worker is without the second model", extra=fields(error=error))  # noqa: TRY400
             return
         problem = ""
         while True:
