@@ -32,9 +32,6 @@ def open_store(settings: Settings) -> Store | None:
 
     >>> open_store(Settings(page="off")) is None
     True
-
-    Raises:
-        InkdigitsError: a URL, folder or schema that cannot be used.
     """
     if not settings.keeps_log:
         return None
@@ -57,13 +54,10 @@ def open_store(settings: Settings) -> Store | None:
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Load what connections are encrypted with; None if there is no certificate.
+    """Load what connections are encrypted with; None without a certificate, or a ConfigError.
 
     >>> tls_context(Settings()) is None
     True
-
-    Raises:
-        ConfigError: one of the files is missing, cannot be read, or is not the other's.
     """
     if settings.tls_cert is None and settings.tls_key is None:
         return None

@@ -16,7 +16,7 @@ PROXIED: Final = "inkdigits.proxied"
 
 
 def behind_proxies(application: WSGIApplication, proxies: Iterable[str]) -> WSGIApplication:
-    """Believe scheme, host and path prefix that a trusted proxy says the browser used.
+    """Believe scheme, host and path prefix that a proxy at one of the addresses says.
 
     >>> def show(environ, start_response):
     ...     return [environ["wsgi.url_scheme"], environ["SCRIPT_NAME"]]
@@ -24,11 +24,6 @@ def behind_proxies(application: WSGIApplication, proxies: Iterable[str]) -> WSGI
     >>> environ |= {"HTTP_X_FORWARDED_PROTO": "https", "HTTP_X_FORWARDED_PREFIX": "/digits"}
     >>> behind_proxies(show, ["10.0.0.0/8"])(environ, None)
     ['https', '/digits']
-
-    Args:
-        application: what is asked.
-        proxies: addresses and networks of those that set ``X-Forwarded-Proto``, ``-Host`` and
-            ``-Prefix``. From others the headers are ignored.
     """
     networks = tuple(ipaddress.ip_network(one) for one in proxies)
     if not networks:

@@ -41,14 +41,10 @@ def folder_of(model_path: Path | None) -> Path | None:
 
 
 def broken_limit(watch: Json, read: Readings) -> str | None:
-    """Return which limit the first readings cannot keep any more, in words; None if all can.
+    """Return which limit of a gate the first readings cannot keep any more; None if all can.
 
     >>> broken_limit({"readings": 100, "max_rejected": 0.1}, Readings(40, 11, 0.2))
     '11 of its first 40 readings were rejected; 10 of 100 are allowed'
-
-    Args:
-        watch: of the gate: ``readings``, ``max_rejected`` and ``max_latency_ms``.
-        read: since the model was promoted.
     """
     rejected, latency = watch.get("max_rejected"), watch.get("max_latency_ms")
     n = max(watch["readings"], read.total)

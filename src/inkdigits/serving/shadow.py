@@ -35,9 +35,6 @@ def shadow_path(settings: Settings) -> Path:
     >>> shadow_path(Settings(shadow="none.onnx"))
     Traceback (most recent call last):
     inkdigits.errors.ConfigError: there is no model 'none.onnx'; name a version or a path
-
-    Raises:
-        ConfigError: there is none.
     """
     name = settings.shadow or ""
     folders = [Path("models")]

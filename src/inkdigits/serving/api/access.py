@@ -63,14 +63,13 @@ _IPV6_PREFIX: Final = 64
 def client_address(
     request: Request, trusted: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 ) -> str:
-    """Return the address of the client that a request comes from.
+    """Return the address of the client that a request comes from; "unknown" if the server has none.
+
+    Behind trusted proxies it is the last address in ``X-Forwarded-For`` that is not one of theirs;
+    of IPv6 it is the network of 64 bits.
 
     >>> client_address(Request({"REMOTE_ADDR": "192.0.2.1"}), [])
     '192.0.2.1'
-
-    Returns:
-        The peer, or behind trusted proxies the last address in ``X-Forwarded-For`` that is not
-        one of theirs. Of IPv6 it is the network of 64 bits. "unknown" if the server gives none.
     """
     hops = [request.remote_addr or ""]
     for header in reversed(request.headers.getlist("X-Forwarded-For")):
@@ -89,18 +88,11 @@ def client_address(
     return "unknown" if client is None else str(client)
 
 
-def is_known_host(host: str, names: frozenset[str] | None) -> bool:
-    """Return whether a request's Host is one under which this service is reached.
+def _is_known_host(host: str, names: frozenset[str] | None) -> bool:
+    """Return whether a Host (with or without a port) is one under which this service is reached.
 
     A page elsewhere can let its own name resolve to 127.0.0.1 (DNS rebinding). Its requests would
-    then count as of the same origin, but they carry its name.
-
-    >>> is_known_host("127.0.0.1:5000", frozenset()), is_known_host("evil.example", frozenset())
-    (True, False)
-
-    Args:
-        host: the header, a name or an address, perhaps with a port.
-        names: known besides those of this machine; None allows every name.
+    then count as of the same origin, but they carry its name. ``names`` None allows every name.
     """
     if names is None:
         return True
@@ -164,7 +156,7 @@ class Gate:
         self._trusted = tuple(ipaddress.ip_network(one) for one in settings.trusted_proxies)
         self._buckets = None if settings.rate_limit is None else TokenBuckets(settings.rate_limit)
         names = frozenset({settings.host, *settings.hosts}) if settings.is_local else None
-        self._is_known_host = lru_cache(maxsize=256)(partial(is_known_host, names=names))
+        self._is_known_host = lru_cache(maxsize=256)(partial(_is_known_host, names=names))
 
     def use(self, keys: tuple[ApiKey, ...]) -> None:
         """Know these keys from now on."""

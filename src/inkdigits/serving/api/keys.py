@@ -46,13 +46,10 @@ def digest_of(key: str) -> str:
 
 
 def load_reviewers(settings: Settings) -> tuple[ApiKey, ...]:
-    """Load the tokens of those who may review, as ``load_keys`` does.
+    """Load the tokens of those who may review; errors are those of ``load_keys``.
 
     >>> load_reviewers(Settings())
     ()
-
-    Raises:
-        ConfigError: as ``load_keys``, or a reviewer has the operator's name.
     """
     found = _load(settings.reviewers, settings.reviewers_file, "reviewers")
     if any(one.name == OPERATOR for one in found):
@@ -63,12 +60,10 @@ def load_reviewers(settings: Settings) -> tuple[ApiKey, ...]:
 def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
     """Load the keys of the settings and of their file, which has one ``name:sha256`` per line.
 
+    A ConfigError says that the file cannot be used, or that two keys have the same name.
+
     >>> load_keys(Settings(api_keys=(("ada", digest_of("ink_example")),)))[0].name
     'ada'
-
-    Raises:
-        ConfigError: the file cannot be read, has no key or an invalid line, or two keys have
-            the same name.
     """
     return _load(settings.api_keys, settings.api_keys_file, "API keys")
 

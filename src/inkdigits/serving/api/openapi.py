@@ -214,21 +214,13 @@ _PARAMETER: Final = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 def document(app: Flask, settings: Settings, version: str) -> Json:
-    """Describe the application.
+    """Describe an application that has all its routes; UndescribedRouteError if one is new here.
 
     >>> app = Flask("example", static_folder=None)
     >>> app.post("/predict")(lambda: "")()
     ''
     >>> list(document(app, Settings(), "1.0")["paths"])
     ['/predict']
-
-    Args:
-        app: with all its routes.
-        settings: whose limits are stated.
-        version: of the package.
-
-    Raises:
-        UndescribedRouteError: a route is not in ``OPERATIONS``.
     """
     described: dict[tuple[str, str], Operation] = {}
     for method, rule in sorted(routes(app), key=lambda route: (route[1], route[0])):

@@ -43,20 +43,10 @@ class NumberRequest:
     options: ReadOptions
 
 
-def parse_number(request: Request, wish: Wish, max_regions: int, max_pixels: int) -> NumberRequest:
+def _parse_number(request: Request, wish: Wish, max_regions: int, max_pixels: int) -> NumberRequest:
     """Return the picture of a request for a number, and what it says of the number.
 
-    >>> request = Request({"QUERY_STRING": "length=3-8"})
-    >>> parse_number(request, Wish(b"P5..."), max_regions=64, max_pixels=784).options["length"]
-    (3, 8)
-
     Hints are in the query or in the JSON, which has precedence; ``regions`` are in the JSON.
-
-    Raises:
-        InvalidRequestError: the request is not as docs/api.md says.
-        HintError: what it says of the number cannot be.
-        ImageTooLargeError: its regions have more than ``max_pixels`` together.
-        UnreadableImageError: the picture is empty or not base64.
     """
     query = request.args
     given: dict[str, Any] = {name: query[name] for name in _HINTS if name in query}
@@ -167,7 +157,7 @@ def blueprint(
         asked = current()
         wish = parse_wish(asked)
         most = REGIONS_PER_PICTURE * settings.max_batch
-        number = parse_number(asked, wish, most, settings.max_pixels)
+        number = _parse_number(asked, wish, most, settings.max_pixels)
         with reader.slot() as ready:
             if number.regions is None:
                 readings = [ready.read(number.picture, **number.options)]
