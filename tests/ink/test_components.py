@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from inkdigits.ink.components import connected_components
+from inkdigits.ink.components import connected_components, is_connected
 
 
 def count(mask):
@@ -36,3 +36,13 @@ def test_a_spiral_is_one_component():
         mask[high, low : high + 1] = mask[low + 2 : high + 1, low] = True
         low, high = low + 2, high - 2
     assert len(connected_components(mask, mask.astype(np.float32))) == count(mask)
+
+
+def test_a_mask_is_connected_where_it_has_one_component_at_most():
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(300):
+        mask = rng.random(rng.integers(1, 9, 2)) < rng.choice([0.1, 0.5, 0.8])
+        found.append(is_connected(mask))
+        assert found[-1] == (len(connected_components(mask, mask.astype(np.float32))) <= 1)
+    assert 50 < sum(found) < 250

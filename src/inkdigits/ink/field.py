@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inkdigits.ink.components import connected_components, stroke_width
+from inkdigits.ink.components import connected_components, is_connected, stroke_width
 from inkdigits.ink.plain import EDGE_SHARE, Foreground
 from inkdigits.types import Floats
 
@@ -60,7 +60,10 @@ def has_several(found: Foreground) -> bool:
     """
     if found.specks > LEAST_SPECKS:
         return True
-    pieces = connected_components(found.values > EDGE_SHARE * found.peak, found.values)
+    inked = found.values > EDGE_SHARE * found.peak
+    if is_connected(inked):
+        return False
+    pieces = connected_components(inked, found.values)
     sizes = np.sort(pieces.size)[::-1]
     return len(sizes) > 1 and bool(sizes[1] >= SECOND_SIZE * sizes[0])
 
