@@ -303,6 +303,8 @@ def _is_card(found: Foreground) -> bool:
 def _has_line(mask: Mask, whole: tuple[int, int]) -> bool:
     """Return whether a thin line runs from one side of the picture to the other."""
     for turned, (height, width) in ((mask, whole), (mask.T, whole[::-1])):
+        if turned.shape[1] <= LINE_COVER * width:
+            continue
         cover = np.count_nonzero(turned, axis=1) / width
         depth = max(3, round(LINE_WIDTH * height))
         padded = np.pad(cover, depth)
@@ -326,7 +328,9 @@ def _has_frame(found: Foreground) -> bool:
     for side in (box, box[::-1], box.T, box.T[::-1]):
         edge = reduce(np.maximum, side[:3])
         inner = side[min(len(side) - 1, max(4, round(FRAME_WIDTH * len(side))))]
-        if np.mean(edge > dark) > FRAME_COVER and np.mean(inner > dark) < BESIDE_LINE:
+        # Counting takes a fifth of the time of a mean.
+        is_edge = np.count_nonzero(edge > dark) / len(edge) > FRAME_COVER
+        if is_edge and np.mean(inner > dark) < BESIDE_LINE:
             break
     else:
         return False
