@@ -119,6 +119,16 @@ def test_several_digits_are_rejected_as_such(reader, gap):
     assert (found.decision, found.reason) == ("reject", "several_digits")
 
 
+def test_a_small_second_digit_is_several_digits_and_a_cut_one_is_cut_off(reader):
+    page = Image.new("L", (300, 200), 255)
+    page.paste(seven(), (0, 0))
+    page.paste(seven(80, 8), (200, 60))
+    assert reader.predict(page).reason == "several_digits"
+    cut = reader.predict(seven().crop((0, 80, 200, 200)))
+    assert (cut.decision, cut.reason) == ("reject", "cut_off")
+    assert reader.predict(seven().crop((20, 45, 180, 200))).decision == "accept"
+
+
 def test_spaced_numbers_by_other_writers_are_read(reader, digits):
     given = WrittenDigits(digits[0], digits[1].astype(np.int64))
     numbers = write_numbers(given, 25, np.random.default_rng(3), "spaced", signs=0.0)

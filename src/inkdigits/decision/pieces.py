@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from inkdigits.ink.background import square_filter
-from inkdigits.ink.components import Components, connected_components
+from inkdigits.ink.components import Components, connected_components, dilate
 from inkdigits.types import Doubles, Floats, Labels, Mask
 
 # Digits that are higher are reduced to this height, in pixels.
@@ -332,8 +331,7 @@ def _numbered(
     component = np.array([parts[i][1] for i in order])
     cut = np.array([parts[i][2] for i in order])
     # The soft edge of a stroke belongs to the piece beside it.
-    near = square_filter(number.astype(np.float32), 3, np.maximum).astype(np.int64)
-    number = np.where(number >= 0, number, near)
+    number = np.where(number >= 0, number, dilate(number))
     return Pieces(
         ink, number, left, top, right, bottom, component, cut, np.isin(component, crossed), height
     )

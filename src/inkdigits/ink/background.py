@@ -1,31 +1,15 @@
-"""The background of a small picture that its digit may fill; and filters of whole pictures."""
+"""The background of a small picture that its digit may fill."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 
 from inkdigits.types import Doubles, Floats
 
 # How much of a picture's variance its two shades explain; a gradient's is 0.75.
 TWO_SHADES = 0.78
-
-
-def downscale(grey: Floats, side: int, reducing_gap: float | None = None) -> Floats:
-    """Average a picture (H, W) down to at most ``side`` pixels a side.
-
-    A ``reducing_gap``, as of ``PIL.Image.Image.resize``, is faster where the picture is much
-    larger, and slightly different; None averages exactly.
-
-    >>> downscale(np.zeros((100, 50), np.float32), 20).shape
-    (20, 10)
-    """
-    scale = min(1.0, side / max(grey.shape))
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    image = Image.fromarray(grey).resize(size, Image.Resampling.BOX, reducing_gap=reducing_gap)
-    return np.asarray(image)
 
 
 def two_shades(grey: Floats) -> tuple[float, float, float] | None:
@@ -100,23 +84,3 @@ def lighting_surface(grey: Floats) -> Floats:
 def _basis(height: int, width: int) -> Doubles:
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y]).reshape(6, -1)
-
-
-def square_filter(values: Floats, width: int, extreme: np.ufunc) -> Floats:
-    """Erode (``np.minimum``) or dilate (``np.maximum``) values (H, W) by a square.
-
-    The windows double in width, so that a wide one takes few steps.
-
-    >>> square_filter(np.float32([[0, 0, 0, 9, 0]]), 3, np.maximum).tolist()
-    [[0.0, 0.0, 9.0, 9.0, 9.0]]
-    """
-    for _ in range(2):
-        half = width // 2
-        padded = np.pad(values, ((half, width - half - 1), (0, 0)), mode="edge")
-        reached = 1
-        while reached < width:
-            step = min(reached, width - reached)
-            padded = extreme(padded[:-step], padded[step:])
-            reached += step
-        values = padded.T
-    return values

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from inkdigits.types import Doubles, Floats, Labels, Mask
+
+Array = TypeVar("Array", Mask, Labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +120,18 @@ def _label_runs(starts: Labels, ends: Labels, stride: int) -> tuple[Labels, int]
     return of_run, len(kept)
 
 
-def dilate(mask: Mask) -> Mask:
-    """Return the mask and the eight neighbours of its pixels.
+def dilate(values: Array) -> Array:
+    """Return the greatest of each pixel and its eight neighbours: for a mask (H, W) or numbers.
 
     >>> dilate(np.eye(4, dtype=bool))[0].tolist()
     [True, True, True, False]
     """
-    taller = mask.copy()
-    taller[1:] |= mask[:-1]
-    taller[:-1] |= mask[1:]
+    taller = values.copy()
+    np.maximum(taller[1:], values[:-1], out=taller[1:])
+    np.maximum(taller[:-1], values[1:], out=taller[:-1])
     wider = taller.copy()
-    wider[:, 1:] |= taller[:, :-1]
-    wider[:, :-1] |= taller[:, 1:]
+    np.maximum(wider[:, 1:], taller[:, :-1], out=wider[:, 1:])
+    np.maximum(wider[:, :-1], taller[:, 1:], out=wider[:, :-1])
     return wider
 
 

@@ -324,6 +324,8 @@ def _has_frame(found: Foreground) -> bool:
     """Return whether a thin line is most of an edge of the ink's box, with more ink inside."""
     columns, rows = found.inked
     box = found.values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if max(box.shape) <= SMALL_PICTURE:
+        return False
     dark = np.float32(0.3 * found.peak)
     for side in (box, box[::-1], box.T, box.T[::-1]):
         edge = reduce(np.maximum, side[:3])
