@@ -46,3 +46,9 @@ def test_an_empty_picture_has_a_box_where_a_digit_could_be(hands):
     left, top, right, bottom = inner_box(written)
     assert 0 < left < right < SHAPE[1]
     assert 0 < top < bottom < SHAPE[0]
+
+
+def test_ink_beyond_the_picture_is_left_out(hands):
+    generator = np.random.default_rng(0)
+    for _ in range(150):
+        assert write("several", (12, 400), 60.0, generator, hands).ink.shape == (12, 400)
