@@ -1,17 +1,19 @@
 """The outbox keeps what it took: full, damaged, deleted, shared by processes, or killed."""
 
+import json
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from support.databases import START, a_record
+from support.databases import START, a_record, opened, sqlite_url
 from support.processes import running_together
 
 from inkdigits.errors import ConfigError
 from inkdigits.log.outbox import FILE_NAME, Outbox
 from inkdigits.log.record import ANYONE, to_row
+from inkdigits.types import NO_DIGIT
 
 
 def a_row(number=0, **changes):
@@ -68,6 +70,41 @@ def test_rows_that_are_no_records_are_set_aside(tmp_path, caplog, text):
     assert "set aside" in caplog.text
 
 
+def test_a_row_with_any_wrong_value_stops_neither_the_log_nor_the_other_rows(tmp_path, caplog):
+    outbox, good, columns = Outbox(tmp_path / "outbox"), a_row(1), sorted(a_row())
+    with closing(sqlite3.connect(outbox.folder / FILE_NAME, isolation_level=None)) as file:
+        for name in columns:
+            for wrong in (None, [], {}, "x\0", 2**63, -7, 1e300):
+                outbox.put(bad := a_row())
+                change = ("json_set(row, '$.' || ?, json(?))", name, json.dumps(wrong))
+                file.execute(
+                    f"UPDATE waiting SET row = {change[0]} WHERE id = ?", (*change[1:], bad["id"])
+                )
+        outbox.put(good)
+        with opened(sqlite_url(tmp_path), tmp_path) as store:
+            store.flush_outbox()
+            assert store.available
+            assert store.waiting() == 0
+            assert store.get(good["id"]).id == good["id"]
+            assert len(store.page(limit=500).records) == store.count()
+        found = file.execute("SELECT rejected FROM waiting").fetchall()
+    told = " ".join(reason for (reason,) in found)
+    for name in ("decision", "reason", "input_kind", "queued", "digit", "reviews_due"):
+        assert f"the {name} is one of" in told
+
+
+def test_a_row_that_the_version_before_left_keeps_its_feedback(tmp_path):
+    outbox = Outbox(tmp_path)
+    for number, (digit, label) in enumerate([(4, "4"), (NO_DIGIT, "none"), (None, None)]):
+        row = a_row(number)
+        for name in ("text", "digits", "label", "queued", "reviews_due", "shadow"):
+            del row[name]
+        given = {"feedback_us": 1 if label else None, "feedback_by": "page" if label else None}
+        outbox.put({**row, "true_digit": digit, **given})
+        assert outbox.first(9)[-1].row["label"] == label
+        assert outbox.find(row["id"], ANYONE)["label"] == label
+
+
 def test_a_damaged_file_is_kept_and_a_new_one_made(tmp_path, caplog):
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 999)
     outbox = Outbox(tmp_path)
@@ -120,9 +157,12 @@ def test_many_threads_and_processes_lose_and_double_nothing(tmp_path):
 
 def test_rows_older_than_the_retention_are_deleted_though_set_aside(tmp_path):
     outbox, rows = Outbox(tmp_path), [a_row(n) for n in range(3)]
+    outbox.put(damaged := a_row(0, id="00000000-0000-7000-8000-000000000000"))
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as file:
+        file.execute("UPDATE waiting SET row = '{' WHERE id = ?", [damaged["id"]])
     for row in rows:
         outbox.put(row)
     outbox.set_aside(rows[0]["id"], "its values are rejected")
-    assert outbox.purge(rows[2]["created_us"]) == 2
+    assert outbox.purge(rows[2]["created_us"]) == 3
     assert outbox.purge(rows[2]["created_us"]) == 0
     assert emptied(outbox) == rows[2:]

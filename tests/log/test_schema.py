@@ -1,11 +1,17 @@
 """The schema from nothing and from the one before, on both databases, by many at once."""
 
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.databases import a_record, connected, opened, rows_of
+from alembic import command, op
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from support.databases import a_record, connected, opened, rows_of, sqlite_url
 from support.processes import SPAWN, killed_afterwards, running_together
 
 from inkdigits.errors import SchemaVersionError, StoreUnavailableError
@@ -14,45 +20,35 @@ from inkdigits.log.record import to_row
 
 pytest_plugins = ["support.databases"]
 
-FEEDBACK = {"feedback_us", "feedback_by"}
-LATER = {"text", "digits", "label", "queued", "reviews_due", "shadow"}
+FEEDBACK = {"true_digit", "feedback_us", "feedback_by"}
+LATER = {"text", "digits", "label", "queued", "reviews_due", "shadow", *FEEDBACK}
+CONFIG = Config()
+CONFIG.set_main_option("script_location", "inkdigits.log:migrations")
 
 
 def differences(url):
-    """Which columns and indexes the database has, or lacks, other than the tables in the code."""
-    known, there = set(), {"predictions.true_digit"}
+    """Which columns, types and indexes the database has other than the tables in the code."""
     with connected(url) as connection:
-        inspector = sa.inspect(connection)
-        for table in schema.metadata.sorted_tables:
-            known |= {f"{table.name}.{one.name}" for one in (*table.columns, *table.indexes)}
-            if inspector.has_table(table.name):
-                found = (inspector.get_columns(table.name), inspector.get_indexes(table.name))
-                there |= {f"{table.name}.{one['name']}" for one in (*found[0], *found[1])}
-    return known ^ there - {"predictions.true_digit"}
+        opts = {"compare_type": True, "include_name": lambda name, *_: name != "true_digit"}
+        context = MigrationContext.configure(connection, opts=opts)
+        return list(compare_metadata(context, schema.metadata))
 
 
-def old_schema(url, revision):
-    """Make the tables of a revision, with an index that the next has otherwise."""
-    feedback = {"true_digit", *FEEDBACK} if revision == "0002" else set()
-    columns = [
-        sa.Column(c.name, c.type, primary_key=c.primary_key)
-        for c in schema.predictions.c
-        if c.name not in LATER and (c.name not in FEEDBACK or feedback)
-    ]
-    columns += [sa.Column("true_digit", sa.SmallInteger)] if feedback else []
-    metadata = sa.MetaData()
-    table = sa.Table("predictions", metadata, *columns)
-    sa.Index("ix_predictions_time", table.c.created_us, table.c.id, table.c.decision)
-    version = sa.Table("alembic_version", metadata, sa.Column("version_num", sa.String(32)))
-    with connected(url, writes=True) as connection:
-        metadata.create_all(connection)
-        connection.execute(sa.insert(version).values(version_num=revision))
-
-
-def migrate(url):
+def migrate_to(url, revision="head"):
     engine = database.connect(url)
-    schema.migrate(engine)
+    schema.migrate(engine, revision)
     engine.dispose()
+
+
+def downgrade(url, revision):
+    with connected(url, writes=True) as connection:
+        CONFIG.attributes["connection"] = connection
+        command.downgrade(CONFIG, revision)
+
+
+def columns_of(url):
+    with connected(url) as connection:
+        return {column["name"] for column in sa.inspect(connection).get_columns("predictions")}
 
 
 def revision_of(url):
@@ -61,9 +57,8 @@ def revision_of(url):
 
 def fill(url, records, **more):
     """Insert records into the first schema, with more columns of a later one."""
-    left_out = LATER | FEEDBACK
-    columns = [sa.column(c.name, c.type) for c in schema.predictions.c if c.name not in left_out]
-    rows = [{k: v for k, v in to_row(r).items() if k not in left_out} for r in records]
+    columns = [sa.column(c.name, c.type) for c in schema.predictions.c if c.name not in LATER]
+    rows = [{k: v for k, v in to_row(r).items() if k not in LATER} for r in records]
     rows = [row | {name: more[name][n] for name in more} for n, row in enumerate(rows)]
     with connected(url, writes=True) as connection:
         old = sa.table("predictions", *columns, *map(sa.column, more))
@@ -71,7 +66,7 @@ def fill(url, records, **more):
 
 
 def test_the_first_schema_is_brought_up_with_its_rows(database_url, tmp_path):
-    old_schema(database_url, "0001")
+    migrate_to(database_url, "0001")
     assert differences(database_url)
     records = [a_record(n) for n in range(3)]
     fill(database_url, records)
@@ -82,7 +77,7 @@ def test_the_first_schema_is_brought_up_with_its_rows(database_url, tmp_path):
 
 
 def test_feedback_of_the_schema_before_is_text_and_what_is_unsure_is_queued(database_url, tmp_path):
-    old_schema(database_url, "0002")
+    migrate_to(database_url, "0002")
     decisions: list[Any] = ["accept", "accept", "reject", "review", "reject"]
     records = [a_record(n, decision=decisions[n]) for n in range(4)]
     records.append(a_record(4, decision="reject", reason="blank", digit=None, confidence=0.0))
@@ -94,10 +89,21 @@ def test_feedback_of_the_schema_before_is_text_and_what_is_unsure_is_queued(data
     assert [record.label for record in found] == ["7", "none", None, None, None]
     assert [record.queued for record in found] == [None, None, "rejected", "unsure", None]
     assert [record.reviews_due for record in found] == [None, None, 1, 1, None]
+    downgrade(database_url, "0002")
+    assert rows_of(database_url, "true_digit", "predictions ORDER BY id") == digits
+
+
+def test_the_way_back_leads_to_nothing(database_url):
+    migrate_to(database_url)
+    downgrade(database_url, "0001")
+    assert not LATER & columns_of(database_url)
+    downgrade(database_url, "base")
+    migrate_to(database_url)
+    assert not differences(database_url)
 
 
 def test_a_database_of_a_newer_inkdigits_is_rejected(database_url, tmp_path):
-    migrate(database_url)
+    migrate_to(database_url)
     with connected(database_url, writes=True) as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaVersionError, match="9999"):
@@ -105,18 +111,18 @@ def test_a_database_of_a_newer_inkdigits_is_rejected(database_url, tmp_path):
 
 
 def test_a_migration_that_fails_half_way_leaves_what_was_there(database_url, tmp_path, monkeypatch):
-    old_schema(database_url, "0001")
+    migrate_to(database_url, "0001")
 
     def fail(*_, **__):
         raise sa.exc.OperationalError("CREATE INDEX", {}, OSError("no space left"))
 
-    monkeypatch.setattr(sa.Index, "create", fail)
+    monkeypatch.setattr(op, "create_index", fail)
     with opened(database_url, tmp_path) as store:
         assert not store.available
         with pytest.raises(StoreUnavailableError, match="no space left"):
             store.flush_outbox()
     assert revision_of(database_url) == "0001"
-    assert "predictions.label" in differences(database_url)
+    assert not LATER & columns_of(database_url)
     monkeypatch.undo()
     with opened(database_url, tmp_path) as store:
         assert store.available
@@ -133,7 +139,7 @@ def open_at_once(url, folder, barrier, number):
 @pytest.mark.e2e
 def test_processes_that_open_at_once_migrate_once(database_url, tmp_path, start_from):
     if start_from is not None:
-        old_schema(database_url, start_from)
+        migrate_to(database_url, start_from)
     barrier = SPAWN.Barrier(3)
     calls = [(database_url, tmp_path, barrier, number) for number in range(3)]
     with running_together(open_at_once, calls):
@@ -148,14 +154,26 @@ def migrate_and_hang(url, is_half_way):
         is_half_way.set()
         signal.pause()
 
-    sa.Index.create = hang  # type: ignore[method-assign]
-    migrate(url)
+    op.create_index = hang
+    migrate_to(url)
 
 
 def test_a_process_killed_while_it_migrates_does_not_stop_the_next(database_url, tmp_path):
-    old_schema(database_url, "0001")
+    migrate_to(database_url, "0001")
     with killed_afterwards(migrate_and_hang, database_url):
         pass
     with opened(database_url, tmp_path) as store:
         assert store.keep(a_record()) == "database"
     assert not differences(database_url)
+
+
+def test_schema_that_is_up_to_date_needs_no_alembic(tmp_path):
+    url = sqlite_url(tmp_path)
+    migrate_to(url)
+    again = (
+        "import sys\n"
+        "sys.modules['alembic'] = None\n"
+        "from inkdigits.log import database, schema\n"
+        f"schema.migrate(database.connect({url!r}))\n"
+    )
+    subprocess.run([sys.executable, "-c", again], check=True, timeout=120)

@@ -29,6 +29,7 @@ from inkdigits.log.database import begin
 from inkdigits.log.locks import file_lock
 from inkdigits.log.record import ANYONE, NOBODY, Owner, Row, from_row, to_row
 from inkdigits.log.schema import write_ahead_log
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
 OUTBOX_LIMIT_BYTES: Final = 128 * 2**20
 """How much waits on disk by default, in bytes: over 50,000 predictions without pictures."""
@@ -123,7 +124,7 @@ class Outbox:
         rows: list[Waiting] = []
         for name, text, version in found:
             try:
-                rows.append(Waiting(_from_json(text), version))
+                rows.append(Waiting(_from_json(text, name), version))
             except RecordError as error:
                 self.set_aside(name, str(error))
         return rows
@@ -133,7 +134,7 @@ class Outbox:
         query = sa.select(_c.row).where(_c.rejected.is_(None), *_named(record_id, owner))
         with self._transaction(writes=False) as connection:
             text = connection.scalar(query)
-        return None if text is None else _from_json(text)
+        return None if text is None else _from_json(text, record_id)
 
     def change(
         self, record_id: str, owner: Owner, values_of: Callable[[Row], Row]
@@ -144,7 +145,7 @@ class Outbox:
             text = connection.scalar(sa.select(_c.row).where(*named))
             if text is None:
                 return None
-            former = _from_json(text)
+            former = _from_json(text, record_id)
             row = {**former, **values_of(former)}
             changes = {"row": _to_json(row), "version": _c.version + 1}
             connection.execute(sa.update(_waiting).where(*named).values(changes))
@@ -159,8 +160,15 @@ class Outbox:
             connection.execute(statement, [{"name": w.row["id"], "seen": w.version} for w in rows])
 
     def purge(self, before_us: int) -> int:
-        """Delete the rows of predictions before a time, set aside or not; returns how many."""
-        is_old = sa.func.json_extract(_c.row, "$.created_us") < before_us
+        """Delete the rows of predictions before a time, set aside or not; returns how many.
+
+        Where a damaged row does not say its time, its id does (UUIDv7: milliseconds, 12 digits).
+        """
+        created_us = sa.case(
+            (sa.func.json_valid(_c.row), sa.func.json_extract(_c.row, "$.created_us"))
+        )
+        oldest = f"{before_us // 1000:012x}"
+        is_old = sa.func.coalesce(created_us < before_us, _c.id < f"{oldest[:8]}-{oldest[8:]}")
         with self._transaction() as connection:
             return connection.execute(sa.delete(_waiting).where(is_old)).rowcount
 
@@ -263,12 +271,19 @@ def _to_json(row: Mapping[str, Any]) -> str:
     return orjson.dumps({**row, **pictures}).decode()
 
 
-def _from_json(text: str) -> dict[str, Any]:
+def _from_json(text: str, record_id: str) -> dict[str, Any]:
     """Return the row that `_to_json` wrote, checked as a record is; RecordError for others."""
     try:
         row = orjson.loads(text)
+        # What the versions before revision 0003 of the schema left has its label as a digit.
+        former = row.get("true_digit")
+        if former is not None:
+            row["label"] = NO_DIGIT_LABEL if former == NO_DIGIT else str(former)
         for name in ("ink", "picture"):
             row[name] = row[name] and base64.b64decode(row[name], validate=True)
-        return to_row(from_row(row))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        record = from_row(row)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise RecordError(f"the text is not a record: {error}") from error
+    if record.id != record_id:
+        raise RecordError(f"the record has another id: {record.id}")
+    return to_row(record)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,20 @@ MAX_DIGITS: Final = 64
 MAX_PICTURE_BYTES: Final = 16 * 2**20
 """The largest source picture a record keeps, in bytes; it is made without a larger one."""
 
+_KINDS: Final = {
+    "decision": get_args(Decision),
+    "reason": (*get_args(AnyReason), None),
+    "input_kind": get_args(InputKind),
+    "queued": (*get_args(Queued), None),
+    "digit": (*range(10), None),
+    "reviews_due": (1, 2, None),
+}
+_TYPES: Final = {
+    "model_version": str,
+    "text": str | None,
+    "picture": bytes | None,
+    "shadow": dict | None,
+}
 _ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 # The names of owners and givers of feedback have no control characters, no quotes, and nothing
@@ -209,6 +223,17 @@ class Record:
             raise RecordError(f"the id is a UUID in its canonical form; not {self.id!r}")
         if not 0 <= self.confidence <= 1:
             raise RecordError(f"the confidence is 0 to 1; not {self.confidence!r}")
+        probable = [0 <= probability <= 1 for probability in self.probabilities]
+        if len(probable) != 10 or not all(probable):
+            raise RecordError("the probabilities are 10 numbers of 0 to 1")
+        for name, kinds in _KINDS.items():
+            if (value := getattr(self, name)) not in kinds:
+                raise RecordError(f"the {name} is one of {kinds}; not {value!r}")
+        for name, kind in _TYPES.items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise RecordError(f"the {name} is {kind}; not {value!r}")
+        if not 1 <= len(self.model_version) <= 200:
+            raise RecordError("the model version is 1 to 200 characters")
         if self.owner is not None:
             check_key(self.owner, "the owner")
         if (self.digits is None) != (self.text is None) or len(self.text or "") > MAX_DIGITS:

@@ -6,6 +6,8 @@ on SQLite, which has no time type, as on PostgreSQL.
 
 from __future__ import annotations
 
+import os
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
@@ -14,14 +16,20 @@ import sqlalchemy as sa
 
 from inkdigits.errors import SchemaVersionError
 from inkdigits.log.locks import file_lock
-from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
 NEWEST: Final = "0004"
-"""The revision of the tables below; a change of them is another, and `_upgrade` makes it."""
+"""The revision of the tables below: the last one in ``migrations/versions``."""
 
-_OLDER: Final = ("0001", "0002", "0003")
 # The advisory lock that migrations hold on PostgreSQL: "inkdigit" in ASCII, a signed 64-bit key.
 _ADVISORY_LOCK: Final = int.from_bytes(b"inkdigit", "big")
+# Alembic's `op` and `context` are global to the process, so two threads cannot migrate at once.
+_ALEMBIC = threading.Lock()
+# A child process must not inherit it held by a thread that the child does not have.
+os.register_at_fork(
+    before=_ALEMBIC.acquire,
+    after_in_parent=_ALEMBIC.release,
+    after_in_child=_ALEMBIC.release,
+)
 
 metadata = sa.MetaData()
 predictions = sa.Table(
@@ -73,9 +81,6 @@ rollbacks = sa.Table(
     sa.Column("decided_us", sa.BigInteger, nullable=False),
     sa.Column("reason", sa.String(400), nullable=False),
 )
-_revisions = sa.Table(
-    "alembic_version", metadata, sa.Column("version_num", sa.String(32), primary_key=True)
-)
 _columns = predictions.c
 _given = _columns.label.is_not(None)
 _is_due = _columns.reviews_due.is_not(None)
@@ -108,12 +113,11 @@ sa.Index(
 )
 
 
-def migrate(engine: sa.Engine) -> str | None:
-    """Bring the schema up to date, in one transaction and under a lock between processes.
+def migrate(engine: sa.Engine, revision: str = "head") -> str | None:
+    """Bring the schema up to a revision, in one transaction and under a lock between processes.
 
     The lock is advisory on PostgreSQL, and a file beside the database on SQLite, whose switch to
-    the write-ahead log does not wait for other connections by itself. A process that is killed
-    half-way leaves the schema as it was.
+    the write-ahead log does not wait for other connections by itself.
 
     >>> import tempfile
     >>> from inkdigits.log.connections import connect
@@ -127,13 +131,12 @@ def migrate(engine: sa.Engine) -> str | None:
     path = engine.url.database if engine.dialect.name == "sqlite" else None
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with nullcontext() if path is None else file_lock(path + "-lock"):
+    with _ALEMBIC, nullcontext() if path is None else file_lock(path + "-lock"):
         journal_mode = None if path is None else write_ahead_log(engine)
-        with engine.connect() as connection:
-            at = _revision(connection)
-        if at != NEWEST:
-            with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
-                _upgrade(connection)
+        at = _revision_of(engine)
+        # Nearly every start ends here, before Alembic is imported, which takes 0.1 s.
+        if not (revision == "head" and at == NEWEST):
+            _upgrade(engine, at, revision)
         return journal_mode
 
 
@@ -158,54 +161,31 @@ def write_ahead_log(engine: sa.Engine) -> str:
     return str(after)
 
 
-def _revision(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table(_revisions.name):
-        return None
-    found: str | None = connection.scalar(sa.select(_revisions.c.version_num))
-    return found
+def _revision_of(engine: sa.Engine) -> str | None:
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return found
 
 
-def _upgrade(connection: sa.Connection) -> None:
-    """Make the tables, or give an older one the columns and indexes that it lacks."""
-    if connection.dialect.name == "postgresql":
-        # A new index on a long table takes longer than a statement may.
-        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-    at = _revision(connection)
-    if at not in (None, NEWEST, *_OLDER):
+def _upgrade(engine: sa.Engine, at: str | None, revision: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", "inkdigits.log:migrations")
+    scripts = ScriptDirectory.from_config(config)
+    if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
         raise SchemaVersionError(
             f"the database has schema {at}; this Inkdigits knows schemas up to {NEWEST}. "
             "Install the newer Inkdigits that made it"
         )
-    if at in _OLDER:
-        inspector = sa.inspect(connection)
-        there = {column["name"] for column in inspector.get_columns("predictions")}
-        for column in predictions.columns:
-            if column.name not in there:
-                added = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
-                connection.execute(sa.text(f"ALTER TABLE predictions ADD COLUMN {added}"))
-        if "label" not in there:
-            _label_and_queue(connection, has_feedback="true_digit" in there)
-        for index in inspector.get_indexes("predictions"):
-            connection.execute(sa.text(f"DROP INDEX {index['name']}"))
-        for made in predictions.indexes:
-            made.create(connection)
-    metadata.create_all(connection)
-    connection.execute(sa.delete(_revisions))
-    connection.execute(sa.insert(_revisions).values(version_num=NEWEST))
-
-
-def _label_and_queue(connection: sa.Connection, *, has_feedback: bool) -> None:
-    """Write the labels before 0003 as text, and queue what is unsure and has none.
-
-    The column ``true_digit`` stays, unused, for processes of the version before that still run.
-    """
-    if has_feedback:
-        former: sa.ColumnClause[int] = sa.column("true_digit")
-        written = sa.case((former == NO_DIGIT, NO_DIGIT_LABEL), else_=sa.cast(former, sa.String(2)))
-        given = sa.update(predictions).where(former.is_not(None))
-        connection.execute(given.values(label=written))
-    unsure = (_columns.decision.in_(("review", "reject")), _columns.digit.is_not(None))
-    why = sa.case((_columns.decision == "reject", "rejected"), else_="unsure")
-    queue = sa.update(predictions).where(*unsure, _columns.label.is_(None))
-    connection.execute(queue.values(reviews_due=1, queued=why))
+    with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # A new index on a long table takes longer than a statement may.
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)

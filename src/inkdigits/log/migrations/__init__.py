@@ -1,0 +1,1 @@
+"""The schema's history, run by `inkdigits.log.schema.migrate` with Alembic."""
