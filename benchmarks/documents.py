@@ -68,6 +68,17 @@ def table(heading: str, alignment: str, rows: list[str]) -> str:
     return "\n".join(f"| {row} |" for row in (heading, rule, *rows))
 
 
+def model(figures: Figures) -> str:
+    """Return which model the figures are of."""
+    run = figures["run"]
+    if "figures_of" not in run:
+        return f"The figures are of the shipped model, `{run['model_version']}`."
+    return (
+        f"The figures are of `{run['figures_of']}`, the model before the shipped one. Both have\n"
+        "the same classifier, but rules found the ink where a network finds it now."
+    )
+
+
 def parts(figures: Figures) -> str:
     data = figures["run"]["data"]
     rows = [f"{name} | {data[name]['n']:,} | {use}" for name, use in USES.items()]
@@ -282,7 +293,7 @@ def footprint(figures: Figures) -> str:
     )
 
 
-OF_DATA = (parts, scores, forms, digits, non_digits, mild, summary, int8)
+OF_DATA = (model, parts, scores, forms, digits, non_digits, mild, summary, int8)
 OF_POLICY = (temperature, threshold, risks, novelty)
 OTHER = (numbers, cells, footprint, rates)
 BLOCKS: dict[str, Callable[[Figures], str]] = {
@@ -316,7 +327,6 @@ def rewritten(repository: Path) -> dict[str, str]:
     documents = {}
     for name in DOCUMENTS:
         text = (repository / name).read_text()
-        text = re.sub(r"mnist-classifier-[0-9a-f]{12}", version, text)
         pattern = r"<!-- figures: (\w+) -->\n.*?<!-- end -->"
         documents[name] = re.sub(pattern, block, text, flags=re.DOTALL)
     return documents
