@@ -46,3 +46,10 @@ def test_a_mask_is_connected_where_it_has_one_component_at_most():
         found.append(is_connected(mask))
         assert found[-1] == (len(connected_components(mask, mask.astype(np.float32))) <= 1)
     assert 50 < sum(found) < 250
+
+
+def test_in_a_large_mask_a_gap_of_a_pixel_does_not_count_and_one_of_three_does():
+    for gap, connected in [(1, True), (3, False)]:
+        mask = np.zeros((200, 60), bool)
+        mask[:101], mask[101 + gap :] = True, True
+        assert is_connected(mask) is connected
