@@ -25,16 +25,20 @@ import threading
 import time
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 from mutations import seeds
 from results import fail, options, percentile, write
 from service import PATIENCE_S, Clients, Connection, Service, running
 
-from inkdigits.model.artifact import read_artifact, seal, write_atomically
+from inkdigits.model.artifact import (
+    read_artifact,
+    read_metadata,
+    with_metadata,
+    write_atomically,
+)
 from inkdigits.reader import load
 
 CONNECTIONS = 8
@@ -48,13 +52,10 @@ Truth = dict[str, list[tuple[int | None, float]]]
 
 def variant(name: str, temperature: float) -> bytes:
     """Return the shipped artifact under another name and with its temperature multiplied."""
-    model = onnx.load_model_from_string(read_artifact())
-    entries = {entry.key: entry for entry in model.metadata_props}
-    model.metadata_props.remove(entries["sha256"])  # the seal
-    entries["model_version"].value = json.dumps(name)
-    changed = json.loads(entries["temperature"].value) * temperature
-    entries["temperature"].value = json.dumps(changed)
-    return seal(model.SerializeToString())
+    artifact = read_artifact()
+    known = read_metadata(artifact)
+    changed = replace(known, model_version=name, temperature=known.temperature * temperature)
+    return with_metadata(artifact, changed)
 
 
 class Answers:

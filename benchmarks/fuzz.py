@@ -14,17 +14,19 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from mutations import Case, cases, largest
 from results import fail, options, write
-from service import Clients, Connection, Service, running, status_mib
+from service import Clients, Connection, running, status_mib
 
 import inkdigits
 from inkdigits.model.allocator import return_freed_memory
@@ -35,6 +37,8 @@ CONNECTIONS = 8
 PARTS = 10
 """Memory is measured after each part; after the first one buffers and pools have their size."""
 GROWTH_LIMIT_MIB = 150
+FAULT = re.compile(r'"level": ?"(error|critical)"|Traceback')
+"""In a line of the log."""
 CPU_LIMIT_S, MEMORY_LIMIT_MB = 2.0, 300.0
 """Of one request, beyond what the process held before it."""
 
@@ -74,7 +78,9 @@ class Fuzzer:
     def _count(
         self, number: int, case: Case, status: int, kind: str, body: bytes, seconds: float
     ) -> None:
-        answer = {} if kind == "application/octet-stream" else _parsed(body)
+        answer = {} if kind == "application/octet-stream" else None
+        with suppress(ValueError):
+            answer = json.loads(body) if answer is None else answer
         is_right = (200 <= status < 300 or 400 <= status < 500) and answer is not None
         error = answer.get("error") if isinstance(answer, dict) and status >= 400 else ""
         code = error.get("code", "?") if isinstance(error, dict) else "v2" if error else ""
@@ -94,22 +100,6 @@ def _answer(connection: Connection, case: Case) -> tuple[int, str, bytes]:
         return 0, "", repr(error).encode()
 
 
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None
-
-
-def memory(service: Service) -> dict[str, float]:
-    """Return the largest worker's resident MiB: now, and the peak."""
-    workers = service.workers()
-    return {
-        "resident_mib": max(status_mib(pid, "VmRSS") for pid in workers),
-        "peak_mib": max(status_mib(pid, "VmHWM") for pid in workers),
-    }
-
-
 def fuzz(count: int, seed: int) -> tuple[dict[str, Any], list[str]]:
     """Send so many cases, and return what is reported and the faults."""
     # No request may be denied for want of room here.
@@ -118,13 +108,13 @@ def fuzz(count: int, seed: int) -> tuple[dict[str, Any], list[str]]:
         fuzzer = Fuzzer(service.port, seed, count)
         for _ in range(PARTS):
             fuzzer.send(-(-count // PARTS))
-            stages.append({"cases": fuzzer.answers.total(), **memory(service)})
+            resident = max(status_mib(pid, "VmRSS") for pid in service.workers())
+            stages.append({"cases": fuzzer.answers.total(), "resident_mib": resident})
         seconds, wrong = time.monotonic() - began, fuzzer.wrong
         # What /proc lists of sockets is no snapshot, but a process that is there has not died.
         wrong += [f"worker {pid} has died" for pid in before if not Path(f"/proc/{pid}").exists()]
-        for line in service.log.read_text(errors="replace").splitlines():
-            if '"level": "error"' in line or '"level": "critical"' in line or "Traceback" in line:
-                wrong.append(f"in the log: {line[:500]}")
+        lines = service.log.read_text(errors="replace").splitlines()
+        wrong += [f"in the log: {line[:500]}" for line in lines if FAULT.search(line)]
     growth = stages[-1]["resident_mib"] - stages[0]["resident_mib"]
     if growth > GROWTH_LIMIT_MIB:
         wrong.append(f"the largest worker grew by {growth:.0f} MiB")

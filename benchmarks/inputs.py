@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -59,9 +58,7 @@ FORMS: dict[str, Callable[[np.ndarray], bytes]] = {
 
 
 def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--model", type=Path, help="artifact; default: the shipped one")
+    parser = options(__doc__, of_model=True)
     chosen = parser.parse_args()
 
     test = load_splits(chosen.data).test

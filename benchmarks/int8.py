@@ -10,7 +10,6 @@ counted last, and not in the total.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from inputs import FORMS
@@ -67,9 +66,7 @@ def row(name: str, found: Int8Changes) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--model", type=Path, help="artifact; default: the shipped one")
+    parser = options(__doc__, of_model=True)
     chosen = parser.parse_args()
 
     artifact = read_artifact(chosen.model)

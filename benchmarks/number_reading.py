@@ -17,8 +17,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,28 +42,12 @@ CALIBRATED_ON = ("spaced", "boxed", "photographed")
 TESSERACT = "tesseract stdin stdout --psm 7 -c tessedit_char_whitelist=0123456789"
 
 
-@dataclass(frozen=True)
-class Row:
-    """What was read of one kind of numbers."""
-
-    name: str
-    n: int
-    exact: float
-    low: float
-    high: float
-    accepted: int
-    wrong_accepted: int
-    cpu_ms: float
-    tesseract: float | None = None
-    tesseract_n: int = 0
-
-
 def given(digits: Digits) -> WrittenDigits:
     writers = None if digits.writers is None else digits.writers.numpy()
     return WrittenDigits(digits.inks.numpy(), digits.labels.numpy(), writers)
 
 
-def measure(reader: DigitReader, written: Sequence[WrittenNumber], name: str, beside: int) -> Row:
+def measure(reader: DigitReader, written: Sequence[WrittenNumber], name: str, beside: int) -> Any:
     pictures = [encode_png(number.picture) for number in written]
     began = time.process_time()
     found = reader.read_batch(pictures)
@@ -77,11 +59,18 @@ def measure(reader: DigitReader, written: Sequence[WrittenNumber], name: str, be
     if beside and shutil.which("tesseract"):
         pairs = zip(pictures[:beside], written, strict=False)
         theirs = float(np.mean([tesseract(picture) == number.text for picture, number in pairs]))
-    return Row(
-        *(name, len(right), sum(right) / len(right), low, high),
-        *(len(accepted), accepted.count(False), round(cpu_ms, 1), theirs),
-        tesseract_n=0 if theirs is None else min(beside, len(right)),
-    )
+    return {
+        "name": name,
+        "n": len(right),
+        "exact": sum(right) / len(right),
+        "low": low,
+        "high": high,
+        "accepted": len(accepted),
+        "wrong_accepted": accepted.count(False),
+        "cpu_ms": round(cpu_ms, 1),
+        "tesseract": theirs,
+        "tesseract_n": 0 if theirs is None else min(beside, len(right)),
+    }
 
 
 def tesseract(picture: bytes) -> str:
@@ -146,9 +135,7 @@ def loss(reader: DigitReader, written: Sequence[WrittenNumber]) -> float:
 
 
 def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--model", type=Path, help="artifact; default: the shipped one")
+    parser = options(__doc__, of_model=True)
     # Use validation while something is still being chosen.
     parser.add_argument("--part", choices=["test", "validation"], default="test")
     parser.add_argument("--n", type=int, default=400, help="numbers of each kind")
@@ -176,7 +163,7 @@ def main() -> None:
         "model_version": reader.model_version,
         "part": chosen.part,
         "seed": SEED,
-        "rows": [asdict(row) for row in rows],
+        "rows": rows,
         "table": table,
     }
     write(chosen.json, content)

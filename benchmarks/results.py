@@ -13,12 +13,18 @@ from inkdigits.evaluation.environment import hardware, versions
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def options(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser whose help is a script's docstring, with the option `--json`."""
+def options(description: str | None, *, of_model: bool = False) -> argparse.ArgumentParser:
+    """Return a parser whose help is a script's docstring, with the option `--json`.
+
+    Scripts of a model have `--data` and `--model` too.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="file for the figures")
+    if of_model:
+        parser.add_argument("--data", type=Path, default=Path("data"), help="folder of MNIST")
+        parser.add_argument("--model", type=Path, help="artifact; default: the shipped one")
     return parser
 
 

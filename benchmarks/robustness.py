@@ -25,9 +25,7 @@ from inkdigits.training.provenance import split_of
 
 
 def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--model", type=Path, help="artifact; default: the shipped one")
+    parser = options(__doc__, of_model=True)
     # Use validation while something is still being chosen.
     parser.add_argument("--part", choices=["test", "validation"], default="test")
     parser.add_argument("--per-family", type=int, default=10_000, help="pictures, at most")

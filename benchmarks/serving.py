@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,9 @@ def load(port: int, lines: list[str], connections: int, seconds: int) -> Any:
 
 def wrong_answers(service: Service, lines: list[str]) -> int:
     """Return how many pictures, sent one by one, are not read as their digits."""
-    answers = [
-        service.wait_for("POST", "/predict", line[2:].encode(), "application/json")
-        for line in lines
-    ]
-    return sum(
-        json.loads(a)["prediction"] != int(line[0]) for a, line in zip(answers, lines, strict=True)
-    )
+    ask = partial(service.wait_for, "POST", "/predict", kind="application/json")
+    answers = [json.loads(ask(body=line[2:].encode())) for line in lines]
+    return sum(a["prediction"] != int(line[0]) for a, line in zip(answers, lines, strict=True))
 
 
 def measure(name: str, chosen: Any, pictures: dict[int, list[bytes]]) -> Any:
@@ -167,21 +164,6 @@ def medians(rounds: list[Any]) -> dict[str, Any]:
         result[key] = {k: statistics.median(r[key][k] for r in rounds) for k in rounds[0][key]}
         result[key]["failed"] = sum(r[key]["failed"] for r in rounds)
     return result
-
-
-def table(results: dict[str, Any]) -> str:
-    """Return the results as a Markdown table."""
-    lines = ["| arrangement | req/s at 1 / 8 / 64 | CPU µs per request | p99 at 8 | resident |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: |"]
-    for name, found in results.items():
-        at = [found[str(connections)] for connections in CONNECTIONS]
-        rates = " / ".join(f"{one['requests_per_second']:,.0f}" for one in at)
-        costs = " / ".join(f"{one['cpu_us_per_request']:,.0f}" for one in at)
-        lines.append(
-            f"| {name} | {rates} | {costs} | {at[1]['p99_ms']:.0f} ms "
-            f"| {found['resident_mb']:.0f} MB |"
-        )
-    return "\n".join(lines)
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -238,7 +220,7 @@ def main() -> None:
             for name in names if number % 2 == 0 else names[::-1]:
                 runs[name].append(measure(name, chosen, pictures))
     results = {name: medians(found) for name, found in runs.items()}
-    print(table(results))
+    print(json.dumps(results, indent=2))
     content = {"rounds": chosen.rounds, "seconds_per_load": chosen.seconds, "skipped": skipped}
     write(chosen.json, {**content, "results": results, "runs": runs})
     if chosen.chart:

@@ -12,7 +12,7 @@ from support.repository import REPOSITORY
 SCRIPTS = sorted(
     path.stem
     for path in (REPOSITORY / "benchmarks").glob("*.py")
-    if "options(__doc__)" in path.read_text(encoding="utf-8")
+    if "options(__doc__" in path.read_text(encoding="utf-8")
 )
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 
