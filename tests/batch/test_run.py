@@ -206,6 +206,7 @@ def test_commands_that_share_a_run_are_merged_if_each_picture_was_read_once(arra
     run(*shared, "0/2")
     assert "lacks 1/2" in run("merge", out, exit_code=1).stderr
     run(*shared, "1/2")
+    run(*shared, "2/3")  # of another division, which was given up
     run(*shared, "1/2")  # as a scheduler does after a failure: it reads nothing again
     part_of_it = tmp_path / "out.csv.parts" / "00000003.part"
     sound = part_of_it.read_bytes()

@@ -8,6 +8,7 @@ from support.commands import run
     [
         (["--out", "out.csv", "--shard", "4/4"], "must be like 0/4"),
         (["--out", "out.csv", "--address", "auto"], "needs --engine ray"),
+        (["--out", "out.csv", "--engine", "ray", "--workers", "2"], "is for local processes"),
         (["--out", "out.csv", "https://example.org/7.png"], "not - or addresses"),
         (["--shard", "0/2"], "need --out"),
     ],

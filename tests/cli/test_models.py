@@ -41,6 +41,8 @@ def test_only_what_passes_the_gate_is_promoted(models):
     assert change["gate"]["on"]["mine"]["n"] == 40
     (models / "gate.toml").unlink()
     assert "state --without-gate" in promote("worse", exit_code=1).stderr
+    both = promote("worse", "--without-gate", "--gate", "gate.toml", exit_code=2)
+    assert "choose --gate or --without-gate" in both.stderr
     promote("worse", "--without-gate")
     assert Registry(models).history()[-1]["without_gate"]
     done = run("models", "rollback", "--models", models, "--reason", "worse")

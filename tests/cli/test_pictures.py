@@ -14,6 +14,7 @@ class Web(BaseHTTPRequestHandler):
 
     def do_GET(self):
         moved = {"/moved": "/seven.png", "/round": "/round", "/file": "file:///etc/passwd"}
+        moved["/odd"] = "http://[odd"
         self.send_response(302 if self.path in moved else 404 if self.path == "/no" else 200)
         self.send_header("Location", moved.get(self.path, ""))
         self.end_headers()
@@ -47,11 +48,12 @@ def test_address_without_a_picture_is_an_error_of_that_picture(web, monkeypatch)
         "/no": "answers with status 404",
         "/round": "redirects more than 5 times",
         "/file": "neither http nor https",
+        "/odd": "redirects to an invalid one",
         "/large": "limit",
     }
     done = run("predict", *(web + path for path in wrong), f"{web}/seven.png", exit_code=1)
     for line, message in zip(done.stdout.splitlines()[1:], [*wrong.values(), " 7 "], strict=True):
         assert message in line
-    assert "4 of 5 pictures cannot be read" in done.stderr
+    assert "5 of 6 pictures cannot be read" in done.stderr
     monkeypatch.setattr(pictures, "_SECONDS", 0)
     assert "error: the address" in run("predict", f"{web}/seven.png", exit_code=1).stdout

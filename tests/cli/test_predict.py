@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ def pictures(tmp_path):
     (folder / "deeper").mkdir(parents=True)
     (folder / "seven.png").write_bytes(encoded(seven()))
     (folder / "deeper" / "blank.jpg").write_bytes(encoded(Image.new("L", (50, 50), 255), "JPEG"))
-    (folder / "notes.txt").write_text("not a picture, and not asked for")
+    for name in ("notes.txt", "._seven.png"):
+        (folder / name).write_text("not a picture, and not asked for")
+    os.mkfifo(folder / "pipe.png")  # reading it would wait for ever
     return folder
 
 
@@ -97,7 +100,7 @@ def test_predict_explains_by_a_runner_up_and_two_pictures(pictures, tmp_path):
 def test_predict_that_cannot_write_its_explanation_says_where(pictures, tmp_path):
     (tmp_path / "file").write_text("in the way")
     folder = tmp_path / "file" / "deeper"
-    result = run("predict", "--explain", "--explain-to", folder, pictures, exit_code=1)
+    result = run("predict", "--explain-to", folder, pictures, exit_code=1)
     assert f"cannot write into {folder}" in result.stderr
 
 
@@ -124,6 +127,8 @@ def test_folder_without_pictures_and_missing_model_are_one_line(pictures, tmp_pa
         (["--out", "out.csv", "--resume"], 1, "nothing to resume"),
         (["--out", "out.csv", "--device", "cpu"], 2, "leave them out"),
         (["--resume"], 2, "need --out"),
+        ([], 2, "a.npy is read into a table"),
+        (["s3://digits/a.png"], 2, "is read into a table"),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(arguments, code, message, tmp_path, monkeypatch):

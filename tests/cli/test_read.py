@@ -34,7 +34,8 @@ def test_read_json_and_csv_are_for_programs(pictures):
     assert number["checks"] == [{"name": "length", "ok": True}]
     rows = list(csv.DictReader(io.StringIO(run("read", "--csv", pictures).stdout)))
     assert [row["text"] for row in rows] == ["777", ""]
-    run("read", "--csv", "--json", pictures, exit_code=2)
+    for other in (["--json"], ["--out", pictures / "out.csv"]):
+        assert "choose one" in run("read", "--csv", *other, pictures, exit_code=2).stderr
 
 
 def test_read_regions_reads_each_field_of_a_page(pictures):
@@ -49,6 +50,12 @@ def test_read_regions_reads_each_field_of_a_page(pictures):
     outside = run("read", "--regions", regions, pictures, exit_code=1)
     assert "not inside the picture" in outside.stdout
     assert "line.png [0, 0, 115, 120]       7" in outside.stdout
+    table = pictures / "regions.csv"
+    table.write_text("source,left,top,width,height\nother.png,0,0,9,9\n")
+    for out in ([], ["--out", pictures / "out.csv", "--workers", 1]):
+        done = run("read", "--regions", table, pictures / "line.png", *out, exit_code=1)
+        assert "no region is given for this picture" in done.output
+        assert "names 1 pictures that no SOURCE has, such as other.png" in done.stderr
 
 
 def test_read_that_is_called_wrongly_says_what_is_allowed(pictures):

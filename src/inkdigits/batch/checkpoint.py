@@ -205,12 +205,17 @@ class Checkpoint:
 
         A BatchError says that not every picture was read exactly once.
         """
-        notes = [json.loads(path.read_bytes()) for path in self.folder.glob("shard-*.json")]
-        missing = [f"{i}/{n['shard'][1]}" for n in notes[:1] for i in range(n["shard"][1])]
-        read = {"{}/{}".format(*note["shard"]) for note in notes}
-        if not notes or read != set(missing):
-            lacks = ", ".join(sorted(read ^ set(missing))) or "all shards"
-            raise BatchError(f"{self.folder} lacks {lacks}; read them with --shard")
+        divisions: dict[int, dict[int, Json]] = {}
+        for path in self.folder.glob("shard-*.json"):
+            note = json.loads(path.read_bytes())
+            shard, of = note["shard"]
+            divisions.setdefault(of, {})[shard] = note
+        # Of commands that were started again with another number, the most complete ones count.
+        of = max(divisions, key=lambda n: len(divisions[n]) / n, default=0)
+        notes = list(divisions.get(of, {}).values())
+        if len(notes) < of or not notes:
+            lacks = ", ".join(f"{i}/{of}" for i in range(of) if i not in divisions[of])
+            raise BatchError(f"{self.folder} lacks {lacks or 'all shards'}; read them with --shard")
         if len({(note["shards"], note["names"]) for note in notes}) > 1:
             raise BatchError(
                 f"the commands that read into {self.folder} listed different pictures; delete it, "

@@ -151,6 +151,7 @@ class Run:
         pictures: rows so far, one per picture or per region of one.
         failed: how many of them cannot be read.
         outcomes: how many of each decision, or reason of what was rejected.
+        unmatched: the pictures that regions are given for and that are not found yet.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class Run:
         self._checkpoint = checkpoint
         self._sources = sources
         self._regions = regions
+        self.unmatched = set(regions or ()) - {""}
         self._shard = shard or (0, 1)
         self._began = time.perf_counter()
         self._failures: list[tuple[int, int, tuple[str, str]]] = []
@@ -189,6 +191,7 @@ class Run:
         regions = self._regions
         if regions is None:
             return shard
+        self.unmatched.difference_update(shard.names)
         boxes = [regions.get(name, regions.get("", ())) for name in shard.names]
         return replace(shard, boxes=boxes)
 

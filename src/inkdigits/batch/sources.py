@@ -69,6 +69,15 @@ def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list
     return sources
 
 
+def holds_many(path: Path) -> bool:
+    """Return whether a path is that of an archive or an array.
+
+    >>> holds_many(Path("a.zip")), holds_many(Path("a.png"))
+    (True, False)
+    """
+    return _kind(path) not in (None, _folder)
+
+
 def _kind(path: Path) -> Callable[[Path, Limits], Source] | None:
     name = path.name.lower()
     if path.is_dir():
@@ -102,8 +111,8 @@ def _place(path: Path, limits: Limits) -> Place:
 
 
 def _folder(path: Path, limits: Limits) -> Source:
-    walk = partial(_walk, path) if filesystem(path) is None else partial(_listing, path, limits)
-    return Source([str(path)], sum(1 for _ in walk()), lambda: _shards(path, walk()))
+    inside = partial(walk, path) if filesystem(path) is None else partial(_listing, path, limits)
+    return Source([str(path)], sum(1 for _ in inside()), lambda: _shards(path, inside()))
 
 
 def _listing(folder: Path, limits: Limits) -> Iterator[tuple[str, Place]]:
@@ -115,8 +124,12 @@ def _listing(folder: Path, limits: Limits) -> Iterator[tuple[str, Place]]:
             yield name, Extent.of(as_path(name), about["size"], limits)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, Place]]:
-    """Yield the pictures in a folder in the order in which paths sort."""
+def walk(folder: Path) -> Iterator[tuple[str, Place]]:
+    """Yield the pictures in a folder in the order in which paths sort.
+
+    >>> [str(error) for _, error in walk(Path("missing"))]
+    ['the folder cannot be read: No such file or directory']
+    """
     ahead = [(str(folder), True)]
     while ahead:
         name, is_folder = ahead.pop()

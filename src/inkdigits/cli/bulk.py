@@ -12,7 +12,7 @@ import click
 
 from inkdigits.cli import options
 from inkdigits.cli.options import answer, option, printable, resumable, say
-from inkdigits.cli.pictures import STANDARD_INPUT, end_with_failures, is_address, summary
+from inkdigits.cli.pictures import STANDARD_INPUT, end_with_failures, is_address, say_unmatched, summary
 from inkdigits.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError(
                 "--resume, --workers, --engine, --address and --shard need --out"
             )
-        if named["address"] and named["engine"] != "ray":
-            raise click.UsageError("--address needs --engine ray")
+        is_ray = named["engine"] == "ray"
+        if (named["address"] and not is_ray) or (named["workers"] and is_ray):
+            raise click.UsageError("--address needs --engine ray; --workers is for local processes")
         write = None
         if out is not None:
             # Only here, since it needs what Windows lacks.
@@ -92,6 +93,7 @@ def _write_table(out: str, work: Work, names: Sequence[str], *, as_json: bool, *
     shown = ("pictures", "failed", "failures", "outcomes", "model_version", "seconds")
     content = {"out": out, **{name: getattr(found, name) for name in shown}}
     answer(content, text, as_json=as_json)
+    say_unmatched(found.unmatched)
     for source, error in found.failures:
         say(printable(f"{source}: {error}"))
     if found.failed > len(found.failures):

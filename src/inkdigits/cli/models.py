@@ -146,6 +146,8 @@ def promote(
 
     from inkdigits.evaluation.gate import read_gate, run_gate
 
+    if gate_path and without_gate:
+        raise click.UsageError("choose --gate or --without-gate")
     registry = _registry(folder)
     version = registry.version(name)
     if version.is_current:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import click
 
@@ -33,17 +33,20 @@ def is_address(name: str) -> bool:
 def expand(names: Sequence[str]) -> Iterator[str]:
     """Yield names as they are, and the pictures in folders."""
     from inkdigits.batch.archives import PICTURE_SUFFIXES
+    from inkdigits.batch.sources import holds_many, walk
 
     for name in names:
         path = Path(name)
+        if not is_address(name) and ("://" in name or holds_many(path)):
+            raise click.UsageError(f"{name} is read into a table; name one, as --out readings.csv")
         if is_address(name) or not path.is_dir():
             yield name
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+        inside = [picture for picture, _ in walk(path)]
         if not inside:
             kinds = ", ".join(sorted(PICTURE_SUFFIXES))
             raise click.ClickException(f"{path} holds no pictures ({kinds})")
-        yield from map(str, inside)
+        yield from inside
 
 
 def opened(name: str) -> Path | bytes:
@@ -56,7 +59,7 @@ def opened(name: str) -> Path | bytes:
 
 def stem_of(name: str) -> str:
     """Return what files about a picture are named by."""
-    path = urlsplit(name).path if is_address(name) else name
+    path = name.partition("?")[0] if is_address(name) else name
     return "stdin" if name == STANDARD_INPUT else Path(path).stem or "picture"
 
 
@@ -81,7 +84,10 @@ def _followed(pool: PoolManager, address: str, until: float, redirects: int) -> 
         moved = response.get_redirect_location()
         if not moved:
             return _body(response, until)
-    address = urljoin(address, moved)
+    try:
+        address = urljoin(address, moved)
+    except ValueError as error:
+        raise ImageError(f"the address redirects to an invalid one: {error}") from error
     if not redirects:
         raise ImageError(f"the address redirects more than {_REDIRECTS} times")
     if not is_address(address):
@@ -108,6 +114,12 @@ def summary(outcomes: Mapping[str, int]) -> str:
     reasons = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in rejected.most_common())
     why = f" ({reasons})" if reasons else ""
     return f"{accepted:,} accepted, {review:,} for review, {rejected.total():,} rejected{why}"
+
+
+def say_unmatched(names: Collection[str]) -> None:
+    """Name pictures of --regions that are not read."""
+    if names:
+        say(f"--regions names {len(names):,} pictures that no SOURCE has, such as {min(names)}")
 
 
 def print_table(

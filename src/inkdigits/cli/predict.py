@@ -36,9 +36,8 @@ _FILES_PER_BATCH = 64
 )
 @option(
     "--explain-to",
-    "Folder for the pictures of --explain.",
+    "Explain, with the pictures in this folder.  [default: outputs/explanations]",
     options.FOLDER,
-    default="outputs/explanations",
 )
 @options.JSON
 @bulk_options
@@ -47,7 +46,7 @@ def predict(
     model_path: Path | None,
     device: Any,
     risk: float | None,
-    explain_to: Path,
+    explain_to: Path | None,
     *,
     probabilities: bool,
     explain: bool,
@@ -69,10 +68,11 @@ def predict(
     cannot be read gets a row with its error. After Ctrl-C or a crash, run the same command with
     --resume.
     """
+    explain = explain or explain_to is not None
     if write is None:
         reader = _reader(model_path, device, risk)
         found = list(expand(names))
-        targets = _targets(found, explain_to) if explain else []
+        targets = _targets(found, explain_to or Path("outputs/explanations")) if explain else []
         answers = _explain(reader, found, targets) if explain else _read(reader, found)
         if as_json:
             _print_json(reader, found, answers, targets)

@@ -14,7 +14,7 @@ import msgspec
 from inkdigits.cli import options
 from inkdigits.cli.bulk import bulk_options
 from inkdigits.cli.options import answer, option
-from inkdigits.cli.pictures import end_with_failures, expand, opened, print_table
+from inkdigits.cli.pictures import end_with_failures, expand, opened, print_table, say_unmatched
 from inkdigits.errors import HintError, ImageError
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def read(
     from inkdigits.decision.hints import Hints
     from inkdigits.reader import load
 
-    if as_json and as_csv:
-        raise click.UsageError("choose --json or --csv")
+    if as_csv and (as_json or write):
+        raise click.UsageError("choose one of --json, --csv and --out")
     fields = None if regions is None else _regions_of(regions)
     # The other options have the names of the hints.
     hints: ReadOptions = {**given}  # type: ignore[typeddict-item]
@@ -93,6 +93,7 @@ def read(
         write(names, as_json=as_json, model_path=model_path, hints=hints, regions=fields)
         return
     found = list(expand(names))
+    say_unmatched((fields or {}).keys() - {*found, ""})
     reader = load(model_path)
     rows = [row for name in found for row in _rows(reader, name, fields, hints)]
     if as_json:
@@ -134,6 +135,8 @@ def _rows(
             yield name, None, reader.read(opened(name), **hints)
             return
         regions = fields.get(name, fields.get("", []))
+        if not regions:
+            raise HintError("no region is given for this picture")
         readings = reader.read_regions(opened(name), regions, **hints)
     except (ImageError, HintError) as error:
         yield name, None, error
