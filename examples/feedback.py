@@ -22,4 +22,4 @@ with Client(sys.argv[1]) as client:
             wrong += 1
             print(f"{prediction.id}: read {prediction.digit}, is {label}")
 print(f"{len(labels)} pictures, {wrong} read wrong; all have their label in the history")
-print("They are kept: inkdigits history export labelled.csv --format csv --feedback given")
+print("They are kept: inkdigits history export labelled.csv --feedback given")

@@ -42,17 +42,6 @@ def test_zip_64_and_a_program_before_the_archive_are_read(tmp_path):
     assert everything(path) == [(f"{path}#a.png", PICTURE)]
 
 
-def test_name_that_leads_out_of_an_archive_is_only_a_name(tmp_path):
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    evil = {"../../evil.png": PICTURE, "/tmp/evil.png": PICTURE, "..\\evil.png": PICTURE}
-    for path in packed(inside, evil):
-        found = everything(path)
-        assert names(found, path) == list(evil)
-        assert all(picture == PICTURE for _, picture in found)
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tar", "a.tgz", "a.zip", "inside"]
-
-
 def test_member_over_the_limit_is_an_error_in_its_place_and_is_not_unpacked(tmp_path):
     members = {"a.png": PICTURE, "huge.png": bytes(10_000_000), "z.png": PICTURE}
     for path in packed(tmp_path, members):
@@ -110,9 +99,11 @@ def test_truncated_tar_gives_what_comes_before_and_an_error(mode, tmp_path):
     assert str(path) in str(error)
 
 
-def test_tar_that_ends_between_two_members_is_truncated_too(tmp_path):
+@pytest.mark.parametrize("more", [0, 100, 512])
+def test_tar_that_ends_between_two_members_is_truncated_too(more, tmp_path):
     path = tarred(tmp_path / "a.tar", {"a.png": PICTURE, "b.png": PICTURE})
-    path.write_bytes(path.read_bytes()[: 512 + -(-len(PICTURE) // 512) * 512])
+    content = path.read_bytes()[: 512 + -(-len(PICTURE) // 512) * 512 + more]
+    path.write_bytes(content[:-512] + b"x" * 512 if more == 512 else content)
     (_, whole), (_, error) = everything(path)
     assert whole == PICTURE
     assert "truncated" in str(error)
@@ -129,15 +120,6 @@ def test_tar_leaves_out_what_is_no_file_and_reads_long_names(tmp_path):
     assert everything(path) == [(f"{path}#{long_name}", PICTURE)]
     ((_, error),) = everything(tmp_path / "b.tar")
     assert "holds no pictures" in str(error)
-
-
-def test_tar_header_that_declares_gigabytes_is_rejected_unread(tmp_path):
-    info = tarfile.TarInfo("x")
-    info.type, info.size = tarfile.XHDTYPE, 7 * 2**30
-    path = tmp_path / "a.tar"
-    path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(4096))
-    with pytest.raises(DataError, match="declares 7,516,1"):
-        open_sources([path])
 
 
 def test_pictures_of_an_archive_end_a_shard_by_their_bytes(tmp_path, monkeypatch):

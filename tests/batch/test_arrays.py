@@ -13,10 +13,9 @@ from inkdigits.errors import DataError
 
 
 @pytest.mark.parametrize("shape", [(5, 9, 7), (5, 9, 7, 1), (5, 9, 7, 3), (5, 9, 7, 4)])
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_numpy_array_gives_its_pictures(shape, order, tmp_path, monkeypatch):
+def test_numpy_array_gives_its_pictures(shape, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "SHARD_BYTES", 2 * 9 * 7 * (shape[3:] or (1,))[0])
-    array = np.asarray(np.arange(np.prod(shape)).reshape(shape) % 256, np.uint8, order=order)
+    array = (np.arange(np.prod(shape)).reshape(shape) % 256).astype(np.uint8)
     np.save(tmp_path / "a.npy", array)
     found = everything(tmp_path / "a.npy")
     assert names(found, tmp_path / "a.npy") == list("01234")
@@ -32,6 +31,7 @@ def test_numpy_array_gives_its_pictures(shape, order, tmp_path, monkeypatch):
         (np.zeros((3, 28, 28, 2), np.uint8), "1, 3 or 4 channels"),
         (np.zeros((3, 0, 28), np.uint8), "0 x 28 pixels"),
         (np.zeros((1, 101, 100), np.uint8), "101 x 100 pixels"),
+        (np.zeros((3, 28, 28), np.uint8, "F"), "save it with numpy.ascontiguousarray"),
         (np.array([None]), "holds object; pictures are uint8"),
     ],
 )
@@ -84,13 +84,12 @@ def test_idx_of_another_length_than_its_header_says(name, size, number, message,
     assert (len(whole), message in str(error)) == (number, True)
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_truncated_numpy_array_gives_what_is_there_or_an_error(order, tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((4, 9, 7), np.uint8, order=order))
+def test_truncated_numpy_array_gives_what_is_there_and_an_error(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 9, 7), np.uint8))
     content = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(content[:-70])
     *whole, (_, error) = everything(tmp_path / "a.npy")
-    assert len(whole) == (2 if order == "C" else 0)
+    assert len(whole) == 2
     assert "a.npy" in str(error)
 
 

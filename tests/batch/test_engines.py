@@ -57,17 +57,6 @@ def test_worker_that_was_ended_from_outside_costs_no_picture(job):
     assert {row["reason"] for number in range(20) for row in rows(job, number)} == {"blank"}
 
 
-def test_ctrl_c_that_reaches_the_workers_too_is_left_to_the_parent(job):
-    with closing(LocalEngine(1)) as engine:
-        pool = Workers(engine, job)
-        (process,) = multiprocessing.active_children()
-        os.kill(process.pid, signal.SIGINT)
-        (done,) = pool.read(iter([(0, Shard(["a"], BLANK[None]))]))
-        assert done.pictures == 1
-        assert multiprocessing.active_children() == [process]
-    assert not multiprocessing.active_children()
-
-
 def test_model_that_is_replaced_during_a_run_ends_it(job):
     with closing(LocalEngine(1)) as engine:
         pool = Workers(engine, job)

@@ -24,9 +24,3 @@ def test_batches_are_bounded_in_bytes_and_errors_keep_their_place(monkeypatch):
     assert columns["digit"] == [7, 7, 7, None, 7, 7]
     part = read_shard(reader, shard, 2, 5)
     assert part == {name: values[2:5] for name, values in columns.items()}
-
-
-def test_text_that_utf_8_cannot_hold_is_escaped():
-    columns = read_shard(FakeReader(), Shard(["3\udcff.png"], [ImageError("no \udcff")]))
-    assert columns["source"] == ["3\\udcff.png"]
-    assert columns["error"] == ["no \\udcff"]

@@ -1,7 +1,6 @@
 import gzip
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,15 +54,6 @@ def test_wrong_checksum_of_what_is_compressed_as_a_whole_is_told_of(name, tmp_pa
     *whole, (source, error) = everything(path)
     assert (len(whole), source) == (5, str(path))
     assert "CRC" in str(error)
-
-
-def test_files_by_name_keep_their_place_among_other_sources(tmp_path):
-    (tmp_path / "a.png").write_bytes(PICTURE)
-    np.save(tmp_path / "b.npy", np.zeros((1, 9, 7), np.uint8))
-    given = [tmp_path / "a.png", tmp_path / "none.png", tmp_path / "b.npy", tmp_path / "a.png"]
-    assert len(open_sources(given)) == 3
-    found = everything(*given)
-    assert [Path(name.partition("#")[0]) for name, _ in found] == given
 
 
 def test_random_damage_of_an_archive_or_array_ends_in_an_error_that_is_ours(tmp_path):

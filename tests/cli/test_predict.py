@@ -101,7 +101,7 @@ def test_predict_that_cannot_write_its_explanation_says_where(pictures, tmp_path
     (tmp_path / "file").write_text("in the way")
     folder = tmp_path / "file" / "deeper"
     result = run("predict", "--explain-to", folder, pictures, exit_code=1)
-    assert f"cannot write into {folder}" in result.stderr
+    assert f"{folder} cannot be read or written" in result.stderr
 
 
 def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):

@@ -137,7 +137,7 @@ def test_corrections_become_a_better_model_that_is_promoted_and_rolled_back(
         else:
             before += by_browser(request.getfixturevalue("chromium"), service, drawn[98:])
         assert before.count(1) < 70
-        run("history", "export", "log.csv", "--format", "csv", "--feedback", "given")
+        run("history", "export", "log.csv", "--feedback", "given")
         found = json.loads(run("evaluate", "--data", "log.csv", "--json").stdout)
         assert found["scores"][0]["n"] == 100
 

@@ -1,6 +1,6 @@
 """The pictures in a ZIP or TAR archive, one after another; nothing is unpacked to disk.
 
-An archive may be hostile, so everything that it declares is compared with a limit first. No path
+An archive may be hostile: the size that a member declares is compared with a limit first. No path
 is made of a member's name. ``zipfile`` holds the directory of a ZIP archive, so only the parent
 process reads it; workers are told where a member lies.
 """
@@ -31,8 +31,6 @@ PICTURE_SUFFIXES: Final = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
 
-# A longer header of a TAR archive, in bytes, is rejected; no system has such long names.
-_MAX_TAR_HEADER: Final = 2**20
 # PKWARE, "APPNOTE.TXT, .ZIP File Format Specification", 6.3, section 4.3.7.
 _ZIP_LOCAL: Final = struct.Struct("<4s5H3L2H")
 _ENCRYPTED: Final = 0x1
@@ -142,11 +140,10 @@ def _zip_place(path: Path, member: zipfile.ZipInfo, limits: Limits) -> Extent | 
     return Extent(path, member.header_offset, packed, size, member.CRC, deflated)
 
 
-def tar_members(path: Path, limits: Limits) -> Iterator[tuple[Member, float]]:
-    """Yield the pictures of a TAR archive in its order, and the share of the file that is read.
+def tar_members(path: Path, limits: Limits) -> Iterator[Member]:
+    """Yield the pictures of a TAR archive in its order, as bytes where gzip compresses it.
 
-    Those of a plain archive are extents. One that is compressed with gzip can only be read from
-    its start, so its pictures come as bytes.
+    What is compressed as a whole can only be read from its start.
 
     Raises:
         DataError: not a TAR archive, or from some member on it cannot be read.
@@ -159,24 +156,23 @@ def tar_members(path: Path, limits: Limits) -> Iterator[tuple[Member, float]]:
         with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
             compressed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            size = max(1, path.stat().st_size)
-            for member in _tar_members(path, unpacked if compressed else raw, limits):
-                yield member, raw.tell() / size
+            yield from _tar_members(path, unpacked if compressed else raw, limits)
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: the TAR archive cannot be read further: {error}") from error
 
 
 def _tar_members(path: Path, file: IO[bytes] | gzip.GzipFile, limits: Limits) -> Iterator[Member]:
     unpacked = file if isinstance(file, gzip.GzipFile) else None
-    reader = _Bounded(file, max(_MAX_TAR_HEADER, limits.max_bytes))
-    with tarfile.open(fileobj=reader, mode="r:") as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
             # The library keeps every member for random access.
-            archive.members.clear()
+            archive.members.clear()  # type: ignore[attr-defined]
             if member.isreg() and is_picture_name(member.name):
                 yield member.name, _tar_place(path, member, unpacked, limits)
-    # tarfile stops at any block that is not a header; a whole archive ends in zeros.
-    if reader.last.strip(b"\0") or not reader.last:
+        # tarfile stops at any block that is not a header; a whole archive ends in zeros.
+        file.seek(archive.offset)
+        end = file.read(tarfile.BLOCKSIZE)
+    if not end or end.strip(b"\0"):
         raise DataError(f"{path}: the TAR archive is truncated or damaged")
     # Reading to the end makes gzip compare its checksum.
     while unpacked is not None and unpacked.read(2**20):
@@ -196,20 +192,3 @@ def _tar_place(
     if len(content) < member.size:
         raise DataError(f"{path}: the TAR archive ends inside {member.name}")
     return content
-
-
-class _Bounded:
-    """A file that rejects long reads: a TAR header may declare a name of gigabytes."""
-
-    def __init__(self, file: IO[bytes] | gzip.GzipFile, most: int) -> None:
-        self._file = file
-        self._most = most
-        self.last = b""  # the result of the last read
-        self.seek = file.seek
-        self.tell = file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= self._most:
-            raise DataError(f"a TAR header declares {size:,} bytes; at most {self._most:,}")
-        self.last = self._file.read(size)
-        return self.last

@@ -66,7 +66,7 @@ def array_shape(path: Path, limits: Limits) -> tuple[int, ...]:
     inkdigits.errors.DataError: missing.npy cannot be read: ...
     """
     with _opened(path) as file:
-        return _header(path, file, limits)[0]
+        return _header(path, file, limits)
 
 
 def array_blocks(path: Path, limits: Limits, count: int) -> Iterator[Rows | Pixels]:
@@ -82,13 +82,8 @@ def array_blocks(path: Path, limits: Limits, count: int) -> Iterator[Rows | Pixe
     [3, 2]
     """
     with _opened(path) as file:
-        shape, by_columns = _header(path, file, limits)
+        shape = _header(path, file, limits)
         offset, each = file.tell(), math.prod(shape[1:])
-        if by_columns:
-            whole = np.load(path, mmap_mode="r")
-            for first in range(0, shape[0], count):
-                yield np.ascontiguousarray(whole[first : first + count])
-            return
         packed = path.suffix.lower() == ".gz"
         there = shape[0] * each if packed else path.stat().st_size - offset
         for first in range(0, shape[0], count):
@@ -136,20 +131,19 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _header(path: Path, file: IO[bytes], limits: Limits) -> tuple[tuple[int, ...], bool]:
-    """Return the shape, and whether it is in Fortran's order; leave ``file`` after the header."""
-    is_npy = path.suffix.lower() == ".npy"
-    shape, by_columns = _npy_header(path, file) if is_npy else (_idx_header(path, file), False)
+def _header(path: Path, file: IO[bytes], limits: Limits) -> tuple[int, ...]:
+    """Return the shape; leave ``file`` after the header."""
+    shape = (_npy_header if path.suffix.lower() == ".npy" else _idx_header)(path, file)
     height, width = shape[1:3]
     if min(height, width) < 1 or height * width > limits.max_pixels:
         raise DataError(
             f"{path}: its pictures have {height:,} x {width:,} pixels; at least 1 and at most "
             f"{limits.max_pixels:,} are allowed"
         )
-    return shape, by_columns
+    return shape
 
 
-def _npy_header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool]:
+def _npy_header(path: Path, file: IO[bytes]) -> tuple[int, ...]:
     try:
         shape, by_columns, dtype = _NPY_HEADERS[np.lib.format.read_magic(file)](file)
     except _NPY_ERRORS as error:
@@ -161,7 +155,9 @@ def _npy_header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool]:
             f"{path} has the shape {shape}; supported are (N, H, W) and (N, H, W, C) with "
             "1, 3 or 4 channels"
         )
-    return shape, by_columns
+    if by_columns and shape[0]:
+        raise DataError(f"{path} is in Fortran's order; save it with numpy.ascontiguousarray")
+    return tuple(shape)
 
 
 def _idx_header(path: Path, file: IO[bytes]) -> tuple[int, ...]:

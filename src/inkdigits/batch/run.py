@@ -67,16 +67,10 @@ def read_in_bulk(
 ) -> Run:
     """Read all pictures of some sources into a table.
 
-    Args:
-        paths: see ``open_sources``.
-        out: see ``Checkpoint``; replaced when all is read.
-        model_path: see ``inkdigits.load``.
-        risk: see ``inkdigits.load``.
-        limits: see ``inkdigits.load``.
-        hints: for numbers; None reads one digit per picture.
-        regions: where the numbers are, see ``read_regions``; None reads one number per picture.
-        work: where it is read.
-        progress: called after every shard with the run so far.
+    The paths are those of ``open_sources``, and ``out`` is that of ``Checkpoint``. ``model_path``,
+    ``risk`` and ``limits`` are those of ``inkdigits.load``. ``hints`` are for numbers; without any,
+    each picture is one digit. ``regions`` say where the numbers are, see ``read_regions``.
+    ``progress`` is called after every shard with the run so far.
 
     Raises:
         InkdigitsError: the run cannot start or resume, a source or the model cannot be used, a hint

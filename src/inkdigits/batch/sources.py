@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from inkdigits.batch.archives import (
     PICTURE_SUFFIXES,
     Extent,
+    Member,
     is_picture_name,
     tar_members,
     zip_members,
@@ -35,12 +36,12 @@ SHARD_BYTES: Final = 16 * 2**20
 IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """Something with pictures in it."""
 
     identity: Sequence[str | int]  # as JSON; tells whether it is the same as in an earlier run
-    expected: int | None  # its pictures, as far as is known by now; for the time left
+    expected: int | None  # its pictures, where that is known; for the time left
     shards: Callable[[], Iterator[Shard]]
 
 
@@ -157,25 +158,19 @@ def _listed(folder: Path) -> Iterator[tuple[str, bool]]:
 
 
 def _zip(path: Path, limits: Limits) -> Source:
-    def shards() -> Iterator[Shard]:
-        members = zip_members(path, limits)
-        return _shards(path, ((f"{path}#{name}", place) for name, place in members))
-
-    return Source(_identity(path), sum(1 for _ in zip_members(path, limits)), shards)
+    expected = sum(1 for _ in zip_members(path, limits))
+    return Source(_identity(path), expected, partial(_archived, path, zip_members, limits))
 
 
 def _tar(path: Path, limits: Limits) -> Source:
-    def entries() -> Iterator[tuple[str, Place]]:
-        seen = 0
-        for seen, ((name, place), share) in enumerate(tar_members(path, limits), 1):
-            # The directory is spread over the archive, so the number is estimated.
-            source.expected = round(seen / share) if share else None
-            yield f"{path}#{name}", place
-        source.expected = seen
-
-    source = Source(_identity(path), None, lambda: _shards(path, entries()))
     next(tar_members(path, limits), None)  # A file of another kind is found before any work.
-    return source
+    return Source(_identity(path), None, partial(_archived, path, tar_members, limits))
+
+
+def _archived(
+    path: Path, members: Callable[[Path, Limits], Iterable[Member]], limits: Limits
+) -> Iterator[Shard]:
+    return _shards(path, ((f"{path}#{name}", place) for name, place in members(path, limits)))
 
 
 def _array(path: Path, limits: Limits) -> Source:

@@ -12,7 +12,13 @@ import click
 
 from inkdigits.cli import options
 from inkdigits.cli.options import answer, option, printable, resumable, say
-from inkdigits.cli.pictures import STANDARD_INPUT, end_with_failures, is_address, say_unmatched, summary
+from inkdigits.cli.pictures import (
+    STANDARD_INPUT,
+    end_with_failures,
+    is_address,
+    say_unmatched,
+    summary,
+)
 from inkdigits.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -35,7 +41,7 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
         "--engine",
         "With --out: processes of this machine, or of a Ray cluster.  [default: local]",
         click.Choice(["local", "ray"]),
-        default=None,
+        None,
     )
     @option("--address", "With --engine ray: the cluster, such as auto or ray://HOST:10001.")
     @option(

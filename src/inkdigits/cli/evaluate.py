@@ -42,12 +42,6 @@ _RUN = option(
     "With --robustness: pictures per family, but all clean digits.  [default: 1000]",
     options.COUNT,
 )
-@option(
-    "--severity severities",
-    "With --robustness: severity of the corruptions; can be repeated.  [default: MNIST-C's]",
-    click.IntRange(1, 5),
-    multiple=True,
-)
 @options.JSON
 @needs_training_extra
 def evaluate(
@@ -56,11 +50,11 @@ def evaluate(
     model_path: Path | None,
     device: Any,
     figures: Path,
+    per_family: int | None,
     *,
     download: bool,
     robustness: bool,
     as_json: bool,
-    **more: Any,
 ) -> None:
     """Score a model on labelled pictures.
 
@@ -75,9 +69,8 @@ def evaluate(
     from inkdigits.model.artifact import write_atomically
     from inkdigits.reader import load
 
-    more = {name: value for name, value in more.items() if value}
-    if more and not robustness:
-        raise click.UsageError("--per-family and --severity need --robustness")
+    if per_family and not robustness:
+        raise click.UsageError("--per-family needs --robustness")
     if robustness and len(sources) > 1:
         raise click.UsageError("--robustness takes one --data, the folder of MNIST")
     reader = load(model_path, device=device)
@@ -86,7 +79,7 @@ def evaluate(
         if download:
             _fetch_mnist(Path("data"))
     if robustness:
-        _measure_robustness(reader, Path(sources[0]), figures, more, download, as_json)
+        _measure_robustness(reader, Path(sources[0]), figures, per_family, download, as_json)
         return
     with progress_bar(quiet=as_json) as show:
         report = score(read_all(reader, read_labelled(sources, pattern=pattern), show))
@@ -111,19 +104,24 @@ def _measure_robustness(
     reader: DigitReader,
     folder: Path,
     figures: Path,
-    wanted: dict[str, Any],
+    per_family: int | None,
     download: bool,
     as_json: bool,
 ) -> None:
     from inkdigits.data.mnist import load_splits
     from inkdigits.evaluation import plots
-    from inkdigits.evaluation.robustness import measure_robustness
+    from inkdigits.evaluation.robustness import PER_FAMILY, measure_robustness
 
     splits = load_splits(folder, download=download, report=say)
     test, hands = splits.test, splits.calibration_hands
     writers = None if test.writers is None else test.writers.numpy()
-    wanted |= {"writers": writers, "hands": hands, "report": say}
-    result = measure_robustness(reader, test.inks.numpy(), test.labels.numpy(), **wanted)
+    result = measure_robustness(
+        *(reader, test.inks.numpy(), test.labels.numpy()),
+        per_family=per_family or PER_FAMILY,
+        writers=writers,
+        hands=hands,
+        report=say,
+    )
     chart = plots.save(plots.robustness_figure(result), figures / "robustness.png")
     text = f"{reader.model_version}\n\n{result.table()}\n\nThe figure is {chart}"
     answer(result.to_dict(), text, as_json=as_json)
@@ -225,12 +223,7 @@ def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool
 @click.command()
 @options.MODEL
 @options.device("Accelerator to compare with the CPU", "auto")
-@option(
-    "--chart",
-    "File for the chart of speed-ups.",
-    options.FILE,
-    default="outputs/figures/speedups.png",
-)
+@option("--chart", "File for the chart of speed-ups.", options.FILE, "outputs/figures/speedups.png")
 @option("--quick", "Measure small sizes only, to see that it works.", is_flag=True)
 @options.JSON
 @needs_training_extra

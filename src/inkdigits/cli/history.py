@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 _FORM = "YYYY-MM-DD[THH:MM:SS]"
-_FORMATS = {".csv": "csv", ".parquet": "parquet"}
+_FORMATS: dict[str, Literal["csv", "parquet"]] = {".csv": "csv", ".parquet": "parquet"}
 
 
 def _open_log() -> Store:
@@ -43,26 +43,21 @@ def history() -> None:
 
 @history.command("export")
 @click.argument("file", type=FILE)
-@option(
-    "--format form",
-    "What to write.  [default: by the name of FILE: .csv or .parquet]",
-    click.Choice(list(_FORMATS.values())),
-)
 @option("--digit", "Only this digit; -1 is no digit.", click.IntRange(-1, 9))
 @option("--decision", "Only this decision.", click.Choice(["accept", "review", "reject"]))
 @option("--feedback", "Only this feedback.", click.Choice(["given", "none", "right", "wrong"]))
 @option("--since", "Only from this time (UTC) on.", _MOMENT, metavar=_FORM)
 @option("--until", "Only before this time (UTC).", _MOMENT, metavar=_FORM)
 def export_history(
-    file: Path, form: Any, since: datetime | None, until: datetime | None, **filters: Any
+    file: Path, since: datetime | None, until: datetime | None, **filters: Any
 ) -> None:
-    """Write predictions to FILE."""
+    """Write predictions to FILE, whose name ends in .csv or .parquet."""
     from inkdigits.log.queries import Filters
     from inkdigits.model.artifact import open_atomically
 
-    form = form or _FORMATS.get(file.suffix.lower())
+    form = _FORMATS.get(file.suffix.lower())
     if form is None:
-        raise click.UsageError(f"{file} must end in {', '.join(_FORMATS)}, or state --format")
+        raise click.UsageError(f"the name of {file} must end in {' or '.join(_FORMATS)}")
     chosen = Filters(
         since=since and since.replace(tzinfo=UTC),
         until=until and until.replace(tzinfo=UTC),

@@ -26,8 +26,12 @@ SHARE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
 DEVICES: Final = click.Choice(["auto", "cpu", "cuda", "mps"])
 
 
-def option(names: str, text: str, kind: Any = None, **more: Any) -> Callable[[C], C]:
+def option(
+    names: str, text: str, kind: Any = None, default: Any = ..., **more: Any
+) -> Callable[[C], C]:
     """Return an option by its names, its help and its type."""
+    if default is not ...:
+        more["default"] = default
     if isinstance(kind, click.IntRange | click.FloatRange):
         more.setdefault("metavar", "N" if isinstance(kind, click.IntRange) else "SHARE")
     return click.option(*names.split(), help=text, type=kind, **more)

@@ -72,7 +72,8 @@ def predict(
     if write is None:
         reader = _reader(model_path, device, risk)
         found = list(expand(names))
-        targets = _targets(found, explain_to or Path("outputs/explanations")) if explain else []
+        folder = explain_to or Path("outputs/explanations")
+        targets = list(_targets(found, folder)) if explain else []
         answers = _explain(reader, found, targets) if explain else _read(reader, found)
         if as_json:
             _print_json(reader, found, answers, targets)
@@ -121,15 +122,13 @@ def _opened(name: str) -> Path | bytes | ImageError:
         return error
 
 
-def _targets(names: Sequence[str], folder: Path) -> list[tuple[Path, Path]]:
-    """Return the paths of ink and saliency map for each picture; no two are the same."""
-    targets, named = [], Counter[str]()
+def _targets(names: Sequence[str], folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the paths of ink and saliency map for each picture; no two are the same."""
+    named = Counter[str]()
     for stem in map(stem_of, names):
         named[stem] += 1
-        number = f"-{named[stem]}" if named[stem] > 1 else ""
-        both = (folder / f"{stem}{number}.{kind}.png" for kind in ("ink", "saliency"))
-        targets.append((next(both), next(both)))
-    return targets
+        name = f"{stem}-{named[stem]}" if named[stem] > 1 else stem
+        yield folder / f"{name}.ink.png", folder / f"{name}.saliency.png"
 
 
 def _explain(
@@ -144,14 +143,9 @@ def _explain(
         except ImageError as error:
             yield error
             continue
-        try:
-            ink.parent.mkdir(parents=True, exist_ok=True)
-            ink.write_bytes(encode_png(explanation.prediction.ink))
-            saliency.write_bytes(explanation.overlay)
-        except OSError as error:
-            raise click.ClickException(
-                f"cannot write into {ink.parent}: {error.strerror}"
-            ) from error
+        ink.parent.mkdir(parents=True, exist_ok=True)
+        ink.write_bytes(encode_png(explanation.prediction.ink))
+        saliency.write_bytes(explanation.overlay)
         yield explanation.prediction
 
 

@@ -130,19 +130,17 @@ def _regions_of(path: Path) -> dict[str, list[Box]]:
 def _rows(
     reader: DigitReader, name: str, fields: dict[str, list[Box]] | None, hints: ReadOptions
 ) -> Iterator[ReadRegion]:
+    regions = None if fields is None else fields.get(name, fields.get("", []))
     try:
-        if fields is None:
+        if regions is None:
             yield name, None, reader.read(opened(name), **hints)
-            return
-        regions = fields.get(name, fields.get("", []))
-        if not regions:
-            raise HintError("no region is given for this picture")
-        readings = reader.read_regions(opened(name), regions, **hints)
+        elif not regions:
+            yield name, None, HintError("no region is given for this picture")
+        else:
+            readings = reader.read_regions(opened(name), regions, **hints)
+            yield from ((name, *pair) for pair in zip(regions, readings, strict=True))
     except (ImageError, HintError) as error:
         yield name, None, error
-        return
-    for region, reading in zip(regions, readings, strict=True):
-        yield name, region, reading
 
 
 def _content(

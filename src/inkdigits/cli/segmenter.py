@@ -7,21 +7,18 @@ from pathlib import Path
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import needs_training_extra, resumable, say
+from inkdigits.cli.options import needs_training_extra, option, resumable, say
 
 
-@click.command("train-segmenter", short_help="Train the network that finds ink.")
+@click.command("train-segmenter")
 @options.DATA
 @options.DOWNLOAD
-@click.option(
-    "--out",
-    type=options.FOLDER,
-    default="saved_models",
-    help="Folder for ink_segmenter.onnx and the checkpoint.",
+@option(
+    "--out", "Folder for ink_segmenter.onnx and the checkpoint.", options.FOLDER, "saved_models"
 )
-@click.option("--steps", type=options.COUNT, default=60_000, help="Batches to learn from.")
+@option("--steps", "Batches to learn from.", options.COUNT, 60_000)
 @options.SEED
-@click.option("--resume", is_flag=True, help="Resume the run in the folder, also with more steps.")
+@option("--resume", "Resume the run in the folder, also with more steps.", is_flag=True)
 @needs_training_extra
 def train_segmenter(
     data_root: Path, out: Path, steps: int, seed: int, *, download: bool, resume: bool

@@ -38,9 +38,10 @@ class _Port(IntRange):
 )
 @option("--threads", "Threads per worker.  [default: 4; env: INKDIGITS_THREADS]", IntRange(1, 256))
 @option(
-    "--page/--no-page", "Serve the page beside the API.  [default: on; env: INKDIGITS_PAGE]",
+    "--page/--no-page",
+    "Serve the page beside the API.  [default: on; env: INKDIGITS_PAGE]",
     default=None,
-)  # fmt: skip
+)
 @option(
     "--tls-cert",
     "Certificate chain in PEM; the service then speaks HTTPS.  [env: INKDIGITS_TLS_CERT]",
