@@ -89,6 +89,10 @@ class DigitReader(Reader):
             raise reading
         return reading
 
+    def preprocess(self, picture: Picture) -> Ink:
+        """Return the ink (28, 28) that it reads; see ``ink.normalize.preprocess``."""
+        return normalize.preprocess(picture, self._segmenter, self._limits)
+
     def explain(self, picture: Picture, *, risk: float | None = None) -> Explanation:
         """Read one picture and show what the reading rests on; see ``inkdigits.explain``.
 

@@ -14,6 +14,7 @@ from inkdigits.decision.risk import AcceptThreshold
 from inkdigits.errors import NoThresholdError
 from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import read_artifact, read_metadata
+from inkdigits.reader import DigitReader
 from inkdigits.training.recalibrate import fit_readings, recalibrate, support
 from inkdigits.types import NO_DIGIT
 
@@ -124,6 +125,14 @@ def test_command_writes_a_version_or_nothing(digits, tmp_path):
     (tmp_path / "own" / "7" / "7.png").touch()
     assert "read or written: Not a directory" in run(*elsewhere, exit_code=1).stderr
     assert "name the labelled pictures" in run("calibrate", "--out", tmp_path, exit_code=2).stderr
+
+
+def test_command_finds_ink_as_the_model_does_that_it_calibrates(digits, tmp_path, monkeypatch):
+    (tmp_path / "own" / "7").mkdir(parents=True)
+    (tmp_path / "own" / "7" / "a.png").write_bytes(encode_png(255 - digits[0][0]))
+    monkeypatch.setattr(DigitReader, "preprocess", lambda *_: np.zeros((28, 28), np.uint8))
+    done = run("calibrate", "--data", tmp_path / "own", "--out", tmp_path / "mine", exit_code=1)
+    assert "no ink was found" in done.stderr
 
 
 @pytest.mark.slow

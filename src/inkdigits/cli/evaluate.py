@@ -156,6 +156,7 @@ def calibrate(
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
+    from inkdigits.reader import load
     from inkdigits.training.recalibrate import described, recalibrate
 
     if not sources:
@@ -163,7 +164,8 @@ def calibrate(
     if (out / ARTIFACT_NAME).exists():
         raise click.UsageError(f"{out} holds a model already; name a new folder with --out")
     with progress_bar(quiet=as_json) as show:
-        pictures = read_labelled(sources, pattern=pattern).inks(show)
+        reader = load(model_path)
+        pictures = read_labelled(sources, pattern=pattern).inks(reader.preprocess, show)
     describe_left_out(pictures.left_out, say)
     artifact, metadata = recalibrate(read_artifact(model_path), pictures, risk=risk, report=say)
     content = described(metadata)

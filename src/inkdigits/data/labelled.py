@@ -77,9 +77,14 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def inks(self, progress: Callable[[int, int], None] = lambda *_: None) -> LabelledInks:
+    def inks(
+        self,
+        preprocess: Callable[[Picture], Ink] = preprocess,
+        progress: Callable[[int, int], None] = lambda *_: None,
+    ) -> LabelledInks:
         """Return all pictures as ink; those that cannot be read, or are blank, are left out.
 
+        ``preprocess`` is that of the model that reads the inks; by default the shipped one's.
         ``progress`` is told how many are done, and how many there are.
         """
         inks: list[Ink] = []
