@@ -54,7 +54,9 @@ def connected_components(mask: Mask, ink: Floats) -> Components:
     height, width = mask.shape
     stride = width + 2
     starts, ends = _runs(mask)
-    of_run, n = _label_runs(starts, ends, stride)
+    names = _least_names(*_touching(starts, ends, stride), len(starts))
+    kept, of_run = np.unique(names, return_inverse=True)
+    n = len(kept)
     values = np.zeros((height, stride), dtype=np.float32)
     values[:, 1:-1] = ink
     flat = values.ravel()
@@ -89,18 +91,21 @@ def is_connected(mask: Mask) -> bool:
     (True, False)
     """
     while max(mask.shape) > FINE:
-        mask = np.pad(mask, [(0, side % 2) for side in mask.shape])
-        mask = mask[::2] | mask[1::2]
-        mask = mask[:, ::2] | mask[:, 1::2]
+        mask = _halved(_halved(mask).T).T
     starts, ends = _runs(mask)
-    stride = mask.shape[1] + 2
+    upper, lower = _touching(starts, ends, mask.shape[1] + 2)
     # Where all runs but one have a run below them, or above, that is where all of them end.
-    for step in (stride, -stride):
-        first = np.searchsorted(ends, starts + (step - 1), side="right")
-        last = np.searchsorted(starts, ends + (step + 1), side="left")
-        if np.count_nonzero(last <= first) <= 1:
+    for touching in (upper, lower):
+        if np.count_nonzero(np.bincount(touching, minlength=len(starts))) >= len(starts) - 1:
             return True
-    return _label_runs(starts, ends, stride)[1] == 1
+    return not _least_names(upper, lower, len(starts)).any()
+
+
+def _halved(mask: Mask) -> Mask:
+    """Return a mask of half as many rows, each of them where one of two is."""
+    half = mask[::2].copy()
+    half[: len(mask) // 2] |= mask[1::2]
+    return half
 
 
 def _runs(mask: Mask) -> tuple[Labels, Labels]:
@@ -111,23 +116,25 @@ def _runs(mask: Mask) -> tuple[Labels, Labels]:
     return edges[::2] + 1, edges[1::2] + 1
 
 
-def _label_runs(starts: Labels, ends: Labels, stride: int) -> tuple[Labels, int]:
-    """Return the component of each run, and their number; rows are ``stride`` apart."""
+def _touching(starts: Labels, ends: Labels, stride: int) -> tuple[Labels, Labels]:
+    """Return the pairs of runs that touch, the upper and the lower of each; see ``_runs``."""
     first = np.searchsorted(ends, starts + (stride - 1), side="right")
-    last = np.searchsorted(starts, ends + (stride + 1), side="left")
-    touched = np.maximum(last - first, 0)
+    touched = np.maximum(np.searchsorted(starts, ends + (stride + 1), side="left") - first, 0)
     upper = np.repeat(np.arange(len(starts)), touched)
     lower = np.arange(len(upper)) + np.repeat(first - (np.cumsum(touched) - touched), touched)
-    names = np.arange(len(starts))
+    return upper, lower
+
+
+def _least_names(upper: Labels, lower: Labels, n: int) -> Labels:
+    """Return for each of n runs the first one of its component."""
+    names = np.arange(n)
     while True:
         least = np.minimum(names[upper], names[lower])
         if np.array_equal(names[upper], least) and np.array_equal(names[lower], least):
-            break
+            return names
         np.minimum.at(names, upper, least)
         np.minimum.at(names, lower, least)
         names = names[names]
-    kept, of_run = np.unique(names, return_inverse=True)
-    return of_run, len(kept)
 
 
 def dilate(values: Array) -> Array:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from inkdigits.ink.background import lighting_surface, two_shades
 from inkdigits.ink.components import connected_components, dilate, stroke_width
-from inkdigits.ink.segment import FAINTEST, InkMap, Segmenter, find_ink
+from inkdigits.ink.segment import FAINTEST, InkMap, Segmenter, Window, find_ink
 from inkdigits.types import Floats, Grey, Mask, Pixels
 
 # Pictures are averaged down to at most this many pixels a side before the ink is looked for.
@@ -83,6 +83,13 @@ class Foreground:
         columns, rows = (of > EDGE_SHARE * self.peak for of in self.profiles)
         return columns.nonzero()[0], rows.nonzero()[0]
 
+    @property
+    def box(self) -> Window:
+        """Where that is in the picture."""
+        columns, rows = self.inked
+        left, top, x, y = float(columns[0]), float(rows[0]), self.left, self.top
+        return x + left, y + top, x + columns[-1] + 1.0, y + rows[-1] + 1.0
+
 
 def find_foreground(grey: Grey, segmenter: Segmenter, largest: int = WORKING_SIZE) -> Foreground:
     """Return how far each pixel is from the background, towards the ink.
@@ -124,7 +131,10 @@ def find_foreground(grey: Grey, segmenter: Segmenter, largest: int = WORKING_SIZ
         return found if factor == 1 else replace(found, scale=float(factor))
     shades = _bytes(grey)
     is_flat = int(shades.max()) - int(shades.min()) < MIN_CONTRAST
-    ink = None if is_flat else find_ink(shades, segmenter)
+    # Thin strokes are faint in the smaller view that a known box allows.
+    is_thin = found is None or stroke_width(found.values > EDGE_SHARE * found.peak) < HAIRLINE
+    box = None if found is None or is_thin else found.box
+    ink = None if is_flat else find_ink(shades, segmenter, box)
     if ink is None:
         # A thick stroke fills its box as a card does.
         if found is not None and not _is_dirty(found):

@@ -144,13 +144,15 @@ def standardise_view(shades: Grey) -> Floats:
     return values[np.newaxis, np.newaxis]
 
 
-def find_ink(picture: Pixels, network: Segmenter) -> InkMap | None:
+def find_ink(picture: Pixels, network: Segmenter, box: Window | None = None) -> InkMap | None:
     """Return the ink of a picture (H, W), of shades 0 to 255; None where there is none.
+
+    ``box`` is where all ink must be, if that is known: the first view is then around it.
 
     >>> find_ink(np.zeros((64, 64), np.uint8), lambda x: np.repeat(x - 9, 2, axis=1)) is None
     True
     """
-    window, size = whole_window(picture.shape)
+    window, size = whole_window(picture.shape) if box is None else near_window(box)
     found = _look(picture, window, size, network)
     if found is None:
         return None
