@@ -206,10 +206,38 @@ def test_nothing_is_kept_where_it_is_not_to_be_nor_are_examples(visitor):
     page.wait_for_timeout(2000)  # a drawing is finished after 1.5 s
     expect(page.locator("#feedback")).to_be_hidden()
     assert not any("history?" in url for url in visitor.asked)
+    page.uncheck("#private")  # of new drawings
+    page.click("#clear")
     page.goto("history")
     expect(page.locator(".record")).to_have_count(0)
     page.goto("")
+    page.check("#private")
+    page.reload()
     expect(page.locator("#private")).to_be_checked()
+
+
+def test_a_choice_during_the_reading_of_several_files_counts_from_then_on(visitor):
+    page, held = visitor.page, []
+    status, rows = page.locator("#several [role=status]"), page.locator("#several tbody tr")
+    files = [(f"{name}.png", encoded(seven())) for name in "abc"]
+    page.route("**/history?*", lambda route: held.append(route))
+    with page.expect_request("**/history?*"):
+        choose(visitor, *files)
+    page.check("#private")
+    held.pop().continue_()
+    expect(status).to_contain_text("3 pictures: 3 sure", timeout=PATIENCE_MS)
+    assert held == []
+    page.uncheck("#private")
+    with page.expect_request("**/history?*"):
+        choose(visitor, *files)
+    page.check("#private")
+    choose(visitor, *files[:2])
+    expect(status).to_contain_text("2 pictures: 2 sure", timeout=PATIENCE_MS)
+    with page.expect_response("**/history?*"):
+        held.pop().continue_()
+    page.wait_for_timeout(300)
+    expect(rows).to_have_count(2)
+    expect(status).to_contain_text("2 pictures: 2 sure")
 
 
 def test_draw_page_is_light(visitor):

@@ -1,8 +1,13 @@
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from support.pictures import difference, seven, shifted_difference
 
+from inkdigits.ink.field import field_of, has_several, is_cut_off
+from inkdigits.ink.normalize import normalise
+from inkdigits.ink.plain import SMALL_PICTURE, find_foreground
 from inkdigits.reader import preprocess
 
 REFERENCE = preprocess(seven())
@@ -57,6 +62,40 @@ def test_neither_noise_nor_specks_nor_a_frame_move_the_digit():
     for x, y in [(3, 4), (195, 30), (30, 180), (150, 20)]:
         draw.ellipse([x, y, x + 2, y + 2], fill=0)
     assert difference(preprocess(dirty), REFERENCE) < 2
+
+
+def test_pictures_of_any_shades_and_sizes_have_ink_or_none_but_no_other_error():
+    rng = np.random.default_rng(0)
+
+    def network(view):
+        shape = (1, 2, *view.shape[2:])
+        return rng.normal(rng.choice([-8, 0, 4]), rng.choice([1, 8]), shape).astype(np.float32)
+
+    sides = [1, 2, 3, 20, SMALL_PICTURE, SMALL_PICTURE + 1, 100]
+    for height, width in itertools.product(sides, sides):
+        for background, deviation in itertools.product((0, 254), (0, 0.5, 9)):
+            noise = rng.normal(background, deviation, (height, width))
+            picture = np.clip(noise, 0, 255).astype(np.uint8)
+            for _ in range(4):  # alike, one pixel differs, then patches
+                found = find_foreground(picture, network)
+                field_of(found)
+                has_several(found)
+                is_cut_off(found)
+                assert normalise(found).any() == (found.peak > 0)
+                top, left = rng.integers(height), rng.integers(width)
+                side = int(rng.choice([1, height // 2 + 1]))
+                picture[top : top + side, left : left + side] = rng.integers(256)
+
+
+def test_a_faint_patch_does_not_decide_which_side_is_ink():
+    def no_network(view):
+        raise AssertionError("a clean picture needs no network")
+
+    picture = np.full((900, 900), 200, np.uint8)
+    picture[400:460, 400:460] -= (255 - np.asarray(seven(60, 4))) // 4
+    expected = normalise(find_foreground(picture, no_network))
+    picture[20:880:2, 20:390] = 204
+    assert np.array_equal(normalise(find_foreground(picture, no_network)), expected)
 
 
 def test_two_digits_stay_two():

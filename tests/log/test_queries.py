@@ -4,9 +4,11 @@ from datetime import datetime, timedelta
 
 import pytest
 from support.databases import START, a_record
+from support.fakes import FakeReader, drawn_digit
 
 from inkdigits.errors import QueryError
 from inkdigits.log.queries import Filters
+from inkdigits.log.record import Record, new_id
 from inkdigits.types import NO_DIGIT
 
 pytest_plugins = ["support.databases"]
@@ -89,6 +91,12 @@ CURSORS = ["", "x", "o.1", f"o.x.{ZERO}", f"q.1.{ZERO}", f"o.{10**30}.{ZERO}", "
 def test_a_cursor_that_no_page_gave_and_an_invalid_limit_are_rejected(store, wrong):
     with pytest.raises(QueryError, match="cursor" if "cursor" in wrong else "1 to 500"):
         store.page(**wrong)
+
+
+def test_a_number_is_not_taken_for_nothing_read(store):
+    store.keep(Record.of(FakeReader().read(drawn_digit()), record_id=new_id()))
+    assert store.count(Filters()) == 1
+    assert store.count(Filters(digit=NO_DIGIT)) == 0
 
 
 @pytest.mark.parametrize(

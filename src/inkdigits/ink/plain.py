@@ -274,10 +274,11 @@ def _from_two_shades(grey: Floats, shade: float, sign: float, noise: float) -> F
 def _above_noise(difference: Floats, noise: float, *, is_signed: bool = False) -> Floats:
     """Turn a difference from the background so that ink is positive, unless it is signed."""
     highest, lowest = float(difference.max()), float(difference.min())
-    strongest = max(highest, 0.0 if is_signed else -lowest)
-    if strongest < max(MIN_CONTRAST, NOISE_FACTOR * noise):
+    least = max(MIN_CONTRAST, NOISE_FACTOR * noise)
+    can_turn = not is_signed and lowest <= -least
+    if highest < least and not can_turn:
         return np.zeros_like(difference)
-    if not is_signed and lowest < 0.0 and (highest <= 0.0 or _is_darker(difference)):
+    if can_turn and (highest < least or _is_darker(difference)):
         difference = -difference
     floor = NOISE_FACTOR / 2 * noise
     if floor == 0.0:

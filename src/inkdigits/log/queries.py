@@ -95,6 +95,8 @@ def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     if filters.digit is not None:
         found.append(_c.digit == (None if filters.digit == NO_DIGIT else filters.digit))
+    if filters.digit == NO_DIGIT:
+        found.append(READ.is_(None))
     if filters.decision is not None:
         found.append(_c.decision == filters.decision)
     if filters.since is not None:

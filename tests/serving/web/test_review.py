@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.answers import code_of
 from support.browser import HTML, TOKEN, Browser
 from support.databases import a_record
 from support.fakes import FakeReader, drawn_digit
+from support.pictures import encoded
 
 from inkdigits.errors import ConfigError
 from inkdigits.serving.api.keys import ApiKey, digest_of
@@ -128,6 +130,15 @@ def test_an_item_says_why_it_is_there_and_not_what_others_say(app, store, record
     assert [item["id"] for item in only] == [record.id]
     last = ada.client.get(f"/review/queue?after={first['id']}").json["items"]
     assert [item["id"] for item in last] == [record.id]
+
+
+def test_a_kept_picture_is_shown_up_to_the_limits_of_the_settings(settings, store):
+    settings = replace(settings, max_pixels=26_000_000)
+    ada = reviewer(create_app(settings, FakeReader(), store))
+    store._keep_pictures = True
+    store.keep(a_record(1, decision="review", picture=encoded(Image.new("1", (5100, 5000)))))
+    (item,) = ada.client.get("/review/queue").json["items"]
+    assert ada.client.get(item["picture"]).status_code == 200
 
 
 def test_the_operators_token_reviews_without_a_browser(app, store, record):

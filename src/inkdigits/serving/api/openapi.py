@@ -19,7 +19,7 @@ from inkdigits.serving.api import bodies
 from inkdigits.serving.api.access import OPEN_PATHS
 from inkdigits.serving.api.error_handlers import HTTP_CODES, MAX_FORM_PARTS, STATUSES
 from inkdigits.serving.api.load_shedding import SPARED_PATHS
-from inkdigits.settings import Settings
+from inkdigits.settings import MIB, Settings
 from inkdigits.types import Json
 
 Content: TypeAlias = Mapping[str, tuple[Any, ...]]
@@ -242,9 +242,9 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
             "version": version,
             "summary": "Reads handwritten digits and says how sure it is",
             "description": (
-                f"A request carries at most {settings.max_bytes} bytes and {settings.max_batch} "
-                f"pictures. A picture has at most {settings.max_pixels} pixels, and a form at most "
-                f"{MAX_FORM_PARTS} parts."
+                f"A request carries at most {_size(settings.max_bytes)} and {settings.max_batch} "
+                f"pictures. A picture has at most {settings.max_pixels:,} pixels, and a form at "
+                f"most {MAX_FORM_PARTS} parts."
             ),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -255,6 +255,10 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
         "security": [{scheme: []} for scheme in _KEYS] if settings.has_keys else [{}],
         "components": {"schemas": schemas.components, "securitySchemes": _KEYS},
     }
+
+
+def _size(n: int) -> str:
+    return f"{n / MIB:.4g} MiB" if n >= MIB else f"{n:,} bytes"
 
 
 def routes(app: Flask) -> Iterator[tuple[str, str]]:

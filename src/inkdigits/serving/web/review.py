@@ -10,13 +10,14 @@ from flask.typing import ResponseReturnValue
 from PIL import Image
 
 from inkdigits.errors import MissingFieldError, RecordNotFoundError
-from inkdigits.ink.decode import read_grey
+from inkdigits.ink.decode import Limits, read_grey
 from inkdigits.ink.png import encode_png
 from inkdigits.log.record import Record
 from inkdigits.log.review import Progress
 from inkdigits.log.store import Store
 from inkdigits.serving.api.predict import ink_url
 from inkdigits.serving.web.session import Operator
+from inkdigits.settings import Settings
 from inkdigits.types import Json
 
 WHY = {
@@ -39,8 +40,9 @@ _SIDE = 640  # of a kept picture on the page, in pixels at most
 _AT_ONCE = 60
 
 
-def add_review(web: Blueprint, store: Store, operator: Operator) -> None:
+def add_review(web: Blueprint, store: Store, operator: Operator, settings: Settings) -> None:
     """Add the page's routes."""
+    limits = Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
 
     def who() -> str:
         name = operator.reviewer(request)
@@ -86,7 +88,7 @@ def add_review(web: Blueprint, store: Store, operator: Operator) -> None:
         picture = store.get(record_id).picture
         if picture is None:
             raise RecordNotFoundError("The picture was not kept.")
-        grey = Image.fromarray(read_grey(picture).astype("uint8"))
+        grey = Image.fromarray(read_grey(picture, limits).astype("uint8"))
         grey.thumbnail((_SIDE, _SIDE))
         return send_file(io.BytesIO(encode_png(grey)), mimetype="image/png")
 

@@ -107,7 +107,7 @@ def blueprint(
     _add_history(web, store, operator)
     _add_overviews(web, reader, store, operator)
     _add_sign_in(web, operator, settings)
-    add_review(web, store, operator)
+    add_review(web, store, operator, settings)
     return web
 
 

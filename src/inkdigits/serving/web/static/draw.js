@@ -26,13 +26,14 @@ let request = null; // the AbortController of the reading under way
 let keeping = Promise.resolve(); // one after the other, so that each replaces the previous one
 let liveTimer, finishedTimer, unavailableTimer;
 
-// A drawing knows whether it was sent to be kept, the `id` of its record, and its `label`.
+// A drawing knows whether it may be kept, whether it was sent for that, the `id` of its record, and its `label`.
 const pad = new Pad($("canvas"), changed);
 
 function changed(isDrawing) {
   version += 1;
   delete pad.drawing.label;
   delete pad.drawing.isSent;
+  if (isPrivate() && !pad.isEmpty) pad.drawing.isPrivate = true;
   tools();
   $("problem").textContent = "";
   $("feedback").hidden = true;
@@ -124,7 +125,7 @@ async function read() {
 function keep() {
   clearTimeout(finishedTimer);
   if (pad.isEmpty || keptVersion === version || isUnavailable) return keeping;
-  if (isPrivate() || pad.drawing.isExample) {
+  if (isPrivate() || pad.drawing.isPrivate || pad.drawing.isExample) {
     if (reading) card.speak(reading, pad.isUpload);
     return keeping;
   }
@@ -162,8 +163,8 @@ function show(answer) {
 }
 
 async function say(what) {
+  const [asked, of] = [version, pad.drawing];
   await keep();
-  const of = pad.drawing;
   if (!of.id) return;
   try {
     const answer = await ask(`history/${of.id}/feedback`, {
@@ -171,6 +172,7 @@ async function say(what) {
       headers: { "X-CSRF-Token": token },
       body: new URLSearchParams({ label: what }),
     });
+    if (asked !== version) return; // the label is of what the pad showed before
     of.label = answer.label;
     save();
     card.thank(answer.label, answer.was_right);
@@ -198,7 +200,7 @@ async function explain() {
     $("reasons").hidden = false;
     $("why").setAttribute("aria-expanded", "true");
   } catch (error) {
-    complain(error);
+    if (asked === version) complain(error);
   }
 }
 
@@ -250,7 +252,7 @@ function available() {
 async function take(files) {
   const chosen = [...files];
   if (chosen.length > 1) {
-    const settings = { limits, words: card.words, risk: risk(), isPrivate: isPrivate() };
+    const settings = { limits, words: card.words, risk: risk(), isPrivate };
     await readAll(chosen, $("several"), settings);
   } else if (chosen.length === 1) {
     keep(); // what was on the pad before
@@ -309,7 +311,7 @@ remember("pen-width", "value", () => {
 });
 remember("risk", "value", () => {
   card.showCoverage(null, RISKS[$("risk").value]);
-  read();
+  keeping.then(read); // or the answer at the risk before would come last
 });
 remember("private", "checked", () => {
   $("kept").hidden = isPrivate();

@@ -6,6 +6,8 @@ const MOST_PIXELS = 3_000_000; // a digit of a page needs no more
 const SAFE_BYTES = 2_000_000; // of a file that is sent as it is
 const THUMBNAIL = 48; // pixels
 
+let chosen = null; // the files of the table
+
 /** Return {bitmap, blob} of a file, reduced to the limits; throws what the person is told. */
 export async function prepared(file, { maxBytes, maxPixels }) {
   let bitmap;
@@ -34,13 +36,16 @@ export async function prepared(file, { maxBytes, maxPixels }) {
 export async function readAll(files, section, settings) {
   const body = section.querySelector("tbody");
   const rows = [];
+  chosen = files;
   body.replaceChildren();
   section.hidden = false;
   section.scrollIntoView({ block: "nearest" });
   for (const [k, file] of files.entries()) {
     section.querySelector("[role=status]").textContent = `Picture ${k + 1} of ${files.length} …`;
-    rows.push(await readOne(file, settings));
-    body.append(rowOf(rows.at(-1)));
+    const row = await readOne(file, settings);
+    if (chosen !== files) return; // others were chosen since
+    rows.push(row);
+    body.append(rowOf(row));
   }
   const counts = Map.groupBy(rows, ({ words }) => words);
   section.querySelector("[role=status]").textContent =
@@ -55,7 +60,7 @@ async function readOne(file, { limits, words, risk, isPrivate }) {
   try {
     const { bitmap, blob } = await prepared(file, limits);
     row.thumbnail = bitmap;
-    const answer = isPrivate
+    const answer = isPrivate()
       ? await readOnly(blob, risk)
       : await ask(`history?kind=uploaded&${risk}`, sending(blob));
     const { decision, reason, confidence } = answer.number ?? answer;
