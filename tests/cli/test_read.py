@@ -1,5 +1,3 @@
-import csv
-import io
 import json
 
 import numpy as np
@@ -27,15 +25,11 @@ def test_read_prints_a_table_of_files_and_folders(pictures):
     assert none.endswith("reject (no ink)")
 
 
-def test_read_json_and_csv_are_for_programs(pictures):
+def test_read_json_is_for_programs(pictures):
     answer = json.loads(run("read", "--json", "--length", "3", pictures / "line.png").stdout)
     (number,) = answer["numbers"]
     assert (number["text"], len(number["digits"])) == ("777", 3)
     assert number["checks"] == [{"name": "length", "ok": True}]
-    rows = list(csv.DictReader(io.StringIO(run("read", "--csv", pictures).stdout)))
-    assert [row["text"] for row in rows] == ["777", ""]
-    for other in (["--json"], ["--out", pictures / "out.csv"]):
-        assert "choose one" in run("read", "--csv", *other, pictures, exit_code=2).stderr
 
 
 def test_read_regions_reads_each_field_of_a_page(pictures):

@@ -89,14 +89,14 @@ def array_blocks(path: Path, limits: Limits, count: int) -> Iterator[Rows | Pixe
         for first in range(0, shape[0], count):
             asked = min(count, shape[0] - first)
             content = file.read(asked * each) if packed else b""
-            number = min(asked, (len(content) if packed else there - first * each) // each)
-            if number > 0 and packed:
-                yield np.frombuffer(content, np.uint8, number * each).reshape(number, *shape[1:])
-            elif number > 0:
-                yield Rows(path, offset + first * each, (number, *shape[1:]))
-            if number < asked:
-                ends = first + max(0, number)
-                raise DataError(f"{path} ends after {ends:,} of {shape[0]:,} pictures")
+            bytes_left = len(content) if packed else max(0, there - first * each)
+            block = (min(asked, bytes_left // each), *shape[1:])
+            if block[0] and packed:
+                yield np.frombuffer(content, np.uint8, math.prod(block)).reshape(block)
+            elif block[0]:
+                yield Rows(path, offset + first * each, block)
+            if block[0] < asked:
+                raise DataError(f"{path} ends after {first + block[0]:,} of {shape[0]:,} pictures")
         # Reading past the end makes gzip compare its checksum.
         if there > shape[0] * each or (packed and file.read(1)):
             raise DataError(f"{path} holds more than the {shape[0]:,} pictures of its header")

@@ -168,7 +168,7 @@ class RayEngine:
         return future
 
     def restart(self) -> None:
-        """Do nothing: Ray replaces its workers itself."""
+        """Do nothing; Ray replaces its workers itself."""
 
     def close(self) -> None:
         """Leave the cluster, which ends this run's workers."""

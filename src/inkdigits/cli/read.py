@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from inkdigits.decision.hints import ReadOptions
     from inkdigits.decision.prediction import Box, NumberReading
     from inkdigits.reader import DigitReader
-
-_COLUMNS = ("file", "region", "text", "confidence", "decision", "reason", "error")
 
 ReadRegion: TypeAlias = "tuple[str, Box | None, NumberReading | ImageError | HintError]"
 """A picture's name, the region of it, and what was read there."""
@@ -56,7 +52,6 @@ class _Length(click.ParamType):  # type: ignore[type-arg]
 @options.risk("numbers", otherwise="0.01")
 @bulk_options
 @options.JSON
-@option("--csv as_csv", "Print CSV.", is_flag=True)
 def read(
     names: Sequence[str],
     model_path: Path | None,
@@ -64,7 +59,6 @@ def read(
     *,
     write: Callable[..., None] | None,
     as_json: bool,
-    as_csv: bool,
     **given: Any,
 ) -> None:
     """Read the number in each picture.
@@ -82,8 +76,6 @@ def read(
     from inkdigits.decision.hints import Hints
     from inkdigits.reader import load
 
-    if as_csv and (as_json or write):
-        raise click.UsageError("choose one of --json, --csv and --out")
     fields = None if regions is None else _regions_of(regions)
     # The other options have the names of the hints.
     hints: ReadOptions = {**given}  # type: ignore[typeddict-item]
@@ -96,19 +88,12 @@ def read(
     say_unmatched((fields or {}).keys() - {*found, ""})
     reader = load(model_path)
     rows = [row for name in found for row in _rows(reader, name, fields, hints)]
-    if as_json:
-        numbers = [_content(*row) for row in rows]
-        answer({"model_version": reader.model_version, "numbers": numbers}, "", as_json=True)
-    elif as_csv:
-        writer = csv.DictWriter(sys.stdout, _COLUMNS, extrasaction="ignore", restval="")
-        writer.writeheader()
-        for name, region, reading in rows:
-            content = _content(name, region, reading)
-            writer.writerow(content | {"text": getattr(reading, "answer", None)})
-    else:
+    if not as_json:
         _print_table(rows, len(found))
         return
-    end_with_failures(sum(isinstance(reading, Exception) for *_, reading in rows), len(found))
+    numbers = [_content(*row) for row in rows]
+    answer({"model_version": reader.model_version, "numbers": numbers}, "", as_json=True)
+    end_with_failures(sum("error" in number for number in numbers), len(found))
 
 
 def _regions_of(path: Path) -> dict[str, list[Box]]:
