@@ -173,7 +173,8 @@ def test_json_is_for_programs_and_more_failures_than_are_named_are_counted(tmp_p
 def test_missing_model_is_told_of_by_the_processes(array, tmp_path):
     out = tmp_path / "out.csv"
     arguments = (array, "--out", out, "--workers", 1, "--model", tmp_path / "no.onnx")
-    assert "there is no artifact" in run("predict", *arguments, exit_code=1).stderr
+    said = run("predict", *arguments, exit_code=1).stderr
+    assert said == f"Error: there is no artifact at {tmp_path / 'no.onnx'}\n"
 
 
 def test_parquet_without_pyarrow_is_rejected_before_any_work(array, tmp_path, monkeypatch):

@@ -48,4 +48,6 @@ def test_key_says_what_to_do_with_it():
 def test_invalid_setting_is_one_line_and_exit_code_1(served, monkeypatch):
     monkeypatch.setenv("PORT", "no number")
     assert run("serve", exit_code=1).stderr.startswith("Error: PORT")
+    monkeypatch.delenv("PORT")
+    assert "needs --shadow" in run("serve", "--share", 0.5, exit_code=2).stderr
     assert not served

@@ -20,6 +20,7 @@ def train(data, folder):
     ("options", "code", "message"),
     [
         (["--pictures", "a.npz"], 2, "--pictures and --synthetic 0 contradict each other"),
+        (["--weight", 2], 2, "need --add"),
         (["--resume"], 1, "nothing to resume"),
         (["--teacher", "wrong.pt"], 1, "wrong.pt cannot be used"),
     ],

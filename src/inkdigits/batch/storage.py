@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
-from inkdigits.errors import BackendUnavailableError, BatchError
+from inkdigits.errors import BackendUnavailableError, BatchError, InkdigitsError
 from inkdigits.model.artifact import open_atomically
 
 # What libraries raise: no credentials, no network, a lost cluster.
@@ -102,6 +102,8 @@ def told_as_batch_errors() -> Iterator[None]:
     """
     try:
         yield
+    except InkdigitsError:
+        raise  # Some are OSErrors too.
     except tuple(getattr(sys.modules[m], n) for m, n in _ERRORS if m in sys.modules) as error:
         if getattr(error, "filename", None):
             raise  # It is of a local file, and says so.

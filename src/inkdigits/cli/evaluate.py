@@ -71,8 +71,8 @@ def evaluate(
 
     if per_family and not robustness:
         raise click.UsageError("--per-family needs --robustness")
-    if robustness and len(sources) > 1:
-        raise click.UsageError("--robustness takes one --data, the folder of MNIST")
+    if robustness and (len(sources) > 1 or pattern):
+        raise click.UsageError("--robustness takes one --data, the folder of MNIST, no --pattern")
     reader = load(model_path, device=device)
     if not sources:
         sources = ("data",)

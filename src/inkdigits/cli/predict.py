@@ -160,8 +160,6 @@ def _print_json(
         row = {"error": str(found)} if isinstance(found, ImageError) else _row(found)
         if targets and not isinstance(found, ImageError):
             ink, saliency = map(str, targets[number])
-            second, share = found.runner_up
-            row |= {"runner_up": second, "runner_up_probability": share}
             row |= {"ink_png": ink, "saliency_png": saliency}
         rows.append({"file": name, **row})
     answer({"model_version": reader.model_version, "predictions": rows}, "", as_json=True)
@@ -169,10 +167,13 @@ def _print_json(
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
+    second, share = prediction.runner_up
     row: dict[str, Any] = {
         "prediction": prediction.digit,
         "confidence": prediction.confidence,
         "probabilities": list(prediction.probabilities),
+        "runner_up": second,
+        "runner_up_probability": share,
         "decision": prediction.decision,
         "reason": prediction.reason,
         "novelty": prediction.novelty,

@@ -73,6 +73,8 @@ def serve(*, port: Any, page: bool | None, opens: bool, **options: Any) -> None:
     if page is not None:
         given["page"] = "on" if page else "off"
     settings = replace(Settings.from_env(), **given)
+    if "shadow_share" in given and not settings.shadow:
+        raise click.UsageError("--share needs --shadow")
     if port is not None:
         port = free_port(settings.host, settings.port) if port == "auto" else port
         settings = replace(settings, port=port)

@@ -294,6 +294,8 @@ def _plan(ctx: click.Context, settings: dict[str, Any], *, quick: bool) -> tuple
         default_to(_QUICK)
     if settings["added"]:
         default_to(_FINE_TUNING)
+    elif settings["pattern"] or settings["weight"]:
+        raise click.UsageError("--pattern and --weight need --add")
     starts_anew = not (settings["initial"] or settings["teachers"] or settings["added"])
     if settings["network"] != "DigitNet" or not starts_anew:
         default_to(_ALONE)
