@@ -8,8 +8,9 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 from support.databases import a_record, opened, rows_of
 
+from inkdigits.decision.prediction import NumberReading
 from inkdigits.errors import RecordError, RecordNotFoundError, StoreUnavailableError
-from inkdigits.log.record import Shares, new_id, to_row
+from inkdigits.log.record import Record, Shares, new_id, to_row
 from inkdigits.log.review import Audit, cohen_kappa
 
 pytest_plugins = ["support.databases"]
@@ -54,6 +55,14 @@ def test_the_least_sure_come_first_and_the_audit_last(store):
     assert ids(store, why="audit", after=audited[1].id) == [audited[2].id]
     queued = {record.queued for record, _ in store.reviews.next("ada")}
     assert queued == {"rejected", "unsure", "audit"}
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_number_that_was_not_read_is_queued_only_with_its_picture(store, is_kept):
+    store._keep_pictures = is_kept
+    unread = NumberReading("", (), 0.0, "reject", "several_lines", model_version="m")
+    store.keep(Record.of(unread, picture=b"a picture", record_id=new_id()))
+    assert len(ids(store)) == is_kept
 
 
 def test_a_stable_share_is_audited_whatever_is_read(tmp_path):

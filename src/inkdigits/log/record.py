@@ -359,7 +359,9 @@ class Shares:
         queued = {"reject": "rejected", "review": "unsure"}.get(row["decision"])
         if row["decision"] == "accept" and _part(digest[:8]) < self.audit:
             queued = "audit"
-        if queued is not None and row["reason"] not in ("blank", "no_ink"):
+        # A number that was not read has no ink: without its picture nobody can label it.
+        is_seen = row["reason"] not in ("blank", "no_ink") and (row["ink"] or row["picture"])
+        if queued is not None and is_seen:
             row["queued"], row["reviews_due"] = queued, self.needed(digest)
 
     def needed(self, digest: str) -> int:

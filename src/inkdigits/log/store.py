@@ -141,9 +141,9 @@ class Store:
             when the process is killed. "lost" where both failed, which is logged as an error.
         """
         row = to_row(record)
-        self.reviews.shares.place(row)
         if not self._keep_pictures:
             row["picture"] = None
+        self.reviews.shares.place(row)
         try:
             self._writer.insert(row)
         except StoreUnavailableError:
