@@ -71,7 +71,7 @@ def test_a_stable_share_is_audited_whatever_is_read(tmp_path):
     rng = np.random.default_rng(0)
     for _ in range(5000):
         digest = rng.bytes(32).hex()
-        row = {"ink_sha256": digest, "decision": "accept", "reason": None}
+        row = {"ink_sha256": digest, "decision": "accept", "reason": None, "ink": b"ink"}
         shares.place(row)
         again = {**row, "queued": None, "reviews_due": None}
         shares.place(again)
