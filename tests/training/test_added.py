@@ -26,9 +26,9 @@ def own(digits, tmp_path_factory):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encode_png(255 - inks[number]))
     (folder / "none").mkdir()
-    lines = np.full((100, 100), 255, np.uint8)
-    lines[20:80, 20:80:15] = 0
-    (folder / "none" / "lines.png").write_bytes(encode_png(lines))
+    plus = np.full((100, 100), 255, np.uint8)
+    plus[20:80, 46:54] = plus[46:54, 20:80] = 0
+    (folder / "none" / "plus.png").write_bytes(encode_png(plus))
     return folder
 
 

@@ -111,7 +111,7 @@ def test_file_stays_a_sealed_onnx_model_of_float32(artifact, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("entry", "problem"), [("not base64!", "not base64"), ("AAAA", "cannot load")]
+    ("entry", "problem"), [("not base64!", "no sound int8_model"), ("AAAA", "cannot load")]
 )
 def test_invalid_int8_entry_is_corrupt(entry, problem):
     damaged = with_property(read_artifact(), INT8_MODEL, entry)
