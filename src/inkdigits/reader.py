@@ -213,7 +213,7 @@ class DigitReader(Reader):
                 continue
             row, novelty = next(rows)
             confidence = max(row)
-            decision, reason = self._decide(one.foreground, confidence, novelty, risk)
+            decision, reason = self._decide(one, confidence, novelty, risk)
             yield reading(
                 row.index(confidence),
                 confidence,
@@ -231,21 +231,22 @@ class DigitReader(Reader):
         except ImageError as error:
             return error
         ink = normalise(foreground)
-        return _Found(ink, foreground, (time.perf_counter() - started) * 1000)
+        has_pieces, is_cut = has_several(foreground), is_cut_off(foreground)
+        ms = (time.perf_counter() - started) * 1000
+        return _Found(ink, foreground, has_pieces, is_cut, ms)
 
     def _decide(
-        self, found: Foreground, confidence: float, novelty: float, risk: float | None
+        self, found: _Found, confidence: float, novelty: float, risk: float | None
     ) -> tuple[Decision, Reason | None]:
         decision, reason = self.metadata.policy.decide(confidence, novelty=novelty, risk=risk)
-        has_pieces = has_several(found)
-        if reason is not None or has_pieces:
-            number = self._read_field(field_of(found), _SEVERAL_POLICY)
+        if reason is not None or found.has_pieces:
+            number = self._read_field(field_of(found.foreground), _SEVERAL_POLICY)
             if len(number.text) > 1 and number.confidence >= LEAST_SEVERAL:
                 return "reject", "several_digits"
             # What is accepted is one digit with all that was found.
-            if decision == "accept" and has_pieces and number.decision != "accept":
+            if decision == "accept" and found.has_pieces and number.decision != "accept":
                 decision = "review"
-        return ("reject", "cut_off") if is_cut_off(found) else (decision, reason)
+        return ("reject", "cut_off") if found.is_cut else (decision, reason)
 
 
 class _Found(NamedTuple):
@@ -253,6 +254,8 @@ class _Found(NamedTuple):
 
     ink: Ink
     foreground: Foreground
+    has_pieces: bool  # more than one that could be a digit
+    is_cut: bool  # a stroke runs into an edge of the picture
     ms: float  # that it took
 
 
