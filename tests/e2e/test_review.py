@@ -70,7 +70,7 @@ def test_sixty_labels_by_keyboard_are_all_kept(store, page):
         page.keyboard.press(label[0], delay=50)
     expect(page.locator("#done")).to_have_text("61", timeout=PATIENCE_MS)
     expect(page.locator("#left")).to_have_text("10")
-    page.wait_for_function("document.getElementById('problem').textContent === ''")
+    expect(page.locator("#problem")).to_have_text("")
     page.wait_for_load_state("networkidle")
     assert [store.get(name).label for name in names[1:61]] == labels
     assert [store.get(name).label for name in (names[0], number)] == [None, "407"]
