@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inkdigits.ink.components import connected_components, is_connected, stroke_width
-from inkdigits.ink.plain import EDGE_SHARE, Foreground
+from inkdigits.ink.plain import Foreground
 from inkdigits.types import Floats
 
 # A pixel is ink as a whole from this share of the darkest ink on.
@@ -60,10 +60,9 @@ def has_several(found: Foreground) -> bool:
     """
     if found.specks > LEAST_SPECKS:
         return True
-    inked = found.values > EDGE_SHARE * found.peak
-    if is_connected(inked):
+    if is_connected(found.mask):
         return False
-    pieces = connected_components(inked, found.values)
+    pieces = connected_components(found.mask, found.values)
     sizes = np.sort(pieces.size)[::-1]
     return len(sizes) > 1 and bool(sizes[1] >= SECOND_SIZE * sizes[0])
 

@@ -83,6 +83,12 @@ class Foreground:
         columns, rows = (of > EDGE_SHARE * self.peak for of in self.profiles)
         return columns.nonzero()[0], rows.nonzero()[0]
 
+    @cached_property
+    def mask(self) -> Mask:
+        """Where the part has ink above EDGE_SHARE of the darkest (h, w)."""
+        mask: Mask = self.values > EDGE_SHARE * self.peak
+        return mask
+
     @property
     def box(self) -> Window:
         """Where that is in the picture."""
@@ -132,7 +138,7 @@ def find_foreground(grey: Grey, segmenter: Segmenter, largest: int = WORKING_SIZ
     shades = _bytes(grey)
     is_flat = int(shades.max()) - int(shades.min()) < MIN_CONTRAST
     # Thin strokes are faint in the smaller view that a known box allows.
-    is_thin = found is None or stroke_width(found.values > EDGE_SHARE * found.peak) < HAIRLINE
+    is_thin = found is None or stroke_width(found.mask) < HAIRLINE
     box = None if found is None or is_thin else found.box
     ink = None if is_flat else find_ink(shades, segmenter, box)
     if ink is None:
@@ -162,7 +168,7 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground | None:
     columns = slice(found.left, found.left + found.values.shape[1])
     coverage = ink.on_picture(found.whole)
     values = np.maximum(found.values, np.float32(0))
-    pieces = connected_components(values > EDGE_SHARE * found.peak, values)
+    pieces = connected_components(found.mask, values)
     inside = pieces.number >= 0
     seen = coverage[rows, columns]
     total = float(coverage.sum())
@@ -293,14 +299,13 @@ def _is_darker(difference: Floats) -> bool:
 
 
 def _is_one_piece(found: Foreground) -> bool:
-    return len(connected_components(found.values > EDGE_SHARE * found.peak, found.values)) == 1
+    return len(connected_components(found.mask, found.values)) == 1
 
 
 def _is_dirty(found: Foreground) -> bool:
     """Return whether there are several pieces of ink, or it is a line or a frame."""
-    mask = found.values > EDGE_SHARE * found.peak
     has_gap = any(one[-1] - one[0] >= len(one) for one in found.inked)
-    return has_gap or _has_line(mask, found.whole) or _has_frame(found)
+    return has_gap or _has_line(found.mask, found.whole) or _has_frame(found)
 
 
 def _is_card(found: Foreground) -> bool:
