@@ -91,7 +91,7 @@ $(PICTURES): | $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA) --json benchmarks/inputs.json
 	$(BIN)/python benchmarks/robustness.py --data $(DATA) --per-family 2000 \
-	  --json benchmarks/robustness.json --figure docs/images/robustness.png
+	  --json src/inkdigits/weights/robustness.json --figure docs/images/robustness.png
 	$(BIN)/python benchmarks/int8.py --data $(DATA) --json benchmarks/int8.json
 	$(BIN)/python benchmarks/number_reading.py --data $(DATA) --n 200 --beside 50 \
 	  --json benchmarks/number_reading.json

@@ -1,8 +1,9 @@
 """Writes measured figures into the documents.
 
-The figures come from run.json and from the results beside this script. A document marks a place by
-`<!-- figures: NAME -->` and `<!-- end -->`; what stands between them is replaced. A mark that no
-function here knows is an error, and so is a result of another model.
+The figures come from run.json, from robustness.json beside it, and from the results beside this
+script. A document marks a place by `<!-- figures: NAME -->` and `<!-- end -->`; what stands between
+them is replaced. A mark that no function here knows is an error, and so is a result of another
+model.
 
     python benchmarks/documents.py
 """
@@ -18,7 +19,10 @@ from typing import Any
 from results import REPOSITORY
 
 RUN = Path("src/inkdigits/weights/run.json")
-RESULTS = ("inputs", "robustness", "int8", "footprint", "number_reading", "serving")
+RESULTS = {
+    name: Path("benchmarks", f"{name}.json")
+    for name in ("inputs", "int8", "footprint", "number_reading", "serving")
+} | {"robustness": RUN.with_name("robustness.json")}  # which the page shows too
 DOCUMENTS = ("MODEL_CARD.md", "README.md", "docs/numbers.md")
 USES = {
     "train": "weights",
@@ -310,11 +314,11 @@ def rewritten(repository: Path) -> dict[str, str]:
     figures = {"run": json.loads((repository / RUN).read_text())}
     # Where only the segmenter is newer, the figures are of the model before it.
     version = figures["run"].get("figures_of", figures["run"]["model_version"])
-    for name in RESULTS:
-        result = json.loads((repository / "benchmarks" / f"{name}.json").read_text())
+    for name, path in RESULTS.items():
+        result = json.loads((repository / path).read_text())
         if result.get("model_version", version) != version:
             raise ValueError(
-                f"benchmarks/{name}.json is of {result['model_version']}, run.json of {version}: "
+                f"{name}.json is of {result['model_version']}, run.json of {version}: "
                 f"run benchmarks/{name}.py again"
             )
         figures[name] = result

@@ -5,7 +5,7 @@ scikit-learn's digits, and pictures to reject, with letters and symbols of fonts
 training. All are read as encoded PNGs. The corruptions are implemented from their description
 (inkdigits/data/corruptions.py); MNIST-C's published files are not read.
 
-    python benchmarks/robustness.py --data data [--json benchmarks/robustness.json]
+    python benchmarks/robustness.py --data data [--json src/inkdigits/weights/robustness.json]
 """
 
 from __future__ import annotations

@@ -78,8 +78,7 @@ def documents(benchmarks):
 @pytest.fixture
 def copy(documents, tmp_path):
     """What the script reads and writes, to be changed."""
-    results = [f"benchmarks/{name}.json" for name in documents.RESULTS]
-    for name in (documents.RUN, *documents.DOCUMENTS, *results):
+    for name in (documents.RUN, *documents.DOCUMENTS, *documents.RESULTS.values()):
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, target)

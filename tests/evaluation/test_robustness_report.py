@@ -34,6 +34,7 @@ def test_digit_scores_are_counted_right():
     assert (got.wrong_among_accepted.value, got.rejected) == (pytest.approx(1 / 7), 0.2)
     # Nine with 0.9 of which seven are right, one with 0.1 that is wrong.
     assert got.ece == pytest.approx(0.9 * abs(7 / 9 - 0.9) + 0.1 * 0.1)
+    assert got.reliability == (pytest.approx((0.1, 0, 1)), pytest.approx((0.9, 7, 9)))
 
 
 def test_reading_nothing_is_wrong_and_no_answers_have_no_scores():

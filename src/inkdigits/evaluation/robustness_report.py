@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.calibration.intervals import Estimate, wilson_interval
-from inkdigits.calibration.scores import expected_calibration_error
+from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import check_labels
 from inkdigits.decision.prediction import Prediction
 from inkdigits.errors import DataError
@@ -39,6 +39,8 @@ class DigitScores:
     rejected: float  # share rejected, 0 to 1
     # Of each digit from 0 to 9: pictures, those read right, accepted, and accepted but wrong.
     by_digit: tuple[tuple[int, int, int, int], ...] = ()
+    # Of each of the 15 bins that holds pictures: mean confidence, those read right, pictures.
+    reliability: tuple[tuple[float, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ def score_digits(
     accepted = np.array([a.decision == "accept" for a in answers])
     n_correct, n_accepted = int(right.sum()), int(accepted.sum())
     mistaken = accepted & ~right
+    curve = reliability_curve([a.probabilities for a in answers], truth)
     n_wrong = int(mistaken.sum())
     return DigitScores(
         name=name,
@@ -166,7 +169,7 @@ def score_digits(
         n=n,
         n_correct=n_correct,
         accuracy=_share(n_correct, n),
-        ece=expected_calibration_error([a.probabilities for a in answers], truth),
+        ece=curve.ece,
         n_accepted=n_accepted,
         coverage=n_accepted / n,
         n_wrong_accepted=n_wrong,
@@ -180,6 +183,14 @@ def score_digits(
                 int((of & mistaken).sum()),
             )
             for of in (truth == digit for digit in range(10))
+        ),
+        reliability=tuple(
+            zip(
+                curve.confidence.tolist(),
+                np.rint(curve.accuracy * curve.count).astype(int).tolist(),
+                curve.count.tolist(),
+                strict=True,
+            )
         ),
     )
 
