@@ -109,7 +109,7 @@ def test_feedback_that_comes_after_a_review_waits_beside_it(store):
     # There is nothing of this reviewer's to undo any more.
     assert store.reviews.undo(record.id, "ada").label == "8"
     store.reviews.give(record.id, "ada", "5")
-    assert store.clear_feedback(record.id).label == "5"
+    assert store.give_feedback(record.id, None, "page").label == "5"
     assert store.reviews.undo(record.id, "ada").label is None
 
 
@@ -117,7 +117,7 @@ def test_an_undo_without_a_label_leaves_the_feedback_of_the_user(store):
     record = keep(store, 3)
     store.give_feedback(record.id, "8", "page")
     assert store.reviews.undo(record.id, "ada").label == "8"
-    store.clear_feedback(record.id)
+    store.give_feedback(record.id, None, "page")
     assert store.reviews.undo(record.id, "ada").label is None
 
 

@@ -29,7 +29,6 @@ from inkdigits.log.database import begin
 from inkdigits.log.locks import file_lock
 from inkdigits.log.record import ANYONE, NOBODY, Owner, Row, from_row, to_row
 from inkdigits.log.schema import write_ahead_log
-from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL
 
 OUTBOX_LIMIT_BYTES: Final = 128 * 2**20
 """How much waits on disk by default, in bytes: over 50,000 predictions without pictures."""
@@ -275,15 +274,11 @@ def _from_json(text: str, record_id: str) -> dict[str, Any]:
     """Return the row that `_to_json` wrote, checked as a record is; RecordError for others."""
     try:
         row = orjson.loads(text)
-        # What the versions before revision 0003 of the schema left has its label as a digit.
-        former = row.get("true_digit")
-        if former is not None:
-            row["label"] = NO_DIGIT_LABEL if former == NO_DIGIT else str(former)
         for name in ("ink", "picture"):
             row[name] = row[name] and base64.b64decode(row[name], validate=True)
-        record = from_row(row)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"the text is not a record: {error}") from error
+    record = from_row(row)
     if record.id != record_id:
         raise RecordError(f"the record has another id: {record.id}")
     return to_row(record)

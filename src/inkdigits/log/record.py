@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -42,26 +42,14 @@ MAX_DIGITS: Final = 64
 MAX_PICTURE_BYTES: Final = 16 * 2**20
 """The largest source picture a record keeps, in bytes; it is made without a larger one."""
 
-_KINDS: Final = {
-    "decision": get_args(Decision),
-    "reason": (*get_args(AnyReason), None),
-    "input_kind": get_args(InputKind),
-    "queued": (*get_args(Queued), None),
-    "digit": (*range(10), None),
-    "reviews_due": (1, 2, None),
-}
-_TYPES: Final = {
-    "model_version": str,
-    "text": str | None,
-    "picture": bytes | None,
-    "shadow": dict | None,
-}
-_ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ID = r"\A[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 # The names of owners and givers of feedback have no control characters, no quotes, and nothing
 # that a spreadsheet would take for a formula.
-_KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
-_DIGITS = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}")
+_KEY = r"\A[A-Za-z0-9_.:@-]{1,128}\Z"
+_LABEL = rf"\A(?:[0-9]{{1,{MAX_DIGITS}}}|{NO_DIGIT_LABEL})\Z"
+_Key: TypeAlias = Annotated[str, msgspec.Meta(pattern=_KEY)]
+_Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Owners(Enum):
@@ -119,7 +107,7 @@ def is_id(text: str) -> bool:
     >>> is_id(new_id()), is_id("7")
     (True, False)
     """
-    return isinstance(text, str) and _ID.fullmatch(text) is not None
+    return isinstance(text, str) and re.search(_ID, text) is not None
 
 
 def check_label(label: str) -> str:
@@ -130,7 +118,7 @@ def check_label(label: str) -> str:
     >>> check_label("7"), check_label("0042"), check_label("none")
     ('7', '0042', 'none')
     """
-    if not isinstance(label, str) or not (_DIGITS.fullmatch(label) or label == NO_DIGIT_LABEL):
+    if not isinstance(label, str) or not re.search(_LABEL, label):
         raise RecordError(
             f"A label is a digit, the 1 to {MAX_DIGITS} digits of a number, or "
             f"{NO_DIGIT_LABEL!r}; not {label!r}."
@@ -144,110 +132,66 @@ def check_key(key: str, what: str) -> str:
     >>> check_key("page", "the giver of the feedback")
     'page'
     """
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
+    if not isinstance(key, str) or not re.search(_KEY, key):
         raise RecordError(f"{what} is 1 to 128 letters, digits or _.:@-; not {key!r}")
     return key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One prediction, as the log keeps it; RecordError when it is made with an invalid value.
+    """One prediction, as the log keeps it; `from_row` checks what comes from outside.
 
-    Two records are equal when everything but the array of the ink is; its digest is compared.
+    Two records are equal when everything but the ink is.
     """
 
-    id: str
+    id: Annotated[str, msgspec.Meta(pattern=_ID)]
     """A canonical UUID, version 7 when made by `new_id`."""
     created_at: datetime
-    """Aware, kept as UTC to the microsecond."""
-    digit: int | None
-    """0 to 9, or None when there was no ink to read."""
-    confidence: float
-    probabilities: tuple[float, ...]
-    """Of the digits 0 to 9, calibrated, each 0 to 1; ``confidence`` is that of ``digit``."""
+    """Aware; kept as UTC to the microsecond."""
+    digit: Literal[0, 1, 2, 3, 4, 5, 6, 7, 8, 9] | None
+    """None when there was no ink to read."""
+    confidence: _Share
+    probabilities: Annotated[tuple[_Share, ...], msgspec.Meta(min_length=10, max_length=10)]
+    """Of the digits 0 to 9, calibrated; ``confidence`` is that of ``digit``."""
     decision: Decision
     reason: AnyReason | None
     novelty: float | None
     """The out-of-distribution score, higher is less like a digit; None where not computed."""
-    model_version: str
+    model_version: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     input_kind: InputKind
-    owner: str | None
+    owner: _Key | None
     """Opaque key of the browser that it belongs to (not the cookie itself), or ``key:NAME`` of an
-    API key; as `check_key`."""
-    ink: npt.NDArray[np.uint8] = dataclasses.field(compare=False, repr=False)
+    API key."""
+    ink: npt.NDArray[np.uint8] = field(compare=False, repr=False)
     """(28, 28), or (N, 28, 28) of a number; read-only: 0 is background, 255 is ink."""
-    picture: bytes | None = dataclasses.field(default=None, repr=False)
-    """The source picture as sent, at most MAX_PICTURE_BYTES; None where not kept."""
-    text: str | None = None
+    picture: Annotated[bytes, msgspec.Meta(max_length=MAX_PICTURE_BYTES)] | None = field(
+        default=None, repr=False
+    )
+    """The source picture as sent; None where not kept."""
+    text: Annotated[str, msgspec.Meta(max_length=MAX_DIGITS)] | None = None
     """The digits of a number as it was read; None for a single digit, whose ``digit`` says it."""
     digits: tuple[Json, ...] | None = None
     """What was read at each of a number's N places, as JSON objects; None for a single digit."""
     queued: Queued | None = None
     """Why it was put into the review queue; None where it never was."""
-    reviews_due: int | None = None
+    reviews_due: Literal[1, 2] | None = None
     """How many reviewers have still to label it; None where it is not in the queue."""
     shadow: Json | None = None
     """What a second model read where it differs: version, text, confidence and decision."""
-    label: str | None = None
+    label: Annotated[str, msgspec.Meta(pattern=_LABEL)] | None = None
     """What feedback says it is, as `check_label`; the next two say when, and who gave it."""
     feedback_at: datetime | None = None
-    feedback_by: str | None = None
-    ink_sha256: str = dataclasses.field(init=False)
-    """Hexadecimal, of the ink's 784 bytes in row order."""
+    feedback_by: _Key | None = None
 
     def __post_init__(self) -> None:
-        ink = self.ink
-        shape = (28, 28) if self.digits is None else (len(self.digits), 28, 28)
-        if ink.shape != shape or ink.dtype != np.uint8:
-            raise RecordError(f"the ink is {shape} uint8; not {ink.shape} {ink.dtype}")
-        if ink.flags.writeable or not ink.flags.c_contiguous:
-            ink = np.array(ink, order="C")
+        if self.ink.flags.writeable:
+            ink = self.ink.copy()
             ink.flags.writeable = False
-        values = {
-            "ink": ink,
-            "ink_sha256": hashlib.sha256(ink.data).hexdigest(),
-            "probabilities": tuple(map(float, self.probabilities)),
-            "confidence": float(self.confidence),
-            "novelty": None if self.novelty is None else float(self.novelty),
-            "digit": None if self.digit is None else int(self.digit),
-        }
-        for name in ("created_at", "feedback_at"):
-            moment = getattr(self, name)
-            values[name] = moment and from_microseconds(to_microseconds(moment))
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-        self._check()
-
-    def _check(self) -> None:
-        if not is_id(self.id):
-            raise RecordError(f"the id is a UUID in its canonical form; not {self.id!r}")
-        if not 0 <= self.confidence <= 1:
-            raise RecordError(f"the confidence is 0 to 1; not {self.confidence!r}")
-        probable = [0 <= probability <= 1 for probability in self.probabilities]
-        if len(probable) != 10 or not all(probable):
-            raise RecordError("the probabilities are 10 numbers of 0 to 1")
-        for name, kinds in _KINDS.items():
-            if (value := getattr(self, name)) not in kinds:
-                raise RecordError(f"the {name} is one of {kinds}; not {value!r}")
-        for name, kind in _TYPES.items():
-            if not isinstance(value := getattr(self, name), kind):
-                raise RecordError(f"the {name} is {kind}; not {value!r}")
-        if not 1 <= len(self.model_version) <= 200:
-            raise RecordError("the model version is 1 to 200 characters")
-        if self.owner is not None:
-            check_key(self.owner, "the owner")
-        if (self.digits is None) != (self.text is None) or len(self.text or "") > MAX_DIGITS:
+            object.__setattr__(self, "ink", ink)
+        if (self.digits is None) != (self.text is None):
             raise RecordError("a number has its text and a list of its digits, others neither")
-        if self.picture is not None and len(self.picture) > MAX_PICTURE_BYTES:
-            raise RecordError(
-                f"the picture has {len(self.picture):,} bytes, over {MAX_PICTURE_BYTES:,}"
-            )
-        given = (self.label, self.feedback_at, self.feedback_by)
-        if given.count(None) not in {0, 3}:
+        if [self.label, self.feedback_at, self.feedback_by].count(None) not in {0, 3}:
             raise RecordError("feedback has a label, a time and a giver, or none of them")
-        if self.label is not None and self.feedback_by is not None:
-            check_label(self.label)
-            check_key(self.feedback_by, "the giver of the feedback")
 
     @classmethod
     def of(
@@ -294,6 +238,11 @@ class Record:
         )
 
     @property
+    def ink_sha256(self) -> str:
+        """Hexadecimal, of the ink's bytes in row order."""
+        return hashlib.sha256(self.ink.tobytes()).hexdigest()
+
+    @property
     def read(self) -> str | None:
         """The digits that were read, as a label has them; None where nothing was."""
         return self.text or (None if self.digit is None else str(self.digit))
@@ -320,11 +269,9 @@ def _clip(probability: float) -> float:
     return min(1.0, probability) if probability < 1 + 1e-5 else probability
 
 
-_SAME_IN_ROW = (
-    *("id", "digit", "confidence", "decision", "reason", "novelty", "model_version"),
-    *("input_kind", "owner", "ink_sha256", "text", "queued", "reviews_due", "shadow"),
-    *("label", "feedback_by", "picture"),
-)
+# What a row has under another name or in another form.
+_OTHERWISE = {"created_at", "feedback_at", "probabilities", "digits", "ink"}
+_SAME_IN_ROW = tuple(one.name for one in fields(Record) if one.name not in _OTHERWISE)
 
 
 def to_row(record: Record) -> dict[str, Any]:
@@ -338,6 +285,7 @@ def to_row(record: Record) -> dict[str, Any]:
     ('blank', 784, 'reject')
     """
     row = {name: getattr(record, name) for name in _SAME_IN_ROW}
+    row["ink_sha256"] = record.ink_sha256
     row["created_us"] = to_microseconds(record.created_at)
     row["feedback_us"] = record.feedback_at and to_microseconds(record.feedback_at)
     row["probabilities"] = list(record.probabilities)
@@ -376,19 +324,24 @@ def _part(digits: str) -> float:
 def from_row(row: Row) -> Record:
     """Return the record of a row, which may be without the column of the picture.
 
+    Raises:
+        RecordError: a value is missing or invalid.
+
     >>> from_row({})
     Traceback (most recent call last):
-    KeyError: 'feedback_us'
+    inkdigits.errors.RecordError: the row is not a record: 'digits'
     """
-    values: dict[str, Any] = {n: row.get(n) for n in _SAME_IN_ROW if n != "ink_sha256"}
-    feedback_us, digits = row["feedback_us"], row.get("digits")
-    return Record(
-        **values,
-        digits=None if digits is None else tuple(digits),
-        created_at=from_microseconds(row["created_us"]),
-        feedback_at=None if feedback_us is None else from_microseconds(feedback_us),
-        probabilities=tuple(row["probabilities"]),
-        ink=np.frombuffer(row["ink"], np.uint8).reshape(
-            (28, 28) if digits is None else (len(digits), 28, 28)
-        ),
-    )
+    try:
+        values: dict[str, Any] = {name: row.get(name) for name in _SAME_IN_ROW}
+        digits, feedback_us = row["digits"], row["feedback_us"]
+        shape = (28, 28) if digits is None else (len(digits), 28, 28)
+        values |= {
+            "created_at": from_microseconds(row["created_us"]),
+            "feedback_at": None if feedback_us is None else from_microseconds(feedback_us),
+            "probabilities": row["probabilities"],
+            "digits": digits,
+            "ink": np.frombuffer(row["ink"], np.uint8).reshape(shape),
+        }
+        return msgspec.convert(values, Record)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise RecordError(f"the row is not a record: {error}") from error

@@ -45,8 +45,10 @@ REVIEWER: Final = "review:"
 Change: TypeAlias = Callable[[sa.Connection, Row], Row]
 """Changes other tables, and returns the columns of a prediction's row to change."""
 
+FEEDBACK: Final = ("label", "feedback_us", "feedback_by")
+"""The columns of a prediction's row that feedback changes."""
+
 _MAX_ITEMS: Final = 100
-_FEEDBACK: Final = ("label", "feedback_us", "feedback_by")
 
 _c, _l = predictions.c, labels.c
 logger = logging.getLogger(__name__)
@@ -308,7 +310,7 @@ class Reviews:
         return self._writer.run(run)
 
     def _taken_over(self, row: Row, connection: sa.Connection, stored: Row) -> Row:
-        said = _take_feedback(connection, stored, {name: row[name] for name in _FEEDBACK})
+        said = _take_feedback(connection, stored, {name: row[name] for name in FEEDBACK})
         return {**said, **self._noted(stored, row["shadow"])} if row["shadow"] else said
 
     def _change_waiting(

@@ -31,6 +31,9 @@ os.register_at_fork(
     after_in_child=_ALEMBIC.release,
 )
 
+_GIVEN = sa.text("label IS NOT NULL")
+_DUE = sa.text("reviews_due IS NOT NULL")
+
 metadata = sa.MetaData()
 predictions = sa.Table(
     "predictions",
@@ -58,6 +61,28 @@ predictions = sa.Table(
     sa.Column("queued", sa.String(16)),
     sa.Column("reviews_due", sa.SmallInteger),
     sa.Column("shadow", sa.JSON(none_as_null=True)),
+    # Each filter of the history has an index that ends in the order of its pages (created_us, id).
+    sa.Index("ix_predictions_decision", "decision", "created_us", "id"),
+    sa.Index("ix_predictions_digit", "digit", "created_us", "id"),
+    sa.Index("ix_predictions_owner", "owner", "created_us", "id"),
+    # These three also have what is counted along them, so that no rows are read: of all
+    # predictions, of those with feedback, and of the review queue, the least sure first.
+    sa.Index(
+        "ix_predictions_time",
+        *("created_us", "id", "decision", "confidence", "model_version"),
+    ),
+    sa.Index(
+        "ix_predictions_corrected",
+        *("created_us", "id", "label", "digit", "decision", "confidence", "text", "model_version"),
+        sqlite_where=_GIVEN,
+        postgresql_where=_GIVEN,
+    ),
+    sa.Index(
+        "ix_predictions_queue",
+        *("confidence", "id", "queued", "reviews_due", "model_version"),
+        sqlite_where=_DUE,
+        postgresql_where=_DUE,
+    ),
 )
 # What each reviewer says of a prediction; `predictions.label` is what holds.
 labels = sa.Table(
@@ -80,36 +105,6 @@ rollbacks = sa.Table(
     sa.Column("promotion", sa.String(300), primary_key=True),
     sa.Column("decided_us", sa.BigInteger, nullable=False),
     sa.Column("reason", sa.String(400), nullable=False),
-)
-_columns = predictions.c
-_given = _columns.label.is_not(None)
-_is_due = _columns.reviews_due.is_not(None)
-# Each filter of the history has an index that ends in the order of its pages (created_us, id).
-# The index of the time also has what the dashboard counts and the history sorts by, so that they
-# read no rows.
-sa.Index(
-    "ix_predictions_time",
-    *(_columns.created_us, _columns.id, _columns.decision),
-    *(_columns.confidence, _columns.model_version),
-)
-sa.Index("ix_predictions_decision", _columns.decision, _columns.created_us, _columns.id)
-sa.Index("ix_predictions_digit", _columns.digit, _columns.created_us, _columns.id)
-sa.Index("ix_predictions_owner", _columns.owner, _columns.created_us, _columns.id)
-# This index has only the predictions with feedback, and all that the dashboard asks about them.
-sa.Index(
-    "ix_predictions_corrected",
-    *(_columns.created_us, _columns.id, _columns.label, _columns.digit),
-    *(_columns.decision, _columns.confidence, _columns.text, _columns.model_version),
-    sqlite_where=_given,
-    postgresql_where=_given,
-)
-# The review queue, the least sure first.
-sa.Index(
-    "ix_predictions_queue",
-    *(_columns.confidence, _columns.id, _columns.queued, _columns.reviews_due),
-    _columns.model_version,
-    sqlite_where=_is_due,
-    postgresql_where=_is_due,
 )
 
 

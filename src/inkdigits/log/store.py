@@ -15,7 +15,7 @@ import weakref
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import sqlalchemy as sa
 
@@ -53,7 +53,7 @@ from inkdigits.log.record import (
     to_microseconds,
     to_row,
 )
-from inkdigits.log.review import Reviews
+from inkdigits.log.review import FEEDBACK, Reviews
 from inkdigits.log.schema import predictions, rollbacks
 from inkdigits.log.statistics import Bucket, Statistics, statistics
 from inkdigits.log.writer import Writer
@@ -200,9 +200,9 @@ class Store:
         return self._writer.read(lambda asked: asked.scalar(query.select_from(predictions)) or 0)
 
     def give_feedback(
-        self, record_id: str, label: str, by: str, *, owner: Owner = ANYONE
+        self, record_id: str, label: str | None, by: str, *, owner: Owner = ANYONE
     ) -> Record:
-        """Return a record with new feedback, which says what its picture really shows.
+        """Return a record with new feedback, which says what its picture shows, or with none.
 
         The feedback of a record that is in the outbox waits there with it. Where reviewers have
         labelled the record, their label holds until they undo it.
@@ -211,17 +211,12 @@ class Store:
             RecordError: no label as `check_label`, or ``by`` is no name as `check_key`.
             RecordNotFoundError: this owner has no such record.
         """
-        values = {
-            "label": check_label(label),
-            "feedback_us": to_microseconds(datetime.now(UTC)),
-            "feedback_by": check_key(by, "the giver of the feedback"),
-        }
-        return self.reviews.feedback(record_id, values, owner)
-
-    def clear_feedback(self, record_id: str, *, owner: Owner = ANYONE) -> Record:
-        """Remove a record's feedback; raises as `give_feedback`."""
-        values = {"label": None, "feedback_us": None, "feedback_by": None}
-        return self.reviews.feedback(record_id, values, owner)
+        said: dict[str, Any] = dict.fromkeys(FEEDBACK)
+        if label is not None:
+            said["label"] = check_label(label)
+            said["feedback_us"] = to_microseconds(datetime.now(UTC))
+            said["feedback_by"] = check_key(by, "the giver of the feedback")
+        return self.reviews.feedback(record_id, said, owner)
 
     def delete(self, record_id: str, *, owner: Owner = ANYONE) -> None:
         """Delete a record for good; RecordNotFoundError if this owner has none such."""

@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
@@ -49,43 +50,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class _Entry:
-    """A row to insert or a call to make, and what has become of it.
-
-    A lock costs less than a Future, which has a condition variable.
-    """
-
-    __slots__ = ("error", "is_abandoned", "pending", "result", "work")
-
-    def __init__(self, work: Any) -> None:
-        self.work, self.result = work, None
-        self.error: Exception | None = StoreUnavailableError("The log's thread has ended.")
-        self.is_abandoned = False
-        # Held until the result or the error is there.
-        self.pending = threading.Lock()
-        self.pending.acquire()
-
-    def call(self) -> None:
-        """Make the call, unless whoever waited has abandoned it."""
-        try:
-            if not self.is_abandoned:
-                self.result = self.work()
-                self.error = None
-        except (StoreError, exc.SQLAlchemyError) as error:
-            self.error = error
-        finally:
-            self.pending.release()
-
-    def wait(self, wait_s: float | None) -> Any:
-        """Return the result or raise the error; TimeoutError if neither is there in time."""
-        if not self.pending.acquire(timeout=-1 if wait_s is None else wait_s):
-            self.is_abandoned = True
-            raise TimeoutError
-        if self.error is not None:
-            raise self.error
-        return self.result
-
-
 class Writer:
     """Writes to the database, one thread at a time; the first use starts the log's own thread.
 
@@ -108,8 +72,8 @@ class Writer:
 
     def after_fork(self) -> None:
         """Forget, in a child process, the thread of its parent and what waits for it."""
-        self._rows: deque[_Entry] = deque()
-        self._calls: deque[_Entry] = deque()
+        self._rows: deque[tuple[Row, Future[None]]] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         # Held by whoever writes; and released to wake the thread, which then acquires it.
         self._turn, self._wakeup = threading.Lock(), threading.Lock()
         self._looks = False
@@ -149,16 +113,16 @@ class Writer:
             RecordError: the database rejects the row for its values.
         """
         self._require()
-        entry = _Entry(row)
-        self._rows.append(entry)
+        committed: Future[None] = Future()
+        self._rows.append((row, committed))
         if self._database.commits_at_once:
             with self._busy(self._database.wait_s) as is_held:
-                while is_held and entry.pending.locked():
+                while is_held and not committed.done():
                     self._commit()
-            self._wait(entry, 0.0)
+            self._wait(committed, 0.0)
         else:
             self._wake()
-            self._wait(entry, self._database.wait_s)
+            self._wait(committed, self._database.wait_s)
 
     def run(self, work: Callable[[], T]) -> T:
         """Run work in the thread, between commits, and return its result, as `insert`."""
@@ -168,8 +132,7 @@ class Writer:
             return work()
 
         self._require()
-        result: T = self._call(checked, self._database.wait_s)
-        return result
+        return self._call(checked, self._database.wait_s)
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run a query, and return its result or raise as soon as the database is unavailable.
@@ -186,15 +149,12 @@ class Writer:
         self._check()
         if self._database.is_sqlite:
             return ask()
-        entry = _Entry(ask)
-        asking = threading.Thread(target=entry.call, daemon=True)
-        asking.start()
+        answer: Future[T] = Future()
+        threading.Thread(target=_answer, args=(ask, answer), daemon=True).start()
         until = time.monotonic() + CONNECT_TIMEOUT_S + STATEMENT_TIMEOUT_S
         while time.monotonic() < until:
-            asking.join(_GLANCE_S)
-            if not entry.pending.locked():
-                result: T = entry.wait(0.0)
-                return result
+            with suppress(TimeoutError):
+                return answer.result(_GLANCE_S)
             self.wake()  # the thread's next sign of life shows whether the database answers
             self._check()
         raise StoreUnavailableError("The database has not answered in time.")
@@ -218,8 +178,7 @@ class Writer:
             return total
 
         self._require(available=False)
-        total: int = self._call(move_all, None)
-        return total
+        return self._call(move_all, None)
 
     def close(self) -> None:
         """End the thread, after what it has been given; a call that hangs is left behind."""
@@ -235,20 +194,21 @@ class Writer:
         if available:
             self._check(writes=True)
 
-    def _call(self, work: Callable[[], Any], wait_s: float | None) -> Any:
-        entry = _Entry(work)
-        self._calls.append(entry)
+    def _call(self, work: Callable[[], T], wait_s: float | None) -> T:
+        answer: Future[T] = Future()
+        self._calls.append((work, answer))
         self._wake()
-        return self._wait(entry, wait_s)
+        return self._wait(answer, wait_s)
 
     def _wake(self) -> None:
         with suppress(RuntimeError):  # it has been woken already
             self._wakeup.release()
 
-    def _wait(self, entry: _Entry, wait_s: float | None) -> Any:
+    def _wait(self, answer: Future[T], wait_s: float | None) -> T:
         try:
-            return entry.wait(wait_s)
+            return answer.result(wait_s)
         except TimeoutError:
+            answer.cancel()
             reason = f"no commit within {self._database.wait_s:g} s"
             self._database.fail(reason)
             raise StoreUnavailableError(f"The database is unavailable: {reason}") from None
@@ -272,7 +232,7 @@ class Writer:
             with self._busy():
                 self._commit()
                 if self._calls:
-                    self._calls.popleft().call()
+                    _answer(*self._calls.popleft())
 
     def _pause(self) -> float:
         now = time.monotonic()
@@ -282,30 +242,32 @@ class Writer:
 
     def _commit(self) -> None:
         """Insert what waits, at most BATCH rows; the caller holds the turn."""
-        first = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
-        entries = [entry for entry in first if not entry.is_abandoned]
+        taken = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
+        waiting = [one for one in taken if one[1].set_running_or_notify_cancel()]
         try:
             self._check(writes=True)
-            self._insert(entries)
+            self._insert(waiting)
         except StoreError as error:
-            for entry in entries:
-                entry.error = entry.error and error
+            for _, committed in waiting:
+                if not committed.done():
+                    committed.set_exception(error)
         finally:
-            for entry in entries:
-                entry.pending.release()
+            for _, committed in waiting:
+                _end(committed)
 
-    def _insert(self, entries: Sequence[_Entry]) -> None:
-        if not entries:
+    def _insert(self, waiting: Sequence[tuple[Row, Future[None]]]) -> None:
+        if not waiting:
             return
         try:
-            self._database.insert([entry.work for entry in entries])
+            self._database.insert([row for row, _ in waiting])
         except RecordError as error:
-            entries[0].error = error
-            for entry in entries if len(entries) > 1 else ():
-                self._insert([entry])
+            if len(waiting) == 1:
+                waiting[0][1].set_exception(error)
+            for one in waiting if len(waiting) > 1 else ():
+                self._insert([one])
         else:
-            for entry in entries:
-                entry.error = None
+            for _, committed in waiting:
+                committed.set_result(None)
 
     @contextmanager
     def _busy(self, wait_s: float = -1) -> Iterator[bool]:
@@ -398,3 +360,19 @@ class Writer:
                 return []
             return [moved for w in waiting for moved in self._deliver([w])]
         return list(waiting)
+
+
+def _answer(work: Callable[[], T], answer: Future[T]) -> None:
+    """Do some work, unless nobody waits for it any more."""
+    if answer.set_running_or_notify_cancel():
+        try:
+            answer.set_result(work())
+        except (StoreError, exc.SQLAlchemyError) as error:
+            answer.set_exception(error)
+        finally:
+            _end(answer)
+
+
+def _end(answer: Future[T]) -> None:
+    if not answer.done():
+        answer.set_exception(StoreUnavailableError("The log's thread has ended."))

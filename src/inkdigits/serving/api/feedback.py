@@ -55,10 +55,7 @@ def apply_feedback(
     >>> apply_feedback(Fake(give_feedback=lambda *_, **__: found), "7", "3", "api", "key:ada")
     {'id': '7', 'label': '3', 'was_right': True}
     """
-    if label is None:
-        found = store.clear_feedback(record_id, owner=owner)
-    else:
-        found = store.give_feedback(record_id, label, giver, owner=owner)
+    found = store.give_feedback(record_id, label, giver, owner=owner)
     return {"id": found.id, "label": found.label, "was_right": found.was_right}
 
 

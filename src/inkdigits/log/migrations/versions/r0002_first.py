@@ -1,18 +1,18 @@
-"""The predictions.
+"""Predictions and feedback, as Inkdigits 0.1.0 has them.
 
-Revision ID: 0001
+Revision ID: 0002
 Revises: nothing
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "0002"
 down_revision = None
 
 
 def upgrade() -> None:
-    """Make the table, with an index over time."""
+    """Make the table, with an index for each filter of the history."""
     op.create_table(
         "predictions",
         sa.Column("id", sa.String(36), primary_key=True),
@@ -29,10 +29,18 @@ def upgrade() -> None:
         sa.Column("ink", sa.LargeBinary, nullable=False),
         sa.Column("ink_sha256", sa.String(64), nullable=False),
         sa.Column("picture", sa.LargeBinary),
+        sa.Column("true_digit", sa.SmallInteger),
+        sa.Column("feedback_us", sa.BigInteger),
+        sa.Column("feedback_by", sa.String(128)),
     )
+    for column in ("decision", "digit", "owner"):
+        op.create_index(f"ix_predictions_{column}", "predictions", [column, "created_us", "id"])
     op.create_index("ix_predictions_time", "predictions", ["created_us", "id", "decision"])
-
-
-def downgrade() -> None:
-    """Drop the table and all predictions."""
-    op.drop_table("predictions")
+    given = sa.text("true_digit IS NOT NULL")
+    op.create_index(
+        "ix_predictions_corrected",
+        "predictions",
+        ["created_us", "id", "true_digit", "digit", "decision", "confidence"],
+        sqlite_where=given,
+        postgresql_where=given,
+    )
