@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -23,78 +23,182 @@ MIB = 1024 * 1024
 PILLOW_MAX_PIXELS = 89_478_485
 
 
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        # int() alone would take " 5 ", "+5", "5_000" and digits of other scripts.
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
+            raise ConfigError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _share(text: str) -> float:
+    # float() alone would take "1e-3 ", "nan" and "0_1".
+    if not re.fullmatch(r"[0-9]{0,2}\.[0-9]{1,12}", text) or not 0 < float(text) < 1:
+        raise ConfigError("must be a number above 0 and below 1, such as 0.01")
+    return float(text)
+
+
+def _fraction(text: str) -> float:
+    return float(text) if text in ("0", "1") else _share(text)
+
+
+def _one_of(choices: Any) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in get_args(choices):
+            raise ConfigError(f"must be one of {', '.join(get_args(choices))}")
+        return text.lower()
+
+    return parse
+
+
+def _text(pattern: str, allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ConfigError(f"must {allowed}")
+        return text
+
+    return parse
+
+
+def _server(path: str, allowed: str) -> Callable[[str], str]:
+    parse = _text(_SERVER + path, f"be http://host:port, {allowed}")
+    return lambda text: parse(text).rstrip("/")
+
+
+def _secret(least: int) -> Callable[[str], str]:
+    return _text(f"(?s:.{{{least},}})", f"have at least {least} characters")
+
+
+def _each(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    return lambda text: tuple(parse(part.strip()) for part in text.split(","))
+
+
+_SERVER = r"https?://[A-Za-z0-9.:_\[\]-]+"
+_host = _text(r"[A-Za-z0-9.:_-]+", "be a host name or an IP address, without brackets or port")
+# "*" would let any page on the network read what is drawn, so there is no such thing.
+_origin = _text(_SERVER, "be origins such as https://example.org, between commas")
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ConfigError(
+            f"must be addresses or networks such as 10.0.0.0/8, between commas ({error})"
+        ) from None
+
+
+def parse_api_keys(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the names and SHA-256 digests in ``name:sha256``, several between commas.
+
+    >>> parse_api_keys("ada:" + "0" * 64)[0][0]
+    'ada'
+
+    Raises:
+        ConfigError: one is of another form; the message has its number only.
+    """
+    keys: list[tuple[str, str]] = []
+    for part in text.split(","):
+        name, _, digest = part.strip().partition(":")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) or not re.fullmatch(
+            r"[0-9a-f]{64}", digest
+        ):
+            raise ConfigError(
+                f"key {len(keys) + 1} is not name:sha256, of up to 64 letters, digits, '.', '_' or "
+                "'-' and 64 lower-case hexadecimal digits; 'inkdigits key NAME' makes one"
+            )
+        keys.append((name, digest))
+    return tuple(keys)
+
+
+def _setting(
+    parse: Callable[[str], Any], default: Any = None, variable: str = "", *, secret: bool = False
+) -> Any:
+    """Return a field that a variable sets; INKDIGITS_ and its name, unless another is given."""
+    return field(default=default, repr=not secret, metadata={"parse": parse, "variable": variable})
+
+
+# ruff: noqa: RUF009  (`_setting` returns a field)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What an operator can set; ``docs/serve.md`` says of each variable what it means."""
 
-    model_path: Path | None = None
+    model_path: Path | None = _setting(Path, variable="MODEL_PATH")
     # PyTorch's; None is ONNX Runtime on the CPU.
-    device: Device | None = None
-    host: str = "127.0.0.1"
-    port: int = 5000
-    workers: int | None = None
-    threads: int = 4
+    device: Device | None = _setting(_one_of(Device))
+    host: str = _setting(_host, "127.0.0.1")
+    port: int = _setting(_integer(1, 65535), 5000, "PORT")
+    workers: int | None = _setting(_integer(1, 512))
+    threads: int = _setting(_integer(1, 256), 4)
     # Pictures that a worker reads at once; other requests wait for a slot.
-    slots: int = 2
+    slots: int = _setting(_integer(1, 256), 2)
     # Open connections per worker; more wait in the kernel, up to the backlog.
-    connections: int = 1000
-    backlog: int = 2048
-    max_bytes: int = 10 * MIB
+    connections: int = _setting(_integer(8, 100_000), 1000)
+    backlog: int = _setting(_integer(1, 65_535), 2048)
+    max_bytes: int = _setting(_integer(1024, 1024 * MIB), 10 * MIB)
     # Width times height; larger pictures are not decoded.
-    max_pixels: int = 25_000_000
-    max_batch: int = 64
+    max_pixels: int = _setting(_integer(784, PILLOW_MAX_PIXELS), 25_000_000)
+    max_batch: int = _setting(_integer(1, 4096), 64)
     # None is the model's own.
-    risk: float | None = None
+    risk: float | None = _setting(_share)
     # Seconds from a request's arrival within which its reading must begin.
-    deadline: int = 30
-    watch: Switch = "off"
+    deadline: int = _setting(_integer(1, 3600), 30)
+    watch: Switch = _setting(_one_of(Switch), "off")
     # None is text on a terminal and JSON elsewhere.
-    log_format: LogFormat | None = None
-    log_level: LogLevel = "info"
+    log_format: LogFormat | None = _setting(_one_of(LogFormat))
+    log_level: LogLevel = _setting(_one_of(LogLevel), "info")
     # Seconds that requests in flight get to finish when the service stops.
-    graceful_timeout: int = 30
-    page: Switch = "on"
+    graceful_timeout: int = _setting(_integer(0, 3600), 30)
+    page: Switch = _setting(_one_of(Switch), "on")
     # None reads here.
-    model_url: str | None = None
+    model_url: str | None = _setting(_server("/?", "without a path"), variable="MODEL_URL")
     # None is SQLite in the data directory.
-    database_url: str | None = field(default=None, repr=False)
-    data_dir: Path | None = None
-    outbox_dir: Path | None = None
+    database_url: str | None = _setting(str, variable="DATABASE_URL", secret=True)
+    data_dir: Path | None = _setting(Path)
+    outbox_dir: Path | None = _setting(Path, variable="INKDIGITS_SPOOL_DIR")
     # Milliseconds that a request waits for the database, before its prediction is in the outbox.
-    log_wait_ms: int = 250
+    log_wait_ms: int = _setting(_integer(1, 60_000), 250)
     # "normal" syncs SQLite's commits to the disk each half second, "full" each commit.
-    sqlite_synchronous: Literal["normal", "full"] = "normal"
-    pgbouncer: Switch = "off"
-    retention_days: int | None = None
-    keep_pictures: Switch = "off"
+    sqlite_synchronous: Literal["normal", "full"] = _setting(
+        _one_of(Literal["normal", "full"]), "normal"
+    )
+    pgbouncer: Switch = _setting(_one_of(Switch), "off")
+    retention_days: int | None = _setting(_integer(1, 36_500))
+    keep_pictures: Switch = _setting(_one_of(Switch), "off")
     # Opens everybody's history; None opens only each browser's own.
-    admin_token: str | None = field(default=None, repr=False)
+    admin_token: str | None = _setting(_secret(16), secret=True)
     # Name and SHA-256 of the token of each who may review besides the operator.
-    reviewers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    reviewers_file: Path | None = None
+    reviewers: tuple[tuple[str, str], ...] = _setting(parse_api_keys, (), secret=True)
+    reviewers_file: Path | None = _setting(Path)
     # Of what is accepted, the share that is reviewed; and of what is reviewed, by two.
-    audit_share: float = 0.01
-    double_review: float = 0.1
+    audit_share: float = _setting(_fraction, 0.01, "INKDIGITS_AUDIT")
+    double_review: float = _setting(_fraction, 0.1)
     # A second model, a version or a path, that reads a share of the pictures too.
-    shadow: str | None = None
-    shadow_share: float = 0.1
+    shadow: str | None = _setting(str)
+    shadow_share: float = _setting(_fraction, 0.1)
     # None makes one and keeps it in the data directory.
-    secret_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = _setting(_secret(32), secret=True)
     # Whether browsers reach the page over HTTPS, and cookies are for that only.
-    https: Switch = "off"
-    cors_origins: tuple[str, ...] = ()
+    https: Switch = _setting(_one_of(Switch), "off")
+    cors_origins: tuple[str, ...] = _setting(_each(_origin), ())
     # Name and SHA-256 of each; with any, requests need one.
-    api_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    api_keys_file: Path | None = None
-    model_key: str | None = field(default=None, repr=False)
+    api_keys: tuple[tuple[str, str], ...] = _setting(parse_api_keys, (), secret=True)
+    api_keys_file: Path | None = _setting(Path)
+    model_key: str | None = _setting(_secret(16), secret=True)
     # Requests a minute of one key, or without one of one address, in each worker.
-    rate_limit: int | None = None
+    rate_limit: int | None = _setting(_integer(1, 1_000_000))
     # Names, besides localhost, of a service that listens on this machine only.
-    hosts: tuple[str, ...] = ()
-    trusted_proxies: tuple[str, ...] = ()
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    otlp_endpoint: str | None = None
+    hosts: tuple[str, ...] = _setting(_each(lambda text: _host(text).lower()), ())
+    trusted_proxies: tuple[str, ...] = _setting(_each(_network), ())
+    tls_cert: Path | None = _setting(Path)
+    tls_key: Path | None = _setting(Path)
+    # The standard's own name; what else it has, such as OTEL_SERVICE_NAME, its library reads.
+    otlp_endpoint: str | None = _setting(
+        _server(r"(/[A-Za-z0-9._~/-]*)?", "perhaps with a path"),
+        variable="OTEL_EXPORTER_OTLP_ENDPOINT",
+    )
 
     @property
     def data_folder(self) -> Path:
@@ -165,183 +269,21 @@ class Settings:
             known = f"did you mean {close[0]}?" if close else ", ".join(sorted(VARIABLES))
             raise ConfigError(f"{unknown[0]} is not a setting; {known}")
         values: dict[str, Any] = {}
-        for name, (setting, parse) in VARIABLES.items():
-            text = environ.get(name, "")
-            if text:
+        for name, setting in VARIABLES.items():
+            if text := environ.get(name, ""):
                 try:
-                    values[setting] = parse(text)
+                    values[setting.name] = setting.metadata["parse"](text)
                 except ConfigError as error:
                     # The message goes to terminals and logs, where a secret has no place.
-                    shown = name if name in SECRETS else f"{name}={text!r}"
+                    shown = f"{name}={text!r}" if setting.repr else name
                     raise ConfigError(f"{shown}: {error}") from None
         return cls(**values)
 
 
-def _integer(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        # int() alone would take " 5 ", "+5", "5_000" and digits of other scripts.
-        if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
-            raise ConfigError(f"must be a whole number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
-def _share(text: str) -> float:
-    # float() alone would take "1e-3 ", "nan" and "0_1".
-    if not re.fullmatch(r"[0-9]{0,2}\.[0-9]{1,12}", text) or not 0 < float(text) < 1:
-        raise ConfigError("must be a number above 0 and below 1, such as 0.01")
-    return float(text)
-
-
-def _fraction(text: str) -> float:
-    return float(text) if text in ("0", "1") else _share(text)
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in choices:
-            raise ConfigError(f"must be one of {', '.join(choices)}")
-        return text.lower()
-
-    return parse
-
-
-def _host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.:_-]+", text):
-        raise ConfigError("must be a host name or an IP address, without brackets or port")
-    return text
-
-
-def _model_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:_\[\]-]+/?", text):
-        raise ConfigError("must be http://host:port, without a path")
-    return text.rstrip("/")
-
-
-def _endpoint(text: str) -> str:
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:_\[\]-]+(/[A-Za-z0-9._~/-]*)?", text):
-        raise ConfigError("must be http://host:port, perhaps with a path")
-    return text.rstrip("/")
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    return tuple(_host(part.strip()).lower() for part in text.split(","))
-
-
-def _secret(least: int) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if len(text) < least:
-            raise ConfigError(f"must have at least {least} characters")
-        return text
-
-    return parse
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    origins = tuple(part.strip() for part in text.split(","))
-    for origin in origins:
-        # "*" would let any page on the network read what is drawn, so there is no such thing.
-        if not re.fullmatch(r"https?://[A-Za-z0-9.:_\[\]-]+", origin):
-            raise ConfigError("must be origins such as https://example.org, between commas")
-    return origins
-
-
-def parse_api_keys(text: str) -> tuple[tuple[str, str], ...]:
-    """Return the names and SHA-256 digests in ``name:sha256``, several between commas.
-
-    >>> parse_api_keys("ada:" + "0" * 64)[0][0]
-    'ada'
-
-    Raises:
-        ConfigError: one is of another form; the message has its number only.
-    """
-    keys: list[tuple[str, str]] = []
-    for part in text.split(","):
-        name, _, digest = part.strip().partition(":")
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) or not re.fullmatch(
-            r"[0-9a-f]{64}", digest
-        ):
-            raise ConfigError(
-                f"key {len(keys) + 1} is not name:sha256, of up to 64 letters, digits, '.', '_' or "
-                "'-' and 64 lower-case hexadecimal digits; 'inkdigits key NAME' makes one"
-            )
-        keys.append((name, digest))
-    return tuple(keys)
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(str(ipaddress.ip_network(part.strip())) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"must be addresses or networks such as 10.0.0.0/8, between commas ({error})"
-        ) from None
-
-
-VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
-    "MODEL_PATH": ("model_path", Path),
-    "INKDIGITS_DEVICE": ("device", _one_of(*get_args(Device))),
-    "PORT": ("port", _integer(1, 65535)),
-    "INKDIGITS_HOST": ("host", _host),
-    "INKDIGITS_WORKERS": ("workers", _integer(1, 512)),
-    "INKDIGITS_THREADS": ("threads", _integer(1, 256)),
-    "INKDIGITS_SLOTS": ("slots", _integer(1, 256)),
-    "INKDIGITS_CONNECTIONS": ("connections", _integer(8, 100_000)),
-    "INKDIGITS_BACKLOG": ("backlog", _integer(1, 65_535)),
-    "INKDIGITS_MAX_BYTES": ("max_bytes", _integer(1024, 1024 * MIB)),
-    "INKDIGITS_MAX_PIXELS": ("max_pixels", _integer(784, PILLOW_MAX_PIXELS)),
-    "INKDIGITS_MAX_BATCH": ("max_batch", _integer(1, 4096)),
-    "INKDIGITS_RISK": ("risk", _share),
-    "INKDIGITS_DEADLINE": ("deadline", _integer(1, 3600)),
-    "INKDIGITS_WATCH": ("watch", _one_of(*get_args(Switch))),
-    "INKDIGITS_LOG_FORMAT": ("log_format", _one_of(*get_args(LogFormat))),
-    "INKDIGITS_LOG_LEVEL": ("log_level", _one_of(*get_args(LogLevel))),
-    "INKDIGITS_GRACEFUL_TIMEOUT": ("graceful_timeout", _integer(0, 3600)),
-    "INKDIGITS_PAGE": ("page", _one_of(*get_args(Switch))),
-    "MODEL_URL": ("model_url", _model_url),
-    "DATABASE_URL": ("database_url", str),
-    "INKDIGITS_DATA_DIR": ("data_dir", Path),
-    "INKDIGITS_SPOOL_DIR": ("outbox_dir", Path),
-    "INKDIGITS_LOG_WAIT_MS": ("log_wait_ms", _integer(1, 60_000)),
-    "INKDIGITS_SQLITE_SYNCHRONOUS": ("sqlite_synchronous", _one_of("normal", "full")),
-    "INKDIGITS_PGBOUNCER": ("pgbouncer", _one_of(*get_args(Switch))),
-    "INKDIGITS_RETENTION_DAYS": ("retention_days", _integer(1, 36_500)),
-    "INKDIGITS_KEEP_PICTURES": ("keep_pictures", _one_of(*get_args(Switch))),
-    "INKDIGITS_ADMIN_TOKEN": ("admin_token", _secret(16)),
-    "INKDIGITS_REVIEWERS": ("reviewers", parse_api_keys),
-    "INKDIGITS_REVIEWERS_FILE": ("reviewers_file", Path),
-    "INKDIGITS_AUDIT": ("audit_share", _fraction),
-    "INKDIGITS_DOUBLE_REVIEW": ("double_review", _fraction),
-    "INKDIGITS_SHADOW": ("shadow", str),
-    "INKDIGITS_SHADOW_SHARE": ("shadow_share", _fraction),
-    "INKDIGITS_SECRET_KEY": ("secret_key", _secret(32)),
-    "INKDIGITS_HTTPS": ("https", _one_of(*get_args(Switch))),
-    "INKDIGITS_CORS_ORIGINS": ("cors_origins", _origins),
-    "INKDIGITS_API_KEYS": ("api_keys", parse_api_keys),
-    "INKDIGITS_API_KEYS_FILE": ("api_keys_file", Path),
-    "INKDIGITS_MODEL_KEY": ("model_key", _secret(16)),
-    "INKDIGITS_RATE_LIMIT": ("rate_limit", _integer(1, 1_000_000)),
-    "INKDIGITS_HOSTS": ("hosts", _hosts),
-    "INKDIGITS_TRUSTED_PROXIES": ("trusted_proxies", _networks),
-    "INKDIGITS_TLS_CERT": ("tls_cert", Path),
-    "INKDIGITS_TLS_KEY": ("tls_key", Path),
-    # The standard's own name; what else it has, such as OTEL_SERVICE_NAME, its library reads.
-    "OTEL_EXPORTER_OTLP_ENDPOINT": ("otlp_endpoint", _endpoint),
+VARIABLES = {
+    one.metadata["variable"] or f"INKDIGITS_{one.name.upper()}": one for one in fields(Settings)
 }
-"""Environment variable → (field of Settings, its parser); docs/serve.md lists each."""
-
-SECRETS = frozenset(
-    {
-        "DATABASE_URL",
-        "INKDIGITS_ADMIN_TOKEN",
-        "INKDIGITS_API_KEYS",
-        "INKDIGITS_MODEL_KEY",
-        "INKDIGITS_REVIEWERS",
-        "INKDIGITS_SECRET_KEY",
-    }
-)
-"""The variables whose values are never shown."""
+"""Environment variable → field of Settings; docs/serve.md lists each."""
 
 
 def available_cores(root: Path = Path("/")) -> int:
