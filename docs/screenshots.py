@@ -2,7 +2,8 @@
 
     python docs/screenshots.py        # needs Chromium and the extra dev
 
-It starts a service with an empty log, sends it digits and letters, and labels some.
+It starts a service with an empty log, sends it digits and letters, and labels some. It also prints
+how soon the draw page is painted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -106,6 +108,21 @@ def take(page: Page, path: Path) -> None:
     print(f"{path}: {image.width} by {image.height}, {len(buffer.getvalue()) // 1000} kB")
 
 
+def measure(browser: Browser, url: str) -> None:
+    """Print how soon the draw page is painted, and how much is sent for it, without a cache."""
+    times, sizes = [], []
+    for _ in range(9):
+        context = browser.new_context(base_url=url, viewport=DESKTOP)
+        page, answers = context.new_page(), []
+        page.on("response", lambda answer, all_of=answers: all_of.append(answer))
+        page.goto("/", wait_until="networkidle")
+        paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+        times.append(page.evaluate(paint))
+        sizes.append(sum(len(answer.body()) for answer in answers))
+        context.close()
+    print(f"first paint after {median(times):.0f} ms (median of 9), {max(sizes) / 1000:.0f} kB")
+
+
 def photograph(browser: Browser, url: str, out: Path) -> None:
     for scheme, size, suffix in (("light", DESKTOP, ""), ("dark", PHONE, "-phone")):
         scale = 1.5 if size is DESKTOP else 2
@@ -138,7 +155,9 @@ def main() -> None:
     with serving() as url, sync_playwright() as playwright:
         fill(url)
         quiet = ["--no-sandbox", "--disable-gpu"]
-        photograph(playwright.chromium.launch(executable_path=chromium, args=quiet), url, out)
+        browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        measure(browser, url)
+        photograph(browser, url, out)
 
 
 if __name__ == "__main__":

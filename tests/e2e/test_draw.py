@@ -127,6 +127,11 @@ def test_drawing_survives_back_and_reload_and_is_kept_once(visitor):
     for _ in range(2):
         expect(page.locator("#thanks")).to_have_text("Thank you. Noted as right.")
         page.reload()
+    # What was labelled is not sent again.
+    for button, is_thanked in (("clear", False), ("undo", True)):
+        page.click(f"#{button}")
+        expect(page.locator("#thanks")).to_be_visible(visible=is_thanked, timeout=PATIENCE_MS)
+    page.wait_for_timeout(2000)  # a drawing is finished after 1.5 s
     choose(visitor, ("seven.png", encoded(seven())))
     visitor.reads("7")
     page.reload()
@@ -190,6 +195,11 @@ def test_why_is_one_click_away_and_a_risk_is_sent(visitor):
     page.click("#curl")
     expect(page.locator("#copied")).to_contain_text("Cop")
     assert "predict?risk=0.05" in page.input_value("#command")
+    nothing = {"prediction": None, "explanation": {"runner_up": None}}
+    page.route("**/predict?*explain=true*", lambda route: route.fulfill(json=nothing))
+    with page.expect_response("**/predict?*explain=true*"):
+        page.click("#why")
+    expect(page.locator("#reasons")).to_be_hidden()
     assert visitor.complaints == []
 
 

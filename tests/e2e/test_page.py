@@ -159,11 +159,13 @@ def test_picture_is_uploaded_pasted_and_dropped(visit, tmp_path):
 
 
 def test_file_that_is_no_picture_is_said_to_be_none(visit, tmp_path):
-    page = visit().page
-    path = tmp_path / "notes.png"
+    visitor, path = visit(), tmp_path / "notes.png"
     path.write_text("not a picture")
-    page.set_input_files("#file", path)
-    expect(page.locator("#problem")).to_contain_text("notes.png is not a picture")
+    visitor.draw()
+    visitor.reads("3")
+    visitor.page.set_input_files("#file", path)
+    expect(visitor.page.locator("#problem")).to_contain_text("notes.png is not a picture")
+    visitor.reads("3")  # the drawing is still there
 
 
 def test_theme_follows_the_system_until_it_is_chosen(visit):

@@ -11,10 +11,12 @@ from support.fakes import FakeReader, blank_picture, drawn_digit, send_digit
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.errors import OutboxError, StoreUnavailableError
 from inkdigits.log.record import Shares
+from inkdigits.log.statistics import CalibrationBin, Proportion
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_version
 from inkdigits.serving.api.access import CONTENT_SECURITY_POLICY
 from inkdigits.serving.app import create_app
+from inkdigits.serving.web import views
 
 PAGES = ["/", "/history", "/dashboard", "/model", "/sign-in", "/nowhere", "/history?digit=<script>"]
 
@@ -277,7 +279,9 @@ def test_model_page_shows_the_artifacts_own_figures(browser, reader):
     assert browser.client.get("/api/model").json["policy"]["accept_threshold"] == 0.9
 
 
-def test_model_page_shows_the_shipped_models_run(browser, reader):
+def test_model_page_shows_the_shipped_models_run(browser, reader, monkeypatch):
+    bins = {"clean": [CalibrationBin(0.9, 1.0, 0.95, Proportion.of(19, 20))]}
+    figures = {**views._figures(), "reliability": bins}
     reader.model_version = shipped_version()
     reader.metadata = metadata(
         shipped_version(), second_look_margin=0.0, provenance={"synthesis": [{"digits": 100}]}
@@ -285,8 +289,12 @@ def test_model_page_shows_the_shipped_models_run(browser, reader):
     page = browser.see("/model")
     assert "test-time augmentation" not in page  # its margin is 0
     assert "several in one line as a number" in page
-    assert page.count('<svg class="chart"') == 2
+    assert page.count('<svg class="chart" height') == 2
+    assert page.count('<svg class="chart row"') > 20
     assert page.count('class="confusion"') == 1
+    assert "is read worst" in page
+    monkeypatch.setattr(views, "_figures", lambda: figures)
+    assert browser.see("/model").count('<svg class="chart square"') == 1
 
 
 def test_operators_history_names_what_is_no_digit(app, store):

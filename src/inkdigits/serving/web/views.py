@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -66,19 +67,6 @@ WORDS: Final = {
     "blank": "No ink found",
 }
 """A decision, or the reason of a rejection, in words."""
-
-NETWORKS: Final = {
-    "DigitNet": (
-        *(("Ink", 28, 28), ("Convolution", 32, 28, 28), ("Convolution, stride 2", 64, 14, 14)),
-        *(("Convolution", 64, 14, 14), ("Convolution, stride 2", 96, 7, 7)),
-        *(("Two convolutions", 96, 7, 7), ("Dense", 128), ("Dense", 10)),
-    ),
-    "MNISTClassifier": (
-        *(("Ink", 28, 28), ("Convolution", 32, 26, 26), ("Convolution", 64, 24, 24)),
-        *(("Pooling", 64, 12, 12), ("Dense", 128), ("Dense", 10)),
-    ),
-}
-"""Layers of an architecture, each with the size of what it gives."""
 
 _SPANS: Final[dict[str, tuple[str, timedelta | None, Bucket]]] = {
     "day": ("24 hours", timedelta(hours=23), "hour"),
@@ -266,7 +254,6 @@ def _add_overviews(web: Blueprint, reader: ServedReader, store: Store, operator:
             span=span,
             spans={name: words for name, (words, _, _) in _SPANS.items()},
             columns=charts.columns(figures.over_time, bucket),
-            reliability=charts.reliability(figures.calibration),
             shades=charts.shades(figures.confusion),
         )
 
@@ -281,25 +268,26 @@ def _add_overviews(web: Blueprint, reader: ServedReader, store: Store, operator:
             "model.html",
             metadata=metadata,
             version=reader.model_version,
-            networks=NETWORKS,
-            **_charts_of(reader.model_version),
+            **(_figures() if reader.model_version == shipped_version() else {}),
         )
 
 
-def _charts_of(version: str) -> dict[str, Any]:
-    """Return what the model page shows of the shipped model's run; another model's is elsewhere."""
-    path = shipped_artifact().with_name("run.json")
-    run = json.loads(path.read_text(encoding="utf-8")) if version == shipped_version() else {}
-    history, confusion = run.get("history"), run.get("test", {}).get("confusion_matrix")
-    found: dict[str, Any] = {"run": run}
-    if history:
-        losses = [[epoch[f"{part}_loss"] for epoch in history] for part in ("train", "validation")]
-        found["loss"] = charts.lines(losses, "{:.2g}", logarithmic=True)
-        shares = [100 * epoch["validation_accuracy"] for epoch in history]
-        found["accuracy"] = charts.lines([shares], "{:.1f} %")
-    if confusion:
-        found |= {"confusion": confusion, "shades": charts.shades(confusion)}
-    return found
+@functools.cache
+def _figures() -> dict[str, Any]:
+    """Return what the model page shows of the shipped model's run and robustness."""
+    files = (shipped_artifact().with_name(f"{name}.json") for name in ("run", "robustness"))
+    run, robustness = (json.loads(path.read_text(encoding="utf-8")) for path in files)
+    history, sets = run["history"], robustness["mnist_c"]["digits"]
+    losses = [[epoch[f"{part}_loss"] for epoch in history] for part in ("train", "validation")]
+    shares = [100 * epoch["validation_accuracy"] for epoch in history]
+    return {
+        "run": run,
+        "robustness": robustness,
+        "loss": charts.lines(losses, "{:.2g}", logarithmic=True),
+        "accuracy": charts.lines([shares], "{:.1f} %"),
+        "shades": charts.shades(run["test"]["confusion_matrix"]),
+        "reliability": charts.reliability(sets),
+    }
 
 
 def _add_sign_in(web: Blueprint, operator: Operator, settings: Settings) -> None:

@@ -21,6 +21,7 @@ let version = 0; // counts the changes
 let keptVersion = -1; // the version that the log has
 let reading = null; // the last answer about what is on the pad
 let shown = null; // the drawing that the card is about
+const labelled = new WeakMap(); // of the pad's states: the `id` and `label` of the record that it has
 let isUnavailable = false;
 let request = null; // the AbortController of the reading under way
 let keeping = Promise.resolve(); // one after the other, so that each replaces the previous one
@@ -33,6 +34,7 @@ function changed(isDrawing) {
   version += 1;
   delete pad.drawing.label;
   delete pad.drawing.isSent;
+  if (labelled.has(pad.state)) isKept(labelled.get(pad.state));
   if (isPrivate() && !pad.isEmpty) pad.drawing.isPrivate = true;
   tools();
   $("problem").textContent = "";
@@ -48,6 +50,13 @@ function changed(isDrawing) {
   }
   liveTimer = setTimeout(read, LIVE_MS);
   if (!isDrawing) finishedTimer = setTimeout(keep, FINISHED_MS);
+}
+
+/** The log has what is on the pad: it is read again, and only the question comes back. */
+function isKept(record) {
+  keptVersion = version;
+  Object.assign(pad.drawing, record, { isSent: true });
+  if (record.label !== undefined) labelled.set(pad.state, record);
 }
 
 function tools() {
@@ -78,10 +87,7 @@ async function restore() {
   const before = { ...saved.drawing };
   pad.put(saved);
   if (!before.isSent) return;
-  // The log has it already: it is read again, and only the question comes back.
-  clearTimeout(finishedTimer);
-  keptVersion = version;
-  Object.assign(pad.drawing, before);
+  isKept(before);
   save();
 }
 
@@ -163,7 +169,7 @@ function show(answer) {
 }
 
 async function say(what) {
-  const [asked, of] = [version, pad.drawing];
+  const [asked, of, state] = [version, pad.drawing, pad.state];
   await keep();
   if (!of.id) return;
   try {
@@ -172,6 +178,7 @@ async function say(what) {
       headers: { "X-CSRF-Token": token },
       body: new URLSearchParams({ label: what }),
     });
+    labelled.set(state, { id: of.id, label: answer.label });
     if (asked !== version) return; // the label is of what the pad showed before
     of.label = answer.label;
     save();
@@ -192,7 +199,7 @@ async function explain() {
   try {
     const path = `predict?record=false&explain=true&${risk()}`;
     const { explanation, prediction } = await ask(path, sending(await pad.picture()));
-    if (asked !== version) return;
+    if (asked !== version || prediction === null) return; // no ink speaks for anything
     $("saliency").src = `data:image/png;base64,${explanation.saliency_png}`;
     $("runner-up").textContent =
       `Orange ink speaks for ${card.article(prediction)} ${prediction}, blue against it. ` +
@@ -255,11 +262,11 @@ async function take(files) {
     const settings = { limits, words: card.words, risk: risk(), isPrivate };
     await readAll(chosen, $("several"), settings);
   } else if (chosen.length === 1) {
-    keep(); // what was on the pad before
     try {
-      pad.put({ image: await prepared(chosen[0], limits) });
+      const image = await prepared(chosen[0], limits);
+      keep(); // what was on the pad before
+      pad.put({ image });
     } catch (error) {
-      pad.clear();
       $("problem").textContent = error.message;
     }
   }

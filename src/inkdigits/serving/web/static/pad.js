@@ -47,6 +47,11 @@ export class Pad {
     return this.#state.image !== null;
   }
 
+  /** What is on the pad; undo and redo bring back the same object. */
+  get state() {
+    return this.#state;
+  }
+
   /** An object of what is on the pad: the same one while a drawing continues, or is undone. */
   get drawing() {
     return this.#state.drawing;
