@@ -17,7 +17,7 @@ from inkdigits.errors import ClientError, NotReadyError
 from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.serving import hooks
 from inkdigits.serving.api import error_handlers, feedback, health, open_inference, predict, read
-from inkdigits.serving.api.access import Gate, with_headers
+from inkdigits.serving.api.access import Gate, behind_proxies, with_headers
 from inkdigits.serving.api.error_handlers import error_response, wants_html
 from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.keys import load_reviewers
@@ -25,7 +25,6 @@ from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.openapi import OPERATIONS, routes
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
-from inkdigits.serving.proxies import behind_proxies
 from inkdigits.serving.web import docs, session
 from inkdigits.serving.web.session import Operator
 from inkdigits.settings import Settings

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 import pytest
 from flask import Request
 from support.answers import KEY, KEYS, asker, code_of
-from support.fakes import send_digit
+from support.fakes import drawn_digit, send_digit
 from werkzeug.test import EnvironBuilder
 
 from inkdigits.errors import TooManyRequestsError
@@ -121,3 +121,40 @@ def test_address_is_the_last_that_no_trusted_proxy_wrote_for_itself(peer, forwar
     builder = EnvironBuilder(headers={"X-Forwarded-For": forwarded} if forwarded else {})
     request = Request({**builder.get_environ(), "REMOTE_ADDR": peer})
     assert client_address(request, [ip_network("10.0.0.0/8")]) == client
+
+
+FORWARDED = {
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "digits.example",
+    "X-Forwarded-Prefix": "/digits",
+}
+
+
+def post(peer, **headers):
+    sent = {"data": drawn_digit(), "content_type": "image/png", "headers": headers}
+    client = asker(trusted_proxies=("10.0.0.0/8",))
+    return client.post("/predict", environ_overrides={"REMOTE_ADDR": peer}, **sent)
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_believed"),
+    [
+        *((peer, True) for peer in ("10.1.2.3", "::ffff:10.1.2.3")),
+        *((peer, False) for peer in ("192.0.2.1", "", "no address")),
+    ],
+)
+def test_trusted_proxy_is_believed_and_anybody_else_is_not(peer, is_believed):
+    answer = post(peer, **FORWARDED)
+    assert answer.status_code == 200
+    assert ("Strict-Transport-Security" in answer.headers) is is_believed
+    answer = post(peer, Origin="https://digits.example", **FORWARDED)
+    assert answer.status_code == (200 if is_believed else 403)
+    assert post(peer, Origin="https://evil.example", **FORWARDED).status_code == 403
+
+
+def test_host_of_a_proxy_that_does_not_pass_the_browsers_on_is_not_compared():
+    own = {"Host": "web:5000", "Origin": "https://digits.example"}
+    assert post("10.1.2.3", **own).status_code == 200
+    assert post("192.0.2.1", **own).status_code == 403
+    foreign = {**own, "Sec-Fetch-Site": "cross-site"}
+    assert post("10.1.2.3", **foreign).status_code == 403

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from inkdigits import errors
 from inkdigits.serving.api.keys import ApiKey, brought_key, load_keys, name_of
-from inkdigits.serving.proxies import PROXIED
 from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ CONTENT_SECURITY_POLICY: Final = (
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+# In the WSGI environment, if a trusted proxy has passed the request on.
+_PROXIED: Final = "inkdigits.proxied"
 _HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Frame-Options": "DENY",
@@ -173,7 +175,7 @@ class Gate:
         """
         host = request.environ.get("HTTP_HOST")
         # A proxy may be reached under any name, and pass on any other.
-        is_proxied = PROXIED in request.environ
+        is_proxied = _PROXIED in request.environ
         if host is not None and not is_proxied and not self._is_known_host(host):
             raise errors.UnknownHostError(
                 "This Host is unknown: the service listens on this machine only. Use localhost, "
@@ -205,7 +207,7 @@ class Gate:
         origin = request.environ.get("HTTP_ORIGIN")
         if site is not None:
             is_foreign = site not in {"same-origin", "none"}
-        elif PROXIED in request.environ and "HTTP_X_FORWARDED_HOST" not in request.environ:
+        elif _PROXIED in request.environ and "HTTP_X_FORWARDED_HOST" not in request.environ:
             # The Host is the proxy's own, so that it says nothing about the page's origin.
             is_foreign = False
         else:
@@ -288,3 +290,32 @@ def with_headers(application: WSGIApplication, settings: Settings) -> WSGIApplic
         return application(environ, start)
 
     return secured
+
+
+def behind_proxies(application: WSGIApplication, proxies: Iterable[str]) -> WSGIApplication:
+    """Believe scheme, host and path prefix that a proxy at one of the addresses says.
+
+    >>> def show(environ, start_response):
+    ...     return [environ["wsgi.url_scheme"], environ["SCRIPT_NAME"]]
+    >>> environ = {"REMOTE_ADDR": "10.0.0.2", "wsgi.url_scheme": "http", "SCRIPT_NAME": ""}
+    >>> environ |= {"HTTP_X_FORWARDED_PROTO": "https", "HTTP_X_FORWARDED_PREFIX": "/digits"}
+    >>> behind_proxies(show, ["10.0.0.0/8"])(environ, None)
+    ['https', '/digits']
+    """
+    networks = tuple(ipaddress.ip_network(one) for one in proxies)
+    if not networks:
+        return application
+    fixed = ProxyFix(application, x_for=0, x_proto=1, x_host=1, x_prefix=1)
+
+    def believing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            peer = ipaddress.ip_address(environ.get("REMOTE_ADDR", ""))
+        except ValueError:
+            return application(environ, start_response)
+        peer = getattr(peer, "ipv4_mapped", None) or peer
+        if not any(peer in network for network in networks):
+            return application(environ, start_response)
+        environ[_PROXIED] = True
+        return fixed(environ, start_response)
+
+    return believing

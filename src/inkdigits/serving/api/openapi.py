@@ -222,18 +222,15 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
     >>> list(document(app, Settings(), "1.0")["paths"])
     ['/predict']
     """
-    described: dict[tuple[str, str], Operation] = {}
+    paths: Json = {}
+    components: Json = {}
     for method, rule in sorted(routes(app), key=lambda route: (route[1], route[0])):
         if (method, rule) not in OPERATIONS:
             raise UndescribedRouteError(f"{method} {rule} is not described")
-        described[method, rule] = OPERATIONS[method, rule]
-    schemas = _Schemas(described.values())
-    paths: Json = {}
-    for (method, rule), operation in described.items():
-        path = _PARAMETER.sub(r"{\1}", rule)
-        paths.setdefault(path, {})[method.lower()] = _operation(operation, rule, schemas)
+        path = paths.setdefault(_PARAMETER.sub(r"{\1}", rule), {})
+        path[method.lower()] = _operation(OPERATIONS[method, rule], rule, components)
     for body, name in (("Pictures", "images"), ("Predictions", "predictions")):
-        schemas.components[body]["properties"][name]["maxItems"] = settings.max_batch
+        components[body]["properties"][name]["maxItems"] = settings.max_batch
     limits = {name: getattr(settings, name) for name in ("max_bytes", "max_pixels", "max_batch")}
     return {
         "openapi": "3.1.1",
@@ -253,7 +250,7 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
         "paths": paths,
         # An empty choice means that no key is needed.
         "security": [{scheme: []} for scheme in _KEYS] if settings.has_keys else [{}],
-        "components": {"schemas": schemas.components, "securitySchemes": _KEYS},
+        "components": {"schemas": components, "securitySchemes": _KEYS},
     }
 
 
@@ -272,28 +269,17 @@ def routes(app: Flask) -> Iterator[tuple[str, str]]:
             yield method, rule.rule
 
 
-class _Schemas:
-    """The JSON Schemas of the types that operations use; ``components`` has those with a name."""
-
-    def __init__(self, operations: Iterable[Operation]) -> None:
-        types: list[Any] = [bodies.ErrorBody, bodies.InferenceErrorBody]
-        for operation in operations:
-            for content in (*operation.answers.values(), operation.body):
-                types += [one for group in content.values() for one in group]
-        made, self.components = msgspec.json.schema_components(types, ref_template=bodies.REFERENCE)
-        self._made = list(zip(types, made, strict=True))
-
-    def of(self, *types: Any) -> Json:
-        """Return the schema of a body that is of one of the types."""
-        found = [next(made for known, made in self._made if known is one) for one in types]
-        return found[0] if len(found) == 1 else {"anyOf": found}
-
-    def content(self, content: Content) -> Json:
-        """Return the media types of a body with their schemas."""
-        return {kind: {"schema": self.of(*types)} for kind, types in content.items()}
+def _content(content: Content, components: Json) -> Json:
+    """Return the media types of a body; its types that have a name are added to the components."""
+    found: Json = {}
+    for kind, types in content.items():
+        made, named = msgspec.json.schema_components(types, ref_template=bodies.REFERENCE)
+        components.update(named)
+        found[kind] = {"schema": made[0] if len(made) == 1 else {"anyOf": list(made)}}
+    return found
 
 
-def _operation(operation: Operation, rule: str, schemas: _Schemas) -> Json:
+def _operation(operation: Operation, rule: str, components: Json) -> Json:
     tag = _TAGS.get(rule.split("/")[1], "page")
     codes = [*operation.codes.split(), "forbidden", "internal_error", "method_not_allowed"]
     if rule not in OPEN_PATHS:
@@ -303,7 +289,7 @@ def _operation(operation: Operation, rule: str, schemas: _Schemas) -> Json:
     described: Json = {
         "summary": operation.summary,
         "tags": [tag],
-        "responses": _responses(operation, tag, dict.fromkeys(codes), schemas),
+        "responses": _responses(operation, tag, dict.fromkeys(codes), components),
     }
     if rule in OPEN_PATHS:
         described["security"] = [{}]
@@ -312,33 +298,39 @@ def _operation(operation: Operation, rule: str, schemas: _Schemas) -> Json:
         for name in _PARAMETER.findall(rule)
     ]
     if operation.query is not None:
-        _, components = msgspec.json.schema_components([operation.query])
-        for name, schema in components[operation.query.__name__]["properties"].items():
+        _, named = msgspec.json.schema_components([operation.query])
+        for name, schema in named[operation.query.__name__]["properties"].items():
             parameter = {"name": name, "in": "query", "required": False, "schema": schema}
             parameters.append(parameter | {"description": schema.pop("description")})
     if parameters:
         described["parameters"] = parameters
     if operation.body:
-        described["requestBody"] = {"required": True, "content": schemas.content(operation.body)}
+        described["requestBody"] = {
+            "required": True,
+            "content": _content(operation.body, components),
+        }
     return described
 
 
-def _responses(operation: Operation, tag: str, codes: Iterable[str], schemas: _Schemas) -> Json:
+def _responses(operation: Operation, tag: str, codes: Iterable[str], components: Json) -> Json:
     statuses = {code: status for status, code in STATUSES.values()} | HTTP_CODES
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(statuses[code], []).append(code)
     responses: Json = {
-        str(status): {"description": HTTPStatus(status).phrase, "content": schemas.content(content)}
+        str(status): {
+            "description": HTTPStatus(status).phrase,
+            "content": _content(content, components),
+        }
         for status, content in operation.answers.items()
     }
     for status, together in by_status.items():
-        if tag == "inference":
-            schema = schemas.of(bodies.InferenceErrorBody)
-        else:
+        error = bodies.InferenceErrorBody if tag == "inference" else bodies.ErrorBody
+        content = _content(_json(error), components)
+        if tag != "inference":
+            body = content["application/json"]
             narrowed = {"error": {"properties": {"code": {"enum": together}}}}
-            schema = {"allOf": [schemas.of(bodies.ErrorBody), {"properties": narrowed}]}
-        content: Json = {"application/json": {"schema": schema}}
+            body["schema"] = {"allOf": [body["schema"], {"properties": narrowed}]}
         if tag == "page":
             content["text/html"] = {"schema": {"type": "string"}}
         response = responses.setdefault(str(status), {"content": {}})
