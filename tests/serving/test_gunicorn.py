@@ -10,7 +10,8 @@ if os.name != "posix":
 
 from inkdigits.errors import BackendUnavailableError
 from inkdigits.serving.api.health import warm_up_picture
-from inkdigits.serving.gunicorn import gunicorn_options, load_reader
+from inkdigits.serving.gunicorn import gunicorn_options
+from inkdigits.serving.preflight import load_reader
 from inkdigits.settings import Settings
 
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from flask import Flask, render_template
-from flask.typing import ResponseReturnValue
+from flask import Flask
 
 from inkdigits.client import Client
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import ClientError, NotReadyError
-from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.serving import hooks
 from inkdigits.serving.api import error_handlers, feedback, health, open_inference, predict, read
 from inkdigits.serving.api.access import Gate, behind_proxies, with_headers
-from inkdigits.serving.api.error_handlers import error_response, wants_html
 from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.keys import load_reviewers
 from inkdigits.serving.api.load_shedding import ServedReader
-from inkdigits.serving.api.openapi import OPERATIONS, routes
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import docs, session
@@ -69,9 +64,8 @@ def create_app(
         # An answer for the client and a traceback in the log, in tests as in service.
         PROPAGATE_EXCEPTIONS=False,
     )
-    app.extensions["inkdigits.reader"] = served
-    app.extensions["inkdigits.gate"] = gate
-    app.extensions["inkdigits.operator"] = operator
+    parts = {"reader": served, "gate": gate, "operator": operator}
+    app.extensions |= {f"inkdigits.{name}": part for name, part in parts.items()}
     if settings.otlp_endpoint is not None:
         # Before the other hooks, so that a request which they deny is traced too.
         from inkdigits.serving.monitoring import tracing
@@ -85,8 +79,7 @@ def create_app(
     app.register_blueprint(read.blueprint(settings, served, store, metrics))
     app.register_blueprint(open_inference.blueprint(settings, served, metrics, package))
     app.register_blueprint(health.blueprint(served, store, metrics, package))
-    app.register_blueprint(docs.blueprint(settings, package))
-    _add_index(app, served)
+    app.register_blueprint(docs.blueprint(settings, served, package))
     if store is not None and settings.page == "on":
         from inkdigits.serving.web import views
 
@@ -95,33 +88,3 @@ def create_app(
     application = with_headers(app.wsgi_app, settings)
     app.wsgi_app = behind_proxies(application, settings.trusted_proxies)  # type: ignore[assignment, method-assign]
     return app
-
-
-def _add_index(app: Flask, served: ServedReader) -> None:
-    """Add the routes that say what is served; ``/`` is the page where there is one."""
-
-    @app.get("/api")
-    def index() -> ResponseReturnValue:
-        return {
-            "name": "inkdigits",
-            "version": version("inkdigits"),
-            "model_version": served.model_version,
-            "endpoints": {
-                f"{how} {rule}": OPERATIONS[how, rule].summary for how, rule in routes(app)
-            },
-        }
-
-    @app.get("/api/model")
-    def model() -> ResponseReturnValue:
-        metadata: ArtifactMetadata | None = getattr(served.current, "metadata", None)
-        if metadata is None:
-            return error_response(404, "not_found", "This model has no metadata.")
-        return asdict(metadata)
-
-    @app.get("/")
-    def root() -> ResponseReturnValue:
-        # Programs that do not care, such as curl, get the index; browsers ask for HTML.
-        has_page = "web" in app.blueprints and wants_html()
-        response = app.make_response(render_template("draw.html") if has_page else index())
-        response.headers.add("Vary", "Accept")
-        return response

@@ -27,19 +27,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask
 
-from inkdigits.client import Client
-from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, InkdigitsError, InvalidRequestError
-from inkdigits.ink.decode import Limits
 from inkdigits.model.allocator import return_freed_memory, use_one_heap
 from inkdigits.model.artifact import artifact_path
-from inkdigits.reader import load
 from inkdigits.serving.api.keys import ApiKey, load_keys, load_reviewers
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.app import create_app
 from inkdigits.serving.monitoring.logging import configure_logging, fields, resolve_format
 from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared_folder
-from inkdigits.serving.preflight import ReaderLoader, check, open_store, tls_context
+from inkdigits.serving.preflight import ReaderLoader, check, load_reader, open_store, tls_context
 from inkdigits.serving.reload import Reloader, RunFolder, stamp_of
 from inkdigits.serving.rollback import RollbackWatch, folder_of
 from inkdigits.serving.shadow import Shadow, shadow_path
@@ -65,20 +61,6 @@ READ_TIMEOUT_S: Final = 20
 """Seconds without a byte from a client, or to it, after which its connection is closed."""
 
 logger = logging.getLogger(__name__)
-
-
-def load_reader(settings: Settings) -> Reader:
-    """Load the artifact that the settings name (see ``reader.load``) or ask the model service.
-
-    >>> load_reader(Settings(model_url="http://model:5000")).model_version
-    'unknown'
-    """
-    if settings.model_url is not None:
-        # A person waits, so it only repeats at once; the log is kept here, where feedback is given.
-        how: dict[str, Any] = {"record": False, "retries": 2, "max_wait": 0.5}
-        return Client(settings.model_url, api_key=settings.model_key, risk=settings.risk, **how)
-    limits = Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
-    return load(settings.model_path, device=settings.device, limits=limits, risk=settings.risk)
 
 
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
@@ -124,7 +106,7 @@ def serve(
     """Serve until SIGTERM or Ctrl-C, then finish the requests in flight and exit with status 0.
 
     A worker calls ``when_ready`` once, with the service's address, in a thread of its own. An
-    InkdigitsError says that the address, certificate, keys, model or log cannot be used.
+    InkdigitsError says what cannot be used.
 
     >>> serve(Settings.from_env())  # doctest: +SKIP
     """
@@ -150,8 +132,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     ) -> None:
         self._when_ready = when_ready
         self._asked = self._settings = settings
-        self._folder = folder
-        self._make_reader = make_reader
+        self._folder, self._make_reader = folder, make_reader
         # Held for good by the first worker that is ready or fails.
         self._first = multiprocessing.Lock()
         self._source = None if settings.model_url else artifact_path(settings.model_path)
@@ -215,13 +196,19 @@ class Server(BaseApplication):  # type: ignore[misc]
             sys.exit(3 if self._first.acquire(block=False) else 1)
         self._served: ServedReader = self._app.extensions["inkdigits.reader"]
         if self._second is not None:
-            settings = replace(self._asked, model_path=self._second, model_url=None)
-            second = partial(self._make_reader, settings)
-            self._served.shadow = Shadow(second, self._asked.shadow_share, store, metrics)
+            second = replace(self._asked, model_path=self._second, model_url=None)
+            load = partial(self._make_reader, second)
+            self._served.shadow = Shadow(load, self._asked.shadow_share, store, metrics)
         jobs = tuple(self._jobs_of_one(store, metrics))
         watch = Watcher(jobs, PERIOD_S, self._folder.path / "watch.lock")
         self._watchers = Watcher([reloader.look], period=1), watch
-        self.cfg.set("worker_exit", lambda _arbiter, _worker: _leave(metrics, store))
+
+        def leave(_arbiter: Any, _worker: Any) -> None:
+            metrics.flush()
+            if store is not None:
+                store.close()
+
+        self.cfg.set("worker_exit", leave)
         self._app.wsgi_app = _with_checked_chunks(self._app.wsgi_app)  # type: ignore[assignment, method-assign]
         return_freed_memory()
         return self._app
@@ -232,8 +219,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             yield lambda: metrics.show_audit(
                 reviews.audit(served.model_version), served.stated_risk
             )
-        folder = folder_of(self._source)
-        if folder is not None:
+        if (folder := folder_of(self._source)) is not None:
             reload = self._folder.ask_for_reload
             yield RollbackWatch(folder, metrics.readings, reload, store).look
 
@@ -276,12 +262,6 @@ class Server(BaseApplication):  # type: ignore[misc]
             Thread(target=self._when_ready, args=(url,), daemon=True).start()
 
 
-def _leave(metrics: Metrics, store: Store | None) -> None:
-    metrics.flush()
-    if store is not None:
-        store.close()
-
-
 class _CheckedChunks:
     """A chunked body. Gunicorn finds malformed chunks when the application reads them."""
 
@@ -319,17 +299,12 @@ def _announce(settings: Settings, model_version: str) -> str:
             "anybody may use %s: it asks for no API key (INKDIGITS_API_KEYS_FILE)", settings.host
         )
     url = f"http{'s' * (settings.tls_cert is not None)}://{gunicorn_options(settings)['bind']}"
+    days = settings.retention_days
+    span = "until they are deleted" if days is None else f"for {days} days"
+    nothing = "; --no-page keeps nothing" if settings.database_url is None else ""
+    kept = f"Readings, their ink and their labels are kept in {settings.log_name} {span}{nothing}"
     lines = [f"Inkdigits {version('inkdigits')} (model {model_version}) on {url} — Ctrl-C stops"]
-    if settings.keeps_log:
-        days = settings.retention_days
-        span = "until they are deleted" if days is None else f"for {days} days"
-        nothing = "; --no-page keeps nothing" if settings.database_url is None else ""
-        lines.append(
-            f"Readings, their ink and their labels are kept in {settings.log_name} {span}{nothing}"
-        )
-    for line in lines:
-        if resolve_format(settings.log_format, sys.stderr) == "text":
-            sys.stderr.write(line + "\n")
-        else:
-            logger.info(line)
+    is_text = resolve_format(settings.log_format, sys.stderr) == "text"
+    for line in [*lines, kept] if settings.keeps_log else lines:
+        sys.stderr.write(f"{line}\n") if is_text else logger.info(line)
     return re.sub(r"//(0\.0\.0\.0|\[::\]):", "//127.0.0.1:", url)

@@ -19,7 +19,7 @@ from inkdigits.errors import InvalidRequestError
 from inkdigits.serving.api.access import Gate
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.requests import ServedRequest, current
-from inkdigits.serving.monitoring.logging import fields, log_line
+from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -162,10 +162,7 @@ def _log(asked: ServedRequest, response: Response) -> None:
         # A probe every few seconds would drown the requests that people made.
         level = logging.DEBUG
     # The digit stays out: a sequence of pictures may be somebody's account number.
-    log_line(
-        logger,
-        level,
-        "request",
+    told = fields(
         request_id=asked.request_id,
         method=asked.method,
         path=asked.path,
@@ -176,3 +173,4 @@ def _log(asked: ServedRequest, response: Response) -> None:
         trace_id=asked.trace_id,
         **asked.outcome,
     )
+    logger.log(level, "request", extra=told)

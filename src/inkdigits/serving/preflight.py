@@ -1,4 +1,4 @@
-"""What is checked before anything is served: address, certificate, tracing, model and log."""
+"""What a service is made of, as the settings name it, and checked before anything is served."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from inkdigits.client import Client
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
+from inkdigits.ink.decode import Limits
+from inkdigits.reader import load
 from inkdigits.serving.web.session import session_key
 from inkdigits.settings import Settings
 
@@ -25,6 +28,20 @@ ReaderLoader: TypeAlias = Callable[[Settings], Reader]
 
 LOAD_TIMEOUT_S: Final = 120
 """Seconds that a model may take to load and to read its first picture."""
+
+
+def load_reader(settings: Settings) -> Reader:
+    """Load the artifact that the settings name (see ``reader.load``) or ask the model service.
+
+    >>> load_reader(Settings(model_url="http://model:5000")).model_version
+    'unknown'
+    """
+    if settings.model_url is not None:
+        # A person waits, so it only repeats at once; the log is kept here, where feedback is given.
+        how: dict[str, Any] = {"record": False, "retries": 2, "max_wait": 0.5}
+        return Client(settings.model_url, api_key=settings.model_key, risk=settings.risk, **how)
+    limits = Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
+    return load(settings.model_path, device=settings.device, limits=limits, risk=settings.risk)
 
 
 def open_store(settings: Settings) -> Store | None:

@@ -129,12 +129,8 @@ class ServedReader:
     def slot(self) -> Iterator[Reader]:
         """Wait for a slot, and hold it while the reader that is yielded reads.
 
-        Raises:
-            NotReadyError: the reader has not read a picture yet, and cannot.
-            DeadlineExceededError: receiving the pictures, and reading the first ones of a batch,
-                took longer than the deadline.
-            OverloadedError: no slot was free before the deadline.
-            ClientDisconnectedError: nobody waits for the answer any more.
+        A NotReadyError, DeadlineExceededError, OverloadedError or ClientDisconnectedError says why
+        it is not worth while.
         """
         if not self._is_remote:
             self.check()  # A model service says so itself when it is asked to read.

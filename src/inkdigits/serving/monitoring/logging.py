@@ -6,11 +6,10 @@ import json
 import logging
 import re
 import sys
-import time
 import warnings
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
 import orjson
 
@@ -26,29 +25,6 @@ def fields(**values: object) -> dict[str, dict[str, object]]:
     {'fields': {'status': 200}}
     """
     return {"fields": {name: value for name, value in values.items() if value is not None}}
-
-
-# What a record has besides what its line shows: the file, thread and process that logged it.
-_REST: Final = vars(logging.makeLogRecord({}))
-
-
-def log_line(logger: logging.Logger, level: int, message: str, **values: object) -> None:
-    """Log a line with fields, without asking who logs it, which takes longer than all the rest.
-
-    >>> log_line(logging.getLogger("example"), logging.INFO, "request", status=200)
-    """
-    if logger.isEnabledFor(level):
-        record = logging.LogRecord.__new__(logging.LogRecord)
-        record.__dict__ = {
-            **_REST,
-            "name": logger.name,
-            "levelno": level,
-            "levelname": logging.getLevelName(level),
-            "msg": message,
-            "created": time.time(),
-            **fields(**values),
-        }
-        logger.handle(record)
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -114,9 +90,10 @@ def configure_logging(
 ) -> None:
     """Send the process's log to a stream, or standard error, in place of what was configured.
 
-    >>> before = logging.root.handlers[:]
+    >>> before, level = logging.root.handlers[:], logging.root.level
     >>> configure_logging("json", "warning")
     >>> logging.root.handlers[:] = before
+    >>> logging.root.setLevel(level)
     >>> logging.captureWarnings(False)
     """
     stream = sys.stderr if stream is None else stream
@@ -126,8 +103,10 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # No line has them, and each would be looked up for every line.
+    # No line has them, and each would be looked up for every line: thread, process, and the
+    # caller, whose search takes longer than all the rest (docs.python.org/3/howto/logging.html).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     # Pillow logs every block of a file at DEBUG, which would put the picture into the log. It logs
     # damaged files as errors, but whoever sent one is told anyway.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)

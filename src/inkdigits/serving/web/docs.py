@@ -1,22 +1,26 @@
-"""``/openapi.json``, and the page that shows it, which is plain where the page is off."""
+"""What the service says of itself: its endpoints, its model, and the OpenAPI document as a page."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, current_app, render_template, request
+from flask import Blueprint, Response, current_app, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 
-from inkdigits.serving.api.openapi import document
+from inkdigits.model.artifact import ArtifactMetadata
+from inkdigits.serving.api.error_handlers import error_response, wants_html
+from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.openapi import OPERATIONS, document, routes
 from inkdigits.settings import Settings
 
 _STATIC = Path(__file__).parent / "static"
 
 
-def blueprint(settings: Settings, version: str) -> Blueprint:
-    """Make the routes; the document states the settings' limits and the package's version."""
+def blueprint(settings: Settings, served: ServedReader, version: str) -> Blueprint:
+    """Make the routes; ``/`` is the page where there is one, and plain where it is off."""
     sheet = (_STATIC / "style.css").read_text(encoding="utf-8")
     docs = Blueprint("docs", __name__, template_folder="templates")
 
@@ -38,5 +42,31 @@ def blueprint(settings: Settings, version: str) -> Blueprint:
     @docs.get("/docs/style.css")
     def style() -> ResponseReturnValue:
         return Response(sheet, mimetype="text/css")
+
+    @docs.get("/api")
+    def index() -> ResponseReturnValue:
+        return {
+            "name": "inkdigits",
+            "version": version,
+            "model_version": served.model_version,
+            "endpoints": {
+                f"{how} {rule}": OPERATIONS[how, rule].summary for how, rule in routes(current_app)
+            },
+        }
+
+    @docs.get("/api/model")
+    def model() -> ResponseReturnValue:
+        metadata: ArtifactMetadata | None = getattr(served.current, "metadata", None)
+        if metadata is None:
+            return error_response(404, "not_found", "This model has no metadata.")
+        return asdict(metadata)
+
+    @docs.get("/")
+    def root() -> ResponseReturnValue:
+        # Programs that do not care, such as curl, get the index; browsers ask for HTML.
+        has_page = "web" in current_app.blueprints and wants_html()
+        response = make_response(render_template("draw.html") if has_page else index())
+        response.headers.add("Vary", "Accept")
+        return response
 
     return docs
