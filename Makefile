@@ -14,7 +14,7 @@ help:
 	@echo "make test-slow  what is long by nature: fuzzing, faults, chaos"
 	@echo "make lint       ruff, mypy and the import contracts"
 	@echo "make docs       the documentation site, in build/docs/site/"
-	@echo "make train      train the shipped model again into saved_models/student/ (DATA=folder with MNIST)"
+	@echo "make train      train the shipped models again, into saved_models/ (DATA=folder with MNIST)"
 	@echo "make bench      measure the shipped model, and write the figures into the documents"
 	@echo "make clean      remove the virtual environments and caches"
 
@@ -61,32 +61,9 @@ test: lint
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
 
-# Pictures, five teachers that learn from them, the network that the five teach, then that network
-# in int8. Where there is a GPU the teachers can be trained side by side, each with a thread:
-# OMP_NUM_THREADS=1 make -j5 train. On a CPU one after the other takes all cores. What was
-# interrupted goes on.
-SYNTHETIC ?= 180000
-TEACHER_EPOCHS ?= 75
-EPOCHS ?= 86
-PICTURES := saved_models/synthetic.npz
-TEACHERS := $(foreach n,1 2 3 4 5,saved_models/teacher$(n))
-RECIPE = --data $(DATA) --pictures $(PICTURES) --batch-size 512 --learning-rate 0.004 \
-  --ema-decay 0.999 --augmentation 1.2 --keep last --out $(@D) \
-  --figures outputs/figures/$(notdir $(@D)) --logs outputs/logs/$(notdir $(@D)) \
-  $(if $(wildcard $(@D)/checkpoint.pt),--resume)
-train: saved_models/student/run.json
-	grep -q int8_changes $< || $(BIN)/inkdigits quantise --data $(DATA) --run $(<D) \
-	  --figures outputs/figures/student
-
-saved_models/student/run.json: $(TEACHERS:=/run.json)
-	$(BIN)/inkdigits train $(RECIPE) --epochs $(EPOCHS) --seed 6 --dropout 0.1 --distillation 0.8 \
-	  $(TEACHERS:%=--teacher %/mnist_classifier.pt)
-
-saved_models/teacher%/run.json: $(PICTURES)
-	$(BIN)/inkdigits train $(RECIPE) --network TeacherNet --epochs $(TEACHER_EPOCHS) --seed $*
-
-$(PICTURES): | $(VENV)/.installed
-	$(BIN)/inkdigits synthesise --data $(DATA) --synthetic $(SYNTHETIC) --out $@
+# All stages, from data to the models that ship; what was interrupted is continued.
+train: $(VENV)/.installed
+	$(BIN)/inkdigits train --data $(DATA) $(if $(wildcard saved_models),--resume)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/inputs.py --data $(DATA) --json benchmarks/inputs.json

@@ -48,7 +48,7 @@ OTHERS = {
     "scribble": "scribbles",
     "two": "two digits",
     "blank": "blanks",
-    "empty_scenes": "photographs by code without a digit",
+    "empty": "empty canvases, paper and scenes, with print, objects and marks",
 }
 
 DIGIT_COUNTS = ("n", "n_correct", "n_accepted", "n_wrong_accepted")
@@ -258,13 +258,15 @@ def threshold(figures: Figures) -> str:
         f"{name} {percent(of['n_accepted'] / of['n'])}, {of['n_wrong']} of {of['n_accepted']:,}"
         for name, of in groups.items()
     )
+    left_out = [name for name, of in groups.items() if not of.get("keeps_risk", True)]
+    said = f" No threshold keeps it in {', '.join(left_out)}." if left_out else ""
     return (
         f"A reading is accepted from confidence {policy['accept_threshold']:g}, the lowest of a "
         "fixed list that keeps the risk. At most\n"
         f"{100 * policy['risk']:g} % of the accepted pictures of the calibration split are wrong, "
         f"with {100 * policy['level']:g} % confidence\n"
         "(Clopper\N{EN DASH}Pearson bound, fixed-sequence test). It must also keep that risk, as "
-        f"counted, in each group. Accepted there,\nand wrong of those: {kept}."
+        f"counted, in each group.{said} Accepted there,\nand wrong of those: {kept}."
     )
 
 

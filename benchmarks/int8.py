@@ -19,10 +19,9 @@ import inkdigits
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, corrupt
 from inkdigits.data.fonts import find_fonts
 from inkdigits.data.mnist import Splits, load_splits
-from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
-from inkdigits.data.pen_strokes import draw_digits
-from inkdigits.data.photos import photograph
-from inkdigits.data.scenes import photograph_scenes
+from inkdigits.data.non_digits import KINDS, make_non_digits
+from inkdigits.data.pictures.foreground import Sources
+from inkdigits.data.pictures.pairs import make_pair
 from inkdigits.decision.risk import clopper_pearson_upper
 from inkdigits.errors import TrainingError
 from inkdigits.model.artifact import read_artifact
@@ -43,10 +42,12 @@ def sets(splits: Splits) -> Iterator[tuple[str, Ink]]:
         yield name, inks_of(map(FORMS[name], digits))
     corrupted = [corrupt(digits[:1000], f, MNIST_C_SEVERITY[f], rng) for f in FAMILIES]
     yield "15 corruptions of MNIST-C", inks_of(np.concatenate(corrupted))
-    yield "photographs", inks_of(photograph(digits[:3000], rng))
-    yield "scenes", inks_of(photograph_scenes(digits[-1500:], rng))
-    yield "pen strokes", inks_of(draw_digits(5000, rng)[0])
-    sources = Sources(find_fonts("held_back"), digits)
+    labels = np.zeros(len(digits), np.int64)  # which digits they are is not asked
+    sources = Sources(digits, labels, find_fonts("held_back"))
+    for name, n, look in (("photographs", 3000, "paper"), ("scenes", 1500, "scene")):
+        yield name, inks_of(make_pair(rng, sources, "one", look).picture for _ in range(n))
+    yield "pen strokes", inks_of(make_pair(rng, Sources(), "one", "canvas").picture
+                                 for _ in range(5000))  # fmt: skip
     others = [picture for kind in KINDS for picture in make_non_digits(kind, 300, rng, sources)]
     yield "without a digit", inks_of(others)
 

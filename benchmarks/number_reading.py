@@ -25,7 +25,13 @@ from results import options, write
 import inkdigits
 from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.data.mnist import Digits, load_splits
-from inkdigits.data.scenes import SETTINGS, WrittenDigits, WrittenNumber, write_numbers, write_table
+from inkdigits.data.pictures.numbers import (
+    SETTINGS,
+    WrittenDigits,
+    WrittenNumber,
+    write_numbers,
+    write_table,
+)
 from inkdigits.decision import numbers
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.decision.prediction import NumberReading

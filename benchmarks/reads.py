@@ -20,8 +20,10 @@ from PIL import Image
 import inkdigits
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.mnist import load_splits
-from inkdigits.data.pen_strokes import draw_hand, spline
-from inkdigits.data.scenes import WrittenDigits, photograph_scenes, write_numbers
+from inkdigits.data.pen_strokes import spline
+from inkdigits.data.pictures.foreground import Sources, draw
+from inkdigits.data.pictures.numbers import WrittenDigits, write_numbers
+from inkdigits.data.pictures.pairs import make_pair
 from inkdigits.evaluation.plots import BLUE, VERMILION
 from inkdigits.ink.png import encode_png
 
@@ -40,17 +42,16 @@ def pictures(data: Path) -> dict[str, tuple[np.ndarray, str]]:
     digits = WrittenDigits(part.inks.numpy(), part.labels.numpy())
     four = digits.inks[np.flatnonzero(digits.labels == 4)[3]]
     number = write_numbers(digits, 1, rng, "spaced", lengths=(2, 2), signs=0)[0]
-    letter = draw_hand([spline(np.array(line, float)) for line in (*B, B_BELOW)], rng)
+    lines = [160 * spline(np.array(line, float)) for line in (*B, B_BELOW)]
+    letter = np.pad(np.uint8(255 * draw(lines, 12.0, rng)), 40)
+    sources = Sources(four[np.newaxis], np.array([4]), styles=False)
     return {
         "a digit": (np.asarray(Image.fromarray(255 - np.pad(four, 6)).resize((240, 240))), "4"),
-        "photographed": (photograph_scenes(four[None], rng, "table")[0], "4"),
-        "a letter": (letter, "not a digit"),
+        "photographed": (make_pair(rng, sources, "one", "scene").picture, "4"),
+        "a letter": (255 - letter, "not a digit"),
         "two digits": (number.picture, f"several digits: {number.text}"),
         "nothing": (np.full((240, 240), 255, np.uint8), "blank"),
-        "an empty sheet": (
-            photograph_scenes(np.zeros((1, 28, 28), np.uint8), rng, "table")[0],
-            "blank",
-        ),
+        "an empty sheet": (make_pair(rng, sources, "empty", "scene").picture, "blank"),
     }
 
 

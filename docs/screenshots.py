@@ -27,7 +27,8 @@ from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from inkdigits import Client
-from inkdigits.data.pen_strokes import STYLES, draw_digits, spline
+from inkdigits.data.pen_strokes import STYLES, spline
+from inkdigits.data.pictures.foreground import draw_digits
 from inkdigits.errors import ClientError
 
 TOKEN = "for the screenshots only"

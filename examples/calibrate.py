@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 import inkdigits
-from inkdigits.data.pen_strokes import draw_digits
+from inkdigits.data.pictures.foreground import draw_digits
 
 # Your pictures, in folders named by what they show. Here they are drawn by code.
 own = Path("own")

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from inkdigits import Client
-from inkdigits.data.pen_strokes import draw_digits
+from inkdigits.data.pictures.foreground import draw_digits
 
 pictures, labels = draw_digits(20, np.random.default_rng(2))
 with Client(sys.argv[1]) as client:

@@ -3,8 +3,8 @@
 import numpy as np
 
 import inkdigits
-from inkdigits.data.pen_strokes import draw_digits
-from inkdigits.data.scenes import WrittenDigits, write_table
+from inkdigits.data.pictures.foreground import draw_digits
+from inkdigits.data.pictures.numbers import WrittenDigits, write_table
 
 # A scanned sheet of 8 pupils with 5 marks each, and where its cells are: left, top, width, height.
 rng = np.random.default_rng(3)

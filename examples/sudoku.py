@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 import inkdigits
-from inkdigits.data.pen_strokes import draw_digits
-from inkdigits.data.scenes import WrittenDigits, write_table
+from inkdigits.data.pictures.foreground import draw_digits
+from inkdigits.data.pictures.numbers import WrittenDigits, write_table
 
 
 def perspective(corners: np.ndarray, of: np.ndarray) -> list[float]:

@@ -7,7 +7,7 @@ from PIL import Image
 from support.pictures import encoded, seven
 
 import inkdigits
-from inkdigits.data.scenes import WrittenDigits, write_numbers
+from inkdigits.data.pictures.numbers import WrittenDigits, write_numbers
 from inkdigits.errors import (
     ArtifactCorruptError,
     ConfigError,

@@ -8,7 +8,7 @@ from inkdigits.cli.main import main
 
 COMMANDS = {
     *("serve", "key", "predict", "read", "merge", "history", "models"),
-    *("synthesise", "train", "train-segmenter", "evaluate"),
+    *("synthesise", "train", "evaluate"),
     *("calibrate", "export", "quantise", "benchmark"),
 }
 

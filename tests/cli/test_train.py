@@ -2,16 +2,13 @@ import pytest
 import torch
 from support.commands import run
 
-from inkdigits.data.mnist import load_splits
-from inkdigits.data.synthesis_cache import read_synthetic
-from inkdigits.types import NO_DIGIT
-
 pytestmark = pytest.mark.trains
 
 
 def train(data, folder):
     return [
         *("train", "--data", data, "--no-download", "--epochs", 1, "--synthetic", 0),
+        *("--teachers", 0, "--device", "cpu"),
         *("--out", folder, "--figures", folder, "--logs", folder),
     ]
 
@@ -20,8 +17,13 @@ def train(data, folder):
     ("options", "code", "message"),
     [
         (["--pictures", "a.npz"], 2, "--pictures and --synthetic 0 contradict each other"),
-        (["--weight", 2], 2, "need --add"),
-        (["--resume"], 1, "nothing to resume"),
+        (["--resume", "--out", "nowhere"], 1, "nothing to resume"),
+        (["--weight", "3"], 2, "--weight needs --add"),
+        (["--held-back", "0.1"], 2, "--held-back needs --add"),
+        (["--segmenter", "shipped", "--segmenter-steps", "9"], 2, "contradict each other"),
+        (["--segmenter", "none.pt"], 1, "there is no network that finds ink at none.pt"),
+        (["--segmenter", "wrong.pt"], 1, "wrong.pt holds no network that finds ink"),
+        (["--init", "wrong.pt"], 1, "those of none of DigitNet"),
         (["--teacher", "wrong.pt"], 1, "wrong.pt cannot be used"),
     ],
 )
@@ -33,14 +35,8 @@ def test_options_that_cannot_be_trained_with_are_errors(
     assert message in run(*train(small_mnist, tmp_path), *options, exit_code=code).stderr
 
 
-def test_synthesise_writes_the_pictures_and_how_they_were_made(small_mnist, tmp_path):
-    file = tmp_path / "deeper" / "pictures.npz"
-    made = ("synthesise", "--data", small_mnist, "--no-download", "--synthetic", 100, "--seed", 7)
-    assert f"wrote {file}" in run(*made, "--out", file).stderr
-    train = load_splits(small_mnist).train
-    pictures, config = read_synthetic(file, train)
-    assert (config["digits"], config["others"], config["seed"]) == (67, 33, 7)
-    assert pictures.inks.shape[1:] == (28, 28)
-    # Shares are rounded, and a picture in which there is no ink is left out.
-    assert len(pictures) == pytest.approx(100, abs=20)
-    assert int((pictures.labels == NO_DIGIT).sum()) == pytest.approx(33, abs=10)
+def test_no_download_in_a_file_of_options_means_no_download(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "options.toml").write_text('no-download = true\ndata = "nowhere"\n')
+    told = run("train", "--config", "options.toml", exit_code=1).stderr
+    assert "Pass --download to fetch it" in told

@@ -9,6 +9,7 @@ from inkdigits.data.corruptions import (
     canny,
     corrupt,
     corrupt_mildly,
+    lower_resolution,
 )
 from inkdigits.errors import ConfigError, DataError
 
@@ -166,3 +167,12 @@ def test_other_pictures_families_and_severities_are_errors():
     for family, severity, message in (("snow", 1, "snow"), ("fog", 6, "1 to 5")):
         with pytest.raises(ConfigError, match=message):
             corrupt(cross(), family, severity, rng())
+
+
+def test_lower_resolution_still_shows_the_digit(digits):
+    pictures = lower_resolution(digits[0][:60], np.random.default_rng(0))
+    assert len(pictures) == 60
+    assert min(p.shape[0] for p in pictures) < 20 < max(p.shape[0] for p in pictures)
+    for picture in pictures:
+        assert (picture.dtype, picture.ndim) == (np.uint8, 2)
+        assert np.ptp(picture) > 100  # ink and paper are both there, whichever is the darker

@@ -7,7 +7,7 @@ import torch
 from inkdigits.data.corruptions import FAMILIES
 from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits
-from inkdigits.data.synthesis import SynthesisConfig, lower_resolution, synthesise
+from inkdigits.data.synthesis import Material, SynthesisConfig, synthesise
 from inkdigits.errors import DataError
 from inkdigits.types import NO_DIGIT
 
@@ -17,7 +17,8 @@ CONFIG = SynthesisConfig(digits=120, others=90, seed=3)
 @pytest.fixture(scope="module")
 def some(digits):
     inks, labels = digits
-    return Digits(torch.from_numpy(inks[:200]), torch.from_numpy(labels[:200].astype(np.int64)))
+    labels = torch.from_numpy(labels[:200].astype(np.int64))
+    return Material(Digits(torch.from_numpy(inks[:200]), labels))
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def made(some):
 def test_about_as_many_digits_and_others_come_out_as_were_asked_for(made):
     others = int((made.labels == NO_DIGIT).sum())
     # Noise and blanks are found to have no ink, as they should be, and are left out.
-    assert 50 <= others <= 95
-    assert 90 <= len(made) - others <= 130
+    assert 60 <= others <= 95
+    assert 100 <= len(made) - others <= 130
     assert set(made.labels.tolist()) == set(range(NO_DIGIT, 10))
     assert (made.inks.dtype, made.inks.shape[1:]) == (torch.uint8, (28, 28))
     assert bool(made.inks.flatten(1).any(1).all())
@@ -45,42 +46,67 @@ def test_seed_but_not_the_number_of_processes_decides_and_progress_is_reported(s
     assert told[-1][0] == told[-1][1] >= len(FAMILIES)
 
 
-@pytest.mark.parametrize(("drawn", "least", "most"), [(0.0, 0, 0), (0.5, 40, 45)])
-def test_a_share_of_the_reduced_digits_is_drawn_instead_of_given(some, drawn, least, most):
-    sevens = some[(some.labels == 7).nonzero().squeeze(1)]
-    none = dict.fromkeys(("others", "photos", "corrupted", "strokes", "printed"), 0)
-    config = SynthesisConfig(digits=100, drawn=drawn, **none)
-    labels = synthesise(sevens, config, workers=1).labels
-    # Half are drawn, of which a tenth are sevens too; in the smallest no ink may be found.
-    assert least <= int((labels != 7).sum()) <= most
+def only(way: str, n: int) -> SynthesisConfig:
+    return SynthesisConfig(digits=n, others=0, ways=((way, 1.0),))
 
 
-def test_other_hands_write_a_share_where_their_digits_are_given(some):
-    sevens = some[(some.labels == 7).nonzero().squeeze(1)]
+def sevens(some) -> Digits:
+    return some.digits[(some.digits.labels == 7).nonzero().squeeze(1)]
+
+
+def test_a_share_of_the_reduced_digits_is_drawn_instead_of_given(some):
+    labels = synthesise(Material(sevens(some)), only("low_resolution", 100), workers=1).labels
+    # Three in ten are drawn, of which a tenth are sevens too.
+    assert 15 <= int((labels != 7).sum()) <= 30
+
+
+def test_other_hands_write_where_their_digits_are_given(some):
     bar = np.array([[5.0, 0.0], [5.0, 9.0]])
     hands = Hands(strokes=((bar,),), stroke_labels=np.array([1]))
-    none = dict.fromkeys(("others", "photos", "low_resolution", "strokes", "printed", "drawn"), 0)
-    config = SynthesisConfig(digits=150, corrupted=0.5, hands=0.5, of_hands=0.2, **none)
-    labels = synthesise(sevens, config, hands, workers=1).labels
-    # Half are drawn as they are, and of the ten corrupted others of each kind two are.
-    assert 85 <= int((labels == 1).sum()) <= 95
-    assert not (synthesise(sevens, config, workers=1).labels == 1).any()
+    labels = synthesise(Material(sevens(some), hands), only("hands", 20), workers=1).labels
+    assert set(labels.tolist()) == {1}
+    with pytest.raises(DataError, match="too few"):
+        synthesise(Material(sevens(some)), only("hands", 20), workers=1)
+
+
+@pytest.mark.parametrize("kind", ["several", "pair", "cut", "empty", "wrong_piece"])
+def test_what_is_no_single_whole_digit_is_labelled_as_none(some, kind):
+    config = SynthesisConfig(digits=0, others=12, kinds=((kind, 1.0),))
+    made = synthesise(some, config, workers=1)
+    assert set(made.labels.tolist()) == {NO_DIGIT}
+
+
+@pytest.mark.parametrize("way", ["paper", "tiny", "canvas", "cut", "printed", "whole_piece"])
+def test_each_way_gives_labelled_digits(some, way):
+    made = synthesise(some, only(way, 10), workers=1)
+    assert len(made) >= 4
+    assert int(made.labels.min()) >= 0
+
+
+def test_interrupted_it_makes_only_the_parts_that_are_missing(some, made, tmp_path):
+    class StopError(Exception):
+        pass
+
+    def stop(done, _):
+        if done == 5:
+            raise StopError
+
+    with pytest.raises(StopError):
+        synthesise(some, CONFIG, workers=1, kept=tmp_path, report=stop)
+    assert len(list(tmp_path.iterdir())) == 5
+    assert synthesise(some, CONFIG, workers=1, kept=tmp_path).digest() == made.digest()
 
 
 def test_too_few_or_no_digits_and_an_invalid_composition_are_errors(some):
     with pytest.raises(DataError, match="1 digits and 0 others are too few"):
         synthesise(some, SynthesisConfig(digits=1, others=0))
     with pytest.raises(DataError, match="no digits"):
-        synthesise(some[torch.arange(0)], CONFIG)
-    for wrong in ({"kinds": (("goblin", 1.0),)}, {"digits": 0, "others": 0}, {"digits": -1}):
+        synthesise(Material(some.digits[torch.arange(0)]), CONFIG)
+    for wrong in (
+        {"kinds": (("goblin", 1.0),)},
+        {"ways": (("cat", 1.0),)},
+        {"digits": 0, "others": 0},
+        {"digits": -1},
+    ):
         with pytest.raises(DataError):
             dataclasses.replace(CONFIG, **wrong)
-
-
-def test_lower_resolution_still_shows_the_digit(some):
-    pictures = lower_resolution(some.inks.numpy()[:60], np.random.default_rng(0))
-    assert len(pictures) == 60
-    assert min(p.shape[0] for p in pictures) < 20 < max(p.shape[0] for p in pictures)
-    for picture in pictures:
-        assert (picture.dtype, picture.ndim) == (np.uint8, 2)
-        assert np.ptp(picture) > 100  # ink and paper are both there, whichever is the darker

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from inkdigits.data.fonts import find_fonts
+from inkdigits.data.pictures.foreground import Sources
 from inkdigits.evaluation.probes import (
     ONES,
     SIDES,
@@ -9,9 +10,12 @@ from inkdigits.evaluation.probes import (
     draw_ones,
     empty_makers,
     on_background,
+    several_digits,
     several_makers,
 )
 
+BAR = np.zeros((1, 28, 28), np.uint8)
+BAR[0, 4:24, 13:15] = 255
 RING = np.zeros((28, 28), np.uint8)
 RING[4:24, 6:22] = 255
 RING[8:20, 10:18] = 0
@@ -57,7 +61,7 @@ def test_ones_are_narrow_and_empty_paper_is_paper():
         for picture in draw_ones(name, 4, rng):
             rows, columns = np.nonzero(inked(picture))
             assert np.ptp(columns) < np.ptp(rows)
-    for make in empty_makers(find_fonts()).values():
+    for make in empty_makers(Sources(fonts=find_fonts())).values():
         assert make(rng).ndim == 2
 
 
@@ -70,3 +74,14 @@ def test_several_digits_are_drawn_on_backgrounds_of_their_own():
                    for of in ("dim", "bright"))  # fmt: skip
     assert dim < 160 < 220 < bright
     assert on_background(np.ones((1, 1)), np.random.default_rng(0), "dim").max() < 60
+
+
+def test_several_digits_have_the_size_distance_and_darkness_that_are_asked_for():
+    how = {"n": 2, "ratio": (0.35, 0.35), "darkness": (0.3, 0.3), "gap": (1, 1)}
+    for seed in range(20):
+        canvas = several_digits(np.random.default_rng(seed), BAR, **how)
+        dark, faint = canvas > 0.7, (canvas > 0.2) & (canvas < 0.35)
+        ends = [np.argwhere(mask) for mask in (dark, faint)]
+        high, low = (np.ptp(points, axis=0).max() + 1 for points in ends)
+        assert low / high == pytest.approx(0.35, abs=0.15)
+        assert np.abs(ends[0].mean(axis=0) - ends[1].mean(axis=0)).max() > 0.6 * high

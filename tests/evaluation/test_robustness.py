@@ -51,14 +51,11 @@ def test_every_family_and_kind_is_measured_once(digits, report):
     assert kinds[: len(KINDS)] == list(KINDS)
     assert kinds[len(KINDS) :] == [
         *several_makers(digits[0]),
-        *("empty paper with print", "empty paper with objects"),
-        *("photographed_paper", "empty_scenes"),
+        *("empty canvas with marks", "empty paper", "empty paper in a scene"),
     ]
     assert {s.severities for s in report.digits if s.name == "fog"} == {(MNIST_C_SEVERITY["fog"],)}
     assert report.digits[0].n == len(digits[0])
     assert all(s.n == 20 for s in [*report.digits[1:], *report.non_digits])
-    # Strokes take turns, and the reader only knows 7.
-    assert {s.name: s.n_correct for s in report.digits}["pen strokes"] == 2
     seven = report.digits[0].by_digit[7]
     assert seven[0] == seven[1] == seven[2] == (digits[1] == 7).sum()
     assert report.digits[0].by_digit[3][1:] == (0, 183, 183)
@@ -66,7 +63,7 @@ def test_every_family_and_kind_is_measured_once(digits, report):
     blank = report.non_digits[0]
     assert blank.reasons == {}
     assert 0 < blank.rejected < 1
-    assert blank.accepted == 1 - blank.rejected
+    assert blank.accepted == pytest.approx(1 - blank.rejected)
 
 
 def test_severities_are_pooled_and_only_corruptions_are_read(digits):

@@ -1,11 +1,21 @@
 """Small data and one small training, shared by the tests of the training room."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support.training import CONFIG
 
 from inkdigits.data.mnist import load_splits
 from inkdigits.training.fit import FitInputs, fit
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_groups():
+    """Calibrate on few digits of each group."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inkdigits.training.pipeline.GROUP_SIZE", 200)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -26,4 +36,4 @@ def few(splits):
 
 @pytest.fixture(scope="session")
 def fitted(inputs):
-    return fit(inputs, CONFIG, torch.device("cpu"))
+    return fit(inputs, replace(CONFIG, epochs=6), torch.device("cpu"))

@@ -5,6 +5,7 @@ import torch
 
 from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits
+from inkdigits.data.synthesis import Material
 from inkdigits.training.calibrate import calibration_groups, find_operating_point
 
 
@@ -16,6 +17,21 @@ def test_risk_that_no_threshold_keeps_accepts_nothing_and_says_so(splits, fitted
     assert (choice.risk, choice.threshold, point.policy.accept_threshold) == (1e-6, None, None)
     assert "nothing will be accepted" in said[0]
     assert (point.groups["pupils"].n_accepted, point.ood_auroc) == (0, None)
+
+
+def test_a_group_in_which_no_threshold_keeps_the_risk_is_named_and_does_not_decide(splits, fitted):
+    shifted = Digits(splits.calibration.inks, (splits.calibration.labels + 1) % 10)
+    groups, said = {"same": splits.calibration, "strange": shifted}, []
+    how = {"groups": groups, "risk": 0.3, "report": said.append}
+    point = find_operating_point(fitted.weights, splits.calibration, **how)
+    alone = find_operating_point(fitted.weights, splits.calibration, risk=0.3)
+    assert point.policy.accept_threshold == alone.policy.accept_threshold is not None
+    same, strange = point.groups["same"], point.groups["strange"]
+    assert (same.keeps_risk, strange.keeps_risk, strange.decides) == (True, False, False)
+    assert strange.n_wrong / strange.n_accepted > 0.8
+    assert point.to_dict()["accepted_by_group"]["strange"]["wrong_at_most"] > 0.8
+    assert any("no threshold keeps the risk of 30.00% in strange" in line for line in said)
+    assert any(line.startswith("strange: ") and "does not decide" in line for line in said)
 
 
 def test_synthetic_digits_without_other_pictures_are_scored(splits, fitted):
@@ -37,7 +53,7 @@ def test_groups_are_of_clerks_of_pupils_and_of_digits_that_look_otherwise(splits
         splits.calibration[torch.arange(60)], writers=torch.arange(60) % 3 * 1500
     )
     hands = Hands(strokes=((np.array([[5.0, 0.0], [5.0, 9.0]]),),), stroke_labels=np.array([1]))
-    groups = calibration_groups(some, hands, seed=0, n=40)
+    groups = calibration_groups(Material(some, hands), seed=0, n=40)
     assert list(groups) == [
         *("census clerks", "school pupils", "mildly corrupted", "drawn", "photographed"),
         "other hands",
@@ -45,7 +61,10 @@ def test_groups_are_of_clerks_of_pupils_and_of_digits_that_look_otherwise(splits
     assert [len(groups[name]) for name in ("census clerks", "school pupils")] == [40, 20]
     assert set(groups["other hands"].labels.tolist()) == {1}
     assert all(bool(of.inks.flatten(1).any(1).all()) for of in groups.values())
-    assert calibration_groups(some, hands, 0, 40)["drawn"].digest() == groups["drawn"].digest()
+    assert (
+        calibration_groups(Material(some, hands), 0, 40)["drawn"].digest()
+        == groups["drawn"].digest()
+    )
 
 
 def test_a_digit_of_another_hand_is_no_outlier(splits, fitted):

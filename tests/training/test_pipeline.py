@@ -22,7 +22,7 @@ def train_arguments(data, folder):
         *("train", "--data", data, "--no-download", "--epochs", 2, "--batch-size", 90),
         *("--synthetic", 240, "--ema-decay", 0.9, "--risk", 0.4, "--device", "cpu"),
         *("--learning-rate", 0.002, "--augmentation", 1, "--keep", "best"),
-        *("--teachers", 0, "--classic-epochs", 0),
+        *("--teachers", 0, "--classic-epochs", 0, "--segmenter-steps", 0),
         *("--out", folder / "models"),
         *("--figures", folder / "figures", "--logs", folder / "logs", "--json"),
     ]
@@ -92,7 +92,7 @@ def test_pictures_that_cannot_be_learned_from_are_an_error(trained, small_mnist,
     arguments = train_arguments(small_mnist, tmp_path)
     (tmp_path / "damaged.npz").write_bytes(b"PK")
     with np.load(trained / "models" / "synthetic.npz") as saved:
-        key = json.dumps([json.loads(str(saved["key"]))[0], "another digest", 2])
+        key = json.dumps([*json.loads(str(saved["key"]))[:2], {"digits_sha256": "another"}])
         made = {"key": np.array(key), "inks": saved["inks"], "labels": saved["labels"]}
         np.savez(tmp_path / "of_others.npz", **made)
     for name, message in (

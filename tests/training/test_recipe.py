@@ -1,50 +1,127 @@
+import hashlib
 import json
+import pkgutil
+from contextlib import contextmanager
 
 import pytest
 from support.commands import run
 
 import inkdigits
+from inkdigits.model.artifact import read_segmenter
+from inkdigits.training.run_folder import read_segmenter_file
+
+STAGES = ("segmenter", "pictures", "teacher", "network", "calibration", "int8", "classic")
 
 
 @pytest.fixture(scope="module")
-def made(small_mnist, tmp_path_factory):
-    """A folder in which every stage was run, and the arguments that did it."""
-    folder = tmp_path_factory.mktemp("recipe")
-    arguments = [
+def arguments(small_mnist):
+    return [
         *("train", "--data", small_mnist, "--no-download", "--quick", "--batch-size", 90),
         *("--epochs", 2, "--synthetic", 240, "--ema-decay", 0.9, "--risk", 0.4, "--device", "cpu"),
-        *("--teachers", 1, "--teacher-epochs", 1, "--classic-epochs", 1),
-        *("--out", folder, "--figures", folder / "figures", "--logs", folder / "logs", "--json"),
+        *("--teachers", 1, "--teacher-epochs", 2, "--classic-epochs", 2, "--segmenter-steps", 2),
+        "--json",
     ]
-    run(*arguments)
-    return folder, arguments
 
 
-def test_one_command_trains_the_teachers_the_network_and_the_plain_one(made):
+def folders(folder):
+    return "--out", folder, "--figures", folder / "figures", "--logs", folder / "logs"
+
+
+@pytest.fixture(scope="module")
+def made(arguments, tmp_path_factory):
+    """A folder in which every stage was run, each interrupted once and then continued.
+
+    Also the lines that the starts said.
+    """
+    folder, told = tmp_path_factory.mktemp("recipe"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inkdigits.data.synthesis._TASK_SIZE", 20)
+        for number, stage in enumerate(STAGES):
+            with interrupted(stage):
+                resume = ["--resume"] if number else []
+                told.append(run(*arguments, *folders(folder), *resume, exit_code=130).stderr)
+        told.append(run(*arguments, *folders(folder), "--resume").stderr)
+    return folder, told
+
+
+@contextmanager
+def interrupted(stage):
+    """Have a stage interrupted while it runs, as Ctrl-C does."""
+    places = {
+        "segmenter": "inkdigits.training.recipe.export_segmenter",
+        "pictures": "inkdigits.data.synthesis._read_or_make",
+        "teacher": "inkdigits.training.fit._Trainer.run_epoch",
+        "network": "inkdigits.training.fit._Trainer.run_epoch",
+        "calibration": "inkdigits.training.pipeline.find_operating_point",
+        "int8": "inkdigits.training.quantise.int8_changes",
+        "classic": "inkdigits.training.fit._Trainer.run_epoch",
+    }
+    module, _, name = places[stage].rpartition(".")
+    owner = pkgutil.resolve_name(module)
+    original, calls = getattr(owner, name), []
+
+    def stopped(*args, **kwargs):
+        calls.append(1)
+        # A network's second epoch and the third part of the pictures; other stages at once.
+        if len(calls) >= {"run_epoch": 2, "_read_or_make": 3}.get(name, 1):
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, stopped)
+        yield
+
+
+def test_one_command_trains_the_segmenter_the_teachers_the_network_and_the_plain_one(made):
     folder, _ = made
     described = json.loads((folder / "run.json").read_text())
     teacher = json.loads((folder / "teacher1" / "run.json").read_text())
     assert teacher["config"]["network"] == "TeacherNet"
-    assert [t["config"]["epochs"] for t in described["teachers"]] == [1]
+    assert [t["config"]["epochs"] for t in described["teachers"]] == [2]
     assert teacher["synthesis"] == described["synthesis"]
     assert described["synthesis"][0]["digits"] == 160
     assert described["preprocessing_version"] == described["synthesis"][0]["preprocessing_version"]
     assert (described["config"]["dropout"], described["config"]["distillation"]) == (0.1, 0.8)
-    versions = [
-        inkdigits.load(folder / name).metadata.architecture
-        for name in ("mnist_classifier.onnx", "MNISTClassifier.onnx")
-    ]
-    assert versions == ["DigitNet", "MNISTClassifier"]
+    names = ("mnist_classifier.onnx", "MNISTClassifier.onnx")
+    found = [inkdigits.load(folder / name).metadata.architecture for name in names]
+    assert found == ["DigitNet", "MNISTClassifier"]
+    segmenter = (folder / "ink_segmenter.onnx").read_bytes()
+    assert all(read_segmenter(folder / name) == segmenter for name in names)
+    digest = hashlib.sha256(segmenter).hexdigest()
+    assert described["segmenter_sha256"] == digest
+    assert described["synthesis"][0]["segmenter_sha256"] == digest
 
 
-def test_resumed_it_keeps_what_is_done(made):
-    folder, arguments = made
+def test_every_stage_that_is_interrupted_is_continued_and_none_is_run_twice(made):
+    folder, told = made
+    for name in ("teacher1", ".", "MNISTClassifier"):
+        described = json.loads((folder / name / "run.json").read_text())
+        assert len(described["history"]) == 2
+    done = {
+        "the network that finds ink is there": 2,
+        "teacher 1 is there": 4,
+        "DigitNet is there": 6,
+    }
+    for line, first in done.items():
+        assert [line in said for said in told] == [at >= first for at in range(len(told))], line
+    assert sum("pictures without one" in said for said in told) == 1
+    assert not (folder / "synthetic.parts").exists()
+
+
+def test_resumed_it_keeps_what_is_done(made, arguments):
+    folder, _ = made
     files = ["run.json", "teacher1/mnist_classifier.pt", "MNISTClassifier/run.json"]
     before = [(folder / name).read_bytes() for name in files]
-    told = run(*arguments, "--resume").stderr
+    told = run(*arguments, *folders(folder), "--resume").stderr
     assert [(folder / name).read_bytes() for name in files] == before
     for stage in ("teacher 1 is there", "DigitNet is there", "MNISTClassifier is there"):
         assert stage in told
+
+
+@pytest.mark.parametrize("name", ["ink_segmenter.onnx", "mnist_classifier.onnx"])
+def test_a_network_that_finds_ink_can_be_given(made, name):
+    folder, _ = made
+    assert read_segmenter_file(folder / name) == read_segmenter(folder / "mnist_classifier.onnx")
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def calibrate(
 )
 @option(
     "--segmenter",
-    "The ink_segmenter.onnx of train-segmenter.  [default: the one that comes with Inkdigits]",
+    "Network that finds ink.  [default: the run's, or the one that comes with Inkdigits]",
     options.FILE,
 )
 @needs_training_extra

@@ -17,9 +17,9 @@ from inkdigits.cli.models import models
 from inkdigits.cli.options import say
 from inkdigits.cli.predict import predict
 from inkdigits.cli.read import read
-from inkdigits.cli.segmenter import train_segmenter
 from inkdigits.cli.serve import key, serve
-from inkdigits.cli.train import synthesise, train
+from inkdigits.cli.synthesise import synthesise
+from inkdigits.cli.train import train
 from inkdigits.errors import InkdigitsError
 
 
@@ -68,7 +68,7 @@ def _add(group: click.Group) -> None:
 
 for command in (
     *(serve, key, predict, read, merge, history, models),
-    *(synthesise, train, train_segmenter, evaluate, calibrate, export, quantise, benchmark),
+    *(synthesise, train, evaluate, calibrate, export, quantise, benchmark),
 ):
     main.add_command(command)
 _add(main)

@@ -1,6 +1,6 @@
-"""The commands that make pictures to learn from, and that learn from them.
+"""The command that trains: from data to an artifact, in stages.
 
-They import torch and its kin when they run, so that the other commands start without.
+It imports torch and its kin when it runs, so that the other commands start without.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import needs_training_extra, option, resumable, say
+from inkdigits.cli.options import needs_training_extra, resumable, say
+from inkdigits.cli.synthesise import SYNTHETIC, composition
 
 if TYPE_CHECKING:
-    from inkdigits.data.synthesis import SynthesisConfig
     from inkdigits.training.config import RunConfig
     from inkdigits.training.recipe import Plan
 
-_SYNTHETIC = 180_000
 # Shares of each batch that are synthetic digits, and pictures without a digit.
 _SYNTHETIC_SHARE, _OTHERS_SHARE = 0.28, 0.16
 # What --quick changes by default: a first model in ten minutes on two cores.
 _QUICK: dict[str, Any] = {
     "epochs": 6,
     "synthetic": 24_000,
+    "segmenter_steps": 0,
     "n_teachers": 0,
     "classic_epochs": 3,
     "calibration_synthetic": 3_000,
 }
 # And where the run is not the whole recipe: another network, or one that does not start anew.
-_ALONE: dict[str, Any] = {"n_teachers": 0, "classic_epochs": 0}
+_ALONE: dict[str, Any] = {"n_teachers": 0, "classic_epochs": 0, "segmenter_steps": 0}
 # Dropout of a network that teachers teach.
 _TAUGHT_DROPOUT = 0.1
 # What differs by default where a model learns from added pictures: minutes on a CPU.
@@ -57,184 +57,186 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
         values = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise click.UsageError(f"{path} cannot be read: {error}") from error
-    names = {
-        name.removeprefix("--"): parameter.name
-        for parameter in ctx.command.params
-        for name in (*parameter.opts, *parameter.secondary_opts)
-    }
+    names: dict[str, str] = {}
+    for parameter in ctx.command.params:
+        names |= dict.fromkeys((o.removeprefix("--") for o in parameter.opts), str(parameter.name))
+        for negative in parameter.secondary_opts:
+            name = negative.removeprefix("--")
+            if name in values:
+                values[parameter.opts[0].removeprefix("--")] = not values.pop(name)
     unknown = sorted(values.keys() - names.keys() | values.keys() & {"config"})
     if unknown:
         raise click.UsageError(f"{path} names options that do not exist: {', '.join(unknown)}")
-    ctx.default_map = {str(names[name]): value for name, value in values.items()}
+    ctx.default_map = {names[name]: value for name, value in values.items()}
 
 
-@click.command()
+@click.command(short_help="Train, calibrate, export and evaluate a model.")
 @options.DATA
 @options.DOWNLOAD
-@option(
+@click.option(
     "--out",
-    'File to write; pass it to "inkdigits train --pictures".',
-    options.FILE,
-    "saved_models/synthetic.npz",
-)
-@option(
-    "--synthetic",
-    "About how many pictures to make: two thirds are digits, a third has none.",
-    options.COUNT,
-    _SYNTHETIC,
-)
-@options.SEED
-@needs_training_extra
-def synthesise(data_root: Path, out: Path, synthetic: int, seed: int, *, download: bool) -> None:
-    """Make pictures to train on beside MNIST, from its digits and from the installed fonts.
-
-    "inkdigits train" makes its own. Runs that are given the same file share it.
-    """
-    from inkdigits.data.mnist import load_splits
-    from inkdigits.data.synthesis_cache import write_synthetic
-
-    splits = load_splits(data_root, download=download, report=say)
-    composition = _synthesis(synthetic, seed)
-    write_synthetic(splits.train, composition, out, splits.train_hands, progress=True, report=say)
-    say(f"wrote {out}")
-
-
-def _synthesis(pictures: int, seed: int) -> SynthesisConfig:
-    from inkdigits.data.synthesis import SynthesisConfig
-
-    return SynthesisConfig(digits=pictures - pictures // 3, others=pictures // 3, seed=seed)
-
-
-@click.command()
-@options.DATA
-@options.DOWNLOAD
-@option(
-    "--out", "Folder for the weights, the artifact and run.json.", options.FOLDER, "saved_models"
+    type=options.FOLDER,
+    default="saved_models",
+    help="Folder for the weights, the artifact and run.json.",
 )
 @options.FIGURES
-@option("--logs", "Folder for TensorBoard's event files.", options.FOLDER, "outputs/logs")
-@option(
+@click.option(
+    "--logs",
+    type=options.FOLDER,
+    default="outputs/logs",
+    help="Folder for TensorBoard's event files.",
+)
+@click.option(
     "--network",
-    "Network to train: DigitNet is the shipped one, and TeacherNet teaches it.",
-    click.Choice(["DigitNet", "MNISTClassifier", "TeacherNet"]),
-    "DigitNet",
+    type=click.Choice(["DigitNet", "MNISTClassifier", "TeacherNet"]),
+    default="DigitNet",
+    help="Network to train: DigitNet is the shipped one, and TeacherNet teaches it.",
 )
-@option("--quick", "A first model in ten minutes: fewer pictures and epochs.", is_flag=True)
-@option("--epochs", "Passes over the training pictures.", options.COUNT, 36)
-@option(
-    "--teachers n_teachers",
-    "Networks to train first and learn from. None for another network, with --init or with "
+@click.option(
+    "--quick", is_flag=True, help="A first model in ten minutes: fewer pictures and epochs."
+)
+@click.option(
+    "--segmenter-steps",
+    type=click.IntRange(min=0),
+    default=50_000,
+    help="Steps of the network that finds ink, which is trained first. None with --quick, --init, "
+    "--add, --pictures, --teacher or another network.",
+)
+@click.option(
+    "--segmenter",
+    type=click.Path(path_type=Path),
+    help="Network that finds ink, instead of training one: a file of another run, an artifact, or "
+    '"shipped".  [default: the shipped one where none is trained]',
+)
+@click.option("--epochs", type=options.COUNT, default=36, help="Passes over the training pictures.")
+@click.option(
+    "--teachers",
+    "n_teachers",
+    type=click.IntRange(0, 20),
+    default=2,
+    help="Networks to train first and learn from. None for another network, with --init or with "
     "--teacher.",
-    click.IntRange(0, 20),
-    2,
 )
-@option("--teacher-epochs", "Epochs of each of those networks.", options.COUNT, 16)
-@option(
+@click.option(
+    "--teacher-epochs", type=options.COUNT, default=16, help="Epochs of each of those networks."
+)
+@click.option(
     "--classic-epochs",
-    "Epochs of MNISTClassifier, which is trained beside DigitNet; 0 leaves it out.",
-    click.IntRange(min=0),
-    30,
+    type=click.IntRange(min=0),
+    default=30,
+    help="Epochs of MNISTClassifier, which is trained beside DigitNet; 0 leaves it out.",
 )
-@option("--batch-size", "Pictures per step, synthetic ones included.", click.IntRange(min=8), 512)
-@option(
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=8),
+    default=512,
+    help="Pictures per step, synthetic ones included.",
+)
+@click.option(
     "--synthetic",
-    "Pictures to make beside MNIST, 44 % of each batch: two thirds are digits (photographed, "
-    "corrupted, in low resolution or drawn), a third has no digit. 0 trains on clean digits only; "
-    "the model then rejects nothing as no digit.",
-    click.IntRange(min=0),
-    _SYNTHETIC,
+    type=click.IntRange(min=0),
+    default=SYNTHETIC,
+    help="Pictures to make beside MNIST, 44 % of each batch: two thirds are digits (photographed, "
+    "corrupted, in low resolution, drawn or cut from numbers), a third has no digit. 0 trains "
+    "on clean digits only; the model then rejects nothing as no digit.",
 )
-@option(
+@click.option(
     "--pictures",
-    'Files of "inkdigits synthesise" to use instead of making pictures; can be repeated.',
-    options.FILE,
+    type=options.FILE,
     multiple=True,
+    help='Files of "inkdigits synthesise" to use instead of making pictures; can be repeated.',
 )
-@option("--learning-rate", "Peak of the one-cycle schedule.", float, 4e-3)
-@option(
+@click.option("--learning-rate", type=float, default=4e-3, help="Peak of the one-cycle schedule.")
+@click.option(
     "--ema-decay",
-    "Decay per step of the moving average of the weights; 0 keeps no average.",
-    click.FloatRange(0, 0.999999),
-    0.999,
+    type=click.FloatRange(0, 0.999999),
+    default=0.999,
+    help="Decay per step of the moving average of the weights; 0 keeps no average.",
 )
-@option(
+@click.option(
     "--augmentation",
-    "Strength of augmentation; 0 leaves pictures unchanged.",
-    click.FloatRange(0, 3),
-    1.2,
+    type=click.FloatRange(0, 3),
+    default=1.2,
+    help="Strength of augmentation; 0 leaves pictures unchanged.",
 )
-@option(
-    "--init initial",
-    'Weights to start from: "shipped", an artifact, or mnist_classifier.pt of another run.  '
+@click.option(
+    "--init",
+    "initial",
+    type=click.Path(path_type=Path),
+    help='Weights to start from: "shipped", an artifact, or mnist_classifier.pt of another run.  '
     "[default: random]",
-    click.Path(path_type=Path),
 )
-@option(
-    "--add added",
-    "Labelled pictures of your own to learn from beside MNIST; can be repeated. See --data of "
-    '"inkdigits evaluate". Fewer pictures and epochs, and a lower learning rate, are then the '
-    "defaults.",
+@click.option(
+    "--add",
+    "added",
     multiple=True,
     metavar="SOURCE",
+    help="Labelled pictures of your own to learn from beside MNIST; can be repeated. See --data of "
+    '"inkdigits evaluate". Fewer pictures and epochs, and a lower learning rate, are then the '
+    "defaults.",
 )
 @options.PATTERN
-@option(
+@click.option(
     "--weight",
-    "With --add: how often each of your pictures is drawn per epoch.  [default: so often that "
+    type=click.FloatRange(0.1, 10_000),
+    help="With --add: how often each of your pictures is drawn per epoch.  [default: so often that "
     "they are 15 % of the digits]",
-    click.FloatRange(0.1, 10_000),
 )
-@option(
+@click.option(
     "--held-back",
-    "With --add: share of your pictures to keep apart and measure with; by writer, time or digest.",
-    click.FloatRange(0, 0.9),
-    0.2,
+    type=click.FloatRange(0, 0.9),
+    default=0.2,
+    help="With --add: share of your pictures to keep apart and measure with; by writer, time or "
+    "digest.",
 )
-@option("--limit", "At most so many of MNIST's training pictures, for a trial.", options.COUNT)
-@option(
-    "--teacher teachers",
-    "Weights of other runs to learn from beside the labels; can be repeated.",
-    options.FILE,
+@click.option(
+    "--limit", type=options.COUNT, help="At most so many of MNIST's training pictures, for a trial."
+)
+@click.option(
+    "--teacher",
+    "teachers",
+    type=options.FILE,
     multiple=True,
+    help="Weights of other runs to learn from beside the labels; can be repeated.",
 )
-@option(
+@click.option(
     "--distillation",
-    "Share of the loss that is the distance from the teachers' answers.",
-    click.FloatRange(0, 1, min_open=True),
-    0.8,
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.8,
+    help="Share of the loss that is the distance from the teachers' answers.",
 )
-@option(
+@click.option(
     "--keep",
-    "Keep the weights of the epoch with the lowest validation loss, or of the last.",
-    click.Choice(["best", "last"]),
-    "last",
+    type=click.Choice(["best", "last"]),
+    default="last",
+    help="Keep the weights of the epoch with the lowest validation loss, or of the last.",
 )
-@option(
+@click.option(
     "--dropout",
-    "Probability of every dropout layer.  [default: the network's own; 0.1 with teachers]",
-    click.FloatRange(0, 0.99),
+    type=click.FloatRange(0, 0.99),
+    help="Probability of every dropout layer.  [default: the network's own; 0.1 with teachers]",
 )
 @options.SEED
-@option(
+@click.option(
     "--device",
-    "Device to train on; auto is the first present of cuda, mps, cpu.",
-    options.DEVICES,
-    "auto",
+    type=options.DEVICES,
+    default="auto",
+    help="Device to train on; auto is the first present of cuda, mps, cpu.",
 )
-@option("--resume", "Resume the interrupted run in the folder.", is_flag=True)
+@click.option("--resume", is_flag=True, help="Resume the interrupted run in the folder.")
 @options.RISK
-@option(
+@click.option(
     "--track",
-    "Also log the run with MLflow (extra mlflow; MLFLOW_TRACKING_URI says where).",
-    click.Choice(["mlflow"]),
+    type=click.Choice(["mlflow"]),
+    help="Also log the run with MLflow (extra mlflow; MLFLOW_TRACKING_URI says where).",
 )
-@option(
+@click.option(
     "--config",
-    "TOML file of these options, by their long names; the command line takes precedence.",
-    options.FILE,
     is_eager=True,
     expose_value=False,
     callback=_read_config,
+    type=options.FILE,
+    help="TOML file of these options, by their long names; the command line takes precedence.",
 )
 @options.JSON
 @click.pass_context
@@ -252,10 +254,10 @@ def train(
 ) -> None:
     """Train, calibrate, export and evaluate a model on MNIST, from data to artifact.
 
-    It makes pictures, trains teachers and the network that they teach, and calibrates and
-    evaluates it. It adds int8 and MNISTClassifier. The result is mnist_classifier.onnx, which
-    "inkdigits serve --model" serves, with the weights and run.json beside it. After Ctrl-C the
-    same command with --resume continues after the last complete epoch.
+    It trains the network that finds ink, makes pictures, trains teachers and the network that they
+    teach, calibrates and evaluates it, and adds int8 and MNISTClassifier. The result is
+    mnist_classifier.onnx, which "inkdigits serve --model" serves, with the weights and run.json
+    beside it. After Ctrl-C the same command with --resume keeps what is done and continues.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device
@@ -294,13 +296,23 @@ def _plan(ctx: click.Context, settings: dict[str, Any], *, quick: bool) -> tuple
         default_to(_QUICK)
     if settings["added"]:
         default_to(_FINE_TUNING)
-    elif settings["pattern"] or settings["weight"]:
-        raise click.UsageError("--pattern and --weight need --add")
-    starts_anew = not (settings["initial"] or settings["teachers"] or settings["added"])
+    elif named := [
+        name
+        for name in ("weight", "held_back", "pattern")
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    ]:
+        options_named = ", ".join("--" + name.replace("_", "-") for name in named)
+        raise click.UsageError(f"{options_named} needs --add, the pictures that it is about")
+    starts_anew = not any(settings[n] for n in ("initial", "teachers", "added"))
     if settings["network"] != "DigitNet" or not starts_anew:
         default_to(_ALONE)
+    if settings["segmenter"] is not None or settings["pictures"]:
+        default_to({"segmenter_steps": 0})
+        if settings["segmenter"] and settings["segmenter_steps"]:
+            raise click.UsageError("--segmenter and --segmenter-steps contradict each other")
     n_teachers = settings.pop("n_teachers")
     plan = Plan(
+        settings.pop("segmenter_steps"),
         n_teachers,
         settings.pop("teacher_epochs"),
         settings.pop("classic_epochs"),
@@ -333,11 +345,22 @@ def _run_config(
         distillation=distillation if taught else 0.0,
         **{name: settings.pop(name) for name in direct},
     )
-    synthesis = _synthesis(synthetic, config.seed) if synthetic else None
+    synthesis = composition(synthetic, config.seed) if synthetic else None
     folders = Folders(*(settings.pop(name) for name in ("out", "figures", "logs")))
     names = ("added", "pattern", "weight", "held_back")
     added = AddConfig(*(settings.pop(name) for name in names))
+    segmenter = settings.pop("segmenter")
+    if str(segmenter) == "shipped":
+        segmenter = shipped_artifact()
     if (initial := settings.pop("initial")) is not None:
         initial = shipped_artifact() if str(initial) == "shipped" else initial
         initial = initial / ARTIFACT_NAME if initial.is_dir() else initial
-    return RunConfig(config, folders, synthesis=synthesis, initial=initial, added=added, **settings)
+    return RunConfig(
+        config,
+        folders,
+        synthesis=synthesis,
+        initial=initial,
+        added=added,
+        segmenter=segmenter,
+        **settings,
+    )

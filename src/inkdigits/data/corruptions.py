@@ -1,4 +1,4 @@
-"""The fifteen corruptions of MNIST-C, on whole batches, in five severities.
+"""The fifteen corruptions of MNIST-C, on whole batches, in five severities; and low resolution.
 
 N. Mu and J. Gilmer, "MNIST-C: A Robustness Benchmark for Computer Vision", arXiv:1906.02337,
 2019. Eleven of them are those of D. Hendrycks and T. Dietterich ("Benchmarking Neural Network
@@ -22,12 +22,13 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from inkdigits.data.overlays import dotted_lines, fog, zigzags
 from inkdigits.data.pixels import check_inks
 from inkdigits.errors import ConfigError
-from inkdigits.types import Floats, Ink, Mask, Rng
+from inkdigits.types import Floats, Ink, Mask, Pixels, Rng
 
 Matrix: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 
@@ -83,6 +84,47 @@ def corrupt_mildly(inks: Ink, rng: Rng) -> Ink:
         chosen = families == index
         changed[chosen] = corrupt(inks[chosen], family, SEVERITIES[0], rng)
     return changed
+
+
+def lower_resolution(inks: Ink, rng: Rng) -> list[Pixels]:
+    """Make digits as in small scans: 7 to 18 pixels high, in few shades, cut at their edges.
+
+    Returns:
+        N pictures (H, W) uint8, as small as that or enlarged by one of the usual filters.
+
+    >>> len(lower_resolution(np.full((2, 28, 28), 255, np.uint8), np.random.default_rng(0)))
+    2
+    """
+    names = ("NEAREST", "BOX", "BILINEAR", "BICUBIC", "LANCZOS")
+    filters = [Image.Resampling[name] for name in names]
+    pictures = []
+    for ink in inks:
+        image = Image.fromarray(ink)
+        box = image.point(lambda value: 255 * (value > 40)).getbbox() or (4, 4, 24, 24)
+        margin = int(rng.integers(0, 4))
+        image = image.crop((box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin))
+        height = int(rng.integers(7, 19))
+        width = max(3, round(height * image.width / image.height))
+        if rng.random() < 0.5:  # scans that fill a square, however narrow the digit is
+            width = round(width + rng.uniform(0.3, 1.0) * (height - width))
+        values = np.asarray(
+            image.resize((width, height), filters[rng.integers(1, 4)]), dtype=np.float32
+        )
+        values = values * np.float32(255 / max(1.0, float(values.max())))
+        shades = int(rng.choice([2, 2, 5, 17, 256]))
+        if shades == 2:
+            values = np.where(values > rng.uniform(70, 150), np.float32(255), np.float32(0))
+        else:
+            values = np.rint(values / 255 * (shades - 1)) * np.float32(255 / (shades - 1))
+        small = Image.fromarray(np.rint(values).astype(np.uint8))
+        if rng.random() < 0.6:
+            factor = rng.uniform(1.5, 10)
+            size = (round(width * factor), round(height * factor))
+            small = small.resize(size, filters[rng.integers(len(filters))])
+        edge = int(rng.integers(0, 3))
+        picture = np.pad(np.asarray(small), edge)
+        pictures.append(255 - picture if rng.random() < 0.3 else picture)
+    return pictures
 
 
 def canny(pictures: Floats, sigma: float) -> Mask:

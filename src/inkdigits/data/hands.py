@@ -17,20 +17,15 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-from PIL import Image
 
-from inkdigits.data.pen_strokes import draw_hand
-from inkdigits.data.pixels import blend_ink
 from inkdigits.errors import DataError
-from inkdigits.types import Doubles, Labels, Mask, Pixels, Rng
+from inkdigits.types import Doubles, Labels, Mask
 
 HandPart: TypeAlias = Literal["train", "calibration"]
 PENDIGITS, OPTDIGITS = "pendigits/pendigits-orig.tra", "optdigits/optdigits-orig.tra"
 # Every fifth writer of the strokes, and the last fifth of the bitmaps, calibrates.
 _CALIBRATION_EVERY, _CALIBRATION_SHARE = 5, 0.2
 _BITMAP_SIDE = 32
-# Of the pictures that ``draw_hands`` makes, those from strokes; the others are from bitmaps.
-_STROKES_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,40 +128,3 @@ def _bitmaps(lines: list[str], *, calibration: bool) -> dict[str, object]:
     first = round((1 - _CALIBRATION_SHARE) * n)
     chosen = slice(first, None) if calibration else slice(None, first)
     return {"bitmaps": bitmaps[chosen], "bitmap_labels": labels[chosen]}
-
-
-def draw_hands(n: int, hands: Hands, rng: Rng) -> tuple[list[Pixels], Labels]:
-    """Draw n of the digits, each with a pen of its own; return pictures (H, W) and labels (n,).
-
-    Strokes are drawn on a canvas as ``pen_strokes`` draws its own, and bitmaps are enlarged.
-
-    Raises:
-        DataError: there are no digits.
-
-    >>> strokes = ((np.array([[5.0, 0.0], [5.0, 9.0]]),),)
-    >>> one = Hands(strokes=strokes, stroke_labels=np.array([1]))
-    >>> draw_hands(2, one, np.random.default_rng(0))[1].tolist()
-    [1, 1]
-    """
-    if not len(hands):
-        raise DataError("there are no digits of other hands to draw")
-    share = 0.0 if not hands.strokes else 1.0 if not len(hands.bitmaps) else _STROKES_SHARE
-    pictures, labels = [], np.zeros(n, dtype=np.int64)
-    for i in range(n):
-        if rng.random() < share:
-            chosen = int(rng.integers(len(hands.strokes)))
-            pictures.append(draw_hand(hands.strokes[chosen], rng))
-            labels[i] = hands.stroke_labels[chosen]
-        else:
-            chosen = int(rng.integers(len(hands.bitmaps)))
-            pictures.append(_enlarged(hands.bitmaps[chosen], rng))
-            labels[i] = hands.bitmap_labels[chosen]
-    return pictures, labels
-
-
-def _enlarged(bitmap: Mask, rng: Rng) -> Pixels:
-    image = Image.fromarray(bitmap.astype(np.uint8) * 255)
-    side = int(rng.integers(_BITMAP_SIDE, 8 * _BITMAP_SIDE))
-    kernel = Image.Resampling.BILINEAR if rng.random() < 0.7 else Image.Resampling.NEAREST
-    coverage = np.asarray(image.resize((side, side), kernel), dtype=np.float32) / 255
-    return blend_ink(np.pad(coverage, int(rng.integers(0, side // 3))), rng)

@@ -1,24 +1,17 @@
-"""Digits as pen strokes on a canvas, as people of several countries write them.
+"""How people of several countries write digits, as strokes of a pen.
 
-A style is a path in a box 1 wide and 1 high, y down. Each drawing moves the points a little, bends,
-slants, rotates and stretches the whole, and picks its pen. No style comes from anybody's
-handwriting; ``draw_hand`` draws strokes that somebody wrote.
+A style is a path in a box 1 wide and 1 high, y down. No style comes from anybody's handwriting.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from inkdigits.errors import DataError
-from inkdigits.types import Doubles, Labels, Pixels, Rng
+from inkdigits.types import Doubles
 
-CANVAS = 280
 Points: TypeAlias = list[tuple[float, float]]
 
 
@@ -155,84 +148,6 @@ STYLES: dict[int, dict[str, Style]] = {
 }
 
 
-def draw_digits(n: int, rng: Rng) -> tuple[Pixels, Labels]:
-    """Draw one digit per canvas (n, 280, 280): black ink on white, anywhere on it, not too small.
-
-    The digits (n,), which are returned too, take turns; the styles are drawn at random. n below 1
-    raises a DataError.
-
-    >>> draw_digits(3, np.random.default_rng(0))[1].tolist()
-    [0, 1, 2]
-    """
-    if n < 1:
-        raise DataError(f"n is {n}; at least 1 is needed")
-    labels = np.arange(n, dtype=np.int64) % 10
-    pictures = np.empty((n, CANVAS, CANVAS), dtype=np.uint8)
-    for picture, digit in zip(pictures, labels.tolist(), strict=True):
-        styles = list(STYLES[digit].values())
-        picture[:] = _draw(styles[rng.integers(len(styles))], rng)
-    return pictures, labels
-
-
-def draw_style(digit: int, name: str, rng: Rng) -> Pixels:
-    """Draw a digit in the style of that name of ``STYLES`` on a canvas (280, 280).
-
-    >>> draw_style(1, "lambda", np.random.default_rng(0)).shape
-    (280, 280)
-    """
-    return _draw(STYLES[digit][name], rng)
-
-
-def _draw(style: Style, rng: Rng) -> Pixels:
-    bend = rng.normal(0, 0.03, (2, 2))
-    lines = []
-    for stroke in style.strokes():
-        pieces: list[Doubles] = []
-        for piece in stroke:
-            points = np.array(piece) + rng.normal(0, 0.028, (len(piece), 2))
-            if pieces:
-                points[0] = pieces[-1][-1]
-            pieces.append(spline(points))
-        line = np.concatenate(pieces)
-        # A bow along each axis: a hand's straight lines are not straight.
-        line = line + np.sin(math.pi * line[:, ::-1]) * bend[0] + bend[1] * line**2
-        lines.append((line - 0.5) * (style.width * rng.uniform(0.8, 1.25), 1.0))
-    # Many hands write upright; MNIST's lean to the right.
-    slant = rng.uniform(-0.15, 0.4) if rng.random() < 0.7 else rng.normal(0, 0.04)
-    return _on_canvas(lines, slant, 12, rng)
-
-
-def draw_hand(strokes: Sequence[Doubles], rng: Rng) -> Pixels:
-    """Draw somebody's strokes, lines (K, 2) in any unit with y down, on a canvas (280, 280).
-
-    They are stretched, slanted and turned a little.
-
-    >>> draw_hand([np.array([[0.0, 0.0], [0.0, 9.0]])], np.random.default_rng(0)).shape
-    (280, 280)
-    """
-    everything = np.concatenate(list(strokes))
-    low, extent = everything.min(axis=0), np.ptp(everything, axis=0)
-    scale = np.array([rng.uniform(0.85, 1.18), 1.0]) / max(float(extent.max()), 1e-9)
-    lines = [(line - low - extent / 2) * scale for line in strokes]
-    return _on_canvas(lines, rng.normal(0, 0.08), 6, rng)
-
-
-def _on_canvas(lines: Sequence[Doubles], slant: float, degrees: float, rng: Rng) -> Pixels:
-    """Draw lines in a box about 1 high, turned by up to some degrees, with a pen, anywhere."""
-    height = rng.uniform(90, 220)
-    # Most pens are 4 to 12 % of the height; a fineliner is thinner, and a marker thicker.
-    share = rng.uniform(0.04, 0.12) if rng.random() < 0.8 else rng.choice([0.02, 0.16, 0.2])
-    pen = max(2.0, height * share)
-    angle = math.radians(rng.uniform(-degrees, degrees))
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    shape = turn @ np.array([[height, -slant * height], [0.0, height]])
-    placed = [line @ shape.T for line in lines]
-    everything = np.concatenate(placed)
-    low, high = everything.min(axis=0) - pen, everything.max(axis=0) + pen
-    corner = np.maximum(CANVAS - (high - low), 0) * rng.random(2)
-    return draw_lines([line - low + corner for line in placed], (CANVAS, CANVAS), pen)
-
-
 def spline(points: Doubles, per_piece: int = 12) -> Doubles:
     """Return a smooth line through points; it closes smoothly where the ends nearly meet.
 
@@ -256,23 +171,3 @@ def spline(points: Doubles, per_piece: int = 12) -> Doubles:
         + (3 * p1 - p0 - 3 * p2 + p3) * t**3
     )
     return np.concatenate([curve.transpose(1, 0, 2).reshape(-1, 2), points[-1:]])
-
-
-def draw_lines(lines: list[Doubles], size: tuple[int, int], pen: float) -> Pixels:
-    """Draw lines with a round pen, black on white, with smooth edges.
-
-    Lines are (K, 2), x and y in pixels; ``size`` is width and height; ``pen`` is a diameter.
-
-    >>> draw_lines([np.array([[2.0, 5.0], [18.0, 5.0]])], (20, 10), 3.0).shape
-    (10, 20)
-    """
-    # Twice as large, then averaged down: Pillow's lines have hard edges.
-    image = Image.new("L", (2 * size[0], 2 * size[1]), 255)
-    draw = ImageDraw.Draw(image)
-    for line in lines:
-        points = [(2 * x, 2 * y) for x, y in line.tolist()]
-        draw.line(points, fill=0, width=max(1, round(2 * pen)))
-        # A disc at every point rounds the ends and fills the joints, faster than joint="curve".
-        for x, y in points:
-            draw.ellipse((x - pen, y - pen, x + pen, y + pen), fill=0)
-    return np.asarray(image.reduce(2))

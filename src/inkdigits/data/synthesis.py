@@ -1,43 +1,73 @@
 """What users send beyond clean digits, made from MNIST's digits and by code.
 
-Digits are photographed, corrupted as in MNIST-C, reduced to a low resolution, drawn with a pen and
-printed. Some of those drawn with a pen, in styles that MNIST's writers did not have, are also
-photographed, corrupted and reduced. The rest are pictures without a digit. All of them go through
-``preprocess``, as a user's picture does, so that the network learns what it will be given.
+Digits are put on paper, in light and before cameras (``pictures``), corrupted as in MNIST-C,
+reduced to a low resolution, drawn with a pen, printed, and cut from numbers. The rest has no
+digit, several, or too little of one. Every picture is read as a user's is, so that the network
+learns what it will be given. What was written is known: where reading found something else, the
+picture is left out.
 Worker processes share the tasks. Each task has a seed of its own, so that the number of processes
 changes nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, SEVERITIES, corrupt
+from inkdigits.data.corruptions import (
+    FAMILIES,
+    MNIST_C_SEVERITY,
+    SEVERITIES,
+    corrupt,
+    lower_resolution,
+)
 from inkdigits.data.fonts import FontSplit, find_fonts, render_digits
-from inkdigits.data.hands import Hands, draw_hands
+from inkdigits.data.hands import Hands
 from inkdigits.data.letters import scripts_of
 from inkdigits.data.mnist import Digits
-from inkdigits.data.non_digits import KINDS, Sources, make_non_digits, several_digits
-from inkdigits.data.pen_strokes import draw_digits
-from inkdigits.data.photos import photograph
+from inkdigits.data.non_digits import KINDS, draw_non_digit
+from inkdigits.data.pictures.cut_numbers import cut_number
+from inkdigits.data.pictures.foreground import Sources
+from inkdigits.data.pictures.numbers import WrittenDigits
+from inkdigits.data.pictures.pairs import Look, Pair, make_pair
+from inkdigits.data.pixels import blend_ink
 from inkdigits.errors import DataError
-from inkdigits.ink.normalize import normalise
+from inkdigits.ink.normalize import normalise, preprocess
 from inkdigits.ink.plain import Foreground
-from inkdigits.reader import preprocess
-from inkdigits.types import NO_DIGIT, Ink, Labels, Pixels, Rng
+from inkdigits.ink.segment import Segmenter
+from inkdigits.model.artifact import read_segmenter, write_atomically
+from inkdigits.model.backends import onnx_segmenter
+from inkdigits.types import NO_DIGIT, Ink, Labels, Picture, Rng
 
 # Pictures that one task makes: few enough to spread evenly, many enough to start cheaply.
 _TASK_SIZE = 500
 # The share of the corrupted digits that has MNIST-C's severity; the others have any.
 _MNIST_C_SHARE = 0.5
+# The share of the corrupted and reduced digits that are drawn with a pen, or by other hands.
+_DRAWN_SHARE = 0.3
+# The least cosine of the ink that was found and the ink that was written: of one digit or sign, and
+# of several digits, of which none may be missing.
+_ALIKE, _ALL_ALIKE = 0.5, 0.75
+# A digit with less than the first share of its ink outside of the picture is one, with more than
+# the second none; of a 1 that is cut off a 1 is left.
+_SLIGHT_CUT, _DEEP_CUT = 0.08, 0.35
+# What is left out is made again, this many times in all.
+_MOST_TRIES = 3
+_PER_NUMBER, _MOST_NUMBERS = 3, 20  # candidates of one number; numbers per candidate
+_WHOLE_PIECE, _WRONG_PIECE = "whole_piece", "wrong_piece"
+# Kinds of ``pairs`` that have several digits, too little of one, or none.
+_PAIRS = ("several", "pair", "cut", "empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,42 +77,44 @@ class SynthesisConfig:
     digits: int = 60_000  # pictures with a digit
     others: int = 60_000  # pictures without one
     # Shares of ``digits``.
-    photos: float = 0.27
-    corrupted: float = 0.36
-    low_resolution: float = 0.20
-    strokes: float = 0.11
-    printed: float = 0.06
-    hands: float = 0.12  # of other hands; none where there are no such digits
-    # Shares of the photographed, corrupted and reduced digits that are drawn with a pen, or by
-    # other hands, instead of MNIST's.
-    drawn: float = 0.2
-    of_hands: float = 0.15
-    # Shares of ``others``, by the names of ``non_digits.KINDS``.
-    kinds: tuple[tuple[str, float], ...] = (
-        ("blank", 0.01),
-        ("scribble", 0.09),
-        ("noise", 0.05),
-        ("texture", 0.06),
-        ("letter", 0.15),
-        ("symbol", 0.06),
-        ("two_digits", 0.07),
-        ("part_of_digit", 0.02),
-        ("wandering", 0.09),
-        ("handwritten_letter", 0.23),
-        ("several_digits", 0.11),
-        ("cut_digit", 0.03),
-        ("broken_digit", 0.03),
+    ways: tuple[tuple[str, float], ...] = (
+        ("paper", 0.25),
+        ("tiny", 0.04),
+        ("corrupted", 0.30),
+        ("low_resolution", 0.16),
+        ("canvas", 0.09),
+        ("hands", 0.08),  # none where there are no digits of other hands
+        ("printed", 0.05),
+        (_WHOLE_PIECE, 0.05),
+        ("cut", 0.02),
     )
-    # Share of ``others`` that is photographed or corrupted afterwards, so that neither is a sign of
-    # a digit.
-    degraded_others: float = 0.25
+    # Shares of ``others``, by the names of ``non_digits.KINDS`` and of some kinds of ``pairs``.
+    kinds: tuple[tuple[str, float], ...] = (
+        ("scribble", 0.09),
+        ("noise", 0.03),
+        ("texture", 0.05),
+        ("letter", 0.13),
+        ("symbol", 0.05),
+        ("wandering", 0.08),
+        ("handwritten_letter", 0.21),
+        ("cut_digit", 0.04),
+        ("broken_digit", 0.03),
+        ("several", 0.09),
+        ("pair", 0.08),
+        ("cut", 0.02),
+        ("empty", 0.04),
+        (_WRONG_PIECE, 0.07),
+    )
+    on_paper: float = 0.25  # share of what is no digit that is photographed too
     fonts: FontSplit = "train"  # which split of the installed fonts renders letters
     seed: int = 0  # of everything random
 
     def __post_init__(self) -> None:
-        unknown = [kind for kind, _ in self.kinds if kind not in KINDS]
-        if unknown:
-            raise DataError(f"kind is {unknown[0]!r}; it must be one of {', '.join(KINDS)}")
+        known = {"ways": _WAYS, "kinds": (*KINDS, *_PAIRS, _WRONG_PIECE)}
+        for name, allowed in known.items():
+            unknown = [kind for kind, _ in getattr(self, name) if kind not in allowed]
+            if unknown:
+                raise DataError(f"{name} has {unknown[0]!r}; allowed are {', '.join(allowed)}")
         if self.digits < 0 or self.others < 0 or not self.digits + self.others:
             raise DataError(
                 f"digits is {self.digits} and others {self.others}; neither may be negative, and "
@@ -90,144 +122,241 @@ class SynthesisConfig:
             )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What pictures are made from, and what finds their ink."""
+
+    digits: Digits
+    hands: Hands = field(default_factory=Hands)  # other hands than those of the digits
+    # An ONNX model; by default that of the shipped artifact.
+    segmenter: bytes = field(default_factory=read_segmenter)
+
+    def segmenter_digest(self) -> str:
+        """Return the SHA-256 of the network that finds ink."""
+        return hashlib.sha256(self.segmenter).hexdigest()
+
+    def find_ink(self) -> Segmenter:
+        """Return what finds ink, with a session of its own."""
+        return onnx_segmenter(self.segmenter, threads=1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Task:
     what: str
     n: int
     seed: tuple[int, ...]
+    is_digit: bool
 
 
 class _Given:
     """What the tasks of this process are made from."""
 
-    inks: Ink
-    labels: Labels
-    config: SynthesisConfig
-    hands: Hands
     sources: Sources
+    numbers: WrittenDigits
+    on_paper: float
+    segmenter: Segmenter
+    preprocess: Callable[[Picture], Ink]
+
+
+def ink_finder(segmenter: Segmenter) -> Callable[[Picture], Ink]:
+    """Return ``preprocess`` with a network that finds ink.
+
+    >>> ink_finder(lambda view: np.repeat(view, 2, axis=1))(np.zeros((28, 28), np.uint8)).any()
+    np.False_
+    """
+    return partial(preprocess, segmenter=segmenter)
 
 
 def synthesise(
-    digits: Digits,
+    material: Material,
     config: SynthesisConfig,
-    hands: Hands | None = None,
     *,
     workers: int | None = None,
+    kept: Path | None = None,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Digits:
     """Make about ``config.digits + config.others`` pictures and return their ink in random order.
 
     The label is ``NO_DIGIT`` where there is none. Pictures in which no ink was found are left out.
-    ``hands`` are digits of other hands than ``digits``.
-    ``workers`` limits the processes, one per core, and ``report`` is called with how many tasks
-    are done, of how many.
+    ``workers`` limits the processes, one per core. ``kept`` is a folder for the results of tasks,
+    which are not made again. ``report`` is called with how many tasks are done, of how many.
 
     Raises:
         DataError: no digits to make them from, no fonts, or so few that none of any kind is made.
 
     >>> given = Digits(torch.full((2, 28, 28), 255, dtype=torch.uint8), torch.tensor([1, 7]))
     >>> config = SynthesisConfig(digits=0, others=9, kinds=(("scribble", 1.0),))
-    >>> len(synthesise(given, config, workers=1))
-    9
+    >>> len(synthesise(Material(given), config, workers=1)) > 5
+    True
     """
-    if not len(digits):
+    if not len(material.digits):
         raise DataError("there are no digits to make others from")
-    hands = hands or Hands()
-    tasks = _tasks(config, of_hands=bool(len(hands)))
+    tasks = _tasks(config, of_hands=bool(len(material.hands)))
     if not tasks:
         raise DataError(
             f"{config.digits} digits and {config.others} others are too few to be divided among "
             "the kinds; ask for 100 or more"
         )
-    arguments = (digits.inks.numpy(), digits.labels.numpy(), config, hands)
+    files = [kept / f"{number}.npz" if kept else None for number in range(len(tasks))]
+    waiting = [t for t, file in zip(tasks, files, strict=True) if not (file and file.is_file())]
+    results = _results(waiting, material, config, workers)
     made: list[tuple[Ink, Labels]] = []
-    processes = min(workers or os.cpu_count() or 1, len(tasks))
-    if processes == 1:
-        _prepare(*arguments)
-        for task in tasks:
-            made.append(_make(task))
-            report(len(made), len(tasks))
-    else:
-        # Spawned: a fork would copy the locks of torch's threads.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, context, _prepare, arguments) as pool:
-            for result in pool.map(_make, tasks):
-                made.append(result)
-                report(len(made), len(tasks))
+    for file in files:
+        made.append(_read_or_make(file, results))
+        report(len(made), len(tasks))
     inks, labels = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
     order = np.random.default_rng((config.seed, 1)).permutation(len(inks))
     return Digits(torch.from_numpy(inks[order]), torch.from_numpy(labels[order]))
 
 
+def _results(
+    tasks: list[_Task], material: Material, config: SynthesisConfig, workers: int | None
+) -> Iterator[tuple[Ink, Labels]]:
+    processes = min(workers or os.cpu_count() or 1, len(tasks))
+    if processes <= 1:
+        if tasks:
+            _prepare(material, config)
+        yield from map(_make, tasks)
+        return
+    # Spawned: a fork would copy the locks of torch's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _prepare, (material, config)) as pool:
+        yield from pool.map(_make, tasks)
+
+
+def _read_or_make(file: Path | None, results: Iterator[tuple[Ink, Labels]]) -> tuple[Ink, Labels]:
+    if file is not None and file.is_file():
+        with np.load(file) as saved:
+            return saved["inks"], saved["labels"]
+    inks, labels = next(results)
+    if file is not None:
+        content = io.BytesIO()
+        np.savez(content, inks=inks, labels=labels)
+        write_atomically(file, content.getvalue())
+    return inks, labels
+
+
 def _tasks(config: SynthesisConfig, *, of_hands: bool) -> list[_Task]:
-    ways = {
-        "photos": config.photos,
-        "low_resolution": config.low_resolution,
-        "strokes": config.strokes,
-        "printed": config.printed,
-        "hands": config.hands if of_hands else 0.0,
-        **{family: config.corrupted / len(FAMILIES) for family in FAMILIES},
-    }
-    wanted = [(name, config.digits * share / sum(ways.values())) for name, share in ways.items()]
-    total = sum(share for _, share in config.kinds)
-    wanted += [(kind, config.others * share / total) for kind, share in config.kinds]
+    ways = dict(config.ways)
+    corrupted = ways.pop("corrupted", 0.0)
+    ways |= {family: corrupted / len(FAMILIES) for family in FAMILIES if corrupted}
+    if not of_hands:
+        ways.pop("hands", None)
+    wanted = [
+        (what, is_digit, size * share / sum(shares.values()))
+        for is_digit, size, shares in (
+            (True, config.digits, ways),
+            (False, config.others, dict(config.kinds)),
+        )
+        for what, share in shares.items()
+    ]
     return [
-        _Task(what, min(_TASK_SIZE, round(size) - start), (config.seed, number, start))
-        for number, (what, size) in enumerate(wanted)
+        _Task(what, min(_TASK_SIZE, round(size) - start), (config.seed, number, start), is_digit)
+        for number, (what, is_digit, size) in enumerate(wanted)
         for start in range(0, round(size), _TASK_SIZE)
     ]
 
 
-def _prepare(inks: Ink, labels: Labels, config: SynthesisConfig, hands: Hands) -> None:
-    _Given.inks, _Given.labels, _Given.config, _Given.hands = inks, labels, config, hands
-    fonts, script_fonts = find_fonts(config.fonts), find_fonts(latin=False)
-    _Given.sources = Sources(fonts, inks, script_fonts, scripts_of(config.fonts))
+def _prepare(material: Material, config: SynthesisConfig) -> None:
+    digits = material.digits
+    inks, labels = digits.inks.numpy(), digits.labels.numpy()
+    writers = None if digits.writers is None else digits.writers.numpy()
+    fonts = find_fonts(config.fonts)
+    scripts = {"script_fonts": find_fonts(latin=False), "scripts": scripts_of(config.fonts)}
+    _Given.sources = Sources(inks, labels, fonts, material.hands, **scripts)  # type: ignore[arg-type]
+    _Given.numbers = WrittenDigits(inks, labels, writers)
+    _Given.on_paper = config.on_paper
+    _Given.segmenter = material.find_ink()
+    _Given.preprocess = ink_finder(_Given.segmenter)
 
 
 def _make(task: _Task) -> tuple[Ink, Labels]:
     rng = np.random.default_rng(task.seed)
-    if task.what == "several_digits":
-        # All ink counts: were one left out, the other would be a digit.
-        canvases = [several_digits(rng, _Given.inks) for _ in range(task.n)]
-        whole = [normalise(Foreground.whole_picture(255 * canvas)) for canvas in canvases]
-        return np.stack(whole), np.full(task.n, NO_DIGIT)
-    if task.what in KINDS:
-        pictures = make_non_digits(task.what, task.n, rng, _Given.sources)
-        inks, labels = _found(pictures, np.full(len(pictures), NO_DIGIT))
-        return _degraded(inks, rng), labels
-    if task.what == "strokes":
-        return _found(*draw_digits(task.n, rng))
-    if task.what == "hands":
-        return _found(*draw_hands(task.n, _Given.hands, rng))
-    if task.what == "printed":
-        return _found(*render_digits(task.n, _Given.sources.fonts, rng))
-    clean, labels = _clean_digits(task.n, rng)
-    if task.what == "photos":
-        return _found(photograph(clean, rng), labels)
-    if task.what == "low_resolution":
-        return _found(lower_resolution(clean, rng), labels)
-    return _found(_corrupted(clean, task.what, rng), labels)
+    if task.what in (_WHOLE_PIECE, _WRONG_PIECE):
+        return _pieces(task, rng)
+    if task.what in (*FAMILIES, "low_resolution"):
+        clean, labels = _clean_digits(task.n, rng)
+        if task.what == "low_resolution":
+            made = zip(lower_resolution(clean, rng), labels, strict=True)
+        else:
+            made = zip(_corrupted(clean, task.what, rng), labels, strict=True)
+        found = [(_Given.preprocess(picture), label) for picture, label in made]
+    elif task.what == "printed":
+        drawn = zip(*render_digits(task.n, _Given.sources.fonts, rng), strict=True)
+        found = [(_Given.preprocess(picture), label) for picture, label in drawn]
+    else:
+        make = _digit if task.is_digit else _other
+        tries = (make(task.what, rng) for _ in range(_MOST_TRIES * task.n))
+        found = list(islice((one for one in tries if one is not None and one[0].any()), task.n))
+    inks = [ink for ink, _ in found if ink.any()]
+    labels = np.array([label for ink, label in found if ink.any()], dtype=np.int64)
+    return np.array(inks, dtype=np.uint8).reshape(-1, 28, 28), labels
 
 
-def _found(pictures: Sequence[Pixels] | Pixels, labels: Labels) -> tuple[Ink, Labels]:
-    """Return the ink of each picture in which there is some, and its label."""
-    inks = np.stack([preprocess(picture) for picture in pictures])
-    found = inks.any(axis=(1, 2))
-    return inks[found], labels[found]
+def _digit(way: str, rng: Rng) -> tuple[Ink, int] | None:
+    """Return the ink that reading finds in a picture of a digit, and which it is."""
+    kind, look = _WAYS[way]
+    sources = _Given.sources
+    if way == "hands":
+        sources = Sources(hands=sources.hands, styles=False)
+    pair = make_pair(rng, sources, kind, look)
+    if len(pair.digits) != 1 or pair.cut > _SLIGHT_CUT:
+        return None
+    return _read_pair(pair, pair.digits[0], _ALIKE)
+
+
+def _other(kind: str, rng: Rng) -> tuple[Ink, int] | None:
+    """Return the ink that reading finds in a picture without a readable digit."""
+    if kind not in _PAIRS:
+        sign = draw_non_digit(kind, rng, _Given.sources)
+        if rng.random() >= _Given.on_paper or not sign.any():
+            return _Given.preprocess(blend_ink(sign, rng)), NO_DIGIT
+        pair = make_pair(rng, _Given.sources, "sign", None, sign.astype(np.float32))
+        return _read_pair(pair, NO_DIGIT, _ALIKE)
+    pair = make_pair(rng, _Given.sources, kind, "canvas" if rng.random() < 0.3 else None)
+    if kind == "empty":
+        return _Given.preprocess(pair.picture), NO_DIGIT
+    if kind == "cut":
+        is_none = pair.cut > _DEEP_CUT and pair.digits not in ((), (1,))
+        return _read_pair(pair, NO_DIGIT, _ALIKE) if is_none else None
+    return _read_pair(pair, NO_DIGIT, _ALL_ALIKE) if len(pair.digits) > 1 else None
+
+
+def _read_pair(pair: Pair, label: int, least: float) -> tuple[Ink, int] | None:
+    """Return the ink that was found, if it is like the one that was written."""
+    found = _Given.preprocess(pair.picture)
+    known = normalise(Foreground.whole_picture(np.float32(255) * pair.ink))
+    both = [ink.ravel().astype(np.float32) for ink in (found, known)]
+    lengths = float(np.linalg.norm(both[0]) * np.linalg.norm(both[1]))
+    return (found, label) if float(both[0] @ both[1]) > least * lengths else None
+
+
+def _pieces(task: _Task, rng: Rng) -> tuple[Ink, Labels]:
+    """Cut numbers until there are as many digits, or as many of what is none, as wanted."""
+    inks: list[Ink] = []
+    labels: list[int] = []
+    for _ in range(_MOST_NUMBERS * task.n):
+        if len(labels) >= task.n:
+            break
+        found, known = cut_number(_Given.numbers, _Given.segmenter, rng)
+        wanted = np.flatnonzero((known != NO_DIGIT) == task.is_digit)
+        for at in rng.permutation(wanted)[:_PER_NUMBER]:
+            inks.append(found[at])
+            labels.append(int(known[at]))
+    made = np.array(inks[: task.n], dtype=np.uint8).reshape(-1, 28, 28)
+    return made, np.array(labels[: task.n], dtype=np.int64)
 
 
 def _clean_digits(n: int, rng: Rng) -> tuple[Ink, Labels]:
-    """Return MNIST's digits and, for shares, the ink of digits with a pen and by other hands."""
-    chosen = rng.integers(len(_Given.inks), size=n)
-    inks, labels = _Given.inks[chosen], _Given.labels[chosen]
-    drawn = round(_Given.config.drawn * n)
-    if drawn:
-        pictures, labels[:drawn] = draw_digits(drawn, rng)
-        inks[:drawn] = [preprocess(picture) for picture in pictures]
-    others = round(_Given.config.of_hands * n) if len(_Given.hands) else 0
-    if others:
-        theirs, labels[-others:] = draw_hands(others, _Given.hands, rng)
-        inks[-others:] = [preprocess(picture) for picture in theirs]
+    """Return MNIST's digits and, for a share, the ink of digits with a pen and by other hands."""
+    sources = _Given.sources
+    chosen = rng.integers(len(sources.inks), size=n)
+    inks, labels = sources.inks[chosen], sources.labels[chosen]
+    pens = Sources(hands=sources.hands)
+    for at in range(round(_DRAWN_SHARE * n)):
+        pair = make_pair(rng, pens, "one", "canvas")
+        if len(pair.digits) == 1:
+            inks[at], labels[at] = _Given.preprocess(pair.picture), pair.digits[0]
     return inks, labels
 
 
@@ -243,57 +372,12 @@ def _corrupted(inks: Ink, family: str, rng: Rng) -> Ink:
     return changed
 
 
-def _degraded(inks: Ink, rng: Rng) -> Ink:
-    """Photograph or corrupt a share of the inks and preprocess them again."""
-    result = inks.copy()
-    for at in np.flatnonzero(rng.random(len(inks)) < _Given.config.degraded_others):
-        one = inks[at : at + 1]
-        if rng.random() < 0.5:
-            picture = photograph(one, rng)[0]
-        else:
-            picture = _corrupted(one, FAMILIES[rng.integers(len(FAMILIES))], rng)[0]
-        ink = preprocess(picture)
-        if ink.any():
-            result[at] = ink
-    return result
-
-
-def lower_resolution(inks: Ink, rng: Rng) -> list[Pixels]:
-    """Make digits as in small scans: 7 to 18 pixels high, in few shades, cut at their edges.
-
-    Returns:
-        N pictures (H, W) uint8, as small as that or enlarged by one of the usual filters.
-
-    >>> len(lower_resolution(np.full((2, 28, 28), 255, np.uint8), np.random.default_rng(0)))
-    2
-    """
-    names = ("NEAREST", "BOX", "BILINEAR", "BICUBIC", "LANCZOS")
-    filters = [Image.Resampling[name] for name in names]
-    pictures = []
-    for ink in inks:
-        image = Image.fromarray(ink)
-        box = image.point(lambda value: 255 * (value > 40)).getbbox() or (4, 4, 24, 24)
-        margin = int(rng.integers(0, 4))
-        image = image.crop((box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin))
-        height = int(rng.integers(7, 19))
-        width = max(3, round(height * image.width / image.height))
-        if rng.random() < 0.5:  # scans that fill a square, however narrow the digit is
-            width = round(width + rng.uniform(0.3, 1.0) * (height - width))
-        values = np.asarray(
-            image.resize((width, height), filters[rng.integers(1, 4)]), dtype=np.float32
-        )
-        values = values * np.float32(255 / max(1.0, float(values.max())))
-        shades = int(rng.choice([2, 2, 5, 17, 256]))
-        if shades == 2:
-            values = np.where(values > rng.uniform(70, 150), np.float32(255), np.float32(0))
-        else:
-            values = np.rint(values / 255 * (shades - 1)) * np.float32(255 / (shades - 1))
-        small = Image.fromarray(np.rint(values).astype(np.uint8))
-        if rng.random() < 0.6:
-            factor = rng.uniform(1.5, 10)
-            size = (round(width * factor), round(height * factor))
-            small = small.resize(size, filters[rng.integers(len(filters))])
-        edge = int(rng.integers(0, 3))
-        picture = np.pad(np.asarray(small), edge)
-        pictures.append(255 - picture if rng.random() < 0.3 else picture)
-    return pictures
+# The kind of pair, and its look, of each way to make a digit; some are made otherwise.
+_WAYS: dict[str, tuple[str, Look | None]] = {
+    "paper": ("one", None),
+    "tiny": ("tiny", None),
+    "canvas": ("one", "canvas"),
+    "hands": ("one", "canvas"),
+    "cut": ("cut", None),
+    **dict.fromkeys(("corrupted", "low_resolution", "printed", _WHOLE_PIECE), ("", None)),
+}

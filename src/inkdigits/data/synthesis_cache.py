@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -16,19 +17,17 @@ import torch
 from tqdm import tqdm
 
 from inkdigits.data.fonts import find_fonts
-from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits
-from inkdigits.data.synthesis import SynthesisConfig, synthesise
+from inkdigits.data.synthesis import Material, SynthesisConfig, synthesise
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.model.artifact import write_atomically
 
 
 def write_synthetic(
-    digits: Digits,
+    material: Material,
     config: SynthesisConfig,
     path: Path,
-    hands: Hands | None = None,
     *,
     progress: bool = False,
     report: Callable[[str], None] = lambda _: None,
@@ -36,62 +35,57 @@ def write_synthetic(
     """Synthesise pictures, see ``synthesise``, and write them to ``path``, atomically.
 
     The file is a NumPy archive (.npz) of ``inks`` (N, 28, 28) uint8, ``labels`` (N,) int64, and
-    ``key``, JSON of the configuration, the digests of the digits, of other hands' files and of
-    the fonts, and the preprocessing version. ``report`` is called with a line that says what was
-    made.
+    ``key``, JSON of the configuration and the fonts, and of what they were made from. Until all is
+    made, parts are kept in a folder beside it, so that an interrupted start is continued.
+    ``report`` is called with a line that says what was made.
 
-    >>> write_synthetic(Digits(torch.empty(0), torch.empty(0)), SynthesisConfig(), Path("none"))
+    >>> none = Material(Digits(torch.empty(0), torch.empty(0)))
+    >>> write_synthetic(none, SynthesisConfig(), Path("none"))
     Traceback (most recent call last):
     inkdigits.errors.DataError: there are no digits to make others from
     """
-    with tqdm(disable=not progress, unit="part", desc="synthesising", dynamic_ncols=True) as bar:
+    key = _key(config, material)
+    parts = path.with_suffix(".parts")
+    kept = parts / hashlib.sha256(key.encode()).hexdigest()[:12]
+    with tqdm(disable=None if progress else True, unit="part", desc="synthesising") as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        made = synthesise(digits, config, hands, report=show)
-    buffer, key = io.BytesIO(), np.array(_key(config, digits, hands))
-    np.savez_compressed(buffer, key=key, inks=made.inks.numpy(), labels=made.labels.numpy())
+        made = synthesise(material, config, kept=kept, report=show)
+    buffer = io.BytesIO()
+    arrays = {"inks": made.inks.numpy(), "labels": made.labels.numpy()}
+    np.savez_compressed(buffer, key=np.array(key), **arrays)  # type: ignore[arg-type]
     write_atomically(path, buffer.getvalue())
+    shutil.rmtree(parts, ignore_errors=True)
     counts = [len(part) for part in made.divided()]
     report("synthesised {:,} digits and {:,} pictures without one".format(*counts))
     return made
 
 
-def read_synthetic(
-    path: Path, digits: Digits, hands: Hands | None = None
-) -> tuple[Digits, dict[str, Any]]:
+def read_synthetic(path: Path, material: Material) -> tuple[Digits, dict[str, Any]]:
     """Return what ``write_synthetic`` wrote, and how it was made, as JSON.
 
     Raises:
         TrainingError: missing, damaged, made of other digits or by another preprocessing.
 
-    >>> none = Digits(torch.empty(0), torch.empty(0))
+    >>> none = Material(Digits(torch.empty(0), torch.empty(0)))
     >>> read_synthetic(Path("none.npz"), none)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     inkdigits.errors.TrainingError: there are no synthesised pictures at none.npz; ...
     """
-    made, key = _read(path)
-    try:
-        config, fonts, *source = json.loads(key)
-    except (ValueError, TypeError) as error:
-        raise TrainingError(
-            f"{path} cannot be read as synthesised pictures: {error}. Labelled pictures of your "
-            "own are named with --add; a damaged file of inkdigits synthesise can be made again"
-        ) from error
-    if source != _source(digits, hands):
+    made, (config, fonts, source) = _read(path)
+    if source != _source(material):
         message = f"{path} was made of other digits or by another preprocessing; delete it"
         raise TrainingError(message)
-    used = {"fonts": fonts, "hands": source[1], "preprocessing_version": PREPROCESSING_VERSION}
-    return made, {**config, **used, "sha256": made.digest()}
+    return made, {**config, "fonts": fonts, **source, "sha256": made.digest()}
 
 
 def read_or_write(
-    digits: Digits,
+    material: Material,
     config: SynthesisConfig,
     path: Path,
-    hands: Hands | None = None,
     *,
     progress: bool = False,
     report: Callable[[str], None] = lambda _: None,
@@ -104,12 +98,12 @@ def read_or_write(
     >>> given = Digits(torch.full((2, 28, 28), 255, dtype=torch.uint8), torch.tensor([1, 7]))
     >>> config = SynthesisConfig(digits=0, others=9, kinds=(("scribble", 1.0),))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     len(read_or_write(given, config, Path(folder, "synthetic.npz"))[0])
-    9
+    ...     len(read_or_write(Material(given), config, Path(folder, "synthetic.npz"))[0]) > 5
+    True
     """
-    if not path.is_file() or _read(path)[1] != _key(config, digits, hands):
-        write_synthetic(digits, config, path, hands, progress=progress, report=report)
-    return read_synthetic(path, digits, hands)
+    if not path.is_file() or _read(path)[1] != json.loads(_key(config, material)):
+        write_synthetic(material, config, path, progress=progress, report=report)
+    return read_synthetic(path, material)
 
 
 def concatenate(parts: Sequence[Digits]) -> Digits:
@@ -122,12 +116,13 @@ def concatenate(parts: Sequence[Digits]) -> Digits:
     return Digits(torch.cat([p.inks for p in parts]), torch.cat([p.labels for p in parts]))
 
 
-def _read(path: Path) -> tuple[Digits, str]:
+def _read(path: Path) -> tuple[Digits, list[Any]]:
     """Return the pictures and the key in a file."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             made = Digits(torch.from_numpy(saved["inks"]), torch.from_numpy(saved["labels"]))
-            return made, str(saved["key"])
+            config, fonts, source = json.loads(str(saved["key"]))
+            return made, [config, fonts, source]
     except FileNotFoundError as error:
         raise TrainingError(
             f"there are no synthesised pictures at {path}; inkdigits synthesise makes some"
@@ -139,8 +134,8 @@ def _read(path: Path) -> tuple[Digits, str]:
         ) from error
 
 
-def _key(config: SynthesisConfig, digits: Digits, hands: Hands | None) -> str:
-    return json.dumps([asdict(config), _fonts(config), *_source(digits, hands)])
+def _key(config: SynthesisConfig, material: Material) -> str:
+    return json.dumps([asdict(config), _fonts(config), _source(material)])
 
 
 def _fonts(config: SynthesisConfig) -> dict[str, Any]:
@@ -152,5 +147,10 @@ def _fonts(config: SynthesisConfig) -> dict[str, Any]:
     return {"split": config.fonts, "files": len(paths), "sha256": content.hexdigest()}
 
 
-def _source(digits: Digits, hands: Hands | None) -> list[Any]:
-    return [digits.digest(), hands.sha256 if hands else {}, PREPROCESSING_VERSION]
+def _source(material: Material) -> dict[str, Any]:
+    return {
+        "digits_sha256": material.digits.digest(),
+        "hands": material.hands.sha256,
+        "segmenter_sha256": material.segmenter_digest(),
+        "preprocessing_version": PREPROCESSING_VERSION,
+    }

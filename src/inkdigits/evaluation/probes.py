@@ -7,17 +7,15 @@ objects. ``robustness`` reads them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from inkdigits.data.fonts import Font
-from inkdigits.data.non_digits import several_digits
-from inkdigits.data.pen_strokes import draw_style
-from inkdigits.data.photos import photograph_paper
+from inkdigits.data.pictures.foreground import Sources, write_style
+from inkdigits.data.pictures.pairs import Look, make_pair
 from inkdigits.data.pixels import Coverage, to_bytes
 from inkdigits.types import Floats, Ink, Pixels, Rng
 
@@ -75,13 +73,18 @@ def digit_makers() -> dict[str, Maker]:
 
 
 def draw_ones(name: str, n: int, rng: Rng) -> list[Pixels]:
-    """Draw n ones of a kind of ``ONES`` with pens.
+    """Draw n ones of a kind of ``ONES`` with pens of 4 to 12 % of their height.
 
     >>> len(draw_ones("lambda ones", 2, np.random.default_rng(0)))
     2
     """
     styles = ONES[name]
-    return [draw_style(1, styles[rng.integers(len(styles))], rng) for _ in range(n)]
+    pictures = []
+    for _ in range(n):
+        height, pen = rng.uniform(90, 220), rng.uniform(0.04, 0.12)
+        patch = write_style(1, styles[rng.integers(len(styles))], height, rng, pen)
+        pictures.append(on_background(np.pad(patch, int(rng.integers(10, 60))), rng))
+    return pictures
 
 
 def several_makers(inks: Ink) -> dict[str, Callable[[Rng], Pixels]]:
@@ -101,16 +104,22 @@ def several_makers(inks: Ink) -> dict[str, Callable[[Rng], Pixels]]:
     }
 
 
-def empty_makers(fonts: tuple[Font, ...]) -> dict[str, Callable[[Rng], Pixels]]:
-    """Return by name what makes empty paper, which must be rejected.
+def empty_makers(sources: Sources) -> dict[str, Callable[[Rng], Pixels]]:
+    """Return by name what makes pages with print, objects or nothing, which must be rejected.
 
-    >>> sorted(empty_makers(()))
-    ['empty paper with objects', 'empty paper with print']
+    >>> sorted(empty_makers(Sources()))
+    ['empty canvas with marks', 'empty paper', 'empty paper in a scene']
     """
-    return {
-        "empty paper with print": partial(_print, fonts),
-        "empty paper with objects": _objects,
+    looks: dict[str, Look] = {
+        "empty canvas with marks": "plain",
+        "empty paper": "paper",
+        "empty paper in a scene": "scene",
     }
+    return {name: partial(_empty, sources, look) for name, look in looks.items()}
+
+
+def _empty(sources: Sources, look: Look, rng: Rng) -> Pixels:
+    return make_pair(rng, sources, "empty", look).picture
 
 
 def _trimmed(ink: Ink, height: int) -> Floats:
@@ -173,50 +182,48 @@ def _tiny(ink: Ink, rng: Rng) -> Pixels:
     return on_background(canvas, rng, "bright")
 
 
+def several_digits(
+    rng: Rng,
+    digits: Ink,
+    *,
+    n: int,
+    ratio: tuple[float, float] = (0.35, 1.0),
+    darkness: tuple[float, float] = (0.3, 1.0),
+    gap: tuple[float, float] = (-0.05, 2.0),
+) -> Coverage:
+    """Put two or more digits on a canvas that they fill, one after the other.
+
+    Args:
+        rng: draws all.
+        digits: (N, 28, 28) inks to choose from.
+        n: how many.
+        ratio: limits of the others' height, as a share of the first one's.
+        darkness: limits of the others' darkness, as a share of the first one's.
+        gap: limits of the distance between two, in heights of the first.
+
+    >>> ink = np.full((1, 28, 28), 255, np.uint8)
+    >>> several_digits(np.random.default_rng(0), ink, n=2, gap=(0, 0)).ndim
+    2
+    """
+    first = rng.uniform(20, 80 if n < 4 else 44)
+    placed, at = [], 0.0
+    for i in range(n):
+        share, dark = (rng.uniform(*ratio), rng.uniform(*darkness)) if i else (1.0, 1.0)
+        height = max(4, round(first * share))
+        piece = np.float32(dark) * _trimmed(digits[rng.integers(len(digits))], height)
+        placed.append((round(rng.uniform(-0.4, 0.8) * (first - height)), round(at), piece))
+        at += piece.shape[1] + rng.uniform(*gap) * first
+    top, left = min(y for y, _, _ in placed), min(x for _, x, _ in placed)
+    bottom = max(y + piece.shape[0] for y, _, piece in placed)
+    right = max(x + piece.shape[1] for _, x, piece in placed)
+    canvas = np.zeros((bottom - top, right - left), dtype=np.float32)
+    for y, x, piece in placed:
+        place = canvas[y - top :, x - left :][: piece.shape[0], : piece.shape[1]]
+        np.maximum(place, piece, out=place)
+    return canvas
+
+
 def _several(inks: Ink, background: str, how: dict[str, object], rng: Rng) -> Pixels:
     wanted = {"n": int(rng.integers(3, 11)), **how}
     canvas = several_digits(rng, inks, **wanted)  # type: ignore[arg-type]
     return on_background(np.pad(canvas, int(rng.integers(4, 30))), rng, background)
-
-
-def _print(fonts: tuple[Font, ...], rng: Rng) -> Pixels:
-    """Print a form's lines of small text on paper, with nothing written."""
-    paper = Image.fromarray(photograph_paper(1, rng)[0])
-    side = int(rng.integers(200, 400))
-    paper = paper.resize((side, side), Image.Resampling.BILINEAR)
-    draw, shade = ImageDraw.Draw(paper), int(np.asarray(paper).mean() * rng.uniform(0.2, 0.6))
-    font = fonts[rng.integers(len(fonts))]
-    face = ImageFont.truetype(str(font.path), int(rng.integers(9, 16)))
-    letters = list("abcdefghiklmnoprstuvw ")
-    for line in range(int(rng.integers(2, 9))):
-        text = "".join(rng.choice(letters, size=int(rng.integers(10, 40))))
-        draw.text((8, 8 + line * side // 9), text, fill=shade, font=face)
-    return np.asarray(paper)
-
-
-def _objects(rng: Rng) -> Pixels:
-    """Put a pen, a coin or a clip-like thing on empty paper, at its edge or across a corner."""
-    paper = Image.fromarray(photograph_paper(1, rng)[0])
-    draw, side = ImageDraw.Draw(paper), min(paper.size)
-    for _ in range(int(rng.integers(1, 4))):
-        shade = int(rng.integers(0, 256))
-        x, y = rng.uniform(0, paper.width), rng.uniform(0, paper.height)
-        size = side * rng.uniform(0.1, 0.4)
-        if rng.random() < 0.5:
-            draw.ellipse((x, y, x + size, y + size), fill=shade)
-        else:
-            end = (x + side * rng.uniform(-1.5, 1.5), y + side * rng.uniform(-1.5, 1.5))
-            draw.line([(x, y), end], fill=shade, width=max(2, round(size / 4)))
-    return np.asarray(paper)
-
-
-def batches_of(
-    make: Callable[[Rng], Pixels], n: int, rng: Rng, size: int
-) -> Iterator[list[Pixels]]:
-    """Yield n pictures in batches, so that few are held in memory.
-
-    >>> [len(b) for b in batches_of(lambda rng: np.zeros((2, 2), np.uint8), 5, None, 2)]
-    [2, 2, 1]
-    """
-    for start in range(0, n, size):
-        yield [make(rng) for _ in range(min(size, n - start))]

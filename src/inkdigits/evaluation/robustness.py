@@ -4,8 +4,7 @@ Every picture is encoded and goes through ``DigitReader.predict_batch``, as a us
 digits are the given ones, corrupted as in MNIST-C and photographed by code, alone and in scenes;
 cut off, framed or tiny (``probes``); digits drawn by code; and other hands'. The non-digits are
 made by code, with letters and symbols from fonts, and letters as if by hand from scripts, that are
-held back from training. Training uses the same generators with other seeds, but neither scenes nor
-probes.
+held back from training. Training uses the same generators with other seeds, but not the probes.
 """
 
 from __future__ import annotations
@@ -23,19 +22,17 @@ from sklearn.datasets import load_digits
 from inkdigits.calibration.temperature import check_labels
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY, corrupt
 from inkdigits.data.fonts import find_fonts
-from inkdigits.data.hands import Hands, draw_hands
+from inkdigits.data.hands import Hands
 from inkdigits.data.letters import scripts_of
 from inkdigits.data.mnist import FIRST_PUPIL
-from inkdigits.data.non_digits import KINDS, Sources, make_non_digits
-from inkdigits.data.pen_strokes import draw_digits
-from inkdigits.data.photos import photograph, photograph_paper
+from inkdigits.data.non_digits import KINDS, make_non_digits
+from inkdigits.data.pictures.foreground import Sources
+from inkdigits.data.pictures.pairs import Look, make_pair
 from inkdigits.data.pixels import check_inks
-from inkdigits.data.scenes import photograph_scenes
 from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import DataError
 from inkdigits.evaluation.probes import (
     ONES,
-    batches_of,
     digit_makers,
     draw_ones,
     empty_makers,
@@ -85,15 +82,19 @@ def measure_robustness(
         ConfigError: an unknown severity.
 
     >>> import inkdigits
-    >>> drawing = draw_digits(3, np.random.default_rng(0))[0][2]
-    >>> inks = inkdigits.preprocess(drawing)[np.newaxis]
-    >>> measure_robustness(inkdigits.load(), inks, [2], per_family=1).digits[0].name
+    >>> inks = np.zeros((1, 28, 28), np.uint8)
+    >>> inks[:, 4:24, 8:20] = np.eye(20, 12, dtype=np.uint8) * 255
+    >>> measure_robustness(inkdigits.load(), inks, [1], per_family=1).digits[0].name
     'clean'
     """
     clean, truth = _sample(inks, labels, per_family, seed)
-    fonts = find_fonts("held_back")
-    script_fonts, scripts = find_fonts(latin=False), scripts_of("held_back")
-    sources = Sources(fonts, inks, script_fonts, scripts)
+    sources = Sources(
+        inks,
+        np.asarray(labels),
+        find_fonts("held_back"),
+        script_fonts=find_fonts(latin=False),
+        scripts=scripts_of("held_back"),
+    )
     report(f"clean: {len(inks):,} digits")
     clean_answers = _read(reader, [inks])
     digits = [score_digits("clean", "clean", (), clean_answers, labels)]
@@ -173,11 +174,21 @@ def _other_digits(
     inks: Ink, labels: Labels, n: int, hands: Hands, seed: int
 ) -> Iterator[tuple[str, Labels, Iterable[Pictures]]]:
     """Yield the name, labels and batches of each set that is neither clean nor MNIST-C's."""
-    yield "photographs", labels, _batches(photograph, inks, _rng(seed, "photographs"))
-    yield "scenes", labels, _batches(photograph_scenes, inks, _rng(seed, "scenes"))
-    rng = _rng(seed, "strokes")
-    # The digits take turns, and a batch is a multiple of ten.
-    yield "pen strokes", np.arange(n) % 10, (draw_digits(size, rng)[0] for size in _sizes(n))
+    fonts = find_fonts("held_back")
+    given = Sources(inks, labels, fonts, styles=False)
+    sets: dict[str, tuple[Sources, Look]] = {
+        "photographs": (given, "paper"),
+        "scenes": (given, "scene"),
+        "pen strokes": (Sources(), "canvas"),
+        "pen strokes of 6 writers": (Sources(hands=hands.only_strokes(), styles=False), "canvas"),
+        "bitmaps": (Sources(hands=hands.rest(), styles=False), "canvas"),
+    }
+    for name, (sources, look) in sets.items():
+        if len(sources.inks) or len(sources.hands) or sources.styles:
+            rng = _rng(seed, name)
+            pairs = [make_pair(rng, sources, "one", look) for _ in range(n)]
+            known = [(p.picture, p.digits[0]) for p in pairs if p.digits]
+            yield name, np.array([d for _, d in known]), [[picture for picture, _ in known]]
     # 1,797 digits by Turkish writers, 8x8 in 17 shades, in the order of their writers.
     bundle = load_digits()
     chosen = _rng(seed, "scikit-learn").permutation(len(bundle.target))[:n]
@@ -185,10 +196,6 @@ def _other_digits(
     size, bicubic = (80, 80), Image.Resampling.BICUBIC
     pictures = [np.asarray(Image.fromarray(g).resize(size, bicubic)) for g in grey]
     yield "scikit-learn's digits", bundle.target[chosen].astype(np.int64), [pictures]
-    for name, of in (("pen strokes of 6 writers", hands.only_strokes()), ("bitmaps", hands.rest())):
-        if len(of):
-            drawn, written = draw_hands(n, of, _rng(seed, name))
-            yield name, written, [drawn]
 
 
 def _probes(
@@ -209,24 +216,14 @@ def _non_digits(n: int, sources: Sources, seed: int) -> Iterator[tuple[str, Iter
     for kind in KINDS:
         rng = _rng(seed, kind)
         yield kind, (make_non_digits(kind, size, rng, sources) for size in _sizes(n))
-    digits = sources.digits if sources.digits is not None else np.zeros((0, 28, 28), np.uint8)
-    makers = {**several_makers(digits), **empty_makers(tuple(sources.fonts))}
-    for name, make in makers.items():
-        yield name, batches_of(make, n, _rng(seed, name), _BATCH_SIZE)
-    rng = _rng(seed, "photographed_paper")
-    yield "photographed_paper", (photograph_paper(size, rng) for size in _sizes(n))
-    blank = np.zeros((n, 28, 28), dtype=np.uint8)
-    yield "empty_scenes", _batches(photograph_scenes, blank, _rng(seed, "empty_scenes"))
+    for name, make in {**several_makers(sources.inks), **empty_makers(sources)}.items():
+        rng = _rng(seed, name)
+        yield name, ([make(rng) for _ in range(size)] for size in _sizes(n))
 
 
 def _sizes(n: int) -> list[int]:
     """Divide n pictures into batches, so that few are held in memory."""
     return [min(_BATCH_SIZE, n - start) for start in range(0, n, _BATCH_SIZE)]
-
-
-def _batches(take: Callable[[Ink, Rng], Pictures], inks: Ink, rng: Rng) -> Iterator[Pictures]:
-    for start in range(0, len(inks), _BATCH_SIZE):
-        yield take(inks[start : start + _BATCH_SIZE], rng)
 
 
 def _read(reader: Reader, batches: Iterable[Pictures]) -> list[Prediction]:

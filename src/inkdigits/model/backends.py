@@ -75,7 +75,7 @@ class OnnxBackend(Backend):
         self._float32, properties = _network(artifact, threads)
         self.metadata = ArtifactMetadata.from_properties(properties)
         """What the artifact says of itself."""
-        self.segmenter = _segmenter(network_in(properties, SEGMENTER), threads)
+        self.segmenter = onnx_segmenter(network_in(properties, SEGMENTER), threads)
         """What finds ink, for ``ink.plain.find_foreground``."""
         self._int8: Forward | None = None
         if int8 and INT8_MODEL in properties:
@@ -125,7 +125,15 @@ def _sure_confidence(metadata: ArtifactMetadata, threshold: float | None) -> flo
     return 1 / (1 + math.exp(-needed / scale))
 
 
-def _segmenter(model: bytes, threads: int) -> Segmenter:
+def onnx_segmenter(model: bytes, threads: int) -> Segmenter:
+    """Return what finds ink, for ``ink.plain.find_foreground``, of an ONNX model.
+
+    An ArtifactCorruptError says that it cannot be loaded.
+
+    >>> from inkdigits.model.artifact import read_segmenter
+    >>> onnx_segmenter(read_segmenter(), 1)(np.zeros((1, 1, 64, 64), np.float32)).shape
+    (1, 2, 64, 64)
+    """
     session = _session(model, threads)
     name = session.get_inputs()[0].name
 

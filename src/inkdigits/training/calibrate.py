@@ -5,8 +5,9 @@ writers are known, none of theirs trained. The temperature is fitted to clean di
 synthesised ones (photographed, corrupted, drawn, printed), so that confidence means the same on
 both. The accept thresholds are fitted to clean digits, for whose like they are guaranteed, and must
 keep the risk in each group of digits, as counted: of census clerks, of pupils, mildly corrupted,
-drawn, photographed, by other hands. What looks like no digit is told by a threshold that few digits
-of any of these groups exceed.
+drawn, photographed, by other hands. A group in which no threshold keeps it is named, with the share
+that is wrong there, and does not decide. What looks like no digit is told by a threshold that few
+digits of any of these groups exceed.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from inkdigits.calibration.scores import (
 )
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.corruptions import corrupt_mildly
-from inkdigits.data.hands import Hands, draw_hands
+from inkdigits.data.fonts import find_fonts
 from inkdigits.data.mnist import FIRST_PUPIL, Digits
-from inkdigits.data.pen_strokes import draw_digits
-from inkdigits.data.photos import photograph
+from inkdigits.data.pictures.foreground import Sources
+from inkdigits.data.pictures.pairs import Look, make_pair
+from inkdigits.data.synthesis import Material, ink_finder
 from inkdigits.decision.drift import PROVENANCE, DriftReference
 from inkdigits.decision.ood import (
     METHOD,
@@ -40,17 +42,26 @@ from inkdigits.decision.ood import (
     reject_threshold,
 )
 from inkdigits.decision.policy import DecisionPolicy
-from inkdigits.decision.risk import RISK, RISKS, accept_choices, accept_threshold, count_accepted
+from inkdigits.decision.risk import (
+    RISK,
+    RISKS,
+    THRESHOLDS,
+    AcceptThreshold,
+    accept_threshold,
+    accepted_needed,
+    clopper_pearson_upper,
+    count_accepted,
+)
 from inkdigits.errors import NoThresholdError
 from inkdigits.evaluation.ood_metrics import auroc
 from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import MARGIN
 from inkdigits.model.backends import forward_with_tta
 from inkdigits.model.networks import Network
-from inkdigits.reader import preprocess
+from inkdigits.reader import preprocess as preprocess_shipped
 from inkdigits.training.export import network_of
 from inkdigits.training.run_folder import Weights
-from inkdigits.types import Doubles, Floats, Json, Labels, Mask, Pixels
+from inkdigits.types import Doubles, Floats, Ink, Json, Labels, Mask, Picture, Pixels, Rng
 
 _BATCH_SIZE = 500
 # Digits of each group that is made for calibration; a risk of 0.1 % then allows four mistakes.
@@ -68,6 +79,17 @@ class Accepted:
     n_accepted: int  # those accepted
     n_wrong: int  # those accepted and read wrong
     n_rejected: int  # those rejected as no digit
+    keeps_risk: bool = True  # whether some threshold keeps the risk here, so that it may decide
+    decides: bool = False  # whether the next lower threshold fails here
+
+    @property
+    def upper(self) -> float:
+        """The one-sided upper bound of the share of wrong readings among the accepted."""
+        return clopper_pearson_upper(self.n_wrong, self.n_accepted) if self.n_accepted else 1.0
+
+    def to_dict(self) -> Json:
+        """Return what run.json holds of it."""
+        return {**asdict(self), "wrong_at_most": self.upper}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +104,8 @@ class OperatingPoint:
     # The chance that a synthesised picture without a digit has a higher out-of-distribution score
     # than a clean digit, 0 to 1.
     ood_auroc: float | None
-    logits: Floats  # (N, 10) float32, of the clean calibration digits
+    logits: Floats  # (N, 10) float32, of the clean calibration digits in which ink was found
+    labels: Labels  # (N,) of those
     drift: DriftReference  # the distribution of their ink and confidences
 
     @property
@@ -97,7 +120,7 @@ class OperatingPoint:
             "calibration": self.calibration.to_dict(),
             "calibration_on_synthetic": None if self.hard is None else asdict(self.hard),
             "refusal_auroc_on_synthetic": self.ood_auroc,
-            "accepted_by_group": {name: asdict(of) for name, of in self.groups.items()},
+            "accepted_by_group": {name: of.to_dict() for name, of in self.groups.items()},
             PROVENANCE: self.drift.to_dict(),
         }
 
@@ -127,10 +150,19 @@ class OperatingPoint:
                 f"{100 * chosen.coverage:.2f} % of the calibration pictures, "
                 f"{chosen.n_wrong} of {chosen.n_accepted:,} wrong"
             )
+        needed = accepted_needed(0, self.policy.risk)
         for name, of in self.groups.items():
             yield (
                 f"{name}: {100 * of.n_accepted / of.n:.2f} % of {of.n:,} accepted, {of.n_wrong} "
-                f"wrong; {100 * of.n_rejected / of.n:.2f} % rejected as no digit"
+                f"wrong (at most {of.upper:.2%}); {100 * of.n_rejected / of.n:.2f} % rejected as "
+                "no digit"
+                + (f"; fewer than {needed:,} are no evidence" if of.n_accepted < needed else "")
+                + ("; this group decides the threshold" if of.decides else "")
+                + (
+                    ""
+                    if of.keeps_risk
+                    else "; NO threshold keeps the risk here: it does not decide"
+                )
             )
 
 
@@ -167,22 +199,22 @@ def find_operating_point(
     *,
     synthetic: Digits | None = None,
     groups: Mapping[str, Digits] | None = None,
+    preprocess: Callable[[Picture], Ink] = preprocess_shipped,
     risk: float = RISK,
     report: Callable[[str], None] = lambda _: None,
 ) -> OperatingPoint:
     """Fit temperature and policy.
 
-    What is rejected as no digit counts as not accepted, so the risks hold for what is accepted in
-    the end. When no threshold keeps the risk on these pictures the policy accepts nothing, and
-    ``report`` is told why.
+    What is rejected as no digit counts as not accepted. When no threshold keeps the risk on the
+    clean digits the policy accepts nothing, and ``report`` is told why.
 
     The digits neither trained the weights nor chose the epoch. The temperature fits what was made
     from them by ``synthesis.synthesise`` too, and the risk, a share of wrong readings among the
     accepted, is kept in each of the ``groups``, which ``calibration_groups`` makes: ink, as
-    preprocessing gives it. Who wrote the clean digits makes the bounds those of writers.
+    ``preprocess`` gives it. Groups in which no threshold keeps the risk are left out of it, and
+    named. Who wrote the clean digits makes the bounds those of writers.
 
-    Raises:
-        DataError: too few pictures to fit a temperature, or all are read right.
+    A DataError says that too few pictures are there to fit a temperature, or all are read right.
 
     >>> from inkdigits.model.networks import MNISTClassifier
     >>> two = Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
@@ -191,7 +223,7 @@ def find_operating_point(
     inkdigits.errors.DataError: ...
     """
     model = network_of(weights)
-    prepared = _preprocessed(clean.inks.numpy(), clean.labels, clean.writers)
+    prepared = _preprocessed(preprocess, clean.inks.numpy(), clean.labels, clean.writers)
     writers = None if prepared.writers is None else prepared.writers.numpy()
     answers = _Answers.of(model, prepared)
     ood_scores = energy(answers.logits)
@@ -211,9 +243,10 @@ def find_operating_point(
         hard=hard.scores(temperature),
         n_hard=len(hard.labels),
         policy=policy,
-        groups={name: _accepted(of, policy.accept_threshold) for name, of in of_groups.items()},
+        groups=_accepted_of_groups(readings, of_groups, policy),
         ood_auroc=auroc(-ood_scores, -energy(others.logits)) if len(others.labels) else None,
         logits=answers.logits,
+        labels=answers.labels,
         drift=DriftReference.from_inks_and_confidences(prepared.inks.numpy(), confidence),
     )
     for line in point.summary():
@@ -221,38 +254,50 @@ def find_operating_point(
     return point
 
 
-def calibration_groups(
-    clean: Digits, hands: Hands, seed: int, n: int = GROUP_SIZE
-) -> dict[str, Digits]:
+def calibration_groups(material: Material, seed: int, n: int) -> dict[str, Digits]:
     """Make digits of each group from those that calibrate, as ink.
 
-    Census clerks and school pupils are told apart where the writers are known. Groups that are made
-    have ``n`` digits. Those in which no ink is found are left out: they are rejected as blank.
+    Census clerks and school pupils are told apart where the writers are known. Groups that are
+    made have about ``n`` digits; those in which no ink is found are left out, as rejected as blank.
 
     >>> one = Digits(torch.full((1, 28, 28), 255, dtype=torch.uint8), torch.tensor([1]))
-    >>> list(calibration_groups(one, Hands(), seed=0, n=10))
+    >>> list(calibration_groups(Material(one), seed=0, n=4))
     ['mildly corrupted', 'drawn', 'photographed']
     """
-    rng = np.random.default_rng(seed)
+    rng, clean = np.random.default_rng(seed), material.digits
+    find = ink_finder(material.find_ink())
     inks, labels = clean.inks.numpy(), clean.labels
     groups = {}
     if clean.writers is not None:
         pupils = clean.writers >= FIRST_PUPIL
         for name, of in (("census clerks", ~pupils), ("school pupils", pupils)):
-            groups[name] = _preprocessed(inks[of.numpy()], labels[of])
-    groups["mildly corrupted"] = _preprocessed(corrupt_mildly(inks, rng), labels)
-    pictures, drawn = draw_digits(n, rng)
-    groups["drawn"] = _preprocessed(pictures, torch.from_numpy(drawn))
-    chosen = rng.integers(len(inks), size=n)
-    groups["photographed"] = _preprocessed(photograph(inks[chosen], rng), labels[chosen])
-    if len(hands):
-        others, written = draw_hands(n, hands, rng)
-        groups["other hands"] = _preprocessed(others, torch.from_numpy(written))
+            groups[name] = _preprocessed(find, inks[of.numpy()], labels[of])
+    groups["mildly corrupted"] = _preprocessed(find, corrupt_mildly(inks, rng), labels)
+    fonts = find_fonts("validation")
+    made: dict[str, tuple[Sources, Look]] = {
+        "drawn": (Sources(), "canvas"),
+        "photographed": (Sources(inks, labels.numpy(), fonts, styles=False), "paper"),
+    }
+    if len(material.hands):
+        made["other hands"] = (Sources(hands=material.hands, styles=False), "canvas")
+    for name, (sources, look) in made.items():
+        pictures, digits = zip(*(_picture(sources, look, rng) for _ in range(n)), strict=True)
+        groups[name] = _preprocessed(find, pictures, torch.tensor(digits))
     return {name: of for name, of in groups.items() if len(of)}
 
 
+def _picture(sources: Sources, look: Look, rng: Rng) -> tuple[Pixels, int]:
+    while True:
+        pair = make_pair(rng, sources, "one", look)
+        if len(pair.digits) == 1:
+            return pair.picture, pair.digits[0]
+
+
 def _preprocessed(
-    pictures: Iterable[Pixels], labels: torch.Tensor, writers: torch.Tensor | None = None
+    preprocess: Callable[[Picture], Ink],
+    pictures: Iterable[Pixels],
+    labels: torch.Tensor,
+    writers: torch.Tensor | None = None,
 ) -> Digits:
     """Return the ink of a user's pictures like these, without those where none is found."""
     inks = np.stack([preprocess(picture) for picture in pictures])
@@ -260,10 +305,37 @@ def _preprocessed(
     return Digits(torch.from_numpy(inks), labels, writers)[torch.from_numpy(found)]
 
 
-def _accepted(readings: Outcomes, threshold: float | None) -> Accepted:
-    confidence, right = readings
-    counts = (0, 0) if threshold is None else count_accepted(confidence, right, threshold)
-    return Accepted(len(right), *counts, int((confidence == 0.0).sum()))
+def _accepted_of_groups(
+    clean: Outcomes, groups: Mapping[str, Outcomes], policy: DecisionPolicy
+) -> dict[str, Accepted]:
+    """Return what the policy accepts of each group, and which of them decides its threshold."""
+    threshold, risk = policy.accept_threshold, policy.risk
+    kept = _supported(clean, groups, risk)
+    lower = [t for t in THRESHOLDS if threshold is not None and t < threshold][:1]
+    found = {}
+    for name, (confidence, right) in groups.items():
+        counts = (0, 0) if threshold is None else count_accepted(confidence, right, threshold)
+        below = [count_accepted(confidence, right, t) for t in lower]
+        found[name] = Accepted(
+            len(right),
+            *counts,
+            int((confidence == 0.0).sum()),
+            keeps_risk=name in kept,
+            decides=name in kept and any(wrong > max(1.0, risk * n) for n, wrong in below),
+        )
+    return found
+
+
+def _supported(clean: Outcomes, groups: Mapping[str, Outcomes], risk: float) -> dict[str, Outcomes]:
+    """Return the groups in which some threshold keeps the risk."""
+    kept = {}
+    for name, of in groups.items():
+        try:
+            accept_threshold(*clean, groups={name: of}, risk=risk)
+        except NoThresholdError:
+            continue
+        kept[name] = of
+    return kept
 
 
 def _ood_limit(clean: Doubles, groups: Mapping[str, _Answers]) -> float | None:
@@ -286,14 +358,21 @@ def _policy(
     risk: float,
     report: Callable[[str], None],
 ) -> DecisionPolicy:
-    how: Json = {"groups": groups, "writers": writers}
-    choices = accept_choices(*clean, **how, risks=(*RISKS, risk))
-    try:
-        threshold = accept_threshold(*clean, **how, risk=risk).threshold
-    except NoThresholdError as error:
-        report(f"nothing will be accepted without review: {error}")
-        threshold = None
-    return DecisionPolicy(threshold, risk, LEVEL, choices, ood_limit, REJECTED_SHARE)
+    choices = []
+    for each in sorted({*RISKS, risk}):
+        kept = _supported(clean, groups, each)
+        try:
+            choice = accept_threshold(*clean, groups=kept, writers=writers, risk=each)
+        except NoThresholdError as error:
+            choice = AcceptThreshold(None, each, LEVEL, 0.0, len(clean[0]), 0, 0)
+            if each == risk:
+                report(f"nothing will be accepted without review: {error}")
+        if each == risk and choice.threshold is not None and len(kept) < len(groups):
+            left_out = ", ".join(name for name in groups if name not in kept)
+            report(f"no threshold keeps the risk of {risk:.2%} in {left_out}; the others decide")
+        choices.append(choice)
+    (chosen,) = (choice for choice in choices if choice.risk == risk)
+    return DecisionPolicy(chosen.threshold, risk, LEVEL, tuple(choices), ood_limit, REJECTED_SHARE)
 
 
 def logits_and_features(model: Network, inks: torch.Tensor) -> tuple[Floats, Floats]:

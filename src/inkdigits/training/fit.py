@@ -9,6 +9,7 @@ order, and weights differ slightly.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -105,15 +106,14 @@ def fit(
 
     ``checkpoint`` holds the state after each epoch, and ``resume`` continues from it: only the
     epoch that was under way is lost. ``log_dir`` is for TensorBoard's event files, and
-    ``progress`` shows a bar on standard error.
+    ``progress`` shows a bar on standard error, or a line per epoch where that is no terminal.
 
     ``stop_when`` is called with each epoch's figures, and after every ``validate_every`` steps
     with those so far; true ends the run there. Figures within an epoch then stand for it, and the
     checkpoint stays at the epoch before.
 
-    Raises:
-        TrainingError: too few pictures for a batch, a loss that is not finite, teachers without a
-            share in the loss or the reverse, or a checkpoint that cannot be resumed from.
+    A TrainingError names too few pictures for a batch, a loss that is not finite, teachers without
+    a share in the loss or the reverse, or a checkpoint that cannot be resumed from.
 
     >>> digits = Digits(torch.zeros(8, 28, 28, dtype=torch.uint8), torch.arange(8))
     >>> config = TrainConfig(epochs=1, batch_size=4, network="MNISTClassifier")
@@ -133,7 +133,8 @@ def fit(
     stopped = False
     with ExitStack() as stack:
         epochs, steps = len(state.history), loader.steps
-        bar = tqdm(total=config.epochs * steps, initial=epochs * steps, disable=not progress)
+        shown = None if progress else True  # None: only on a terminal
+        bar = tqdm(total=config.epochs * steps, initial=epochs * steps, disable=shown)
         stack.callback(bar.close)
         writer = None
         if log_dir:
@@ -141,6 +142,8 @@ def fit(
         trainer = _Trainer(state, loader, inputs, bar, stop_when, validate_every)
         while len(state.history) < config.epochs and not stopped:
             figures, stopped = trainer.run_epoch()
+            if progress and bar.disable:
+                tqdm.write(_line(figures, config.epochs), file=sys.stderr)
             if writer:
                 _log(writer, figures)
             if checkpoint and not stopped:
@@ -159,6 +162,13 @@ def _fingerprint(inputs: FitInputs, config: TrainConfig) -> Json:
         "initial": weights_digest(inputs.initial) if inputs.initial else None,
         "teachers": [weights_digest(teacher.state_dict()) for teacher in inputs.teachers],
     }
+
+
+def _line(figures: Epoch, epochs: int) -> str:
+    return (
+        f"epoch {figures.epoch}/{epochs} loss {figures.train_loss:.4f}, validation "
+        f"{100 * figures.validation_accuracy:.2f} %, {figures.seconds:.0f} s"
+    )
 
 
 def _log(writer: SummaryWriter, figures: Epoch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,9 +17,8 @@ import torch
 
 from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import probabilities
-from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits, Splits
-from inkdigits.data.synthesis import SynthesisConfig, synthesise
+from inkdigits.data.synthesis import Material, SynthesisConfig, ink_finder, synthesise
 from inkdigits.data.synthesis_cache import concatenate, read_or_write, read_synthetic
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.decision.ood import METHOD
@@ -36,6 +35,7 @@ from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import (
     ARTIFACT_NAME,
     NOVELTY_PARAMETERS,
+    read_segmenter,
     with_provenance,
     write_atomically,
 )
@@ -56,11 +56,13 @@ from inkdigits.training.run_folder import (
     CHECKPOINT_NAME,
     NOVELTY_NAME,
     RUN_NAME,
+    SEGMENTER_NAME,
     SYNTHETIC_NAME,
     TEMPERATURE_NAME,
     WEIGHTS_NAME,
     Weights,
     read_json,
+    read_segmenter_file,
     read_weights,
     save_weights,
     write_json,
@@ -96,9 +98,8 @@ def train(
     made = min(run.calibration_synthetic or len(clean), len(clean)) if synthesis else None
     point = calibrate_weights(
         result.weights,
-        clean,
+        replace(material_of(splits, run), digits=clean, hands=splits.calibration_hands),
         folders,
-        splits.calibration_hands,
         synthetic=made,
         risk=run.risk,
         report=report,
@@ -107,7 +108,10 @@ def train(
     provenance[PROVENANCE] = point.drift.to_dict()
     if added is not None:
         provenance["added"] = added.described
-    reader, scores = _export_and_evaluate(result.weights, point, provenance, splits.test, folders)
+    segmenter = material_of(splits, run).segmenter
+    reader, scores = _export_and_evaluate(
+        result.weights, point, provenance, segmenter, splits.test, folders
+    )
     report(f"test, as encoded PNGs through the artifact:\n{scores.summary()}")
     described = {
         "model_version": reader.model_version,
@@ -186,21 +190,33 @@ def _synthetic(
     splits: Splits, run: RunConfig, report: Report
 ) -> tuple[Digits | None, Sequence[Json]]:
     """Return the synthetic pictures to learn from, and how they were made."""
-    digits, hands = splits.train, splits.train_hands
+    material = material_of(splits, run)
     if run.pictures:
-        read = [read_synthetic(path, digits, hands) for path in run.pictures]
+        read = [read_synthetic(path, material) for path in run.pictures]
         parts, synthesis = zip(*read, strict=True)
         made = concatenate(parts)
     elif run.synthesis is not None:
         path = run.folders.run / SYNTHETIC_NAME
         made, *synthesis = read_or_write(
-            digits, run.synthesis, path, hands, progress=run.progress, report=report
+            material, run.synthesis, path, progress=run.progress, report=report
         )
     else:
         return None, ()
     sheet = plots.contact_sheet(made.inks[:240].numpy(), "Synthesised, as the network sees it")
     plots.save(sheet, run.folders.figures / "synthetic_preview.png")
     return made, synthesis
+
+
+def material_of(splits: Splits, run: RunConfig) -> Material:
+    """Return what a run synthesises pictures from.
+
+    >>> none = Digits(torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0))
+    >>> run = RunConfig(TrainConfig(), Folders(Path(), Path(), Path()))
+    >>> len(material_of(Splits(none, none, none, none), run).digits)
+    0
+    """
+    segmenter = read_segmenter() if run.segmenter is None else read_segmenter_file(run.segmenter)
+    return Material(splits.train, splits.train_hands, segmenter)
 
 
 def _provenance(
@@ -217,6 +233,7 @@ def _provenance(
         "preprocessing_version": PREPROCESSING_VERSION,
         "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
         "synthesis": list(synthesis),
+        "segmenter_sha256": material_of(splits, run).segmenter_digest(),
         "started_from": None if run.initial is None else origin_of(run.initial),
         "teachers": [origin_of(path) for path in run.teachers],
         **machines[-1],
@@ -226,11 +243,16 @@ def _provenance(
 
 
 def _export_and_evaluate(
-    weights: Weights, point: OperatingPoint, provenance: Json, test: Digits, folders: Folders
+    weights: Weights,
+    point: OperatingPoint,
+    provenance: Json,
+    segmenter: bytes,
+    test: Digits,
+    folders: Folders,
 ) -> tuple[DigitReader, Evaluation]:
     """Write the artifact, evaluate it as it will be served, and add its scores to it."""
     path = folders.run / ARTIFACT_NAME
-    artifact = export(weights, point.temperature, point.policy, provenance)
+    artifact = export(weights, point.temperature, point.policy, provenance, segmenter=segmenter)
     write_atomically(path, artifact)
     reader = load(path)
     scores = evaluate_reader(reader, test, folders.figures)
@@ -241,9 +263,8 @@ def _export_and_evaluate(
 
 def calibrate_weights(
     weights: Weights,
-    clean: Digits,
+    material: Material,
     folders: Folders,
-    hands: Hands | None = None,
     *,
     synthetic: int | None,
     risk: float = RISK,
@@ -251,38 +272,42 @@ def calibrate_weights(
 ) -> OperatingPoint:
     """Find the operating point on clean digits; write it to the run's folder, and a figure.
 
-    ``synthetic`` is how many digits, and as many pictures without one, are synthesised from them
-    and from other ``hands``; the risk must then be kept in each group of
-    ``calibrate.calibration_groups`` too. None fits everything to clean digits.
-    Other arguments and errors are those of ``find_operating_point``.
+    ``synthetic`` is how many digits, and as many pictures without one, are synthesised from the
+    material; the risk must then be kept in each group of ``calibrate.calibration_groups`` too. None
+    fits everything to the material's own digits. Other arguments and errors are those of
+    ``find_operating_point``.
 
     >>> from inkdigits.model.networks import MNISTClassifier
     >>> two = Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
     >>> folders, weights = Folders(Path(), Path(), Path()), MNISTClassifier().state_dict()
-    >>> calibrate_weights(weights, two, folders, synthetic=None)  # doctest: +ELLIPSIS
+    >>> calibrate_weights(weights, Material(two), folders, synthetic=None)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     inkdigits.errors.DataError: ...
     """
     made, groups = None, {}
-    hands = hands or Hands()
+    clean = material.digits
     if synthetic is not None:
         composition = SynthesisConfig(
             digits=synthetic, others=synthetic, fonts="validation", seed=_CALIBRATION_SEED
         )
-        made = synthesise(clean, composition, hands)
-        size = min(GROUP_SIZE, synthetic)
-        groups = calibration_groups(clean, hands, _CALIBRATION_SEED, size)
+        made = synthesise(material, composition)
+        groups = calibration_groups(material, _CALIBRATION_SEED, GROUP_SIZE)
     point = find_operating_point(
-        weights, clean, synthetic=made, groups=groups, risk=risk, report=report
+        weights,
+        clean,
+        synthetic=made,
+        groups=groups,
+        preprocess=ink_finder(material.find_ink()),
+        risk=risk,
+        report=report,
     )
     saved = {"temperature": point.temperature, "policy": asdict(point.policy), **point.to_dict()}
     write_json(folders.run / TEMPERATURE_NAME, saved)
     parameters = NOVELTY_PARAMETERS["novelty_parameters"]
     write_json(folders.run / NOVELTY_NAME, {"method": METHOD, "parameters": parameters})
-    labels = clean.labels.numpy()
     figure = plots.reliability_diagram(
-        reliability_curve(probabilities(point.logits, 1.0), labels),
-        reliability_curve(probabilities(point.logits, point.temperature), labels),
+        reliability_curve(probabilities(point.logits, 1.0), point.labels),
+        reliability_curve(probabilities(point.logits, point.temperature), point.labels),
     )
     plots.save(figure, folders.figures / "reliability.png")
     return point
@@ -321,6 +346,9 @@ first
             f"{folder / NOVELTY_NAME} names the out-of-distribution score {method!r}; supported is "
             f"{METHOD!r} alone. Train it again."
         )
+    own = folder / SEGMENTER_NAME
+    if segmenter is None and own.is_file():
+        segmenter = read_segmenter_file(own)
     return export(weights, temperature, policy, provenance, margin, segmenter)
 
 

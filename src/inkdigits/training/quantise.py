@@ -29,6 +29,7 @@ from onnxruntime.quantization import (
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.corruptions import corrupt_mildly
 from inkdigits.data.mnist import Splits
+from inkdigits.data.synthesis import ink_finder
 from inkdigits.decision.ood import energy
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import standardise
@@ -36,12 +37,13 @@ from inkdigits.model.artifact import (
     ARTIFACT_NAME,
     read_artifact,
     read_metadata,
+    read_segmenter,
     with_metadata,
     with_provenance,
     write_atomically,
 )
-from inkdigits.model.backends import OnnxBackend
-from inkdigits.reader import load, preprocess
+from inkdigits.model.backends import OnnxBackend, onnx_segmenter
+from inkdigits.reader import load
 from inkdigits.training.config import Folders
 from inkdigits.training.pipeline import evaluate_reader
 from inkdigits.training.provenance import scores_for_provenance
@@ -206,6 +208,7 @@ def quantise_run(
     artifact = with_int8(artifact, splits.train.inks[::every][:RANGE_INKS].numpy())
     clean = splits.calibration.inks.numpy()
     pictures = (*clean, *corrupt_mildly(clean, np.random.default_rng(0)))
+    preprocess = ink_finder(onnx_segmenter(read_segmenter(path), threads=1))
     changes = int8_changes(artifact, np.stack([preprocess(picture) for picture in pictures]))
     changes.check()
     report(

@@ -1,48 +1,59 @@
 """Every stage from data to the models that ship; what a stage has made is kept.
 
-The stages are: synthesised pictures; teachers, which learn from them; the network that they teach,
-calibrated, exported and evaluated; the same in int8; and MNISTClassifier, the plain network that it
-is compared with. A run that resumes skips each stage whose result was made with the same settings
-from the same pictures, and continues a stage that was interrupted after its last complete epoch.
+The stages are: the network that finds ink; synthesised pictures, whose ink it finds; teachers,
+which learn from them; the network that they teach, calibrated, exported and evaluated; the same in
+int8; and MNISTClassifier, the plain network that it is compared with. A run that resumes skips each
+stage whose result was made with the same settings from the same data, and continues one that was
+interrupted: the first after its last checkpoint, pictures after the last part that was made, and
+networks after their last complete epoch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import torch
 
+from inkdigits.data.fonts import find_fonts
 from inkdigits.data.labelled import read_labelled
 from inkdigits.data.mnist import Digits, Splits
+from inkdigits.data.pictures.foreground import Sources
+from inkdigits.data.synthesis import Material
 from inkdigits.data.synthesis_cache import concatenate, read_or_write, read_synthetic
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
-from inkdigits.model.artifact import ARTIFACT_NAME
+from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
 from inkdigits.training.augmentation import AugmentationConfig
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
+from inkdigits.training.export import export_segmenter
 from inkdigits.training.fit import FitInputs, fit
-from inkdigits.training.pipeline import train
+from inkdigits.training.pipeline import material_of, train
 from inkdigits.training.provenance import origin_of
 from inkdigits.training.quantise import quantise_run
 from inkdigits.training.run_folder import (
     CHECKPOINT_NAME,
     RUN_NAME,
+    SEGMENTER_NAME,
     SYNTHETIC_NAME,
     WEIGHTS_NAME,
     read_json,
+    read_segmenter_file,
     read_weights,
     save_weights,
     write_json,
 )
+from inkdigits.training.segmenter.fit import SegmentConfig, train_segmenter
 from inkdigits.types import Json
 
 CLASSIC: Final = "MNISTClassifier"
 _TEACHER_SEED = 1_000
+_SEGMENTER_CHECKPOINT, _SEGMENTER_RUN = "segmenter_checkpoint.pt", "segmenter.json"
 
 Report = Callable[[str], None]
 
@@ -51,6 +62,7 @@ Report = Callable[[str], None]
 class Plan:
     """Which stages there are beside the network itself."""
 
+    segmenter_steps: int = 50_000  # of the network that finds ink; 0 takes the run's ``segmenter``
     teachers: int = 2  # networks to train first, from which it learns beside the labels
     teacher_epochs: int = 16
     classic_epochs: int = 30  # of MNISTClassifier on clean digits; 0 leaves it out
@@ -81,41 +93,27 @@ def run_recipe(
     inkdigits.errors.TrainingError: 2 teachers need a share in the loss; raise --distillation
     """
     _check(run, plan)
-    pictures = run.pictures
-    if run.synthesis is not None and not pictures:
-        pictures = (run.folders.run / SYNTHETIC_NAME,)
-        read_or_write(
-            splits.train,
-            run.synthesis,
-            pictures[0],
-            splits.train_hands,
-            progress=run.progress,
-            report=report,
-        )
-    taught = replace(run, pictures=pictures)
-    if plan.teachers:
-        made, synthesis = _read(splits, pictures)
-        teachers = tuple(
-            _teacher(number, splits, made, synthesis, taught, plan, device, report)
-            for number in range(1, plan.teachers + 1)
-        )
-        taught = replace(taught, teachers=(*run.teachers, *teachers))
-    described = _trained(splits, taught, device, report)
+    run.folders.run.mkdir(parents=True, exist_ok=True)
+    segmenter = _find_segmenter(splits, run, plan, report)
+    stages = _Stages(splits, replace(run, segmenter=segmenter), device, report)
+    stages.synthesise()
+    for number in range(1, plan.teachers + 1):
+        stages.teach(number, plan.teacher_epochs)
+    described = stages.train(stages.run)
     if plan.int8:
-        described = _quantised(splits, taught.folders, described, report)
+        described = stages.quantise(described)
     if plan.classic_epochs:
-        _classic(splits, run, plan.classic_epochs, device, report)
+        stages.train_classic(plan.classic_epochs)
     return described
 
 
 def _check(run: RunConfig, plan: Plan) -> None:
-    """Raise what a run cannot do or read, before the minutes of synthesis."""
+    """Raise what a run cannot do or read, before the minutes of the first stages."""
     if plan.teachers and not run.train.distillation:
         raise TrainingError(
             f"{plan.teachers} teachers need a share in the loss; raise --distillation"
         )
-    kept = (CHECKPOINT_NAME, SYNTHETIC_NAME, "teacher1")
-    if run.resume and not any((run.folders.run / name).exists() for name in kept):
+    if run.resume and not run.folders.run.is_dir():
         raise TrainingError(
             f"there is nothing to resume in {run.folders.run}; train without --resume"
         )
@@ -124,134 +122,184 @@ def _check(run: RunConfig, plan: Plan) -> None:
         read_weights(run.initial, run.train.network)
 
 
-def _read(splits: Splits, pictures: Sequence[Path]) -> tuple[Digits | None, list[Json]]:
-    """Return the pictures of all files, and how each was made."""
-    if not pictures:
-        return None, []
-    read = [read_synthetic(path, splits.train, splits.train_hands) for path in pictures]
-    return concatenate([made for made, _ in read]), [how for _, how in read]
+def _find_segmenter(splits: Splits, run: RunConfig, plan: Plan, report: Report) -> Path | None:
+    """Return where the network that finds ink is, after training it if that is planned.
+
+    None is that of the shipped artifact.
+    """
+    if not plan.segmenter_steps and run.segmenter is None:
+        return None
+    folder = run.folders.run
+    path, known, checkpoint = (
+        folder / name for name in (SEGMENTER_NAME, _SEGMENTER_RUN, _SEGMENTER_CHECKPOINT)
+    )
+    config = SegmentConfig(steps=plan.segmenter_steps, seed=run.train.seed)
+    content = None
+    if run.segmenter is not None and not plan.segmenter_steps:
+        content = read_segmenter_file(run.segmenter)
+        how: Json = {"file_sha256": hashlib.sha256(run.segmenter.read_bytes()).hexdigest()}
+    else:
+        # How many processes make pictures changes which are made, but not what they are like.
+        settings = {k: v for k, v in asdict(config).items() if k != "workers"}
+        how = {"config": settings, "digits_sha256": splits.train.digest()}
+    if run.resume and path.is_file() and _agrees(how, known):
+        report(f"the network that finds ink is there: {path}")
+        return path
+    if content is None:
+        sources = Sources(
+            splits.train.inks.numpy(),
+            splits.train.labels.numpy(),
+            find_fonts("train"),
+            splits.train_hands,
+        )
+        resume = run.resume and checkpoint.is_file()
+        weights = train_segmenter(sources, config, checkpoint, resume=resume, report=report)
+        content = export_segmenter(weights)
+    write_atomically(path, content)
+    write_json(known, how)
+    return path
 
 
-def _teacher(
-    number: int,
-    splits: Splits,
-    made: Digits | None,
-    synthesis: list[Json],
-    run: RunConfig,
-    plan: Plan,
-    device: torch.device,
-    report: Report,
-) -> Path:
-    """Train a teacher, unless it is there; return where its weights are."""
-    folder = run.folders.run / f"teacher{number}"
-    weights, checkpoint = folder / WEIGHTS_NAME, folder / CHECKPOINT_NAME
-    config = replace(
-        run.train,
-        network="TeacherNet",
-        epochs=plan.teacher_epochs,
-        dropout=None,
-        distillation=0.0,
-        seed=run.train.seed + _TEACHER_SEED + number,
+def _agrees(how: Json, path: Path) -> bool:
+    """Return whether a JSON file has all that is wanted, also inside of objects."""
+    return path.is_file() and _contains(read_json(path), json.loads(json.dumps(how)))
+
+
+def _contains(known: Json, wanted: Json) -> bool:
+    return all(
+        _contains(known.get(name) or {}, value)
+        if isinstance(value, dict)
+        else known.get(name) == value
+        for name, value in wanted.items()
     )
-    how: Json = {"config": asdict(config), "synthesis": synthesis}
-    if run.resume and weights.is_file() and _made(folder, how):
-        report(f"teacher {number} is there: {folder}")
-        return weights
-    result = fit(
-        FitInputs(splits.train, splits.validation, made),
-        config,
-        device,
-        checkpoint=checkpoint,
-        resume=run.resume and checkpoint.is_file(),
-        log_dir=run.folders.logs / folder.name,
-        progress=run.progress,
-    )
-    save_weights(result.weights, weights)
-    kept = result.history[result.kept_epoch - 1]
-    write_json(
-        folder / RUN_NAME,
-        {
+
+
+class _Stages:
+    """The stages after the network that finds ink; ``run`` becomes what the last ones need."""
+
+    def __init__(
+        self, splits: Splits, run: RunConfig, device: torch.device, report: Report
+    ) -> None:
+        self.run = self._given = run
+        self._splits = splits
+        self._device = device
+        self._report = report
+        self._material: Material = material_of(splits, run)
+        self._made: Digits | None = None
+        self._synthesis: list[Json] = []
+
+    def synthesise(self) -> None:
+        """Make pictures, unless they are given or there."""
+        run, material = self.run, self._material
+        if run.synthesis is not None and not run.pictures:
+            path = run.folders.run / SYNTHETIC_NAME
+            how = {"progress": run.progress, "report": self._report}
+            read_or_write(material, run.synthesis, path, **how)  # type: ignore[arg-type]
+            self.run = replace(run, pictures=(path,))
+        if self.run.pictures:
+            read = [read_synthetic(path, material) for path in self.run.pictures]
+            self._made = concatenate([made for made, _ in read])
+            self._synthesis = [how for _, how in read]
+
+    def teach(self, number: int, epochs: int) -> None:
+        """Train a teacher, unless it is there; the network will learn from it."""
+        run = self.run
+        folder = run.folders.run / f"teacher{number}"
+        weights, checkpoint = folder / WEIGHTS_NAME, folder / CHECKPOINT_NAME
+        config = replace(
+            run.train,
+            network="TeacherNet",
+            epochs=epochs,
+            dropout=None,
+            distillation=0.0,
+            seed=run.train.seed + _TEACHER_SEED + number,
+        )
+        how: Json = {
+            "config": asdict(config),
+            "synthesis": self._synthesis,
+            "train_sha256": self._splits.train.digest(),
+        }
+        self.run = replace(run, teachers=(*run.teachers, weights))
+        if run.resume and weights.is_file() and _agrees(how, folder / RUN_NAME):
+            self._report(f"teacher {number} is there: {folder}")
+            return
+        result = fit(
+            FitInputs(self._splits.train, self._splits.validation, self._made),
+            config,
+            self._device,
+            checkpoint=checkpoint,
+            resume=run.resume and checkpoint.is_file(),
+            log_dir=run.folders.logs / folder.name,
+            progress=run.progress,
+        )
+        save_weights(result.weights, weights)
+        kept = result.history[result.kept_epoch - 1]
+        described = {
             **how,
             **result.machines[-1],
             "kept_epoch": result.kept_epoch,
             "training_seconds": sum(epoch.seconds for epoch in result.history),
             "history": [asdict(epoch) for epoch in result.history],
-        },
-    )
-    report(
-        f"teacher {number}: epoch {kept.epoch} is kept, validation loss "
-        f"{kept.validation_loss:.4f}, accuracy {100 * kept.validation_accuracy:.2f} %"
-    )
-    return weights
+        }
+        write_json(folder / RUN_NAME, described)
+        self._report(
+            f"teacher {number}: epoch {kept.epoch} is kept, validation loss "
+            f"{kept.validation_loss:.4f}, accuracy {100 * kept.validation_accuracy:.2f} %"
+        )
 
+    def train(self, run: RunConfig) -> Json:
+        """Train, calibrate, export and evaluate a network, unless that is done."""
+        folder = run.folders.run
+        how: Json = {
+            "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
+            "data": {"train": {"sha256": self._splits.train.digest()}},
+            "synthesis": self._synthesis if run.pictures else [],
+            "segmenter_sha256": self._material.segmenter_digest(),
+            "preprocessing_version": PREPROCESSING_VERSION,
+            "started_from": None if run.initial is None else origin_of(run.initial),
+            "added": None,
+        }
+        if run.added.sources:
+            how["added"] = {"sources": sorted(run.added.sources)}
+        if run.resume and (folder / ARTIFACT_NAME).is_file() and _agrees(how, folder / RUN_NAME):
+            self._report(f"{run.train.network} is there: {folder}")
+            return read_json(folder / RUN_NAME)
+        resume = run.resume and (folder / CHECKPOINT_NAME).is_file()
+        return train(self._splits, replace(run, resume=resume), self._device, self._report)
 
-def _made(folder: Path, how: Json) -> bool:
-    """Return whether the run in a folder was finished with these settings and pictures."""
-    if not (folder / RUN_NAME).is_file():
-        return False
-    return _agrees(json.loads(json.dumps(how)), read_json(folder / RUN_NAME))
+    def quantise(self, described: Json) -> Json:
+        """Add int8 to the artifact, unless that is done; or say why it stays in float32."""
+        if "int8_changes" in described:
+            return described
+        try:
+            quantise_run(self.run.folders, self._splits, self._report)
+        except TrainingError as error:
+            self._report(f"the artifact stays in float32: {error}")
+        return read_json(self.run.folders.run / RUN_NAME)
 
-
-def _agrees(wanted: Json, known: Json) -> bool:
-    """Return whether what is known has all that is wanted, also inside of objects."""
-    return all(
-        _agrees(value, known.get(name, {})) if isinstance(value, dict) else known.get(name) == value
-        for name, value in wanted.items()
-    )
-
-
-def _trained(splits: Splits, run: RunConfig, device: torch.device, report: Report) -> Json:
-    """Train, calibrate, export and evaluate a network, unless that is done."""
-    folder = run.folders.run
-    _, synthesis = _read(splits, run.pictures)
-    how: Json = {
-        "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
-        "synthesis": synthesis,
-        "preprocessing_version": PREPROCESSING_VERSION,
-        "started_from": None if run.initial is None else origin_of(run.initial),
-        "added": None,
-    }
-    if run.added.sources:
-        how["added"] = {"sources": sorted(run.added.sources)}
-    if run.resume and (folder / ARTIFACT_NAME).is_file() and _made(folder, how):
-        report(f"{run.train.network} is there: {folder}")
-        return read_json(folder / RUN_NAME)
-    resume = run.resume and (folder / CHECKPOINT_NAME).is_file()
-    return train(splits, replace(run, resume=resume), device, report)
-
-
-def _quantised(splits: Splits, folders: Folders, described: Json, report: Report) -> Json:
-    """Add int8 to the artifact, unless that is done; or say why it stays in float32."""
-    if "int8_changes" in described:
-        return described
-    try:
-        quantise_run(folders, splits, report)
-    except TrainingError as error:
-        report(f"the artifact stays in float32: {error}")
-    return read_json(folders.run / RUN_NAME)
-
-
-def _classic(
-    splits: Splits, run: RunConfig, epochs: int, device: torch.device, report: Report
-) -> None:
-    """Train MNISTClassifier on clean digits, and put its artifact beside the other one."""
-    config = TrainConfig(
-        epochs=epochs,
-        augmentation=AugmentationConfig(),
-        network=CLASSIC,
-        keep="last",
-        seed=run.train.seed,
-    )
-    folders = Folders(
-        run.folders.run / CLASSIC, run.folders.figures / CLASSIC, run.folders.logs / CLASSIC
-    )
-    plain = RunConfig(
-        config,
-        folders,
-        device=run.device,
-        resume=run.resume,
-        risk=run.risk,
-        progress=run.progress,
-    )
-    _trained(splits, plain, device, report)
-    shutil.copy(folders.run / ARTIFACT_NAME, run.folders.run / f"{CLASSIC}.onnx")
+    def train_classic(self, epochs: int) -> None:
+        """Train MNISTClassifier on clean digits, and put its artifact beside the other one."""
+        given = self._given
+        config = TrainConfig(
+            epochs=epochs,
+            augmentation=AugmentationConfig(),
+            network=CLASSIC,
+            keep="last",
+            seed=given.train.seed,
+        )
+        names = asdict(given.folders).values()
+        folders = Folders(*(Path(folder, CLASSIC) for folder in names))
+        plain = RunConfig(
+            config,
+            folders,
+            device=given.device,
+            segmenter=given.segmenter,
+            resume=given.resume,
+            limit=given.limit,
+            risk=given.risk,
+            progress=given.progress,
+        )
+        self.train(plain)
+        if given.segmenter is not None:
+            shutil.copy(given.segmenter, folders.run / SEGMENTER_NAME)
+        shutil.copy(folders.run / ARTIFACT_NAME, given.folders.run / f"{CLASSIC}.onnx")

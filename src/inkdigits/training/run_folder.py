@@ -16,11 +16,17 @@ from typing import Any, TypeAlias
 
 import torch
 
-from inkdigits.errors import BackendUnavailableError, TrainingError
-from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
-from inkdigits.model.networks import NetworkName, load_network
+from inkdigits.errors import ArtifactError, BackendUnavailableError, TrainingError
+from inkdigits.model.artifact import (
+    ARTIFACT_NAME,
+    read_artifact,
+    read_segmenter,
+    write_atomically,
+)
+from inkdigits.model.backends import onnx_segmenter
+from inkdigits.model.networks import NETWORKS, NetworkName, load_network
 from inkdigits.training.config import Folders
-from inkdigits.training.export import network_of
+from inkdigits.training.export import export_segmenter, network_of
 from inkdigits.types import Json
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -29,6 +35,7 @@ TEMPERATURE_NAME = "optimal_temperature.json"
 NOVELTY_NAME = "novelty.json"
 RUN_NAME = "run.json"
 SYNTHETIC_NAME = "synthetic.npz"
+SEGMENTER_NAME = "ink_segmenter.onnx"
 
 # What torch raises for a damaged file, and network_of for one that holds no network.
 _UNUSABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, TypeError, AttributeError)
@@ -53,7 +60,7 @@ def save_weights(weights: Weights, path: Path) -> None:
 def read_weights(path: Path, network: NetworkName | None = None) -> Weights:
     """Return a network's weights from a file or an artifact; None is any of ``model.NETWORKS``.
 
-    A TrainingError says that they are missing, damaged or no such network's, whose keys it names.
+    A TrainingError says that they are missing, damaged or no such network's.
 
     >>> read_weights(Path("none.pt"))
     Traceback (most recent call last):
@@ -69,10 +76,37 @@ def read_weights(path: Path, network: NetworkName | None = None) -> Weights:
     except FileNotFoundError as error:
         raise TrainingError(f"there are no weights at {path}; train them first") from error
     except _UNUSABLE as error:
-        raise TrainingError(f"the weights {path} cannot be used: {error}") from error
+        raise TrainingError(
+            f"the weights {path} cannot be used: they are damaged, or those of none of "
+            f"{', '.join(NETWORKS)}. Name an artifact, or mnist_classifier.pt of another run."
+        ) from error
     if network is not None and type(found).__name__ != network:
         raise TrainingError(f"the weights {path} are {type(found).__name__}'s, not {network}'s")
     return weights
+
+
+def read_segmenter_file(path: Path) -> bytes:
+    """Return the network that finds ink as an ONNX model: of that file, an artifact, or weights.
+
+    A TrainingError says that the file is missing or holds no such network.
+
+    >>> read_segmenter_file(Path("none.onnx"))
+    Traceback (most recent call last):
+    inkdigits.errors.TrainingError: there is no network that finds ink at none.onnx
+    """
+    try:
+        if path.suffix == ".pt":
+            return export_segmenter(torch.load(path, map_location="cpu", weights_only=True))
+        content = path.read_bytes()
+        try:
+            return read_segmenter(path)
+        except ArtifactError:
+            onnx_segmenter(content, threads=1)
+            return content
+    except FileNotFoundError as error:
+        raise TrainingError(f"there is no network that finds ink at {path}") from error
+    except (ArtifactError, *_UNUSABLE) as error:
+        raise TrainingError(f"{path} holds no network that finds ink") from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

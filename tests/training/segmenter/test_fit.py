@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from inkdigits.data.pictures.foreground import Hands
+from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.pairs import KINDS, make_pair
 from inkdigits.errors import TrainingError
 from inkdigits.model.networks import InkNet
@@ -18,15 +18,15 @@ from inkdigits.training.segmenter.fit import (
 
 
 @pytest.fixture(scope="module")
-def hands(digits) -> Hands:
-    return Hands(digits[0])
+def sources(digits) -> Sources:
+    return Sources(*digits)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_views_have_sizes_that_are_learned_and_show_the_ink(hands, kind):
+def test_views_have_sizes_that_are_learned_and_show_the_ink(sources, kind):
     generator = np.random.default_rng(2)
     for _ in range(8):
-        pair = make_pair(generator, hands, kind)
+        pair = make_pair(generator, sources, kind)
         for size, shades, targets in views(pair, generator):
             assert size in BATCHES
             assert shades.shape == size
@@ -60,12 +60,12 @@ def test_the_loss_falls_to_nothing_at_the_truth_and_counts_thin_strokes_more():
 
 
 @pytest.mark.trains
-def test_a_run_learns_is_resumed_and_exported(hands, tmp_path):
+def test_a_run_learns_is_resumed_and_exported(sources, tmp_path):
     checkpoint, lines = tmp_path / "checkpoint.pt", []
     config = SegmentConfig(steps=4, warm_up=1, workers=0, reuse=2)
-    train_segmenter(hands, config, checkpoint, report=lines.append)
+    train_segmenter(sources, config, checkpoint, report=lines.append)
     more = SegmentConfig(steps=8, warm_up=1, workers=0, reuse=2)
-    weights = train_segmenter(hands, more, checkpoint, resume=True, report=lines.append)
+    weights = train_segmenter(sources, more, checkpoint, resume=True, report=lines.append)
     assert torch.load(checkpoint, weights_only=True)["step"] == 8
     network = InkNet()
     network.load_state_dict(weights)
@@ -79,4 +79,4 @@ def test_a_run_learns_is_resumed_and_exported(hands, tmp_path):
     assert np.abs(found - expected).max() < 1e-3
     checkpoint.write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="resumed"):
-        train_segmenter(hands, more, checkpoint, resume=True)
+        train_segmenter(sources, more, checkpoint, resume=True)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from inkdigits.data.fonts import Font
+from inkdigits.data.hands import Hands
 from inkdigits.data.pen_strokes import STYLES, spline
-from inkdigits.types import Doubles, Floats, Ink, Pixels, Rng
+from inkdigits.types import Doubles, Floats, Ink, Labels, Pixels, Rng
 
 # A given ink is enlarged to this many pixels a side before it is thickened or thinned.
 _FINE = 112
@@ -24,16 +25,24 @@ _FINE = 112
 HAIRLINES, PENS = (0.006, 0.02), (0.02, 0.3)
 # The shares of pens that draw hairlines, and of thin pens that draw hard pixels.
 _HAIRLINE_SHARE, _HARD_SHARE = 0.25, 0.45
+# Of digits those by other hands, where there are some; and of those the ones from strokes.
+_HANDS_SHARE, _STROKES_SHARE = 0.25, 0.7
 _LETTERS = "ABCDEFGHJKLMNPRTUVWXYabcdefhjkmnprtuvwxyzäöüñßÆλπΣΩЖФЯю"
 _SIGNS = "+-=%&#*?!()/<>€$£¥→:;,."
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
-    """What handwriting is made from."""
+class Sources:
+    """What pictures are made from; each may be empty."""
 
-    inks: Ink  # (N, 28, 28)
-    fonts: Sequence[Font] = ()  # for print, and for characters that are written large
+    inks: Ink = field(default_factory=lambda: np.zeros((0, 28, 28), np.uint8))  # (N, 28, 28)
+    labels: Labels = field(default_factory=lambda: np.zeros(0, np.int64))  # (N,) of the inks
+    fonts: Sequence[Font] = ()  # for print, letters and symbols; see ``fonts.find_fonts``
+    hands: Hands = field(default_factory=Hands)  # digits of other hands
+    styles: bool = True  # whether digits are drawn in the styles of ``pen_strokes`` too
+    # For letters as if by hand: fonts, with or without Latin letters, and names of ``SCRIPTS``.
+    script_fonts: Sequence[Font] = ()
+    scripts: Sequence[str] = ("Latin", "Greek", "Cyrillic")
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
@@ -46,22 +55,61 @@ def log_uniform(rng: Rng, low: float, high: float) -> float:
 
 
 def write_digit(
-    height: float, rng: Rng, hands: Hands, *, drawn: bool, pen: float | None = None
-) -> Floats:
-    """Return a digit about ``height`` pixels high: of strokes if ``drawn``, or of a given ink.
+    height: float, rng: Rng, sources: Sources, *, drawn: bool, pen: float | None = None
+) -> tuple[Floats, int]:
+    """Write a digit about ``height`` pixels high; return its patch, and which digit it is.
 
-    Strokes have a ``pen`` whose width is relative to the height; None draws it.
+    It is of strokes if ``drawn``, or else of a given ink; a share is by other hands. Strokes have a
+    ``pen`` whose width is relative to the height; None draws it.
 
-    >>> hands = Hands(np.full((1, 28, 28), 255, np.uint8))
-    >>> 18 <= len(write_digit(20.0, np.random.default_rng(0), hands, drawn=True)) <= 45
-    True
+    >>> patch, digit = write_digit(20.0, np.random.default_rng(0), Sources(), drawn=True)
+    >>> 18 <= len(patch) <= 45, 0 <= digit <= 9
+    (True, True)
     """
-    if drawn or not len(hands.inks):
-        return _of_strokes(height, rng, pen)
-    return _of_ink(hands.inks[rng.integers(len(hands.inks))], height, rng)
+    is_alone = not (sources.styles or len(sources.inks))
+    if len(sources.hands) and (is_alone or rng.random() < _HANDS_SHARE):
+        return _by_hand(height, rng, sources.hands, pen)
+    if (drawn and sources.styles) or not len(sources.inks):
+        digit = int(rng.choice([1, 4, 7]) if rng.random() < 0.2 else rng.integers(10))
+        styles = list(STYLES[digit])
+        return write_style(digit, styles[rng.integers(len(styles))], height, rng, pen), digit
+    at = int(rng.integers(len(sources.inks)))
+    return of_ink(sources.inks[at], height, rng), int(sources.labels[at])
 
 
-def _of_ink(ink: Pixels, height: float, rng: Rng) -> Floats:
+def _by_hand(height: float, rng: Rng, hands: Hands, pen: float | None) -> tuple[Floats, int]:
+    """Write a digit of other hands: strokes with a pen, or a bitmap."""
+    share = 0.0 if not hands.strokes else 1.0 if not len(hands.bitmaps) else _STROKES_SHARE
+    if rng.random() >= share:
+        at = int(rng.integers(len(hands.bitmaps)))
+        return of_ink(np.uint8(255) * hands.bitmaps[at], height, rng), int(hands.bitmap_labels[at])
+    at = int(rng.integers(len(hands.strokes)))
+    everything = np.concatenate(hands.strokes[at])
+    low, extent = everything.min(axis=0), np.ptp(everything, axis=0)
+    scale = np.array([rng.uniform(0.85, 1.18), 1.0]) * height / max(float(extent.max()), 1e-9)
+    lines = [(line - low - extent / 2) * scale for line in hands.strokes[at]]
+    angle, slant = math.radians(rng.uniform(-6, 6)), rng.normal(0, 0.08)
+    return draw(_turned(lines, angle, slant), _pen(height, pen, rng), rng), int(
+        hands.stroke_labels[at]
+    )
+
+
+def _pen(height: float, pen: float | None, rng: Rng) -> float:
+    return max(0.8, height * (pen or pen_width(rng)))
+
+
+def _turned(lines: Sequence[Doubles], angle: float, slant: float) -> list[Doubles]:
+    cosine, sine = math.cos(angle), math.sin(angle)
+    shape = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1.0, -slant], [0.0, 1.0]])
+    return [line @ shape.T for line in lines]
+
+
+def of_ink(ink: Pixels, height: float, rng: Rng) -> Floats:
+    """Return a given ink (N, N) about ``height`` pixels high, thickened or thinned at times.
+
+    >>> of_ink(np.full((28, 28), 255, np.uint8), 20.0, np.random.default_rng(0)).ndim
+    2
+    """
     image = Image.fromarray(ink).resize((_FINE, _FINE), Image.Resampling.BICUBIC)
     look, covered = rng.random(), int((ink > 127).sum())
     if look < 0.25:
@@ -82,16 +130,16 @@ def _of_ink(ink: Pixels, height: float, rng: Rng) -> Floats:
     return covers
 
 
-def _of_strokes(height: float, rng: Rng, pen: float | None) -> Floats:
-    digit = int(rng.choice([1, 4, 7]) if rng.random() < 0.2 else rng.integers(10))
-    styles = list(STYLES[digit].values())
-    style = styles[rng.integers(len(styles))]
-    angle = math.radians(rng.uniform(-12, 12) if rng.random() < 0.8 else rng.uniform(-30, 30))
-    width, slant = height * style.width * rng.uniform(0.75, 1.3), rng.uniform(-0.15, 0.4)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    shape = turn @ np.array([[width, -slant * height], [0.0, height]])
+def write_style(digit: int, name: str, height: float, rng: Rng, pen: float | None = None) -> Floats:
+    """Return a digit in the style of that name of ``STYLES``, about ``height`` pixels high.
+
+    >>> write_style(1, "lambda", 40.0, np.random.default_rng(0)).ndim
+    2
+    """
+    style = STYLES[digit][name]
     is_ruler = rng.random() < 0.4  # straight lines, as a mouse or a ruler draws them
     bend = rng.normal(0, 0.005 if is_ruler else 0.03, (2, 2))
+    size = height * np.array([style.width * rng.uniform(0.75, 1.3), 1.0])
     lines = []
     for stroke in style.strokes():
         pieces: list[Doubles] = []
@@ -101,9 +149,13 @@ def _of_strokes(height: float, rng: Rng, pen: float | None) -> Floats:
                 points[0] = pieces[-1][-1]
             pieces.append(spline(points, 8))
         line = np.concatenate(pieces)
+        # A bow along each axis: a hand's straight lines are not straight.
         line = line + np.sin(math.pi * line[:, ::-1]) * bend[0] + bend[1] * line**2
-        lines.append((line - 0.5) @ shape.T)
-    return draw(lines, max(0.8, height * (pen or pen_width(rng))), rng)
+        lines.append((line - 0.5) * size)
+    angle = math.radians(rng.uniform(-12, 12) if rng.random() < 0.8 else rng.uniform(-30, 30))
+    # Many hands write upright; MNIST's lean to the right.
+    slant = rng.uniform(-0.15, 0.4) if rng.random() < 0.7 else rng.normal(0, 0.04)
+    return draw(_turned(lines, angle, slant), _pen(height, pen, rng), rng)
 
 
 def pen_width(rng: Rng) -> float:
@@ -141,16 +193,16 @@ def draw(lines: Sequence[Doubles], pen: float, rng: Rng) -> Floats:
     return np.asarray(image.reduce(factor), np.float32) / np.float32(255)
 
 
-def write_sign(height: float, rng: Rng, hands: Hands) -> Floats:
+def write_sign(height: float, rng: Rng, sources: Sources) -> Floats:
     """Return a large character or a scribble, written with the same pens.
 
-    >>> write_sign(20.0, np.random.default_rng(0), Hands(np.zeros((0, 28, 28), np.uint8))).ndim
+    >>> write_sign(20.0, np.random.default_rng(0), Sources()).ndim
     2
     """
     look = rng.random()
-    if look < 0.6 and hands.fonts:
+    if look < 0.6 and sources.fonts:
         text = _LETTERS if rng.random() < 0.7 else _SIGNS
-        return write_character(text[rng.integers(len(text))], height, rng, hands.fonts)
+        return write_character(text[rng.integers(len(text))], height, rng, sources.fonts)
     pen = max(0.8, height * log_uniform(rng, 0.02, 0.12))
     points = rng.random((rng.integers(4, 16), 2)) * height * (rng.uniform(0.5, 1.5), 1)
     return draw([spline(points, 6)], pen, rng)
@@ -200,3 +252,20 @@ def font_face(rng: Rng, fonts: Sequence[Font], size: float) -> ImageFont.FreeTyp
 @lru_cache(maxsize=800)
 def _face(path: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, size)
+
+
+def draw_digits(n: int, rng: Rng) -> tuple[Pixels, Labels]:
+    """Draw a digit on each of n canvases (n, 280, 280), black on white; the digits take turns.
+
+    >>> draw_digits(3, np.random.default_rng(0))[1].tolist()
+    [0, 1, 2]
+    """
+    labels = np.arange(n, dtype=np.int64) % 10
+    pictures = np.full((n, 280, 280), 255, dtype=np.uint8)
+    for picture, digit in zip(pictures, labels.tolist(), strict=True):
+        styles, height, pen = list(STYLES[digit]), rng.uniform(90, 200), rng.uniform(0.04, 0.12)
+        patch = write_style(digit, styles[rng.integers(len(styles))], height, rng, pen)[:280, :280]
+        top, left = ((np.array((280, 280)) - patch.shape) * rng.random(2)).astype(int)
+        area = slice(top, top + patch.shape[0]), slice(left, left + patch.shape[1])
+        picture[area] = np.rint(255 * (1 - patch))
+    return pictures, labels

@@ -8,13 +8,13 @@ every distance, size and darkness, tiny ones, digits cut off by the edge, other 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from inkdigits.data.photos import add_edges, grain_of, light_of, shadow_of
 from inkdigits.data.pictures.capture import Captured, capture, compress, turn
-from inkdigits.data.pictures.foreground import Hands, log_uniform
+from inkdigits.data.pictures.foreground import Sources, log_uniform
 from inkdigits.data.pictures.marks import (
     print_boxes,
     print_edge,
@@ -24,9 +24,17 @@ from inkdigits.data.pictures.marks import (
     scatter_specks,
 )
 from inkdigits.data.pictures.objects import lay_objects
+from inkdigits.data.pictures.surroundings import (
+    Scene,
+    add_edges,
+    grain_of,
+    light_of,
+    shadow_of,
+    sheet_of,
+    surroundings,
+)
 from inkdigits.data.pictures.writing import Bounds, Writing, inner_box, write
-from inkdigits.data.pixels import enlarge, to_bytes
-from inkdigits.data.scenes import Scene, sheet_of, surroundings
+from inkdigits.data.pixels import blend_ink, enlarge, to_bytes
 from inkdigits.types import Floats, Pixels, Rng
 
 # How often each kind of picture is made.
@@ -39,8 +47,11 @@ KINDS = {
     "cut": 0.04,  # leaves the picture by an edge
     "empty": 0.26,
 }
-# The share of pictures on a background of one shade: canvases and scans, with marks.
-_PLAIN = 0.3
+Look: TypeAlias = Literal["canvas", "plain", "paper", "scene"]
+"""A clean canvas; one with marks; paper in any light; paper whose edges show."""
+# The share of pictures on a background of one shade: canvases and scans, with marks; and of the
+# others those in a scene.
+_PLAIN, _IN_SCENE = 0.3, 0.22
 # The deviation of a digit's centre in the map of centres, relative to the digit's height.
 _CENTRE_SPREAD = 0.13
 
@@ -52,25 +63,40 @@ class Pair:
     picture: Pixels  # (H, W)
     ink: Floats  # (H, W), how much of each pixel ink covers, 0 to 1
     centres: tuple[tuple[float, float, float], ...]  # of each digit: x, y and height, in pixels
+    digits: tuple[int, ...] = ()  # which digit each is
+    cut: float = 0.0  # the share of a digit's ink that is outside of the picture
 
 
-def make_pair(rng: Rng, hands: Hands, kind: str | None = None) -> Pair:
-    """Make a picture of one of ``KINDS``, 24 to 700 pixels the longer side; None draws the kind.
+def make_pair(
+    rng: Rng,
+    sources: Sources,
+    kind: str | None = None,
+    look: Look | None = None,
+    sign: Floats | None = None,
+) -> Pair:
+    """Make a picture of one of ``KINDS``, 24 to 700 pixels the longer side.
 
-    >>> hands = Hands(np.full((1, 28, 28), 255, np.uint8))
-    >>> pair = make_pair(np.random.default_rng(0), hands, "one")
-    >>> pair.picture.shape == pair.ink.shape, len(pair.centres)
+    None draws the kind, and any look but "canvas". ``sign`` is a patch that is written instead of
+    what the kind has.
+
+    >>> pair = make_pair(np.random.default_rng(0), Sources(), "one")
+    >>> pair.picture.shape == pair.ink.shape, len(pair.digits)
     (True, 1)
     """
     kind = kind or _drawn_kind(rng)
     while True:
         shape, height = _sizes(kind, rng)
-        written = write(kind, shape, height, rng, hands)
-        if rng.random() < (_PLAIN if kind != "tiny" else 0.1):
-            pair = _on_plain(kind, written, rng, hands)
+        written = write(kind, shape, height, rng, sources, sign)
+        is_plain = rng.random() < (_PLAIN if kind != "tiny" else 0.1)
+        if look == "canvas":
+            pair = _pair((Image.fromarray(blend_ink(written.darkness, rng)), written.ink,
+                          written.boxes), written)  # fmt: skip
+        elif look == "plain" or (look is None and is_plain):
+            pair = _on_plain(kind, written, rng, sources)
         else:
-            pair = _on_paper(kind, written, rng, hands)
-        if _is_visible(pair):
+            pair = _on_paper(kind, written, rng, sources, look)
+        is_there = bool(pair.digits) or sign is not None or kind not in ("one", "tiny")
+        if is_there and _is_visible(pair):
             return pair
 
 
@@ -100,7 +126,7 @@ def _sizes(kind: str, rng: Rng) -> tuple[tuple[int, int], float]:
     return (height, width), max(9.0, digit)
 
 
-def _on_plain(kind: str, written: Writing, rng: Rng, hands: Hands) -> Pair:
+def _on_plain(kind: str, written: Writing, rng: Rng, sources: Sources) -> Pair:
     """Put it on a canvas or a clean scan, with lines, frames, print, specks and black corners."""
     chance = rng.random
     paper = float(rng.choice([255, 255, 255, 0, 250, 235, 20]))
@@ -116,8 +142,8 @@ def _on_plain(kind: str, written: Writing, rng: Rng, hands: Hands) -> Pair:
         print_lines(surface, scale, pen, rng)
     if chance() < 0.12:
         print_edge(surface, pen, rng)
-    if hands.fonts and chance() < (0.12 if kind != "empty" else 0.4):
-        print_text(surface, box, scale, pen, rng, hands.fonts)
+    if sources.fonts and chance() < (0.12 if kind != "empty" else 0.4):
+        print_text(surface, box, scale, pen, rng, sources.fonts)
     if chance() < 0.25:
         scatter_specks(surface, scale, pen, rng)
     if kind == "empty" and chance() < 0.15:
@@ -130,10 +156,10 @@ def _on_plain(kind: str, written: Writing, rng: Rng, hands: Hands) -> Pair:
         image = compress(image, rng)
     if chance() < 0.1:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2)))
-    return _pair((image, ink, boxes))
+    return _pair((image, ink, boxes), written)
 
 
-def _on_paper(kind: str, written: Writing, rng: Rng, hands: Hands) -> Pair:
+def _on_paper(kind: str, written: Writing, rng: Rng, sources: Sources, look: Look | None) -> Pair:
     """Photograph or scan it: grain, print, a scene, the pen's pressure, light, a camera."""
     chance = rng.random
     shape = (written.ink.shape[0], written.ink.shape[1])
@@ -146,8 +172,8 @@ def _on_paper(kind: str, written: Writing, rng: Rng, hands: Hands) -> Pair:
         cloud = enlarge(rng.random((rng.integers(2, 9), rng.integers(2, 9))), shape)
         surface *= 1 - np.float32(rng.uniform(0.1, 0.4)) * cloud
     inner, box = inner_box(written), written.box
-    _mark(kind, surface, inner, box, pen, rng, hands)
-    if chance() < 0.22:
+    _mark(kind, surface, inner, box, pen, rng, sources)
+    if chance() < {None: _IN_SCENE, "scene": 1}.get(look, 0):
         _put_in_scene(surface, inner, paper, rng)
     darkness = written.darkness
     if grain is not None and chance() < 0.4:
@@ -165,7 +191,7 @@ def _on_paper(kind: str, written: Writing, rng: Rng, hands: Hands) -> Pair:
         surface *= light_of(shape, rng)
     if chance() < 0.2:
         surface *= shadow_of(shape, rng)
-    return _pair(capture(surface, written, abs(pen - paper), rng))
+    return _pair(capture(surface, written, abs(pen - paper), rng), written)
 
 
 def _shades(rng: Rng) -> tuple[float, float]:
@@ -189,7 +215,7 @@ def _mark(
     box: Bounds | None,
     pen: float,
     rng: Rng,
-    hands: Hands,
+    sources: Sources,
 ) -> None:
     chance, scale = rng.random, inner[3] - inner[1]
     more = 1.6 if kind == "empty" else 1.0
@@ -201,8 +227,8 @@ def _mark(
         print_boxes(surface, inner, pen, rng)
     if chance() < 0.05 * more:
         print_edge(surface, pen, rng)
-    if hands.fonts and chance() < 0.16 * more:
-        print_text(surface, box, scale, pen, rng, hands.fonts)
+    if sources.fonts and chance() < 0.16 * more:
+        print_text(surface, box, scale, pen, rng, sources.fonts)
     if chance() < 0.12 * more:
         lay_objects(surface, box, rng)
 
@@ -222,10 +248,10 @@ def _put_in_scene(surface: Floats, inner: Bounds, paper: float, rng: Rng) -> Non
     surface += (1 - sheet) * (behind - surface)
 
 
-def _pair(captured: Captured) -> Pair:
+def _pair(captured: Captured, written: Writing) -> Pair:
     image, ink, boxes = captured
     centres = tuple(((b[0] + b[2]) / 2, (b[1] + b[3]) / 2, b[3] - b[1]) for b in boxes)
-    return Pair(np.asarray(image), ink, centres)
+    return Pair(np.asarray(image), ink, centres, tuple(written.digits), written.cut)
 
 
 def _is_visible(pair: Pair) -> bool:

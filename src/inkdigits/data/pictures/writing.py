@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from inkdigits.data.pictures.foreground import (
-    Hands,
+    Sources,
     pen_width,
     write_character,
     write_digit,
@@ -30,6 +30,8 @@ class Writing:
     darkness: Floats  # the ink, weaker where the pen was
     boxes: list[Bounds]
     height: float  # of digits, in pixels
+    digits: list[int] = field(default_factory=list)  # which digit each of the boxes has
+    cut: float = 0.0  # the share of a digit's ink that is outside of the picture
 
     @property
     def box(self) -> Bounds | None:
@@ -41,30 +43,42 @@ class Writing:
         return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def write(kind: str, shape: tuple[int, int], height: float, rng: Rng, hands: Hands) -> Writing:
+def write(
+    kind: str,
+    shape: tuple[int, int],
+    height: float,
+    rng: Rng,
+    sources: Sources,
+    sign: Floats | None = None,
+) -> Writing:
     """Write one of ``pairs.KINDS`` in a picture (H, W), in digits of about a height in pixels.
 
-    >>> hands = Hands(np.full((1, 28, 28), 255, np.uint8))
-    >>> written = write("one", (60, 60), 30.0, np.random.default_rng(0), hands)
+    ``sign`` is a patch that is written instead.
+
+    >>> written = write("one", (60, 60), 30.0, np.random.default_rng(0), Sources())
     >>> len(written.boxes)
     1
     """
     ink = np.zeros(shape, np.float32)
     written = Writing(ink, ink.copy(), [], height)
     drawn = rng.random() < 0.5
-    if kind == "several":
-        _write_row(written, drawn, rng, hands)
+    if sign is not None:
+        scale = height / max(1, len(sign))
+        _place(written, _scaled(sign, scale), rng, None)
+    elif kind == "several":
+        _write_row(written, drawn, rng, sources)
     elif kind == "pair":
-        _write_pair(written, drawn, rng, hands)
+        _write_pair(written, drawn, rng, sources)
     elif kind == "sign":
         for _ in range(1 if rng.random() < 0.7 else rng.integers(2, 6)):
-            _place(written, write_sign(height, rng, hands), rng, is_digit=False)
+            _place(written, write_sign(height, rng, sources), rng, None)
     elif kind != "empty":
-        if kind == "one" and hands.fonts and rng.random() < 0.03:
-            patch = write_character(str(rng.integers(10)), height, rng, hands.fonts)
+        if kind == "one" and sources.fonts and rng.random() < 0.03:
+            digit = int(rng.integers(10))
+            patch = write_character(str(digit), height, rng, sources.fonts)
         else:
-            patch = write_digit(height, rng, hands, drawn=drawn)
-        _place(written, patch, rng, cut=kind == "cut")
+            patch, digit = write_digit(height, rng, sources, drawn=drawn)
+        _place(written, patch, rng, digit, cut=kind == "cut")
     if rng.random() < 0.04:  # of hard pixels
         written.ink = np.where(written.ink > 0.5, np.float32(1), np.float32(0))
         written.darkness = written.ink * (written.darkness > 0)
@@ -73,14 +87,19 @@ def write(kind: str, shape: tuple[int, int], height: float, rng: Rng, hands: Han
 
 def _fitted(patch: Floats, height: int, width: int) -> Floats:
     scale = min(1.0, height / patch.shape[0], width / patch.shape[1])
-    if scale == 1.0:
-        return patch
+    return patch if scale == 1.0 else _scaled(patch, scale)
+
+
+def _scaled(patch: Floats, scale: float) -> Floats:
     size = (max(2, int(patch.shape[1] * scale)), max(3, int(patch.shape[0] * scale)))
-    return np.asarray(Image.fromarray(patch).resize(size, Image.Resampling.BOX))
+    method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+    image = Image.fromarray(patch.astype(np.float32)).resize(size, method)
+    scaled: Floats = np.clip(np.asarray(image), 0, 1)
+    return scaled
 
 
 def _place(
-    written: Writing, patch: Floats, rng: Rng, *, cut: bool = False, is_digit: bool = True
+    written: Writing, patch: Floats, rng: Rng, digit: int | None, *, cut: bool = False
 ) -> None:
     """Write a patch anywhere, or so that an edge of the picture cuts off a part."""
     height, width = written.ink.shape
@@ -97,7 +116,7 @@ def _place(
         top = -share * rows if side == 0 else height - (1 - share) * rows if side == 1 else top
         left = -share * columns if side == 2 else left
         left = width - (1 - share) * columns if side == 3 else left
-    _put(written, patch, top, left, 1.0, is_digit=is_digit)
+    _put(written, patch, top, left, digit)
 
 
 def _put(
@@ -105,9 +124,8 @@ def _put(
     patch: Floats,
     top: float,
     left: float,
-    darkness: float,
-    *,
-    is_digit: bool = True,
+    digit: int | None,
+    darkness: float = 1.0,
 ) -> None:
     height, width = written.ink.shape
     y, x = round(top), round(left)
@@ -118,14 +136,18 @@ def _put(
     area = slice(y, y + seen.shape[0]), slice(x, x + seen.shape[1])
     written.ink[area] = np.maximum(written.ink[area], seen)
     written.darkness[area] = np.maximum(written.darkness[area], seen * np.float32(darkness))
-    if is_digit:
+    written.cut = max(written.cut, 1 - float(seen.sum() / patch.sum()))
+    if digit is not None:
         written.boxes.append((x, y, x + seen.shape[1], y + seen.shape[0]))
+        written.digits.append(digit)
 
 
-def _write_row(written: Writing, drawn: bool, rng: Rng, hands: Hands) -> None:
+def _write_row(written: Writing, drawn: bool, rng: Rng, sources: Sources) -> None:
     """Write a number: digits that touch, overlap or stand apart, with commas, dots and dashes."""
     height, width = written.ink.shape
     n = int(rng.integers(2, 11))
+    patch: Floats
+    which: int | None
     digit = min(height * rng.uniform(0.3, 0.92), width * rng.uniform(0.8, 1.1) / (n * 0.62))
     digit = written.height = max(9.0, digit)
     varies = rng.uniform(0, 0.3) if rng.random() < 0.4 else 0.05
@@ -136,36 +158,38 @@ def _write_row(written: Writing, drawn: bool, rng: Rng, hands: Hands) -> None:
     pen = pen_width(rng) if rng.random() < 0.8 else None
     for _ in range(n):
         if rng.random() < 0.08:
-            patch, is_digit = write_dot(digit, rng), False
+            patch, which = write_dot(digit, rng), None
         elif rng.random() < 0.03:
-            patch, is_digit = write_sign(digit, rng, hands), False
+            patch, which = write_sign(digit, rng, sources), None
         else:
             own = max(8.0, digit * (1 - rng.random() * varies))
-            patch, is_digit = write_digit(own, rng, hands, drawn=drawn, pen=pen), True
+            patch, which = write_digit(own, rng, sources, drawn=drawn, pen=pen)
         patch = _fitted(patch, height, width)
         top = base - patch.shape[0] + tilt * left + rng.normal(0, 0.03) * digit
         if left + patch.shape[1] > width:
             return
-        _put(written, patch, max(0.0, top), left, 1.0, is_digit=is_digit)
+        _put(written, patch, max(0.0, top), left, which)
         left += patch.shape[1] + (gap + rng.normal(0, 0.04)) * digit
         left = max(0.0, left)
 
 
-def _write_pair(written: Writing, drawn: bool, rng: Rng, hands: Hands) -> None:
+def _write_pair(written: Writing, drawn: bool, rng: Rng, sources: Sources) -> None:
     """Write two to four digits anywhere, the others smaller or fainter than the first."""
     height, width = written.ink.shape
     first = min(written.height, 0.6 * max(height, width))
-    _place(written, write_digit(first, rng, hands, drawn=drawn), rng)
+    patch, digit = write_digit(first, rng, sources, drawn=drawn)
+    _place(written, patch, rng, digit)
     for _ in range(1 if rng.random() < 0.7 else rng.integers(2, 4)):
         own = max(8.0, first * rng.uniform(0.3, 1.0))
-        patch = _fitted(write_digit(own, rng, hands, drawn=drawn), height, width)
+        patch, digit = write_digit(own, rng, sources, drawn=drawn)
+        patch = _fitted(patch, height, width)
         darkness = rng.uniform(0.25, 1.0) if rng.random() < 0.5 else 1.0
         for _ in range(12):
             top = rng.uniform(0, height - patch.shape[0] + 1)
             left = rng.uniform(0, width - patch.shape[1] + 1)
             y, x = round(top), round(left)
             if written.ink[y : y + patch.shape[0], x : x + patch.shape[1]].max(initial=0) < 0.1:
-                _put(written, patch, top, left, darkness)
+                _put(written, patch, top, left, digit, darkness)
                 break
 
 

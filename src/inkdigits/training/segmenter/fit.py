@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from inkdigits.data.pictures.foreground import Hands
+from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.pairs import Pair, centre_map, make_pair
 from inkdigits.errors import TrainingError
 from inkdigits.ink.segment import LEAST_DEVIATION, NEARER, Window, near_window, view, whole_window
@@ -40,13 +40,14 @@ Size: TypeAlias = tuple[int, int]
 BATCHES: dict[Size, int] = {(128, 128): 24, (192, 192): 11, (256, 256): 6, (96, 320): 13}
 # Views of a size that are kept to be seen again, in batches.
 _KEPT_BATCHES = 64
+_LOGGED = 500  # steps between two lines of losses
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentConfig:
     """How the segmenter is trained."""
 
-    steps: int = 60_000
+    steps: int = 50_000
     learning_rate: float = 3e-3
     warm_up: int = 500  # steps
     decay: float = 0.25  # share of the steps in which the rate falls to zero, at the end
@@ -61,8 +62,8 @@ class SegmentConfig:
 class _Views(IterableDataset[tuple[Tensor, Tensor]]):
     """Batches of views: (B, H, W) shades, and (B, 2, H, W) ink and centres, all uint8."""
 
-    def __init__(self, hands: Hands, seed: tuple[int, ...]) -> None:
-        self._hands = hands
+    def __init__(self, sources: Sources, seed: tuple[int, ...]) -> None:
+        self._sources = sources
         self._seed = seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -70,7 +71,7 @@ class _Views(IterableDataset[tuple[Tensor, Tensor]]):
         rng = np.random.default_rng((*self._seed, worker.id if worker else 0))
         waiting: dict[Size, list[tuple[Pixels, Pixels]]] = {size: [] for size in BATCHES}
         while True:
-            for size, shades, targets in views(make_pair(rng, self._hands), rng):
+            for size, shades, targets in views(make_pair(rng, self._sources), rng):
                 waiting[size].append((shades, targets))
                 if len(waiting[size]) == BATCHES[size]:
                     pictures, known = zip(*waiting[size], strict=True)
@@ -262,7 +263,7 @@ _PARTS = ("model", "optimizer", "average")
 
 
 def train_segmenter(
-    hands: Hands,
+    sources: Sources,
     config: SegmentConfig,
     checkpoint: Path,
     *,
@@ -273,13 +274,12 @@ def train_segmenter(
     """Train an ``InkNet`` and return the averaged weights.
 
     The checkpoint is written every ``save_every`` seconds and at the end; ``resume`` continues from
-    it. ``report`` is called with a line of losses every 100 steps.
+    it. ``report`` is called with a line of losses every 500 steps.
 
     Raises:
         TrainingError: the checkpoint cannot be resumed from, or a loss is not finite.
 
-    >>> hands = Hands(np.zeros((0, 28, 28), np.uint8))
-    >>> train_segmenter(hands, SegmentConfig(), Path("none"), resume=True)  # doctest: +ELLIPSIS
+    >>> train_segmenter(Sources(), SegmentConfig(), Path("none"), resume=True)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     inkdigits.errors.TrainingError: none cannot be resumed from: ...
     """
@@ -287,17 +287,19 @@ def train_segmenter(
     if resume:
         state.load(checkpoint)
     torch.manual_seed(config.seed + state.step)
-    data = _Views(hands, (config.seed, state.step))
+    data = _Views(sources, (config.seed, state.step))
     ahead = 8 if config.workers else None
     loader = DataLoader(data, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
     replay = _Replay(np.random.default_rng((config.seed, state.step, 1)))
     losses, saved, began = np.zeros(3), time.monotonic(), time.monotonic()
     for shades, targets in loader:
+        if state.step >= config.steps:  # the checkpoint was the last one
+            break
         size = replay.add(shades, targets)
         for _ in range(config.reuse):
             losses += _step(state, *replay.draw(size))
-            if state.step % 100 == 0:
-                report(_line(state, losses / 100, time.monotonic() - began))
+            if state.step % _LOGGED == 0:
+                report(_line(state, losses / _LOGGED, time.monotonic() - began))
                 losses[:] = 0
         is_last = state.step >= config.steps
         if is_last or time.monotonic() - saved > save_every:
@@ -313,7 +315,8 @@ def _line(state: _State, losses: Doubles, seconds: float) -> str:
         raise TrainingError(f"the loss of step {state.step} is not finite")
     pixels, overlap, centres = losses
     return (
-        f"step {state.step} pixels {pixels:.4f} overlap {overlap:.4f} centres {centres:.4f} "
+        f"finding ink: step {state.step:,} of {state.config.steps:,}, pixels {pixels:.4f} "
+        f"overlap {overlap:.4f} centres {centres:.4f} "
         f"rate {state.rate():.5f} {seconds:.0f} s"
     )
 

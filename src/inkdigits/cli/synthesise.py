@@ -1,0 +1,74 @@
+"""The command that makes pictures to learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from inkdigits.cli import options
+from inkdigits.cli.options import needs_training_extra, say
+
+if TYPE_CHECKING:
+    from inkdigits.data.synthesis import SynthesisConfig
+
+SYNTHETIC: Final = 180_000
+"""Pictures that are made by default."""
+
+
+@click.command(short_help="Make pictures to train on beside MNIST.")
+@options.DATA
+@options.DOWNLOAD
+@click.option(
+    "--out",
+    type=options.FILE,
+    default="saved_models/synthetic.npz",
+    help='File to write; pass it to "inkdigits train --pictures".',
+)
+@click.option(
+    "--synthetic",
+    type=options.COUNT,
+    default=SYNTHETIC,
+    help="About how many pictures to make: two thirds are digits, a third has none.",
+)
+@click.option(
+    "--segmenter", type=options.FILE, help="Network that finds ink.  [default: the shipped one]"
+)
+@options.SEED
+@needs_training_extra
+def synthesise(
+    data_root: Path,
+    out: Path,
+    synthetic: int,
+    segmenter: Path | None,
+    seed: int,
+    *,
+    download: bool,
+) -> None:
+    """Make pictures to train on beside MNIST, from its digits and from the installed fonts.
+
+    "inkdigits train" makes its own. Runs that are given the same file share it.
+    """
+    from inkdigits.data.mnist import load_splits
+    from inkdigits.data.synthesis import Material
+    from inkdigits.data.synthesis_cache import write_synthetic
+    from inkdigits.model.artifact import read_segmenter
+    from inkdigits.training.run_folder import read_segmenter_file
+
+    splits = load_splits(data_root, download=download, report=say)
+    found = read_segmenter() if segmenter is None else read_segmenter_file(segmenter)
+    material = Material(splits.train, splits.train_hands, found)
+    write_synthetic(material, composition(synthetic, seed), out, progress=True, report=say)
+    say(f"wrote {out}")
+
+
+def composition(pictures: int, seed: int) -> SynthesisConfig:
+    """Return what about as many pictures are of: two thirds digits, one third none.
+
+    >>> composition(90, seed=0).digits
+    60
+    """
+    from inkdigits.data.synthesis import SynthesisConfig
+
+    return SynthesisConfig(digits=pictures - pictures // 3, others=pictures // 3, seed=seed)
