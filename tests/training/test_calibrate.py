@@ -22,15 +22,15 @@ def test_risk_that_no_threshold_keeps_accepts_nothing_and_says_so(splits, fitted
 def test_a_group_in_which_no_threshold_keeps_the_risk_is_named_and_does_not_decide(splits, fitted):
     shifted = Digits(splits.calibration.inks, (splits.calibration.labels + 1) % 10)
     groups, said = {"same": splits.calibration, "strange": shifted}, []
-    how = {"groups": groups, "risk": 0.3, "report": said.append}
+    how = {"groups": groups, "risk": 0.5, "report": said.append}
     point = find_operating_point(fitted.weights, splits.calibration, **how)
-    alone = find_operating_point(fitted.weights, splits.calibration, risk=0.3)
+    alone = find_operating_point(fitted.weights, splits.calibration, risk=0.5)
     assert point.policy.accept_threshold == alone.policy.accept_threshold is not None
     same, strange = point.groups["same"], point.groups["strange"]
     assert (same.keeps_risk, strange.keeps_risk, strange.decides) == (True, False, False)
     assert strange.n_wrong / strange.n_accepted > 0.8
     assert point.to_dict()["accepted_by_group"]["strange"]["wrong_at_most"] > 0.8
-    assert any("no threshold keeps the risk of 30.00% in strange" in line for line in said)
+    assert any("no threshold keeps the risk of 50.00% in strange" in line for line in said)
     assert any(line.startswith("strange: ") and "does not decide" in line for line in said)
 
 
@@ -39,7 +39,7 @@ def test_synthetic_digits_without_other_pictures_are_scored(splits, fitted):
     half = splits.calibration[torch.arange(100)]
     darker = Digits(half.inks // 2, half.labels)
     point = find_operating_point(
-        fitted.weights, splits.calibration, synthetic=darker, risk=0.3, report=said.append
+        fitted.weights, splits.calibration, synthetic=darker, risk=0.5, report=said.append
     )
     assert (point.n_hard, point.ood_auroc) == (100, None)
     assert point.hard.nll.value > 0
