@@ -48,7 +48,7 @@ def test_an_empty_picture_has_a_box_where_a_digit_could_be(sources):
     assert 0 < top < bottom < SHAPE[0]
 
 
-def test_ink_beyond_the_picture_is_left_out(hands):
+def test_ink_beyond_the_picture_is_left_out(sources):
     generator = np.random.default_rng(0)
     for _ in range(150):
-        assert write("several", (12, 400), 60.0, generator, hands).ink.shape == (12, 400)
+        assert write("several", (12, 400), 60.0, generator, sources).ink.shape == (12, 400)
