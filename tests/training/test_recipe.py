@@ -137,6 +137,17 @@ def test_what_is_missing_is_told_before_pictures_are_made(options, message, smal
     assert not list(tmp_path.iterdir())
 
 
+def test_another_network_that_finds_ink_in_the_folder_is_not_exported(made, tmp_path):
+    folder, _ = made
+    for name in ("mnist_classifier.pt", "optimal_temperature.json", "novelty.json", "run.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "ink_segmenter.onnx").write_bytes(read_segmenter())
+    assert "name it with --segmenter" in run("export", "--run", tmp_path, exit_code=1).stderr
+    run("export", "--run", tmp_path, "--segmenter", folder / "mnist_classifier.onnx")
+    own = read_segmenter(folder / "mnist_classifier.onnx")
+    assert read_segmenter(tmp_path / "mnist_classifier.onnx") == own
+
+
 def test_weights_of_another_preprocessing_are_not_exported(made, tmp_path):
     folder, _ = made
     for name in ("mnist_classifier.pt", "optimal_temperature.json", "novelty.json"):

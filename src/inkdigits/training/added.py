@@ -21,9 +21,9 @@ from inkdigits.errors import DataError
 from inkdigits.evaluation.metrics import suspect_labels
 from inkdigits.evaluation.report import contact_sheet
 from inkdigits.model.artifact import write_atomically
-from inkdigits.reader import DigitReader
+from inkdigits.reader import DigitReader, preprocess
 from inkdigits.training.config import AddConfig
-from inkdigits.types import NO_DIGIT, Json
+from inkdigits.types import NO_DIGIT, Ink, Json, Picture
 
 SHARE: Final = 0.15
 """The share of an epoch's pictures that are added ones, by default."""
@@ -71,7 +71,12 @@ def check_apart(learned: Digits, test: Digits) -> None:
 
 
 def read_added(
-    config: AddConfig, reader: DigitReader, n_digits: int, figures: Path, report: Report
+    config: AddConfig,
+    reader: DigitReader,
+    n_digits: int,
+    figures: Path,
+    report: Report,
+    preprocess: Callable[[Picture], Ink] = preprocess,
 ) -> Added:
     """Read the labelled pictures, list labels that are not plausible, and divide the pictures.
 
@@ -81,6 +86,7 @@ def read_added(
         n_digits: the pictures of MNIST in an epoch.
         figures: folder for the picture of suspect labels.
         report: told what was found, in lines.
+        preprocess: finds ink as the new model will; by default as the shipped one does.
 
     Raises:
         DataError: a source is missing or invalid.
@@ -90,7 +96,7 @@ def read_added(
     Traceback (most recent call last):
     inkdigits.errors.DataError: there is no nowhere to read labelled pictures from
     """
-    pictures = read_labelled(config.sources, pattern=config.pattern).inks()
+    pictures = read_labelled(config.sources, pattern=config.pattern).inks(preprocess)
     describe_left_out(pictures.left_out, report)
     suspects = _report_suspects(reader, pictures, figures, report)
     apart = pictures.held_back(config.held_back)

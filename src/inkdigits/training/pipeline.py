@@ -6,6 +6,7 @@ the last step, through the artifact as it will be served; nothing is chosen by i
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -142,7 +143,8 @@ def _added(
     is_artifact = run.initial is not None and run.initial.suffix == ".onnx"
     before = load(run.initial if is_artifact else None)
     figures = run.folders.figures
-    added = read_added(run.added, before, len(splits.train), figures, report)
+    find = ink_finder(material_of(splits, run).find_ink())
+    added = read_added(run.added, before, len(splits.train), figures, report, find)
     check_apart(added.learned, splits.test)
     return before, added
 
@@ -346,10 +348,21 @@ first
             f"{folder / NOVELTY_NAME} names the out-of-distribution score {method!r}; supported is "
             f"{METHOD!r} alone. Train it again."
         )
-    own = folder / SEGMENTER_NAME
-    if segmenter is None and own.is_file():
-        segmenter = read_segmenter_file(own)
+    if segmenter is None:
+        segmenter = _segmenter_of(folder, provenance.get("segmenter_sha256"))
     return export(weights, temperature, policy, provenance, margin, segmenter)
+
+
+def _segmenter_of(folder: Path, digest: str | None) -> bytes:
+    """Return the network that found the ink which a run learned from: its own, or the shipped."""
+    own = folder / SEGMENTER_NAME
+    found = [read_segmenter_file(own)] if own.is_file() else []
+    for one in (*found, read_segmenter()):
+        if digest in (None, hashlib.sha256(one).hexdigest()):
+            return one
+    raise TrainingError(
+        f"the network that found the ink for {folder} is not there; name it with --segmenter"
+    )
 
 
 def evaluate_reader(reader: DigitReader, digits: Digits, figures: Path) -> Evaluation:

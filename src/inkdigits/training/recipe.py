@@ -127,7 +127,10 @@ def _find_segmenter(splits: Splits, run: RunConfig, plan: Plan, report: Report) 
 
     None is that of the shipped artifact.
     """
-    if not plan.segmenter_steps and run.segmenter is None:
+    given = run.segmenter
+    if given is None and run.initial is not None and run.initial.suffix == ".onnx":
+        given = run.initial
+    if not plan.segmenter_steps and given is None:
         return None
     folder = run.folders.run
     path, known, checkpoint = (
@@ -135,9 +138,9 @@ def _find_segmenter(splits: Splits, run: RunConfig, plan: Plan, report: Report) 
     )
     config = SegmentConfig(steps=plan.segmenter_steps, seed=run.train.seed)
     content = None
-    if run.segmenter is not None and not plan.segmenter_steps:
-        content = read_segmenter_file(run.segmenter)
-        how: Json = {"file_sha256": hashlib.sha256(run.segmenter.read_bytes()).hexdigest()}
+    if given is not None and not plan.segmenter_steps:
+        content = read_segmenter_file(given)
+        how: Json = {"file_sha256": hashlib.sha256(given.read_bytes()).hexdigest()}
     else:
         # How many processes make pictures changes which are made, but not what they are like.
         settings = {k: v for k, v in asdict(config).items() if k != "workers"}
@@ -257,6 +260,7 @@ class _Stages:
             "segmenter_sha256": self._material.segmenter_digest(),
             "preprocessing_version": PREPROCESSING_VERSION,
             "started_from": None if run.initial is None else origin_of(run.initial),
+            "teachers": [origin_of(path) for path in run.teachers],
             "added": None,
         }
         if run.added.sources:

@@ -252,6 +252,16 @@ class _State:
     def load(self, path: Path) -> None:
         try:
             saved = torch.load(path, weights_only=True)
+            of_another = {
+                name
+                for name, value in saved["config"].items()
+                if name not in _MAY_CHANGE and value != getattr(self.config, name, value)
+            }
+            if of_another:
+                raise TrainingError(
+                    f"{path} is of a run with another {', '.join(sorted(of_another))}. Train with "
+                    "its settings, or without --resume"
+                )
             for name in _PARTS:
                 getattr(self, name).load_state_dict(saved[name])
             self.step = int(saved["step"])
@@ -260,6 +270,7 @@ class _State:
 
 
 _PARTS = ("model", "optimizer", "average")
+_MAY_CHANGE = ("steps", "workers")  # of the settings, when a run is resumed
 
 
 def train_segmenter(
