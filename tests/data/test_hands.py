@@ -66,3 +66,17 @@ def test_missing_files_are_no_error_and_damaged_ones_are(root):
         load_hands(root, "train")
     (root / PENDIGITS).unlink()
     assert load_hands(root, "train").strokes == ()
+
+
+def test_digits_whose_label_is_plainly_wrong_are_left_out(root):
+    strokes = (root / PENDIGITS).read_text()
+    wrong = strokes.replace(".COMMENT 7 1  224", ".COMMENT 3 30  79", 1)
+    (root / PENDIGITS).write_text(wrong)
+    assert sum(len(load_hands(root, part).strokes) for part in ("train", "calibration")) == 9
+
+
+def test_one_digit_is_of_either_collection(root):
+    hands = load_hands(root, "train")
+    ones = [hands.one(i) for i in range(len(hands))]
+    assert [len(one.strokes) for one in ones] == [1] * 8 + [0] * 8
+    assert all(len(one) == 1 for one in ones)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import needs_training_extra, say
+from inkdigits.cli.options import needs_training_extra, option, say
 
 if TYPE_CHECKING:
     from inkdigits.data.synthesis import SynthesisConfig
@@ -20,21 +20,19 @@ SYNTHETIC: Final = 180_000
 @click.command(short_help="Make pictures to train on beside MNIST.")
 @options.DATA
 @options.DOWNLOAD
-@click.option(
+@option(
     "--out",
-    type=options.FILE,
+    'File to write; pass it to "inkdigits train --pictures".',
+    options.FILE,
     default="saved_models/synthetic.npz",
-    help='File to write; pass it to "inkdigits train --pictures".',
 )
-@click.option(
+@option(
     "--synthetic",
-    type=options.COUNT,
+    "About how many pictures to make: two thirds are digits, a third has none.",
+    options.COUNT,
     default=SYNTHETIC,
-    help="About how many pictures to make: two thirds are digits, a third has none.",
 )
-@click.option(
-    "--segmenter", type=options.FILE, help="Network that finds ink.  [default: the shipped one]"
-)
+@option("--segmenter", "Network that finds ink.  [default: the shipped one]", options.FILE)
 @options.SEED
 @needs_training_extra
 def synthesise(

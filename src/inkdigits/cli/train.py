@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import needs_training_extra, resumable, say
+from inkdigits.cli.options import needs_training_extra, option, resumable, say
 from inkdigits.cli.synthesise import SYNTHETIC, composition
 
 if TYPE_CHECKING:
@@ -73,170 +73,156 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 @click.command(short_help="Train, calibrate, export and evaluate a model.")
 @options.DATA
 @options.DOWNLOAD
-@click.option(
+@option(
     "--out",
-    type=options.FOLDER,
+    "Folder for the weights, the artifact and run.json.",
+    options.FOLDER,
     default="saved_models",
-    help="Folder for the weights, the artifact and run.json.",
 )
 @options.FIGURES
-@click.option(
-    "--logs",
-    type=options.FOLDER,
-    default="outputs/logs",
-    help="Folder for TensorBoard's event files.",
-)
-@click.option(
+@option("--logs", "Folder for TensorBoard's event files.", options.FOLDER, default="outputs/logs")
+@option(
     "--network",
-    type=click.Choice(["DigitNet", "MNISTClassifier", "TeacherNet"]),
+    "Network to train: DigitNet is the shipped one, and TeacherNet teaches it.",
+    click.Choice(["DigitNet", "MNISTClassifier", "TeacherNet"]),
     default="DigitNet",
-    help="Network to train: DigitNet is the shipped one, and TeacherNet teaches it.",
 )
-@click.option(
-    "--quick", is_flag=True, help="A first model in ten minutes: fewer pictures and epochs."
-)
-@click.option(
+@option("--quick", "A first model in ten minutes: fewer pictures and epochs.", is_flag=True)
+@option(
     "--segmenter-steps",
-    type=click.IntRange(min=0),
-    default=50_000,
-    help="Steps of the network that finds ink, which is trained first. None with --quick, --init, "
+    "Steps of the network that finds ink, which is trained first. None with --quick, --init, "
     "--add, --pictures, --teacher or another network.",
+    click.IntRange(min=0),
+    default=50_000,
 )
-@click.option(
+@option(
     "--segmenter",
-    type=click.Path(path_type=Path),
-    help="Network that finds ink, instead of training one: a file of another run, an artifact, or "
+    "Network that finds ink, instead of training one: a file of another run, an artifact, or "
     '"shipped".  [default: the shipped one where none is trained]',
+    click.Path(path_type=Path),
 )
-@click.option("--epochs", type=options.COUNT, default=36, help="Passes over the training pictures.")
-@click.option(
-    "--teachers",
-    "n_teachers",
-    type=click.IntRange(0, 20),
-    default=2,
-    help="Networks to train first and learn from. None for another network, with --init or with "
+@option("--epochs", "Passes over the training pictures.", options.COUNT, default=36)
+@option(
+    "--teachers n_teachers",
+    "Networks to train first and learn from. None for another network, with --init or with "
     "--teacher.",
+    click.IntRange(0, 20),
+    default=2,
 )
-@click.option(
-    "--teacher-epochs", type=options.COUNT, default=16, help="Epochs of each of those networks."
-)
-@click.option(
+@option("--teacher-epochs", "Epochs of each of those networks.", options.COUNT, default=16)
+@option(
     "--classic-epochs",
-    type=click.IntRange(min=0),
+    "Epochs of MNISTClassifier, which is trained beside DigitNet; 0 leaves it out.",
+    click.IntRange(min=0),
     default=30,
-    help="Epochs of MNISTClassifier, which is trained beside DigitNet; 0 leaves it out.",
 )
-@click.option(
+@option(
     "--batch-size",
-    type=click.IntRange(min=8),
+    "Pictures per step, synthetic ones included.",
+    click.IntRange(min=8),
     default=512,
-    help="Pictures per step, synthetic ones included.",
 )
-@click.option(
+@option(
     "--synthetic",
-    type=click.IntRange(min=0),
-    default=SYNTHETIC,
-    help="Pictures to make beside MNIST, 44 % of each batch: two thirds are digits (photographed, "
+    "Pictures to make beside MNIST, 44 % of each batch: two thirds are digits (photographed, "
     "corrupted, in low resolution, drawn or cut from numbers), a third has no digit. 0 trains "
     "on clean digits only; the model then rejects nothing as no digit.",
+    click.IntRange(min=0),
+    default=SYNTHETIC,
 )
-@click.option(
+@option(
     "--pictures",
-    type=options.FILE,
+    'Files of "inkdigits synthesise" to use instead of making pictures; can be repeated.',
+    options.FILE,
     multiple=True,
-    help='Files of "inkdigits synthesise" to use instead of making pictures; can be repeated.',
 )
-@click.option("--learning-rate", type=float, default=4e-3, help="Peak of the one-cycle schedule.")
-@click.option(
+@option("--learning-rate", "Peak of the one-cycle schedule.", float, default=4e-3)
+@option(
     "--ema-decay",
-    type=click.FloatRange(0, 0.999999),
+    "Decay per step of the moving average of the weights; 0 keeps no average.",
+    click.FloatRange(0, 0.999999),
     default=0.999,
-    help="Decay per step of the moving average of the weights; 0 keeps no average.",
 )
-@click.option(
+@option(
     "--augmentation",
-    type=click.FloatRange(0, 3),
+    "Strength of augmentation; 0 leaves pictures unchanged.",
+    click.FloatRange(0, 3),
     default=1.2,
-    help="Strength of augmentation; 0 leaves pictures unchanged.",
+    metavar="FACTOR",
 )
-@click.option(
-    "--init",
-    "initial",
-    type=click.Path(path_type=Path),
-    help='Weights to start from: "shipped", an artifact, or mnist_classifier.pt of another run.  '
+@option(
+    "--init initial",
+    'Weights to start from: "shipped", an artifact, or mnist_classifier.pt of another run.  '
     "[default: random]",
+    click.Path(path_type=Path),
 )
-@click.option(
-    "--add",
-    "added",
-    multiple=True,
-    metavar="SOURCE",
-    help="Labelled pictures of your own to learn from beside MNIST; can be repeated. See --data of "
+@option(
+    "--add added",
+    "Labelled pictures of your own to learn from beside MNIST; can be repeated. See --data of "
     '"inkdigits evaluate". Fewer pictures and epochs, and a lower learning rate, are then the '
     "defaults.",
+    multiple=True,
+    metavar="SOURCE",
 )
 @options.PATTERN
-@click.option(
+@option(
     "--weight",
-    type=click.FloatRange(0.1, 10_000),
-    help="With --add: how often each of your pictures is drawn per epoch.  [default: so often that "
+    "With --add: how often each of your pictures is drawn per epoch.  [default: so often that "
     "they are 15 % of the digits]",
+    click.FloatRange(0.1, 10_000),
+    metavar="FACTOR",
 )
-@click.option(
+@option(
     "--held-back",
-    type=click.FloatRange(0, 0.9),
+    "With --add: share of your pictures to keep apart and measure with; by writer, time or digest.",
+    click.FloatRange(0, 0.9),
     default=0.2,
-    help="With --add: share of your pictures to keep apart and measure with; by writer, time or "
-    "digest.",
 )
-@click.option(
-    "--limit", type=options.COUNT, help="At most so many of MNIST's training pictures, for a trial."
-)
-@click.option(
-    "--teacher",
-    "teachers",
-    type=options.FILE,
+@option("--limit", "At most so many of MNIST's training pictures, for a trial.", options.COUNT)
+@option(
+    "--teacher teachers",
+    "Weights of other runs to learn from beside the labels; can be repeated.",
+    options.FILE,
     multiple=True,
-    help="Weights of other runs to learn from beside the labels; can be repeated.",
 )
-@click.option(
+@option(
     "--distillation",
-    type=click.FloatRange(0, 1, min_open=True),
+    "Share of the loss that is the distance from the teachers' answers.",
+    click.FloatRange(0, 1, min_open=True),
     default=0.8,
-    help="Share of the loss that is the distance from the teachers' answers.",
 )
-@click.option(
+@option(
     "--keep",
-    type=click.Choice(["best", "last"]),
+    "Keep the weights of the epoch with the lowest validation loss, or of the last.",
+    click.Choice(["best", "last"]),
     default="last",
-    help="Keep the weights of the epoch with the lowest validation loss, or of the last.",
 )
-@click.option(
+@option(
     "--dropout",
-    type=click.FloatRange(0, 0.99),
-    help="Probability of every dropout layer.  [default: the network's own; 0.1 with teachers]",
+    "Probability of every dropout layer.  [default: the network's own; 0.1 with teachers]",
+    click.FloatRange(0, 0.99),
 )
 @options.SEED
-@click.option(
+@option(
     "--device",
-    type=options.DEVICES,
+    "Device to train on; auto is the first present of cuda, mps, cpu.",
+    options.DEVICES,
     default="auto",
-    help="Device to train on; auto is the first present of cuda, mps, cpu.",
 )
-@click.option("--resume", is_flag=True, help="Resume the interrupted run in the folder.")
+@option("--resume", "Resume the interrupted run in the folder.", is_flag=True)
 @options.RISK
-@click.option(
+@option(
     "--track",
-    type=click.Choice(["mlflow"]),
-    help="Also log the run with MLflow (extra mlflow; MLFLOW_TRACKING_URI says where).",
+    "Also log the run with MLflow (extra mlflow; MLFLOW_TRACKING_URI says where).",
+    click.Choice(["mlflow"]),
 )
-@click.option(
+@option(
     "--config",
+    "TOML file of these options, by their long names; the command line takes precedence.",
+    options.FILE,
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    type=options.FILE,
-    help="TOML file of these options, by their long names; the command line takes precedence.",
 )
 @options.JSON
 @click.pass_context

@@ -80,10 +80,10 @@ class SynthesisConfig:
     ways: tuple[tuple[str, float], ...] = (
         ("paper", 0.25),
         ("tiny", 0.04),
-        ("corrupted", 0.30),
+        ("corrupted", 0.26),
         ("low_resolution", 0.16),
         ("canvas", 0.09),
-        ("hands", 0.08),  # none where there are no digits of other hands
+        ("hands", 0.12),  # none where there are no digits of other hands
         ("printed", 0.05),
         (_WHOLE_PIECE, 0.05),
         ("cut", 0.02),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from typing import TypeAlias
 
 import numpy as np
@@ -274,15 +275,18 @@ def calibration_groups(material: Material, seed: int, n: int) -> dict[str, Digit
             groups[name] = _preprocessed(find, inks[of.numpy()], labels[of])
     groups["mildly corrupted"] = _preprocessed(find, corrupt_mildly(inks, rng), labels)
     fonts = find_fonts("validation")
-    made: dict[str, tuple[Sources, Look]] = {
-        "drawn": (Sources(), "canvas"),
-        "photographed": (Sources(inks, labels.numpy(), fonts, styles=False), "paper"),
+    on_paper, hands = Sources(inks, labels.numpy(), fonts, styles=False), material.hands
+    # Other hands' digits are each drawn as often as any other: no odd one shall count many times.
+    of_hands = [Sources(hands=hands.one(i), styles=False) for i in rng.permutation(len(hands))]
+    made: dict[str, tuple[list[Sources], Look]] = {
+        "drawn": ([Sources()], "canvas"),
+        "photographed": ([on_paper], "paper"),
+        "other hands": (of_hands, "canvas"),
     }
-    if len(material.hands):
-        made["other hands"] = (Sources(hands=material.hands, styles=False), "canvas")
     for name, (sources, look) in made.items():
-        pictures, digits = zip(*(_picture(sources, look, rng) for _ in range(n)), strict=True)
-        groups[name] = _preprocessed(find, pictures, torch.tensor(digits))
+        drawn = [_picture(each, look, rng) for each in islice(cycle(sources), n)]
+        digits = torch.tensor([digit for _, digit in drawn], dtype=torch.int64)
+        groups[name] = _preprocessed(find, (picture for picture, _ in drawn), digits)
     return {name: of for name, of in groups.items() if len(of)}
 
 
@@ -300,7 +304,8 @@ def _preprocessed(
     writers: torch.Tensor | None = None,
 ) -> Digits:
     """Return the ink of a user's pictures like these, without those where none is found."""
-    inks = np.stack([preprocess(picture) for picture in pictures])
+    found_inks = [preprocess(picture) for picture in pictures]
+    inks = np.array(found_inks, dtype=np.uint8).reshape(-1, 28, 28)
     found = inks.any(axis=(1, 2))
     return Digits(torch.from_numpy(inks), labels, writers)[torch.from_numpy(found)]
 

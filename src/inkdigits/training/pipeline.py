@@ -20,7 +20,7 @@ from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.mnist import Digits, Splits
 from inkdigits.data.synthesis import Material, SynthesisConfig, ink_finder, synthesise
-from inkdigits.data.synthesis_cache import concatenate, read_or_write, read_synthetic
+from inkdigits.data.synthesis_cache import concatenate, read_synthetic
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.decision.ood import METHOD
 from inkdigits.decision.policy import DecisionPolicy
@@ -58,7 +58,6 @@ from inkdigits.training.run_folder import (
     NOVELTY_NAME,
     RUN_NAME,
     SEGMENTER_NAME,
-    SYNTHETIC_NAME,
     TEMPERATURE_NAME,
     WEIGHTS_NAME,
     Weights,
@@ -156,7 +155,7 @@ def _fit(
     folders = run.folders
     initial = read_weights(run.initial, run.train.network) if run.initial else None
     _draw_before(splits.train, run.train, folders.figures)
-    synthetic, synthesis = _synthetic(splits, run, report)
+    synthetic, synthesis = _synthetic(splits, run)
     teachers = [network_of(read_weights(path)) for path in run.teachers]
     train_part = splits.train
     if added is not None:
@@ -188,22 +187,13 @@ def _fit(
     return result, synthesis
 
 
-def _synthetic(
-    splits: Splits, run: RunConfig, report: Report
-) -> tuple[Digits | None, Sequence[Json]]:
+def _synthetic(splits: Splits, run: RunConfig) -> tuple[Digits | None, Sequence[Json]]:
     """Return the synthetic pictures to learn from, and how they were made."""
-    material = material_of(splits, run)
-    if run.pictures:
-        read = [read_synthetic(path, material) for path in run.pictures]
-        parts, synthesis = zip(*read, strict=True)
-        made = concatenate(parts)
-    elif run.synthesis is not None:
-        path = run.folders.run / SYNTHETIC_NAME
-        made, *synthesis = read_or_write(
-            material, run.synthesis, path, progress=run.progress, report=report
-        )
-    else:
+    if not run.pictures:
         return None, ()
+    material = material_of(splits, run)
+    parts, synthesis = zip(*(read_synthetic(path, material) for path in run.pictures), strict=True)
+    made = concatenate(parts)
     sheet = plots.contact_sheet(made.inks[:240].numpy(), "Synthesised, as the network sees it")
     plots.save(sheet, run.folders.figures / "synthetic_preview.png")
     return made, synthesis
