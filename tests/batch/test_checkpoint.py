@@ -36,7 +36,7 @@ def test_run_is_not_resumed_with_another_model_or_source(first):
 
 def test_result_is_not_put_together_without_all_parts(first, tmp_path):
     write_part(first.folder, "csv", 0, part("a.png"))
-    with pytest.raises(BatchError, match="00000001"):
+    with pytest.raises(BatchError, match="part 00000001"):
         first.finish({"shards": 2})
     assert not (tmp_path / "out.csv").exists()
 
@@ -45,3 +45,17 @@ def test_damaged_description_of_a_run_is_named(first):
     (first.folder / "run.json").write_text("{")
     with pytest.raises(BatchError, match=r"run\.json is damaged"):
         first.begin({"model": "a"})
+
+
+def test_commands_that_began_at_once_with_other_sources_are_not_merged(tmp_path):
+    for number in range(2):
+        checkpoint = Checkpoint(tmp_path / "out.csv", resume=None, shard=(number, 2))
+        (checkpoint.folder / "run.json").unlink(missing_ok=True)  # as if neither saw the other's
+        checkpoint.begin({"model": "a", "sources": [number], "hints": None})
+        checkpoint.finish({"shards": 0, "pictures": 0, "failed": 0})
+        checkpoint.close()
+    with (
+        closing(Checkpoint(tmp_path / "out.csv", resume=True)) as joined,
+        pytest.raises(BatchError, match="had other pictures, models or options"),
+    ):
+        joined.merge()

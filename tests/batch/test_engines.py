@@ -10,7 +10,6 @@ import pytest
 from support.batches import PICTURE
 from support.deadly import DeadlyPicture
 
-import inkdigits
 from inkdigits.batch.engines import Job, LocalEngine, Workers
 from inkdigits.batch.shards import Shard
 from inkdigits.errors import BatchError
@@ -20,7 +19,7 @@ BLANK = np.zeros((28, 28), np.uint8)
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(tmp_path, "csv", None, inkdigits.Limits())
+    return Job(tmp_path, "csv", None)
 
 
 def rows(job, number):
@@ -62,4 +61,4 @@ def test_model_that_is_replaced_during_a_run_ends_it(job):
         pool = Workers(engine, job)
         pool.job = replace(job, model_version="another")
         with pytest.raises(BatchError, match="was replaced during the run: another, then"):
-            list(pool.read(iter([(0, Shard(["a"], BLANK[None]))])))
+            list(pool.read(iter([(0, Shard(["a"], [BLANK]))])))

@@ -11,7 +11,6 @@ from support.repository import REPOSITORY, TESTS
 from inkdigits.batch.engines import Job, RayEngine, Workers
 from inkdigits.batch.run import Work, read_in_bulk
 from inkdigits.batch.shards import Shard
-from inkdigits.ink.decode import Limits
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -53,7 +52,7 @@ def test_picture_that_ends_a_worker_of_a_cluster_is_an_error_in_its_row(cluster,
     shards = [Shard(list("abc"), [PICTURE, DeadlyPicture(), PICTURE]), Shard(["d"], [PICTURE])]
     engine = RayEngine(cluster.address)
     try:
-        done = list(Workers(engine, Job(tmp_path, "csv", None, Limits())).read(enumerate(shards)))
+        done = list(Workers(engine, Job(tmp_path, "csv", None)).read(enumerate(shards)))
     finally:
         engine.close()
     assert sorted((one.number, one.pictures, one.failed) for one in done) == [(0, 3, 1), (1, 1, 0)]

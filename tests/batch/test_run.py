@@ -175,6 +175,7 @@ def test_missing_model_is_told_of_by_the_processes(array, tmp_path):
     arguments = (array, "--out", out, "--workers", 1, "--model", tmp_path / "no.onnx")
     said = run("predict", *arguments, exit_code=1).stderr
     assert said == f"Error: there is no artifact at {tmp_path / 'no.onnx'}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_parquet_without_pyarrow_is_rejected_before_any_work(array, tmp_path, monkeypatch):

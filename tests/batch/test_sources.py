@@ -1,15 +1,23 @@
 import gzip
 import json
 import os
+import re
+import struct
+import tarfile
+import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from support.batches import PICTURE, everything, packed, tarred, zipped
+from PIL import Image
+from support.batches import PICTURE, SMALL, everything, names, packed, tarred, zipped
 from support.idx import write_idx
+from support.pictures import encoded, seven
 
 from inkdigits.batch import sources
 from inkdigits.batch.sources import open_sources
-from inkdigits.errors import DataError
+from inkdigits.errors import DataError, ImageError, ImageTooLargeError, UnreadableImageError
 
 
 @pytest.mark.parametrize("empty", ["folder", "empty.zip", "empty.tar", "empty.npy", "empty.idx"])
@@ -115,3 +123,232 @@ def test_folder_is_cut_into_shards_and_keeps_names_that_are_not_text(tmp_path, m
     assert [picture for _, picture in found] == sorted(tmp_path.iterdir())
     assert found[-1][0] == str(tmp_path / odd)
     assert len(list(open_sources([tmp_path])[0].shards())) == 11
+
+
+def alter(path, offset, value):
+    """Write other bytes into the first entry of a ZIP archive's directory."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"PK\x01\x02") + offset
+    content[start : start + len(value)] = value
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zip_gives_what_zipfile_gives(packing, tmp_path):
+    members = {f"folder {i}/é{i}.png": encoded(seven(30 + i, 4)) for i in range(30)}
+    path = zipped(tmp_path / "a.zip", members | {"notes.txt": b"x"}, compression=packing)
+    found = everything(path)
+    assert names(found, path) == list(members)
+    assert [picture for _, picture in found] == list(members.values())
+    assert open_sources([path])[0].expected == 30
+
+
+def test_zip_64_and_a_program_before_the_archive_are_read(tmp_path):
+    path = tmp_path / "a.zip"
+    path.write_bytes(b"#!/bin/sh\n")
+    with (
+        zipfile.ZipFile(path, "a") as archive,
+        archive.open("a.png", "w", force_zip64=True) as member,
+    ):
+        member.write(PICTURE)
+    assert everything(path) == [(f"{path}#a.png", PICTURE)]
+
+
+def test_member_over_the_limit_is_an_error_in_its_place_and_is_not_unpacked(tmp_path):
+    members = {"a.png": PICTURE, "huge.png": bytes(10_000_000), "z.png": PICTURE}
+    for path in packed(tmp_path, members):
+        first, huge, last = (picture for _, picture in everything(path))
+        assert first == last == PICTURE
+        assert type(huge) is ImageTooLargeError
+        assert "10,000,000 bytes; at most 5,000" in str(huge)
+
+
+def test_zip_member_that_holds_more_than_it_declares_is_not_unpacked_further(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.png": bytes(3_000_000)}, compression=8)
+    alter(path, 24, struct.pack("<L", 100))
+    ((_, error),) = everything(path)
+    assert isinstance(error, UnreadableImageError)
+    assert "differs from what its file said" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (8, 1, "encrypted"),
+        (10, 12, "ZIP method 12"),
+        (16, 7, "differs from what its file said"),
+        (42, 9, "no member where its directory says"),
+    ],
+)
+def test_zip_member_that_cannot_be_had_says_why(offset, value, message, tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.png": PICTURE, "b.png": PICTURE})
+    alter(path, offset, bytes([value]))
+    (_, error), (_, whole) = everything(path)
+    assert isinstance(error, ImageError)
+    assert message in str(error)
+    assert whole == PICTURE
+
+
+def test_zip_whose_directory_is_damaged_is_rejected_before_any_work(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.png": PICTURE, "b.png": PICTURE})
+    alter(path, 0, b"\0")
+    with pytest.raises(DataError, match=r"a\.zip cannot be read"):
+        open_sources([path])
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_truncated_tar_gives_what_comes_before_and_an_error(mode, tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (40, 40), np.uint8)) for _ in range(10)]
+    members = {f"{i}.png": encoded(picture) for i, picture in enumerate(pictures)}
+    path = tarred(tmp_path / ("a.tar.gz" if mode == "w:gz" else "a.tar"), members, mode)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    *whole, (_, error) = everything(path)
+    good = [picture for _, picture in whole if isinstance(picture, bytes)]
+    assert good == list(members.values())[: len(good)]
+    assert len(good) >= 2
+    assert isinstance(error, UnreadableImageError)
+    assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("more", [0, 100, 512])
+def test_tar_that_ends_between_two_members_is_truncated_too(more, tmp_path):
+    path = tarred(tmp_path / "a.tar", {"a.png": PICTURE, "b.png": PICTURE})
+    content = path.read_bytes()[: 512 + -(-len(PICTURE) // 512) * 512 + more]
+    path.write_bytes(content[:-512] + b"x" * 512 if more == 512 else content)
+    (_, whole), (_, error) = everything(path)
+    assert whole == PICTURE
+    assert "truncated" in str(error)
+
+
+def test_tar_leaves_out_what_is_no_file_and_reads_long_names(tmp_path):
+    long_name = "folder/" * 40 + "é.png"
+    path = tarred(tmp_path / "a.tar.gz", {long_name: PICTURE}, "w:gz")
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            info = tarfile.TarInfo("link.png")
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+    assert everything(path) == [(f"{path}#{long_name}", PICTURE)]
+    ((_, error),) = everything(tmp_path / "b.tar")
+    assert "holds no pictures" in str(error)
+
+
+def test_pictures_of_an_archive_end_a_shard_by_their_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SHARD_BYTES", 2 * len(PICTURE))
+    path = tarred(tmp_path / "a.tgz", {f"{i}.png": PICTURE for i in range(5)}, "w:gz")
+    sizes = [len(shard.names) for shard in open_sources([path])[0].shards()]
+    assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("shape", [(5, 9, 7), (5, 9, 7, 1), (5, 9, 7, 3), (5, 9, 7, 4)])
+def test_numpy_array_gives_its_pictures(shape, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SHARD_BYTES", 2 * 9 * 7 * (shape[3:] or (1,))[0])
+    array = (np.arange(np.prod(shape)).reshape(shape) % 256).astype(np.uint8)
+    np.save(tmp_path / "a.npy", array)
+    found = everything(tmp_path / "a.npy")
+    assert names(found, tmp_path / "a.npy") == list("01234")
+    assert np.array_equal(np.stack([picture for _, picture in found]), array)
+    assert len(list(open_sources([tmp_path / "a.npy"])[0].shards())) == 3
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 28, 28), np.float32), "holds float32; pictures are uint8"),
+        (np.zeros((28, 28), np.uint8), "has the shape (28, 28)"),
+        (np.zeros((3, 28, 28, 2), np.uint8), "1, 3 or 4 channels"),
+        (np.zeros((3, 0, 28), np.uint8), "0 x 28 pixels"),
+        (np.zeros((1, 101, 100), np.uint8), "101 x 100 pixels"),
+        (np.zeros((3, 28, 28), np.uint8, "F"), "save it with numpy.ascontiguousarray"),
+        (np.array([None]), "holds object; pictures are uint8"),
+    ],
+)
+def test_numpy_array_of_another_kind_is_rejected(array, message, tmp_path):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_sources([tmp_path / "a.npy"], SMALL)
+
+
+@pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte", "a.idx3-ubyte", "a.idx"])
+def test_idx_gives_its_pictures_packed_or_not(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SHARD_PICTURES", 4)
+    array = (np.arange(10 * 9 * 7) % 256).astype(np.uint8).reshape(10, 9, 7)
+    write_idx(tmp_path / name, array)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    for path in (tmp_path / name, tmp_path / f"{name}.gz"):
+        found = everything(path)
+        assert names(found, path) == list("0123456789")
+        assert np.array_equal(np.stack([picture for _, picture in found]), array)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (struct.pack(">HBBIII", 0, 13, 3, 1, 2, 2), "begins with 00 00 0d 03"),
+        (struct.pack(">HBBI", 0, 8, 1, 4), "begins with 00 00 08 01"),
+        (struct.pack(">HBBIII", 1, 8, 3, 1, 2, 2), "is not an IDX file"),
+        (struct.pack(">HBBI", 0, 8, 3, 4), "header is truncated"),
+        (struct.pack(">HBBIII", 0, 8, 3, 1, 2**31, 2**31), "at most 10,000 are allowed"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_with_a_wrong_header_is_rejected(header, message, packed, tmp_path):
+    path = tmp_path / ("a.idx.gz" if packed else "a.idx")
+    content = header + (bytes(4) if len(header) == 16 else b"")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(DataError, match=message):
+        open_sources([path], SMALL)
+
+
+@pytest.mark.parametrize("name", ["a.idx", "a.idx.gz"])
+@pytest.mark.parametrize(
+    ("size", "number", "message"),
+    [
+        (53, 3, "ends after 3 of 5 pictures|ends inside a picture"),
+        (96, 5, "more than the 5 pictures"),
+    ],
+)
+def test_idx_of_another_length_than_its_header_says(name, size, number, message, tmp_path):
+    content = struct.pack(">HBBIII", 0, 8, 3, 5, 4, 4) + bytes(size)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    *whole, (_, error) = everything(tmp_path / name)
+    assert len(whole) == number
+    assert re.search(message, str(error))
+
+
+def test_truncated_numpy_array_gives_what_is_there_and_an_error(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 9, 7), np.uint8))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content[:-70])
+    *whole, (_, error) = everything(tmp_path / "a.npy")
+    assert len(whole) == 2
+    assert "a.npy" in str(error)
+
+
+def test_array_that_shrinks_after_it_was_opened_is_told_of(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 9, 7), np.uint8))
+    (source,) = open_sources([tmp_path / "a.npy"])
+    (shard,) = source.shards()
+    np.save(tmp_path / "a.npy", np.zeros((1, 9, 7), np.uint8))
+    _, *gone = shard.pictures()
+    assert all("differs from what its file said" in str(error) for error in gone)
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_tar_header_of_a_gigabyte_is_not_taken_into_memory(form, tmp_path):
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz", format=form) as archive:
+        archive.addfile(tarfile.TarInfo("0.png"))
+        member = tarfile.TarInfo("long.png" + "x" * 200_000)
+        archive.addfile(member)
+    (name, _), (_, error) = everything(tmp_path / "b.tar.gz")
+    assert name.endswith("#0.png")
+    assert "headers of more than 131,072 bytes" in str(error)
+
+
+def test_parquet_table_gives_the_pictures_of_its_column_image(tmp_path):
+    images = [{"bytes": PICTURE, "path": "7.png"}, {"bytes": None, "path": "none.png"}]
+    pq.write_table(pa.table({"image": images, "label": [7, 0]}), tmp_path / "a.parquet")
+    (name, picture), (_, error) = everything(tmp_path / "a.parquet")
+    assert (name, picture) == (f"{tmp_path}/a.parquet#0", PICTURE)
+    assert "no encoded picture" in str(error)

@@ -166,7 +166,7 @@ def test_sources_without_labelled_pictures_are_errors(tmp_path):
         ("a.npy", "no labels"),
         ("list.jsonl", "no JSON object"),
         ("empty.csv", "no labelled"),
-        ("bad.zip", "cannot be read as a ZIP"),
+        ("bad.zip", "cannot be read: File is not a zip"),
         ("none", "there is no"),
         ("lonely.png", "it lies in no folder"),
         ("empty", "holds no pictures"),

@@ -17,6 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -55,16 +56,13 @@ class ShardDone:
 class Checkpoint:
     """The folder of a run under way; one process of this machine at a time has it.
 
-    Args:
-        out: the table that the run will become; a name that ends in ``/`` is a folder of Parquet
-            files. A path or a URL.
-        resume: whether to continue what is there; None continues what may be there.
-        shard: which of how many commands this is, from 0; None is the only one.
+    ``out`` is the path or URL of the table; a name that ends in ``/`` is a folder of Parquet files.
+    ``resume`` continues what is there; None continues what may be there. ``shard`` says which of
+    how many commands this is, from 0; None is the only one.
 
     Raises:
-        BatchError: of another name; there is an unfinished run and ``resume`` is False, or the
-            reverse; another process has the folder; or it cannot be written.
-        BackendUnavailableError: Parquet without pyarrow.
+        InkdigitsError: of another name; there is an unfinished run and ``resume`` is False, or the
+            reverse; another process has it; it cannot be written; or pyarrow is not installed.
     """
 
     def __init__(
@@ -85,22 +83,21 @@ class Checkpoint:
         self._shard = shard
         self._name = f"shard-{shard[0]}-of-{shard[1]}" if shard else "run"
         self._names = hashlib.sha256()
+        self._description: Json = {}
         known = self._run.is_file()
         if resume and not known:
             raise BatchError(f"nothing to resume or merge: there is no {self.folder}")
-        self._lock = self._locked()
         if known and resume is False:
-            self.close()
             raise BatchError(
                 f"{self.folder} holds an unfinished run; continue it with --resume, or delete it"
             )
+        # Two runs into an object store write the same parts.
+        self._lock = None if filesystem(self.folder) else self._locked()
 
-    def _locked(self) -> IO[bytes] | None:
-        if filesystem(self.folder):
-            return None  # Two runs there write the same parts.
+    def _locked(self) -> IO[bytes]:
         try:
             self.folder.mkdir(exist_ok=True)
-            lock: IO[bytes] = (self.folder / f"{self._name}.lock").open("wb")
+            lock = (self.folder / f"{self._name}.lock").open("wb")
         except OSError as error:
             raise BatchError(f"{self.folder} cannot be written: {error.strerror}") from error
         try:
@@ -111,21 +108,26 @@ class Checkpoint:
         return lock
 
     def close(self) -> None:
-        """Let another process have the folder."""
-        if self._lock:
-            self._lock.close()
+        """Let another process have the folder, and delete it if no run was begun."""
+        if self._lock is None:
+            return
+        if not self._run.is_file():
+            Path(self._lock.name).unlink(missing_ok=True)
+            with suppress(OSError):  # It is gone, or another command has it.
+                self.folder.rmdir()
+        self._lock.close()
 
     def begin(self, run: Json) -> None:
         """Note what the parts depend on; a BatchError if they depend on something else."""
-        run = json.loads(json.dumps(run))
+        self._description = json.loads(json.dumps(run))
         if not self._run.is_file():
             _write(self._run, run)
-            return
         try:
+            # It may be that of another command, which began at the same time.
             known = dict(json.loads(self._run.read_bytes()))
         except ValueError as error:
             raise BatchError(f"{self._run} is damaged; delete {self.folder}") from error
-        changed = [name for name in run if known.get(name) != run[name]]
+        changed = [name for name, value in self._description.items() if known.get(name) != value]
         if changed:
             first = changed[0]
             raise BatchError(
@@ -154,51 +156,11 @@ class Checkpoint:
         One of several commands leaves the manifest of what it listed and read for ``merge``. A
         BatchError says that the parts are not of what was listed, each once.
         """
-        manifest = {"inkdigits": version("inkdigits"), "names": self._names.hexdigest(), **counts}
-        manifest = {**json.loads(self._run.read_bytes()), **manifest, "shard": self._shard}
-        try:
-            if self._shard:
-                _write(self.folder / f"{self._name}.json", manifest)
-            else:
-                self._join(manifest)
-                _write(self.out.with_name(f"{self.out.name}.json"), manifest)
-                store = filesystem(self.folder)
-                remove = shutil.rmtree if store is None else partial(store.rm, recursive=True)
-                remove(str(self.folder))
-        except OSError as error:
-            reason = error.strerror or error
-            raise BatchError(f"{self.out} cannot be written: {reason}") from error
-
-    def _join(self, manifest: Json) -> None:
-        schema = SCHEMA if manifest["hints"] is None else NUMBER_SCHEMA
-        if not self._is_folder:
-            with open_new(self.out) as file:
-                join_tables(self.form, file, schema, self._tables(manifest))
-            return
-        for old in self.out.glob("part-*.parquet"):
-            old.unlink()
-        tables = self._tables(manifest)
-        for number in range(-(-manifest["shards"] // _PARTS_PER_FILE)):
-            with open_new(self.out / f"part-{number:05}.parquet") as file:
-                join_tables(self.form, file, schema, islice(tables, _PARTS_PER_FILE))
-
-    def _tables(self, manifest: Json) -> Iterator[bytes]:
-        """Yield the tables of all parts; they must be those of what was listed."""
-        names, shards = hashlib.sha256(), manifest["shards"]
-        read = partial(_read_part, self.folder)
-        groups = (range(shards)[i : i + _READ_AT_ONCE] for i in range(0, shards, _READ_AT_ONCE))
-        with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-            parts = chain.from_iterable(pool.map(read, group) for group in groups)
-            for number, (done, table) in enumerate(parts):
-                names.update(done.names.encode() if done else b"")
-                last = number + 1 == shards
-                if done is None or (last and names.hexdigest() != manifest["names"]):
-                    raise BatchError(
-                        f"{_path(self.folder, number)} is missing, damaged, or not of the pictures "
-                        "that were listed; run again with --resume. All workers must write to the "
-                        "same folder"
-                    )
-                yield table
+        manifest = {**self._description, "names": self._names.hexdigest(), **counts}
+        if self._shard:
+            _write(self.folder / f"{self._name}.json", {**manifest, "shard": self._shard})
+        else:
+            self._publish(manifest)
 
     def merge(self) -> Json:
         """Put together what several commands have read, and return the manifest.
@@ -208,23 +170,65 @@ class Checkpoint:
         divisions: dict[int, dict[int, Json]] = {}
         for path in self.folder.glob("shard-*.json"):
             note = json.loads(path.read_bytes())
-            shard, of = note["shard"]
+            shard, of = note.pop("shard")
             divisions.setdefault(of, {})[shard] = note
         # Of commands that were started again with another number, the most complete ones count.
         of = max(divisions, key=lambda n: len(divisions[n]) / n, default=0)
-        notes = list(divisions.get(of, {}).values())
-        if len(notes) < of or not notes:
-            lacks = ", ".join(f"{i}/{of}" for i in range(of) if i not in divisions[of])
+        lacks = ", ".join(f"{i}/{of}" for i in range(of) if i not in divisions[of])
+        if lacks or not of:
             raise BatchError(f"{self.folder} lacks {lacks or 'all shards'}; read them with --shard")
-        if len({(note["shards"], note["names"]) for note in notes}) > 1:
-            raise BatchError(
-                f"the commands that read into {self.folder} listed different pictures; delete it, "
-                "and let all read the same sources"
-            )
+        notes = list(divisions[of].values())
         totals = {name: sum(note[name] for note in notes) for name in ("pictures", "failed")}
-        counts = {**notes[0], **totals}
-        self.finish(counts)
-        return counts
+        manifest = {**notes[0], **totals}
+        if any({**note, **totals} != manifest for note in notes):
+            raise BatchError(
+                f"the commands that read into {self.folder} had other pictures, models or options; "
+                "delete it, and start all with the same"
+            )
+        self._publish(manifest)
+        return manifest
+
+    def _publish(self, manifest: Json) -> None:
+        store = filesystem(self.folder)
+        remove = shutil.rmtree if store is None else partial(store.rm, recursive=True)
+        try:
+            self._join(manifest)
+            manifest = {"inkdigits": version("inkdigits"), **manifest}
+            _write(self.out.with_name(f"{self.out.name}.json"), manifest)
+            remove(str(self.folder))
+        except OSError as error:
+            reason = error.strerror or error
+            raise BatchError(f"{self.out} cannot be written: {reason}") from error
+
+    def _join(self, manifest: Json) -> None:
+        schema = SCHEMA if manifest["hints"] is None else NUMBER_SCHEMA
+        tables, files = self._tables(manifest), {self.out: manifest["shards"]}
+        if self._is_folder:
+            for old in self.out.glob("part-*.parquet"):
+                old.unlink()
+            count = -(-manifest["shards"] // _PARTS_PER_FILE)
+            names = (f"part-{number:05}.parquet" for number in range(count))
+            files = {self.out / name: _PARTS_PER_FILE for name in names}
+        for path, parts in files.items():
+            with open_new(path) as file:
+                join_tables(self.form, file, schema, islice(tables, parts))
+
+    def _tables(self, manifest: Json) -> Iterator[bytes]:
+        """Yield the tables of all parts; they must be those of what was listed."""
+        names, shards = hashlib.sha256(), manifest["shards"]
+        read = partial(_read_part, self.folder)
+        groups = (range(shards)[i : i + _READ_AT_ONCE] for i in range(0, shards, _READ_AT_ONCE))
+        with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+            parts = chain.from_iterable(pool.map(read, group) for group in groups)
+            for number, (done, table) in enumerate(parts, 1):
+                names.update(done.names.encode() if done else b"")
+                if done is None or (number == shards and names.hexdigest() != manifest["names"]):
+                    raise BatchError(
+                        f"part {number - 1:08} in {self.folder} is missing, damaged, or not of the "
+                        "pictures that were listed; run again with --resume. All workers must "
+                        "write to the same folder"
+                    )
+                yield table
 
 
 def write_part(folder: Path, form: TableFormat, number: int, columns: Columns) -> ShardDone:
@@ -238,9 +242,9 @@ def write_part(folder: Path, form: TableFormat, number: int, columns: Columns) -
     """
     sources, errors = columns["source"], columns["error"]
     failures = [pair for pair in zip(sources, errors, strict=True) if pair[1] is not None]
-    named = failures[:FAILURES_NAMED]
     decided = zip(columns["reason"], columns["decision"], errors, strict=True)
     outcomes = Counter(str(why or what) for why, what, error in decided if error is None)
+    named = failures[:FAILURES_NAMED]
     done = ShardDone(number, _digest(sources), len(sources), len(failures), named, dict(outcomes))
     schema = SCHEMA if "digit" in columns else NUMBER_SCHEMA
     table = io.BytesIO()

@@ -1,12 +1,11 @@
 """Engines read shards in other processes: of this machine, or of a Ray cluster.
 
-A worker has its own model and one thread of arithmetic, and writes what it read to the run's
-checkpoint itself; the parent only counts. Two shards per worker are under way, so memory does not
-grow with the number of pictures.
+A worker has its own model and one thread, and writes what it read to the run's checkpoint itself.
+Two shards per worker are under way, so memory does not grow with the number of pictures.
 
 A decoder is C, and a hostile picture may end the process that decodes it. The shards that were
-under way are then read again, one at a time. A shard that ends a process once more is halved until
-the picture is found; that gets an error in its row.
+under way are then read again, one at a time. The pictures of one that ends a process once more are
+read singly; what ends a process then gets an error in its row.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from inkdigits.batch.shards import Shard, read_shard
 from inkdigits.batch.storage import told_as_batch_errors
 from inkdigits.decision.hints import ReadOptions
 from inkdigits.errors import BackendUnavailableError, BatchError, ImageError, InkdigitsError
-from inkdigits.ink.decode import Limits
 from inkdigits.log.tables import Columns, TableFormat
 
 if TYPE_CHECKING:
@@ -50,18 +48,17 @@ class Job:
     folder: Path  # where it writes
     form: TableFormat
     model_path: Path | None  # None is the shipped artifact
-    limits: Limits
     risk: float | None = None  # None is the artifact's own
     hints: ReadOptions | None = None  # for numbers; None reads digits
     model_version: str = ""  # the artifact that all workers read with, once it is known
 
     def load(self) -> str:
         """Load the model and return its version."""
-        return _reader(self.model_path, self.limits, self.risk).model_version
+        return _reader(self.model_path, self.risk).model_version
 
-    def read(self, shard: Shard, start: int = 0, stop: int | None = None) -> Columns:
-        """Return the rows of a shard's pictures from ``start`` to before ``stop``."""
-        reader = _reader(self.model_path, self.limits, self.risk)
+    def read(self, shard: Shard) -> Columns:
+        """Return the rows of a shard."""
+        reader = _reader(self.model_path, self.risk)
         if reader.model_version != self.model_version:
             raise BatchError(
                 f"the model was replaced during the run: {self.model_version}, then "
@@ -69,30 +66,34 @@ class Job:
             )
         try:
             with told_as_batch_errors():
-                return read_shard(reader, shard, start, stop, self.hints)
+                return read_shard(reader, shard, self.hints)
         except OSError as error:
             raise BatchError(f"a source can no longer be read: {error}") from error
 
     def read_part(self, number: int, shard: Shard) -> ShardDone:
-        """Read a whole shard and write its part."""
+        """Read a shard and write its part."""
         return write_part(self.folder, self.form, number, self.read(shard))
 
 
 @functools.cache
-def _reader(model_path: Path | None, limits: Limits, risk: float | None) -> DigitReader:
+def _reader(model_path: Path | None, risk: float | None) -> DigitReader:
     from inkdigits.reader import load
 
-    return load(model_path, threads=1, limits=limits, risk=risk)
+    return load(model_path, threads=1, risk=risk)
 
 
 class LocalEngine:
-    """Processes of this machine."""
+    """Processes of this machine. What ends one of them ends them all, and they are replaced."""
 
     died: tuple[type[Exception], ...] = (BrokenProcessPool,)
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._start()
+
+    def _start(self) -> None:
+        self._theirs, self._ours = _CONTEXT.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(self.workers, _CONTEXT, _end_with, (self._theirs,))
 
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
         """Have a worker call a function."""
@@ -101,27 +102,18 @@ class LocalEngine:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return self._pool.submit(function, *arguments)
-        except BrokenProcessPool as error:
-            broken: Future[Result] = Future()
-            broken.set_exception(error)
-            return broken
+        except BrokenProcessPool:
+            self.close()
+            self._start()
+            return self._pool.submit(function, *arguments)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def restart(self) -> None:
-        """Replace the workers after one has ended, which has ended them all."""
-        self.close()
-        self._start()
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""
         self._ours.close()
         self._pool.shutdown(cancel_futures=True)
         self._theirs.close()
-
-    def _start(self) -> None:
-        self._theirs, self._ours = _CONTEXT.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(self.workers, _CONTEXT, _end_with, (self._theirs,))
 
 
 def _end_with(parent: Connection) -> None:
@@ -154,41 +146,27 @@ class RayEngine:
             raise BatchError(f"there is no Ray cluster at {address}: {error}") from error
         failed = ray.exceptions
         self.died = (failed.WorkerCrashedError, failed.NodeDiedError, failed.OutOfMemoryError)
-        self._ray: Any = ray
-        self._call = ray.remote(num_cpus=1, max_retries=1)(_call)
+        self.close = ray.shutdown  # which ends this run's workers
+        self._resources: Any = ray.cluster_resources
+        self._call: Any = ray.remote(num_cpus=1, max_retries=1)(lambda call, *given: call(*given))
 
     @property
     def workers(self) -> int:
         """The CPUs of the cluster, which may grow and shrink."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        return max(1, int(self._resources().get("CPU", 1)))
 
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
         """Have a worker call a function."""
         future: Future[Result] = self._call.remote(function, *arguments).future()
         return future
 
-    def restart(self) -> None:
-        """Do nothing; Ray replaces its workers itself."""
-
-    def close(self) -> None:
-        """Leave the cluster, which ends this run's workers."""
-        self._ray.shutdown()
-
-
-def _call(function: Callable[..., Result], *arguments: object) -> Result:
-    return function(*arguments)
-
 
 Engine: TypeAlias = LocalEngine | RayEngine
-"""Where workers are. After a worker has ended, its future raises one of ``died``."""
+"""Where workers are. The futures of what a worker did that has ended raise one of ``died``."""
 
 
 class Workers:
-    """The workers of an engine, with one job.
-
-    Raises:
-        InkdigitsError: the artifact cannot be used, or a worker ended while it loaded it.
-    """
+    """The workers of an engine, with one job; an InkdigitsError if they cannot load the model."""
 
     def __init__(self, engine: Engine, job: Job) -> None:
         self._engine = engine
@@ -204,41 +182,38 @@ class Workers:
 
         An InkdigitsError from a worker says that the run cannot continue.
         """
-        engine, job = self._engine, self.job
-        pending: dict[Future[ShardDone], tuple[int, Shard]] = {}
+        engine, pending = self._engine, dict[Future[ShardDone], tuple[int, Shard]]()
         while True:
-            most = 2 * engine.workers
-            while len(pending) < most and (task := next(tasks, None)) is not None:
-                pending[engine.submit(job.read_part, *task)] = task
+            while len(pending) < 2 * engine.workers and (task := next(tasks, None)) is not None:
+                pending[engine.submit(self.job.read_part, *task)] = task
             if not pending:
                 return
             done = wait(pending, return_when=FIRST_COMPLETED).done
             if any(isinstance(future.exception(), engine.died) for future in done):
-                # What ended one worker of this machine has ended them all.
-                done = wait(pending).done
-            finished = [(future, pending.pop(future)) for future in done]
-            lost = [task for one, task in finished if isinstance(one.exception(), engine.died)]
-            yield from (_result(one) for one, task in finished if task not in lost)
-            if lost:
-                engine.restart()
-            for number, shard in lost:
-                columns = self._halved(shard, 0, len(shard.names))
-                yield write_part(job.folder, job.form, number, columns)
+                done = wait(pending).done  # Whatever ended it is then read alone.
+            for future in done:
+                task = pending.pop(future)
+                try:
+                    yield _result(future)
+                except engine.died:
+                    yield self._read_again(*task)
 
-    def _halved(self, shard: Shard, start: int, stop: int) -> Columns:
-        """Return the rows of some pictures, of which some may end the process that reads them."""
-        engine, read = self._engine, self.job.read
+    def _read_again(self, number: int, shard: Shard) -> ShardDone:
+        """Read a shard of which some pictures may end the process that reads them."""
+        job = self.job
         try:
-            return _result(engine.submit(read, shard, start, stop))
-        except engine.died:
-            engine.restart()
-        if stop - start == 1:
-            boxes = None if shard.boxes is None else shard.boxes[start:stop]
-            fatal = Shard(shard.names[start:stop], [ImageError(_ENDED)], boxes)
-            return _result(engine.submit(read, fatal))
-        middle = (start + stop) // 2
-        first, second = self._halved(shard, start, middle), self._halved(shard, middle, stop)
-        return {name: first[name] + second[name] for name in first}
+            return _result(self._engine.submit(job.read_part, number, shard))
+        except self._engine.died:
+            rows = [self._read_alone(one) for one in shard.singly()]
+        columns = {name: [value for row in rows for value in row[name]] for name in rows[0]}
+        return write_part(job.folder, job.form, number, columns)
+
+    def _read_alone(self, picture: Shard) -> Columns:
+        try:
+            return _result(self._engine.submit(self.job.read, picture))
+        except self._engine.died:
+            failed = replace(picture, content=[ImageError(_ENDED)])
+            return _result(self._engine.submit(self.job.read, failed))
 
 
 def _result(future: Future[Result]) -> Result:

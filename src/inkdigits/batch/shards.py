@@ -1,22 +1,26 @@
 """Shards: consecutive pictures of a source, and the one function that reads them.
 
 A shard says where its pictures are instead of holding them. So the workers decode and unpack, and
-the shards that wait for them are small. What is compressed as a whole with gzip cannot be read
-from the middle, so those shards carry the pictures.
+the shards that wait for them are small. What is compressed as a whole cannot be read from the
+middle, so those shards carry the pictures.
 """
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from inkdigits.batch.archives import Extent
-from inkdigits.batch.arrays import Rows
+import numpy as np
+
+from inkdigits.batch.storage import ranges
 from inkdigits.decision.hints import ReadOptions
-from inkdigits.errors import HintError, ImageError
+from inkdigits.errors import HintError, ImageError, UnreadableImageError
 from inkdigits.log.tables import Columns, Schema
 from inkdigits.types import Picture, Pixels
 
@@ -38,10 +42,8 @@ SCHEMA: Final[Schema] = {
 # A region is "left top width height" in pixels; None is the whole picture.
 NUMBER_SCHEMA: Final[Schema] = {
     name: "float64" if name == "confidence" else "text"
-    for name in (
-        *("source", "region", "text", "closest", "confidence", "decision", "reason"),
-        *("model_version", "error"),
-    )
+    for name in ("source", "region", "text", *list(SCHEMA)[2:])
+    if name != "novelty"
 }
 
 # Pictures per pass of the network. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower:
@@ -50,10 +52,57 @@ BATCH_PICTURES: Final = 32
 # A batch ends earlier where its encoded pictures have this many bytes.
 BATCH_BYTES: Final = 32 * 2**20
 
-Place: TypeAlias = "Path | Extent | bytes | ImageError"
-"""Where an encoded picture is, its bytes, or why there are none."""
+# PKWARE, "APPNOTE.TXT, .ZIP File Format Specification", 6.3, section 4.3.7.
+_ZIP_LOCAL: Final = struct.Struct("<4s5H3L2H")
+_LARGEST_FILE: Final = 2**48  # in bytes
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The place of a picture: a member of an archive, a row of an array, an object in a store."""
+
+    file: Path
+    offset: int  # of its ZIP header or else of its bytes
+    packed: int  # bytes in the file
+    size: int  # bytes of the picture
+    crc: int | None = None  # None outside ZIP archives
+    deflated: bool = False
+    shape: tuple[int, ...] | None = None  # of an array of uint8; None is an encoded picture
+
+    def read(self, read: Callable[[int, int], bytes]) -> bytes | Pixels:
+        """Return the picture by what ``ranges`` returns for the file.
+
+        Raises:
+            UnreadableImageError: missing, truncated, or not what the archive's directory says.
+            OSError: the file cannot be read now, which is not the picture's fault.
+        """
+        try:
+            content = read(self._start(read), self.packed)
+            if self.deflated:
+                # One byte more than declared: a member that holds more is noticed, not unpacked.
+                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, self.size + 1)
+        except (FileNotFoundError, zlib.error) as error:
+            raise UnreadableImageError(f"the picture cannot be unpacked: {error}") from error
+        if len(content) != self.size or self.crc not in (None, zlib.crc32(content)):
+            raise UnreadableImageError(
+                "the picture differs from what its file said of it when the run began"
+            )
+        return content if self.shape is None else np.frombuffer(content, "u1").reshape(self.shape)
+
+    def _start(self, read: Callable[[int, int], bytes]) -> int:
+        if self.crc is None:
+            return self.offset
+        header = read(self.offset, _ZIP_LOCAL.size) if 0 <= self.offset < _LARGEST_FILE else b""
+        if len(header) < _ZIP_LOCAL.size or header[:4] != b"PK\x03\x04":
+            raise UnreadableImageError("the archive has no member where its directory says")
+        *_, name, extra = _ZIP_LOCAL.unpack(header)
+        return self.offset + _ZIP_LOCAL.size + int(name + extra)
+
+
+Place: TypeAlias = "Path | Extent | bytes | Pixels | ImageError"
+"""Where a picture is, the picture itself, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,66 +110,66 @@ class Shard:
     """Consecutive pictures of one source. It is sent to a worker, which reads them."""
 
     names: Sequence[str]
-    content: Sequence[Place] | Pixels | Rows
+    content: Sequence[Place]
     boxes: Sequence[Sequence[Box]] | None = None
     """The regions of each picture in which a number is read; None reads whole pictures."""
 
     def pictures(self) -> Iterator[Picture | ImageError]:
         """Yield the pictures, read as they are asked for, or the errors in their places."""
-        content = self.content
-        for place in content.read() if isinstance(content, Rows) else content:
-            try:
-                yield place.read() if isinstance(place, Extent) else place
-            except ImageError as error:
-                yield error
+        for file, places in groupby(self.content, lambda place: getattr(place, "file", None)):
+            with ranges(file) if file else nullcontext() as read:
+                yield from (_picture(place, read) for place in places)
 
-    def rows(self, start: int = 0, stop: int | None = None) -> tuple[list[str], list[str | None]]:
+    def singly(self) -> Iterator[Shard]:
+        """Yield a shard for each picture."""
+        for i in range(len(self.names)):
+            one = slice(i, i + 1)
+            yield Shard(self.names[one], self.content[one], self.boxes and self.boxes[one])
+
+    def rows(self) -> tuple[list[str], list[str | None]]:
         """Return the source and the region of each row of the table."""
-        none: list[Sequence[Box]] = [()] * len(self.names)
         names: list[str] = []
         regions: list[str | None] = []
-        for name, boxes in list(zip(self.names, self.boxes or none, strict=True))[start:stop]:
+        for name, boxes in zip(self.names, self.boxes or [()] * len(self.names), strict=True):
             places = [" ".join(map(str, box)) for box in boxes]
             names += [_text(name)] * max(1, len(places))
             regions += places or [None]
         return names, regions
 
 
-def read_shard(
-    reader: Reader,
-    shard: Shard,
-    start: int = 0,
-    stop: int | None = None,
-    hints: ReadOptions | None = None,
-) -> Columns:
-    """Return the rows of a shard's pictures from ``start`` to before ``stop``.
-
-    ``hints`` are for numbers; without any, each picture is one digit.
+def read_shard(reader: Reader, shard: Shard, hints: ReadOptions | None = None) -> Columns:
+    """Return the rows of a shard. ``hints`` are for numbers; without any, a picture is one digit.
 
     >>> import inkdigits
     >>> shard = Shard(["a.png"], [ImageError("damaged")])
     >>> read_shard(inkdigits.load(), shard)["error"]
     ['damaged']
     """
-    pictures = islice(shard.pictures(), start, stop)
+    pictures = shard.pictures()
+    schema, read = (SCHEMA, "digit") if hints is None else (NUMBER_SCHEMA, "text")
     if hints is None:
         answers = list(_digits(reader, pictures))
     else:
-        boxes = [None] * len(shard.names) if shard.boxes is None else shard.boxes
-        pairs = zip(pictures, boxes[start:stop], strict=True)
+        boxes: Sequence[Any] = shard.boxes or [None] * len(shard.names)
+        pairs = zip(pictures, boxes, strict=True)
         answers = [one for pair in pairs for one in _numbers(reader, *pair, hints)]
-    schema = SCHEMA if hints is None else NUMBER_SCHEMA
     columns: Columns = {name: [getattr(one, name, None) for one in answers] for name in schema}
     # What is rejected has no answer; what it is closest to has a column of its own.
-    read = "digit" if hints is None else "text"
     columns["closest"] = columns[read]
     columns[read] = [getattr(one, "answer", None) for one in answers]
-    columns["source"], regions = shard.rows(start, stop)
+    columns["source"], regions = shard.rows()
     if hints is not None:
         columns["region"] = regions
     columns["model_version"] = [reader.model_version] * len(answers)
     columns["error"] = [_text(str(one)) if isinstance(one, Exception) else None for one in answers]
     return columns
+
+
+def _picture(place: Place, read: Any) -> Picture | ImageError:
+    try:
+        return place.read(read) if isinstance(place, Extent) else place
+    except ImageError as error:
+        return error
 
 
 def _text(text: str) -> str:
@@ -185,6 +234,4 @@ def bytes_of(place: object) -> int:
     >>> bytes_of(b"png"), bytes_of(Path("a.png"))
     (3, 0)
     """
-    if isinstance(place, Extent):
-        return place.size
-    return len(place) if isinstance(place, bytes) else 0
+    return len(place) if isinstance(place, bytes) else getattr(place, "size", 0)

@@ -1,48 +1,101 @@
-"""Where many pictures come from: folders, archives and arrays, cut into shards.
+"""Where many pictures come from: folders, archives, tables and arrays, cut into shards.
 
-The same source gives the same shards each time, so a run can be resumed.
+The same source gives the same shards each time, so a run can be resumed. A file may be hostile:
+what it declares is compared with a limit before it is read, nothing is unpacked to disk, and no
+path is made of a member's name. Only the parent process reads the directory of an archive.
 """
 
 from __future__ import annotations
 
+import gzip
 import math
 import os
 import re
+import struct
+import tarfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import IO, Any, Final, cast
 
-from inkdigits.batch.archives import (
-    PICTURE_SUFFIXES,
-    Extent,
-    Member,
-    is_picture_name,
-    tar_members,
-    zip_members,
-)
-from inkdigits.batch.arrays import array_blocks, array_shape
-from inkdigits.batch.shards import Place, Shard, bytes_of, grouped
+import numpy as np
+
+from inkdigits.batch.shards import Extent, Place, Shard, bytes_of, grouped
 from inkdigits.batch.storage import as_path, filesystem
-from inkdigits.errors import DataError, UnreadableImageError
+from inkdigits.errors import (
+    DataError,
+    ImageTooLargeError,
+    UnreadableImageError,
+    UnsupportedImageError,
+)
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
+from inkdigits.log.tables import read_rows
 
 SHARD_PICTURES: Final = 512
 # A shard ends earlier where its pictures have this many bytes, as far as that is known unread.
 SHARD_BYTES: Final = 16 * 2**20
 
+PICTURE_SUFFIXES: Final = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
+
+_CONTAINERS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".parquet", ".npy")
+_ENCRYPTED: Final = 0x1  # a flag of a ZIP member
+# So many bytes more a packed member may have than its contents; deflate needs far fewer.
+_PACKING_SLACK: Final = 4096
+# The headers of one TAR member, with its long name and its PAX records, have at most these bytes.
+_TAR_HEADERS: Final = 2**17
+# What the libraries raise for a file of another kind, or a damaged one. NumPy parses the header of
+# an array as Python literals.
+_DAMAGED: Final = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, NotImplementedError),
+    *(OSError, EOFError, ValueError, KeyError, TypeError, OverflowError),
+    *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
+)
+_NPY_HEADERS: Final = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+Entry = tuple[str, Place]
+"""The name of a picture and where it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Something with pictures in it."""
 
+    name: str
+    entries: Callable[[], Iterable[Entry]]
     identity: Sequence[str | int]  # as JSON; tells whether it is the same as in an earlier run
     expected: int | None  # its pictures, where that is known; for the time left
-    shards: Callable[[], Iterator[Shard]]
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield the pictures in shards."""
+        for group in grouped(
+            self._all(), SHARD_PICTURES, SHARD_BYTES, lambda one: bytes_of(one[1])
+        ):
+            yield Shard([name for name, _ in group], [place for _, place in group])
+
+    def _all(self) -> Iterator[Entry]:
+        """Yield the entries; one more says why the source ends early or has no pictures."""
+        number = 0
+        try:
+            for number, entry in enumerate(self.entries(), 1):  # noqa: B007
+                yield entry
+        except (DataError, OSError) as error:
+            yield self.name, UnreadableImageError(str(error))
+            return
+        if not number:
+            suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
+            yield self.name, UnreadableImageError(f"{self.name} holds no pictures ({suffixes})")
 
 
 def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list[Source]:
@@ -50,82 +103,66 @@ def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list
 
     A folder stands for the pictures in it, at any depth, sorted. ``.zip``, ``.tar``, ``.tar.gz``
     and ``.tgz`` are archives, ``.npy`` is a NumPy array, names that end like MNIST's own
-    (``-idx3-ubyte``, also ``.idx``), with ``.gz`` or without, are IDX. Any other is a picture,
-    and pictures that follow each other are one source. ``limits`` reject larger pictures.
-
-    Raises:
-        DataError: an archive or array that is not one, or of an unsupported shape or type.
+    (``-idx3-ubyte``, also ``.idx``), with ``.gz`` or without, are IDX, and ``.parquet`` is a table
+    with encoded pictures in its column ``image``. Any other is a picture, and pictures that follow
+    each other are one source. ``limits`` reject larger pictures. A DataError says that a file is
+    not what its name says, or of an unsupported shape or type.
 
     >>> [source.expected for source in open_sources([Path("a.png"), Path("b.png")])]
     [2]
     """
     sources: list[Source] = []
     for kind, some in groupby(paths, _kind):
-        if kind is None:
-            files = list(some)
-            entries = partial(_files, files, limits)
-            sources.append(Source([str(path) for path in files], len(files), entries))
-        else:
+        if kind is not None:
             sources += [kind(path, limits) for path in some]
+            continue
+        files = list(some)
+        names = [str(path) for path in files]
+        sources.append(Source(names[0], partial(_files, files, limits), names, len(files)))
     return sources
 
 
 def holds_many(path: Path) -> bool:
-    """Return whether a path is that of an archive or an array.
+    """Return whether a path is that of an archive, a table or an array.
 
     >>> holds_many(Path("a.zip")), holds_many(Path("a.png"))
     (True, False)
     """
-    return _kind(path) not in (None, _folder)
+    return _kind(path) is _container
 
 
 def _kind(path: Path) -> Callable[[Path, Limits], Source] | None:
-    name = path.name.lower()
     if path.is_dir():
         return _folder
-    if name.endswith(".zip"):
-        return _zip
-    if name.endswith((".tar", ".tar.gz", ".tgz")):
-        return _tar
-    return _array if name.endswith(".npy") or IDX_NAME.search(name) else None
+    name = path.name.lower()
+    return _container if name.endswith(_CONTAINERS) or IDX_NAME.search(name) else None
 
 
-def _identity(path: Path) -> Sequence[str | int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    return [str(path), status.st_size, status.st_mtime_ns]
-
-
-def _files(paths: Sequence[Path], limits: Limits) -> Iterator[Shard]:
-    return _shards(paths[0], ((str(path), _place(path, limits)) for path in paths))
-
-
-def _place(path: Path, limits: Limits) -> Place:
-    if filesystem(path) is None:
-        return path
-    try:
-        return Extent.of(path, path.stat().st_size, limits)
-    except FileNotFoundError:
-        return UnreadableImageError(f"there is no {path}")
+def _files(paths: Sequence[Path], limits: Limits) -> Iterator[Entry]:
+    for path in paths:
+        place: Place = path
+        if filesystem(path) is not None:
+            try:
+                place = _extent(path, path.stat().st_size, limits)
+            except FileNotFoundError:
+                place = UnreadableImageError(f"there is no {path}")
+        yield str(path), place
 
 
 def _folder(path: Path, limits: Limits) -> Source:
     inside = partial(walk, path) if filesystem(path) is None else partial(_listing, path, limits)
-    return Source([str(path)], sum(1 for _ in inside()), lambda: _shards(path, inside()))
+    return Source(str(path), inside, [str(path)], sum(1 for _ in inside()))
 
 
-def _listing(folder: Path, limits: Limits) -> Iterator[tuple[str, Place]]:
+def _listing(folder: Any, limits: Limits) -> Iterator[Entry]:
     """Yield the pictures below a folder of an object store, sorted."""
-    store = filesystem(folder)
-    for key, about in sorted(store.find(cast(Any, folder).path, detail=True).items()):
-        if is_picture_name(key):
-            name = store.unstrip_protocol(key)
-            yield name, Extent.of(as_path(name), about["size"], limits)
+    for key, about in sorted(folder.fs.find(folder.path, detail=True).items()):
+        if _is_picture_name(key):
+            name = folder.fs.unstrip_protocol(key)
+            yield name, _extent(as_path(name), about["size"], limits)
 
 
-def walk(folder: Path) -> Iterator[tuple[str, Place]]:
+def walk(folder: Path) -> Iterator[Entry]:
     """Yield the pictures in a folder in the order in which paths sort.
 
     >>> [str(error) for _, error in walk(Path("missing"))]
@@ -134,79 +171,209 @@ def walk(folder: Path) -> Iterator[tuple[str, Place]]:
     ahead = [(str(folder), True)]
     while ahead:
         name, is_folder = ahead.pop()
-        path = Path(name)
         if not is_folder:
-            yield str(path), path
+            yield name, Path(name)
             continue
         try:
-            ahead += sorted(_listed(path), reverse=True)
+            ahead += sorted(_listed(name), reverse=True)
         except OSError as error:
             yield name, UnreadableImageError(f"the folder cannot be read: {error.strerror}")
 
 
-def _listed(folder: Path) -> Iterator[tuple[str, bool]]:
+def _listed(folder: str) -> Iterator[tuple[str, bool]]:
     """Yield the pictures and folders in a folder, unsorted, and whether each is a folder."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield entry.path, True
             # A broken link is an error when it is read. A pipe is left out: reading would block.
-            elif is_picture_name(entry.name) and (
+            elif _is_picture_name(entry.name) and (
                 entry.is_file() or (entry.is_symlink() and not entry.is_dir())
             ):
                 yield entry.path, False
 
 
-def _zip(path: Path, limits: Limits) -> Source:
-    expected = sum(1 for _ in zip_members(path, limits))
-    return Source(_identity(path), expected, partial(_archived, path, zip_members, limits))
+def _is_picture_name(name: str) -> bool:
+    """Return whether a file's suffix is a picture's; macOS's "._" files are none."""
+    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return bool(stem) and (dot + suffix).lower() in PICTURE_SUFFIXES and stem[:2] != "._"
 
 
-def _tar(path: Path, limits: Limits) -> Source:
-    next(tar_members(path, limits), None)  # A file of another kind is found before any work.
-    return Source(_identity(path), None, partial(_archived, path, tar_members, limits))
+def _container(path: Path, limits: Limits) -> Source:
+    entries = partial(_contents, path, limits)
+    next(entries(), None)  # A file of another kind is found before any work.
+    expected = sum(1 for _ in entries()) if path.suffix.lower() == ".zip" else None
+    with _opened(path) as file:
+        status = path.stat()
+        expected = _header(path, file, limits)[0] if _is_array(path) else expected
+    identity: list[str | int] = [str(path), status.st_size, status.st_mtime_ns]
+    return Source(str(path), entries, identity, expected)
 
 
-def _archived(
-    path: Path, members: Callable[[Path, Limits], Iterable[Member]], limits: Limits
-) -> Iterator[Shard]:
-    return _shards(path, ((f"{path}#{name}", place) for name, place in members(path, limits)))
+def _is_array(path: Path) -> bool:
+    return path.suffix.lower() == ".npy" or IDX_NAME.search(path.name.lower()) is not None
 
 
-def _array(path: Path, limits: Limits) -> Source:
-    number, *shape = array_shape(path, limits)
-    rows_per_shard = max(1, min(SHARD_PICTURES, SHARD_BYTES // math.prod(shape)))
-
-    def shards() -> Iterator[Shard]:
-        first = 0
-        try:
-            for block in array_blocks(path, limits, rows_per_shard):
-                yield Shard([f"{path}#{first + i}" for i in range(len(block))], block)
-                first += len(block)
-        except DataError as error:
-            yield Shard([str(path)], [UnreadableImageError(str(error))])
-        if not number:
-            yield from _shards(path, ())
-
-    return Source(_identity(path), number, shards)
+def _contents(path: Path, limits: Limits) -> Iterator[Entry]:
+    """Yield the pictures of a file in its order."""
+    kinds: Any = {".zip": _zip, ".parquet": _parquet}
+    read = _array if _is_array(path) else kinds.get(path.suffix.lower(), _tar)
+    with _opened(path) as file:
+        yield from ((f"{path}#{name}", place) for name, place in read(path, file, limits))
 
 
-def _shards(path: Path, entries: Iterable[tuple[str, Place]]) -> Iterator[Shard]:
-    explained = _explained(str(path), entries)
-    for group in grouped(explained, SHARD_PICTURES, SHARD_BYTES, lambda entry: bytes_of(entry[1])):
-        yield Shard([name for name, _ in group], [place for _, place in group])
-
-
-def _explained(source: str, entries: Iterable[tuple[str, Place]]) -> Iterator[tuple[str, Place]]:
-    """Yield the entries; one more says why the source ends early or has no pictures."""
-    seen = False
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file, and unpack it where gzip compresses it as a whole."""
     try:
-        for entry in entries:
-            seen = True
-            yield entry
-    except (DataError, OSError) as error:
-        yield source, UnreadableImageError(str(error))
-        return
-    if not seen:
-        suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
-        yield source, UnreadableImageError(f"{source} holds no pictures ({suffixes})")
+        with path.open("rb") as file:
+            is_packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            yield gzip.GzipFile(fileobj=file) if is_packed else file
+    except _DAMAGED as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _parquet(path: Path, *_: object) -> Iterator[Entry]:
+    for number, row in enumerate(read_rows(path)):
+        picture = row.get("image")
+        if isinstance(picture, dict):  # as data sets of Hugging Face have it
+            picture = picture.get("bytes")
+        if not isinstance(picture, bytes):
+            picture = UnreadableImageError("the row has no encoded picture in its column image")
+        yield str(number), picture
+
+
+def _extent(path: Path, size: int, limits: Limits, offset: int = 0) -> Place:
+    most = limits.max_bytes
+    if size > most:
+        return ImageTooLargeError(f"the picture has {size:,} bytes; at most {most:,}")
+    return Extent(path, offset, size, size)
+
+
+def _zip(path: Path, file: IO[bytes], limits: Limits) -> Iterator[Entry]:
+    for member in zipfile.ZipFile(file).infolist():
+        if _is_picture_name(member.orig_filename):
+            yield member.orig_filename, _zip_place(path, member, limits)
+
+
+def _zip_place(path: Path, member: zipfile.ZipInfo, limits: Limits) -> Place:
+    method, packed, size = member.compress_type, member.compress_size, member.file_size
+    if member.flag_bits & _ENCRYPTED:
+        return UnsupportedImageError("the member is encrypted")
+    if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return UnsupportedImageError(
+            f"the member is packed by ZIP method {method}; supported are stored and deflate"
+        )
+    place = _extent(path, max(size, packed - _PACKING_SLACK), limits, member.header_offset)
+    if not isinstance(place, Extent):
+        return place
+    deflated = method == zipfile.ZIP_DEFLATED
+    return replace(place, packed=packed, size=size, crc=member.CRC, deflated=deflated)
+
+
+class _Headers:
+    """A TAR archive for ``tarfile``, which takes whole headers into memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
+        self.left = _TAR_HEADERS
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"a member has headers of more than {_TAR_HEADERS:,} bytes")
+        return self._read(size)
+
+
+def _tar(path: Path, file: IO[bytes], limits: Limits) -> Iterator[Entry]:
+    """Yield the pictures of a TAR archive, as bytes where gzip compresses it."""
+    packed, headers = isinstance(file, gzip.GzipFile), cast(Any, _Headers(file))
+    with tarfile.open(fileobj=headers, mode="r:") as archive:
+        while (member := archive.next()) is not None:
+            # The library keeps every member, and what headers say of all that follow.
+            archive.members.clear()  # type: ignore[attr-defined]
+            archive.pax_headers.clear()  # type: ignore[attr-defined]
+            headers.left = _TAR_HEADERS
+            if not (member.isreg() and _is_picture_name(member.name)):
+                continue
+            place: Place = UnsupportedImageError("the member is a sparse file")
+            if not member.issparse():
+                place = _extent(path, member.size, limits, member.offset_data)
+            yield member.name, _unpacked(file, place) if packed else place
+    # tarfile stops at any block that is not a header; a whole archive ends in zeros.
+    file.seek(archive.offset)
+    end = file.read(tarfile.BLOCKSIZE)
+    if not end or end.strip(b"\0"):
+        raise tarfile.ReadError("the archive is truncated or damaged")
+    # Reading to the end makes gzip compare its checksum.
+    while packed and file.read(2**20):
+        pass
+
+
+def _unpacked(file: IO[bytes], place: Place) -> Place:
+    """Return the picture at a place of what gzip compresses, which workers cannot seek in."""
+    if not isinstance(place, Extent):
+        return place
+    file.seek(place.offset)
+    content = file.read(place.size)
+    if len(content) < place.size:
+        raise EOFError("it ends inside a picture")
+    shape = place.shape
+    return content if shape is None else np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _array(path: Path, file: IO[bytes], limits: Limits) -> Iterator[Entry]:
+    """Yield the pictures of an array, unpacked where gzip compresses it."""
+    total, *shape = _header(path, file, limits)
+    start, each = file.tell(), math.prod(shape)
+    packed = isinstance(file, gzip.GzipFile)
+    there = total * each if packed else path.stat().st_size - start
+    for number in range(min(total, there // each)):
+        place = Extent(path, start + number * each, each, each, shape=tuple(shape))
+        yield str(number), _unpacked(file, place) if packed else place
+    if there < total * each:
+        raise DataError(f"{path} ends after {there // each:,} of {total:,} pictures")
+    # Reading past the end makes gzip compare its checksum.
+    if there > total * each or (packed and file.read(1)):
+        raise DataError(f"{path} holds more than the {total:,} pictures of its header")
+
+
+def _header(path: Path, file: IO[bytes], limits: Limits) -> tuple[int, ...]:
+    """Return (N, H, W) or (N, H, W, C) as declared; leave ``file`` after the header."""
+    shape = _npy_header(path, file) if path.suffix.lower() == ".npy" else _idx_header(path, file)
+    height, width = shape[1:3]
+    if min(height, width) < 1 or height * width > limits.max_pixels:
+        raise DataError(
+            f"{path}: its pictures have {height:,} x {width:,} pixels; at least 1 and at most "
+            f"{limits.max_pixels:,} are allowed"
+        )
+    return shape
+
+
+def _npy_header(path: Path, file: IO[bytes]) -> tuple[int, ...]:
+    shape, by_columns, dtype = _NPY_HEADERS[np.lib.format.read_magic(file)](file)
+    if dtype != np.uint8:
+        raise DataError(f"{path} holds {dtype}; pictures are uint8, 0 to 255")
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
+        raise DataError(
+            f"{path} has the shape {shape}; supported are (N, H, W) and (N, H, W, C) with "
+            "1, 3 or 4 channels"
+        )
+    if by_columns and shape[0]:
+        raise DataError(f"{path} is in Fortran's order; save it with numpy.ascontiguousarray")
+    return tuple(shape)
+
+
+def _idx_header(path: Path, file: IO[bytes]) -> tuple[int, ...]:
+    """Read two zero bytes, the type (8 is uint8), the number of dimensions, and each dimension.
+
+    LeCun, Cortes and Burges, "The MNIST database", at the end of its page.
+    """
+    header = file.read(16)
+    if len(header) < 16 or header[:4] != b"\0\0\x08\x03":
+        raise DataError(
+            f"{path} is not an IDX file of pictures: it begins with {header[:4].hex(' ')}, not "
+            "with 00 00 08 03 (uint8, 3 dimensions), or its header is truncated"
+        )
+    return struct.unpack(">3I", header[4:])

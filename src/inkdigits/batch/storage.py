@@ -6,9 +6,11 @@ behind the interface of pathlib, with ``fs`` for what pathlib has no word for.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -28,10 +30,7 @@ _MULTIPART_BYTES: Final = 8 * 2**20
 
 
 def as_path(text: str) -> Path:
-    """Return the path that a path or a URL names.
-
-    Raises:
-        BackendUnavailableError: the library of that kind of URL is not installed.
+    """Return the path of a path or a URL; BackendUnavailableError without the URL's library.
 
     >>> as_path("a.png"), as_path("file:///data/a.png")
     (PosixPath('a.png'), PosixPath('/data/a.png'))
@@ -58,38 +57,38 @@ def filesystem(path: Path) -> Any:
     return getattr(path, "fs", None)
 
 
-def read_range(path: Path, start: int, size: int) -> bytes:
-    """Return so many bytes of a file from ``start``, or fewer at its end.
+@contextmanager
+def ranges(path: Any) -> Iterator[Callable[[int, int], bytes]]:
+    """Open a file and return what reads a number of bytes from an offset, or fewer at its end.
 
-    >>> read_range(Path(__file__), 3, 5)
+    >>> with ranges(Path(__file__)) as read:
+    ...     read(3, 5)
     b'Files'
     """
     store = filesystem(path)
     if store is None:
         with path.open("rb") as file:
-            file.seek(start)
-            return file.read(size)
-    place = cast(Any, path).path
-    return cast(bytes, store.cat_file(place, start=start, end=start + size)) if size else b""
+            yield lambda start, size: os.pread(file.fileno(), size, start)
+        return
+    whole = partial(store.cat_file, path.path)
+    yield lambda start, size: whole(start=start, end=start + size) if size else b""
 
 
 @contextmanager
-def open_new(path: Path) -> Iterator[IO[bytes]]:
+def open_new(path: Any) -> Iterator[IO[bytes]]:
     """Open a file for writing that is there only once it is whole; an exception discards it.
 
     >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with open_new(Path(folder) / "a.bin") as file:
-    ...         _ = file.write(b"abc")
-    ...     (Path(folder) / "a.bin").read_bytes()
-    b'abc'
+    >>> with tempfile.TemporaryDirectory() as folder, open_new(Path(folder) / "a.bin") as file:
+    ...     file.write(b"abc")
+    3
     """
     store = filesystem(path)
     if store is None:
         with open_atomically(path) as file:
             yield file
         return
-    with store.transaction, cast(Any, path).open("wb", block_size=_MULTIPART_BYTES) as file:
+    with store.transaction, path.open("wb", block_size=_MULTIPART_BYTES) as file:
         yield file
 
 

@@ -32,8 +32,7 @@ def is_address(name: str) -> bool:
 
 def expand(names: Sequence[str]) -> Iterator[str]:
     """Yield names as they are, and the pictures in folders."""
-    from inkdigits.batch.archives import PICTURE_SUFFIXES
-    from inkdigits.batch.sources import holds_many, walk
+    from inkdigits.batch.sources import PICTURE_SUFFIXES, holds_many, walk
 
     for name in names:
         path = Path(name)

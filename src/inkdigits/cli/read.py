@@ -13,7 +13,7 @@ from inkdigits.cli import options
 from inkdigits.cli.bulk import bulk_options
 from inkdigits.cli.options import answer, option
 from inkdigits.cli.pictures import end_with_failures, expand, opened, print_table, say_unmatched
-from inkdigits.errors import HintError, ImageError
+from inkdigits.errors import DataError, HintError, ImageError
 
 if TYPE_CHECKING:
     from inkdigits.decision.hints import ReadOptions
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ReadRegion: TypeAlias = "tuple[str, Box | None, NumberReading | ImageError | HintError]"
 """A picture's name, the region of it, and what was read there."""
+
+_BOX = ("left", "top", "width", "height")
 
 
 class _Length(click.ParamType):  # type: ignore[type-arg]
@@ -99,9 +101,18 @@ def read(
 def _regions_of(path: Path) -> dict[str, list[Box]]:
     """Return the regions by the picture's name, "" for all pictures."""
     if path.suffix.lower() in (".csv", ".jsonl", ".parquet"):
-        from inkdigits.batch.run import read_regions
+        from inkdigits.log.tables import read_rows
 
-        return read_regions(path)
+        found: dict[str, list[Box]] = {}
+        try:
+            for row in read_rows(path):
+                left, top, width, height = (int(row[name]) for name in _BOX)
+                found.setdefault(row.get("source") or "", []).append((left, top, width, height))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{path} must have the columns left, top, width, height and maybe source: {error}"
+            ) from error
+        return found
     wanted = Annotated[list[tuple[int, int, int, int]], msgspec.Meta(min_length=1)]
     try:
         return {"": msgspec.json.decode(path.read_bytes(), type=wanted)}

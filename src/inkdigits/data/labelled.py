@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gzip
 import hashlib
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,15 +32,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.batch.archives import Extent
-from inkdigits.batch.arrays import idx_labels
-from inkdigits.batch.shards import Place
+from inkdigits.batch.shards import Place, Shard
 from inkdigits.batch.sources import IDX_NAME, open_sources
 from inkdigits.errors import DataError, ImageError
 from inkdigits.log.export import reviewed_records
 from inkdigits.log.tables import read_rows
 from inkdigits.reader import preprocess
-from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Ink, Labels, Mask, Picture, Pixels
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Ink, Labels, Mask, Picture
 
 HELD_BACK: Final = 0.2
 """The share of labelled pictures that is kept apart to measure with, by default."""
@@ -54,16 +54,17 @@ class Example:
 
     name: str  # its path, or its place in an archive or table
     source: str  # what the user named
-    place: Place | Pixels  # where it is; ink for what was logged or is an array
+    place: Place  # where it is; ink for what was logged or is an array
     label: int  # 0 to 9, or NO_DIGIT
     writer: str | None = None  # who wrote it, where that is known
     at: str | None = None  # when it was written, as ISO 8601, where that is known
 
     def picture(self) -> Picture:
         """Return the picture as a reader takes it; an ImageError if it cannot be read."""
-        if isinstance(self.place, ImageError):
-            raise self.place
-        return self.place.read() if isinstance(self.place, Extent) else self.place
+        (picture,) = Shard([self.name], [self.place]).pictures()
+        if isinstance(picture, ImageError):
+            raise picture
+        return picture
 
 
 @dataclass(slots=True, eq=False)
@@ -235,9 +236,9 @@ def _examples(
 def _from_names(
     source: str, path: Path, pattern: re.Pattern[str] | None, left_out: list[tuple[str, str]]
 ) -> Iterator[Example]:
+    if path.suffix.lower() == ".npy":
+        raise DataError(f"{source} holds pictures and no labels")
     for shard in chain.from_iterable(opened.shards() for opened in open_sources([path])):
-        if not isinstance(shard.content, Sequence):
-            raise DataError(f"{source} holds pictures and no labels")
         for name, place in zip(shard.names, shard.content, strict=True):
             inner = name.removeprefix(source).lstrip("/#")
             if isinstance(place, ImageError) and not inner:
@@ -259,11 +260,23 @@ def _by_name(name: str, inner: str, pattern: re.Pattern[str] | None) -> tuple[st
     return found["label"], found.groupdict().get("writer")
 
 
+def _idx_labels(path: Path) -> bytes:
+    """Return the labels of an IDX file, one byte each; ``.gz`` is unpacked."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header, labels = file.read(8), bytes(file.read())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if header[:4] != b"\0\0\x08\x01" or len(labels) != int.from_bytes(header[4:], "big"):
+        raise DataError(f"{path} is not an IDX file of labels, or its length is not the declared")
+    return labels
+
+
 def _from_idx(source: str, path: Path) -> Iterator[Example]:
     labels_path = path.with_name(re.sub(r"images([.-])idx3", r"labels\1idx1", path.name))
     if labels_path == path or not labels_path.is_file():
         raise DataError(f"{path} has no file of labels beside it ({labels_path.name})")
-    labels = idx_labels(labels_path)
+    labels = _idx_labels(labels_path)
     shards = chain.from_iterable(opened.shards() for opened in open_sources([path]))
     pictures = chain.from_iterable(zip(s.names, s.pictures(), strict=True) for s in shards)
     number = 0
