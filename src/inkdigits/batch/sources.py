@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, TypeAlias, cast
 
 import numpy as np
 
@@ -64,7 +64,7 @@ _NPY_HEADERS: Final = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 
-Entry = tuple[str, Place]
+Entry: TypeAlias = "tuple[str, Place]"
 """The name of a picture and where it is."""
 
 
