@@ -18,7 +18,7 @@ from inkdigits.types import Json
 SHADES: Final = 6
 """Steps of the confusion matrix's colour: 0 for no count."""
 
-Columns: TypeAlias = tuple[list[tuple[str, dict[str, int]]], int]
+Bars: TypeAlias = tuple[list[tuple[str, dict[str, int]]], int]
 """(label, number of each decision) per column, and the top of the scale."""
 
 Curves: TypeAlias = tuple[list[str], list[tuple[float, str]]]
@@ -27,7 +27,7 @@ Curves: TypeAlias = tuple[list[str], list[tuple[float, str]]]
 _KINDS: Final = ("accept", "review", "reject")
 
 
-def columns(intervals: Sequence[Interval], bucket: Bucket) -> Columns:
+def columns(intervals: Sequence[Interval], bucket: Bucket) -> Bars:
     """Return at most 120 columns of decisions; of more intervals several share one.
 
     >>> from datetime import UTC, datetime
