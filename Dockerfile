@@ -28,5 +28,5 @@ EXPOSE 5000
 STOPSIGNAL SIGTERM
 # A 503 is an exception to urlopen, and so an exit code other than 0.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '5000') + '/health/ready', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; e = os.environ.get; r.urlopen(f\"http{'s' * bool(e('INKDIGITS_TLS_CERT'))}://127.0.0.1:{e('PORT') or 5000}/health/ready\", timeout=4, context=ssl._create_unverified_context())"]
 CMD ["inkdigits", "serve", "--host", "0.0.0.0"]

@@ -51,6 +51,7 @@ EVERY = [
     ("INKDIGITS_API_KEYS_FILE", "/keys", "api_keys_file", Path("/keys")),
     ("INKDIGITS_MODEL_KEY", "m" * 16, "model_key", "m" * 16),
     ("INKDIGITS_RATE_LIMIT", "60", "rate_limit", 60),
+    ("INKDIGITS_RATE_LIMIT_URL", "redis://r:1/0", "rate_limit_url", "redis://r:1/0"),
     ("INKDIGITS_HOSTS", "ink.example, Digits", "hosts", ("ink.example", "digits")),
     ("INKDIGITS_TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", ("10.0.0.0/8", "::1/128")),
     ("INKDIGITS_TLS_CERT", "/cert.pem", "tls_cert", Path("/cert.pem")),

@@ -8,7 +8,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip wheel --no-deps --wheel-dir dist . \
-    && /opt/inkdigits/bin/pip install "$(ls dist/*.whl)[export,postgres]" \
+    && /opt/inkdigits/bin/pip install "$(ls dist/*.whl)[export,postgres,redis]" \
     # A service installs nothing; pip would only be one more thing to keep patched.
     && /opt/inkdigits/bin/pip uninstall --yes pip
 
@@ -31,5 +31,5 @@ EXPOSE 5000
 STOPSIGNAL SIGTERM
 # Alive, and not ready: the page says by itself that the model is away.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '5000') + '/health/live', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; e = os.environ.get; r.urlopen(f\"http{'s' * bool(e('INKDIGITS_TLS_CERT'))}://127.0.0.1:{e('PORT') or 5000}/health/live\", timeout=4, context=ssl._create_unverified_context())"]
 CMD ["inkdigits", "serve", "--host", "0.0.0.0"]

@@ -79,6 +79,7 @@ _SERVER = r"https?://[A-Za-z0-9.:_\[\]-]+"
 _host = _text(r"[A-Za-z0-9.:_-]+", "be a host name or an IP address, without brackets or port")
 # "*" would let any page on the network read what is drawn, so there is no such thing.
 _origin = _text(_SERVER, "be origins such as https://example.org, between commas")
+_redis_url = _text(r"rediss?://[^/].*", "be redis://host:port/number, or rediss:// for TLS")
 
 
 def _network(text: str) -> str:
@@ -187,8 +188,10 @@ class Settings:
     api_keys: tuple[tuple[str, str], ...] = _setting(parse_api_keys, (), secret=True)
     api_keys_file: Path | None = _setting(Path)
     model_key: str | None = _setting(_secret(16), secret=True)
-    # Requests a minute of one key, or without one of one address, in each worker.
+    # Requests per minute of one key, or without one of one address.
     rate_limit: int | None = _setting(_integer(1, 1_000_000))
+    # The Redis that counts them for all replicas; None counts in each worker.
+    rate_limit_url: str | None = _setting(_redis_url, secret=True)
     # Names, besides localhost, of a service that listens on this machine only.
     hosts: tuple[str, ...] = _setting(_each(lambda text: _host(text).lower()), ())
     trusted_proxies: tuple[str, ...] = _setting(_each(_network), ())

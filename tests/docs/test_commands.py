@@ -23,6 +23,7 @@ from werkzeug.middleware.shared_data import SharedDataMiddleware
 from inkdigits.cli.main import main
 from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import ARTIFACT_NAME
+from inkdigits.settings import VARIABLES
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
 PAGES += sorted((REPOSITORY / "docs").glob("*.md"))
@@ -159,6 +160,11 @@ def test_compose_and_what_the_documents_add_to_it_name_services_and_files_that_e
         assert (REPOSITORY / source / "reader.py").is_file()
         version = re.search(r"/(python\d\.\d+)/", target)[1].replace("python", "python:")
         assert f"FROM {version}-slim" in (REPOSITORY / "Dockerfile").read_text()
+    replicas = yaml.safe_load(
+        (REPOSITORY / "deploy" / "docker" / "compose.replicas.yaml").read_text()
+    )["services"]
+    assert replicas.keys() == {"web", "redis"}
+    assert set(replicas["web"]["environment"]) <= set(VARIABLES)
     for page in PAGES:
         for _, block in blocks(page, "yaml"):
             assert services.keys() >= yaml.safe_load(block).get("services", {}).keys()

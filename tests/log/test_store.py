@@ -170,6 +170,19 @@ def test_replicas_decide_once_that_a_promotion_has_ended(store, database_url, tm
 
 
 @pytest.mark.e2e
+def test_sign_in_that_has_ended_is_known_to_all_and_forgotten_later(store, database_url, tmp_path):
+    for name in ("first", "first", "second"):
+        store.end_sign_in(name, hours=12)
+    with opened(database_url, tmp_path / "other") as other:
+        assert [other.has_ended(name) for name in ("first", "second", "third")] == [
+            True,
+            True,
+            False,
+        ]
+        other.end_sign_in("third", hours=0)
+    assert [store.has_ended(name) for name in ("first", "third")] == [False, True]
+
+
 def test_no_call_hangs_in_an_outage_and_what_is_kept_is_there_once_after_it(outage, tmp_path):
     records = [a_record(n, owner="mine") for n in range(60)]
     before, waiting = records[0], records[20]

@@ -31,13 +31,17 @@ DATA = tempfile.TemporaryDirectory(prefix="inkdigits-")
 class Site:
     """What answers on a port of this machine, and how to talk to it."""
 
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self.port, self.tls = port, tls
+    def __init__(
+        self, port: int, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1"
+    ) -> None:
+        self.port, self.tls, self.address = port, tls, address
 
     def connect(self) -> http.client.HTTPConnection:
-        kind, how = http.client.HTTPConnection, {}
+        kind: Any = http.client.HTTPConnection
+        how: dict[str, Any] = {}
         if self.tls is not None:
             kind, how = http.client.HTTPSConnection, {"context": self.tls}
+        how["source_address"] = (self.address, 0)
         return kind("127.0.0.1", self.port, timeout=PATIENCE, **how)
 
     def raw(self, sent: bytes = b"") -> socket.socket:

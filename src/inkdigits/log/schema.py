@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from inkdigits.errors import SchemaVersionError
 from inkdigits.log.locks import file_lock
 
-NEWEST: Final = "0004"
+NEWEST: Final = "0005"
 """The revision of the tables below: the last one in ``migrations/versions``."""
 
 # The advisory lock that migrations hold on PostgreSQL: "inkdigit" in ASCII, a signed 64-bit key.
@@ -105,6 +105,13 @@ rollbacks = sa.Table(
     sa.Column("promotion", sa.String(300), primary_key=True),
     sa.Column("decided_us", sa.BigInteger, nullable=False),
     sa.Column("reason", sa.String(400), nullable=False),
+)
+# Which sign-ins to the page were ended by a sign-out, also for copies of their cookies.
+sign_outs = sa.Table(
+    "sign_outs",
+    metadata,
+    sa.Column("sign_in", sa.String(32), primary_key=True),
+    sa.Column("ended_us", sa.BigInteger, nullable=False),
 )
 
 

@@ -54,7 +54,7 @@ from inkdigits.log.record import (
     to_row,
 )
 from inkdigits.log.review import FEEDBACK, Reviews
-from inkdigits.log.schema import predictions, rollbacks
+from inkdigits.log.schema import predictions, rollbacks, sign_outs
 from inkdigits.log.statistics import Bucket, Statistics, statistics
 from inkdigits.log.writer import Writer
 
@@ -248,6 +248,25 @@ class Store:
         """Return why a promotion has ended; None while it has not."""
         query = sa.select(rollbacks.c.reason).where(rollbacks.c.promotion == promotion)
         return self._writer.read(lambda connection: connection.scalar(query))
+
+    def end_sign_in(self, sign_in: str, hours: int) -> None:
+        """Remember for all replicas that a sign-in has ended, for at least some hours."""
+        now = datetime.now(UTC)
+        former = sign_outs.c.ended_us < to_microseconds(now - timedelta(hours=hours))
+        row = {"sign_in": sign_in, "ended_us": to_microseconds(now)}
+
+        def end() -> None:
+            with self._database.transaction(writes=True) as connection:
+                connection.execute(sa.delete(sign_outs).where(former))
+                connection.execute(sa.insert(sign_outs).values(row))
+
+        with suppress(RecordError):  # it has ended before
+            self._writer.run(end)
+
+    def has_ended(self, sign_in: str) -> bool:
+        """Return whether a sign-in has ended."""
+        query = sa.select(sign_outs.c.sign_in).where(sign_outs.c.sign_in == sign_in)
+        return self._writer.read(lambda connection: connection.scalar(query)) is not None
 
     def statistics(
         self,

@@ -52,9 +52,9 @@ def create_app(
         check()
     except (NotReadyError, ClientError) as error:
         logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
-    operator = Operator(settings.admin_token, settings.data_folder, load_reviewers(settings))
+    operator = Operator(settings.admin_token, store, load_reviewers(settings))
     giver = partial(session.giver, operator=operator, has_keys=settings.has_keys)
-    gate = Gate(settings, operator.bears_token)
+    gate = Gate(settings, operator.bears_token, metrics.count_rate)
 
     app = hooks.Application(__name__, static_folder=None, template_folder="web/templates")
     app.config.update(
@@ -78,13 +78,13 @@ def create_app(
     app.register_blueprint(feedback.blueprint(store, giver))
     app.register_blueprint(read.blueprint(settings, served, store, metrics))
     app.register_blueprint(open_inference.blueprint(settings, served, metrics, package))
-    app.register_blueprint(health.blueprint(served, store, metrics, package))
+    app.register_blueprint(health.blueprint(served, store, metrics, gate.rates, package))
     app.register_blueprint(docs.blueprint(settings, served, package))
     if store is not None and settings.page == "on":
         from inkdigits.serving.web import views
 
         session.configure(app, settings)
-        app.register_blueprint(views.blueprint(settings, served, store, metrics, operator))
+        app.register_blueprint(views.blueprint(settings, served, store, metrics, operator, gate))
     application = with_headers(app.wsgi_app, settings)
     app.wsgi_app = behind_proxies(application, settings.trusted_proxies)  # type: ignore[assignment, method-assign]
     return app

@@ -18,6 +18,7 @@ from inkdigits.decision.prediction import Reader
 from inkdigits.errors import BackendUnavailableError, ConfigError, InkdigitsError
 from inkdigits.ink.decode import Limits
 from inkdigits.reader import load
+from inkdigits.serving.api.rate_limits import RateLimits
 from inkdigits.serving.web.session import session_key
 from inkdigits.settings import Settings
 
@@ -122,6 +123,8 @@ def check(settings: Settings, make_reader: ReaderLoader) -> str:
             process.join()
             raise BackendUnavailableError(f"the model did not load within {LOAD_TIMEOUT_S} seconds")
         report: str | InkdigitsError = receiver.recv()
+        if isinstance(report, str):
+            report = receiver.recv()  # a migration of the log takes its time
     except EOFError:
         process.join()
         raise BackendUnavailableError(
@@ -187,11 +190,13 @@ def _check_tracing(settings: Settings) -> None:
 def _report_model(sender: Connection, settings: Settings, make_reader: ReaderLoader) -> None:
     try:
         model_version = make_reader(settings).model_version
+        sender.send(model_version)
+        RateLimits(settings.rate_limit_url)
+        if settings.page == "on":
+            session_key(settings)
         store = open_store(settings)
         if store is not None:
             store.close()
-        if settings.page == "on":
-            session_key(settings)
         sender.send(model_version)
     except InkdigitsError as error:
         sender.send(error)

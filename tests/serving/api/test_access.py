@@ -7,8 +7,7 @@ from support.answers import KEY, KEYS, asker, code_of
 from support.fakes import drawn_digit, send_digit
 from werkzeug.test import EnvironBuilder
 
-from inkdigits.errors import TooManyRequestsError
-from inkdigits.serving.api.access import OPEN_PATHS, TokenBuckets, client_address
+from inkdigits.serving.api.access import OPEN_PATHS, client_address
 
 
 @pytest.mark.parametrize(
@@ -63,34 +62,17 @@ def test_other_origins_may_call_the_api_only_as_configured():
         assert "Access-Control-Allow-Origin" not in client.get(path, headers=headers).headers
 
 
-@pytest.mark.parametrize(("rate", "burst", "seconds"), [(30, 5, 2), (1, 1, 60)])
-def test_bucket_empties_and_fills_again_and_a_few_are_kept(rate, burst, seconds, monkeypatch):
-    monkeypatch.setattr("inkdigits.serving.api.access._MAX_CLIENTS", 3)
-    now = 100.0
-    buckets = TokenBuckets(rate, clock=lambda: now)
-    for later, tokens in ((0, burst), (seconds, 1), (3600, burst)):
-        now += later
-        for _ in range(tokens):
-            buckets.take("ada")
-        with pytest.raises(TooManyRequestsError) as caught:
-            buckets.take("ada")
-        assert caught.value.retry_after == seconds
-    for name in ("bob", "eve", "joe"):
-        buckets.take(name)
-    assert list(buckets._buckets) == ["bob", "eve", "joe"]
-
-
-def test_refusal_says_when_to_ask_again_and_health_checks_are_free():
-    client = asker(rate_limit=6)
+def test_denied_request_says_when_to_ask_again_and_health_checks_are_free():
+    client = asker(rate_limit=1)
     first, second = send_digit(client), send_digit(client)
     assert first.status_code == 200
     assert code_of(second) == (429, "too_many_requests")
-    assert 1 <= int(second.headers["Retry-After"]) <= 10
+    assert 1 <= int(second.headers["Retry-After"]) <= 60
     assert [client.get(path).status_code for path in sorted(OPEN_PATHS)] == [200] * 5
 
 
 def test_each_key_has_its_own_rate_and_guesses_share_the_address():
-    client = asker(rate_limit=6, api_keys=KEYS)
+    client = asker(rate_limit=1, api_keys=KEYS)
     sent = ("guess", "other guess", KEY, KEY, "ink_of-bob")
     statuses = [send_digit(client, X_API_Key=key).status_code for key in sent]
     assert statuses == [401, 429, 200, 429, 200]
@@ -98,7 +80,7 @@ def test_each_key_has_its_own_rate_and_guesses_share_the_address():
 
 @pytest.mark.parametrize(("trusted", "second"), [((), 429), (("127.0.0.0/8",), 200)])
 def test_clients_behind_a_trusted_proxy_are_told_apart(trusted, second):
-    client = asker(rate_limit=6, trusted_proxies=trusted)
+    client = asker(rate_limit=1, trusted_proxies=trusted)
     for address, status in (("192.0.2.1", 200), ("192.0.2.2", second)):
         assert send_digit(client, X_Forwarded_For=address).status_code == status
 

@@ -11,7 +11,11 @@ def test_healthy_once_a_warm_up_prediction_has_worked(client, reader):
     assert len(reader.received) == 1
     told = {"status": "healthy", "model_loaded": True, "model_version": "fake-1"}
     assert client.get("/health").json == {**told, "version": inkdigits.__version__}
-    assert client.get("/health/ready").json == {"status": "ready", "log": "off"}
+    assert client.get("/health/ready").json == {
+        "status": "ready",
+        "log": "off",
+        "rates": "process",
+    }
     assert client.get("/health/live").json == {"status": "alive"}
     assert len(reader.received) == 1
 

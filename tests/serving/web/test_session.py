@@ -42,6 +42,17 @@ def test_key_is_made_once_and_for_its_user_alone(settings, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file.*INKDIGITS_DATA_DIR"):
         session_key(Settings(data_dir=tmp_path / "file"))
+    with pytest.raises(ConfigError, match=r"several replicas.*INKDIGITS_SECRET_KEY"):
+        session_key(replace(settings, rate_limit_url="redis://r:1/0"))
+
+
+def test_cookie_of_a_replica_with_another_key_is_nobodys_and_said_to_be(open_with, browser, caplog):
+    record_id = browser.draw()["id"]
+    another = open_with(browser.cookie, secret_key="another" * 8)
+    assert another.ids() == []
+    assert another.post(f"/history/{record_id}/delete").status_code == 403
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("replicas need the same INKDIGITS_SECRET_KEY" in one for one in messages) == 1
 
 
 @pytest.fixture
@@ -85,7 +96,7 @@ def test_attempts_to_sign_in_are_limited(app, browser):
     assert statuses == {403, 429}
     assert browser.ids() == []
     response = browser.post("/sign-in", token=TOKEN)
-    assert (response.status_code, 1 <= int(response.headers["Retry-After"]) <= 10) == (429, True)
+    assert (response.status_code, 1 <= int(response.headers["Retry-After"]) <= 60) == (429, True)
 
 
 def test_programs_bring_the_token_in_the_request_where_there_is_one(app, settings, store, browser):

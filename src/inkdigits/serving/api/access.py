@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import math
-import threading
-import time
-from collections import OrderedDict
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
@@ -18,21 +15,24 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from inkdigits import errors
 from inkdigits.serving.api.keys import ApiKey, brought_key, load_keys, name_of
+from inkdigits.serving.api.rate_limits import Counter, RateLimits
 from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger(__name__)
 
 OPEN_PATHS: Final = frozenset(
     {"/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
 )
 """Orchestrators ask these without a key and without a rate limit."""
 
+SIGN_INS_PER_MINUTE: Final = 12
+"""Attempts to sign in that one address has."""
+
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
-
-BURST_SECONDS: Final = 10
-"""A client that was quiet may send at once what its rate allows in this time."""
 
 # No 'unsafe-inline' and no other origin: an injected script can neither run nor send anything.
 CONTENT_SECURITY_POLICY: Final = (
@@ -56,8 +56,6 @@ _PREFLIGHT_HEADERS: Final = {
     "Access-Control-Allow-Headers": "Content-Type, X-Request-ID, Authorization, X-API-Key",
     "Access-Control-Max-Age": "600",
 }
-# The client not seen for longest makes room; its bucket is full by then.
-_MAX_CLIENTS: Final = 10_000
 # A household or a machine gets at least this much of IPv6, so it counts as one client.
 _IPV6_PREFIX: Final = 64
 
@@ -107,56 +105,29 @@ def _is_known_host(host: str, names: frozenset[str] | None) -> bool:
         return False
 
 
-class TokenBuckets:
-    """A token bucket per client, in this process. It is safe for threads.
-
-    Args:
-        per_minute: tokens that a bucket gains per minute; it holds those of ``BURST_SECONDS``.
-        clock: seconds of a monotonic clock.
-    """
-
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = per_minute / 60
-        self._size = max(1.0, self._rate * BURST_SECONDS)
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, client: str) -> None:
-        """Take one token.
-
-        Raises:
-            TooManyRequestsError: the bucket is empty.
-        """
-        now = self._clock()
-        with self._lock:
-            tokens, then = self._buckets.pop(client, (self._size, now))
-            tokens = min(self._size, tokens + (now - then) * self._rate)
-            is_allowed = tokens >= 1
-            self._buckets[client] = (tokens - is_allowed, now)
-            if len(self._buckets) > _MAX_CLIENTS:
-                self._buckets.popitem(last=False)
-        if not is_allowed:
-            raise errors.TooManyRequestsError(max(1, math.ceil((1 - tokens) / self._rate)))
-
-
 class Gate:
     """Lets requests in, or raises.
 
     Args:
         settings: hosts, origins, keys, rate and trusted proxies.
         is_operator: whether a request brings the operator's token, which is a key too.
+        note: see ``RateLimits``.
 
     Raises:
-        ConfigError: the API keys are invalid; see ``load_keys``.
+        ConfigError: the API keys are invalid, see ``load_keys``, or the URL of Redis.
     """
 
-    def __init__(self, settings: Settings, is_operator: Callable[[Request], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        is_operator: Callable[[Request], bool],
+        note: Callable[[Counter], None],
+    ) -> None:
         self._settings = settings
+        self.rates = RateLimits(settings.rate_limit_url, note)
         self._keys = load_keys(settings)
         self._is_operator = is_operator
         self._trusted = tuple(ipaddress.ip_network(one) for one in settings.trusted_proxies)
-        self._buckets = None if settings.rate_limit is None else TokenBuckets(settings.rate_limit)
         names = frozenset({settings.host, *settings.hosts}) if settings.is_local else None
         self._is_known_host = lru_cache(maxsize=256)(partial(_is_known_host, names=names))
 
@@ -188,16 +159,20 @@ class Gate:
         brought = brought_key(request) if self._keys else None
         name = None if brought is None else name_of(brought, self._keys)
         is_operator = name is None and bool(self._keys) and self._is_operator(request)
-        if self._buckets is not None:
+        if self._settings.rate_limit is not None:
             client = f"key {name}"
             if name is None:
                 address = client_address(request, self._trusted)
                 client = "the operator" if is_operator else f"address {address}"
-            self._buckets.take(client)
+            self.rates.take(client, self._settings.rate_limit)
         # A browser's preflight request brings no key, and gets only the CORS headers.
         if self._keys and name is None and not is_operator and request.method != "OPTIONS":
             raise errors.KeyRequiredError("An API key is needed; docs/api.md says how to send it.")
         return name
+
+    def admit_sign_in(self, request: Request) -> None:
+        """Let an attempt to sign in through, or raise TooManyRequestsError."""
+        self.rates.take(f"sign-in {client_address(request, self._trusted)}", SIGN_INS_PER_MINUTE)
 
     def _require_own_origin(self, request: Request) -> None:
         # Browsers send Sec-Fetch-Site or Origin. Programs send neither, and no page controls them.
@@ -241,11 +216,17 @@ class Gate:
 class CookieSessions(SecureCookieSessionInterface):
     """Cookies for HTTPS if the browser came by it, and only for the path of this service."""
 
+    _has_warned = False
+
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Return the session of the request's cookies; a program brings none."""
-        if "HTTP_COOKIE" in request.environ:
-            return super().open_session(app, request)
-        return self.session_class()
+        if "HTTP_COOKIE" not in request.environ:
+            return self.session_class()
+        opened = super().open_session(app, request)
+        if not opened and not self._has_warned and self.get_cookie_name(app) in request.cookies:
+            self._has_warned = True
+            logger.warning("a cookie has another key; replicas need the same INKDIGITS_SECRET_KEY")
+        return opened
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookie, if the session was used."""

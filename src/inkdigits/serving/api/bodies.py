@@ -274,6 +274,7 @@ class Status(TypedDict):
 
     status: Literal["alive", "ready"]
     log: NotRequired[Literal["database", "outbox", "off"]]
+    rates: NotRequired[Literal["redis", "process"]]
 
 
 class Tensor(TypedDict):

@@ -15,6 +15,7 @@ from inkdigits.errors import ClientError, InkdigitsError, NotReadyError
 from inkdigits.ink.png import encode_png
 from inkdigits.serving.api.error_handlers import error_body, status_and_code
 from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.rate_limits import RateLimits
 from inkdigits.serving.api.requests import current
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import CONTENT_TYPE, Metrics
@@ -68,7 +69,7 @@ class Readiness:
 
 
 def blueprint(
-    reader: ServedReader, store: Store | None, metrics: Metrics, version: str
+    reader: ServedReader, store: Store | None, metrics: Metrics, rates: RateLimits, version: str
 ) -> Blueprint:
     """Make the routes that say whether the service can read, and what it counts."""
     service = Blueprint("service", __name__)
@@ -95,7 +96,7 @@ def blueprint(
         reader.check()
         # Predictions are answered all the same while they wait in the outbox.
         log = "off" if store is None else "database" if store.available else "outbox"
-        return {"status": "ready", "log": log}
+        return {"status": "ready", "log": log, "rates": rates.counter()}
 
     @service.get("/metrics")
     def figures() -> ResponseReturnValue:

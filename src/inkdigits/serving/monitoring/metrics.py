@@ -61,6 +61,10 @@ _COUNTERS: Final = {
         "Pictures that a second model read too: the same, or with another digit or decision.",
         *("model_version", "outcome"),
     ),
+    "rate_limits": (
+        "Requests counted for rate limits, by redis, or by the process while that is unavailable.",
+        "counter",
+    ),
 }
 
 
@@ -169,7 +173,7 @@ class Metrics:
             for name, (meaning, *labels) in _COUNTERS.items()
         ]
         self._request_of, self._error_of, self._decision_of, self._reject_of = counters[:4]
-        self._readings_of, self._seconds_of, self._shadow_of = counters[4:]
+        self._readings_of, self._seconds_of, self._shadow_of, self._rate_of = counters[4:]
         # Changes of counters and gauges, and values of histograms, that are not written yet.
         self._changes: deque[tuple[Counter | Gauge, float]] = deque()
         self._values: deque[tuple[Histogram, float]] = deque()
@@ -243,6 +247,10 @@ class Metrics:
     def count_error(self, code: str) -> None:
         """Count a denied request, or a picture of a batch that could not be read."""
         self._add(self._error_of(code))
+
+    def count_rate(self, counter: str) -> None:
+        """Count a request that was counted for its client's rate limit."""
+        self._add(self._rate_of(counter))
 
     def count_prediction(self, prediction: Prediction) -> None:
         """Count a picture that was read."""

@@ -11,11 +11,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flask import Flask, Request, current_app, g, session
 
-from inkdigits.errors import ConfigError, RecordNotFoundError
+from inkdigits.errors import ConfigError, RecordNotFoundError, StoreError
 from inkdigits.log.record import ANYONE, NOBODY, Owner
 from inkdigits.serving.api.access import CookieSessions
 from inkdigits.serving.api.keys import OPERATOR, ApiKey, name_of
@@ -23,11 +23,11 @@ from inkdigits.serving.api.requests import ServedRequest
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.settings import Settings
 
+if TYPE_CHECKING:
+    from inkdigits.log.store import Store
+
 KEY_NAME: Final = "session.key"
 """File in the data directory with the key that signs the cookies."""
-
-SIGNED_OUT: Final = "signed-out"
-"""Folder in the data directory with a file per sign-in that the operator ended."""
 
 COOKIE_DAYS: Final = 365
 """How long a browser keeps access to its records."""
@@ -47,10 +47,15 @@ def session_key(settings: Settings) -> str:
     'kkkk'
 
     Raises:
-        ConfigError: the data folder cannot be used.
+        ConfigError: the data folder cannot be used, or there are replicas without a common key.
     """
     if settings.secret_key is not None:
         return settings.secret_key
+    if settings.rate_limit_url is not None:
+        raise ConfigError(
+            "INKDIGITS_RATE_LIMIT_URL is for several replicas, which need the same "
+            "INKDIGITS_SECRET_KEY for the page's cookies; set that too, or INKDIGITS_PAGE=off"
+        )
     path = settings.data_folder / KEY_NAME
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -153,17 +158,17 @@ class Operator:
     Args:
         token: None means that there is no operator.
         reviewers: names and hashes of their tokens.
-        data_folder: where sign-outs are kept, for all processes; None keeps none.
+        store: where sign-outs are kept, for all replicas; without one there are no sign-ins.
     """
 
     def __init__(
         self,
         token: str | None,
-        data_folder: Path | None = None,
+        store: Store | None = None,
         reviewers: Sequence[ApiKey] = (),
     ) -> None:
         self._token = token
-        self._ended = None if data_folder is None else data_folder / SIGNED_OUT
+        self._store = store
         self.use(reviewers)
 
     def use(self, reviewers: Sequence[ApiKey]) -> None:
@@ -200,24 +205,26 @@ class Operator:
         """Forget it, in this browser and in copies of its cookie."""
         _, signed_in = self._sign_in_of_cookie()
         session.pop("operator", None)
-        if signed_in is None or self._ended is None:
+        if signed_in is None or self._store is None:
             return
         try:
-            self._ended.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (self._ended / signed_in).touch()
-            for path in self._ended.iterdir():
-                if path.stat().st_mtime < time.time() - OPERATOR_HOURS * 3600:
-                    path.unlink(missing_ok=True)
-        except OSError as error:
+            self._store.end_sign_in(signed_in, OPERATOR_HOURS)
+        except StoreError as error:
             logger.warning("a sign-out was not kept", extra=fields(error=error))
 
     def _sign_in_of_cookie(self) -> tuple[str | None, str | None]:
-        """Return name and id of the sign-in in the browser's cookie, if it has not ended."""
+        """Return name and id of the sign-in in the browser's cookie, if it has not ended.
+
+        While the database is unavailable nobody knows, and it counts as ended.
+        """
         mark, _, rest = str(session.get("operator", "")).partition(".")
         signed_in, _, until = rest.partition(".")
         names = [name for name, one in self._marks.items() if hmac.compare_digest(mark, one)]
         is_over = not until.isdigit() or int(until) < time.time()
-        if not names or is_over or (self._ended is not None and (self._ended / signed_in).exists()):
+        try:
+            if not names or is_over or self._store is None or self._store.has_ended(signed_in):
+                return None, None
+        except StoreError:
             return None, None
         return names[0], signed_in
 

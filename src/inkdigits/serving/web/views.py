@@ -6,7 +6,6 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import ipaddress
 import json
 import logging
 import math
@@ -33,7 +32,7 @@ from inkdigits.log.record import ANYONE, InputKind, Record
 from inkdigits.log.statistics import Bucket
 from inkdigits.log.store import Store
 from inkdigits.model.artifact import ArtifactMetadata, shipped_artifact, shipped_version
-from inkdigits.serving.api.access import SAFE_METHODS, TokenBuckets, client_address
+from inkdigits.serving.api.access import SAFE_METHODS, Gate
 from inkdigits.serving.api.feedback import apply_feedback
 from inkdigits.serving.api.keys import OPERATOR
 from inkdigits.serving.api.load_shedding import ServedReader
@@ -50,9 +49,6 @@ from inkdigits.settings import Settings
 
 PAGE_SIZE: Final = 24
 """Predictions on one page of the history."""
-
-SIGN_INS_PER_MINUTE: Final = 12
-"""Attempts to sign in that one address has, in each worker."""
 
 WORDS: Final = {
     "accept": "Sure",
@@ -86,7 +82,12 @@ logger = logging.getLogger(__name__)
 
 
 def blueprint(
-    settings: Settings, reader: ServedReader, store: Store, metrics: Metrics, operator: Operator
+    settings: Settings,
+    reader: ServedReader,
+    store: Store,
+    metrics: Metrics,
+    operator: Operator,
+    gate: Gate,
 ) -> Blueprint:
     """Make the page's routes."""
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
@@ -94,7 +95,7 @@ def blueprint(
     _add_drawing(web, reader, store, metrics)
     _add_history(web, store, operator)
     _add_overviews(web, reader, store, operator)
-    _add_sign_in(web, operator, settings)
+    _add_sign_in(web, operator, gate)
     add_review(web, store, operator, settings)
     return web
 
@@ -290,17 +291,14 @@ def _figures() -> dict[str, Any]:
     }
 
 
-def _add_sign_in(web: Blueprint, operator: Operator, settings: Settings) -> None:
-    attempts = TokenBuckets(SIGN_INS_PER_MINUTE)
-    trusted = tuple(ipaddress.ip_network(one) for one in settings.trusted_proxies)
-
+def _add_sign_in(web: Blueprint, operator: Operator, gate: Gate) -> None:
     @web.route("/sign-in", methods=["GET", "POST"])
     def sign_in() -> ResponseReturnValue:
         if not operator.exists:
             abort(404)
         if request.method == "GET":
             return render_template("sign_in.html", failed=False)
-        attempts.take(client_address(request, trusted))
+        gate.admit_sign_in(request)
         name = operator.name_of(request.form.get("token", ""))
         if name is None:
             return render_template("sign_in.html", failed=True), 403
