@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +57,6 @@ class Application(Flask):
 
     request_class = ServedRequest
     json_provider_class = _JSONProvider
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function: none of ours is a coroutine, and asking takes time each time."""
-        return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return what finds a request's route: as Flask's, without encoding the host each time."""

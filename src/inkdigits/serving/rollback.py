@@ -100,12 +100,12 @@ class RollbackWatch:
             self._seen, self._before = name, before.get(version, Readings())
             self._is_over = False
         read = self._last.get(version, Readings()).since(self._before)
-        reason = self._decided(name)
+        reason = self._agreed(name)
         if reason is None and not self._is_over:
             self._is_over = read.total >= watch["readings"]
             reason = broken_limit(watch, read)
             if reason is not None:
-                reason = self._decide(name, reason)
+                reason = self._agreed(name, reason)
         if reason is not None:
             self._roll_back(change, reason)
 
@@ -116,17 +116,16 @@ class RollbackWatch:
         is_watched = last.get("action") == "promote" and last.get("watch")
         return last if is_watched and self._registry.current == last["to"] else None
 
-    def _decided(self, name: str) -> str | None:
-        try:
-            return None if self._store is None else self._store.ended_promotion(name)
-        except StoreError:
-            return None  # each replica decides alone while there is no database
-
-    def _decide(self, name: str, reason: str) -> str:
-        try:
-            return reason if self._store is None else self._store.end_promotion(name, reason)
-        except StoreError:
+    def _agreed(self, name: str, reason: str | None = None) -> str | None:
+        """Return why the promotion has ended, for all replicas; with a reason it ends now."""
+        if self._store is None:
             return reason
+        try:
+            if reason is None:
+                return self._store.ended_promotion(name)
+            return self._store.end_promotion(name, reason)
+        except StoreError:
+            return reason  # each replica decides alone while there is no database
 
     def _roll_back(self, change: Json, reason: str) -> None:
         with file_lock(self._registry.folder / _LOCK):

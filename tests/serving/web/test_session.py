@@ -36,8 +36,7 @@ def test_key_is_made_once_and_for_its_user_alone(settings, tmp_path):
     key = session_key(settings)
     assert len(key) == 64
     assert session_key(settings) == key
-    (path,) = settings.data_folder.iterdir()
-    assert (path.name, stat.S_IMODE(path.stat().st_mode)) == (KEY_NAME, 0o600)
+    assert stat.S_IMODE((settings.data_folder / KEY_NAME).stat().st_mode) == 0o600
     assert session_key(Settings(secret_key="s" * 32)) == "s" * 32
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file.*INKDIGITS_DATA_DIR"):

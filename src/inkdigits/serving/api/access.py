@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from inkdigits import errors
@@ -227,11 +227,6 @@ class CookieSessions(SecureCookieSessionInterface):
             self._has_warned = True
             logger.warning("a cookie has another key; replicas need the same INKDIGITS_SECRET_KEY")
         return opened
-
-    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Set the cookie, if the session was used."""
-        if session.accessed:
-            super().save_session(app, session, response)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Return whether the cookie is for HTTPS only."""

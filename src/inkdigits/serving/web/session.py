@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flask import Flask, Request, current_app, g, session
 
 from inkdigits.errors import ConfigError, RecordNotFoundError, StoreError
+from inkdigits.log.locks import file_lock
 from inkdigits.log.record import ANYONE, NOBODY, Owner
 from inkdigits.serving.api.access import CookieSessions
-from inkdigits.serving.api.keys import OPERATOR, ApiKey, name_of
+from inkdigits.serving.api.keys import OPERATOR, ApiKey, digest_of, name_of
 from inkdigits.serving.api.requests import ServedRequest
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.settings import Settings
@@ -59,27 +56,18 @@ def session_key(settings: Settings) -> str:
     path = settings.data_folder / KEY_NAME
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists():
-            _make_key(path)
+        with file_lock(path.with_suffix(".lock")):
+            if not path.exists():
+                made = path.with_suffix(".new")
+                made.touch(0o600)
+                made.write_text(secrets.token_hex(_KEY_BYTES), encoding="ascii")
+                made.replace(path)
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise ConfigError(
             f"the key for the page's cookies cannot be kept in {path}: {error.strerror}; set "
             "INKDIGITS_DATA_DIR to a folder that can be written, or set INKDIGITS_SECRET_KEY"
         ) from error
-
-
-def _make_key(path: Path) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent)  # of mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(_KEY_BYTES))
-        # A link, unlike a rename, leaves the key of a process that was faster.
-        os.link(temporary, path)
-    except FileExistsError:
-        return
-    finally:
-        Path(temporary).unlink()
 
 
 def configure(app: Flask, settings: Settings) -> None:
@@ -153,85 +141,66 @@ class Operator:
 
     The operator has ``INKDIGITS_ADMIN_TOKEN``, each reviewer a token of his own. A sign-in is in
     the browser's cookie for ``OPERATOR_HOURS``. It ends earlier with a sign-out or another token,
-    also in copies of the cookie. Who has a cookie can read it, so it does not hold the token.
+    also in copies of the cookie.
 
     Args:
         token: None means that there is no operator.
-        reviewers: names and hashes of their tokens.
         store: where sign-outs are kept, for all replicas; without one there are no sign-ins.
+        reviewers: names and hashes of their tokens.
     """
 
     def __init__(
-        self,
-        token: str | None,
-        store: Store | None = None,
-        reviewers: Sequence[ApiKey] = (),
+        self, token: str | None, store: Store | None, reviewers: Sequence[ApiKey] = ()
     ) -> None:
-        self._token = token
+        self._operator = () if token is None else (ApiKey(OPERATOR, digest_of(token)),)
         self._store = store
         self.use(reviewers)
 
     def use(self, reviewers: Sequence[ApiKey]) -> None:
         """Know these reviewers from now on; the sign-ins of others have ended."""
-        marks: dict[str, str] = {}
-        if self._token is not None:
-            secret = b"inkdigits operator " + self._token.encode()
-            marks[OPERATOR] = hashlib.sha256(secret).hexdigest()
-        for one in reviewers:
-            digest = hashlib.sha256(b"inkdigits reviewer " + one.digest.encode()).hexdigest()
-            marks[one.name] = digest
-        self._reviewers, self._marks = tuple(reviewers), marks
+        self._people = (*self._operator, *reviewers)
+        # Who has a cookie can read it, so that it holds neither a token nor its digest.
+        self._marks = {one.name: digest_of(f"sign-in {one.digest}") for one in self._people}
 
     @property
     def exists(self) -> bool:
         """Whether anybody can sign in."""
-        return bool(self._marks)
+        return bool(self._people)
 
     def name_of(self, token: str) -> str | None:
         """Return whose token this is: OPERATOR, a reviewer's name, or None."""
-        return OPERATOR if self.knows(token) else name_of(token, self._reviewers)
-
-    def knows(self, token: str) -> bool:
-        """Return whether this is the operator's token."""
-        return self._token is not None and hmac.compare_digest(token.encode(), self._token.encode())
+        return name_of(token, self._people)
 
     def sign_in(self, name: str) -> None:
         """Remember in the cookie that this browser had the token of that name."""
         browser()
         until = int(time.time()) + OPERATOR_HOURS * 3600
-        session["operator"] = f"{self._marks[name]}.{secrets.token_hex(16)}.{until}"
+        session["sign_in"] = name, self._marks[name], secrets.token_hex(16), until
 
     def sign_out(self) -> None:
         """Forget it, in this browser and in copies of its cookie."""
-        _, signed_in = self._sign_in_of_cookie()
-        session.pop("operator", None)
-        if signed_in is None or self._store is None:
+        *_, sign_in, _ = session.pop("sign_in", (None, None))
+        if sign_in is None or self._store is None:
             return
         try:
-            self._store.end_sign_in(signed_in, OPERATOR_HOURS)
+            self._store.end_sign_in(sign_in, OPERATOR_HOURS)
         except StoreError as error:
             logger.warning("a sign-out was not kept", extra=fields(error=error))
 
-    def _sign_in_of_cookie(self) -> tuple[str | None, str | None]:
-        """Return name and id of the sign-in in the browser's cookie, if it has not ended.
-
-        While the database is unavailable nobody knows, and it counts as ended.
-        """
-        mark, _, rest = str(session.get("operator", "")).partition(".")
-        signed_in, _, until = rest.partition(".")
-        names = [name for name, one in self._marks.items() if hmac.compare_digest(mark, one)]
-        is_over = not until.isdigit() or int(until) < time.time()
+    def _signed_in(self) -> str | None:
+        """Return who has signed in; nobody while the database, which has sign-outs, is down."""
+        name, mark, sign_in, until = session.get("sign_in", (None, None, None, 0))
+        if self._store is None or time.time() > until or self._marks.get(name) != mark:
+            return None
         try:
-            if not names or is_over or self._store is None or self._store.has_ended(signed_in):
-                return None, None
+            return None if self._store.has_ended(sign_in) else name
         except StoreError:
-            return None, None
-        return names[0], signed_in
+            return None
 
     def bears_token(self, request: Request) -> bool:
         """Return whether the request itself has the token: ``Authorization: Bearer …``."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self.knows(token.strip())
+        return scheme.lower() == "bearer" and self.name_of(token.strip()) == OPERATOR
 
     def is_here(self, request: Request) -> bool:
         """Return whether the request is the operator's."""
@@ -240,8 +209,7 @@ class Operator:
     def reviewer(self, request: Request) -> str | None:
         """Return who sent the request, if they may review: OPERATOR or a reviewer's name."""
         if "reviewer" not in g:
-            is_operator = self.bears_token(request)
-            g.reviewer = OPERATOR if is_operator else self._sign_in_of_cookie()[0]
+            g.reviewer = OPERATOR if self.bears_token(request) else self._signed_in()
         found: str | None = g.reviewer
         return found
 
