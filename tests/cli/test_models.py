@@ -80,4 +80,5 @@ def test_models_are_compared_on_pictures_or_by_a_gate(models):
     failed = run("models", "compare", "good", "worse", *gate, "--json", exit_code=1)
     assert "loss of accuracy" in failed.stderr
     assert "loss of accuracy" in json.loads(failed.stdout)["failures"][0]
-    assert "--data" in run("models", "compare", "good", "worse", exit_code=2).stderr
+    for wrong in ((), (*gate, "--pattern", "x")):
+        assert "--data" in run("models", "compare", "good", "worse", *wrong, exit_code=2).stderr

@@ -1,4 +1,5 @@
 import json
+import threading
 
 import pytest
 from support.artifacts import corrupt, variant
@@ -85,18 +86,19 @@ def test_damaged_record_is_an_error(models, line):
         models.history()
 
 
-def test_change_that_fails_leaves_what_another_process_has_recorded(models, monkeypatch):
-    path = models.folder / PROMOTIONS
+def test_change_that_fails_leaves_what_another_process_records_meanwhile(models, monkeypatch):
+    waiting = threading.Thread(target=lambda: Registry(models.folder).promote("two", {}))
 
     def deny(*_args):
-        with path.open("a") as file:
-            file.write(json.dumps(CHANGE) + "\n")
+        monkeypatch.undo()
+        waiting.start()
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("pathlib.Path.replace", deny)
     with pytest.raises(RegistryError):
         models.promote("one", {})
-    assert models.history()[-1] == CHANGE
+    waiting.join()
+    assert [change["to"] for change in models.history()] == [models.current] == ["two"]
 
 
 def test_folder_of_a_model_stands_for_its_artifact(models):

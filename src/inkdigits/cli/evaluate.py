@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import answer, needs_training_extra, option, say
-from inkdigits.cli.progress import progress_bar
+from inkdigits.cli.options import answer, needs_training_extra, option, progress_bar, say
 
 if TYPE_CHECKING:
     from inkdigits.reader import DigitReader

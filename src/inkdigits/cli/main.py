@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from inkdigits.cli.bulk import merge
 from inkdigits.cli.evaluate import benchmark, calibrate, evaluate, export, quantise
 from inkdigits.cli.history import history
 from inkdigits.cli.models import models
 from inkdigits.cli.options import say
+from inkdigits.cli.pictures import merge
 from inkdigits.cli.predict import predict
 from inkdigits.cli.read import read
 from inkdigits.cli.serve import key, serve

@@ -107,6 +107,8 @@ def compare(
 
     if bool(sources) == (gate_path is not None):
         raise click.UsageError("name the labelled pictures with --data, or a file with --gate")
+    if pattern and gate_path:
+        raise click.UsageError("--pattern needs --data; a gate has a pattern of its own per source")
     first, second = (_reader(folder, name) for name in (a, b))
     sizes = [_artifact(folder, name).stat().st_size / 1e6 for name in (a, b)]
     if gate_path is not None:

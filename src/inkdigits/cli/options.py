@@ -1,4 +1,4 @@
-"""What several commands share: types of options, options, and what a command prints."""
+"""What several commands share: types of options, options, what they print, and their progress."""
 
 from __future__ import annotations
 
@@ -123,6 +123,26 @@ def resumable(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         say(f"interrupted; run the same command with --resume to continue from {folder}")
         sys.exit(130)
+
+
+@contextmanager
+def progress_bar(*, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """Yield what shows how many are done, of how many if that is known, and a detail.
+
+    It shows nothing where standard error is no terminal.
+    """
+    stream = sys.stderr
+    if quiet or not stream.isatty():
+        yield lambda *_: None
+        return
+    with click.progressbar(length=1, file=stream, show_pos=True, item_show_func=lambda x: x) as bar:
+
+        def show(done: int, of: int | None, detail: str | None = None) -> None:
+            # Without a known end, one more is to come.
+            bar.length = of or done + 1
+            bar.update(done - bar.pos, detail)
+
+        yield show
 
 
 def say(line: str) -> None:

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.bulk import bulk_options
 from inkdigits.cli.options import answer, option, say
-from inkdigits.cli.pictures import end_with_failures, expand, opened, print_table, stem_of
+from inkdigits.cli.pictures import (
+    bulk_options,
+    end_with_failures,
+    expand,
+    opened,
+    print_table,
+    stem_of,
+)
 from inkdigits.errors import ImageError
 
 if TYPE_CHECKING:

@@ -10,9 +10,15 @@ import click
 import msgspec
 
 from inkdigits.cli import options
-from inkdigits.cli.bulk import bulk_options
 from inkdigits.cli.options import answer, option
-from inkdigits.cli.pictures import end_with_failures, expand, opened, print_table, say_unmatched
+from inkdigits.cli.pictures import (
+    bulk_options,
+    end_with_failures,
+    expand,
+    opened,
+    print_table,
+    say_unmatched,
+)
 from inkdigits.errors import DataError, HintError, ImageError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,17 +36,13 @@ class _Watch(TypedDict):
     max_latency_ms: NotRequired[float | None]
 
 
-_Change = TypedDict(
-    "_Change",
-    {
-        "action": Literal["promote", "rollback"],
-        "at": str,
-        "from": str | None,
-        "to": str,
-        "model_version": str,
-        "watch": NotRequired[_Watch | None],
-    },
-)
+class _Change(msgspec.Struct, rename={"former": "from"}):
+    action: Literal["promote", "rollback"]
+    at: str
+    former: str | None
+    to: str
+    model_version: str
+    watch: _Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +77,7 @@ class Registry:
         return [self.version(name) for name in self._names()]
 
     def version(self, name: str) -> Version:
-        """Return the version in the folder of that name, or that ``current`` names.
-
-        Raises:
-            RegistryError: there is none.
-        """
+        """Return the version of that name, or ``current``; a RegistryError if there is none."""
         named = (self.current or name) if name == CURRENT else name
         path = self.folder / named / ARTIFACT_NAME
         if Path(named).name != named or not path.is_file():
@@ -97,19 +90,17 @@ class Registry:
             return Version(named, path, None, str(error), is_current)
 
     def history(self) -> list[Json]:
-        """Return the recorded changes, oldest first.
-
-        Raises:
-            RegistryError: the file cannot be read.
-        """
+        """Return the recorded changes, oldest first; a RegistryError if they cannot be read."""
         path = self.folder / PROMOTIONS
         try:
             lines = path.read_text("utf-8").splitlines()
-            return [_checked_change(json.loads(line)) for line in lines if line]
+            changes = [json.loads(line) for line in lines if line]
+            msgspec.convert(changes, list[_Change])
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
             raise RegistryError(f"{path} cannot be read: {error}") from error
+        return changes
 
     @property
     def previous(self) -> str | None:
@@ -168,7 +159,7 @@ class Registry:
             "model_version": version.metadata.model_version,
             **record,
         }
-        link = self.folder / f".{CURRENT}.{os.getpid()}"
+        link = self.folder / f".{CURRENT}.{os.getpid()}.{threading.get_ident()}"
         try:
             link.unlink(missing_ok=True)
             link.symlink_to(version.name)
@@ -184,27 +175,21 @@ class Registry:
         return change
 
 
-def _checked_change(change: Any) -> Json:
-    """Return a line of the record; ValueError if somebody has made another thing of it."""
-    msgspec.convert(change, _Change)
-    found: Json = change
-    return found
-
-
 @contextmanager
 def _appended(path: Path, line: str) -> Iterator[None]:
     """Append a line to a file, and remove it again if an error leaves the block."""
+    import fcntl  # which Windows lacks; models are listed there all the same
+
     with path.open("ab") as file:
-        size = file.tell()
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        size = file.seek(0, os.SEEK_END)
         try:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
             yield
         except OSError:
-            # What another process has appended meanwhile stays.
-            if file.tell() == path.stat().st_size:
-                file.truncate(size)
+            file.truncate(size)
             raise
 
 
