@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import re
 from pathlib import Path
@@ -18,44 +17,28 @@ def test_empty_environment_gives_the_defaults():
 
 
 A, B = "a" * 64, "b" * 64
-EVERY = [
+SOME = [
     ("MODEL_PATH", "models/a.onnx", "model_path", Path("models/a.onnx")),
     ("INKDIGITS_DEVICE", "cuda", "device", "cuda"),
     ("PORT", "8080", "port", 8080),
     ("INKDIGITS_HOST", "::1", "host", "::1"),
-    ("INKDIGITS_WORKERS", "3", "workers", 3),
-    ("INKDIGITS_THREADS", "2", "threads", 2),
-    ("INKDIGITS_MAX_BYTES", "2048", "max_bytes", 2048),
-    ("INKDIGITS_MAX_PIXELS", "1000", "max_pixels", 1000),
-    ("INKDIGITS_MAX_BATCH", "5", "max_batch", 5),
     ("INKDIGITS_RISK", "0.005", "risk", 0.005),
-    ("INKDIGITS_SLOTS", "1", "slots", 1),
-    ("INKDIGITS_CONNECTIONS", "50", "connections", 50),
-    ("INKDIGITS_BACKLOG", "100", "backlog", 100),
-    ("INKDIGITS_DEADLINE", "5", "deadline", 5),
     ("INKDIGITS_WATCH", "ON", "watch", "on"),
     ("INKDIGITS_LOG_FORMAT", "JSON", "log_format", "json"),
-    ("INKDIGITS_LOG_LEVEL", "Warning", "log_level", "warning"),
     ("INKDIGITS_GRACEFUL_TIMEOUT", "0", "graceful_timeout", 0),
-    ("INKDIGITS_PAGE", "off", "page", "off"),
     ("MODEL_URL", "http://model:5000/", "model_url", "http://model:5000"),
     ("DATABASE_URL", "postgresql://db/inkdigits", "database_url", "postgresql://db/inkdigits"),
-    ("INKDIGITS_DATA_DIR", "/data", "data_dir", Path("/data")),
     ("INKDIGITS_SPOOL_DIR", "/spool", "outbox_dir", Path("/spool")),
-    ("INKDIGITS_RETENTION_DAYS", "30", "retention_days", 30),
-    ("INKDIGITS_KEEP_PICTURES", "on", "keep_pictures", "on"),
-    ("INKDIGITS_ADMIN_TOKEN", "a-token-of-the-operator", "admin_token", "a-token-of-the-operator"),
-    ("INKDIGITS_SECRET_KEY", "k" * 32, "secret_key", "k" * 32),
-    ("INKDIGITS_HTTPS", "on", "https", "on"),
+    (
+        "INKDIGITS_ADMIN_TOKEN",
+        "a-token-of-the/operator/",
+        "admin_token",
+        "a-token-of-the/operator/",
+    ),
     ("INKDIGITS_API_KEYS", f"a:{A}, b:{B}", "api_keys", (("a", A), ("b", B))),
-    ("INKDIGITS_API_KEYS_FILE", "/keys", "api_keys_file", Path("/keys")),
-    ("INKDIGITS_MODEL_KEY", "m" * 16, "model_key", "m" * 16),
-    ("INKDIGITS_RATE_LIMIT", "60", "rate_limit", 60),
     ("INKDIGITS_RATE_LIMIT_URL", "redis://r:1/0", "rate_limit_url", "redis://r:1/0"),
     ("INKDIGITS_HOSTS", "ink.example, Digits", "hosts", ("ink.example", "digits")),
     ("INKDIGITS_TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", ("10.0.0.0/8", "::1/128")),
-    ("INKDIGITS_TLS_CERT", "/cert.pem", "tls_cert", Path("/cert.pem")),
-    ("INKDIGITS_TLS_KEY", "/key.pem", "tls_key", Path("/key.pem")),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4318/", "otlp_endpoint", "http://otel:4318"),
     (
         "INKDIGITS_CORS_ORIGINS",
@@ -63,25 +46,16 @@ EVERY = [
         "cors_origins",
         ("https://a", "http://b:80"),
     ),
-    ("INKDIGITS_REVIEWERS", f"a:{A}", "reviewers", (("a", A),)),
-    ("INKDIGITS_REVIEWERS_FILE", "/reviewers", "reviewers_file", Path("/reviewers")),
     ("INKDIGITS_AUDIT", "0", "audit_share", 0.0),
     ("INKDIGITS_DOUBLE_REVIEW", "0.25", "double_review", 0.25),
-    ("INKDIGITS_SHADOW", "v2", "shadow", "v2"),
-    ("INKDIGITS_SHADOW_SHARE", "0.5", "shadow_share", 0.5),
-    ("INKDIGITS_LOG_WAIT_MS", "5", "log_wait_ms", 5),
     ("INKDIGITS_SQLITE_SYNCHRONOUS", "full", "sqlite_synchronous", "full"),
-    ("INKDIGITS_PGBOUNCER", "on", "pgbouncer", "on"),
 ]
-"""Variable, its text, the field that it sets, and to what."""
+"""Of each kind a variable, its text, the field that it sets, and to what."""
 
 
-def test_every_variable_reaches_its_setting():
-    settings = Settings.from_env({variable: text for variable, text, _, _ in EVERY})
-    assert settings == Settings(**{field: value for _, _, field, value in EVERY})
-    fields = {field.name for field in dataclasses.fields(Settings)}
-    assert {field for _, _, field, _ in EVERY} == fields
-    assert {variable for variable, _, _, _ in EVERY} == set(VARIABLES)
+def test_a_variable_reaches_its_setting():
+    settings = Settings.from_env({variable: text for variable, text, _, _ in SOME})
+    assert settings == Settings(**{field: value for _, _, field, value in SOME})
 
 
 BAD = [

@@ -182,18 +182,14 @@ class Client(Reader):
             )
 
     def feedback(self, prediction_id: str, label: int | str | None) -> Json:
-        """Say what the picture of a prediction shows; a repetition changes nothing.
+        """Say what the picture of a prediction of this client's key shows; None removes that.
 
         Args:
-            prediction_id: the ``id`` of a prediction of this client's key.
-            label: a digit, the digits of a number as text, "none" for no digit; None removes it.
+            prediction_id: the ``id`` of the prediction.
+            label: a digit, the digits of a number as text, or "none" for no digit.
 
         Returns:
             ``id``, ``label`` as text and ``was_right``, as docs/api.md has them.
-
-        Raises:
-            RequestDeniedError: not such a label, or no such prediction of this key.
-            ServiceUnavailableError: there was no answer, or the prediction log is unavailable.
         """
         path = f"/predictions/{quote(prediction_id, safe='')}/feedback"
         return self._ask("POST", path, json.dumps({"label": label}).encode(), "application/json")

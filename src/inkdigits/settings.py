@@ -259,9 +259,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the settings from environment variables; an empty one counts as not set.
 
-        Raises:
-            ConfigError: a variable has a value that it cannot have, or its name begins with
-                ``INKDIGITS_`` and is not known, which is most likely a slip of the pen.
+        A ConfigError names a variable with an invalid value, or one of ours that is not known.
         """
         environ = os.environ if environ is None else environ
         unknown = sorted(

@@ -8,7 +8,6 @@ from support.certificates import make_certificate
 from support.fakes import FakeReader
 
 from inkdigits.errors import ConfigError
-from inkdigits.serving import preflight
 from inkdigits.serving.preflight import check, free_port, tls_context
 from inkdigits.settings import Settings
 
@@ -18,12 +17,11 @@ def test_address_of_another_machine_is_an_error_that_names_it():
         check(Settings(host="192.0.2.1"), lambda _: FakeReader())
 
 
-def test_port_in_use_names_what_may_use_it_and_the_next_free_one_is_found(monkeypatch):
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert "AirPlay" in preflight._by_whom(5000)
-    assert preflight._by_whom(5001) == ""
+def test_port_in_use_is_named_and_the_next_free_one_is_found():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} on 127.0.0.1 is in use"):
+            check(Settings(port=port), lambda _: FakeReader())
         assert free_port("127.0.0.1", port) > port
 
 

@@ -135,12 +135,7 @@ def read_gate(path: Path) -> ModelGate:
 def run_gate(
     path: Path, a: Reader, b: Reader, size_mb: float, report: Callable[[str], None] = lambda _: None
 ) -> Outcome:
-    """Compare B, an artifact of ``size_mb``, with A, the current model.
-
-    ``report`` is told the table of each condition.
-
-    Raises:
-        DataError: the gate or a source of it is missing or invalid.
+    """Compare B, an artifact of ``size_mb``, with A, the current model; report each table.
 
     >>> import inkdigits
     >>> run_gate(Path("none.toml"), inkdigits.load(), inkdigits.load(), 7.0)

@@ -36,24 +36,20 @@ class Options:
 
 
 def connect(url: str | sa.URL, options: Options | None = None) -> sa.Engine:
-    """Make an engine for a database URL; it connects to nothing yet.
+    """Make an engine for ``sqlite:///path`` or ``postgresql://user:password@host/name``.
+
+    It connects to nothing yet; SQLite's folder is made when missing. A ConfigError, which never has
+    the URL with its password, says that it is not such a URL or psycopg is not installed.
 
     >>> connect("postgres://inkdigits@db/log").dialect.driver
     'psycopg'
-
-    It is ``sqlite:///path`` (the folder is made when missing), or
-    ``postgresql://user:password@host/name`` (also ``postgres://``).
-
-    Raises:
-        ConfigError: not such a URL, SQLite without a file or folder, or psycopg is not installed.
-            The message never has the URL, which may hold a password.
     """
     options = options or Options()
     try:
         parsed = sa.make_url(url)
     except (exc.ArgumentError, ValueError) as error:
         raise ConfigError("DATABASE_URL is not a database URL, such as sqlite:///path") from error
-    if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
+    if parsed.get_backend_name() == "sqlite":
         return _connect_sqlite(parsed.database, options)
     if parsed.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
         return _connect_postgresql(parsed.set(drivername="postgresql+psycopg"), options)
@@ -76,7 +72,7 @@ def _connect_sqlite(path: str | None, options: Options) -> sa.Engine:
         sa.URL.create("sqlite", database=path),
         connect_args={"timeout": options.wait_s},
         pool_timeout=CONNECT_TIMEOUT_S,
-        json_serializer=_to_json,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
 
@@ -101,10 +97,6 @@ def _connect_sqlite(path: str | None, options: Options) -> sa.Engine:
     return engine
 
 
-def _to_json(value: object) -> str:
-    return orjson.dumps(value).decode()
-
-
 def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
     if importlib.util.find_spec("psycopg") is None:
         needs = "PostgreSQL, which DATABASE_URL names, needs psycopg"
@@ -124,7 +116,7 @@ def _connect_postgresql(url: sa.URL, options: Options) -> sa.Engine:
         pool_pre_ping=True,
         pool_timeout=CONNECT_TIMEOUT_S,
         connect_args=arguments,
-        json_serializer=_to_json,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
     )
 
     def configure(connection: Any, _: object) -> None:

@@ -141,11 +141,7 @@ class Database:
             raise StoreUnavailableError(f"The database is unavailable: {self.failure}")
 
     def migrate(self) -> None:
-        """Bring the schema up to date, and try that the database can be written to.
-
-        Raises:
-            SchemaVersionError: it was made by a newer Inkdigits.
-        """
+        """Bring the schema up to date, and try that the database can be written to."""
         with self._watched():
             journal_mode = migrate(self.engine)
         if journal_mode not in {None, "wal"} and not self._is_migrated:
@@ -181,9 +177,6 @@ class Database:
 
         One statement inserts them all, and is a transaction by itself. Each call of the driver
         gives up the interpreter's lock, and waits for it again while other threads compute.
-
-        Raises:
-            RecordError: the database rejects a row for its values.
         """
         mark = f"({', '.join(['?' if self.is_sqlite else '%s'] * len(_NAMES))})"
         statement = f"{_INSERT} {', '.join([mark] * len(rows))} ON CONFLICT (id) DO NOTHING"

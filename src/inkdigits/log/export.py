@@ -45,20 +45,13 @@ _SCHEMA: Final[Schema] = {
 
 
 def write(form: Format, file: IO[bytes], groups: Iterable[Sequence[Record]]) -> int:
-    """Write records to a binary file, and return how many were written.
+    """Write records to a binary file, which stays open, and return how many were written.
+
+    Few groups of records are held at a time. QueryError for another format.
 
     >>> import io
-    >>> file = io.BytesIO()
-    >>> write("csv", file, [])
+    >>> write("csv", io.BytesIO(), [])
     0
-    >>> file.getvalue()[:14]
-    b'id,created_at,'
-
-    Few groups of records are held at a time. The file stays open.
-
-    Raises:
-        QueryError: another format.
-        BackendUnavailableError: "parquet" without pyarrow (extra ``export``).
     """
     if form not in get_args(Format):
         raise QueryError(f"the format is csv or parquet; not {form!r}")
@@ -68,11 +61,7 @@ def write(form: Format, file: IO[bytes], groups: Iterable[Sequence[Record]]) -> 
 def reviewed_records(url: str) -> Iterator[Record]:
     """Yield the predictions of a log that have feedback, oldest first, without their pictures.
 
-    The database is read as it is: its schema is not changed, and nothing is written.
-
-    Raises:
-        ConfigError: not such a URL.
-        StoreUnavailableError: the database is missing, unavailable or of another schema.
+    Nothing is written. StoreUnavailableError if the database is missing or of another schema.
 
     >>> list(reviewed_records("sqlite:///nowhere/log.sqlite3"))
     Traceback (most recent call last):

@@ -16,35 +16,28 @@ _POLL_S = 0.002
 def file_lock(path: Path | str, wait_s: float | None = None) -> Iterator[bool]:
     """Hold an exclusive lock on a file, which is made for its user alone if it does not exist.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder, file_lock(f"{folder}/lock") as is_held:
-    ...     with file_lock(f"{folder}/lock", wait_s=0) as is_held_twice:
-    ...         print(is_held, is_held_twice)
-    True False
-
     Yields whether the lock is held, after waiting ``wait_s`` seconds for another holder. None waits
     without a limit and wakes at once, which polling does not. OSError if the file cannot be made.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, file_lock(f"{folder}/lock") as is_held:
+    ...     is_held
+    True
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    until = time.monotonic() + (wait_s or 0.0)
+    is_held = False
     try:
-        yield _lock(descriptor, wait_s)
+        while not is_held:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait_s is None else fcntl.LOCK_NB))
+                is_held = True
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    break
+                time.sleep(_POLL_S)
+        yield is_held
     finally:
         # Unlocked explicitly: a process that was forked meanwhile would hold it on.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
-
-
-def _lock(descriptor: int, wait_s: float | None) -> bool:
-    if wait_s is None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return True
-    until = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(_POLL_S)
-        else:
-            return True

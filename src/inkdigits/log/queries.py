@@ -146,16 +146,13 @@ def page_of(
     limit: int,
     sort: Sort = "time",
 ) -> Page:
-    """Query ``limit`` records from the cursor on, in the cursor's direction.
+    """Query records from the cursor on, in its direction; QueryError for an invalid argument.
 
     >>> engine = sa.create_engine("sqlite://")
     >>> predictions.metadata.create_all(engine)
     >>> with engine.connect() as connection:
     ...     page_of(connection, Filters(), None, 50)
     Page(records=(), older=None, newer=None)
-
-    Raises:
-        QueryError: a limit out of range, another order, or a cursor that no page gave.
     """
     if sort not in get_args(Sort):
         raise QueryError(f"the order is one of {get_args(Sort)}; not {sort!r}")

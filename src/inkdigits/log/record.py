@@ -111,9 +111,7 @@ def is_id(text: str) -> bool:
 
 
 def check_label(label: str) -> str:
-    """Return a label that feedback may give; raise RecordError for others.
-
-    It is a digit, the digits of a number, or NO_DIGIT_LABEL.
+    """Return a label: a digit, the digits of a number, or NO_DIGIT_LABEL; RecordError for others.
 
     >>> check_label("7"), check_label("0042"), check_label("none")
     ('7', '0042', 'none')

@@ -70,12 +70,6 @@ class Agreement:
     same: int
     kappa: float | None  # Cohen's; None where chance alone would always agree
 
-    @classmethod
-    def of(cls, reviewers: tuple[str, str], pairs: Mapping[tuple[str, str], int]) -> Agreement:
-        """Return it for how often the first gave one label and the second another."""
-        same = sum(count for (one, other), count in pairs.items() if one == other)
-        return cls(reviewers, sum(pairs.values()), same, cohen_kappa(pairs))
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -115,16 +109,13 @@ class Audit:
 
 
 def cohen_kappa(pairs: Mapping[tuple[str, str], int]) -> float | None:
-    """Return Cohen's kappa of two people's labels, -1 to 1; None where it is undefined.
+    """Return Cohen's kappa, -1 to 1, of how often two people gave two labels; None if undefined.
 
     J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological
     Measurement 20, 1960.
 
     >>> cohen_kappa({("1", "1"): 20, ("1", "7"): 5, ("7", "1"): 10, ("7", "7"): 15})
     0.4
-
-    Args:
-        pairs: how often the first gave one label and the second another.
     """
     total = sum(pairs.values())
     first: Counter[str] = Counter()
@@ -135,8 +126,11 @@ def cohen_kappa(pairs: Mapping[tuple[str, str], int]) -> float | None:
     by_chance = sum(first[label] * second[label] for label in first)
     if by_chance == total * total:
         return None
-    same = sum(count for (one, other), count in pairs.items() if one == other)
-    return (total * same - by_chance) / (total * total - by_chance)
+    return (total * _same(pairs) - by_chance) / (total * total - by_chance)
+
+
+def _same(pairs: Mapping[tuple[str, str], int]) -> int:
+    return sum(count for (one, other), count in pairs.items() if one == other)
 
 
 class Reviews:
@@ -179,12 +173,7 @@ class Reviews:
         return self._writer.read(ask)
 
     def give(self, record_id: str, reviewer: str, label: str) -> Record:
-        """Return a record with a reviewer's label in place of his former one.
-
-        Raises:
-            RecordError: not such a label or name.
-            RecordNotFoundError: there is no such record in the database.
-        """
+        """Return a record with a reviewer's label in place of his former one."""
         giver = REVIEWER + check_key(reviewer, "the reviewer")
         value = {"label": check_label(label), "labelled_us": to_microseconds(datetime.now(UTC))}
 
@@ -260,7 +249,10 @@ class Reviews:
             return Progress(
                 due={row[0]: row[1] for row in connection.execute(due.group_by(_c.queued))},
                 labelled={name.removeprefix(REVIEWER): (n, same) for name, n, same in labelled},
-                agreements=tuple(Agreement.of(*one) for one in agreed.items()),
+                agreements=tuple(
+                    Agreement(names, sum(pairs.values()), _same(pairs), cohen_kappa(pairs))
+                    for names, pairs in agreed.items()
+                ),
             )
 
         return self._writer.read(ask)

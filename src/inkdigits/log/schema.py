@@ -143,9 +143,7 @@ def migrate(engine: sa.Engine, revision: str = "head") -> str | None:
 
 
 def write_ahead_log(engine: sa.Engine) -> str:
-    """Switch an SQLite file to its write-ahead log, and return the journal mode that it has then.
-
-    The mode is a property of the file. The file system may not support "wal".
+    """Switch an SQLite file to "wal" if its file system supports it; return its journal mode then.
 
     >>> write_ahead_log(sa.create_engine("sqlite://"))
     'memory'

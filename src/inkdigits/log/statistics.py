@@ -116,16 +116,13 @@ class Statistics:
 
 
 def statistics(connection: sa.Connection, filters: Filters, bucket: Bucket) -> Statistics:
-    """Query the figures.
+    """Query the figures; QueryError for an unknown bucket, or more than MAX_BUCKETS of them.
 
     >>> engine = sa.create_engine("sqlite://")
     >>> predictions.metadata.create_all(engine)
     >>> with engine.connect() as connection:
     ...     statistics(connection, Filters(), "day").total
     0
-
-    Raises:
-        QueryError: an unknown bucket, or more than MAX_BUCKETS of them.
     """
     if bucket not in _BUCKET_US:
         raise QueryError(f"the bucket is one of {tuple(_BUCKET_US)}; not {bucket!r}")

@@ -74,8 +74,8 @@ class Store:
     limit. ``owner`` narrows a call to one browser's records: those of others are then as if they
     were not there. Only ANYONE means everybody; None is an error.
 
-    Making it migrates the schema; an unavailable database does not stop this, and is migrated when
-    it is available. The thread that writes starts with the first use of the store in a process.
+    Making it migrates the schema, or ends with a ConfigError or SchemaVersionError. A database that
+    is unavailable then is migrated later.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -91,10 +91,6 @@ class Store:
         retention_days: older records are deleted, hourly; None keeps them for ever.
         keep_pictures: whether pictures are kept as they were sent; else `keep` leaves them out.
         shares: how much of what is read people review.
-
-    Raises:
-        ConfigError: an invalid URL, folder or limit.
-        SchemaVersionError: the database was made by a newer Inkdigits.
     """
 
     def __init__(
@@ -134,11 +130,9 @@ class Store:
             self._database.recover(began)
 
     def keep(self, record: Record) -> Kept:
-        """Keep a prediction, once however often this is called (the id decides).
+        """Keep a prediction, once however often this is called (the id decides); return where.
 
-        Returns:
-            "database", or "outbox" while the database is unavailable or slow: neither is lost
-            when the process is killed. "lost" where both failed, which is logged as an error.
+        Neither "database" nor "outbox" is lost when the process is killed.
         """
         row = to_row(record)
         if not self._keep_pictures:
@@ -189,7 +183,6 @@ class Store:
         """Return up to ``limit`` (1 to 500) records, newest first, without their pictures.
 
         The cursor is a page's ``older`` or ``newer`` of the same order; None means the first page.
-        Pages stay the same while new records come in, by time.
         """
         chosen = filters or Filters()
         return self._writer.read(lambda asked: page_of(asked, chosen, cursor, limit, sort))
@@ -205,11 +198,8 @@ class Store:
         """Return a record with new feedback, which says what its picture shows, or with none.
 
         The feedback of a record that is in the outbox waits there with it. Where reviewers have
-        labelled the record, their label holds until they undo it.
-
-        Raises:
-            RecordError: no label as `check_label`, or ``by`` is no name as `check_key`.
-            RecordNotFoundError: this owner has no such record.
+        labelled the record, their label holds until they undo it. RecordError for another label or
+        name, RecordNotFoundError where this owner has no such record.
         """
         said: dict[str, Any] = dict.fromkeys(FEEDBACK)
         if label is not None:
@@ -276,26 +266,17 @@ class Store:
         owner: Owner = ANYONE,
         bucket: Bucket = "day",
     ) -> Statistics:
-        """Return the dashboard's figures of the predictions from ``since`` to before ``until``.
-
-        Hours and days are UTC's. More than 10,000 of them are a QueryError.
-        """
+        """Return the dashboard's figures of the predictions from ``since`` to before ``until``."""
         filters = Filters(since=since, until=until, owner=owner)
         return self._writer.read(lambda connection: statistics(connection, filters, bucket))
 
     def export(self, form: Format, file: IO[bytes], filters: Filters | None = None) -> int:
-        """Write records, oldest first, as `inkdigits.log.export.write`; returns how many.
-
-        They are read 500 at a time, each as it is then.
-        """
+        """Write records, oldest first, as `inkdigits.log.export.write`; returns how many."""
         pages = oldest_first(lambda cursor: self.page(filters, cursor=cursor, limit=_EXPORTED_ROWS))
         return write(form, file, pages)
 
     def flush_outbox(self) -> int:
-        """Move what is in the outbox to the database, whichever process put it there.
-
-        Returns how many records were moved; those already there count, and are not written twice.
-        """
+        """Move what is in the outbox, of all processes, to the database; returns how many."""
         return self._writer.move()
 
     def purge(self, now: datetime | None = None) -> int:

@@ -41,10 +41,7 @@ def check_available(form: TableFormat) -> None:
 def write_table(
     form: TableFormat, file: IO[bytes], schema: Schema, parts: Iterable[Columns]
 ) -> int:
-    """Write the parts of a table one after another, and return the number of rows.
-
-    The file is open for writing in binary and stays open. Few parts are held at a time. Parquet
-    without pyarrow is a BackendUnavailableError.
+    """Write the parts of a table to a binary file, which stays open; return the number of rows.
 
     >>> file = io.BytesIO()
     >>> write_table("jsonl", file, {"digit": "int8"}, [{"digit": [7, None]}])
@@ -97,11 +94,7 @@ def join_tables(
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    r"""Yield the rows of a table as dictionaries; the suffix of its name says the format.
-
-    Raises:
-        DataError: it cannot be read, or a line of JSON Lines is no object.
-        BackendUnavailableError: ``.parquet`` without pyarrow (extra ``export``).
+    r"""Yield the rows of a table, of the format of its suffix; DataError if it cannot be read.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:

@@ -108,9 +108,7 @@ class Writer:
     def insert(self, row: Row) -> None:
         """Insert a row, and return when it is committed.
 
-        Raises:
-            StoreUnavailableError: it was not committed in time, or the database is unavailable.
-            RecordError: the database rejects the row for its values.
+        StoreUnavailableError if it was not in time, RecordError if its values are rejected.
         """
         self._require()
         committed: Future[None] = Future()

@@ -115,24 +115,14 @@ class Registry:
         return served[-2] if len(served) > 1 else None
 
     def promote(self, name: str, record: Mapping[str, Any], by: str | None = None) -> Json:
-        """Serve a version from now on, and record it; returns what was recorded.
+        """Serve a version from now on; returns what is recorded: figures and reasons, and by whom.
 
-        Args:
-            name: of the version, which must be usable.
-            record: figures and reasons to record, as JSON has them.
-            by: who asked for it; None is the user of this process.
-
-        Raises:
-            RegistryError: no such version, it cannot be used, or the folder cannot be written to.
-                Nothing has changed then.
+        None is the user of this process. A RegistryError says why nothing has changed.
         """
         return self._change("promote", self.version(name), record, by)
 
     def rollback(self, record: Mapping[str, Any] | None = None, by: str | None = None) -> Json:
-        """Serve the last good version before the current one again, and record it.
-
-        Arguments, result and errors are those of ``promote``.
-        """
+        """Serve the last good version before the current one again, as ``promote`` does."""
         name = self.previous
         if name is None:
             raise RegistryError(

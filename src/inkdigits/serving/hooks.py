@@ -90,7 +90,7 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
         asked = current()
         sent = asked.environ.get("HTTP_X_REQUEST_ID", "")
         asked.request_id = sent if _REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
-        metrics.begin_request()
+        metrics.change_in_flight(1)
         reader.admit(asked)
         asked.key_name = gate.admit(asked)
 
@@ -114,7 +114,7 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
     def end(_error: BaseException | None) -> None:
         # Teardown may run for a request that never began.
         if current().request_id:
-            metrics.end_request()
+            metrics.change_in_flight(-1)
 
 
 def _after_the_body(asked: ServedRequest, response: Response) -> Response:

@@ -97,17 +97,11 @@ def check(settings: Settings, make_reader: ReaderLoader) -> str:
     """Return the model's version, once the address, tracing, the model and the log can be used.
 
     A process that ends then loads the model and brings the log's schema up to date, before
-    several workers would want to.
+    several workers would want to. An InkdigitsError says what cannot be used.
 
     >>> check(Settings(host="192.0.2.1"), None)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     inkdigits.errors.ConfigError: cannot listen on 192.0.2.1, port 5000: ...
-
-    Raises:
-        ConfigError: the address is in use, or not one of this machine's.
-        BackendUnavailableError: OpenTelemetry is not installed; or the process ended without a
-            report, for example for lack of memory, or did not end.
-        InkdigitsError: the model does not load, or the log cannot be used.
     """
     _check_address(settings.host, settings.port)
     _check_tracing(settings)
@@ -163,17 +157,13 @@ def _check_address(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
+            by = ", on macOS most likely by AirPlay Receiver (System Settings, AirDrop & Handoff)"
+            by = by if sys.platform == "darwin" and port == 5000 else ""
             raise ConfigError(
-                f"port {port} on {host} is in use{_by_whom(port)}; stop what uses it, take the "
-                "next free one with --port auto, or set PORT"
+                f"port {port} on {host} is in use{by}; stop what uses it, take the next free one "
+                "with --port auto, or set PORT"
             ) from None
         raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
-
-
-def _by_whom(port: int) -> str:
-    if sys.platform == "darwin" and port == 5000:
-        return ", on macOS most likely by AirPlay Receiver (System Settings, AirDrop & Handoff)"
-    return ""
 
 
 def _check_tracing(settings: Settings) -> None:

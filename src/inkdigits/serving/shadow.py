@@ -48,22 +48,16 @@ def shadow_path(settings: Settings) -> Path:
 
 
 class Shadow:
-    """Reads a share of the pictures in a thread of its own. It is safe for threads.
+    """Reads a share of the pictures, 0 to 1, in a thread of its own, which loads the second model.
 
-    Args:
-        load: loads the second model, in that thread.
-        share: of the pictures, 0 to 1; their ink chooses, so that the same picture is read again.
-        store: where differences are noted; None only counts them.
-        metrics: where they are counted.
+    The ink chooses, so that the same picture is read again. Without a store differences are only
+    counted. It is safe for threads.
     """
 
     def __init__(
         self, load: Callable[[], Reader], share: float, store: Store | None, metrics: Metrics
     ) -> None:
-        self._load = load
-        self._share = share
-        self._store = store
-        self._metrics = metrics
+        self._load, self._share, self._store, self._metrics = load, share, store, metrics
         self._waiting: SimpleQueue[tuple[str, bytes, Prediction]] = SimpleQueue()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None

@@ -48,8 +48,6 @@ def apply_feedback(
 ) -> bodies.Feedback:
     """Set or clear (None) the label of an owner's prediction, and return the answer.
 
-    Raises a RecordError for another label, a RecordNotFoundError or a StoreUnavailableError.
-
     >>> from types import SimpleNamespace as Fake
     >>> found = Fake(id="7", label="3", was_right=True)
     >>> apply_feedback(Fake(give_feedback=lambda *_, **__: found), "7", "3", "api", "key:ada")

@@ -47,11 +47,7 @@ class Readiness:
         self._lock = threading.Lock()
 
     def require(self) -> None:
-        """Make sure that a warm-up prediction has worked, trying again if the last one failed.
-
-        Raises:
-            NotReadyError: it failed; the log has the reason.
-        """
+        """Make sure that a warm-up prediction has worked, or try it; NotReadyError if it fails."""
         with self._lock:
             if self.is_ready:
                 return
@@ -63,7 +59,6 @@ class Readiness:
                     "The model cannot read pictures yet; the log has the reason."
                 ) from error
             if prediction.digit is None:
-                logger.warning("warm-up failed", extra=fields(error="no digit was read"))
                 raise NotReadyError("The model found no digit in its warm-up picture.")
             self.is_ready = True
 

@@ -64,9 +64,7 @@ def reference_of(metadata: Any) -> DriftReference | None:
 class DriftMetrics:
     """Says how far recent predictions are from the reference. It is safe for threads.
 
-    Args:
-        reference: to compare with.
-        gauge: makes a gauge of the workers' sum from its name, meaning and labels.
+    ``gauge`` makes a gauge of the workers' sum from its name, meaning and labels.
     """
 
     def __init__(self, reference: DriftReference, gauge: Callable[..., Any]) -> None:

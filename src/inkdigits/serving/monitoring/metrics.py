@@ -128,12 +128,8 @@ def forget_process(folder: Path, pid: int) -> None:
 class Metrics:
     """The metrics of one process and application. They are safe for threads.
 
-    Args:
-        folder: of ``shared_folder``, to add up the metrics of several processes; None keeps them
-            in this process.
-
-    Raises:
-        ConfigError: the folder's disk is full.
+    With the folder of ``shared_folder`` those of several processes are added up; a ConfigError says
+    that its disk is full.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -219,13 +215,9 @@ class Metrics:
         """Count requests that begin (1) or cease (-1) to wait for a reading slot."""
         self._add(self._waiting, by)
 
-    def begin_request(self) -> None:
-        """Count a request among those in flight."""
-        self._add(self._in_flight)
-
-    def end_request(self) -> None:
-        """Count it no more."""
-        self._add(self._in_flight, -1)
+    def change_in_flight(self, by: int) -> None:
+        """Count requests that begin (1) or end (-1)."""
+        self._add(self._in_flight, by)
 
     def count_request(
         self, method: str, route: str, status: int, *, waited: float, seconds: float

@@ -27,14 +27,7 @@ _MILLISECOND: Final = 1_000_000
 
 
 def install(app: Flask, endpoint: str, metrics: Metrics, version: str) -> None:
-    """Trace the application's requests. It starts a thread, so it comes after any fork.
-
-    Args:
-        app: before its own ``before_request`` functions are there.
-        endpoint: of the collector, ``http://host:port``.
-        metrics: what tells of every prediction.
-        version: of the package.
-    """
+    """Trace requests: after any fork, and before the application has hooks of its own."""
     resource = Resource.create({"service.version": version})
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "inkdigits"}))
