@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _POLL_S = 0.002
@@ -25,19 +25,23 @@ def file_lock(path: Path | str, wait_s: float | None = None) -> Iterator[bool]:
     True
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    until = time.monotonic() + (wait_s or 0.0)
-    is_held = False
     try:
-        while not is_held:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait_s is None else fcntl.LOCK_NB))
-                is_held = True
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    break
-                time.sleep(_POLL_S)
-        yield is_held
+        yield _lock(descriptor, wait_s)
     finally:
         # Unlocked explicitly: a process that was forked meanwhile would hold it on.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+def _lock(descriptor: int, wait_s: float | None) -> bool:
+    if wait_s is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return True
+    until = time.monotonic() + wait_s
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_POLL_S)
