@@ -49,8 +49,7 @@ class RateLimits:
     def __init__(
         self, url: str | None = None, note: Callable[[Counter], None] = lambda _: None
     ) -> None:
-        self._memory = MemoryStorage()
-        self._own = SlidingWindowCounterRateLimiter(self._memory)
+        self._forget()
         self._shared = None if url is None else SlidingWindowCounterRateLimiter(_redis(url))
         self._note = note
         self._counter: Counter = "process" if url is None else "redis"
@@ -89,8 +88,12 @@ class RateLimits:
                 self._change("redis")
                 return answer
         if len(self._memory.storage) > _MAX_COUNTS:
-            self._memory.reset()
+            self._forget()
         return question(self._own)
+
+    def _forget(self) -> None:
+        self._memory = MemoryStorage()
+        self._own = SlidingWindowCounterRateLimiter(self._memory)
 
     def _change(self, counter: Counter, error: StorageError | None = None) -> None:
         if counter != self._counter:
