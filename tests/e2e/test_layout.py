@@ -18,9 +18,46 @@ pytestmark = [
     pytest.mark.skipif(not shipped_artifact().is_file(), reason="needs the shipped model"),
 ]
 
-PAGES = ("", "history", "dashboard?span=all", "model", "docs", "sign-in", "review", "nowhere")
+PAGES = (
+    "",
+    "history",
+    "history?since=2090-01-01",
+    "dashboard?span=all",
+    "model",
+    "docs",
+    "sign-in",
+    "review",
+    "nowhere",
+)
 # The last is 1280 by 800 at 200 %.
 SIZES = [(320, 640), (375, 667), (740, 360), (1280, 800), (640, 400)]
+
+
+def show_number(page):
+    page.click('[aria-label="Example: 408"]')
+    expect(page.locator("#decision")).to_contain_text("Several digits", timeout=PATIENCE_MS)
+    page.click("#curl")
+
+
+def show_several_files(page):
+    names = ("one.png", f"a picture with {'a very ' * 12}long name.png")
+    file = {"mimeType": "image/png", "buffer": encoded(seven())}
+    page.set_input_files("#file", [{"name": name, **file} for name in names])
+    expect(page.locator("#several tbody tr")).to_have_count(2, timeout=PATIENCE_MS)
+
+
+def show_nothing(page):
+    page.click("#clear")
+    page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"no"})
+    expect(page.locator("#problem")).to_contain_text("a.png is not a picture")
+
+
+STATES = {
+    "a number": show_number,
+    "several files": show_several_files,
+    "no picture": show_nothing,
+}
+"""What the page to draw on shows else, and how to come there."""
 
 FAULTS = """() => {
   const faults = [];
@@ -77,12 +114,15 @@ def test_every_page_fits_every_screen_and_is_accessible(chromium, url, scheme):
     page.click("#wrong")
     page.click('[data-label="8"]')
     expect(page.locator("#thanks")).to_have_text("Thank you. Noted: it is an 8.")
-    for path in PAGES:
-        page.goto(path)
+    for path in (*PAGES, *STATES):
+        page.goto(path if path in PAGES else "")
         if path == "":
             visitor.reads("7")
             page.click("#why")
             expect(page.locator("#saliency")).to_be_visible(timeout=PATIENCE_MS)
+        elif path in STATES:
+            page.set_viewport_size({"width": 1280, "height": 800})
+            STATES[path](page)
         if page.locator("summary").count():
             page.locator("summary").first.click()
         for width, height in SIZES:

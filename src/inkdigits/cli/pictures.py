@@ -87,7 +87,8 @@ def _fetched(address: str) -> bytes:
     except exceptions.LocationValueError as error:
         raise ImageError("the address leads to one that is neither http nor https") from error
     except exceptions.HTTPError as error:
-        raise ImageError(f"the address cannot be read ({type(error).__name__})") from error
+        why = str(error).rpartition(": ")[2]  # before it is the connection, as urllib3 names it
+        raise ImageError(f"the address cannot be read: {why}") from error
     except ValueError as error:
         raise ImageError(f"the address redirects to an invalid one: {error}") from error
 

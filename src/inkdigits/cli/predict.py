@@ -202,11 +202,11 @@ def _line(with_all: bool, with_runner_up: bool) -> Callable[[Prediction], str]:
         if read.answer is not None:
             digit, share = str(read.answer), percent(read.confidence)
         second, probability = read.runner_up
-        shares = "".join(f"{100 * one:>7.2f}" for one in read.probabilities)
+        shares = "".join(f"{percent(one).removesuffix(' %'):>7}" for one in read.probabilities)
         more = f"{shares}  {'-' if second is None else second:>9}" if with_all else ""
         after = ""
         if with_runner_up and second is not None:
-            after = f"; runner-up {second} ({100 * probability:.2f} %)"
+            after = f"; runner-up {second} ({percent(probability)})"
         return f"{digit:>5}  {share:>10}{more}  {read.outcome}{after}"
 
     return line

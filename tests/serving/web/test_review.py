@@ -118,7 +118,7 @@ def test_an_item_says_why_it_is_there_and_not_what_others_say(app, store, record
     ada = reviewer(app)
     first, second = ada.client.get("/review/queue").json["items"]
     assert (first["id"], first["read"], first["is_number"]) == (number.id, "42", True)
-    assert first["why"] == "It was rejected: it does not look like a digit."
+    assert first["why"] == "It was rejected: not a digit."
     assert len(first["inks"]) == 2
     picture = ada.client.get(first["picture"])
     assert (picture.mimetype, picture.data[:4]) == ("image/png", b"\x89PNG")

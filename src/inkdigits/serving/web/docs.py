@@ -16,12 +16,10 @@ from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.openapi import OPERATIONS, document, routes
 from inkdigits.settings import Settings
 
-_STATIC = Path(__file__).parent / "static"
-
 
 def blueprint(settings: Settings, served: ServedReader, version: str) -> Blueprint:
     """Make the routes; ``/`` is the page where there is one, and plain where it is off."""
-    sheet = (_STATIC / "style.css").read_text(encoding="utf-8")
+    sheet = (Path(__file__).parent / "static" / "style.css").read_text(encoding="utf-8")
     docs = Blueprint("docs", __name__, template_folder="templates")
 
     @functools.cache

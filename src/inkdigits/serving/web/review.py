@@ -13,28 +13,17 @@ from inkdigits.errors import MissingFieldError, RecordNotFoundError
 from inkdigits.ink.decode import Limits, read_grey
 from inkdigits.ink.png import encode_png
 from inkdigits.log.record import Record
-from inkdigits.log.review import Progress
 from inkdigits.log.store import Store
 from inkdigits.serving.api.predict import ink_url
 from inkdigits.serving.web.session import Operator
 from inkdigits.settings import Settings
 from inkdigits.types import Json
 
-WHY = {
+_WHY = {  # a picture is in the queue, in words
     "rejected": "It was rejected",
     "unsure": "The model is not sure",
     "differs": "Two models read different things",
     "audit": "It is one of the random audit of what was accepted",
-}
-"""Why a picture is in the queue, in words."""
-
-_REASONS = {
-    "not_a_digit": "it does not look like a digit",
-    "several_digits": "it looks like several digits",
-    "not_a_number": "it does not look like a number",
-    "several_lines": "it has several lines",
-    "cut_off": "it is cut off by the edge",
-    "unreadable": "no digit is likelier than not",
 }
 _SIDE = 640  # of a kept picture on the page, in pixels at most
 _AT_ONCE = 60
@@ -50,17 +39,13 @@ def add_review(web: Blueprint, store: Store, operator: Operator, settings: Setti
             abort(403, "Only the operator and reviewers may do this. Sign in.")
         return name
 
-    def answer(record: Record, name: str) -> ResponseReturnValue:
-        progress = _progress(store.reviews.progress(name), name)
-        return {"id": record.id, "label": record.label, "progress": progress}
-
     @web.get("/review")
     def review() -> ResponseReturnValue:
         name = operator.reviewer(request)
         if name is None:
             return redirect(url_for("web.sign_in"), 303) if operator.exists else abort(404)
         progress = store.reviews.progress(name)
-        return render_template("review.html", progress=progress, name=name, why=WHY)
+        return render_template("review.html", progress=progress, name=name)
 
     @web.get("/review/queue")
     def review_queue() -> ResponseReturnValue:
@@ -68,19 +53,21 @@ def add_review(web: Blueprint, store: Store, operator: Operator, settings: Setti
         why, after = request.args.get("why") or None, request.args.get("after") or None
         found = store.reviews.next(name, why=why, after=after, limit=_AT_ONCE)
         items = [_item(record, has_picture) for record, has_picture in found]
-        return {"items": items, "progress": _progress(store.reviews.progress(name), name)}
+        return {"items": items, "progress": _progress(store, name)}
 
     @web.post("/review/<record_id>")
     def review_label(record_id: str) -> ResponseReturnValue:
         name = who()
         if "label" not in request.form:
             raise MissingFieldError('The form has no field "label"; nothing was changed.')
-        return answer(store.reviews.give(record_id, name, request.form["label"]), name)
+        record = store.reviews.give(record_id, name, request.form["label"])
+        return {"id": record.id, "label": record.label, "progress": _progress(store, name)}
 
     @web.post("/review/<record_id>/undo")
     def review_undo(record_id: str) -> ResponseReturnValue:
         name = who()
-        return answer(store.reviews.undo(record_id, name), name)
+        record = store.reviews.undo(record_id, name)
+        return {"id": record.id, "label": record.label, "progress": _progress(store, name)}
 
     @web.get("/review/<record_id>/picture")
     def review_picture(record_id: str) -> ResponseReturnValue:
@@ -97,8 +84,8 @@ def _item(record: Record, has_picture: bool) -> Json:
     """Return what the page shows of a record; what others said of it stays out."""
     shares = sorted(enumerate(record.probabilities), key=lambda pair: -pair[1])
     runner_up = shares[1] if record.digits is None and record.digit is not None else None
-    why = WHY.get(record.queued or "", "It is in the queue")
-    reason = _REASONS.get(record.reason or "")
+    why = _WHY.get(record.queued or "", "It is in the queue")
+    why += f": {record.reason.replace('_', ' ')}." if record.reason else "."
     inks = record.ink.reshape(-1, 28, 28)
     return {
         "id": record.id,
@@ -108,12 +95,13 @@ def _item(record: Record, has_picture: bool) -> Json:
         "decision": record.decision,
         "runner_up": None if runner_up is None else {"digit": runner_up[0], "share": runner_up[1]},
         "shadow": record.shadow and record.shadow.get("text"),
-        "why": f"{why}: {reason}." if reason else f"{why}.",
+        "why": why,
         "inks": [ink_url(ink) for ink in inks],
         "picture": url_for("web.review_picture", record_id=record.id) if has_picture else None,
     }
 
 
-def _progress(progress: Progress, name: str) -> dict[str, Any]:
+def _progress(store: Store, name: str) -> dict[str, Any]:
+    progress = store.reviews.progress(name)
     done, agreed = progress.labelled.get(name, (0, 0))
     return {"left": progress.left, "due": progress.due, "done": done, "agreed": agreed}

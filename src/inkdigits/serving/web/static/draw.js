@@ -21,7 +21,7 @@ let version = 0; // counts the changes
 let keptVersion = -1; // the version that the log has
 let reading = null; // the last answer about what is on the pad
 let shown = null; // the drawing that the card is about
-const labelled = new WeakMap(); // of the pad's states: the `id` and `label` of the record that it has
+const kept = new WeakMap(); // what was on the pad: the `id` and `label` of its record
 let isUnavailable = false;
 let request = null; // the AbortController of the reading under way
 let keeping = Promise.resolve(); // one after the other, so that each replaces the previous one
@@ -34,8 +34,14 @@ function changed(isDrawing) {
   version += 1;
   delete pad.drawing.label;
   delete pad.drawing.isSent;
-  if (labelled.has(pad.state)) isKept(labelled.get(pad.state));
-  if (isPrivate() && !pad.isEmpty) pad.drawing.isPrivate = true;
+  const record = kept.get(pad.content);
+  if (record) {
+    // It is read again, and only the question comes back.
+    keptVersion = version;
+    Object.assign(pad.drawing, record, { isSent: true });
+    if (record.label === undefined) kept.delete(pad.content); // what continues it replaces it
+  }
+  if (isPrivate() && pad.content) pad.drawing.isPrivate = true;
   tools();
   $("problem").textContent = "";
   $("feedback").hidden = true;
@@ -43,8 +49,8 @@ function changed(isDrawing) {
   clearTimeout(liveTimer);
   clearTimeout(finishedTimer);
   if (!isDrawing) save();
-  if (pad.isEmpty || pad.drawing !== shown) show(null);
-  if (pad.isEmpty) {
+  if (!pad.content || pad.drawing !== shown) show(null);
+  if (!pad.content) {
     request?.abort();
     return;
   }
@@ -52,18 +58,11 @@ function changed(isDrawing) {
   if (!isDrawing) finishedTimer = setTimeout(keep, FINISHED_MS);
 }
 
-/** The log has what is on the pad: it is read again, and only the question comes back. */
-function isKept(record) {
-  keptVersion = version;
-  Object.assign(pad.drawing, record, { isSent: true });
-  if (record.label !== undefined) labelled.set(pad.state, record);
-}
-
 function tools() {
   $("undo").disabled = !pad.canUndo;
   $("redo").disabled = !pad.canRedo;
-  $("clear").disabled = $("curl").disabled = $("why").disabled = pad.isEmpty;
-  $("hint").hidden = !pad.isEmpty;
+  $("clear").disabled = $("curl").disabled = $("why").disabled = !pad.content;
+  $("hint").hidden = Boolean(pad.content);
 }
 
 /** What is on the pad survives Back and reload, in this tab. */
@@ -83,12 +82,9 @@ async function restore() {
     const blob = new Blob([bytes], { type: head.slice("data:".length, -";base64".length) });
     saved.image = { blob, bitmap: await createImageBitmap(blob) };
   }
-  if (!pad.isEmpty || !(saved.image || saved.strokes?.length)) return;
-  const before = { ...saved.drawing };
+  if (pad.content || !(saved.image || saved.strokes?.length)) return;
+  if (saved.drawing.isSent) kept.set(saved.image ?? saved.strokes, { ...saved.drawing });
   pad.put(saved);
-  if (!before.isSent) return;
-  isKept(before);
-  save();
 }
 
 /** Say that there is no reading: what the card had was of another picture. */
@@ -112,7 +108,7 @@ function risk() {
 }
 
 async function read() {
-  if (isUnavailable || pad.isEmpty) return;
+  if (isUnavailable || !pad.content) return;
   request?.abort();
   const { signal } = (request = new AbortController());
   const asked = version;
@@ -130,7 +126,7 @@ async function read() {
 /** Keep what is on the pad, in place of the drawing that it continues. */
 function keep() {
   clearTimeout(finishedTimer);
-  if (pad.isEmpty || keptVersion === version || isUnavailable) return keeping;
+  if (!pad.content || keptVersion === version || isUnavailable) return keeping;
   if (isPrivate() || pad.drawing.isPrivate || pad.drawing.isExample) {
     if (reading) card.speak(reading, pad.isUpload);
     return keeping;
@@ -169,7 +165,7 @@ function show(answer) {
 }
 
 async function say(what) {
-  const [asked, of, state] = [version, pad.drawing, pad.state];
+  const [asked, of, content] = [version, pad.drawing, pad.content];
   await keep();
   if (!of.id) return;
   try {
@@ -178,7 +174,7 @@ async function say(what) {
       headers: { "X-CSRF-Token": token },
       body: new URLSearchParams({ label: what }),
     });
-    labelled.set(state, { id: of.id, label: answer.label });
+    kept.set(content, { id: of.id, label: answer.label });
     if (asked !== version) return; // the label is of what the pad showed before
     of.label = answer.label;
     save();
@@ -250,7 +246,7 @@ function unavailable() {
 function available() {
   isUnavailable = false;
   $("unavailable").hidden = true;
-  if (pad.isEmpty) return;
+  if (!pad.content) return;
   read();
   if (pad.drawing.label === undefined) finishedTimer = setTimeout(keep, FINISHED_MS);
 }

@@ -31,8 +31,9 @@ export class Pad {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.render());
   }
 
-  get isEmpty() {
-    return this.#state.strokes.length === 0 && this.#state.image === null;
+  /** The image or the strokes, null if there are none; undo and redo bring back the same object. */
+  get content() {
+    return this.#state.image ?? (this.#state.strokes.length ? this.#state.strokes : null);
   }
 
   get canUndo() {
@@ -45,11 +46,6 @@ export class Pad {
 
   get isUpload() {
     return this.#state.image !== null;
-  }
-
-  /** What is on the pad; undo and redo bring back the same object. */
-  get state() {
-    return this.#state;
   }
 
   /** An object of what is on the pad: the same one while a drawing continues, or is undone. */
@@ -72,7 +68,7 @@ export class Pad {
   }
 
   clear() {
-    if (!this.isEmpty) this.put({});
+    if (this.content) this.put({});
   }
 
   /** Begin a new drawing with an image, {bitmap, blob}, or with strokes. */
