@@ -11,7 +11,7 @@ from support.databases import a_record, opened, rows_of
 from inkdigits.decision.prediction import NumberReading
 from inkdigits.errors import RecordError, RecordNotFoundError, StoreUnavailableError
 from inkdigits.log.record import Record, Shares, new_id, to_row
-from inkdigits.log.review import Audit, cohen_kappa
+from inkdigits.log.review import Audit, _cohen_kappa
 
 pytest_plugins = ["support.databases"]
 
@@ -189,8 +189,8 @@ def test_progress_counts_what_is_left_and_who_agrees(store):
 
 
 def test_kappa_is_undefined_where_chance_always_agrees():
-    assert cohen_kappa({("3", "3"): 9}) is None
-    assert cohen_kappa({}) is None
+    assert _cohen_kappa({("3", "3"): 9}) is None
+    assert _cohen_kappa({}) is None
 
 
 def test_the_audit_measures_the_accepted_of_a_model(store):

@@ -9,14 +9,14 @@ if os.name != "posix":
     pytest.skip("Gunicorn needs POSIX", allow_module_level=True)
 
 from inkdigits.errors import BackendUnavailableError
-from inkdigits.serving.api.health import warm_up_picture
-from inkdigits.serving.gunicorn import gunicorn_options
+from inkdigits.serving.api.health import _warm_up_picture
+from inkdigits.serving.gunicorn import _gunicorn_options
 from inkdigits.serving.preflight import load_reader
 from inkdigits.settings import Settings
 
 
 def test_options_follow_the_settings():
-    options = gunicorn_options(Settings(workers=3, threads=2, graceful_timeout=9))
+    options = _gunicorn_options(Settings(workers=3, threads=2, graceful_timeout=9))
     assert (options["workers"], options["threads"], options["graceful_timeout"]) == (3, 2, 9)
     # Each worker has a socket of its own, among which the kernel spreads connections.
     assert options["reuse_port"] is True
@@ -24,8 +24,8 @@ def test_options_follow_the_settings():
 
 def test_risk_of_the_settings_holds_where_a_request_states_none():
     reader = load_reader(Settings(risk=1e-9))
-    assert reader.predict(warm_up_picture()).risk == 1e-9
-    assert reader.predict(warm_up_picture(), risk=0.05).risk == 0.05
+    assert reader.predict(_warm_up_picture()).risk == 1e-9
+    assert reader.predict(_warm_up_picture(), risk=0.05).risk == 0.05
 
 
 def test_service_without_a_log_does_without_its_library():

@@ -12,7 +12,7 @@ from inkdigits.errors import RegistryError
 from inkdigits.model.artifact import ARTIFACT_NAME
 from inkdigits.model.registry import Registry
 from inkdigits.serving.monitoring.metrics import Readings
-from inkdigits.serving.rollback import RollbackWatch, broken_limit
+from inkdigits.serving.rollback import RollbackWatch, _broken_limit
 
 WATCH = {"readings": 100, "max_rejected": 0.1, "max_latency_ms": 20}
 
@@ -55,8 +55,8 @@ class Replica:
     ],
 )
 def test_a_limit_is_broken_when_the_first_readings_cannot_keep_it(read, broken):
-    assert (broken_limit(WATCH, read) is not None) is broken
-    assert broken_limit({"readings": 100}, read) is None
+    assert (_broken_limit(WATCH, read) is not None) is broken
+    assert _broken_limit({"readings": 100}, read) is None
 
 
 def test_a_bad_model_is_rolled_back_once_with_its_reason(models, caplog):

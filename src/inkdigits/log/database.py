@@ -35,14 +35,8 @@ _JSON = frozenset(c.name for c in predictions.columns if isinstance(c.type, sa.J
 logger = logging.getLogger(__name__)
 
 
-def check_file(engine: sa.Engine, inode: int | None) -> None:
-    """Raise StoreUnavailableError if another file, or none, is at the engine's path.
-
-    >>> check_file(connect("sqlite:///not-there.sqlite3"), None)
-    >>> check_file(connect("sqlite:///not-there.sqlite3"), 7)
-    Traceback (most recent call last):
-    inkdigits.errors.StoreUnavailableError: not-there.sqlite3 has been deleted or replaced
-    """
+def _check_file(engine: sa.Engine, inode: int | None) -> None:
+    """Raise StoreUnavailableError if another file, or none, is at the engine's path."""
     path = engine.url.database or ""
     try:
         found: int | None = os.stat(path).st_ino  # noqa: PTH116 (on the way of each commit)
@@ -82,7 +76,7 @@ def begin(
         with connection.begin():
             yield connection
         if is_locked:
-            check_file(engine, connection.info["inode"])
+            _check_file(engine, connection.info["inode"])
 
 
 class Database:
@@ -192,7 +186,7 @@ class Database:
                 dialect.do_execute(cursor, statement, values)
                 dialect.do_commit(connection)
                 if self.is_sqlite:
-                    check_file(self.engine, self._inode)
+                    _check_file(self.engine, self._inode)
             except BaseException:
                 connection.close()
                 raise

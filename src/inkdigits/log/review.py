@@ -108,14 +108,11 @@ class Audit:
         return self.low > risk
 
 
-def cohen_kappa(pairs: Mapping[tuple[str, str], int]) -> float | None:
+def _cohen_kappa(pairs: Mapping[tuple[str, str], int]) -> float | None:
     """Return Cohen's kappa, -1 to 1, of how often two people gave two labels; None if undefined.
 
     J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological
     Measurement 20, 1960.
-
-    >>> cohen_kappa({("1", "1"): 20, ("1", "7"): 5, ("7", "1"): 10, ("7", "7"): 15})
-    0.4
     """
     total = sum(pairs.values())
     first: Counter[str] = Counter()
@@ -250,7 +247,7 @@ class Reviews:
                 due={row[0]: row[1] for row in connection.execute(due.group_by(_c.queued))},
                 labelled={name.removeprefix(REVIEWER): (n, same) for name, n, same in labelled},
                 agreements=tuple(
-                    Agreement(names, sum(pairs.values()), _same(pairs), cohen_kappa(pairs))
+                    Agreement(names, sum(pairs.values()), _same(pairs), _cohen_kappa(pairs))
                     for names, pairs in agreed.items()
                 ),
             )

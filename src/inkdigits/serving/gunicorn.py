@@ -63,12 +63,8 @@ READ_TIMEOUT_S: Final = 20
 logger = logging.getLogger(__name__)
 
 
-def gunicorn_options(settings: Settings) -> dict[str, Any]:
-    """Translate the settings into Gunicorn's, by name.
-
-    >>> gunicorn_options(Settings(host="::1", port=8080))["bind"]
-    '[::1]:8080'
-    """
+def _gunicorn_options(settings: Settings) -> dict[str, Any]:
+    """Translate the settings into Gunicorn's, by name."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     options: dict[str, Any] = {
         "bind": f"{host}:{settings.port}",
@@ -161,7 +157,7 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def load_config(self) -> None:
         """Hand Gunicorn its settings and hooks."""
-        options = gunicorn_options(self._asked) | {
+        options = _gunicorn_options(self._asked) | {
             "on_starting": _log_as_the_others_do,
             "when_ready": self._reload_on_sighup,
             "post_worker_init": self._start_worker,
@@ -298,7 +294,7 @@ def _announce(settings: Settings, model_version: str) -> str:
         logger.warning(
             "anybody may use %s: it asks for no API key (INKDIGITS_API_KEYS_FILE)", settings.host
         )
-    url = f"http{'s' * (settings.tls_cert is not None)}://{gunicorn_options(settings)['bind']}"
+    url = f"http{'s' * (settings.tls_cert is not None)}://{_gunicorn_options(settings)['bind']}"
     days = settings.retention_days
     span = "until they are deleted" if days is None else f"for {days} days"
     nothing = "; --no-page keeps nothing" if settings.database_url is None else ""

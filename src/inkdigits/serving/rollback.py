@@ -40,12 +40,8 @@ def folder_of(model_path: Path | None) -> Path | None:
     return next((path.parent for path in paths if path.name == CURRENT), None)
 
 
-def broken_limit(watch: Json, read: Readings) -> str | None:
-    """Return which limit of a gate the first readings cannot keep any more; None if all can.
-
-    >>> broken_limit({"readings": 100, "max_rejected": 0.1}, Readings(40, 11, 0.2))
-    '11 of its first 40 readings were rejected; 10 of 100 are allowed'
-    """
+def _broken_limit(watch: Json, read: Readings) -> str | None:
+    """Return which limit of a gate the first readings cannot keep any more; None if all can."""
     rejected, latency = watch.get("max_rejected"), watch.get("max_latency_ms")
     n = max(watch["readings"], read.total)
     if rejected is not None and read.rejected > rejected * n:
@@ -103,7 +99,7 @@ class RollbackWatch:
         reason = self._agreed(name)
         if reason is None and not self._is_over:
             self._is_over = read.total >= watch["readings"]
-            reason = broken_limit(watch, read)
+            reason = _broken_limit(watch, read)
             if reason is not None:
                 reason = self._agreed(name, reason)
         if reason is not None:

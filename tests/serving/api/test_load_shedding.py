@@ -15,7 +15,7 @@ from support.server import running
 
 from inkdigits.errors import DeadlineExceededError, ImageError
 from inkdigits.serving.api import load_shedding
-from inkdigits.serving.api.load_shedding import connection_state
+from inkdigits.serving.api.load_shedding import _connection_state
 from inkdigits.serving.api.requests import current
 from inkdigits.serving.app import create_app
 from inkdigits.settings import Settings
@@ -96,7 +96,7 @@ def test_request_that_has_waited_its_time_is_denied_and_told_when_to_come_again(
 def test_request_that_has_waited_for_a_thread_until_its_deadline_is_not_read(reader, monkeypatch):
     app = make_app(reader)
     for waited, status in ((31.0, 429), (29.0, 200)):
-        monkeypatch.setattr(load_shedding, "connection_state", lambda _, s=waited: (True, s))
+        monkeypatch.setattr(load_shedding, "_connection_state", lambda _, s=waited: (True, s))
         assert predict(app).status_code == status
         assert app.test_client().get("/health").status_code == 200
     assert len(reader.received) == 2
@@ -139,9 +139,9 @@ def test_request_whose_client_has_gone_while_it_waited_is_not_read(reader, pair)
     with held(app, reader), ThreadPoolExecutor(1) as pool:
         second = pool.submit(predict, app, environ_overrides={"gunicorn.socket": far})
         wait_until(lambda: waiting(app) == 1)
-        assert connection_state(far)[0]
+        assert _connection_state(far)[0]
         near.close()
-        wait_until(lambda: not connection_state(far)[0])
+        wait_until(lambda: not _connection_state(far)[0])
         reader.may_end.set()
         assert code_of(second.result()) == (499, "client_gone")
     assert len(reader.received) == 2
@@ -153,10 +153,10 @@ def test_time_since_a_request_arrived_is_known(pair):
     near, far = pair
     near.sendall(b"request")
     assert far.recv(100, socket.MSG_PEEK)
-    wait_until(lambda: connection_state(far)[1] > 0.1)
+    wait_until(lambda: _connection_state(far)[1] > 0.1)
     near.sendall(b"more")
     far.close()
-    assert connection_state(far) == (True, 0.0)
+    assert _connection_state(far) == (True, 0.0)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Gunicorn needs POSIX")

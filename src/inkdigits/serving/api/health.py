@@ -27,12 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def warm_up_picture() -> bytes:
-    """Return a drawn one as PNG, so that a warm-up takes the whole path of a real picture.
-
-    >>> warm_up_picture()[1:4]
-    b'PNG'
-    """
+def _warm_up_picture() -> bytes:
+    """Return a drawn one as PNG, so that a warm-up takes the whole path of a real picture."""
     image = Image.new("L", (56, 56), 255)
     ImageDraw.Draw(image).line((28, 10, 28, 46), fill=0, width=6)
     return encode_png(image)
@@ -52,7 +48,7 @@ class Readiness:
             if self.is_ready:
                 return
             try:
-                prediction = self._reader.predict(warm_up_picture())
+                prediction = self._reader.predict(_warm_up_picture())
             except InkdigitsError as error:
                 logger.warning("warm-up failed", extra=fields(error=error))
                 raise NotReadyError(

@@ -40,14 +40,8 @@ PICTURES_PER_SLOT: Final = 8
 """Pictures of a batch that are read before others may have the slot."""
 
 
-def connection_state(connection: socket.socket | None) -> tuple[bool, float]:
-    """Return whether the client keeps a connection open, and the seconds since its last bytes.
-
-    >>> connection_state(None)
-    (True, 0.0)
-
-    Systems other than Linux do not tell.
-    """
+def _connection_state(connection: socket.socket | None) -> tuple[bool, float]:
+    """Return whether the client keeps a connection open, and the seconds since its last bytes."""
     if connection is None or sys.platform != "linux":
         return True, 0.0
     try:
@@ -109,7 +103,7 @@ class ServedReader:
     def admit(self, asked: ServedRequest) -> None:
         """Let a request in; OverloadedError if it has waited for a thread until its deadline."""
         asked.began = time.perf_counter()
-        _, asked.waited = connection_state(asked.environ.get("gunicorn.socket"))
+        _, asked.waited = _connection_state(asked.environ.get("gunicorn.socket"))
         if asked.waited >= self._deadline and asked.path not in SPARED_PATHS:
             self._shed()
 
@@ -147,7 +141,7 @@ class ServedReader:
         if not self._free.acquire(blocking=False):
             self._wait(asked, self._deadline - spent - asked.waited)
         try:
-            if asked.waited > 0 and not connection_state(asked.environ.get("gunicorn.socket"))[0]:
+            if asked.waited > 0 and not _connection_state(asked.environ.get("gunicorn.socket"))[0]:
                 raise ClientDisconnectedError("The client has closed the connection.")
             yield self.current
         finally:

@@ -1,15 +1,15 @@
-"""Numbers, labels as text, the review queue with each reviewer's labels, and ended promotions.
+"""Numbers, labels as text, the review queue, ended promotions, and sign-ins that were ended.
 
 The column ``true_digit`` stays, unused, for processes of the version before that still run.
 
-Revision ID: 0004
+Revision ID: 0005
 Revises: 0002
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
+revision = "0005"
 down_revision = "0002"
 
 
@@ -50,6 +50,11 @@ def upgrade() -> None:
         sa.Column("promotion", sa.String(300), primary_key=True),
         sa.Column("decided_us", sa.BigInteger, nullable=False),
         sa.Column("reason", sa.String(400), nullable=False),
+    )
+    op.create_table(
+        "sign_outs",
+        sa.Column("sign_in", sa.String(32), primary_key=True),
+        sa.Column("ended_us", sa.BigInteger, nullable=False),
     )
     for name in ("time", "corrected"):
         op.drop_index(f"ix_predictions_{name}", "predictions")
