@@ -22,7 +22,7 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from threading import Thread
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask
@@ -258,23 +258,20 @@ class Server(BaseApplication):  # type: ignore[misc]
             Thread(target=self._when_ready, args=(url,), daemon=True).start()
 
 
-class _CheckedChunks:
-    """A chunked body. Gunicorn finds malformed chunks when the application reads them."""
-
-    def __init__(self, body: InputStream) -> None:
-        self._body = body
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return self._body.read(size)
-        except ParseException as error:
-            raise InvalidRequestError("The chunks of the body are malformed.") from error
-
-
 def _with_checked_chunks(application: WSGIApplication) -> WSGIApplication:
+    """Have malformed chunks told as such; Gunicorn finds them when the application reads them."""
+
     def checking(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        body: InputStream = environ["wsgi.input"]
+
+        def read(size: int = -1) -> bytes:
+            try:
+                return body.read(size)
+            except ParseException as error:
+                raise InvalidRequestError("The chunks of the body are malformed.") from error
+
         if "HTTP_TRANSFER_ENCODING" in environ:
-            environ["wsgi.input"] = _CheckedChunks(environ["wsgi.input"])
+            environ["wsgi.input"] = SimpleNamespace(read=read)
         return application(environ, start_response)
 
     return checking

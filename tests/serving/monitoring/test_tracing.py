@@ -10,10 +10,12 @@ from flask import Flask, request
 from support.fakes import FakeReader, send_digit
 from support.local_http import served
 from support.repository import TESTS
-from support.server import free_port, run_to_its_end, running
+from support.server import free_port, running
 
 from inkdigits.client import Client
+from inkdigits.errors import BackendUnavailableError
 from inkdigits.serving.app import create_app
+from inkdigits.serving.preflight import check
 from inkdigits.settings import Settings
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -153,14 +155,9 @@ def test_nothing_of_opentelemetry_is_imported_where_no_collector_is_named():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=TESTS)
 
 
-def test_collector_without_the_library_is_an_error_at_start(tmp_path):
-    (tmp_path / "opentelemetry.py").write_text("raise ImportError('not here')\n")
-    code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['fake_service']\n"
-        "from support import fake_service; fake_service.main()"
-    )
-    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
-    result = run_to_its_end(free_port(), program=["-c", code], **endpoint)
-    assert result.returncode == 1
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("Error: OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry, which")
+def test_collector_without_the_library_is_an_error_at_start(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    settings = Settings(port=free_port(), otlp_endpoint="http://localhost:4318")
+    message = "OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry, which"
+    with pytest.raises(BackendUnavailableError, match=message):
+        check(settings, lambda _: FakeReader())
