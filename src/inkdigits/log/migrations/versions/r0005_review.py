@@ -56,6 +56,10 @@ def upgrade() -> None:
         sa.Column("sign_in", sa.String(32), primary_key=True),
         sa.Column("ended_us", sa.BigInteger, nullable=False),
     )
+    _replace_indexes()
+
+
+def _replace_indexes() -> None:
     for name in ("time", "corrected"):
         op.drop_index(f"ix_predictions_{name}", "predictions")
     corrected = ["created_us", "id", "label", "digit", "decision", "confidence", "text"]
