@@ -7,7 +7,7 @@ from inkdigits.data.pictures.foreground import draw_digits
 from inkdigits.data.pictures.numbers import WrittenDigits, write_table
 
 # A scanned sheet of 8 pupils with 5 marks each, and where its cells are: left, top, width, height.
-rng = np.random.default_rng(3)
+rng = np.random.default_rng(4)
 pictures, labels = draw_digits(200, rng)
 inks = np.stack([inkdigits.preprocess(picture) for picture in pictures])
 sheet, cells = write_table(WrittenDigits(inks, labels), 8, 5, rng, empty=0.1)
