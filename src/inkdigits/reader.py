@@ -30,9 +30,16 @@ from inkdigits.decision.prediction import (
 from inkdigits.errors import ArtifactCorruptError, HintError, ImageError
 from inkdigits.explain import explain
 from inkdigits.ink import normalize
-from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, read_grey
-from inkdigits.ink.field import Field, field_of, has_several, is_cut_off
-from inkdigits.ink.normalize import INK_SIZE, normalise, standardise
+from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, Luminance, read_luminance
+from inkdigits.ink.normalize import (
+    INK_SIZE,
+    Field,
+    field_of,
+    has_several,
+    is_cut_off,
+    normalise,
+    standardise,
+)
 from inkdigits.ink.plain import Foreground, find_foreground
 from inkdigits.ink.segment import Segmenter
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact
@@ -104,7 +111,7 @@ class DigitReader(Reader):
         self, picture: Picture, regions: Sequence[Box] | None, hints: Hints, risk: float | None
     ) -> list[NumberReading]:
         started = time.perf_counter()
-        grey = read_grey(picture, self._limits)
+        grey = read_luminance(picture, self._limits).grey
         height, width = grey.shape
         readings = []
         for left, top, wide, high in [(0, 0, width, height)] if regions is None else regions:
@@ -115,7 +122,7 @@ class DigitReader(Reader):
                     f"{width} x {height} pixels"
                 )
             part = grey[top:bottom, left:right]
-            field = field_of(find_foreground(part, self._segmenter, LARGEST_FIELD))
+            field = field_of(find_foreground(Luminance.of(part), self._segmenter, LARGEST_FIELD))
             least_height = LEAST_HEIGHT if regions is None else LEAST_SHARE * high
             risk = self._risk if risk is None else risk
             reading = self._read_field(field, NUMBER_POLICY, hints, risk, least_height)
@@ -227,7 +234,7 @@ class DigitReader(Reader):
     def _find_ink(self, picture: Picture) -> _Found | ImageError:
         started = time.perf_counter()
         try:
-            foreground = find_foreground(read_grey(picture, self._limits), self._segmenter)
+            foreground = find_foreground(read_luminance(picture, self._limits), self._segmenter)
         except ImageError as error:
             return error
         ink = normalise(foreground)

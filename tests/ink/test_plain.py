@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 from support.pictures import difference, seven, shifted_difference
 
-from inkdigits.ink.field import field_of, has_several, is_cut_off
-from inkdigits.ink.normalize import normalise
+from inkdigits.ink.decode import Luminance
+from inkdigits.ink.normalize import field_of, has_several, is_cut_off, normalise
 from inkdigits.ink.plain import SMALL_PICTURE, find_foreground
 from inkdigits.reader import preprocess
 
@@ -77,7 +77,7 @@ def test_pictures_of_any_shades_and_sizes_have_ink_or_none_but_no_other_error():
             noise = rng.normal(background, deviation, (height, width))
             picture = np.clip(noise, 0, 255).astype(np.uint8)
             for _ in range(4):  # alike, one pixel differs, then patches
-                found = find_foreground(picture, network)
+                found = find_foreground(Luminance.of(picture), network)
                 field_of(found)
                 has_several(found)
                 is_cut_off(found)
@@ -93,9 +93,9 @@ def test_a_faint_patch_does_not_decide_which_side_is_ink():
 
     picture = np.full((900, 900), 200, np.uint8)
     picture[400:460, 400:460] -= (255 - np.asarray(seven(60, 4))) // 4
-    expected = normalise(find_foreground(picture, no_network))
+    expected = normalise(find_foreground(Luminance.of(picture), no_network))
     picture[20:880:2, 20:390] = 204
-    assert np.array_equal(normalise(find_foreground(picture, no_network)), expected)
+    assert np.array_equal(normalise(find_foreground(Luminance.of(picture), no_network)), expected)
 
 
 def test_two_digits_stay_two():

@@ -9,9 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from support.hostile_pictures import chunk, png_with
-from support.pictures import encoded
+from support.pictures import encoded, seven
 
-from inkdigits.ink.png import MAX_PIXELS, SIGNATURE, read_plain
+from inkdigits.ink.png import MAX_PIXELS, SIGNATURE, read_drawing
 
 LIMIT = 1_000_000
 KINDS = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}
@@ -19,15 +19,22 @@ KINDS = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}
 
 def assert_like_pillow(content):
     """Return whether it was read; fail unless it was read as Pillow does."""
-    found = read_plain(content, LIMIT)
+    found = read_drawing(content, LIMIT)
     if found is None:
         return False
     image = Image.open(io.BytesIO(content))
     image.load()
     shade, alpha = image.convert("RGB").convert("L"), image.convert("RGBA").getchannel("A")
-    for mine, pillows in zip(found, map(np.asarray, (shade, alpha)), strict=True):
-        assert isinstance(mine, int) or mine.shape == pillows.shape
-        assert (pillows == mine).all()
+    assert found.whole == (image.height, image.width)
+    channels = zip(found[:2], found.background, map(np.asarray, (shade, alpha)), strict=True)
+    for mine, behind, pillows in channels:
+        whole = np.full(found.whole, behind)
+        part = whole[found.top :, found.left :]
+        if not isinstance(mine, int):
+            part = part[: mine.shape[0], : mine.shape[1]]
+            assert part.shape == mine.shape
+        part[:] = mine
+        assert (pillows == whole).all()
     return True
 
 
@@ -93,11 +100,12 @@ def test_drawing_by_any_filters_is_read_as_pillow_reads_it(drawing, data):
     assert_like_pillow(content)
 
 
+STRIPES = np.full((24, 30), 255)
+STRIPES[3:20, 4:25] = np.where(np.add.outer(np.arange(17), np.arange(21)) % 11 < 4, 9, 255)
 VALID = [
     png(
-        np.where(np.add.outer(np.arange(24), np.arange(30))[..., None] % 11 < 4, 9, 255)
-        * np.ones(len(mode), np.uint8),
-        np.arange(24) % 5,
+        STRIPES[..., None] * np.ones(len(mode), np.uint8),
+        1 + np.arange(24) % 4,
         mode,
         extra=chunk(b"gAMA", b"\0\0\xb1\x8f"),
         splits=2,
@@ -151,26 +159,28 @@ GREY = Image.radial_gradient("L")
         png_with(chunk(b"tEXt", b"Title\0seven"), GREY),
         encoded(GREY, save_all=True, append_images=[Image.new("L", GREY.size)]),
         *(encoded(GREY)[:-20], encoded(GREY)[:20], b""),
-        assembled(MAX_PIXELS + 1, 1, b"\0"),
+        *(assembled(MAX_PIXELS + 1, 1, b"\0"), encoded(GREY)),
     ],
     ids=[
         *("palette", "1 bit", "16 bits", "grey made transparent", "colour made transparent"),
         *("turned by EXIF", "with text", "animated", "truncated", "header alone", "empty", "huge"),
+        "without a background",
     ],
 )
-def test_what_is_not_plain_or_not_sound_is_left_to_pillow(content):
-    assert read_plain(content, 10**9) is None
+def test_what_is_no_drawing_or_not_sound_is_left_to_pillow(content):
+    assert read_drawing(content, 10**9) is None
 
 
 def test_more_pixels_than_the_limit_are_left_to_pillow():
-    assert read_plain(encoded(GREY), 256 * 256) is not None
-    assert read_plain(encoded(GREY), 256 * 256 - 1) is None
+    content = encoded(seven(256))
+    assert read_drawing(content, 256 * 256) is not None
+    assert read_drawing(content, 256 * 256 - 1) is None
 
 
 def test_no_more_is_inflated_than_the_header_announces():
     bomb = assembled(10, 10, zlib.compress(bytes(50_000_000)))
     tracemalloc.start()
-    assert read_plain(bomb, LIMIT) is None
+    assert read_drawing(bomb, LIMIT) is None
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
+from inkdigits.ink.decode import DEFAULT_LIMITS, Limits, read_luminance
+
 
 def seven(size: int = 200, width: int = 16) -> Image.Image:
     """A black 7 on white, well inside the picture."""
@@ -19,6 +21,11 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def grey_of(picture: object, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+    """The luminance (H, W) of a picture."""
+    return read_luminance(picture, limits).grey
 
 
 def drawn_ink(draw_on: Callable[[ImageDraw.ImageDraw], object]) -> np.ndarray:

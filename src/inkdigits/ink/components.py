@@ -110,9 +110,10 @@ def _halved(mask: Mask) -> Mask:
 
 def _runs(mask: Mask) -> tuple[Labels, Labels]:
     """Return where runs along the rows start and end, in a mask with a column more on each side."""
-    padded = np.zeros((len(mask), mask.shape[1] + 2), dtype=np.int8)
+    padded = np.zeros((len(mask), mask.shape[1] + 2), dtype=bool)
     padded[:, 1:-1] = mask
-    edges = np.flatnonzero(np.diff(padded.ravel()))
+    flat = padded.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
     return edges[::2] + 1, edges[1::2] + 1
 
 

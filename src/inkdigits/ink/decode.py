@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps
 
 from inkdigits.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
-from inkdigits.ink.container import check_pixels, look_ahead
-from inkdigits.ink.png import read_plain
+from inkdigits.ink.container import check_pixels, decode, load
+from inkdigits.ink.png import Drawing, read_drawing
 from inkdigits.types import Floats, Grey, Picture, Pixels
 
 # A filled shape on transparency whose shades differ by this much, of 255, is a card with ink on it.
@@ -23,24 +21,6 @@ CARD_CONTRAST = 40.0
 
 # Rows of a picture that are composited at a time, which bounds the memory for it.
 _STRIP = 256
-
-# How a picture is turned upright whose EXIF has this orientation.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-# What Pillow's decoders raise for bytes that are not a sound picture. Decoders are third-party
-# parsers of hostile input, so the list is long; anything else is a defect and is not caught.
-_DECODER_ERRORS = (
-    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError),
-    *(AttributeError, NotImplementedError, struct.error, zlib.error, MemoryError),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,42 +40,84 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-def read_grey(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Grey:
-    """Return the luminance (H, W) of a picture, 0 black to 255 white, transparency composited.
+class Luminance(NamedTuple):
+    """The luminance of a picture, 0 black to 255 white, or of the part that is not background."""
+
+    part: Grey  # (h, w); uint8 where the picture has 8 bits per sample and is opaque, else float32
+    top: int
+    left: int
+    whole: tuple[int, int]  # height and width of the picture
+    background: np.uint8 | np.float32  # of all that is around the part
+
+    @classmethod
+    def of(cls, grey: Grey) -> Luminance:
+        """Make a luminance of a whole picture (H, W)."""
+        return cls(grey, 0, 0, (grey.shape[0], grey.shape[1]), grey[0, 0])
+
+    @property
+    def grey(self) -> Grey:
+        """The whole picture (H, W)."""
+        if self.part.shape == self.whole:
+            return self.part
+        grey = np.full(self.whole, self.background, self.part.dtype)
+        height, width = self.part.shape
+        grey[self.top : self.top + height, self.left : self.left + width] = self.part
+        return grey
+
+
+def read_luminance(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Luminance:
+    """Return the luminance of a picture, transparency composited.
 
     Arguments and errors are those of ``normalize.preprocess``.
 
-    Returns:
-        uint8 where the picture has 8 bits per sample and is opaque; else float32.
-
-    >>> read_grey(np.uint8([[[255, 0, 0], [255, 255, 255]]])).tolist()
+    >>> read_luminance(np.uint8([[[255, 0, 0], [255, 255, 255]]])).grey.tolist()
     [[76, 255]]
     """
     if not isinstance(picture, bytes) and isinstance(picture, str | os.PathLike):
         picture = _read(Path(picture), limits)
     if isinstance(picture, bytes) and len(picture) <= limits.max_bytes:
-        plain = read_plain(picture, limits.max_pixels)
-        if plain:
-            return _composite(*plain)
+        drawing = read_drawing(picture, limits.max_pixels)
+        found = None if drawing is None else _of_drawing(drawing)
+        if found is not None:
+            return found
     if isinstance(picture, np.ndarray):
         array = _checked(picture, limits)
         samples = array if array.ndim == 2 else _samples(Image.fromarray(array))
     else:
         samples = _samples(_open(picture, limits))
     # The decoded picture is gone by now, which halves the memory that compositing takes.
-    return samples if isinstance(samples, np.ndarray) else _composite(*samples)
+    return Luminance.of(samples if isinstance(samples, np.ndarray) else _composite(*samples)[0])
+
+
+def _of_drawing(drawing: Drawing) -> Luminance | None:
+    """Return a drawing's luminance; None where its background is half transparent."""
+    shade, alpha, top, left, whole, (behind, opacity) = drawing
+    if not isinstance(shade, int) and isinstance(alpha, int) and alpha == 255:
+        return Luminance(shade, top, left, whole, np.uint8(behind))
+    if opacity or isinstance(alpha, int):
+        return None
+    part, background = _composite(shade, alpha)
+    return Luminance(part, top, left, whole, background)
 
 
 def _open(picture: bytes | Image.Image, limits: Limits) -> Image.Image:
     if isinstance(picture, Image.Image):
         check_pixels("The picture", *picture.size, limits.max_pixels)
-        _load(picture)
+        load(picture)
         return ImageOps.exif_transpose(picture)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return _decode(bytes(picture), limits)
-    raise UnsupportedImageError(
-        f"a picture is a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}"
-    )
+    if not isinstance(picture, bytes | bytearray | memoryview):
+        raise UnsupportedImageError(
+            "a picture is a path, bytes, a Pillow image or a uint8 array, not "
+            f"{type(picture).__name__}"
+        )
+    if not picture:
+        raise UnreadableImageError("The picture is empty: 0 bytes.")
+    if len(picture) > limits.max_bytes:
+        raise ImageTooLargeError(
+            f"The picture has {len(picture):,} bytes; the limit is {limits.max_bytes:,}. "
+            "Send a smaller picture or raise INKDIGITS_MAX_BYTES."
+        )
+    return decode(bytes(picture), limits.max_pixels, limits.max_scans)
 
 
 def _read(path: Path, limits: Limits) -> bytes:
@@ -119,47 +141,6 @@ def _checked(array: Pixels, limits: Limits) -> Pixels:
         )
     check_pixels("The array", array.shape[1], array.shape[0], limits.max_pixels)
     return array[:, :, 0] if array.shape[2:] == (1,) else array
-
-
-def _decode(content: bytes, limits: Limits) -> Image.Image:
-    if not content:
-        raise UnreadableImageError("The picture is empty: 0 bytes.")
-    if len(content) > limits.max_bytes:
-        raise ImageTooLargeError(
-            f"The picture has {len(content):,} bytes; the limit is {limits.max_bytes:,}. "
-            "Send a smaller picture or raise INKDIGITS_MAX_BYTES."
-        )
-    file = look_ahead(content, limits.max_pixels, limits.max_scans)
-    try:
-        image = Image.open(io.BytesIO(file.content), formats=[file.format])
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLargeError(
-            f"The picture is far over the limit of {limits.max_pixels:,} pixels. "
-            "Send a smaller picture."
-        ) from error
-    except _DECODER_ERRORS as error:
-        raise UnreadableImageError(f"The {file.format} is truncated or damaged.") from error
-    is_wide = image.mode in ("I", "F")
-    what = "The picture, whose 32-bit samples take twice the memory," if is_wide else "The picture"
-    check_pixels(what, *image.size, limits.max_pixels // 2 if is_wide else limits.max_pixels)
-    _load(image)
-    return image.transpose(_UPRIGHT[file.orientation]) if file.orientation > 1 else image
-
-
-def _load(image: Image.Image) -> None:
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        # A JPEG holds its luminance apart, so its colours need not be decoded.
-        image.draft("L", image.size)
-    try:
-        image.load()
-    except _DECODER_ERRORS as error:
-        raise UnreadableImageError(
-            f"The {image.format or 'picture'} is truncated or damaged: {error}"
-        ) from error
-    if image.mode in ("P", "PA") and image.palette is None:
-        raise UnreadableImageError(
-            f"The {image.format or 'picture'} is damaged: it has no palette."
-        )
 
 
 def _samples(image: Image.Image) -> Grey | tuple[Pixels, Pixels]:
@@ -205,17 +186,14 @@ def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
     return levels
 
 
-def _composite(shade: Pixels | int, alpha: Pixels | int) -> Grey:
-    """Put a transparent picture, as ``read_plain`` returns it, on what makes its ink visible."""
-    if isinstance(alpha, int):
-        if alpha == 255 and not isinstance(shade, int):
-            return shade
-        alpha = np.full_like(shade, alpha)
-    if alpha.min() == 255:
-        return np.full_like(alpha, shade) if isinstance(shade, int) else shade
-    background = _background_behind(shade, alpha)
-    if background is None:
-        return np.full_like(alpha, 255)
+def _composite(shade: Pixels | int, alpha: Pixels) -> tuple[Grey, np.uint8 | np.float32]:
+    """Put luminance and opacity (H, W) on what makes the ink visible; return that shade too."""
+    if alpha.min() == 255 and not isinstance(shade, int):
+        return shade, np.uint8(255)
+    behind = _background_behind(shade, alpha)
+    if behind is None:
+        return np.full_like(alpha, 255), np.uint8(255)
+    background = np.float32(behind)
     composited = np.empty(alpha.shape, np.float32)
     for top in range(0, len(alpha), _STRIP):
         rows = slice(top, top + _STRIP)
@@ -224,9 +202,9 @@ def _composite(shade: Pixels | int, alpha: Pixels | int) -> Grey:
         part = shade if isinstance(shade, int) else shade[rows]
         np.multiply(part, share, out=composited[rows], dtype=np.float32)
         np.subtract(1.0, share, out=share)
-        share *= np.float32(background)
+        share *= background
         composited[rows] += share
-    return composited
+    return composited, background
 
 
 def _background_behind(shade: Pixels | int, alpha: Pixels) -> float | None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from inkdigits.ink.background import lighting_surface, two_shades
 from inkdigits.ink.components import connected_components, dilate, stroke_width
+from inkdigits.ink.decode import Luminance
 from inkdigits.ink.segment import FAINTEST, InkMap, Segmenter, Window, find_ink
 from inkdigits.types import Floats, Grey, Mask, Pixels
 
@@ -97,7 +98,9 @@ class Foreground:
         return x + left, y + top, x + columns[-1] + 1.0, y + rows[-1] + 1.0
 
 
-def find_foreground(grey: Grey, segmenter: Segmenter, largest: int = WORKING_SIZE) -> Foreground:
+def find_foreground(
+    picture: Luminance, segmenter: Segmenter, largest: int = WORKING_SIZE
+) -> Foreground:
     """Return how far each pixel is from the background, towards the ink.
 
     On a clean background its shade is the median of the picture's border, which ink rarely covers
@@ -107,7 +110,7 @@ def find_foreground(grey: Grey, segmenter: Segmenter, largest: int = WORKING_SIZ
     background, it tells which of them are ink.
 
     Args:
-        grey: (H, W) float32 or uint8, 0 to 255.
+        picture: its luminance.
         segmenter: finds ink in pictures of more than SMALL_PICTURE pixels a side.
         largest: larger pictures are averaged down to at most this many pixels a side.
 
@@ -116,26 +119,23 @@ def find_foreground(grey: Grey, segmenter: Segmenter, largest: int = WORKING_SIZ
 
     >>> picture = np.full((50, 50), 200, np.uint8)
     >>> picture[20:30, 24] = 50
-    >>> found = find_foreground(picture, lambda view: np.repeat(view, 2, axis=1))
+    >>> found = find_foreground(Luminance.of(picture), lambda view: np.repeat(view, 2, axis=1))
     >>> found.values.shape, float(found.values.max()), (found.top, found.left)
     ((10, 1), 150.0, (20, 24))
     """
-    factor = 1
-    if max(grey.shape) > largest:
-        factor = -(-max(grey.shape) // largest)
-        grey = np.asarray(Image.fromarray(grey.astype(np.float32, copy=False)).reduce(factor))
-    is_large = max(grey.shape) > SMALL_PICTURE
-    found = None
-    # The corners first: a photograph's differ.
-    if grey[0, 0] == grey[0, -1] == grey[-1, 0] == grey[-1, -1]:
-        found = _on_clean_background(grey)
+    factor = -(-max(picture.whole) // largest)
+    if factor > 1:
+        image = Image.fromarray(picture.grey.astype(np.float32, copy=False))
+        picture = Luminance.of(np.asarray(image.reduce(factor)))
+    is_large = max(picture.whole) > SMALL_PICTURE
+    found = _on_clean_background(picture)
     if found is None:
-        found = _on_even_background(grey, is_large=is_large)
+        found = _on_even_background(picture.grey, is_large=is_large)
     if found is not None and (
         not is_large or found.peak <= 0.0 or not (_is_dirty(found) or _is_card(found))
     ):
         return found if factor == 1 else replace(found, scale=float(factor))
-    shades = _bytes(grey)
+    shades = _bytes(picture.grey)
     is_flat = int(shades.max()) - int(shades.min()) < MIN_CONTRAST
     # Thin strokes are faint in the smaller view that a known box allows.
     is_thin = found is None or stroke_width(found.mask) < HAIRLINE
@@ -149,7 +149,7 @@ def find_foreground(grey: Grey, segmenter: Segmenter, largest: int = WORKING_SIZ
     kept = None if found is None else _without_dirt(found, ink)
     if kept is not None:
         return replace(kept, scale=float(factor))
-    (height, width), (left, top, right, _) = grey.shape, ink.window
+    (height, width), (left, top, right, _) = picture.whole, ink.window
     scale = (right - left) / ink.coverage.shape[1]
     place = (max(0, round(top / scale)), max(0, round(left / scale)))
     parts = zip(place, ink.coverage.shape, (height, width), strict=True)
@@ -223,35 +223,40 @@ def _on_even_background(grey: Grey, *, is_large: bool) -> Foreground | None:
     return Foreground.whole_picture(_in_small_mixed_picture(grey, difference, noise))
 
 
-def _border_width(grey: Grey) -> int:
-    return max(1, int(min(grey.shape)) // 50)
+def _border_width(shape: tuple[int, ...]) -> int:
+    return max(1, min(shape) // 50)
 
 
 def _border(grey: Grey) -> Grey:
     """Return the outermost pixels, a fiftieth of the shorter side wide, as one row."""
-    width = _border_width(grey)
+    width = _border_width(grey.shape)
     if min(grey.shape) <= 2 * width:
         return grey.ravel()
     sides = (grey[:width], grey[-width:], grey[width:-width, :width], grey[width:-width, -width:])
     return np.concatenate([side.ravel() for side in sides])
 
 
-def _on_clean_background(grey: Grey) -> Foreground | None:
+def _on_clean_background(picture: Luminance) -> Foreground | None:
     """Return the foreground if the border is of one shade: most of the picture is left out."""
-    background = grey[0, 0]
-    differs = grey != background
+    part, above, before, (height, width), background = picture
+    # The corners first: a photograph's differ.
+    if (
+        part.shape == picture.whole
+        and (part[:: height - 1 or 1, :: width - 1 or 1] != background).any()
+    ):
+        return None
+    differs = part != background
     rows = np.logical_or.reduce(differs, axis=1).nonzero()[0]
     if not len(rows):
         return Foreground.whole_picture(np.zeros((1, 1), dtype=np.float32))
     columns = np.logical_or.reduce(differs, axis=0).nonzero()[0]
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     left, right = int(columns[0]), int(columns[-1]) + 1
-    width = _border_width(grey)
-    if min(top, left, len(grey) - bottom, grey.shape[1] - right) < width:
+    sides = above + top, before + left, height - above - bottom, width - before - right
+    if min(sides) < _border_width(picture.whole):
         return None
-    part = grey[top:bottom, left:right]
-    values = _above_noise(part.astype(np.float32) - np.float32(background), noise=0.0)
-    return Foreground(values, top, left, (grey.shape[0], grey.shape[1]))
+    ink = part[top:bottom, left:right].astype(np.float32) - np.float32(background)
+    return Foreground(_above_noise(ink, noise=0.0), *sides[:2], picture.whole)
 
 
 def _in_small_mixed_picture(grey: Floats, difference: Floats, noise: float) -> Floats:

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from PIL import Image
 
 from inkdigits.errors import MissingFieldError, RecordNotFoundError
-from inkdigits.ink.decode import Limits, read_grey
+from inkdigits.ink.decode import Limits, read_luminance
 from inkdigits.ink.png import encode_png
 from inkdigits.log.record import Record
 from inkdigits.log.store import Store
@@ -75,7 +75,7 @@ def add_review(web: Blueprint, store: Store, operator: Operator, settings: Setti
         picture = store.get(record_id).picture
         if picture is None:
             raise RecordNotFoundError("The picture was not kept.")
-        grey = Image.fromarray(read_grey(picture, limits).astype("uint8"))
+        grey = Image.fromarray(read_luminance(picture, limits).grey.astype("uint8"))
         grey.thumbnail((_SIDE, _SIDE))
         return send_file(io.BytesIO(encode_png(grey)), mimetype="image/png")
 
