@@ -8,7 +8,8 @@ from inkdigits.data.pictures.numbers import SETTINGS, WrittenDigits, WrittenNumb
 from inkdigits.decision.numbers import VIEWS
 from inkdigits.decision.pieces import clean_ink, find_line
 from inkdigits.decision.segmentation import find_candidates
-from inkdigits.ink.field import Field, field_of
+from inkdigits.ink.decode import Luminance
+from inkdigits.ink.normalize import Field, field_of
 from inkdigits.ink.plain import find_foreground
 from inkdigits.ink.segment import Segmenter
 from inkdigits.types import NO_DIGIT, Ink, Labels, Rng
@@ -37,7 +38,7 @@ def cut_number(digits: WrittenDigits, segmenter: Segmenter, rng: Rng) -> tuple[I
     setting = "touching" if rng.random() < _TOUCHING else SETTINGS[rng.integers(2)]
     (number,) = write_numbers(digits, 1, rng, setting, lengths=(2, 6))
     threshold = VIEWS[0][0]
-    field = field_of(find_foreground(number.picture, segmenter))
+    field = field_of(find_foreground(Luminance.of(number.picture), segmenter))
     cleaned = clean_ink(field.ink, threshold)
     line = None if cleaned is None else find_line(cleaned[0], threshold)
     if cleaned is None or line is None:
