@@ -21,9 +21,9 @@ from results import REPOSITORY
 RUN = Path("src/inkdigits/weights/run.json")
 RESULTS = {
     name: Path("benchmarks", f"{name}.json")
-    for name in ("inputs", "int8", "footprint", "number_reading", "serving")
+    for name in ("inputs", "int8", "footprint", "number_reading", "serving", "capacity")
 } | {"robustness": RUN.with_name("robustness.json")}  # which the page shows too
-DOCUMENTS = ("MODEL_CARD.md", "README.md", "docs/numbers.md")
+DOCUMENTS = ("MODEL_CARD.md", "README.md", "docs/numbers.md", "docs/capacity.md")
 USES = {
     "train": "weights",
     "validation": "watching the loss during training",
@@ -50,6 +50,9 @@ OTHERS = {
     "blank": "blanks",
     "empty": "empty canvases, paper and scenes, with print, objects and marks",
 }
+
+TARGET = 0.7
+"""Share of the time that cores are busy, by the autoscaler in deploy/kubernetes/."""
 
 DIGIT_COUNTS = ("n", "n_correct", "n_accepted", "n_wrong_accepted")
 
@@ -299,11 +302,73 @@ def footprint(figures: Figures) -> str:
     )
 
 
+def cost(figures: Figures) -> str:
+    found = figures["capacity"]
+    times = found["cpu_ms"] | {"request to the model service": found["queues"]["alone"]["mean_ms"]}
+    rows = [
+        f"{name} | {ms:.2f} ms | {1000 / ms:,.0f} | {1e6 * core_hours(ms):,.2f}"
+        for name, ms in times.items()
+    ]
+    heading = "Picture | CPU time | Per core and second | Core-hours per million"
+    return table(heading, "lrrr", rows)
+
+
+def core_hours(ms: float) -> float:
+    """Return what milliseconds take of cores that are busy for TARGET of the time."""
+    return ms / 3.6e6 / TARGET
+
+
+def needs(figures: Figures) -> str:
+    found = figures["capacity"]
+    row, ms = found["log"]["per_row"], found["queues"]["alone"]["mean_ms"]
+    rows = []
+    for rate in (1000, 10_000, 100_000):
+        cores = rate * ms / 1000 / TARGET
+        memory = cores * found["queues"]["replica_mb"] / 1000
+        per_day = rate * 86_400 * row["bytes"] / 1e9
+        rows.append(
+            f"{rate:,} | {cores:,.0f} | {memory:,.1f} GB | {rate * row['cpu_us'] / 1e6:.1f} "
+            f"| {rate * row['wal_bytes'] / 1e6:,.0f} MB/s | {per_day:,.0f} GB"
+        )
+    heading = "Requests per second | Cores, a replica each | Memory | Cores of PostgreSQL"
+    return table(heading + " | Its write-ahead log | Log per day", "rrrrrr", rows)
+
+
+def log_rows(figures: Figures) -> str:
+    row = figures["capacity"]["log"]["per_row"]
+    return (
+        f"A row of the log takes {row['bytes']:,.0f} bytes of PostgreSQL with its indexes: "
+        f"{1e9 / row['bytes']:,.0f} rows per gigabyte.\nWriting it takes {row['cpu_us']:.0f} "
+        f"microseconds of one PostgreSQL process, in transactions of 32 rows."
+    )
+
+
+def predicted(figures: Figures) -> str:
+    rows = [
+        f"{row['replicas']} | {row['rate']} | {row['n']:,} | {row['predicted_p99_ms']:.1f} ms "
+        f"| {row['measured_p99_ms']:.1f} ms | {100 * row['error']:+.0f} %"
+        for row in figures["capacity"]["queues"]["rows"]
+    ]
+    heading = "Replicas | Requests per second | n | p99, predicted | p99, measured | Difference"
+    return table(heading, "rrrrrr", rows)
+
+
+def autoscaling(figures: Figures) -> str:
+    rows = [
+        f"{row['doubles']} | {100 * row['target']:.0f} % | {row['start_s']:.0f} s "
+        f"| {row['longest_wait_s']:.1f} s | {row['seconds_late']} s"
+        for row in figures["capacity"]["autoscaling"]
+    ]
+    heading = "The load doubles | Target | Start of a pod | Longest wait | Waits over 250 ms"
+    return table(heading, "lrrrr", rows)
+
+
 OF_DATA = (model, parts, scores, forms, digits, non_digits, mild, summary, int8)
 OF_POLICY = (temperature, threshold, risks, novelty)
 OTHER = (numbers, cells, footprint, rates)
+OF_CAPACITY = (cost, needs, log_rows, predicted, autoscaling)
 BLOCKS: dict[str, Callable[[Figures], str]] = {
-    f.__name__: f for f in (*OF_DATA, *OF_POLICY, *OTHER)
+    f.__name__: f for f in (*OF_DATA, *OF_POLICY, *OTHER, *OF_CAPACITY)
 }
 
 

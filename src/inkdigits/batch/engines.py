@@ -145,7 +145,10 @@ class RayEngine:
         except ConnectionError as error:
             raise BatchError(f"there is no Ray cluster at {address}: {error}") from error
         failed = ray.exceptions
-        self.died = (failed.WorkerCrashedError, failed.NodeDiedError, failed.OutOfMemoryError)
+        self.died = (
+            *(failed.WorkerCrashedError, failed.OutOfMemoryError),
+            *(failed.NodeDiedError, failed.LocalRayletDiedError),
+        )
         self.close = ray.shutdown  # which ends this run's workers
         self._resources: Any = ray.cluster_resources
         self._call: Any = ray.remote(num_cpus=1, max_retries=1)(lambda call, *given: call(*given))
