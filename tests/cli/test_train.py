@@ -8,7 +8,7 @@ pytestmark = pytest.mark.trains
 def train(data, folder):
     return [
         *("train", "--data", data, "--no-download", "--epochs", 1, "--synthetic", 0),
-        *("--teachers", 0, "--device", "cpu"),
+        *("--device", "cpu"),
         *("--out", folder, "--figures", folder, "--logs", folder),
     ]
 
@@ -24,7 +24,6 @@ def train(data, folder):
         (["--segmenter", "none.pt"], 1, "there is no network that finds ink at none.pt"),
         (["--segmenter", "wrong.pt"], 1, "wrong.pt holds no network that finds ink"),
         (["--init", "wrong.pt"], 1, "those of none of DigitNet"),
-        (["--teacher", "wrong.pt"], 1, "wrong.pt cannot be used"),
     ],
 )
 def test_options_that_cannot_be_trained_with_are_errors(

@@ -12,7 +12,7 @@ from inkdigits.training.config import TrainConfig
         ("learning_rate", 0.0, "learning_rate is 0.0; it must be between"),
         ("warmup", 1.0, "warmup is 1.0; it must be between"),
         ("keep", "first", "one of best, last"),
-        ("network", "AlexNet", "one of DigitNet, MNISTClassifier, TeacherNet"),
+        ("network", "AlexNet", "one of DigitNet, MNISTClassifier"),
     ],
 )
 def test_setting_out_of_range_is_rejected_with_its_limits(name, value, message):

@@ -7,7 +7,7 @@ import torch
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.model.artifact import ArtifactMetadata, seal, with_provenance
 from inkdigits.model.backends import OnnxBackend
-from inkdigits.model.networks import DigitNet, MNISTClassifier, TeacherNet, load_network
+from inkdigits.model.networks import DigitNet, MNISTClassifier, load_network
 from inkdigits.training.export import export
 
 POLICY = DecisionPolicy(0.9, 0.002, 0.95)
@@ -92,9 +92,8 @@ def folded(content, folder):
     return {node.op_type for node in proto.graph.node}
 
 
-@pytest.mark.parametrize("network", [DigitNet, TeacherNet])
-def test_batch_normalisation_is_folded_where_convolutions_have_no_bias(network, tmp_path):
-    model = used(network)
+def test_batch_normalisation_is_folded_where_convolutions_have_no_bias(tmp_path):
+    model = used(DigitNet)
     content = export(model.state_dict(), 1.0, POLICY, {})
     assert "BatchNormalization" not in folded(content, tmp_path)
     batch = np.random.default_rng(0).standard_normal((5, 1, 28, 28)).astype(np.float32)

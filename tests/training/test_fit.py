@@ -7,10 +7,9 @@ from support.training import CONFIG, ONE_EPOCH, fit_here, noise
 from inkdigits.data.mnist import Digits
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import standardise
-from inkdigits.model.networks import MNISTClassifier
 from inkdigits.training import fit as fit_module
 from inkdigits.training.export import network_of
-from inkdigits.training.fit import FitInputs, distillation_loss, logits, scaled_loss
+from inkdigits.training.fit import FitInputs, cross_entropy, logits, scaled_loss
 from inkdigits.types import NO_DIGIT
 
 
@@ -75,53 +74,12 @@ def test_run_can_start_from_earlier_weights(inputs, fitted):
     assert further.history[0].train_loss < fitted.history[0].train_loss
 
 
-def test_teachers_pull_the_answers_towards_their_own(inputs):
-    """Taught by a network that knows only threes, nearly everything is read as a three."""
-    teacher = MNISTClassifier()
-    torch.nn.init.zeros_(teacher.fc2.weight)
-    with torch.no_grad():
-        teacher.fc2.bias.copy_(10.0 * torch.eye(10)[3])
-    taught = fit_here(replace(inputs, teachers=[teacher]), replace(ONE_EPOCH, distillation=1.0))
-    read = logits(network_of(taught.weights), inputs.validation.inks).argmax(1)
-    assert (read == 3).float().mean() > 0.9
-
-
-def loss_of(output, labels, teachers, **changes):
-    return float(distillation_loss(output, labels, teachers, replace(CONFIG, **changes)))
-
-
-def test_distance_from_the_teachers_is_zero_where_the_answers_agree():
-    output = torch.tensor([[4.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
-    labels = torch.tensor([0, 1])
-    same = loss_of(output, labels, [output + 7.0], distillation=1.0)
-    assert same == pytest.approx(0.0, abs=1e-6)
-    softness = CONFIG.distillation_temperature
-    p, q = (-output / softness).softmax(1), (output / softness).softmax(1)
-    by_hand = softness**2 * (p * (p / q).log()).sum(1).mean()
-    other = loss_of(output, labels, [-output], distillation=1.0)
-    assert other == pytest.approx(float(by_hand), rel=1e-5)
-
-
-def test_teachers_teach_too_that_there_is_no_digit():
-    """Adding 7 to each of the ten logits changes no digit's share, and the odds of none."""
-    output, labels = torch.zeros(2, 10), torch.tensor([3, NO_DIGIT])
-    config = {"distillation": 1.0, "others": 0.5}
-    assert loss_of(output, labels, [output], **config) == pytest.approx(0.0, abs=1e-6)
-    assert loss_of(output, labels, [output + 7.0], **config) > 0.1
-
-
 def test_eleventh_logit_is_zero_and_counts_only_where_there_are_others():
     output, labels = torch.tensor([[2.0, -1.0], [0.5, 0.0]]), torch.tensor([0, NO_DIGIT])
     by_hand = (output.exp().sum(1).add(1).log().sum() - output[0, 0]) / 2
-    assert loss_of(output, labels, [], others=0.5) == pytest.approx(float(by_hand))
-    plain = loss_of(output[:1], labels[:1], [])
+    assert float(cross_entropy(output, labels, others=True)) == pytest.approx(float(by_hand))
+    plain = float(cross_entropy(output[:1], labels[:1]))
     assert plain == pytest.approx(float(output[0].exp().sum().log() - output[0, 0]))
-
-
-@pytest.mark.parametrize(("share", "teachers"), [(0.5, []), (0.0, [MNISTClassifier()])])
-def test_share_without_teachers_and_teachers_without_a_share_are_errors(few, share, teachers):
-    with pytest.raises(TrainingError, match=f"{share} with {len(teachers)} teachers"):
-        fit_here(replace(few, teachers=teachers), replace(CONFIG, distillation=share))
 
 
 def test_digitnet_trains_in_the_same_way_and_without_a_moving_average(few):

@@ -10,7 +10,7 @@ import inkdigits
 from inkdigits.model.artifact import read_segmenter
 from inkdigits.training.run_folder import read_segmenter_file
 
-STAGES = ("segmenter", "pictures", "teacher", "network", "calibration", "int8", "classic")
+STAGES = ("segmenter", "pictures", "network", "calibration", "int8", "classic")
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def arguments(small_mnist):
     return [
         *("train", "--data", small_mnist, "--no-download", "--quick", "--batch-size", 90),
         *("--epochs", 2, "--synthetic", 240, "--ema-decay", 0.9, "--risk", 0.4, "--device", "cpu"),
-        *("--teachers", 1, "--teacher-epochs", 2, "--classic-epochs", 2, "--segmenter-steps", 2),
+        *("--classic-epochs", 2, "--segmenter-steps", 2),
         "--json",
     ]
 
@@ -50,7 +50,6 @@ def interrupted(stage):
     places = {
         "segmenter": "inkdigits.training.recipe.export_segmenter",
         "pictures": "inkdigits.data.synthesis._read_or_make",
-        "teacher": "inkdigits.training.fit._Trainer.run_epoch",
         "network": "inkdigits.training.fit._Trainer.run_epoch",
         "calibration": "inkdigits.training.pipeline.find_operating_point",
         "int8": "inkdigits.training.quantise.int8_changes",
@@ -72,16 +71,11 @@ def interrupted(stage):
         yield
 
 
-def test_one_command_trains_the_segmenter_the_teachers_the_network_and_the_plain_one(made):
+def test_one_command_trains_the_segmenter_the_network_and_the_plain_one(made):
     folder, _ = made
     described = json.loads((folder / "run.json").read_text())
-    teacher = json.loads((folder / "teacher1" / "run.json").read_text())
-    assert teacher["config"]["network"] == "TeacherNet"
-    assert [t["config"]["epochs"] for t in described["teachers"]] == [2]
-    assert teacher["synthesis"] == described["synthesis"]
     assert described["synthesis"][0]["digits"] == 160
     assert described["preprocessing_version"] == described["synthesis"][0]["preprocessing_version"]
-    assert (described["config"]["dropout"], described["config"]["distillation"]) == (0.1, 0.8)
     names = ("mnist_classifier.onnx", "MNISTClassifier.onnx")
     found = [inkdigits.load(folder / name).metadata.architecture for name in names]
     assert found == ["DigitNet", "MNISTClassifier"]
@@ -94,14 +88,10 @@ def test_one_command_trains_the_segmenter_the_teachers_the_network_and_the_plain
 
 def test_every_stage_that_is_interrupted_is_continued_and_none_is_run_twice(made):
     folder, told = made
-    for name in ("teacher1", ".", "MNISTClassifier"):
+    for name in (".", "MNISTClassifier"):
         described = json.loads((folder / name / "run.json").read_text())
         assert len(described["history"]) == 2
-    done = {
-        "the network that finds ink is there": 2,
-        "teacher 1 is there": 4,
-        "DigitNet is there": 6,
-    }
+    done = {"the network that finds ink is there": 2, "DigitNet is there": 5}
     for line, first in done.items():
         assert [line in said for said in told] == [at >= first for at in range(len(told))], line
     assert sum("pictures without one" in said for said in told) == 1
@@ -110,11 +100,11 @@ def test_every_stage_that_is_interrupted_is_continued_and_none_is_run_twice(made
 
 def test_resumed_it_keeps_what_is_done(made, arguments):
     folder, _ = made
-    files = ["run.json", "teacher1/mnist_classifier.pt", "MNISTClassifier/run.json"]
+    files = ["run.json", "mnist_classifier.pt", "MNISTClassifier/run.json"]
     before = [(folder / name).read_bytes() for name in files]
     told = run(*arguments, *folders(folder), "--resume").stderr
     assert [(folder / name).read_bytes() for name in files] == before
-    for stage in ("teacher 1 is there", "DigitNet is there", "MNISTClassifier is there"):
+    for stage in ("DigitNet is there", "MNISTClassifier is there"):
         assert stage in told
 
 

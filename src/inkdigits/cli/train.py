@@ -28,14 +28,11 @@ _QUICK: dict[str, Any] = {
     "epochs": 6,
     "synthetic": 24_000,
     "segmenter_steps": 0,
-    "n_teachers": 0,
     "classic_epochs": 3,
     "calibration_synthetic": 3_000,
 }
 # And where the run is not the whole recipe: another network, or one that does not start anew.
-_ALONE: dict[str, Any] = {"n_teachers": 0, "classic_epochs": 0, "segmenter_steps": 0}
-# Dropout of a network that teachers teach.
-_TAUGHT_DROPOUT = 0.1
+_ALONE: dict[str, Any] = {"classic_epochs": 0, "segmenter_steps": 0}
 # What differs by default where a model learns from added pictures: minutes on a CPU.
 _FINE_TUNING: dict[str, Any] = {
     "epochs": 4,
@@ -83,15 +80,15 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 @option("--logs", "Folder for TensorBoard's event files.", options.FOLDER, default="outputs/logs")
 @option(
     "--network",
-    "Network to train: DigitNet is the shipped one, and TeacherNet teaches it.",
-    click.Choice(["DigitNet", "MNISTClassifier", "TeacherNet"]),
+    "Network to train: DigitNet is the shipped one, MNISTClassifier a plain one.",
+    click.Choice(["DigitNet", "MNISTClassifier"]),
     default="DigitNet",
 )
 @option("--quick", "A first model in ten minutes: fewer pictures and epochs.", is_flag=True)
 @option(
     "--segmenter-steps",
     "Steps of the network that finds ink, which is trained first. None with --quick, --init, "
-    "--add, --pictures, --teacher or another network.",
+    "--add, --pictures or another network.",
     click.IntRange(min=0),
     default=50_000,
 )
@@ -101,15 +98,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     '"shipped".  [default: the shipped one where none is trained]',
     click.Path(path_type=Path),
 )
-@option("--epochs", "Passes over the training pictures.", options.COUNT, default=36)
-@option(
-    "--teachers n_teachers",
-    "Networks to train first and learn from. None for another network, with --init or with "
-    "--teacher.",
-    click.IntRange(0, 20),
-    default=2,
-)
-@option("--teacher-epochs", "Epochs of each of those networks.", options.COUNT, default=16)
+@option("--epochs", "Passes over the training pictures.", options.COUNT, default=48)
 @option(
     "--classic-epochs",
     "Epochs of MNISTClassifier, which is trained beside DigitNet; 0 leaves it out.",
@@ -180,18 +169,6 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @option("--limit", "At most so many of MNIST's training pictures, for a trial.", options.COUNT)
 @option(
-    "--teacher teachers",
-    "Weights of other runs to learn from beside the labels; can be repeated.",
-    options.FILE,
-    multiple=True,
-)
-@option(
-    "--distillation",
-    "Share of the loss that is the distance from the teachers' answers.",
-    click.FloatRange(0, 1, min_open=True),
-    default=0.8,
-)
-@option(
     "--keep",
     "Keep the weights of the epoch with the lowest validation loss, or of the last.",
     click.Choice(["best", "last"]),
@@ -199,7 +176,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @option(
     "--dropout",
-    "Probability of every dropout layer.  [default: the network's own; 0.1 with teachers]",
+    "Probability of every dropout layer.  [default: the network's own]",
     click.FloatRange(0, 0.99),
 )
 @options.SEED
@@ -240,10 +217,10 @@ def train(
 ) -> None:
     """Train, calibrate, export and evaluate a model on MNIST, from data to artifact.
 
-    It trains the network that finds ink, makes pictures, trains teachers and the network that they
-    teach, calibrates and evaluates it, and adds int8 and MNISTClassifier. The result is
-    mnist_classifier.onnx, which "inkdigits serve --model" serves, with the weights and run.json
-    beside it. After Ctrl-C the same command with --resume keeps what is done and continues.
+    It trains the network that finds ink, makes pictures, trains the network that reads, calibrates
+    and evaluates it, and adds int8 and MNISTClassifier. The result is mnist_classifier.onnx, which
+    "inkdigits serve --model" serves, with the weights and run.json beside it. After
+    Ctrl-C the same command with --resume keeps what is done and continues.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device
@@ -252,8 +229,8 @@ def train(
     from inkdigits.training.recipe import run_recipe
     from inkdigits.training.run_folder import log_with_mlflow
 
-    plan, taught = _plan(ctx, settings, quick=quick)
-    run = _run_config(**settings, taught=taught, progress=not as_json)
+    plan = _plan(ctx, settings, quick=quick)
+    run = _run_config(**settings, progress=not as_json)
     by = None if run.initial is None else split_of_weights(run.initial)
     splits = load_splits(data_root, download=download, by=by, report=say)
     splits = replace(splits, train=limited(splits.train, run.limit, run.train.seed))
@@ -268,8 +245,8 @@ def train(
         click.echo(json.dumps(described))
 
 
-def _plan(ctx: click.Context, settings: dict[str, Any], *, quick: bool) -> tuple[Plan, bool]:
-    """Return the stages, and whether teachers teach; change the settings that depend on them."""
+def _plan(ctx: click.Context, settings: dict[str, Any], *, quick: bool) -> Plan:
+    """Return the stages, and change the settings that depend on them."""
     from inkdigits.training.recipe import Plan
 
     def default_to(values: dict[str, Any]) -> None:
@@ -289,30 +266,20 @@ def _plan(ctx: click.Context, settings: dict[str, Any], *, quick: bool) -> tuple
     ]:
         options_named = ", ".join("--" + name.replace("_", "-") for name in named)
         raise click.UsageError(f"{options_named} needs --add, the pictures that it is about")
-    starts_anew = not any(settings[n] for n in ("initial", "teachers", "added"))
-    if settings["network"] != "DigitNet" or not starts_anew:
+    if settings["network"] != "DigitNet" or settings["initial"] or settings["added"]:
         default_to(_ALONE)
     if settings["segmenter"] is not None or settings["pictures"]:
         default_to({"segmenter_steps": 0})
         if settings["segmenter"] and settings["segmenter_steps"]:
             raise click.UsageError("--segmenter and --segmenter-steps contradict each other")
-    n_teachers = settings.pop("n_teachers")
-    plan = Plan(
+    return Plan(
         settings.pop("segmenter_steps"),
-        n_teachers,
-        settings.pop("teacher_epochs"),
         settings.pop("classic_epochs"),
         int8=settings["network"] == "DigitNet",
     )
-    taught = bool(n_teachers or settings["teachers"])
-    if taught and settings["dropout"] is None:
-        settings["dropout"] = _TAUGHT_DROPOUT
-    return plan, taught
 
 
-def _run_config(
-    synthetic: int, augmentation: float, distillation: float, *, taught: bool, **settings: Any
-) -> RunConfig:
+def _run_config(synthetic: int, augmentation: float, **settings: Any) -> RunConfig:
     """Return the settings that the options stand for; others have the names of the settings."""
     from inkdigits.model.artifact import ARTIFACT_NAME, shipped_artifact
     from inkdigits.training.augmentation import AugmentationConfig
@@ -328,7 +295,6 @@ def _run_config(
         synthetic=_SYNTHETIC_SHARE if synthetic else 0.0,
         others=_OTHERS_SHARE if synthetic else 0.0,
         augmentation=AugmentationConfig().scaled(augmentation),
-        distillation=distillation if taught else 0.0,
         **{name: settings.pop(name) for name in direct},
     )
     synthesis = composition(synthetic, config.seed) if synthetic else None

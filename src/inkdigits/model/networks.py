@@ -1,8 +1,7 @@
 """The networks, and their weights in an artifact. They know no data, no training, no pictures.
 
 ``DigitNet`` is shipped; ``MNISTClassifier`` is the plain network that the project began with, and
-that it is compared with (docs/decisions/); ``TeacherNet`` teaches the first one.
-Each can be trained, exported and served.
+that it is compared with (docs/decisions/). Both can be trained, exported and served.
 
 Input: (B, 1, 28, 28) float32, standardised ink (``ink.normalize.standardise``). Output: (B, 10)
 float32 logits, for ``calibration.temperature``; index i belongs to digit i.
@@ -108,58 +107,6 @@ class DigitNet(_Classifier):
         return found
 
 
-class _ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside the identity (He et al., arXiv:1512.03385, figure 2)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        change = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        changed: Tensor = self.relu(x + change)
-        return changed
-
-
-class TeacherNet(_Classifier):
-    """DigitNet's stem, three residual blocks, and two linear layers.
-
-    1,561,962 parameters and 2.3 times DigitNet's arithmetic.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(32)
-        self.conv2 = nn.Conv2d(32, 64, kernel_size=3, stride=2, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(64)
-        self.block1 = _ResidualBlock(64)
-        self.conv3 = nn.Conv2d(64, 128, kernel_size=3, stride=2, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(128)
-        self.block2 = _ResidualBlock(128)
-        self.block3 = _ResidualBlock(128)
-        self.dropout1 = nn.Dropout(0.2)
-        self.fc1 = nn.Linear(6272, 128)
-        self.dropout2 = nn.Dropout(0.3)
-        self.fc2 = nn.Linear(128, 10)
-        self.relu = nn.ReLU()
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return what ``fc2`` sees, before dropout: (B, 128), from 0 up."""
-        x = self.relu(self.bn1(self.conv1(x)))  # (B, 32, 28, 28)
-        x = self.relu(self.bn2(self.conv2(x)))  # (B, 64, 14, 14)
-        x = self.block1(x)
-        x = self.relu(self.bn3(self.conv3(x)))  # (B, 128, 7, 7)
-        x = self.block3(self.block2(x))
-        x = self.dropout1(torch.flatten(x, 1))  # (B, 6272)
-        found: Tensor = self.relu(self.fc1(x))  # (B, 128)
-        return found
-
-
 class InkNet(nn.Module):
     """A U-Net that finds ink in pictures (Ronneberger, Fischer and Brox, arXiv:1505.04597).
 
@@ -207,12 +154,11 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-Network: TypeAlias = MNISTClassifier | DigitNet | TeacherNet
-NetworkName: TypeAlias = Literal["DigitNet", "MNISTClassifier", "TeacherNet"]
+Network: TypeAlias = MNISTClassifier | DigitNet
+NetworkName: TypeAlias = Literal["DigitNet", "MNISTClassifier"]
 NETWORKS: dict[NetworkName, type[Network]] = {
     "DigitNet": DigitNet,
     "MNISTClassifier": MNISTClassifier,
-    "TeacherNet": TeacherNet,
 }
 
 

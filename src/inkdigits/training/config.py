@@ -24,8 +24,6 @@ _LIMITS = {
     "weight_decay": (0.0, 10.0),
     "ema_decay": (0.0, 0.999999),
     "dropout": (0.0, 0.99),
-    "distillation": (0.0, 1.0),
-    "distillation_temperature": (0.1, 100.0),
 }
 
 
@@ -49,12 +47,9 @@ class TrainConfig:
     # some of them are changed a lot already.
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     # Probability of every dropout layer; None leaves the network's own. 0 learns faster in the
-    # first epochs and, without teachers, ends lower.
+    # first epochs and ends lower.
     dropout: float | None = None
     network: NetworkName = "DigitNet"
-    # Share of the loss that is the distance from the teachers' answers; the rest is cross-entropy.
-    distillation: float = 0.0
-    distillation_temperature: float = 2.0  # divides both sides' logits in that distance
     keep: Literal["best", "last"] = "best"  # the epoch with the lowest validation loss, or the last
     seed: int = 0  # of everything random in the run
 
@@ -118,7 +113,6 @@ class RunConfig:
     limit: int | None = None  # the most pictures of MNIST's training part
     # Digits that the temperature is fitted to beside the clean ones; None: as many as those.
     calibration_synthetic: int | None = None
-    teachers: tuple[Path, ...] = ()  # weights of other runs to learn from
     resume: bool = False  # continue from the folder's checkpoint
     risk: float = RISK  # tolerated share of wrong readings among the accepted
     progress: bool = False  # show progress bars on standard error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,8 +46,6 @@ class FitInputs:
     # What ``synthesis.synthesise`` made, where the configuration gives it a share of each batch.
     synthetic: Digits | None = None
     initial: Mapping[str, Tensor] | None = None  # state_dict to start from; None is random
-    # Networks whose mean answer is learned beside the labels, by the share ``distillation``.
-    teachers: Sequence[nn.Module] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +110,8 @@ def fit(
     with those so far; true ends the run there. Figures within an epoch then stand for it, and the
     checkpoint stays at the epoch before.
 
-    A TrainingError names too few pictures for a batch, a loss that is not finite, teachers without
-    a share in the loss or the reverse, or a checkpoint that cannot be resumed from.
+    A TrainingError names too few pictures for a batch, a loss that is not finite, or a checkpoint
+    that cannot be resumed from.
 
     >>> digits = Digits(torch.zeros(8, 28, 28, dtype=torch.uint8), torch.arange(8))
     >>> config = TrainConfig(epochs=1, batch_size=4, network="MNISTClassifier")
@@ -160,7 +158,6 @@ def _fingerprint(inputs: FitInputs, config: TrainConfig) -> Json:
         "validation": inputs.validation.digest(),
         "synthetic": inputs.synthetic.digest() if inputs.synthetic else None,
         "initial": weights_digest(inputs.initial) if inputs.initial else None,
-        "teachers": [weights_digest(teacher.state_dict()) for teacher in inputs.teachers],
     }
 
 
@@ -190,16 +187,6 @@ class _Trainer:
         self._state = state
         self._loader = loader
         self._validation = inputs.validation.to(state.device)
-        share = state.config.distillation
-        if bool(inputs.teachers) != bool(share):
-            raise TrainingError(
-                f"distillation is {share} with {len(inputs.teachers)} teachers; it must be above 0 "
-                "with teachers, and 0 without"
-            )
-        self._teachers = []
-        for teacher in inputs.teachers:
-            teacher.to(state.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-            self._teachers.append(torch.inference_mode()(teacher))
         self._bar = bar
         self._stop_when = stop_when
         self._validate_every = validate_every
@@ -245,8 +232,7 @@ class _Trainer:
         pictures = ((pictures - MEAN) / STD).contiguous(memory_format=torch.channels_last)
         with torch.autocast(state.device.type, dtype=dtype, enabled=dtype is not None):
             output = state.model(pictures)
-            lessons = [teacher(pictures) for teacher in self._teachers]
-        loss = distillation_loss(output.float(), labels, lessons, state.config)
+        loss = cross_entropy(output.float(), labels, others=bool(state.config.mixture[2]))
         state.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         state.optimizer.step()
@@ -274,37 +260,22 @@ class _Trainer:
         )
 
 
-def distillation_loss(
-    output: Tensor, labels: Tensor, lessons: Sequence[Tensor], config: TrainConfig
-) -> Tensor:
-    """Return the mean loss in nats, against the labels and against the teachers' mean answer.
+def cross_entropy(output: Tensor, labels: Tensor, *, others: bool = False) -> Tensor:
+    """Return the mean loss in nats of logits (B, 10), float32, against labels (B,).
 
-    Where batches hold pictures without a digit, an eleventh logit that is always 0 stands for
-    those, in both parts. So the log of the summed exponentials of the ten becomes the log odds of
-    a digit against none, and minus that, the energy, separates digits from other pictures (Liu,
-    Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020, train it with
-    hinges for the same end). The softmax of the ten still says which digit it is, if it is one.
+    With ``others``, pictures without a digit, an eleventh logit that is always 0 stands for those.
+    So the log of the summed exponentials of the ten becomes the log odds of a digit against none,
+    and minus that, the energy, separates digits from other pictures (Liu, Wang, Owens and Li,
+    "Energy-based Out-of-distribution Detection", NeurIPS 2020, train it with hinges for the same
+    end). The softmax of the ten still says which digit it is, if it is one.
 
-    The second part is Hinton, Vinyals and Dean's ("Distilling the Knowledge in a Neural Network",
-    arXiv:1503.02531, section 2): both sides are divided by the same temperature, and the gradient
-    is scaled back by its square.
-
-    The labels are (B,), and the logits of the network and of each teacher (B, 10), float32.
-
-    >>> loss = distillation_loss(torch.zeros(1, 10), torch.tensor([3]), [], TrainConfig())
-    >>> round(float(loss), 4)
+    >>> round(float(cross_entropy(torch.zeros(1, 10), torch.tensor([3]))), 4)
     2.3026
     """
-    if config.mixture[2]:
+    if others:
         labels = torch.where(labels == NO_DIGIT, output.shape[1], labels)
-        output, *lessons = (F.pad(answers, (0, 1)) for answers in (output, *lessons))
-    loss = F.cross_entropy(output, labels)
-    if not lessons:
-        return loss
-    temperature = config.distillation_temperature
-    shares = torch.stack([(lesson.float() / temperature).softmax(1) for lesson in lessons]).mean(0)
-    taught = F.kl_div((output / temperature).log_softmax(1), shares, reduction="batchmean")
-    return (1.0 - config.distillation) * loss + config.distillation * temperature**2 * taught
+        output = F.pad(output, (0, 1))
+    return F.cross_entropy(output, labels)
 
 
 def scaled_loss(output: Tensor, labels: Tensor) -> float:

@@ -50,7 +50,7 @@ from inkdigits.training.calibrate import (
     find_operating_point,
 )
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
-from inkdigits.training.export import export, network_of
+from inkdigits.training.export import export
 from inkdigits.training.fit import FitInputs, FitResult, fit
 from inkdigits.training.provenance import exported_provenance, origin_of, scores_for_provenance
 from inkdigits.training.run_folder import (
@@ -156,7 +156,6 @@ def _fit(
     initial = read_weights(run.initial, run.train.network) if run.initial else None
     _draw_before(splits.train, run.train, folders.figures)
     synthetic, synthesis = _synthetic(splits, run)
-    teachers = [network_of(read_weights(path)) for path in run.teachers]
     train_part = splits.train
     if added is not None:
         train_part = added.mixed_with(train_part, run.train.seed)
@@ -166,7 +165,7 @@ def _fit(
         elif len(others):
             report(f"{len(others):,} pictures without a digit teach nothing with --synthetic 0")
     result = fit(
-        FitInputs(train_part, splits.validation, synthetic, initial, teachers),
+        FitInputs(train_part, splits.validation, synthetic, initial),
         run.train,
         device,
         checkpoint=folders.run / CHECKPOINT_NAME,
@@ -227,7 +226,6 @@ def _provenance(
         "synthesis": list(synthesis),
         "segmenter_sha256": material_of(splits, run).segmenter_digest(),
         "started_from": None if run.initial is None else origin_of(run.initial),
-        "teachers": [origin_of(path) for path in run.teachers],
         **machines[-1],
         "trained_before_on": list(machines[:-1]),
         "calibrated_on": {"hardware": hardware(), "versions": versions()},

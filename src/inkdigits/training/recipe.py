@@ -1,11 +1,11 @@
 """Every stage from data to the models that ship; what a stage has made is kept.
 
-The stages are: the network that finds ink; synthesised pictures, whose ink it finds; teachers,
-which learn from them; the network that they teach, calibrated, exported and evaluated; the same in
-int8; and MNISTClassifier, the plain network that it is compared with. A run that resumes skips each
-stage whose result was made with the same settings from the same data, and continues one that was
-interrupted: the first after its last checkpoint, pictures after the last part that was made, and
-networks after their last complete epoch.
+The stages are: the network that finds ink; synthesised pictures, whose ink it finds; the network
+that reads, calibrated, exported and evaluated; the same in int8; and MNISTClassifier, the plain
+network that it is compared with. A run that resumes skips each stage whose result was made with the
+same settings from the same data, and continues one that was interrupted: the first after its last
+checkpoint, pictures after the last part that was made, and networks after their last complete
+epoch.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ import torch
 
 from inkdigits.data.fonts import find_fonts
 from inkdigits.data.labelled import read_labelled
-from inkdigits.data.mnist import Digits, Splits
+from inkdigits.data.mnist import Splits
 from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.synthesis import Material
-from inkdigits.data.synthesis_cache import concatenate, read_or_write, read_synthetic
+from inkdigits.data.synthesis_cache import read_or_write, read_synthetic
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
 from inkdigits.training.augmentation import AugmentationConfig
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
 from inkdigits.training.export import export_segmenter
-from inkdigits.training.fit import FitInputs, fit
 from inkdigits.training.pipeline import material_of, train
 from inkdigits.training.provenance import origin_of
 from inkdigits.training.quantise import quantise_run
@@ -41,18 +40,15 @@ from inkdigits.training.run_folder import (
     RUN_NAME,
     SEGMENTER_NAME,
     SYNTHETIC_NAME,
-    WEIGHTS_NAME,
     read_json,
     read_segmenter_file,
     read_weights,
-    save_weights,
     write_json,
 )
 from inkdigits.training.segmenter.fit import SegmentConfig, train_segmenter
 from inkdigits.types import Json
 
 CLASSIC: Final = "MNISTClassifier"
-_TEACHER_SEED = 1_000
 _SEGMENTER_CHECKPOINT, _SEGMENTER_RUN = "segmenter_checkpoint.pt", "segmenter.json"
 
 Report = Callable[[str], None]
@@ -63,8 +59,6 @@ class Plan:
     """Which stages there are beside the network itself."""
 
     segmenter_steps: int = 50_000  # of the network that finds ink; 0 takes the run's ``segmenter``
-    teachers: int = 2  # networks to train first, from which it learns beside the labels
-    teacher_epochs: int = 16
     classic_epochs: int = 30  # of MNISTClassifier on clean digits; 0 leaves it out
     int8: bool = True  # whether to add the network in int8, if it answers as float32 does
 
@@ -76,29 +70,27 @@ def run_recipe(
     device: torch.device,
     report: Report = lambda _: None,
 ) -> Json:
-    """Run all stages; return what run.json of the taught network holds.
+    """Run all stages; return what run.json of the network that reads holds.
 
-    ``report`` is called with each line of what a stage found. Results are in the run's folder:
-    teachers in ``teacher1`` and so on, the plain network in ``MNISTClassifier``.
+    ``report`` is called with each line of what a stage found. Results are in the run's folder, the
+    plain network's in ``MNISTClassifier``.
 
     Raises:
-        TrainingError: as ``pipeline.train``; teachers without a share in the loss; nothing to
-            resume.
+        TrainingError: as ``pipeline.train``; nothing to resume.
 
-    >>> folders = Folders(Path("saved_models"), Path("figures"), Path("logs"))
-    >>> run = RunConfig(TrainConfig(), folders)
+    >>> folders = Folders(Path("none"), Path("figures"), Path("logs"))
+    >>> run = RunConfig(TrainConfig(), folders, resume=True)
+    >>> from inkdigits.data.mnist import Digits
     >>> none = Digits(torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0))
     >>> run_recipe(Splits(none, none, none, none), run, Plan(), torch.device("cpu"))
     Traceback (most recent call last):
-    inkdigits.errors.TrainingError: 2 teachers need a share in the loss; raise --distillation
+    inkdigits.errors.TrainingError: there is nothing to resume in none; train without --resume
     """
-    _check(run, plan)
+    _check(run)
     run.folders.run.mkdir(parents=True, exist_ok=True)
     segmenter = _find_segmenter(splits, run, plan, report)
     stages = _Stages(splits, replace(run, segmenter=segmenter), device, report)
     stages.synthesise()
-    for number in range(1, plan.teachers + 1):
-        stages.teach(number, plan.teacher_epochs)
     described = stages.train(stages.run)
     if plan.int8:
         described = stages.quantise(described)
@@ -107,12 +99,8 @@ def run_recipe(
     return described
 
 
-def _check(run: RunConfig, plan: Plan) -> None:
+def _check(run: RunConfig) -> None:
     """Raise what a run cannot do or read, before the minutes of the first stages."""
-    if plan.teachers and not run.train.distillation:
-        raise TrainingError(
-            f"{plan.teachers} teachers need a share in the loss; raise --distillation"
-        )
     if run.resume and not run.folders.run.is_dir():
         raise TrainingError(
             f"there is nothing to resume in {run.folders.run}; train without --resume"
@@ -188,7 +176,6 @@ class _Stages:
         self._device = device
         self._report = report
         self._material: Material = material_of(splits, run)
-        self._made: Digits | None = None
         self._synthesis: list[Json] = []
 
     def synthesise(self) -> None:
@@ -200,55 +187,7 @@ class _Stages:
             read_or_write(material, run.synthesis, path, **how)  # type: ignore[arg-type]
             self.run = replace(run, pictures=(path,))
         if self.run.pictures:
-            read = [read_synthetic(path, material) for path in self.run.pictures]
-            self._made = concatenate([made for made, _ in read])
-            self._synthesis = [how for _, how in read]
-
-    def teach(self, number: int, epochs: int) -> None:
-        """Train a teacher, unless it is there; the network will learn from it."""
-        run = self.run
-        folder = run.folders.run / f"teacher{number}"
-        weights, checkpoint = folder / WEIGHTS_NAME, folder / CHECKPOINT_NAME
-        config = replace(
-            run.train,
-            network="TeacherNet",
-            epochs=epochs,
-            dropout=None,
-            distillation=0.0,
-            seed=run.train.seed + _TEACHER_SEED + number,
-        )
-        how: Json = {
-            "config": asdict(config),
-            "synthesis": self._synthesis,
-            "train_sha256": self._splits.train.digest(),
-        }
-        self.run = replace(run, teachers=(*run.teachers, weights))
-        if run.resume and weights.is_file() and _agrees(how, folder / RUN_NAME):
-            self._report(f"teacher {number} is there: {folder}")
-            return
-        result = fit(
-            FitInputs(self._splits.train, self._splits.validation, self._made),
-            config,
-            self._device,
-            checkpoint=checkpoint,
-            resume=run.resume and checkpoint.is_file(),
-            log_dir=run.folders.logs / folder.name,
-            progress=run.progress,
-        )
-        save_weights(result.weights, weights)
-        kept = result.history[result.kept_epoch - 1]
-        described = {
-            **how,
-            **result.machines[-1],
-            "kept_epoch": result.kept_epoch,
-            "training_seconds": sum(epoch.seconds for epoch in result.history),
-            "history": [asdict(epoch) for epoch in result.history],
-        }
-        write_json(folder / RUN_NAME, described)
-        self._report(
-            f"teacher {number}: epoch {kept.epoch} is kept, validation loss "
-            f"{kept.validation_loss:.4f}, accuracy {100 * kept.validation_accuracy:.2f} %"
-        )
+            self._synthesis = [read_synthetic(path, material)[1] for path in self.run.pictures]
 
     def train(self, run: RunConfig) -> Json:
         """Train, calibrate, export and evaluate a network, unless that is done."""
@@ -260,7 +199,6 @@ class _Stages:
             "segmenter_sha256": self._material.segmenter_digest(),
             "preprocessing_version": PREPROCESSING_VERSION,
             "started_from": None if run.initial is None else origin_of(run.initial),
-            "teachers": [origin_of(path) for path in run.teachers],
             "added": None,
         }
         if run.added.sources:
