@@ -26,7 +26,7 @@ def test_filters_are_read_from_a_query(name, text, value):
     [
         *(("digit", digit) for digit in ("10", "x", "\u0663")),
         *(("decision", "x"), ("feedback", "x"), ("since", "yesterday")),
-        *(("since", "2026-1-32"), ("until", "0001-01-01")),
+        *(("since", "2026-1-32"), ("until", "9999-12-31")),
     ],
 )
 def test_invalid_filter_is_an_error(name, value):

@@ -281,7 +281,10 @@ def test_model_page_shows_the_artifacts_own_figures(browser, reader):
 
 def test_model_page_shows_the_shipped_models_run(browser, reader, monkeypatch):
     bins = {"clean": [CalibrationBin(0.9, 1.0, 0.95, Proportion.of(19, 20))]}
-    figures = {**views._figures(), "reliability": bins}
+    of = {"n": 4000, "n_accepted": 3000, "n_wrong": 2}
+    groups = {"pupils": {**of, "decides": True}, "other hands": {**of, "keeps_risk": False}}
+    run = {**views._figures()["run"], "accepted_by_group": groups}
+    figures = {**views._figures(), "reliability": bins, "run": run}
     reader.model_version = shipped_version()
     reader.metadata = metadata(
         shipped_version(), second_look_margin=0.0, provenance={"synthesis": [{"digits": 100}]}
@@ -294,7 +297,10 @@ def test_model_page_shows_the_shipped_models_run(browser, reader, monkeypatch):
     assert page.count('class="confusion"') == 1
     assert "is read worst" in page
     monkeypatch.setattr(views, "_figures", lambda: figures)
-    assert browser.see("/model").count('<svg class="chart square"') == 1
+    page = browser.see("/model")
+    assert page.count('<svg class="chart square"') == 1
+    for shown in ("75.0 %", "2 of 3,000", "(no threshold keeps the risk)", "the marked group"):
+        assert shown in page
 
 
 def test_operators_history_names_what_is_no_digit(app, store):
