@@ -23,7 +23,7 @@ from importlib import import_module
 from importlib.metadata import version
 from threading import Thread
 from types import FrameType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -33,7 +33,7 @@ from inkdigits.model.artifact import artifact_path
 from inkdigits.serving.api.keys import ApiKey, load_keys, load_reviewers
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.app import create_app
-from inkdigits.serving.monitoring.logging import configure_logging, fields, resolve_format
+from inkdigits.serving.monitoring.logging import adopt, configure_logging, fields, resolve_format
 from inkdigits.serving.monitoring.metrics import Metrics, forget_process, shared_folder
 from inkdigits.serving.preflight import ReaderLoader, check, load_reader, open_store, tls_context
 from inkdigits.serving.reload import Reloader, RunFolder, stamp_of
@@ -57,8 +57,7 @@ if TYPE_CHECKING:
     # A service that keeps no log does without SQLAlchemy, which takes 12 MB.
     from inkdigits.log.store import Store
 
-READ_TIMEOUT_S: Final = 20
-"""Seconds without a byte from a client, or to it, after which its connection is closed."""
+READ_TIMEOUT_S = 20  # without a byte from a client, or to it
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +157,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         """Hand Gunicorn its settings and hooks."""
         options = _gunicorn_options(self._asked) | {
-            "on_starting": _log_as_the_others_do,
+            "on_starting": lambda _arbiter: adopt("gunicorn.error"),
             "when_ready": self._reload_on_sighup,
             "post_worker_init": self._start_worker,
             # Asked for each connection, if there is a certificate.
@@ -195,9 +194,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             second = replace(self._asked, model_path=self._second, model_url=None)
             load = partial(self._make_reader, second)
             self._served.shadow = Shadow(load, self._asked.shadow_share, store, metrics)
-        jobs = tuple(self._jobs_of_one(store, metrics))
-        watch = Watcher(jobs, PERIOD_S, self._folder.path / "watch.lock")
-        self._watchers = Watcher([reloader.look], period=1), watch
+        jobs, lock = tuple(self._jobs_of_one(store, metrics)), self._folder.path / "watch.lock"
+        self._watchers = Watcher([reloader.look], 1), Watcher(jobs, PERIOD_S, lock)
 
         def leave(_arbiter: Any, _worker: Any) -> None:
             metrics.flush()
@@ -275,14 +273,6 @@ def _with_checked_chunks(application: WSGIApplication) -> WSGIApplication:
         return application(environ, start_response)
 
     return checking
-
-
-def _log_as_the_others_do(_arbiter: Any) -> None:
-    own = logging.getLogger("gunicorn.error")
-    own.handlers.clear()
-    own.propagate = True
-    # A client that falls silent is no error of the service.
-    own.addFilter(lambda line: not (line.exc_info and line.exc_info[0] is BlockingIOError))
 
 
 def _announce(settings: Settings, model_version: str) -> str:

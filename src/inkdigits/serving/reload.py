@@ -11,12 +11,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from inkdigits.decision.prediction import Reader
-from inkdigits.errors import BackendUnavailableError, InkdigitsError
+from inkdigits.errors import InkdigitsError
 from inkdigits.log.locks import file_lock
 from inkdigits.model.allocator import return_freed_memory
 from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
@@ -133,24 +134,23 @@ class Reloader:
 
     def _take(self, path: Path, stamp: str = "") -> None:
         """Serve an artifact; with a stamp it is a new one, copied first and published then."""
-        outcome: list[Reader | Exception] = []
-        late = BackendUnavailableError(f"it did not load within {LOAD_TIMEOUT_S:g} seconds")
+        loaded: Future[Reader] = Future()
 
         def load() -> None:
             try:
                 reader = self.load(self.folder.copy(path, stamp) if stamp else path)
                 Readiness(reader).require()
-                outcome.append(reader)
+                loaded.set_result(reader)
             except (InkdigitsError, OSError) as error:
-                outcome.append(error)
+                loaded.set_exception(error)
 
-        loading = threading.Thread(target=load, name="load", daemon=True)
-        loading.start()
-        loading.join(LOAD_TIMEOUT_S)
-        (found,) = outcome or [late]
-        if isinstance(found, Exception):
+        threading.Thread(target=load, name="load", daemon=True).start()
+        try:
+            found = loaded.result(LOAD_TIMEOUT_S)
+        except (InkdigitsError, OSError) as error:  # TimeoutError is an OSError
+            reason = str(error) or f"it did not load within {LOAD_TIMEOUT_S:g} seconds"
             said = "the new model was rejected; the service keeps the present one"
-            logger.error(said, extra=fields(error=found))
+            logger.error(said, extra=fields(error=reason))  # noqa: TRY400
             return
         if stamp:
             self.folder.publish(stamp)

@@ -85,6 +85,18 @@ def resolve_format(log_format: LogFormat | None, stream: TextIO) -> LogFormat:
     return log_format or ("text" if stream.isatty() else "json")
 
 
+def adopt(name: str) -> None:
+    """Have the logger of a server log as all others do.
+
+    >>> adopt("example.server")
+    """
+    logger = logging.getLogger(name)
+    logger.handlers.clear()
+    logger.propagate = True
+    # A client that falls silent is no error of the service.
+    logger.addFilter(lambda line: not (line.exc_info and line.exc_info[0] is BlockingIOError))
+
+
 def configure_logging(
     log_format: LogFormat | None = None, level: LogLevel = "info", stream: TextIO | None = None
 ) -> None:
