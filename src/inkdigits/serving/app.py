@@ -54,7 +54,7 @@ def create_app(
         logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
     operator = Operator(settings.admin_token, store, load_reviewers(settings))
     giver = partial(session.giver, operator=operator, has_keys=settings.has_keys)
-    gate = Gate(settings, operator.bears_token, metrics.count_rate)
+    gate = Gate(settings, operator.bears_token, partial(metrics.count, "rate_limits"))
 
     app = hooks.Application(__name__, static_folder=None, template_folder="web/templates")
     app.config.update(

@@ -90,7 +90,7 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
         asked = current()
         sent = asked.environ.get("HTTP_X_REQUEST_ID", "")
         asked.request_id = sent if _REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
-        metrics.change_in_flight(1)
+        metrics.count("requests_in_flight")
         reader.admit(asked)
         asked.key_name = gate.admit(asked)
 
@@ -114,7 +114,7 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
     def end(_error: BaseException | None) -> None:
         # Teardown may run for a request that never began.
         if current().request_id:
-            metrics.change_in_flight(-1)
+            metrics.count("requests_in_flight", by=-1)
 
 
 def _after_the_body(asked: ServedRequest, response: Response) -> Response:
@@ -148,7 +148,7 @@ def _count(metrics: Metrics, asked: ServedRequest, response: Response) -> None:
         seconds=asked.elapsed_ms / 1000,
     )
     if asked.error_code is not None:
-        metrics.count_error(asked.error_code)
+        metrics.count("errors", asked.error_code)
 
 
 def _log(asked: ServedRequest, response: Response) -> None:

@@ -92,7 +92,7 @@ class Shadow:
         """Read a picture, and note it where the second model reads or decides otherwise."""
         second = reader.predict(picture, risk=first.risk)
         differs = (second.digit, second.decision) != (first.digit, first.decision)
-        self._metrics.count_shadow(second.model_version, differs=differs)
+        self._metrics.count("shadow", second.model_version, "differs" if differs else "same")
         if differs and self._store is not None:
             shadow = {
                 "model_version": second.model_version,

@@ -182,7 +182,7 @@ def known():
     reader = Inky(ink, {PROVENANCE: reference.to_dict()})
     metrics = Metrics()
     metrics.show_audit(Audit.of(100, 1, 5), 0.001)
-    metrics.count_shadow("fake-2", differs=True)
+    metrics.count("shadow", "fake-2", "differs")
     client = create_app(Settings(), reader, metrics=metrics).test_client()
     send_some_of_everything(client)
     names = defaultdict(set)

@@ -149,11 +149,11 @@ class ServedReader:
 
     def _wait(self, asked: ServedRequest, seconds: float) -> None:
         began = time.perf_counter()
-        self._metrics.change_waiting(1)
+        self._metrics.count("requests_waiting")
         try:
             is_free = seconds > 0 and self._free.acquire(timeout=seconds)
         finally:
-            self._metrics.change_waiting(-1)
+            self._metrics.count("requests_waiting", by=-1)
             asked.waited += time.perf_counter() - began
         if not is_free:
             self._shed()

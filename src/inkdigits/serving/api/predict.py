@@ -158,7 +158,7 @@ def _count_batch(
     for _, result in results:
         if isinstance(result, ImageError):
             failed += 1
-            metrics.count_error(status_and_code(result)[1])
+            metrics.count("errors", status_and_code(result)[1])
         else:
             versions.add(result.model_version)
             metrics.count_prediction(result)

@@ -16,7 +16,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -46,6 +46,10 @@ _SECONDS: Final = (
     *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 _CONFIDENCES: Final = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
+_IN_FLIGHT: Final = {
+    "requests_in_flight": "Requests being answered now.",
+    "requests_waiting": "Requests that wait for a reading slot.",
+}
 _COUNTERS: Final = {
     "requests": ("Requests answered.", "method", "route", "status"),
     "errors": ("Requests, and pictures of a batch, that got an error, by its code.", "code"),
@@ -139,8 +143,6 @@ class Metrics:
             _reserve(folder)
         self._folder = folder
         self._registry = CollectorRegistry()
-        self._in_flight = self._gauge("requests_in_flight", "Requests being answered now.")
-        self._waiting = self._gauge("requests_waiting", "Requests that wait for a reading slot.")
         versions = ("model_version", "version")
         self._model = self._gauge(
             "model_info", "1 for the model that answers.", *versions, mode="livemax"
@@ -154,22 +156,19 @@ class Metrics:
             buckets=_SECONDS,
         )
         # Finding a metric by its labels takes longer than counting.
-        self._queue, self._receiving, self._total, self._preprocessing, self._inference = (
-            stages.labels(stage)
-            for stage in ("queue", "receiving", "total", "preprocessing", "inference")
-        )
+        self._stage = cache(stages.labels)
         self._confidence = Histogram(
             "inkdigits_confidence",
             "Calibrated confidence of the pictures read that have ink.",
             registry=self._registry,
             buckets=_CONFIDENCES,
         )
-        counters = [
-            cache(Counter(f"inkdigits_{name}", meaning, labels, registry=self._registry).labels)
-            for name, (meaning, *labels) in _COUNTERS.items()
-        ]
-        self._request_of, self._error_of, self._decision_of, self._reject_of = counters[:4]
-        self._readings_of, self._seconds_of, self._shadow_of, self._rate_of = counters[4:]
+        self._counted: dict[str, Callable[..., Counter | Gauge]] = {
+            name: cache(Counter(f"inkdigits_{name}", text, labels, registry=self._registry).labels)
+            for name, (text, *labels) in _COUNTERS.items()
+        }
+        for name, text in _IN_FLIGHT.items():
+            self._counted[name] = partial(lambda gauge: gauge, self._gauge(name, text))
         # Changes of counters and gauges, and values of histograms, that are not written yet.
         self._changes: deque[tuple[Counter | Gauge, float]] = deque()
         self._values: deque[tuple[Histogram, float]] = deque()
@@ -186,9 +185,9 @@ class Metrics:
         name = f"inkdigits_{name}"
         return Gauge(name, meaning, labels, registry=self._registry, multiprocess_mode=mode)
 
-    def _add(self, metric: Counter | Gauge, by: float = 1) -> None:
-        """Change a counter or a gauge, with the next ``flush``."""
-        self._changes.append((metric, by))
+    def count(self, name: str, *labels: str, by: float = 1) -> None:
+        """Add to a counter, or to what is in flight, with the next ``flush``."""
+        self._changes.append((self._counted[name](*labels), by))
         if self._timer is None:
             self._timer = threading.Timer(_DELAY_S, self.flush)
             self._timer.daemon = True
@@ -211,14 +210,6 @@ class Metrics:
             if self._drift is not None and time.monotonic() >= self._drift.due:
                 self._drift.flush()
 
-    def change_waiting(self, by: int) -> None:
-        """Count requests that begin (1) or cease (-1) to wait for a reading slot."""
-        self._add(self._waiting, by)
-
-    def change_in_flight(self, by: int) -> None:
-        """Count requests that begin (1) or end (-1)."""
-        self._add(self._in_flight, by)
-
     def count_request(
         self, method: str, route: str, status: int, *, waited: float, seconds: float
     ) -> None:
@@ -227,28 +218,20 @@ class Metrics:
         Strangers choose paths, so ``route`` is the rule. ``waited`` are the seconds that the
         request waited for a thread and a slot, ``seconds`` those from its headers to the answer.
         """
-        self._add(self._request_of(method, route, str(status)))
+        self.count("requests", method, route, str(status))
         if method == "POST":
             # Pages and probes would hide the times that people wait for.
-            self._values += ((self._queue, waited), (self._total, seconds))
+            self._values += ((self._stage("queue"), waited), (self._stage("total"), seconds))
 
     def count_arrival(self, seconds: float) -> None:
         """Count the seconds from a request's headers until its pictures were here."""
-        self._values.append((self._receiving, seconds))
-
-    def count_error(self, code: str) -> None:
-        """Count a denied request, or a picture of a batch that could not be read."""
-        self._add(self._error_of(code))
-
-    def count_rate(self, counter: str) -> None:
-        """Count a request that was counted for its client's rate limit."""
-        self._add(self._rate_of(counter))
+        self._values.append((self._stage("receiving"), seconds))
 
     def count_prediction(self, prediction: Prediction) -> None:
         """Count a picture that was read."""
-        self._values.append((self._preprocessing, prediction.preprocessing_ms / 1000))
+        self._values.append((self._stage("preprocessing"), prediction.preprocessing_ms / 1000))
         if prediction.digit is not None:
-            self._values.append((self._inference, prediction.inference_ms / 1000))
+            self._values.append((self._stage("inference"), prediction.inference_ms / 1000))
             self._values.append((self._confidence, prediction.confidence))
             if self._drift is not None:
                 self._drift.recent.append(prediction)
@@ -263,16 +246,12 @@ class Metrics:
 
     def _count_decision(self, reading: Prediction | NumberReading, seconds: float) -> None:
         if reading.reason is not None:
-            self._add(self._reject_of(reading.reason))
-        self._add(self._decision_of(reading.decision))
-        self._add(self._readings_of(reading.model_version, reading.decision))
-        self._add(self._seconds_of(reading.model_version), seconds)
+            self.count("rejects", reading.reason)
+        self.count("decisions", reading.decision)
+        self.count("model_readings", reading.model_version, reading.decision)
+        self.count("model_seconds", reading.model_version, by=seconds)
         if reading.model_version != self._model_version:
             self.show_model(reading.model_version)
-
-    def count_shadow(self, model_version: str, *, differs: bool) -> None:
-        """Count a picture that a second model read too."""
-        self._add(self._shadow_of(model_version, "differs" if differs else "same"))
 
     def readings(self) -> dict[str, Readings]:
         """Return what all processes have read with each model since the service was started."""
