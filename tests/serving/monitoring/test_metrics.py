@@ -183,6 +183,7 @@ def known():
     metrics = Metrics()
     metrics.show_audit(Audit.of(100, 1, 5), 0.001)
     metrics.count("shadow", "fake-2", "differs")
+    metrics.count("rate_limits", "process")
     client = create_app(Settings(), reader, metrics=metrics).test_client()
     send_some_of_everything(client)
     names = defaultdict(set)
