@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from inkdigits.decision.hints import MOST_DIGITS
 from inkdigits.decision.policy import Decision, NumberReason, Reason
 from inkdigits.decision.prediction import NumberReading, Prediction
 from inkdigits.errors import RecordError
@@ -36,9 +37,6 @@ Queued: TypeAlias = Literal["rejected", "unsure", "audit", "differs"]
 """Why a record is in the review queue: it was rejected or is to be checked, it belongs to the
 random audit of the accepted ones, or a second model read something else."""
 
-MAX_DIGITS: Final = 64
-"""The most digits of a number, as it is read or as feedback says it."""
-
 MAX_PICTURE_BYTES: Final = 16 * 2**20
 """The largest source picture a record keeps, in bytes; it is made without a larger one."""
 
@@ -47,7 +45,7 @@ _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=
 # The names of owners and givers of feedback have no control characters, no quotes, and nothing
 # that a spreadsheet would take for a formula.
 _KEY = r"\A[A-Za-z0-9_.:@-]{1,128}\Z"
-_LABEL = rf"\A(?:[0-9]{{1,{MAX_DIGITS}}}|{NO_DIGIT_LABEL})\Z"
+_LABEL = rf"\A(?:[0-9]{{1,{MOST_DIGITS}}}|{NO_DIGIT_LABEL})\Z"
 _Key: TypeAlias = Annotated[str, msgspec.Meta(pattern=_KEY)]
 _Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -118,7 +116,7 @@ def check_label(label: str) -> str:
     """
     if not isinstance(label, str) or not re.search(_LABEL, label):
         raise RecordError(
-            f"A label is a digit, the 1 to {MAX_DIGITS} digits of a number, or "
+            f"A label is a digit, the 1 to {MOST_DIGITS} digits of a number, or "
             f"{NO_DIGIT_LABEL!r}; not {label!r}."
         )
     return label
@@ -155,7 +153,7 @@ class Record:
     reason: AnyReason | None
     novelty: float | None
     """The out-of-distribution score, higher is less like a digit; None where not computed."""
-    model_version: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    model_version: Annotated[str, msgspec.Meta(min_length=1)]
     input_kind: InputKind
     owner: _Key | None
     """Opaque key of the browser that it belongs to (not the cookie itself), or ``key:NAME`` of an
@@ -166,7 +164,7 @@ class Record:
         default=None, repr=False
     )
     """The source picture as sent; None where not kept."""
-    text: Annotated[str, msgspec.Meta(max_length=MAX_DIGITS)] | None = None
+    text: Annotated[str, msgspec.Meta(max_length=MOST_DIGITS)] | None = None
     """The digits of a number as it was read; None for a single digit, whose ``digit`` says it."""
     digits: tuple[Json, ...] | None = None
     """What was read at each of a number's N places, as JSON objects; None for a single digit."""
