@@ -117,6 +117,10 @@ def test_several_digits_are_rejected_as_such(reader, gap):
         line[20:120, left : left + 100] = np.asarray(seven(100, 8))
     found = reader.predict(line)
     assert (found.decision, found.reason) == ("reject", "several_digits")
+    assert found.number is not None
+    again = reader.read(line)
+    assert (str(found.number), found.number.text) == (str(again), again.text)
+    assert [digit.box for digit in found.number.digits] == [digit.box for digit in again.digits]
 
 
 def test_a_small_second_digit_is_several_digits_and_a_cut_one_is_cut_off(reader):

@@ -18,8 +18,7 @@ import numpy as np
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.decision.hints import NO_HINTS, Hints
 from inkdigits.decision.numbers import LEAST_HEIGHT, LEAST_SHARE, NUMBER_POLICY, read_number
-from inkdigits.decision.ood import energy
-from inkdigits.decision.policy import Decision, DecisionPolicy, Reason
+from inkdigits.decision.policy import Decision, Reason, energy
 from inkdigits.decision.prediction import (
     Box,
     Explanation,
@@ -50,7 +49,8 @@ LARGEST_FIELD = 1600
 """Fields are averaged down to this many pixels a side before a number is read."""
 LEAST_SEVERAL = 0.3
 """The least confidence in a number with which a picture is rejected for having several digits."""
-_SEVERAL_POLICY = DecisionPolicy(accept_threshold=0.5, risk=0.01, level=0.95)
+SEVERAL_RISK = 0.05
+"""Accepted as one digit is only what reads as a number too, at this risk."""
 _UNIFORM = (0.1,) * 10
 
 
@@ -125,35 +125,29 @@ class DigitReader(Reader):
             field = field_of(find_foreground(Luminance.of(part), self._segmenter, LARGEST_FIELD))
             least_height = LEAST_HEIGHT if regions is None else LEAST_SHARE * high
             risk = self._risk if risk is None else risk
-            reading = self._read_field(field, NUMBER_POLICY, hints, risk, least_height)
+            reading = self._read_field(field, hints, risk, least_height)
+            moved = tuple(
+                replace(one, box=(left + one.box[0], top + one.box[1], *one.box[2:]))
+                for one in reading.digits
+            )
             elapsed_ms = (time.perf_counter() - started) * 1000
             started = time.perf_counter()
-            moved = tuple(
-                replace(one, box=_placed(one.box, left, top, field)) for one in reading.digits
-            )
-            readings.append(
-                replace(
-                    reading, digits=moved, model_version=self.model_version, total_ms=elapsed_ms
-                )
-            )
+            readings.append(replace(reading, digits=moved, total_ms=elapsed_ms))
         return readings
 
     def _read_field(
-        self,
-        field: Field,
-        policy: DecisionPolicy,
-        hints: Hints = NO_HINTS,
-        risk: float | None = None,
-        least_height: float = LEAST_HEIGHT,
+        self, field: Field, hints: Hints, risk: float | None, least_height: float
     ) -> NumberReading:
-        return read_number(
+        reading = read_number(
             field.ink,
             lambda inks: self._backend.logits(standardise(inks)),
-            policy,
+            NUMBER_POLICY,
             hints=hints,
             risk=risk,
             least_height=least_height / field.scale,
         )
+        digits = tuple(replace(one, box=_placed(one.box, field)) for one in reading.digits)
+        return replace(reading, digits=digits, model_version=self.model_version)
 
     def logits_and_features(self, inks: Ink) -> tuple[Floats, Floats]:
         """Return logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28), N >= 1."""
@@ -220,7 +214,7 @@ class DigitReader(Reader):
                 continue
             row, novelty = next(rows)
             confidence = max(row)
-            decision, reason = self._decide(one, confidence, novelty, risk)
+            decision, reason, number = self._decide(one, confidence, novelty, risk)
             yield reading(
                 row.index(confidence),
                 confidence,
@@ -229,6 +223,7 @@ class DigitReader(Reader):
                 reason,
                 novelty,
                 inference_ms=inference_ms,
+                number=number,
             )
 
     def _find_ink(self, picture: Picture) -> _Found | ImageError:
@@ -244,16 +239,21 @@ class DigitReader(Reader):
 
     def _decide(
         self, found: _Found, confidence: float, novelty: float, risk: float | None
-    ) -> tuple[Decision, Reason | None]:
+    ) -> tuple[Decision, Reason | None, NumberReading | None]:
         decision, reason = self.metadata.policy.decide(confidence, novelty=novelty, risk=risk)
         if reason is not None or found.has_pieces:
-            number = self._read_field(field_of(found.foreground), _SEVERAL_POLICY)
+            field = field_of(found.foreground)
+            number = self._read_field(field, NO_HINTS, SEVERAL_RISK, LEAST_HEIGHT)
             if len(number.text) > 1 and number.confidence >= LEAST_SEVERAL:
-                return "reject", "several_digits"
+                if number.decision == "accept":
+                    # What is safe at this risk is so at a lower one, if it is certain enough.
+                    strict, _ = NUMBER_POLICY.decide(number.confidence, risk=risk)
+                    number = replace(number, decision=strict)
+                return "reject", "several_digits", number
             # What is accepted is one digit with all that was found.
             if decision == "accept" and found.has_pieces and number.decision != "accept":
                 decision = "review"
-        return ("reject", "cut_off") if found.is_cut else (decision, reason)
+        return ("reject", "cut_off", None) if found.is_cut else (decision, reason, None)
 
 
 class _Found(NamedTuple):
@@ -266,11 +266,12 @@ class _Found(NamedTuple):
     ms: float  # that it took
 
 
-def _placed(box: Box, left: int, top: int, field: Field) -> Box:
-    x, y, width, height = box
-    moved = (x + field.left, y + field.top, width, height)
-    x, y, width, height = (round(field.scale * side) for side in moved)
-    return left + x, top + y, width, height
+def _placed(box: Box, field: Field) -> Box:
+    """Return where a box of a field is in the picture."""
+    left, top, width, height = box
+    moved = (left + field.left, top + field.top, width, height)
+    left, top, width, height = (round(field.scale * side) for side in moved)
+    return left, top, width, height
 
 
 def load(

@@ -125,15 +125,27 @@ def test_log_is_read_from_its_database_and_from_each_export(tmp_path):
 def test_digits_of_a_number_are_examples_each_where_all_were_found(tmp_path, digits):
     two = digits[0][:2].tobytes()
     path = tmp_path / "log.jsonl"
-    columns = {"id": "text", "ink": "ink", "label": "text"}
+    columns = {"closest": "text", "ink": "ink", "label": "text"}
     with path.open("wb") as file:
-        rows = {"id": ["a"] * 2, "ink": [two] * 2, "label": ["42", "423"]}
+        rows = {"closest": ["42"] * 2, "ink": [two] * 2, "label": ["42", "423"]}
         write_table("jsonl", file, columns, [rows])
     found = read_labelled([path])
     assert [(e.label, e.name) for e in found.examples] == [
         *((4, f"{path}, row 1, digit 1"), (2, f"{path}, row 1, digit 2")),
     ]
     assert "does not fit the 2 digits" in found.left_out[0][1]
+
+
+@pytest.mark.parametrize(("label", "chosen"), [("1", [2]), ("none", [2]), ("42", [0, 1])])
+def test_what_was_read_as_a_number_is_an_example_as_a_whole_too(tmp_path, digits, label, chosen):
+    path = tmp_path / "log.jsonl"
+    with path.open("wb") as file:
+        row = {"closest": ["42"], "ink": [digits[0][:3].tobytes()], "label": [label]}
+        write_table("jsonl", file, {"closest": "text", "ink": "ink", "label": "text"}, [row])
+    found = read_labelled([path])
+    assert not found.left_out
+    for example, place in zip(found.examples, chosen, strict=True):
+        np.testing.assert_array_equal(example.picture(), digits[0][place])
 
 
 def test_idx_files_need_their_labels(tmp_path, digits):

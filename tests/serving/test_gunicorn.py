@@ -9,7 +9,7 @@ if os.name != "posix":
     pytest.skip("Gunicorn needs POSIX", allow_module_level=True)
 
 from inkdigits.errors import BackendUnavailableError
-from inkdigits.serving.api.health import _warm_up_picture
+from inkdigits.serving.api.load_shedding import _warm_up_picture
 from inkdigits.serving.gunicorn import _gunicorn_options
 from inkdigits.serving.preflight import load_reader
 from inkdigits.settings import Settings

@@ -12,7 +12,7 @@ from inkdigits.serving.preflight import open_store
 from inkdigits.settings import Settings
 
 PACKAGE = Path(inkdigits.__file__).parent
-MAX_MODULES = 23
+MAX_MODULES = 20
 # These hold the thread while the rooms work one after the other.
 HOLDS_THE_THREAD = {"serving", "reader"}
 

@@ -16,7 +16,7 @@ from support.training import noise
 import inkdigits
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.mnist import Splits
-from inkdigits.decision.ood import energy
+from inkdigits.decision.policy import energy
 from inkdigits.errors import ArtifactCorruptError, TrainingError
 from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import (

@@ -9,7 +9,7 @@ from support.readings import noisy_logits
 import inkdigits
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.labelled import Example, LabelledInks
-from inkdigits.decision.ood import energy
+from inkdigits.decision.policy import energy
 from inkdigits.decision.risk import AcceptThreshold
 from inkdigits.errors import NoThresholdError
 from inkdigits.ink.png import encode_png

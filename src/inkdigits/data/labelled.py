@@ -297,7 +297,8 @@ def _from_table(source: str, path: Path, left_out: list[tuple[str, str]]) -> Ite
             at = str(row.get("created_at") or "") or None
             without += not row["label"]
             if row["label"]:
-                yield from _logged(source, where, row["ink"], str(row["label"]), at, None, left_out)
+                given = str(row["label"]), str(row.get("closest") or "")
+                yield from _logged(source, where, row["ink"], *given, at, None, left_out)
             continue
         if not row.keys() >= {"path", "label"}:
             raise DataError(
@@ -317,8 +318,8 @@ def _from_log(url: str, left_out: list[tuple[str, str]]) -> Iterator[Example]:
     source = re.sub(r"//[^@/]*@", "//", url)
     for record in reviewed_records(url):
         where, at = f"prediction {record.id}", record.created_at.isoformat()
-        ink, label = record.ink.tobytes(), record.label or ""
-        yield from _logged(source, where, ink, label, at, record.owner, left_out)
+        ink, given = record.ink.tobytes(), (record.label or "", record.read or "")
+        yield from _logged(source, where, ink, *given, at, record.owner, left_out)
 
 
 def _logged(
@@ -326,11 +327,15 @@ def _logged(
     where: str,
     ink: str | bytes,
     label: str,
+    read: str,
     at: str | None,
     writer: str | None,
     left_out: list[tuple[str, str]],
 ) -> Iterator[Example]:
-    """Yield a logged prediction's example, or one for each digit of a number."""
+    """Yield a logged prediction's example, or one for each digit of a number.
+
+    After the digits that were read may stand the whole picture, for a label of one digit or none.
+    """
     try:
         content = ink if isinstance(ink, bytes) else base64.b64decode(ink)
         inks = np.frombuffer(content, np.uint8).reshape(-1, 28, 28)
@@ -338,6 +343,8 @@ def _logged(
         raise DataError(f"{where}: the ink is not 784 bytes per digit: {error}") from error
     is_number = len(label) > 1 and label.isdigit()
     texts = list(label) if is_number else [label]
+    if len(inks) == len(read) + 1 > 1:
+        inks = inks[-1:] if len(texts) == 1 else inks[:-1]
     if len(texts) != len(inks):
         reason = f"the label {label!r} does not fit the {len(inks)} digits that were found"
         left_out.append((where, reason))

@@ -134,33 +134,46 @@ def _drawing(rows: Pixels, width: int, channels: int) -> Drawing | None:
     changed = np.bitwise_or.reduce(residuals[:, channels:], axis=1).nonzero()[0]
     if not len(columns) or not changed[0]:
         return None
-    # One column and one row more: without a residual they may still repeat what is before them.
-    left, right = int(columns[0]) + 1, min(int(columns[-1]) + 3, width)
-    top, bottom = int(changed[0]), min(int(changed[-1]) + 2, len(rows))
-    box = np.empty((bottom - top + 1, right - left + 1, channels), np.uint8)
-    box[0] = 0
-    box[0, 0] = residuals[0, :channels]
-    box[1:, 0] = residuals[top:bottom, :channels]
-    box[1:, 1:] = residuals[top:bottom, left * channels : right * channels].reshape(
-        bottom - top, -1, channels
-    )
-    kinds = bytes([_SUB]) + filters[top:bottom].tobytes()
-    has_alpha = channels % 2 == 0
-    colours = slice(0, 1 if channels >= 3 and _is_grey(box) else channels - has_alpha)
     varies = np.bitwise_or.reduce(changes, axis=0)
-    found = [_unfiltered(box, kinds, colours, varies[colours])]
-    if has_alpha:
-        found.append(_unfiltered(box, kinds, slice(channels - 1, channels), varies[-1:]))
-    for values in found:
-        if values.shape[1] > 1 and (
-            (right < width and (values[:, -1] != values[0, 0]).any())
-            or (bottom < len(rows) and (values[-1] != values[0, 0]).any())
+    top, left = int(changed[0]), int(columns[0]) + 1
+    # One row and one column more: without a residual they may still repeat what is before them.
+    # Where they do, all that follows is read.
+    tight = min(int(changed[-1]) + 2, len(rows)), min(int(columns[-1]) + 3, width)
+    for bottom, right in (tight, (len(rows), width)):
+        found = _read_box(rows, channels, varies, (slice(top, bottom), slice(left, right)))
+        if all(
+            (right == width or (values[:, -1] == values[0, 0]).all())
+            and (bottom == len(rows) or (values[-1] == values[0, 0]).all())
+            for values in found
+            if values.size > 1
         ):
-            return None
-    parts = [values[1:, 1:] if values.shape[1] > 1 else int(values[0, 0]) for values in found]
-    shade, alpha = int(found[0][0, 0]), int(found[1][0, 0]) if has_alpha else 255
-    whole = len(rows), width
-    return Drawing(parts[0], parts[1] if has_alpha else 255, top, left, whole, (shade, alpha))
+            break
+    shade, alpha = (values[1:, 1:] if values.size > 1 else int(values[0, 0]) for values in found)
+    background = int(found[0][0, 0]), int(found[1][0, 0])
+    return Drawing(shade, alpha, top, left, (len(rows), width), background)
+
+
+def _read_box(
+    rows: Pixels, channels: int, varies: Pixels, box: tuple[slice, slice]
+) -> tuple[Pixels, Pixels]:
+    """Return shade and opacity of a box, after a row and a column of the background.
+
+    Each is (h, w), or (1, 1) where the channel does not vary.
+    """
+    above = rows[0, 1 : 1 + channels]
+    first, last = (1 + channels * at for at in (box[1].start, box[1].stop))
+    inner = rows[box[0], first:last]
+    residuals = np.zeros((len(inner) + 1, 1 + box[1].stop - box[1].start, channels), np.uint8)
+    residuals[0, 0] = above
+    residuals[1:, 0] = rows[box[0], 1 : 1 + channels]
+    residuals[1:, 1:] = inner.reshape(len(inner), -1, channels)
+    kinds = bytes([_SUB]) + rows[box[0], 0].tobytes()
+    has_alpha = channels % 2 == 0
+    colours = slice(0, 1 if channels >= 3 and _is_grey(residuals) else channels - has_alpha)
+    shade = _unfiltered(residuals, kinds, colours, varies[colours])
+    if not has_alpha:
+        return shade, np.full((1, 1), 255, np.uint8)
+    return shade, _unfiltered(residuals, kinds, slice(channels - 1, channels), varies[-1:])
 
 
 def _has_background(filters: Pixels, first: Pixels) -> bool:

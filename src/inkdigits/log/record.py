@@ -20,7 +20,7 @@ from inkdigits.decision.hints import MOST_DIGITS
 from inkdigits.decision.policy import Decision, NumberReason, Reason
 from inkdigits.decision.prediction import NumberReading, Prediction
 from inkdigits.errors import RecordError
-from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Json
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Ink, Json
 
 Kept: TypeAlias = Literal["database", "outbox", "off", "lost"]
 """Where a prediction is kept: in the database, in the outbox until the database is available,
@@ -159,7 +159,8 @@ class Record:
     """Opaque key of the browser that it belongs to (not the cookie itself), or ``key:NAME`` of an
     API key."""
     ink: npt.NDArray[np.uint8] = field(compare=False, repr=False)
-    """(28, 28), or (N, 28, 28) of a number; read-only: 0 is background, 255 is ink."""
+    """(28, 28), or (N, 28, 28) of a number, or one more, of the whole picture, where that was read
+    as one digit first; read-only: 0 is background, 255 is ink."""
     picture: Annotated[bytes, msgspec.Meta(max_length=MAX_PICTURE_BYTES)] | None = field(
         default=None, repr=False
     )
@@ -184,6 +185,8 @@ class Record:
             ink = self.ink.copy()
             ink.flags.writeable = False
             object.__setattr__(self, "ink", ink)
+        if self.digits is not None and len(self.ink) - len(self.digits) not in {0, 1}:
+            raise RecordError("a number has the ink of each digit, and at most the whole one's")
         if (self.digits is None) != (self.text is None):
             raise RecordError("a number has its text and a list of its digits, others neither")
         if [self.label, self.feedback_at, self.feedback_by].count(None) not in {0, 3}:
@@ -198,10 +201,14 @@ class Record:
         owner: str | None = None,
         picture: bytes | None = None,
         record_id: str | None = None,
+        whole: Ink | None = None,
     ) -> Record:
-        """Make the record of a digit or a number that was read now; its id is new if not given."""
+        """Make the record of a digit or a number that was read now; its id is new if not given.
+
+        ``whole`` (28, 28) is the whole picture's ink, which is kept beside that of the digits.
+        """
         if isinstance(reading, NumberReading):
-            inks = [digit.ink for digit in reading.digits]
+            inks = [digit.ink for digit in reading.digits] + ([] if whole is None else [whole])
             read: dict[str, Any] = {
                 "digit": None,
                 "probabilities": (0.1,) * 10,
@@ -232,6 +239,11 @@ class Record:
             owner=owner,
             picture=picture if len(picture or b"") <= MAX_PICTURE_BYTES else None,
         )
+
+    @property
+    def inks(self) -> Ink:
+        """The ink (N, 28, 28) of each digit that was read."""
+        return self.ink[np.newaxis] if self.digits is None else self.ink[: len(self.digits)]
 
     @property
     def ink_sha256(self) -> str:
@@ -330,7 +342,7 @@ def from_row(row: Row) -> Record:
     try:
         values: dict[str, Any] = {name: row.get(name) for name in _SAME_IN_ROW}
         digits, feedback_us = row["digits"], row["feedback_us"]
-        shape = (28, 28) if digits is None else (len(digits), 28, 28)
+        shape = (28, 28) if digits is None else (-1, 28, 28)
         values |= {
             "created_at": from_microseconds(row["created_us"]),
             "feedback_at": None if feedback_us is None else from_microseconds(feedback_us),

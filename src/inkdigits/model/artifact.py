@@ -19,8 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
 
-from inkdigits.decision.ood import METHOD
-from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.policy import METHOD, DecisionPolicy
 from inkdigits.errors import (
     ArtifactCorruptError,
     ArtifactNotFoundError,

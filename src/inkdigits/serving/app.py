@@ -15,9 +15,8 @@ from inkdigits.errors import ClientError, NotReadyError
 from inkdigits.serving import hooks
 from inkdigits.serving.api import error_handlers, feedback, health, open_inference, predict, read
 from inkdigits.serving.api.access import Gate, behind_proxies, with_headers
-from inkdigits.serving.api.health import Readiness
 from inkdigits.serving.api.keys import load_reviewers
-from inkdigits.serving.api.load_shedding import ServedReader
+from inkdigits.serving.api.load_shedding import Readiness, ServedReader
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import docs, session

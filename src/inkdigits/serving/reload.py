@@ -21,7 +21,7 @@ from inkdigits.errors import InkdigitsError
 from inkdigits.log.locks import file_lock
 from inkdigits.model.allocator import return_freed_memory
 from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
-from inkdigits.serving.api.health import Readiness
+from inkdigits.serving.api.load_shedding import Readiness
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.preflight import LOAD_TIMEOUT_S
 

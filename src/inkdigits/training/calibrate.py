@@ -35,14 +35,14 @@ from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.pairs import Look, make_pair
 from inkdigits.data.synthesis import Material, ink_finder
 from inkdigits.decision.drift import PROVENANCE, DriftReference
-from inkdigits.decision.ood import (
+from inkdigits.decision.policy import (
     METHOD,
     REJECTED_SHARE,
     REJECTED_SHARE_OF_GROUP,
+    DecisionPolicy,
     energy,
     reject_threshold,
 )
-from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.decision.risk import (
     RISK,
     RISKS,

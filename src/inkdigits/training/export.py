@@ -11,8 +11,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from inkdigits.decision.ood import METHOD
-from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.policy import METHOD, DecisionPolicy
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.ink.segment import STEP
 from inkdigits.model.artifact import (

@@ -22,8 +22,7 @@ from inkdigits.data.mnist import Digits, Splits
 from inkdigits.data.synthesis import Material, SynthesisConfig, ink_finder, synthesise
 from inkdigits.data.synthesis_cache import concatenate, read_synthetic
 from inkdigits.decision.drift import PROVENANCE
-from inkdigits.decision.ood import METHOD
-from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.policy import METHOD, DecisionPolicy
 from inkdigits.decision.risk import RISK
 from inkdigits.errors import TrainingError
 from inkdigits.evaluation import plots

@@ -30,7 +30,7 @@ from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.corruptions import corrupt_mildly
 from inkdigits.data.mnist import Splits
 from inkdigits.data.synthesis import ink_finder
-from inkdigits.decision.ood import energy
+from inkdigits.decision.policy import energy
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import (

@@ -20,8 +20,7 @@ from inkdigits.calibration.intervals import LEVEL
 from inkdigits.calibration.temperature import fit_temperature, probabilities
 from inkdigits.data.labelled import LabelledInks
 from inkdigits.decision.drift import PROVENANCE, DriftReference
-from inkdigits.decision.ood import energy, reject_threshold
-from inkdigits.decision.policy import DecisionPolicy
+from inkdigits.decision.policy import DecisionPolicy, energy, reject_threshold
 from inkdigits.decision.risk import (
     RISK,
     RISKS,

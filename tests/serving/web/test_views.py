@@ -80,6 +80,7 @@ def test_several_digits_are_kept_as_the_number_that_they_are(settings, store):
     assert (answer["reason"], answer["number"]["text"]) == ("several_digits", "77")
     (record,) = store.page().records
     assert (record.id, record.text, record.input_kind) == (answer["id"], "77", "uploaded")
+    assert (len(record.inks), len(record.ink)) == (2, 3)
     assert browser.see().count('class="ink"') == 2
 
 

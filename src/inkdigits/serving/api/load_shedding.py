@@ -6,6 +6,7 @@ clients and databases hold none.
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 import sys
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from PIL import Image, ImageDraw
+
 from inkdigits.client import Client
 from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import (
@@ -23,11 +26,15 @@ from inkdigits.errors import (
     ClientError,
     DeadlineExceededError,
     ImageError,
+    InkdigitsError,
+    NotReadyError,
     OverloadedError,
 )
+from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import ArtifactMetadata
 from inkdigits.serving.api.access import OPEN_PATHS
 from inkdigits.serving.api.requests import ServedRequest, current
+from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
 
@@ -38,6 +45,8 @@ SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}
 """Paths that are answered however many requests wait for a slot."""
 PICTURES_PER_SLOT: Final = 8
 """Pictures of a batch that are read before others may have the slot."""
+
+logger = logging.getLogger(__name__)
 
 
 def _connection_state(connection: socket.socket | None) -> tuple[bool, float]:
@@ -52,6 +61,38 @@ def _connection_state(connection: socket.socket | None) -> tuple[bool, float]:
         return True, 0.0
     # The kernel counts in ticks of up to 10 ms; a shorter wait cannot be told from none.
     return state == 1, milliseconds / 1000 if milliseconds >= 20 else 0.0
+
+
+class Readiness:
+    """Whether a reader has read a picture; once it has, it stays ready."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.is_ready = False
+        self._reader = reader
+        self._lock = threading.Lock()
+
+    def require(self) -> None:
+        """Make sure that a warm-up prediction has worked, or try it; NotReadyError if it fails."""
+        with self._lock:
+            if self.is_ready:
+                return
+            try:
+                prediction = self._reader.predict(_warm_up_picture())
+            except InkdigitsError as error:
+                logger.warning("warm-up failed", extra=fields(error=error))
+                raise NotReadyError(
+                    "The model cannot read pictures yet; the log has the reason."
+                ) from error
+            if prediction.digit is None:
+                raise NotReadyError("The model found no digit in its warm-up picture.")
+            self.is_ready = True
+
+
+def _warm_up_picture() -> bytes:
+    """Return a drawn one as PNG, so that a warm-up takes the whole path of a real picture."""
+    image = Image.new("L", (56, 56), 255)
+    ImageDraw.Draw(image).line((28, 10, 28, 46), fill=0, width=6)
+    return encode_png(image)
 
 
 class ServedReader:

@@ -86,7 +86,6 @@ def _item(record: Record, has_picture: bool) -> Json:
     runner_up = shares[1] if record.digits is None and record.digit is not None else None
     why = _WHY.get(record.queued or "", "It is in the queue")
     why += f": {record.reason.replace('_', ' ')}." if record.reason else "."
-    inks = record.ink.reshape(-1, 28, 28)
     return {
         "id": record.id,
         "read": record.read,
@@ -96,7 +95,7 @@ def _item(record: Record, has_picture: bool) -> Json:
         "runner_up": None if runner_up is None else {"digit": runner_up[0], "share": runner_up[1]},
         "shadow": record.shadow and record.shadow.get("text"),
         "why": why,
-        "inks": [ink_url(ink) for ink in inks],
+        "inks": [ink_url(ink) for ink in record.inks],
         "picture": url_for("web.review_picture", record_id=record.id) if has_picture else None,
     }
 

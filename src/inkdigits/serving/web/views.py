@@ -157,7 +157,8 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
         with reader.slot() as ready:
             prediction = ready.predict(picture, risk=wish.risk)
             if prediction.reason == "several_digits":
-                number = ready.read(picture, risk=wish.risk)
+                # A model service answers without it.
+                number = prediction.number or ready.read(picture, risk=wish.risk)
         # A number is kept as what it was read as, and not as one digit that was rejected.
         log = store if number is None else None
         body = keep_and_answer(log, prediction, picture, kind=kind, owner=owner, with_ink=True)
@@ -167,7 +168,8 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
         else:
             metrics.count_number(number)
             how: Any = {"input_kind": kind, "owner": owner, "picture": picture}
-            body["kept"] = store.keep(Record.of(number, record_id=body["id"], **how))
+            how |= {"record_id": body["id"], "whole": prediction.ink}
+            body["kept"] = store.keep(Record.of(number, **how))
             body["number"] = number_body(number, body["id"], with_ink=False)
         replaced = request.args.get("replaces")
         if body["kept"] == "database" and replaced:
