@@ -10,7 +10,12 @@ in the kernel to be accepted when a worker was killed. Any other status than 200
 model does not give, or an answer of the damaged model is a fault. The run ends when the last model
 is in use.
 
+With --calm nothing is killed or replaced. Then the memory of the workers and the latency are noted
+ten times, and it is a fault if the largest worker ends more than GROWTH_LIMIT_MIB above its memory
+after a fifth of the time.
+
     python benchmarks/chaos.py [--seconds 60] [--every 5] [--json benchmarks/chaos.json]
+    python benchmarks/chaos.py --calm --seconds 600 [--json benchmarks/soak.json]
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ from typing import Any
 
 from mutations import seeds
 from results import fail, options, percentile, write
-from service import PATIENCE_S, Clients, Connection, Service, running
+from service import PATIENCE_S, Clients, Connection, Service, running, status_mib
 
 from inkdigits.model.artifact import (
     read_artifact,
@@ -44,6 +49,7 @@ from inkdigits.reader import load
 CONNECTIONS = 8
 PICTURES = 30
 TOLERANCE = 1e-6
+POINTS, GROWTH_LIMIT_MIB = 10, 20
 CLOSING_S = 0.25
 """A process that ends hides its sockets from /proc some time before the kernel has closed them."""
 HEADERS = {"Content-Type": "application/octet-stream"}
@@ -137,14 +143,18 @@ def kill(service: Service, choice: random.Random) -> Killed:
     return killed
 
 
-def chaos(seconds: float, every: float, seed: int = 1) -> tuple[dict[str, Any], list[str]]:
+def chaos(
+    seconds: float, every: float, seed: int = 1, *, calm: bool = False
+) -> tuple[dict[str, Any], list[str]]:
     """Run it, and return what is reported and the faults."""
     choice = random.Random(seed)
     killed: list[Killed] = []
+    points: list[dict[str, float]] = []
     first, second = variant("chaos-a", 1.0), variant("chaos-b", 2.0)
     damaged = bytearray(first)
     damaged[len(damaged) // 2] ^= 1
-    plan = [(0.2, second), (0.45, bytes(damaged)), (0.7, first)]
+    plan = [] if calm else [(0.2, second), (0.45, bytes(damaged)), (0.7, first)]
+    expected = {"chaos-a"} if calm else {"chaos-a", "chaos-b"}
     pictures = choice.sample(seeds(), PICTURES)
     with tempfile.TemporaryDirectory() as folder:
         path, truth = Path(folder) / "model.onnx", {}
@@ -159,7 +169,11 @@ def chaos(seconds: float, every: float, seed: int = 1) -> tuple[dict[str, Any], 
             while passed < seconds or (set(answers.latest) != {"chaos-a"} and passed < PATIENCE_S):
                 if plan and passed >= plan[0][0] * seconds:
                     write_atomically(path, plan.pop(0)[1])
-                if passed >= (len(killed) + 1) * every and passed < seconds:
+                if calm and passed >= (len(points) + 1) * seconds / POINTS:
+                    largest = max(status_mib(pid, "VmRSS") for pid in service.workers())
+                    p99_ms = round(1000 * percentile(answers.seconds[-10_000:], 0.99), 2)
+                    points.append({"seconds": passed, "largest_mib": largest, "p99_ms": p99_ms})
+                if not calm and passed >= (len(killed) + 1) * every and passed < seconds:
                     killed.append(kill(service, choice))
                     # A worker that is killed while it tries a model does not make others try it.
                     service.process.send_signal(signal.SIGHUP)
@@ -170,10 +184,12 @@ def chaos(seconds: float, every: float, seed: int = 1) -> tuple[dict[str, Any], 
             workers = len(service.workers())
     unexcused = [str(lost) for lost in answers.lost if not any(one.excuses(lost) for one in killed)]
     wrong = answers.wrong + unexcused
-    if set(answers.answered) != {"chaos-a", "chaos-b"} or set(answers.latest) != {"chaos-a"}:
+    if set(answers.answered) != expected or set(answers.latest) != {"chaos-a"}:
         wrong.append(f"answers by model: {dict(answers.answered)}, last {set(answers.latest)}")
     if workers != 2:
         wrong.append(f"{workers} workers of 2 are left")
+    if calm and (grown := points[-1]["largest_mib"] - points[1]["largest_mib"]) > GROWTH_LIMIT_MIB:
+        wrong.append(f"the largest worker grew by {grown} MiB")
     times = [1000 * seconds for seconds in answers.seconds]
     return {
         "seconds": round(passed, 1),
@@ -184,6 +200,7 @@ def chaos(seconds: float, every: float, seed: int = 1) -> tuple[dict[str, Any], 
         "lost_with_a_killed_worker": len(answers.lost) - len(unexcused),
         "lost_otherwise": len(unexcused),
         "latency_ms": {str(q): round(percentile(times, q), 2) for q in (0.5, 0.99, 1.0)},
+        "points": points,
         "wrong": wrong[:50],
     }, wrong
 
@@ -192,8 +209,9 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--every", type=float, default=5, help="seconds between two kills")
+    parser.add_argument("--calm", action="store_true")
     chosen = parser.parse_args()
-    report, wrong = chaos(chosen.seconds, chosen.every)
+    report, wrong = chaos(chosen.seconds, chosen.every, calm=chosen.calm)
     print(json.dumps(report, indent=2))
     write(chosen.json, report)
     fail(wrong)

@@ -21,7 +21,7 @@ from results import REPOSITORY
 RUN = Path("src/inkdigits/weights/run.json")
 RESULTS = {
     name: Path("benchmarks", f"{name}.json")
-    for name in ("inputs", "int8", "footprint", "number_reading", "serving", "capacity")
+    for name in ("inputs", "int8", "footprint", "number_reading", "serving", "capacity", "bulk")
 } | {"robustness": RUN.with_name("robustness.json")}  # which the page shows too
 DOCUMENTS = ("MODEL_CARD.md", "README.md", "docs/numbers.md", "docs/capacity.md")
 USES = {
@@ -343,6 +343,18 @@ def log_rows(figures: Figures) -> str:
     )
 
 
+def memory(figures: Figures) -> str:
+    bulk, replica = figures["bulk"], figures["capacity"]["queues"]["replica_mb"]
+    serve = figures["serving"]["results"]["inkdigits serve (page and log)"]["resident_mb"]
+    few, many = (f"{r['peak_mb']:.0f} MB for {r['rows']:,}" for r in bulk["local"]["runs"])
+    return (
+        f"A replica of the model service with one worker takes {replica:.0f} MB, and `inkdigits "
+        f"serve` with page, log and two\nworkers {serve:.0f} MB. A bulk run with "
+        f"{bulk['workers']} workers takes {few} rows of an array and\n{many}; pages that processes "
+        "share count once per process there."
+    )
+
+
 def predicted(figures: Figures) -> str:
     rows = [
         f"{row['replicas']} | {row['rate']} | {row['n']:,} | {row['predicted_p99_ms']:.1f} ms "
@@ -366,7 +378,7 @@ def autoscaling(figures: Figures) -> str:
 OF_DATA = (model, parts, scores, forms, digits, non_digits, mild, summary, int8)
 OF_POLICY = (temperature, threshold, risks, novelty)
 OTHER = (numbers, cells, footprint, rates)
-OF_CAPACITY = (cost, needs, log_rows, predicted, autoscaling)
+OF_CAPACITY = (cost, memory, needs, log_rows, predicted, autoscaling)
 BLOCKS: dict[str, Callable[[Figures], str]] = {
     f.__name__: f for f in (*OF_DATA, *OF_POLICY, *OTHER, *OF_CAPACITY)
 }

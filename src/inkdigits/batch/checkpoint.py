@@ -1,9 +1,8 @@
 """The checkpoint of a batch run: its work so far, in a folder beside the table that it will become.
 
-``results.csv.parts`` holds one part per shard that has been read, and a description of the run.
-A part is the shard's table in the format of the result, after a checksum and the shard's counts.
-Parts and the result are whole or not there. A run that is divided over several commands has a note
-of each, with what it listed and read; ``merge`` compares the parts with them.
+``results.csv.parts`` holds a description of the run and one part per shard that has been read: its
+table in the format of the result, after a checksum and the shard's counts. A run that is divided
+over several commands has a note of each, with what it listed and read.
 """
 
 from __future__ import annotations
@@ -58,11 +57,8 @@ class Checkpoint:
 
     ``out`` is the path or URL of the table; a name that ends in ``/`` is a folder of Parquet files.
     ``resume`` continues what is there; None continues what may be there. ``shard`` says which of
-    how many commands this is, from 0; None is the only one.
-
-    Raises:
-        InkdigitsError: of another name; there is an unfinished run and ``resume`` is False, or the
-            reverse; another process has it; it cannot be written; or pyarrow is not installed.
+    how many commands this is, from 0; None is the only one. An InkdigitsError says what is wrong
+    with the name or the folder, or that pyarrow is not installed.
     """
 
     def __init__(
@@ -136,10 +132,7 @@ class Checkpoint:
             )
 
     def listed(self, number: int, names: Sequence[str], *, mine: bool) -> ShardDone | None:
-        """Count a shard of the run; return its counts, or None if it is still to be read.
-
-        A BatchError says that other pictures were read under that number.
-        """
+        """Count a shard of the run; return its counts, or None if it is still to be read."""
         listed = _digest(names)
         self._names.update(listed.encode())
         done = _read_part(self.folder, number)[0] if mine else None
@@ -153,8 +146,8 @@ class Checkpoint:
     def finish(self, counts: Json) -> None:
         """Put the parts together as the table, with a manifest beside it, and delete them.
 
-        One of several commands leaves the manifest of what it listed and read for ``merge``. A
-        BatchError says that the parts are not of what was listed, each once.
+        One of several commands leaves the manifest for ``merge``. A BatchError says that the parts
+        are not of what was listed, each once.
         """
         manifest = {**self._description, "names": self._names.hexdigest(), **counts}
         if self._shard:

@@ -1,7 +1,6 @@
 """Engines read shards in other processes: of this machine, or of a Ray cluster.
 
 A worker has its own model and one thread, and writes what it read to the run's checkpoint itself.
-Two shards per worker are under way, so memory does not grow with the number of pictures.
 
 A decoder is C, and a hostile picture may end the process that decodes it. The shards that were
 under way are then read again, one at a time. The pictures of one that ends a process once more are
@@ -22,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from inkdigits.batch.checkpoint import ShardDone, write_part
 from inkdigits.batch.shards import Shard, read_shard
@@ -85,6 +84,7 @@ def _reader(model_path: Path | None, risk: float | None) -> DigitReader:
 class LocalEngine:
     """Processes of this machine. What ends one of them ends them all, and they are replaced."""
 
+    # What the futures of a worker raise that has ended.
     died: tuple[type[Exception], ...] = (BrokenProcessPool,)
 
     def __init__(self, workers: int) -> None:
@@ -164,14 +164,10 @@ class RayEngine:
         return future
 
 
-Engine: TypeAlias = LocalEngine | RayEngine
-"""Where workers are. The futures of what a worker did that has ended raise one of ``died``."""
-
-
 class Workers:
     """The workers of an engine, with one job; an InkdigitsError if they cannot load the model."""
 
-    def __init__(self, engine: Engine, job: Job) -> None:
+    def __init__(self, engine: LocalEngine | RayEngine, job: Job) -> None:
         self._engine = engine
         loading = [engine.submit(job.load) for _ in range(engine.workers)]
         try:

@@ -1,8 +1,7 @@
 """A batch run: very many pictures into one table, on all cores or machines, in constant memory.
 
-Sources are cut into shards (``sources``), workers read them (``engines``), the readings of each
-shard are kept in the run's checkpoint, and the table is put together from them in the order of the
-sources. A run that was interrupted resumes with the shards that are missing.
+Sources are cut into shards, the workers of an engine read them into the run's checkpoint, and the
+table is put together from that in the order of the sources.
 """
 
 from __future__ import annotations
@@ -55,14 +54,11 @@ def read_in_bulk(
 ) -> Run:
     """Read all pictures of some sources into a table.
 
-    The paths are those of ``open_sources``, and ``out`` is that of ``Checkpoint``. ``model_path``
-    and ``risk`` are those of ``inkdigits.load``. ``hints`` are for numbers; without any, each
-    picture is one digit. ``regions`` are where the numbers are, by the picture's name as the table
-    has it, "" for all others. ``progress`` is called after every shard with the run so far.
-
-    Raises:
-        InkdigitsError: the run cannot start or resume, a source or the model cannot be used, a hint
-            is invalid, or a library is not installed.
+    The paths are those of ``open_sources``, ``out`` is that of ``Checkpoint``, ``model_path`` and
+    ``risk`` are those of ``inkdigits.load``. ``hints`` are for numbers; without any, each picture
+    is one digit. ``regions`` are where the numbers are, by the picture's name as the table has it,
+    "" for all others. ``progress`` is called after every shard with the run so far. An
+    InkdigitsError says why the run cannot start or continue.
 
     >>> read_in_bulk([Path("digits.npy")], "readings.txt")
     Traceback (most recent call last):

@@ -1,8 +1,7 @@
 """Shards: consecutive pictures of a source, and the one function that reads them.
 
-A shard says where its pictures are instead of holding them. So the workers decode and unpack, and
-the shards that wait for them are small. What is compressed as a whole cannot be read from the
-middle, so those shards carry the pictures.
+A shard says where its pictures are, and workers read and unpack them. Only what is compressed as a
+whole cannot be read from the middle, so those shards carry the pictures.
 """
 
 from __future__ import annotations
@@ -74,9 +73,7 @@ class Extent:
     def read(self, read: Callable[[int, int], bytes]) -> bytes | Pixels:
         """Return the picture by what ``ranges`` returns for the file.
 
-        Raises:
-            UnreadableImageError: missing, truncated, or not what the archive's directory says.
-            OSError: the file cannot be read now, which is not the picture's fault.
+        UnreadableImageError is the picture's fault; OSError is not, the file cannot be read now.
         """
         try:
             content = read(self._start(read), self.packed)
@@ -178,7 +175,7 @@ def _text(text: str) -> str:
 
 
 def _digits(reader: Reader, pictures: Iterable[Picture | ImageError]) -> Iterator[object]:
-    for batch in grouped(pictures, BATCH_PICTURES, BATCH_BYTES, bytes_of):
+    for batch in grouped(pictures, BATCH_PICTURES, BATCH_BYTES, lambda one: one):
         sound = [picture for picture in batch if not isinstance(picture, ImageError)]
         readings = iter(reader.predict_batch(sound, on_error="return"))
         yield from (one if isinstance(one, ImageError) else next(readings) for one in batch)
@@ -209,29 +206,21 @@ def _numbers(
 
 
 def grouped(
-    items: Iterable[Item], most: int, most_bytes: int, size: Callable[[Item], int]
+    items: Iterable[Item], most: int, most_bytes: int, place: Callable[[Item], object]
 ) -> Iterator[list[Item]]:
-    """Yield the items in lists, each ended by a number of items or of bytes.
+    """Yield the items in lists, each ended by a number of items or, where known, of bytes.
 
-    >>> list(grouped(["a", "bcd", "e", "f", "g"], 2, 3, len))
-    [['a', 'bcd'], ['e', 'f'], ['g']]
+    >>> list(grouped([b"a", b"bcd", b"e", b"f", b"g"], 2, 3, lambda one: one))
+    [[b'a', b'bcd'], [b'e', b'f'], [b'g']]
     """
     group: list[Item] = []
     held = 0
     for item in items:
         group.append(item)
-        held += size(item)
+        of = place(item)
+        held += len(of) if isinstance(of, bytes) else getattr(of, "size", 0)
         if len(group) == most or held >= most_bytes:
             yield group
             group, held = [], 0
     if group:
         yield group
-
-
-def bytes_of(place: object) -> int:
-    """Return the size of an encoded picture, or 0 where it is unknown.
-
-    >>> bytes_of(b"png"), bytes_of(Path("a.png"))
-    (3, 0)
-    """
-    return len(place) if isinstance(place, bytes) else getattr(place, "size", 0)

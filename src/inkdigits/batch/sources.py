@@ -1,8 +1,7 @@
 """Where many pictures come from: folders, archives, tables and arrays, cut into shards.
 
 The same source gives the same shards each time, so a run can be resumed. A file may be hostile:
-what it declares is compared with a limit before it is read, nothing is unpacked to disk, and no
-path is made of a member's name. Only the parent process reads the directory of an archive.
+what it declares is compared with a limit before it is read, and nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from typing import IO, Any, Final, TypeAlias, cast
 
 import numpy as np
 
-from inkdigits.batch.shards import Extent, Place, Shard, bytes_of, grouped
+from inkdigits.batch.shards import Extent, Place, Shard, grouped
 from inkdigits.batch.storage import as_path, filesystem
 from inkdigits.errors import (
     DataError,
@@ -46,14 +45,12 @@ PICTURE_SUFFIXES: Final = frozenset(
 )
 IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
 
-_CONTAINERS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".parquet", ".npy")
 _ENCRYPTED: Final = 0x1  # a flag of a ZIP member
 # So many bytes more a packed member may have than its contents; deflate needs far fewer.
 _PACKING_SLACK: Final = 4096
 # The headers of one TAR member, with its long name and its PAX records, have at most these bytes.
 _TAR_HEADERS: Final = 2**17
-# What the libraries raise for a file of another kind, or a damaged one. NumPy parses the header of
-# an array as Python literals.
+# What the libraries raise for a damaged file. NumPy parses a header as Python literals.
 _DAMAGED: Final = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, NotImplementedError),
     *(OSError, EOFError, ValueError, KeyError, TypeError, OverflowError),
@@ -79,9 +76,7 @@ class Source:
 
     def shards(self) -> Iterator[Shard]:
         """Yield the pictures in shards."""
-        for group in grouped(
-            self._all(), SHARD_PICTURES, SHARD_BYTES, lambda one: bytes_of(one[1])
-        ):
+        for group in grouped(self._all(), SHARD_PICTURES, SHARD_BYTES, lambda entry: entry[1]):
             yield Shard([name for name, _ in group], [place for _, place in group])
 
     def _all(self) -> Iterator[Entry]:
@@ -112,13 +107,13 @@ def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list
     [2]
     """
     sources: list[Source] = []
-    for kind, some in groupby(paths, _kind):
-        if kind is not None:
-            sources += [kind(path, limits) for path in some]
-            continue
-        files = list(some)
-        names = [str(path) for path in files]
-        sources.append(Source(names[0], partial(_files, files, limits), names, len(files)))
+    for is_file, some in groupby(paths, lambda path: not (path.is_dir() or _reader(path))):
+        if is_file:
+            files = list(some)
+            names = [str(path) for path in files]
+            sources.append(Source(names[0], partial(_files, files, limits), names, len(files)))
+        else:
+            sources += [(_folder if path.is_dir() else _container)(path, limits) for path in some]
     return sources
 
 
@@ -128,14 +123,19 @@ def holds_many(path: Path) -> bool:
     >>> holds_many(Path("a.zip")), holds_many(Path("a.png"))
     (True, False)
     """
-    return _kind(path) is _container
+    return not path.is_dir() and _reader(path) is not None
 
 
-def _kind(path: Path) -> Callable[[Path, Limits], Source] | None:
-    if path.is_dir():
-        return _folder
+def _reader(path: Path) -> Callable[[Path, Any, Limits], Iterator[Entry]] | None:
+    """Return what reads the pictures of a file with many, by its name."""
     name = path.name.lower()
-    return _container if name.endswith(_CONTAINERS) or IDX_NAME.search(name) else None
+    if IDX_NAME.search(name) or name.endswith(".npy"):
+        return _array
+    if name.endswith((".tar", ".tar.gz", ".tgz")):
+        return _tar
+    if name.endswith(".zip"):
+        return _zip
+    return _parquet if name.endswith(".parquet") else None
 
 
 def _files(paths: Sequence[Path], limits: Limits) -> Iterator[Entry]:
@@ -205,19 +205,14 @@ def _container(path: Path, limits: Limits) -> Source:
     expected = sum(1 for _ in entries()) if path.suffix.lower() == ".zip" else None
     with _opened(path) as file:
         status = path.stat()
-        expected = _header(path, file, limits)[0] if _is_array(path) else expected
+        expected = _header(path, file, limits)[0] if _reader(path) is _array else expected
     identity: list[str | int] = [str(path), status.st_size, status.st_mtime_ns]
     return Source(str(path), entries, identity, expected)
 
 
-def _is_array(path: Path) -> bool:
-    return path.suffix.lower() == ".npy" or IDX_NAME.search(path.name.lower()) is not None
-
-
 def _contents(path: Path, limits: Limits) -> Iterator[Entry]:
     """Yield the pictures of a file in its order."""
-    kinds: Any = {".zip": _zip, ".parquet": _parquet}
-    read = _array if _is_array(path) else kinds.get(path.suffix.lower(), _tar)
+    read = _reader(path) or _tar
     with _opened(path) as file:
         yield from ((f"{path}#{name}", place) for name, place in read(path, file, limits))
 
@@ -253,23 +248,18 @@ def _extent(path: Path, size: int, limits: Limits, offset: int = 0) -> Place:
 
 def _zip(path: Path, file: IO[bytes], limits: Limits) -> Iterator[Entry]:
     for member in zipfile.ZipFile(file).infolist():
-        if _is_picture_name(member.orig_filename):
-            yield member.orig_filename, _zip_place(path, member, limits)
-
-
-def _zip_place(path: Path, member: zipfile.ZipInfo, limits: Limits) -> Place:
-    method, packed, size = member.compress_type, member.compress_size, member.file_size
-    if member.flag_bits & _ENCRYPTED:
-        return UnsupportedImageError("the member is encrypted")
-    if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return UnsupportedImageError(
-            f"the member is packed by ZIP method {method}; supported are stored and deflate"
-        )
-    place = _extent(path, max(size, packed - _PACKING_SLACK), limits, member.header_offset)
-    if not isinstance(place, Extent):
-        return place
-    deflated = method == zipfile.ZIP_DEFLATED
-    return replace(place, packed=packed, size=size, crc=member.CRC, deflated=deflated)
+        if not _is_picture_name(member.orig_filename):
+            continue
+        method, packed, size = member.compress_type, member.compress_size, member.file_size
+        place = _extent(path, max(size, packed - _PACKING_SLACK), limits, member.header_offset)
+        if member.flag_bits & _ENCRYPTED:
+            place = UnsupportedImageError("the member is encrypted")
+        elif method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            place = UnsupportedImageError(f"ZIP method {method} is neither stored nor deflate")
+        elif isinstance(place, Extent):
+            deflated = method == zipfile.ZIP_DEFLATED
+            place = replace(place, packed=packed, size=size, crc=member.CRC, deflated=deflated)
+        yield member.orig_filename, place
 
 
 class _Headers:
@@ -374,6 +364,6 @@ def _idx_header(path: Path, file: IO[bytes]) -> tuple[int, ...]:
     if len(header) < 16 or header[:4] != b"\0\0\x08\x03":
         raise DataError(
             f"{path} is not an IDX file of pictures: it begins with {header[:4].hex(' ')}, not "
-            "with 00 00 08 03 (uint8, 3 dimensions), or its header is truncated"
+            "with 00 00 08 03, or its header is truncated"
         )
     return struct.unpack(">3I", header[4:])

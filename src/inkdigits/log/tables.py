@@ -124,8 +124,8 @@ def _object(line: str) -> dict[str, Any]:
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     pa, pq = _pyarrow()
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(1024):
+        with path.open("rb") as source, pq.ParquetFile(source) as file:
+            for batch in file.iter_batches(128):
                 yield from batch.to_pylist()
     except pa.ArrowException as error:
         raise DataError(f"{path} cannot be read: {error}") from error
