@@ -41,26 +41,10 @@ from inkdigits.types import Doubles, Mask
 RISK = 0.001
 # What a user may choose from without new evidence.
 RISKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
-# Strictest first, fixed before any picture is seen; a stricter one would accept few.
-THRESHOLDS = (
-    *(
-        0.9999,
-        0.9998,
-        0.9995,
-        0.999,
-        0.998,
-        0.996,
-        0.99,
-        0.98,
-        0.97,
-        0.96,
-        0.95,
-        0.94,
-        0.93,
-        0.92,
-        0.91,
-    ),
-    *(0.9, 0.85, 0.8, 0.7, 0.6, 0.5),
+# Strictest first, fixed before any picture is seen; a stricter one would accept few. The odds of
+# being right fall evenly, by a quarter from one to the next: 9999 to 1 at first, 1 to 1 at last.
+THRESHOLDS = tuple(
+    round(float(odds / (1 + odds)), 5) for odds in np.geomspace(9_999, 1, 33, dtype=np.float64)
 )
 
 Readings: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]

@@ -65,8 +65,8 @@ from inkdigits.training.run_folder import Weights
 from inkdigits.types import Doubles, Floats, Ink, Json, Labels, Mask, Picture, Pixels, Rng
 
 _BATCH_SIZE = 500
-# Digits of each group that is made for calibration; a risk of 0.1 % then allows four mistakes.
-GROUP_SIZE = 4000
+# Digits of each group that is made for calibration; a risk of 0.1 % then allows ten mistakes.
+GROUP_SIZE = 10_000
 
 Outcomes: TypeAlias = tuple[Doubles, Mask]
 """Confidences (N,), 0 for what is rejected as no digit, and which readings are right (N,)."""
