@@ -68,8 +68,8 @@ def read_drawing(content: bytes, max_pixels: int) -> Drawing | None:
     >>> picture = np.full((90, 90), 255, np.uint8)
     >>> picture[30:60, 40] = 0
     >>> drawing = read_drawing(encode_png(picture), max_pixels=8100)
-    >>> drawing.shade.shape, drawing.alpha, (drawing.top, drawing.left), drawing.background
-    ((31, 2), 255, (30, 40), (255, 255))
+    >>> drawing.alpha, (drawing.top, drawing.left), drawing.background
+    (255, (30, 40), (255, 255))
     """
     if len(content) < _HEAD.size:
         return None

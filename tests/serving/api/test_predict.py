@@ -11,6 +11,7 @@ from support.answers import FIELDS, as_base64, code_of
 from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
 from support.repository import REPOSITORY
 
+from inkdigits.serving.api import load_shedding
 from inkdigits.serving.api.predict import ink_url
 
 PNG = "image/png"
@@ -131,3 +132,6 @@ def test_a_batch_gives_its_slot_away_between_a_few_pictures(client, reader, monk
     monkeypatch.setattr(reader, "predict_batch", predict_batch, raising=False)
     answer = client.post("/predict", json={"images": [GOOD] * 20})
     assert (len(answer.json["predictions"]), sizes) == (20, [8, 8, 4])
+    monkeypatch.setattr(load_shedding, "CPU_SECONDS", 0.0)
+    answer = client.post("/predict", json={"images": [GOOD]})
+    assert answer.json["predictions"][0]["error"]["code"] == "image_too_large"

@@ -26,6 +26,7 @@ from inkdigits.errors import (
     ClientError,
     DeadlineExceededError,
     ImageError,
+    ImageTooLargeError,
     InkdigitsError,
     NotReadyError,
     OverloadedError,
@@ -45,6 +46,8 @@ SPARED_PATHS: Final = OPEN_PATHS | {"/metrics"}
 """Paths that are answered however many requests wait for a slot."""
 PICTURES_PER_SLOT: Final = 8
 """Pictures of a batch that are read before others may have the slot."""
+CPU_SECONDS: Final = 4.0
+"""A batch that has taken so long has the rest of its pictures rejected: 25 megapixels take 0.14."""
 
 logger = logging.getLogger(__name__)
 
@@ -154,9 +157,13 @@ class ServedReader:
         """Read a batch, a few pictures per slot; errors are those of ``slot``."""
         size = max(1, len(pictures)) if self._is_remote else PICTURES_PER_SLOT
         results: list[Prediction | ImageError] = []
+        began = time.thread_time()
         for start in range(0, len(pictures), size):
+            part = pictures[start : start + size]
+            if time.thread_time() - began >= CPU_SECONDS:
+                results += [_too_expensive() for _ in part]
+                continue
             with self.slot() as reader:
-                part = pictures[start : start + size]
                 results += reader.predict_batch(part, on_error="return", risk=risk)
         return results
 
@@ -203,3 +210,10 @@ class ServedReader:
         raise OverloadedError(
             f"The request has waited {self._deadline:g} s behind others. Send it again later."
         )
+
+
+def _too_expensive() -> ImageTooLargeError:
+    return ImageTooLargeError(
+        f"The pictures before it took the {CPU_SECONDS:g} seconds of CPU that a request has. "
+        "Send it in another request."
+    )
