@@ -241,14 +241,14 @@ class Store:
 
     def end_sign_in(self, sign_in: str, hours: int) -> None:
         """Remember for all replicas that a sign-in has ended, for at least some hours."""
-        now = datetime.now(UTC)
-        former = sign_outs.c.ended_us < to_microseconds(now - timedelta(hours=hours))
-        row = {"sign_in": sign_in, "ended_us": to_microseconds(now)}
+        now = to_microseconds(datetime.now(UTC))
+        former = sign_outs.c.ended_us < now - hours * 3_600_000_000
+        new = sa.insert(sign_outs).values(sign_in=sign_in, ended_us=now)
 
         def end() -> None:
             with self._database.transaction(writes=True) as connection:
                 connection.execute(sa.delete(sign_outs).where(former))
-                connection.execute(sa.insert(sign_outs).values(row))
+                connection.execute(new)
 
         with suppress(RecordError):  # it has ended before
             self._writer.run(end)

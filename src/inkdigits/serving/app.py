@@ -17,6 +17,7 @@ from inkdigits.serving.api import error_handlers, feedback, health, open_inferen
 from inkdigits.serving.api.access import Gate, behind_proxies, with_headers
 from inkdigits.serving.api.keys import load_reviewers
 from inkdigits.serving.api.load_shedding import Readiness, ServedReader
+from inkdigits.serving.api.rate_limits import RateLimits
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.serving.web import docs, session
@@ -53,7 +54,8 @@ def create_app(
         logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
     operator = Operator(settings.admin_token, store, load_reviewers(settings))
     giver = partial(session.giver, operator=operator, has_keys=settings.has_keys)
-    gate = Gate(settings, operator.bears_token, partial(metrics.count, "rate_limits"))
+    rates = RateLimits(settings.rate_limit_url, partial(metrics.count, "rate_limits"))
+    gate = Gate(settings, operator.bears_token, rates)
 
     app = hooks.Application(__name__, static_folder=None, template_folder="web/templates")
     app.config.update(
@@ -77,7 +79,7 @@ def create_app(
     app.register_blueprint(feedback.blueprint(store, giver))
     app.register_blueprint(read.blueprint(settings, served, store, metrics))
     app.register_blueprint(open_inference.blueprint(settings, served, metrics, package))
-    app.register_blueprint(health.blueprint(served, store, metrics, gate.rates, package))
+    app.register_blueprint(health.blueprint(served, store, metrics, rates, package))
     app.register_blueprint(docs.blueprint(settings, served, package))
     if store is not None and settings.page == "on":
         from inkdigits.serving.web import views

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 from collections.abc import Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -73,11 +72,7 @@ class Application(Flask):
             query_args=request.query_string.decode(errors="replace"),
         )
 
-    def log_exception(
-        self,
-        exc_info: tuple[type[BaseException], BaseException, TracebackType | None]
-        | tuple[None, None, None],
-    ) -> None:
+    def log_exception(self, exc_info: Any) -> None:
         """Log the traceback of an unhandled exception under the request's id."""
         logger.error("unhandled", exc_info=exc_info, extra=fields(request_id=current().request_id))
 

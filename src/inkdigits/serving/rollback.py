@@ -114,12 +114,11 @@ class RollbackWatch:
 
     def _agreed(self, name: str, reason: str | None = None) -> str | None:
         """Return why the promotion has ended, for all replicas; with a reason it ends now."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             return reason
         try:
-            if reason is None:
-                return self._store.ended_promotion(name)
-            return self._store.end_promotion(name, reason)
+            return store.end_promotion(name, reason) if reason else store.ended_promotion(name)
         except StoreError:
             return reason  # each replica decides alone while there is no database
 

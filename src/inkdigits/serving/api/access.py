@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from inkdigits import errors
 from inkdigits.serving.api.keys import ApiKey, brought_key, load_keys, name_of
-from inkdigits.serving.api.rate_limits import Counter, RateLimits
+from inkdigits.serving.api.rate_limits import RateLimits
 from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,20 +111,17 @@ class Gate:
     Args:
         settings: hosts, origins, keys, rate and trusted proxies.
         is_operator: whether a request brings the operator's token, which is a key too.
-        note: see ``RateLimits``.
+        rates: what counts requests.
 
     Raises:
-        ConfigError: the API keys are invalid, see ``load_keys``, or the URL of Redis.
+        ConfigError: the API keys are invalid; see ``load_keys``.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        is_operator: Callable[[Request], bool],
-        note: Callable[[Counter], None],
+        self, settings: Settings, is_operator: Callable[[Request], bool], rates: RateLimits
     ) -> None:
         self._settings = settings
-        self.rates = RateLimits(settings.rate_limit_url, note)
+        self.rates = rates
         self._keys = load_keys(settings)
         self._is_operator = is_operator
         self._trusted = tuple(ipaddress.ip_network(one) for one in settings.trusted_proxies)
@@ -227,6 +224,11 @@ class CookieSessions(SecureCookieSessionInterface):
             self._has_warned = True
             logger.warning("a cookie has another key; replicas need the same INKDIGITS_SECRET_KEY")
         return opened
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Set the cookie, if the session was used."""
+        if session.accessed:
+            super().save_session(app, session, response)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Return whether the cookie is for HTTPS only."""

@@ -58,17 +58,12 @@ class RateLimits:
     def take(self, client: str, per_minute: int) -> None:
         """Count a request, or raise TooManyRequestsError for a client that has had its minute's."""
         item = RateLimitItemPerMinute(per_minute)
-
-        def seconds_to_wait(counts: SlidingWindowCounterRateLimiter) -> float | None:
-            if counts.hit(item, client):
-                return None
-            return counts.get_window_stats(item, client).reset_time - time.time()
-
-        wait_s = self._ask(seconds_to_wait)
+        is_allowed = self._ask(lambda counts: counts.hit(item, client))
         if self._shared is not None:
             self._note(self._counter)
-        if wait_s is not None:
-            raise TooManyRequestsError(max(1, math.ceil(wait_s)))
+        if not is_allowed:
+            until = self._ask(lambda counts: counts.get_window_stats(item, client)).reset_time
+            raise TooManyRequestsError(max(1, math.ceil(until - time.time())))
 
     def counter(self) -> Counter:
         """Return what counts now, after asking it."""
