@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.certificates import make_certificate
@@ -117,6 +118,24 @@ def test_errors_of_nginx_itself_are_json_too(before):
     # What the service answers passes as it is.
     status, answer = front.send(b"no picture")
     assert (status, answer["error"]["code"]) == (400, "not_an_image")
+
+
+def test_post_whose_replica_dies_meanwhile_is_answered_by_the_next(before, service):
+    with socket.create_server(("127.0.0.1", 0)) as dying, ThreadPoolExecutor() as pool:
+
+        def die():
+            connection, _ = dying.accept()
+            with connection:
+                return connection.recv(1000)
+
+        port = dying.getsockname()[1]
+        received = pool.submit(die)
+        first = f"server 127.0.0.1:{port};"
+        front = before({first: f"{first} server 127.0.0.1:{service.port};"}, port)
+        for _ in range(4):
+            status, answer = front.predict()
+            assert (status, answer["prediction"]) == (200, 7)
+        assert received.result().startswith(b"POST /predict")
 
 
 def test_service_that_is_away_or_late_is_said_to_be(before, tmp_path):
