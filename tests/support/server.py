@@ -109,7 +109,8 @@ class Service(Site):
         assert self.process.poll() is None, "\n".join(self.lines)
         try:
             return self.ask(path="/health/ready")[0] == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
+            # Where nobody listens, a connection may be given the same port, and reach itself.
             return False
 
     def _collect(self) -> None:
