@@ -60,7 +60,7 @@ def row(name: str, found: Int8Changes) -> dict[str, object]:
     """Return one set's figures, with one-sided 95 % upper bounds in per cent."""
     counts = {"n": found.n, "readings": found.readings, "decisions": found.decisions}
     for what in ("readings", "decisions"):
-        bound = clopper_pearson_upper(counts[what], found.n, 0.95)
+        bound = clopper_pearson_upper(counts[what], found.n)
         counts[f"{what}_at_most_percent"] = round(100 * bound, 4)
     print(f"{name:<36}", *(f"{key} {value}" for key, value in counts.items()), flush=True)
     return {"pictures": name, **counts}

@@ -47,9 +47,9 @@ DIGITS = np.zeros(3, dtype=int)
 @pytest.mark.parametrize(
     ("logits", "labels", "problem"),
     [
-        (np.empty((0, 10)), DIGITS[:0], "empty"),
+        (np.empty((0, 10)), DIGITS[:0], "shape"),
         (np.zeros((3, 9)), DIGITS, "shape"),
-        (np.zeros((3, 10)), DIGITS[:2], "shape"),
+        (np.zeros((3, 10)), DIGITS[:2], "labels must be"),
         *((np.full((3, 10), value), DIGITS, "finite") for value in (np.nan, np.inf)),
         *((np.zeros((3, 10)), DIGITS + wrong, "limits are 0 and 9") for wrong in (10, -1)),
         (np.zeros((3, 10)), np.zeros(3), "integers"),

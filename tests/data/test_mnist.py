@@ -51,16 +51,9 @@ def test_missing_data_is_an_error_that_says_how_to_get_it_and_damaged_data_is_on
         load_splits(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("n", "fractions", "message"),
-    [
-        *((100, shares, "less than 1") for shares in ((0.5, 0.5), (0.0,), (1.2,))),
-        (10, (0.01,), "empty"),
-    ],
-)
-def test_shares_that_leave_a_part_empty_are_errors(n, fractions, message):
-    with pytest.raises(DataError, match=message):
-        stratified_split(torch.arange(n) % 10, fractions, seed=0)
+def test_a_share_that_leaves_a_part_empty_is_an_error():
+    with pytest.raises(DataError, match="empty"):
+        stratified_split(torch.arange(10), (0.01,), seed=0)
 
 
 def test_digest_changes_with_a_single_label():

@@ -144,10 +144,5 @@ def test_reference_is_of_the_pictures_that_have_ink(reference, inks):
     blank, sure = np.zeros((50, 28, 28), np.uint8), np.r_[np.zeros(50), confidences(900)]
     make = DriftReference.from_inks_and_confidences
     assert make(np.concatenate([blank, inks[:900]]), sure) == reference
-    for ink, confidence, message in (
-        (np.concatenate([blank, inks[:99]]), confidences(149), "100 pictures with ink, not 99"),
-        (inks[:200], confidences(199), "as many"),
-        (inks[:100], np.full(100, np.nan), "finite"),
-    ):
-        with pytest.raises(DataError, match=message):
-            make(ink, confidence)
+    with pytest.raises(DataError, match="100 pictures with ink, not 99"):
+        make(np.concatenate([blank, inks[:99]]), confidences(149))

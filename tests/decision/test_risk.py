@@ -10,7 +10,7 @@ from inkdigits.decision.risk import (
     clopper_pearson_upper,
     writers_upper,
 )
-from inkdigits.errors import ConfigError, DataError, NoThresholdError
+from inkdigits.errors import ConfigError, NoThresholdError
 
 
 def calibration_set(groups):
@@ -20,18 +20,11 @@ def calibration_set(groups):
     return confidence, correct
 
 
-@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.999])
-def test_the_clopper_pearson_bound_agrees_with_scipy(level):
+def test_the_clopper_pearson_bound_agrees_with_scipy():
     for n_wrong, n in ((0, 1), (0, 1497), (1, 2), (1, 3000), (3, 10), (9, 10), (499, 5000)):
-        expected = beta.ppf(level, n_wrong + 1, n - n_wrong)
-        assert clopper_pearson_upper(n_wrong, n, level) == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.parametrize(("n_wrong", "n"), [(-1, 5), (6, 5), (0, 0)])
-def test_all_wrong_is_bounded_by_1_and_counts_out_of_range_are_errors(n_wrong, n):
+        expected = beta.ppf(0.95, n_wrong + 1, n - n_wrong)
+        assert clopper_pearson_upper(n_wrong, n) == pytest.approx(expected, rel=1e-9)
     assert clopper_pearson_upper(7, 7) == 1.0
-    with pytest.raises(DataError, match="wrong of"):
-        clopper_pearson_upper(n_wrong, n)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +56,6 @@ def test_groups_end_the_search_where_more_than_the_risk_is_counted():
     assert (alone.threshold, both.threshold) == (0.5, 0.88234)
     # The result describes the first set.
     assert (both.n, both.n_accepted, both.n_wrong) == (3200, 3100, 0)
-    assert accept_choices(*first, groups={"pupils": further}, risks=(0.002,)) == (both,)
 
 
 def test_group_that_no_threshold_suits_is_named_and_one_odd_label_is_no_reason():
@@ -72,8 +64,6 @@ def test_group_that_no_threshold_suits_is_named_and_one_odd_label_is_no_reason()
     assert accept_threshold(*first, groups={"pupils": one}, risk=0.002).threshold == 0.5
     with pytest.raises(NoThresholdError, match=r"2 of 100 accepted pictures of the group pupils"):
         accept_threshold(*first, groups={"clerks": one, "pupils": two}, risk=0.002)
-    with pytest.raises(DataError, match="same shape"):
-        accept_threshold(*first, groups={"few": ([0.9, 0.8], np.array([True]))}, risk=0.002)
 
 
 def test_mistakes_of_one_writer_weigh_more_than_those_of_many():
@@ -109,31 +99,17 @@ def test_the_risk_is_kept_as_often_as_promised():
         confidence = 1 - rng.exponential(0.02, 1000).clip(0, 0.5)
         correct = rng.random(1000) < confidence
         with contextlib.suppress(NoThresholdError):  # nothing accepted, nothing broken
-            chosen = accept_threshold(confidence, correct, risk=0.02, level=0.9)
+            chosen = accept_threshold(confidence, correct, risk=0.02)
             broken.append((1 - confidence[confidence >= chosen.threshold]).mean() > 0.02)
-    # 10 % of 400 is 40, with a standard deviation of 6.
+    # 5 % of 400 is 20, with a standard deviation of 4.4.
     assert len(broken) > 300
-    assert sum(broken) <= 58
+    assert sum(broken) <= 33
 
 
-@pytest.mark.parametrize(
-    ("confidence", "correct", "problem"),
-    [
-        ([], np.array([], dtype=bool), "N at least 1"),
-        ([0.9, 0.8], np.array([True]), "same shape"),
-        ([0.9], np.array([1]), "bool"),
-        ([float("nan")], np.array([True]), "0 to 1"),
-        ([1.1], np.array([True]), "0 to 1"),
-    ],
-)
-def test_invalid_evidence_and_settings_are_errors(confidence, correct, problem):
-    with pytest.raises(DataError, match=problem):
-        accept_threshold(confidence, correct, risk=0.002)
-    with pytest.raises(DataError, match=problem):
-        accept_choices(confidence, correct)
-    for name, value in (("risk", 0.0), ("risk", 1.0), ("level", 1.0)):
-        with pytest.raises(ConfigError, match=name):
-            accept_threshold([0.9], np.array([True]), **{name: value})
+@pytest.mark.parametrize("risk", [0.0, 1.0])
+def test_a_risk_out_of_range_is_an_error(risk):
+    with pytest.raises(ConfigError, match="risk"):
+        accept_threshold([0.9], [True], risk=risk)
 
 
 def test_choices_say_what_each_risk_costs_in_rising_order():

@@ -1,6 +1,5 @@
 import json
 import os
-import subprocess
 import sys
 from importlib.metadata import version
 from unittest.mock import Mock
@@ -23,7 +22,6 @@ def test_hardware_names_the_machine_in_json():
     [
         ("model\t\t: 1\nmodel name\t: Example CPU @ 3: GHz\nflags\t:\n", "Example CPU @ 3: GHz"),
         (None, "riscv64"),
-        ("", "riscv64"),
         ("processor : 0\nBogoMIPS : 100\nmodel name :\n", "riscv64"),
     ],
 )
@@ -54,11 +52,3 @@ def test_versions_are_those_installed_and_say_what_is_not(monkeypatch):
     assert found.pop("system")
     expected = {"numpy": version("numpy"), "no-such-package-inkdigits": "not installed"}
     assert found == {"python": sys.version.split()[0], **expected}
-
-
-def test_versions_import_none_of_the_packages():
-    code = (
-        "import sys; from inkdigits.evaluation.environment import versions; assert versions(); "
-        "assert not {'torch', 'onnx', 'onnxruntime'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

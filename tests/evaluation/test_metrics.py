@@ -6,8 +6,7 @@ from sklearn import metrics
 
 from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.calibration.temperature import probabilities as softmax
-from inkdigits.errors import DataError
-from inkdigits.evaluation.metrics import classification_report, confusion_matrix, evaluate
+from inkdigits.evaluation.metrics import classification_report, evaluate
 
 
 def readings():
@@ -15,16 +14,6 @@ def readings():
     labels, logits = rng.integers(10, size=1000), rng.normal(0, 2, (1000, 10))
     logits[np.arange(1000), labels] += 5
     return softmax(logits, 1.0), labels
-
-
-@pytest.mark.parametrize(
-    ("labels", "predicted"), [([], []), ([1], [1, 2]), ([1], [10]), ([-1], [1]), ([1.0], [1.0])]
-)
-def test_invalid_digits_are_errors(labels, predicted):
-    with pytest.raises(DataError):
-        confusion_matrix(labels, predicted)
-    with pytest.raises(DataError, match="empty"):
-        evaluate(np.empty((0, 10)), np.empty(0, dtype=int))
 
 
 RARE = np.random.default_rng(3)
@@ -40,38 +29,32 @@ P, Y = readings()
     ],
 )
 def test_confusion_matrix_and_classification_report_agree_with_scikit_learn(y, predicted):
-    matrix = confusion_matrix(y, predicted)
-    assert matrix.dtype == np.int64
-    np.testing.assert_array_equal(matrix, metrics.confusion_matrix(y, predicted, labels=range(10)))
-    report = classification_report(y, predicted)
+    got = evaluate(np.eye(10)[predicted], y)
+    np.testing.assert_array_equal(
+        got.confusion, metrics.confusion_matrix(y, predicted, labels=range(10))
+    )
+    report = classification_report(got.confusion)
     theirs = metrics.classification_report(
         y, predicted, labels=range(10), output_dict=True, zero_division=0
     )
-    rows = [(str(digit), scores) for digit, scores in enumerate(report.digits)]
-    for name, scores in [*rows, ("macro avg", report.macro), ("weighted avg", report.weighted)]:
-        got = (scores.precision, scores.recall, scores.f1, scores.support)
+    rows = [(str(digit), scores) for digit, scores in enumerate(report["digits"])]
+    for name, scores in [
+        *rows,
+        ("macro avg", report["macro"]),
+        ("weighted avg", report["weighted"]),
+    ]:
         expected = [theirs[name][k] for k in ("precision", "recall", "f1-score", "support")]
-        assert got == pytest.approx(expected)
-
-
-def test_the_report_prints_one_line_a_digit():
-    y = np.repeat(np.arange(10), 10)
-    lines = str(classification_report(y, np.where(np.arange(100) == 30, 5, y))).splitlines()
-    assert lines[0].split() == ["digit", "precision", "recall", "F1", "pictures"]
-    assert " ".join(lines[4].split()) == "3 100.00 % 90.00 % 94.74 % 10"
-    assert lines[12].split()[:2] == ["weighted", "mean"]
-    assert len({len(line) for line in lines}) == 1
+        assert list(scores.values()) == pytest.approx(expected)
 
 
 def test_evaluation_counts_what_was_read_right_and_survives_json():
     p, y = P, Y
-    got = evaluate(p, y, n_resamples=20)
+    got = evaluate(p, y)
     assert (got.n, got.n_correct) == (1000, np.sum(p.argmax(axis=1) == y))
     assert got.accuracy.value == metrics.accuracy_score(y, p.argmax(axis=1))
     assert (got.accuracy.low, got.accuracy.high) == wilson_interval(got.n_correct, 1000)
     assert got.scores.nll.value == pytest.approx(metrics.log_loss(y, p))
     assert np.trace(got.confusion) == got.n_correct
-    assert got.report.weighted.recall == pytest.approx(got.accuracy.value)
     read = json.loads(json.dumps(got.to_dict(), allow_nan=False))
     assert read["accuracy"]["value"] == got.accuracy.value
     assert read["ece_adaptive"]["low"] == got.scores.ece_adaptive.low
@@ -83,7 +66,7 @@ def test_evaluation_counts_what_was_read_right_and_survives_json():
 def test_the_most_confident_mistake_comes_first():
     read, confidence = np.array([1, 2, 3, 4]), np.array([0.6, 0.9, 0.95, 0.7])[:, None]
     p = np.where(np.arange(10) == read[:, None], confidence, (1 - confidence) / 9)
-    got = evaluate(p, [0, 0, 3, 0], n_resamples=2)
+    got = evaluate(p, [0, 0, 3, 0])
     assert (got.misread.tolist(), got.misread.dtype) == ([1, 3, 0], np.int64)
 
 
@@ -91,7 +74,7 @@ def test_the_summary_says_accuracy_with_its_numbers_and_interval():
     y = np.arange(10_000) % 10
     p = np.full((10_000, 10), 0.01 / 9)
     p[np.arange(10_000), np.where(np.arange(10_000) < 30, (y + 1) % 10, y)] = 0.99
-    lines = evaluate(p, y, n_resamples=10).summary().splitlines()
+    lines = evaluate(p, y).summary().splitlines()
     interval = "99.57\N{EN DASH}99.79 %"
     assert lines[0] == f"accuracy       99.70 % (9,970 of 10,000; 95 % interval {interval})"
     assert lines[1].startswith("ECE            0.70 % (95 % interval ")

@@ -19,10 +19,6 @@ def curves():
     return [reliability_curve(softmax(logits, t), y) for t in (0.5, 1.2)]
 
 
-def inks(n):
-    return np.arange(n * 784).reshape(n, 28, 28).astype(np.uint8)
-
-
 def test_the_reliability_diagram_shows_both_curves_over_their_histograms():
     both = curves()
     figure = plots.reliability_diagram(*both)
@@ -51,24 +47,6 @@ def test_the_confusion_matrix_writes_hits_and_mistakes_and_colours_mistakes_only
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted digit", "true digit")
 
 
-def test_misread_digits_are_drawn_most_confident_first_and_no_more_than_asked_for():
-    labels, predicted = np.array([1, 2, 3, 4]), np.array([1, 7, 3, 9])
-    shown = (inks(4), labels, predicted, np.array([0.99, 0.6, 0.9, 0.8]))
-    figure = plots.misread_figure(*shown)
-    assert figure.get_suptitle() == "Misread: 2 of 4"
-    drawn = [axes for axes in figure.axes if axes.images]
-    assert [axes.get_title() for axes in drawn] == ["4 read as 9\n80.0 %", "2 read as 7\n60.0 %"]
-    np.testing.assert_array_equal(drawn[0].images[0].get_array(), 255 - inks(4)[3])
-    assert not any(axes.axison for axes in figure.axes if not axes.images)
-    several = (inks(30), np.zeros(30, int), np.ones(30, int), np.linspace(0.5, 0.9, 30))
-    figure = plots.misread_figure(*several, 12)
-    assert sum(bool(axes.images) for axes in figure.axes) == 12
-    assert figure.get_suptitle() == "Misread: 30 of 30, the 12 most confident"
-    none = plots.misread_figure(inks(30), labels[:1].repeat(30), labels[:1].repeat(30), several[3])
-    assert none.get_suptitle() == "Misread: 0 of 30"
-    assert not any(axes.images for axes in none.axes)
-
-
 def history():
     keys = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "learning_rate")
     rows = [(n, 0.3 / n, 0.1 / n, a, 0.001 * n) for n, a in enumerate((0.97, 0.99, 0.985), 1)]
@@ -89,14 +67,6 @@ def test_the_training_history_shows_losses_accuracy_and_learning_rate():
         (rate[0], [0.001, 0.002, 0.003]),
     ):
         np.testing.assert_allclose(line.get_xydata().T, [[1, 2, 3], values])
-
-
-def test_contact_sheet_fills_its_rows_in_order():
-    figure = plots.contact_sheet(inks(14), "Digits", 5)
-    assert figure.get_suptitle() == "Digits"
-    (image,) = figure.axes[0].images
-    cells = image.get_array().reshape(3, 30, 5, 30).swapaxes(1, 2)[:, :, 1:-1, 1:-1]
-    np.testing.assert_array_equal(cells.reshape(15, 28, 28)[:14], 255 - inks(14))
 
 
 def speedups(*values):

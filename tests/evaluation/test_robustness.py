@@ -7,7 +7,6 @@ from PIL import Image
 from inkdigits.data.corruptions import FAMILIES, MNIST_C_SEVERITY
 from inkdigits.data.non_digits import KINDS
 from inkdigits.decision.prediction import Prediction
-from inkdigits.errors import ConfigError, DataError
 from inkdigits.evaluation.plots import robustness_figure
 from inkdigits.evaluation.probes import ONES, digit_makers, several_makers
 from inkdigits.evaluation.robustness import measure_corruptions, measure_robustness
@@ -79,18 +78,3 @@ def test_the_report_is_that_of_its_seed_and_drawn(digits, report):
     assert next(t.get_text() for t in left.get_yticklabels()) == "clean (n = 1,797)"
     drawn = (len(middle.patches), len(right.patches))
     assert drawn == (len(report.digits), 3 * len(report.non_digits))
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"per_family": 0}, DataError),
-        ({"severities": ()}, DataError),
-        ({"inks": np.zeros((3, 8, 8), np.uint8)}, DataError),
-        ({"severities": (6,)}, ConfigError),
-    ],
-)
-def test_what_cannot_be_measured_is_an_error(digits, change, error):
-    arguments = {"inks": digits[0], "labels": digits[1], "per_family": 2} | change
-    with pytest.raises(error):
-        measure_corruptions(OneColourIsBlank(), **arguments)

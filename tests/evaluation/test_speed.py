@@ -90,14 +90,6 @@ def test_contenders_that_answer_differently_are_not_timed(artifact_path, monkeyp
         run(artifact_path)
 
 
-@pytest.mark.parametrize(
-    "options", [{"sizes": (0,)}, {"sizes": ()}, {"batches": (4, -1)}, {"repeats": 0}]
-)
-def test_sizes_below_one_are_errors(artifact_path, options):
-    with pytest.raises(errors.ConfigError, match="must be 1 or more"):
-        run(artifact_path, **options)
-
-
 def test_missing_model_or_accelerator_is_an_error_before_anything_is_timed(
     artifact_path, tmp_path, monkeypatch, on_a_mere_cpu
 ):

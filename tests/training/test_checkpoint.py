@@ -34,12 +34,17 @@ def test_resumed_run_ends_with_the_same_weights_bit_for_bit(few, tmp_path, monke
     whole = fit_here(few, CONFIG)
     checkpoint = tmp_path / "checkpoint.pt"
 
-    def interrupt(epoch):
-        if epoch.epoch == 2:
+    save = TrainingState.save
+
+    def interrupt(state, path):
+        save(state, path)
+        if len(state.history) == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        fit_here(few, CONFIG, checkpoint=checkpoint, stop_when=interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit_here(few, CONFIG, checkpoint=checkpoint)
     monkeypatch.setattr(checkpoint_module, "hardware", lambda: {"cpu": "another"})
     resumed = fit_here(few, CONFIG, checkpoint=checkpoint, resume=True)
     assert [m["hardware"]["cpu"] == "another" for m in resumed.machines] == [False, True]

@@ -39,7 +39,7 @@ def test_training_writes_every_file_that_it_promises(trained):
     }
     for path in (trained / "figures").iterdir():
         with Image.open(path) as figure:
-            assert min(figure.size) > 200
+            assert min(figure.size) > 100
     assert list((trained / "logs").glob("events.out.tfevents.*"))
 
 

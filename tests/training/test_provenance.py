@@ -1,6 +1,6 @@
 from inkdigits.model.networks import MNISTClassifier
 from inkdigits.training.checkpoint import weights_digest
-from inkdigits.training.provenance import exported_provenance, origin_of, split_of_folder
+from inkdigits.training.provenance import exported_provenance, origin_of, split_of_weights
 from inkdigits.training.run_folder import WEIGHTS_NAME, save_weights, write_json
 
 
@@ -20,7 +20,8 @@ def test_exported_again_an_artifact_keeps_its_training_and_takes_the_new_drift(t
 
 
 def test_the_split_of_a_run_is_what_its_run_json_says(tmp_path):
-    assert split_of_folder(tmp_path) is None
+    weights = tmp_path / WEIGHTS_NAME
+    assert split_of_weights(weights) is None
     for data, split in (({}, "pictures"), ({"split": "writers"}, "writers")):
         write_json(tmp_path / "run.json", {"data": data})
-        assert split_of_folder(tmp_path) == split
+        assert split_of_weights(weights) == split

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.errors import ConfigError, DataError
+from inkdigits.errors import ConfigError
 from inkdigits.types import Doubles, Labels
 
 Metric: TypeAlias = Callable[[Doubles, Labels], float]
@@ -22,30 +22,23 @@ N_RESAMPLES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric's value with the ends of its bootstrap interval, all in the metric's unit."""
+    """A metric's value with the ends of its 95 % interval, all in the metric's unit."""
 
     value: float
     low: float
     high: float
 
 
-def wilson_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return the ends, from 0 to 1, of Wilson's score interval for a proportion.
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """Return the ends, from 0 to 1, of Wilson's 95 % score interval for a proportion; n above 0.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal
     of the American Statistical Association 22, 1927, pages 209 to 212.
 
-    Raises:
-        DataError: not 0 <= successes <= n, or n < 1.
-        ConfigError: a level outside (0, 1).
-
     >>> [round(end, 3) for end in wilson_interval(90, 100)]
     [0.826, 0.945]
     """
-    check_share("level", level)
-    if n < 1 or not 0 <= successes <= n:
-        raise DataError(f"{successes} of {n}: 0 <= successes <= n and n >= 1 are needed")
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
@@ -56,46 +49,32 @@ def wilson_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float
 
 
 def bootstrap_interval(
-    metric: Metric,
-    probabilities: Doubles,
-    labels: Labels,
-    n_resamples: int = N_RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-    writers: npt.ArrayLike | None = None,
+    metric: Metric, probabilities: Doubles, labels: Labels, writers: npt.ArrayLike | None = None
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a metric, in the metric's own unit.
+    """Return the 95 % percentile bootstrap interval of a metric, in the metric's own unit.
 
     Pictures, or all pictures of a writer, are drawn with replacement (Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993, section 13.3). Resampling adds noise of its own to each
     bin, so for ECE the interval leans upwards, and may lie above a very small value.
 
-    ``metric`` takes probabilities (N, 10) and labels (N,). ``level`` is the share of the
-    ``n_resamples`` inside the interval. The same ``seed`` gives the same interval. ``writers`` (N,)
-    says who wrote each digit; None takes the pictures as independent.
+    ``metric`` takes probabilities (N, 10) and labels (N,). ``writers`` (N,) says who wrote each
+    digit; None takes the pictures as independent.
 
-    Raises:
-        ConfigError: a level outside (0, 1), or no resamples.
-
-    >>> readings = np.eye(10)[[3, 3, 7, 7]]
     >>> accuracy = lambda p, y: float((p.argmax(axis=1) == y).mean())
-    >>> bootstrap_interval(accuracy, readings, np.array([3, 3, 7, 1]), level=0.5)
-    (0.5, 1.0)
+    >>> bootstrap_interval(accuracy, np.eye(10)[[3, 3, 7, 7]], np.array([3, 3, 7, 7]))
+    (1.0, 1.0)
     """
-    check_share("level", level)
-    if n_resamples < 1:
-        raise ConfigError(f"n_resamples is {n_resamples}; at least 1 is needed")
-    rng = np.random.default_rng(seed)
-    values = np.empty(n_resamples)
+    rng = np.random.default_rng(0)
+    values = np.empty(N_RESAMPLES)
     blocks = _blocks(writers)
-    for i in range(n_resamples):
+    for i in range(N_RESAMPLES):
         if blocks:
             chosen = rng.integers(len(blocks), size=len(blocks))
             drawn = np.concatenate([blocks[block] for block in chosen])
         else:
             drawn = rng.integers(len(labels), size=len(labels))
         values[i] = metric(probabilities[drawn], labels[drawn])
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

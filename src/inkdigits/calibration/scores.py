@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.calibration.intervals import LEVEL, N_RESAMPLES, Estimate, bootstrap_interval
+from inkdigits.calibration.intervals import Estimate, bootstrap_interval
 from inkdigits.calibration.temperature import check_labels, check_scores, fit_temperature
 from inkdigits.calibration.temperature import probabilities as softmax
-from inkdigits.errors import ConfigError, DataError
-from inkdigits.types import Doubles, Json, Labels
+from inkdigits.errors import DataError
+from inkdigits.types import Doubles, Labels
 
-Scheme: TypeAlias = Literal["equal_width", "adaptive"]
-
-N_BINS = 15
+_N_BINS = 15
 # Rounding of a float32 softmax stays well below this; a row of logits does not.
 _SUM_TOLERANCE = 1e-4
 
 
-def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def nll(p: Doubles, y: Labels) -> float:
     """Return the mean of -ln(probability of the true digit), in nats; 0 is perfect.
 
     A probability that underflowed to 0 counts as 2.2e-308 (a loss of 708), so that no picture
-    makes the mean infinite. Shapes and errors are those of ``check_probabilities``.
+    makes the mean infinite. The probabilities are (N, 10), the labels (N,).
 
-    >>> round(nll(np.full((3, 10), 0.1), [1, 2, 3]), 4)
+    >>> round(nll(np.full((3, 10), 0.1), np.array([1, 2, 3])), 4)
     2.3026
     """
-    p, y = check_probabilities(probabilities, labels)
     likelihood = np.maximum(p[np.arange(len(y)), y], np.finfo(np.float64).tiny)
     return float(-np.log(likelihood).mean())
 
 
-def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def brier(p: Doubles, y: Labels) -> float:
     """Return the Brier score as a sum over the ten digits, from 0 (perfect) to 2.
 
     It is the mean over pictures of the sum over digits of (probability - indicator)^2 (Brier,
     "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78, 1950,
-    page 1). Libraries that average over the digits report a tenth of it. Shapes and errors are
-    those of ``check_probabilities``.
+    page 1). Libraries that average over the digits report a tenth of it.
 
-    >>> brier(np.eye(10)[[3, 4]], [3, 5])
+    >>> brier(np.eye(10)[[3, 4]], np.array([3, 5]))
     1.0
     """
-    p, y = check_probabilities(probabilities, labels)
     # sum (p - e)^2 = sum p^2 - 2 p_true + 1, without building the (N, 10) indicators.
     return float(np.mean((p * p).sum(axis=1) - 2 * p[np.arange(len(y)), y] + 1))
 
@@ -73,44 +67,26 @@ class ReliabilityCurve:
         return float(np.sum(self.count * np.abs(self.accuracy - self.confidence)) / self.n)
 
 
-def reliability_curve(
-    probabilities: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    n_bins: int = N_BINS,
-    scheme: Scheme = "equal_width",
-) -> ReliabilityCurve:
+def reliability_curve(p: Doubles, y: Labels, *, adaptive: bool = False) -> ReliabilityCurve:
     """Bin the pictures by the confidence of the digit read, and compare with the accuracy.
 
-    Args:
-        probabilities: (N, 10), rows summing to 1.
-        labels: (N,) integers from 0 to 9.
-        n_bins: how many bins, at least 1.
-        scheme: "equal_width" cuts [0, 1] evenly (Naeini, Cooper and Hauskrecht, AAAI 2015; Guo
-            et al. 2017, section 2). "adaptive" gives each bin the same number of pictures
-            (Nixon et al., "Measuring Calibration in Deep Learning", CVPR workshops 2019,
-            section 3); equal confidences share a bin, so that order does not matter.
+    The 15 bins cut [0, 1] evenly (Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al. 2017,
+    section 2). If ``adaptive``, each has the same number of pictures (Nixon et al., "Measuring
+    Calibration in Deep Learning", CVPR workshops 2019, section 3); equal confidences share a bin,
+    so that order does not matter. The ECE is biased upwards where bins hold few pictures.
 
-    Raises:
-        DataError: as ``check_probabilities``.
-        ConfigError: an unknown scheme, or fewer than 1 bin.
-
-    >>> curve = reliability_curve(np.eye(10)[[3, 4]], [3, 5])
-    >>> curve.confidence, curve.accuracy
-    (array([1.]), array([0.5]))
+    >>> curve = reliability_curve(np.eye(10)[[3, 4]], np.array([3, 5]))
+    >>> curve.confidence, curve.accuracy, curve.ece
+    (array([1.]), array([0.5]), 0.5)
     """
-    p, y = check_probabilities(probabilities, labels)
-    if n_bins < 1:
-        raise ConfigError(f"n_bins is {n_bins}; at least 1 is needed")
     confidence = p.max(axis=1)
-    if scheme == "equal_width":
-        edges = np.linspace(0, 1, n_bins + 1)
-        edges[-1] = max(1.0, confidence.max())  # a float32 row may round to a little over 1
-    elif scheme == "adaptive":
-        # The k-th upper edge is the confidence of the last of the first k/n_bins pictures.
-        last = -(-len(y) * np.arange(1, n_bins + 1) // n_bins) - 1
+    if adaptive:
+        # The k-th upper edge is the confidence of the last of the first k/15 pictures.
+        last = -(-len(y) * np.arange(1, _N_BINS + 1) // _N_BINS) - 1
         edges = np.concatenate(([0.0], np.unique(np.sort(confidence)[np.maximum(last, 0)])))
     else:
-        raise ConfigError(f"scheme is {scheme!r}; it must be 'equal_width' or 'adaptive'")
+        edges = np.linspace(0, 1, _N_BINS + 1)
+        edges[-1] = max(1.0, confidence.max())  # a float32 row may round to a little over 1
     bins = np.searchsorted(edges[1:-1], confidence, side="left")
     size = len(edges) - 1
     count = np.bincount(bins, minlength=size)
@@ -126,21 +102,8 @@ def reliability_curve(
     )
 
 
-def expected_calibration_error(
-    probabilities: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    n_bins: int = N_BINS,
-    scheme: Scheme = "equal_width",
-) -> float:
-    """Return the ECE of the digit read, from 0 to 1; arguments are ``reliability_curve``'s.
-
-    It is biased upwards where bins hold few pictures: a perfectly calibrated reader scores a
-    little over 0 (Nixon et al. 2019, section 3).
-
-    >>> expected_calibration_error(np.eye(10)[[3, 4]], [3, 5])
-    0.5
-    """
-    return reliability_curve(probabilities, labels, n_bins, scheme).ece
+def _ece(p: Doubles, y: Labels, *, adaptive: bool) -> float:
+    return reliability_curve(p, y, adaptive=adaptive).ece
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,30 +117,19 @@ class ProbabilityScores:
 
 
 def score_probabilities(
-    probabilities: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    n_resamples: int = N_RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-    writers: npt.ArrayLike | None = None,
+    probabilities: npt.ArrayLike, labels: npt.ArrayLike, *, writers: npt.ArrayLike | None = None
 ) -> ProbabilityScores:
     """Return NLL, Brier and both ECEs (15 bins), each with its bootstrap interval.
 
     Arguments are those of ``bootstrap_interval``; DataError as in ``check_probabilities``.
 
-    >>> score_probabilities(np.eye(10)[[3, 4]], [3, 4], n_resamples=9).brier
+    >>> score_probabilities(np.eye(10)[[3, 4]], [3, 4]).brier
     Estimate(value=0.0, low=0.0, high=0.0)
     """
     p, y = check_probabilities(probabilities, labels)
-    ece = expected_calibration_error
+    metrics = (nll, brier, partial(_ece, adaptive=False), partial(_ece, adaptive=True))
     return ProbabilityScores(
-        *(
-            Estimate(
-                metric(p, y), *bootstrap_interval(metric, p, y, n_resamples, level, seed, writers)
-            )
-            for metric in (nll, brier, ece, partial(ece, scheme="adaptive"))
-        )
+        *(Estimate(metric(p, y), *bootstrap_interval(metric, p, y, writers)) for metric in metrics)
     )
 
 
@@ -216,37 +168,25 @@ class CalibrationReport:
     before: ProbabilityScores
     after: ProbabilityScores  # a little optimistic, for T was fitted on the same pictures
 
-    def to_dict(self) -> Json:
-        """Return the same as nested dictionaries of numbers, for ``json.dumps``."""
-        return asdict(self)
-
 
 def calibrate(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
     also: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
     writers: npt.ArrayLike | None = None,
 ) -> CalibrationReport:
     """Fit the temperature and measure the probabilities before and after it.
 
-    Args:
-        logits: (N, 10), finite, of pictures that neither trained the network nor chose it.
-        labels: (N,) integers from 0 to 9.
-        also: logits and labels of other pictures that the temperature is fitted to beside these,
-            each picture counting the same; they are not scored.
-        n_resamples: bootstrap resamples behind each interval.
-        seed: of the bootstrap.
-        writers: (N,) who wrote each digit; the bootstrap then draws writers.
+    The logits (N, 10) and labels (N,) are of pictures that neither trained the network nor chose
+    it. ``also`` has logits and labels of other pictures that the temperature is fitted to beside
+    these; they are not scored. ``writers`` (N,) says who wrote each digit, for the bootstrap.
 
     Raises:
         DataError: as ``fit_temperature``; or the temperature changed a reading, which only
             logits too close for float64 can do.
 
-    >>> logits, labels = 4 * np.eye(10)[[1, 2, 3, 4]], [1, 2, 3, 0]
-    >>> calibrate(logits, labels, n_resamples=9).accuracy_after
+    >>> calibrate(4 * np.eye(10)[[1, 2, 3, 4]], [1, 2, 3, 0]).accuracy_after
     0.75
     """
     sets = [(logits, labels)] if also is None else [(logits, labels), also]
@@ -255,12 +195,11 @@ def calibrate(
     y = check_labels(labels, len(before))
     if not np.array_equal(before.argmax(axis=1), after.argmax(axis=1)):
         raise DataError("dividing by the temperature changed which digit is read: logits tie")
-    bootstrap: Json = {"n_resamples": n_resamples, "seed": seed, "writers": writers}
     return CalibrationReport(
         temperature=temperature,
         n=len(y),
         accuracy_before=float(np.mean(before.argmax(axis=1) == y)),
         accuracy_after=float(np.mean(after.argmax(axis=1) == y)),
-        before=score_probabilities(before, y, **bootstrap),
-        after=score_probabilities(after, y, **bootstrap),
+        before=score_probabilities(before, y, writers=writers),
+        after=score_probabilities(after, y, writers=writers),
     )

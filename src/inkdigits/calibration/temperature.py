@@ -25,18 +25,10 @@ _INVERSE_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def probabilities(logits: npt.ArrayLike, temperature: float) -> Doubles:
-    """Return the softmax of ``logits / temperature``.
+    """Return the softmax of ``logits / temperature``: (N, 10) float64, rows that sum to 1.
 
-    Args:
-        logits: (N, 10), any real dtype, finite.
-        temperature: T > 0; 1 leaves the network's own probabilities, more softens them.
-
-    Returns:
-        (N, 10) float64, each row from 0 to 1 and summing to 1.
-
-    Raises:
-        DataError: the logits have another shape, or a value that is not finite.
-        ConfigError: the temperature is not a finite number above 0.
+    The logits are (N, 10), finite; a temperature above 1 softens the probabilities. A DataError
+    names invalid logits, and a ConfigError a temperature that is not finite and above 0.
 
     >>> probabilities([[2.0] + [0.0] * 9], temperature=2.0).max().round(3)
     np.float64(0.232)
@@ -57,12 +49,9 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     one). It therefore has one minimum in log T too, which a golden-section search finds (Kiefer,
     "Sequential minimax search for a maximum", Proc. AMS 4, 1953).
 
-    ``logits`` are (N, 10), ``labels`` (N,).
-
-    Raises:
-        DataError: no pictures, shapes that do not fit together, values that are not finite, or a
-            best temperature at a bound: every picture is read right, or the logits are
-            independent of the labels.
+    ``logits`` are (N, 10), ``labels`` (N,). A DataError names invalid ones, or says that the best
+    temperature lies at a bound: every picture is read right, or the logits are independent of the
+    labels.
 
     >>> round(fit_temperature(4 * np.eye(10)[[1, 2, 3, 4]], [1, 2, 3, 0]), 3)
     1.214
@@ -107,10 +96,10 @@ def check_scores(scores: npt.ArrayLike, name: str) -> Doubles:
     dtype('float64')
     """
     values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] != N_DIGITS:
-        raise DataError(f"{name} must have the shape (N, {N_DIGITS}); this is {values.shape}")
-    if len(values) == 0:
-        raise DataError(f"{name} are empty: at least one picture is needed")
+    if values.ndim != 2 or values.shape[1] != N_DIGITS or not len(values):
+        raise DataError(
+            f"{name} must have the shape (N, {N_DIGITS}), N at least 1; this is {values.shape}"
+        )
     if not np.logical_and.reduce(np.isfinite(values), axis=None):
         raise DataError(f"{name} hold a value that is not finite")
     return values
@@ -123,12 +112,10 @@ def check_labels(labels: npt.ArrayLike, n: int) -> Labels:
     dtype('int64')
     """
     values = np.asarray(labels)
-    if values.shape != (n,):
+    if values.shape != (n,) or not np.issubdtype(values.dtype, np.integer):
         raise DataError(
-            f"labels must have the shape ({n},), one per picture; this is {values.shape}"
+            f"labels must be ({n},) integers; these are {values.shape} and {values.dtype}"
         )
-    if not np.issubdtype(values.dtype, np.integer):
-        raise DataError(f"labels must be integers; these are {values.dtype}")
     if values.min() < 0 or values.max() >= N_DIGITS:
         raise DataError(f"labels run from {values.min()} to {values.max()}; the limits are 0 and 9")
     return values.astype(np.int64)

@@ -214,10 +214,11 @@ def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.training.config import Folders
-    from inkdigits.training.provenance import split_of_folder
+    from inkdigits.training.provenance import split_of_weights
     from inkdigits.training.quantise import quantise_run
+    from inkdigits.training.run_folder import WEIGHTS_NAME
 
-    by = split_of_folder(run_folder)
+    by = split_of_weights(run_folder / WEIGHTS_NAME)
     splits = load_splits(data_root, download=download, by=by, report=say)
     quantise_run(Folders(run_folder, figures, figures), splits, report=say)
 

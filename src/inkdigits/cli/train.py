@@ -125,7 +125,13 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     options.FILE,
     multiple=True,
 )
-@option("--learning-rate", "Peak of the one-cycle schedule.", float, default=4e-3)
+@option(
+    "--learning-rate",
+    "Peak of the one-cycle schedule.",
+    click.FloatRange(0, 1, min_open=True),
+    default=4e-3,
+    metavar="RATE",
+)
 @option(
     "--ema-decay",
     "Decay per step of the moving average of the weights; 0 keeps no average.",

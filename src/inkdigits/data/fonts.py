@@ -22,12 +22,11 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from inkdigits.data.pixels import Coverage, blend_ink
-from inkdigits.errors import ConfigError, DataError
+from inkdigits.errors import DataError
 from inkdigits.types import Labels, Pixels, Rng
 
 FontSplit: TypeAlias = Literal["train", "validation", "held_back"]
 
-SPLITS: tuple[FontSplit, ...] = ("train", "validation", "held_back")
 # Shares of the hashes' range. The salt is the first that leaves each split three of matplotlib's
 # families or more; it was set before any picture was read.
 _TRAIN_SHARE, _VALIDATION_SHARE, _SALT = 0.6, 0.2, "0"
@@ -54,17 +53,11 @@ def find_fonts(
     """Return a split's scalable fonts, one per family and style, sorted.
 
     They are chosen from the files ``paths``; None is the system's and matplotlib's. ``latin``
-    leaves out those without the Latin alphabet.
-
-    Raises:
-        ConfigError: an unknown split.
-        DataError: there is no such font.
+    leaves out those without the Latin alphabet. A DataError says that there is no such font.
 
     >>> "DejaVu Serif" in {font.family for font in find_fonts("train")}
     True
     """
-    if split is not None and split not in SPLITS:
-        raise ConfigError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
     fonts = _usable(tuple(sorted(paths))) if paths is not None else _installed()
     alphabet = string.ascii_letters if latin else ""
     fonts = tuple(font for font in fonts if font.characters.issuperset(alphabet))

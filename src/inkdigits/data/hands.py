@@ -53,14 +53,6 @@ class Hands:
         at = slice(index - len(self.strokes), index - len(self.strokes) + 1)
         return Hands(bitmaps=self.bitmaps[at], bitmap_labels=self.bitmap_labels[at])
 
-    def only_strokes(self) -> Hands:
-        """Return the digits that are strokes."""
-        return Hands(self.strokes, self.stroke_labels, self.stroke_writers, sha256=self.sha256)
-
-    def rest(self) -> Hands:
-        """Return the digits that are bitmaps."""
-        return Hands(bitmaps=self.bitmaps, bitmap_labels=self.bitmap_labels, sha256=self.sha256)
-
 
 def load_hands(root: Path, part: HandPart) -> Hands:
     """Read those collections that are in ``root``; parts share no writer of the strokes.

@@ -203,12 +203,11 @@ def writer_split(writers: Tensor, fractions: tuple[float, ...], seed: int) -> tu
     that fit into its share, so it is a little smaller.
 
     Raises:
-        DataError: a share is so small that a part would be empty, or they sum to 1 or more.
+        DataError: a share is so small that a part would be empty.
 
     >>> [len(part) for part in writer_split(torch.arange(20) // 2, (0.2,), seed=0)]
     [16, 4]
     """
-    _check_fractions(fractions)
     generator = torch.Generator().manual_seed(seed)
     bounds = torch.tensor(fractions, dtype=torch.float64).cumsum(0)
     part_of = torch.empty_like(writers)
@@ -228,11 +227,6 @@ def writer_split(writers: Tensor, fractions: tuple[float, ...], seed: int) -> tu
     return parts
 
 
-def _check_fractions(fractions: tuple[float, ...]) -> None:
-    if not 0 < sum(fractions) < 1:
-        raise DataError(f"the parts' shares {fractions} must sum to more than 0 and less than 1")
-
-
 def stratified_split(labels: Tensor, fractions: tuple[float, ...], seed: int) -> tuple[Tensor, ...]:
     """Return disjoint, sorted indices: the remainder first, then a part for each of ``fractions``.
 
@@ -240,12 +234,11 @@ def stratified_split(labels: Tensor, fractions: tuple[float, ...], seed: int) ->
     remainders round up, so that the part's size is the rounded share of all pictures.
 
     Raises:
-        DataError: a share is so small that a part would be empty, or they sum to 1 or more.
+        DataError: a share is so small that a part would be empty.
 
     >>> [len(part) for part in stratified_split(torch.arange(20) % 10, (0.5,), seed=0)]
     [10, 10]
     """
-    _check_fractions(fractions)
     generator = torch.Generator().manual_seed(seed)
     shuffled = []
     for digit in labels.bincount().nonzero().flatten().tolist():

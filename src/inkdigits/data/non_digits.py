@@ -20,7 +20,7 @@ from inkdigits.data.letters import DIGIT_SHAPED, write_letter
 from inkdigits.data.pen_strokes import spline
 from inkdigits.data.pictures.foreground import Sources, draw
 from inkdigits.data.pixels import Coverage, blend_ink, enlarge
-from inkdigits.errors import ConfigError, DataError
+from inkdigits.errors import DataError
 from inkdigits.types import Doubles, Floats, Ink, Pixels, Rng
 
 _GREEK = "ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩαβγδεζηθικλμνξοπρςστυφχψω"
@@ -43,17 +43,11 @@ def make_non_digits(kind: str, n: int, rng: Rng, sources: Sources) -> list[Pixel
 
 
 def draw_non_digit(kind: str, rng: Rng, sources: Sources) -> Coverage:
-    """Draw one of ``KINDS``. Letters need fonts, and whatever is made of digits needs inks.
-
-    Raises:
-        ConfigError: an unknown kind.
-        DataError: the fonts or inks that the kind needs are missing.
+    """Draw one of ``KINDS``; a DataError says that the fonts or inks that it needs are missing.
 
     >>> draw_non_digit("texture", np.random.default_rng(0), Sources()).ndim
     2
     """
-    if kind not in _MAKERS:
-        raise ConfigError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
     return _MAKERS[kind](rng, sources)
 
 

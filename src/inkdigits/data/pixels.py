@@ -8,20 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inkdigits.errors import DataError
-from inkdigits.types import Floats, Ink, Pixels, Rng
+from inkdigits.types import Floats, Pixels, Rng
 
 Coverage: TypeAlias = npt.NDArray[np.floating]
 """(H, W); how much of each pixel the pen covers: 0 is background, 1 is ink."""
-
-
-def check_inks(inks: Ink) -> None:
-    """Raise a DataError unless inks are (N, 28, 28) uint8.
-
-    >>> check_inks(np.zeros((2, 28, 28), np.uint8))
-    """
-    if inks.ndim != 3 or inks.shape[1:] != (28, 28) or inks.dtype != np.uint8:
-        raise DataError(f"inks must be (N, 28, 28) uint8; these are {inks.shape} {inks.dtype}")
 
 
 def to_bytes(shades: npt.NDArray[np.floating]) -> Pixels:

@@ -36,7 +36,7 @@ from inkdigits.data.fonts import FontSplit, find_fonts, render_digits
 from inkdigits.data.hands import Hands
 from inkdigits.data.letters import scripts_of
 from inkdigits.data.mnist import Digits
-from inkdigits.data.non_digits import KINDS, draw_non_digit
+from inkdigits.data.non_digits import draw_non_digit
 from inkdigits.data.pictures.cut_numbers import cut_number
 from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.numbers import WrittenDigits
@@ -108,18 +108,6 @@ class SynthesisConfig:
     on_paper: float = 0.25  # share of what is no digit that is photographed too
     fonts: FontSplit = "train"  # which split of the installed fonts renders letters
     seed: int = 0  # of everything random
-
-    def __post_init__(self) -> None:
-        known = {"ways": _WAYS, "kinds": (*KINDS, *_PAIRS, _WRONG_PIECE)}
-        for name, allowed in known.items():
-            unknown = [kind for kind, _ in getattr(self, name) if kind not in allowed]
-            if unknown:
-                raise DataError(f"{name} has {unknown[0]!r}; allowed are {', '.join(allowed)}")
-        if self.digits < 0 or self.others < 0 or not self.digits + self.others:
-            raise DataError(
-                f"digits is {self.digits} and others {self.others}; neither may be negative, and "
-                "one must be above 0"
-            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -372,12 +360,11 @@ def _corrupted(inks: Ink, family: str, rng: Rng) -> Ink:
     return changed
 
 
-# The kind of pair, and its look, of each way to make a digit; some are made otherwise.
+# The kind of pair, and its look, of each way to make a digit; the others are made otherwise.
 _WAYS: dict[str, tuple[str, Look | None]] = {
     "paper": ("one", None),
     "tiny": ("tiny", None),
     "canvas": ("one", "canvas"),
     "hands": ("one", "canvas"),
     "cut": ("cut", None),
-    **dict.fromkeys(("corrupted", "low_resolution", "printed", _WHOLE_PIECE), ("", None)),
 }

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -135,25 +136,14 @@ class DriftReference:
 
     @classmethod
     def from_inks_and_confidences(cls, inks: Ink, confidences: npt.ArrayLike) -> DriftReference:
-        """Make the reference of some readings.
+        """Make the reference of some readings; fewer than 100 with ink raise a DataError.
 
-        Args:
-            inks: (N, 28, 28), of real pictures that the model was not fitted to, for on the
-                others it is more confident: the calibration split, unaugmented. Blank ones are
-                left out, as they are in service.
-            confidences: (N,), calibrated, of the same pictures.
-
-        Raises:
-            DataError: fewer than 100 with ink, of other shapes, or not finite.
+        The inks (N, 28, 28) are of real pictures that the model was not fitted to, for on the
+        others it is more confident: the calibration split, unaugmented. Blank ones are left out, as
+        they are in service. The confidences (N,) are calibrated.
         """
-        shares = np.asarray(confidences, dtype=np.float64)
-        if inks.ndim != 3 or shares.shape != inks.shape[:1] or not np.isfinite(shares).all():
-            raise DataError(
-                "a reference for drift needs inks (N, 28, 28) and as many finite confidences, "
-                f"not {inks.shape} and {shares.shape}"
-            )
         has_ink = inks.any(axis=(1, 2))
-        inks, shares = inks[has_ink], shares[has_ink]
+        inks, shares = inks[has_ink], np.asarray(confidences, dtype=np.float64)[has_ink]
         if len(inks) < _LEAST_PICTURES:
             raise DataError(
                 f"a reference for drift needs {_LEAST_PICTURES} pictures with ink, not {len(inks)}"
@@ -167,29 +157,17 @@ class DriftReference:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> DriftReference:
-        """Read back what ``to_dict`` made.
-
-        Raises:
-            DataError: something is missing or invalid.
-        """
+        """Read back what ``to_dict`` made; a DataError says what is missing or invalid."""
         try:
-            found = {
-                name: Reference(
-                    mean=float(content["statistics"][name]["mean"]),
-                    deviation=float(content["statistics"][name]["deviation"]),
-                    edges=tuple(map(float, content["statistics"][name]["edges"])),
-                    shares=tuple(map(float, content["statistics"][name]["shares"])),
-                )
-                for name in STATISTICS
-            }
-            reference = cls(int(content["n"]), found)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reference = msgspec.convert(content, cls)
+            found = {name: reference.statistics[name] for name in STATISTICS}
+        except (KeyError, msgspec.ValidationError) as error:
             raise DataError(f"the reference for drift is invalid: {error!r}") from error
         for name, one in found.items():
             is_whole = len(one.shares) == len(one.edges) + 1 and abs(sum(one.shares) - 1) < 1e-6
             if not is_whole or min(one.shares) <= 0 or list(one.edges) != sorted(set(one.edges)):
                 raise DataError(f"the reference for the drift of {name} has invalid bins")
-        return reference
+        return cls(reference.n, found)
 
 
 class Window:

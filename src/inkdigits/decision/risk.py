@@ -35,10 +35,11 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.calibration.intervals import LEVEL, N_RESAMPLES, check_share
-from inkdigits.errors import DataError, NoThresholdError
+from inkdigits.errors import NoThresholdError
 from inkdigits.types import Doubles, Mask
 
 RISK = 0.001
+_LOG_CHANCE = math.log1p(-LEVEL)
 # What a user may choose from without new evidence.
 RISKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 # Strictest first, fixed before any picture is seen; a stricter one would accept few. The odds of
@@ -72,7 +73,6 @@ def accept_threshold(
     groups: Mapping[str, Readings] | None = None,
     writers: npt.ArrayLike | None = None,
     risk: float = RISK,
-    level: float = LEVEL,
 ) -> AcceptThreshold:
     """Return the lowest threshold whose accepted readings are wrong no more often than ``risk``.
 
@@ -82,47 +82,46 @@ def accept_threshold(
         groups: further readings by the name of their group; the result does not describe them.
         writers: (N,) who wrote each digit; None where that is not known.
         risk: tolerated share of wrong readings among the accepted, between 0 and 1.
-        level: confidence level, between 0 and 1.
 
     Raises:
         NoThresholdError: no threshold passes; the message says how many pictures it would take.
-        DataError: shapes or values out of range.
-        ConfigError: a risk or level out of range.
+        ConfigError: a risk out of range.
 
     >>> accept_threshold(np.full(1000, 0.97), np.ones(1000, bool), risk=0.01).threshold
     0.5
     """
     check_share("risk", risk)
-    check_share("level", level)
-    first = _checked(confidence, correct)
-    others = {name: _checked(*readings) for name, readings in (groups or {}).items()}
+    values, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.bool_)
+    others = {
+        name: (np.asarray(sure, dtype=np.float64), np.asarray(of, dtype=np.bool_))
+        for name, (sure, of) in (groups or {}).items()
+    }
     hands = None if writers is None else np.asarray(writers)
-    fewest, enough = (accepted_needed(mistakes, risk, level) for mistakes in (0, 1))
-    n_loosest = count_accepted(*first, THRESHOLDS[-1])[0]
+    n = len(values)
+    fewest, enough = (accepted_needed(mistakes, risk) for mistakes in (0, 1))
+    n_loosest = count_accepted(values, right, THRESHOLDS[-1])[0]
     if n_loosest < enough:
         enough = fewest
     passed: AcceptThreshold | None = None
     failure = (
         f"at least {fewest:,} accepted pictures would be needed, none of them wrong, and the "
-        f"lowest threshold {THRESHOLDS[-1]:g} accepts {n_loosest:,} of {len(first[0]):,}"
+        f"lowest threshold {THRESHOLDS[-1]:g} accepts {n_loosest:,} of {n:,}"
     )
     for threshold in THRESHOLDS:
-        n_accepted, n_wrong = count_accepted(*first, threshold)
+        n_accepted, n_wrong = count_accepted(values, right, threshold)
         if n_accepted < enough:
             continue
+        accepted = values >= threshold
         further = {name: count_accepted(*of, threshold) for name, of in others.items()}
-        problem = _problem((n_accepted, n_wrong), further, risk, level)
-        if problem is None and hands is not None:
-            accepted = first[0] >= threshold
-            problem = _problem_of_writers(~first[1][accepted], hands[accepted], risk, level)
+        problem = _problem(~right[accepted], None if hands is None else hands[accepted], risk)
+        problem = problem or _problem_of_groups(further, risk)
         if problem is not None:
             failure = f"at {threshold:g}, {problem}"
             break
-        n = len(first[0])
-        passed = AcceptThreshold(threshold, risk, level, n_accepted / n, n, n_accepted, n_wrong)
+        passed = AcceptThreshold(threshold, risk, LEVEL, n_accepted / n, n, n_accepted, n_wrong)
     if passed is None:
         raise NoThresholdError(
-            f"no threshold keeps the risk of {risk:.2%} at level {level:g}: {failure}"
+            f"no threshold keeps the risk of {risk:.2%} at level {LEVEL:g}: {failure}"
         )
     return passed
 
@@ -131,15 +130,13 @@ def accept_choices(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     *,
-    groups: Mapping[str, Readings] | None = None,
     writers: npt.ArrayLike | None = None,
     risks: Sequence[float] = RISKS,
 ) -> tuple[AcceptThreshold, ...]:
     """Return what each of several risks costs: one ``accept_threshold`` per risk, rising.
 
     Each is kept with the chance LEVEL by itself; to be as sure of all at once, 1 - LEVEL would
-    have to be divided by their number. Arguments and errors are those of ``accept_threshold``,
-    but a risk that no threshold keeps is no error: its threshold is None.
+    have to be divided by their number. A risk that no threshold keeps has None as its threshold.
 
     >>> [c.threshold for c in accept_choices([0.97] * 100, [True] * 100, risks=(0.001, 0.1))]
     [None, 0.5]
@@ -147,9 +144,7 @@ def accept_choices(
     choices = []
     for risk in sorted(set(risks)):
         try:
-            choice = accept_threshold(
-                confidence, correct, groups=groups, writers=writers, risk=risk
-            )
+            choice = accept_threshold(confidence, correct, writers=writers, risk=risk)
         except NoThresholdError:
             choice = AcceptThreshold(None, risk, LEVEL, 0.0, np.size(correct), 0, 0)
         choices.append(choice)
@@ -157,35 +152,29 @@ def accept_choices(
 
 
 def supported_risk(
-    confidence: npt.ArrayLike,
-    correct: npt.ArrayLike,
-    *,
-    writers: npt.ArrayLike | None = None,
-    level: float = LEVEL,
+    confidence: Doubles, correct: Mask, *, writers: npt.ArrayLike | None = None
 ) -> AcceptThreshold | None:
     """Return the smallest risk that these pictures support; None where they support none below 1.
 
     It is tried among the bounds of all thresholds, each a little rounded up. Since it is chosen
     with the pictures, it says how far they reach; what is promised is a risk stated beforehand.
-    Arguments and errors are those of ``accept_threshold``.
 
     >>> supported_risk(np.full(1200, 0.97), np.ones(1200, bool)).risk
     0.0025
     """
-    values, right = _checked(confidence, correct)
     bounds = set()
-    for accepted in (values >= threshold for threshold in THRESHOLDS):
+    for accepted in (confidence >= threshold for threshold in THRESHOLDS):
         if accepted.any():
-            wrong = ~right[accepted]
-            bounds.add(clopper_pearson_upper(int(wrong.sum()), len(wrong), level))
+            wrong = ~correct[accepted]
+            bounds.add(clopper_pearson_upper(int(wrong.sum()), len(wrong)))
             if writers is not None:
-                bounds.add(writers_upper(wrong, np.asarray(writers)[accepted], level))
+                bounds.add(writers_upper(wrong, np.asarray(writers)[accepted]))
     for bound in sorted(bounds):
         risk = math.ceil(bound * 10_000 - 1e-9) / 10_000
         if not 0 < risk < 1:
             continue
         try:
-            return accept_threshold(values, right, writers=writers, risk=risk, level=level)
+            return accept_threshold(confidence, correct, writers=writers, risk=risk)
         except NoThresholdError:
             continue
     return None
@@ -201,53 +190,41 @@ def count_accepted(confidence: Doubles, correct: Mask, threshold: float) -> tupl
     return int(accepted.sum()), int((accepted & ~correct).sum())
 
 
-def writers_upper(wrong: npt.ArrayLike, writers: npt.ArrayLike, level: float = LEVEL) -> float:
-    """Return the bootstrap's upper bound on an error rate, drawing writers, not readings.
+def writers_upper(wrong: npt.ArrayLike, writers: npt.ArrayLike) -> float:
+    """Return the bootstrap's 95 % upper bound on an error rate, drawing writers, not readings.
 
-    Args:
-        wrong: (N,) bool, which readings are wrong.
-        writers: (N,) who wrote each digit.
-        level: confidence level, between 0 and 1.
+    ``wrong`` (N,) says which readings are wrong, ``writers`` (N,) who wrote each digit.
 
     >>> wrong = [True, True] + [False] * 98
     >>> writers_upper(wrong, [0] * 2 + [1] * 98) > writers_upper(wrong, range(100))
     True
     """
-    check_share("level", level)
     _, hand, count = np.unique(np.asarray(writers), return_inverse=True, return_counts=True)
     errors = np.bincount(hand, weights=np.asarray(wrong, dtype=np.float64))
     draws = np.random.default_rng(0).multinomial(
         len(count), np.full(len(count), 1 / len(count)), size=N_RESAMPLES
     )
-    return float(np.quantile((draws @ errors) / (draws @ count), level))
+    return float(np.quantile((draws @ errors) / (draws @ count), LEVEL))
 
 
-def clopper_pearson_upper(n_wrong: int, n: int, level: float = LEVEL) -> float:
-    """Return the one-sided upper confidence bound on an error rate, exact for the binomial.
+def clopper_pearson_upper(n_wrong: int, n: int) -> float:
+    """Return the one-sided 95 % upper confidence bound on an error rate, exact for the binomial.
 
-    It is the rate at which ``n_wrong`` or fewer mistakes in ``n`` have the chance 1 - level
+    It is the rate at which ``n_wrong`` or fewer mistakes in ``n``, at least 1, have the chance 5 %
     (Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
     binomial", Biometrika 26, 1934), found by bisection.
-
-    Raises:
-        DataError: counts out of range.
-        ConfigError: a level outside (0, 1).
 
     >>> round(clopper_pearson_upper(0, 1000), 5)
     0.00299
     """
-    check_share("level", level)
-    if not 0 <= n_wrong <= n or n < 1:
-        raise DataError(f"{n_wrong} wrong of {n}: 0 <= wrong <= n and n >= 1 are needed")
     if n_wrong == n:
         return 1.0
-    target = math.log1p(-level)
     low, high = 0.0, 1.0
     while True:
         middle = (low + high) / 2
         if middle in (low, high):  # neighbouring floats: no closer is possible
             return high
-        if _log_binomial_cdf(n_wrong, n, middle) > target:
+        if _log_binomial_cdf(n_wrong, n, middle) > _LOG_CHANCE:
             low = middle
         else:
             high = middle
@@ -263,64 +240,38 @@ def _log_binomial_cdf(k: int, n: int, p: float) -> float:
     return largest + math.log(float(np.exp(terms - largest).sum()))
 
 
-def accepted_needed(n_wrong: int, risk: float, level: float = LEVEL) -> int:
+def accepted_needed(n_wrong: int, risk: float) -> int:
     """Return the fewest accepted pictures with which ``n_wrong`` mistakes still keep the risk.
 
     >>> accepted_needed(0, 0.001)
     2995
     """
-    target = math.log1p(-level)
     low, high = n_wrong, n_wrong + 1  # low never suffices: with every picture wrong the bound is 1
-    while _log_binomial_cdf(n_wrong, high, risk) > target:
+    while _log_binomial_cdf(n_wrong, high, risk) > _LOG_CHANCE:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        if _log_binomial_cdf(n_wrong, middle, risk) > target:
+        if _log_binomial_cdf(n_wrong, middle, risk) > _LOG_CHANCE:
             low = middle
         else:
             high = middle
     return high
 
 
-def _problem(
-    counts: tuple[int, int], further: Mapping[str, tuple[int, int]], risk: float, level: float
-) -> str | None:
-    """Return why a threshold with these (accepted, wrong) fails; None if it passes."""
-    n_accepted, n_wrong = counts
-    if clopper_pearson_upper(n_wrong, n_accepted, level) > risk:
-        return (
-            f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and {n_wrong} wrong would "
-            f"need at least {accepted_needed(n_wrong, risk, level):,} accepted pictures"
-        )
-    for name, (accepted, wrong) in further.items():
+def _problem(wrong: Mask, writers: npt.NDArray[Any] | None, risk: float) -> str | None:
+    """Return why accepted readings of the first set fail; None if they pass."""
+    n_wrong, n_accepted = int(wrong.sum()), len(wrong)
+    told = f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and"
+    if clopper_pearson_upper(n_wrong, n_accepted) > risk:
+        needed = accepted_needed(n_wrong, risk)
+        return f"{told} {n_wrong} wrong would need at least {needed:,} accepted pictures"
+    bound = 0.0 if writers is None else writers_upper(wrong, writers)
+    return f"{told} over writers the bound is {bound:.3%}" if bound > risk else None
+
+
+def _problem_of_groups(counts: Mapping[str, tuple[int, int]], risk: float) -> str | None:
+    """Return which group has too many wrong among the accepted; None if all pass."""
+    for name, (accepted, wrong) in counts.items():
         if wrong > max(1.0, risk * accepted):
             return f"{wrong} of {accepted:,} accepted pictures of the group {name} are wrong"
     return None
-
-
-def _problem_of_writers(
-    wrong: Mask, writers: npt.NDArray[Any], risk: float, level: float
-) -> str | None:
-    """Return why accepted readings fail when writers are drawn; None if they pass."""
-    bound = writers_upper(wrong, writers, level)
-    if bound <= risk:
-        return None
-    return (
-        f"{int(wrong.sum())} of {len(wrong):,} accepted pictures are wrong, and over writers the "
-        f"bound is {bound:.3%}"
-    )
-
-
-def _checked(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Doubles, Mask]:
-    values = np.asarray(confidence, dtype=np.float64)
-    right = np.asarray(correct)
-    if values.ndim != 1 or values.size == 0 or right.shape != values.shape:
-        raise DataError(
-            "confidence and correct must be of the same shape (N,) with N at least 1; "
-            f"they are {values.shape} and {right.shape}"
-        )
-    if right.dtype != np.bool_:
-        raise DataError(f"correct must be bool; it is {right.dtype}")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise DataError("confidence has a value that is not a number from 0 to 1")
-    return values, right

@@ -23,7 +23,6 @@ from inkdigits.calibration.intervals import wilson_interval
 from inkdigits.calibration.scores import ReliabilityCurve
 from inkdigits.evaluation.robustness_report import RobustnessReport
 from inkdigits.model.artifact import write_atomically
-from inkdigits.types import Doubles, Ink, Labels
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -52,7 +51,8 @@ def reliability_diagram(before: ReliabilityCurve, after: ReliabilityCurve) -> Fi
     Each point is a bin, with its 95 % Wilson interval. Points on the diagonal are calibrated.
 
     >>> from inkdigits.calibration.scores import reliability_curve
-    >>> curve = reliability_curve([[0.82] + [0.02] * 9] * 5, [0, 0, 0, 0, 1])
+    >>> shares = np.array([[0.82] + [0.02] * 9] * 5)
+    >>> curve = reliability_curve(shares, np.array([0, 0, 0, 0, 1]))
     >>> reliability_diagram(curve, curve).axes[0].get_title()
     'Before calibration: ECE 2.00 %'
     """
@@ -112,35 +112,6 @@ def confusion_matrix_figure(matrix: npt.NDArray[np.int64]) -> Figure:
     return figure
 
 
-def misread_figure(
-    inks: Ink, labels: Labels, predicted: Labels, confidence: Doubles, max_items: int = 40
-) -> Figure:
-    """Draw at most ``max_items`` misread digits, the most confident mistake first.
-
-    The inks (N, 28, 28), true and predicted digits (N,) and confidences (N,) are those of the whole
-    set, because the title counts them.
-
-    >>> inks = np.zeros((2, 28, 28), np.uint8)
-    >>> misread_figure(inks, np.array([1, 7]), np.array([1, 1]), np.ones(2)).get_suptitle()
-    'Misread: 1 of 2'
-    """
-    wrong = np.flatnonzero(labels != predicted)
-    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:max_items]
-    columns = min(10, max(5, len(shown)))
-    rows = max(1, -(-len(shown) // columns))
-    figure = Figure(figsize=(1.15 * columns, 1.55 * rows + 0.7), layout="constrained")
-    more = f", the {len(shown)} most confident" if len(shown) < len(wrong) else ""
-    figure.suptitle(f"Misread: {len(wrong):,} of {len(inks):,}{more}", fontsize=13)
-    for at, panel in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
-        panel.set_axis_off()
-        if at < len(shown):
-            index = shown[at]
-            _draw_ink(panel, inks[index])
-            title = f"{labels[index]} read as {predicted[index]}\n{100 * confidence[index]:.1f} %"
-            panel.set_title(title, fontsize=9)
-    return figure
-
-
 def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) -> Figure:
     """Draw losses, validation accuracy and learning rate per epoch; a star marks the kept epoch.
 
@@ -182,29 +153,6 @@ def training_history(history: Sequence[Mapping[str, float]], kept_epoch: int) ->
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
-
-
-def contact_sheet(inks: Ink, title: str, columns: int = 24) -> Figure:
-    """Draw inks (N, 28, 28), at least one, in rows of ``columns``.
-
-    >>> contact_sheet(np.zeros((30, 28, 28), np.uint8), "Blank").axes[0].images[0].get_size()
-    (60, 720)
-    """
-    rows = -(-len(inks) // columns)
-    cells = np.zeros((rows * columns, 30, 30), dtype=np.uint8)
-    cells[: len(inks), 1:-1, 1:-1] = inks
-    sheet = cells.reshape(rows, columns, 30, 30).swapaxes(1, 2).reshape(rows * 30, columns * 30)
-    figure = Figure(figsize=(0.5 * columns, 0.5 * rows + 0.4), layout="constrained")
-    figure.suptitle(title, fontsize=13)
-    axes = figure.subplots()
-    _draw_ink(axes, sheet)
-    axes.set_axis_off()
-    return figure
-
-
-def _draw_ink(axes: Axes, ink: Ink) -> None:
-    """Draw ink black on white."""
-    axes.imshow(255 - ink, cmap="gray", vmin=0, vmax=255)
 
 
 def speedup_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -193,13 +193,8 @@ def several_digits(
 ) -> Coverage:
     """Put two or more digits on a canvas that they fill, one after the other.
 
-    Args:
-        rng: draws all.
-        digits: (N, 28, 28) inks to choose from.
-        n: how many.
-        ratio: limits of the others' height, as a share of the first one's.
-        darkness: limits of the others' darkness, as a share of the first one's.
-        gap: limits of the distance between two, in heights of the first.
+    ``ratio`` and ``darkness`` are limits of the others' height and darkness, as shares of the first
+    one's, and ``gap`` those of the distance between two, in heights of the first.
 
     >>> ink = np.full((1, 28, 28), 255, np.uint8)
     >>> several_digits(np.random.default_rng(0), ink, n=2, gap=(0, 0)).ndim

@@ -20,12 +20,12 @@ from inkdigits.decision.risk import clopper_pearson_upper
 from inkdigits.evaluation.metrics import Evaluation, evaluate
 from inkdigits.evaluation.readings import Readings
 from inkdigits.ink.png import encode_png
-from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Ink, Json, Mask
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Doubles, Ink, Json, Labels, Mask
 
 _COLUMNS: Final = (
     *("", "pictures", "right", "accuracy", "95 % interval", "accepted", "wrong", "at most"),
 )
-_SCALE, _CAPTION, _PER_ROW = 3, 16, 8
+_SCALE, _CAPTION = 3, 16
 _MOST = 80
 _NAMES = (*map(str, range(10)), NO_DIGIT_LABEL)  # the last by NO_DIGIT, which is -1, too
 
@@ -145,17 +145,9 @@ class Report:
 
         Below each is its label, what was read, and the confidence.
         """
-        readings, shown = self.readings, self.misread[:_MOST]
-        if not len(shown):
-            return None
-        confidence = readings.probabilities.max(axis=1)
-        captions = [
-            f"{_NAMES[label]} as {_NAMES[digit]} {100 * share:.0f} %"
-            for label, digit, share in zip(
-                readings.labels[shown], readings.digits[shown], confidence[shown], strict=True
-            )
-        ]
-        return contact_sheet(readings.inks[shown], captions)
+        of, shown = self.readings, self.misread[:_MOST]
+        confidence = of.probabilities[shown].max(axis=1)
+        return misread_sheet(of.inks[shown], of.labels[shown], of.digits[shown], confidence)
 
     def html(self) -> str:
         """Return the report as one HTML page, which needs no other file and no network."""
@@ -243,20 +235,35 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def contact_sheet(inks: Ink, captions: list[str]) -> bytes:
-    r"""Return a PNG of inks (N, 28, 28), N at least 1, black on white, each with its caption.
+def misread_sheet(inks: Ink, labels: Labels, digits: Labels, confidence: Doubles) -> bytes | None:
+    """Return a PNG of misread inks (N, 28, 28), each with label, reading and confidence.
+
+    None is returned without any. Labels, digits read and confidences are (N,).
+
+    >>> misread_sheet(np.zeros((0, 28, 28), np.uint8), *np.zeros((2, 0), int), np.zeros(0))
+    """
+    captions = [
+        f"{_NAMES[label]} as {_NAMES[digit]} {100 * share:.0f} %"
+        for label, digit, share in zip(labels, digits, confidence, strict=True)
+    ]
+    return contact_sheet(inks, captions) if captions else None
+
+
+def contact_sheet(inks: Ink, captions: Sequence[str] = (), per_row: int = 8) -> bytes:
+    r"""Return a PNG of inks (N, 28, 28), N at least 1, black on white, in rows, with captions.
 
     >>> contact_sheet(np.zeros((3, 28, 28), np.uint8), ["a", "b", "c"])[:4]
     b'\x89PNG'
     """
-    side = 28 * _SCALE + 12
-    rows = -(-len(inks) // _PER_ROW)
-    sheet = Image.new("L", (_PER_ROW * side, rows * (side + _CAPTION)), 255)
+    side, below = 28 * _SCALE + 12, _CAPTION if captions else 0
+    rows = -(-len(inks) // per_row)
+    sheet = Image.new("L", (per_row * side, rows * (side + below)), 255)
     draw = ImageDraw.Draw(sheet)
-    for number, (ink, caption) in enumerate(zip(inks, captions, strict=True)):
-        row, column = divmod(number, _PER_ROW)
-        left, top = column * side + 6, row * (side + _CAPTION) + 6
+    for number, ink in enumerate(inks):
+        row, column = divmod(number, per_row)
+        left, top = column * side + 6, row * (side + below) + 6
         large = Image.fromarray(255 - ink).resize((28 * _SCALE, 28 * _SCALE), Image.Resampling.BOX)
         sheet.paste(large, (left, top))
-        draw.text((left, top + 28 * _SCALE + 1), caption, fill=0)
+        if captions:
+            draw.text((left, top + 28 * _SCALE + 1), captions[number], fill=0)
     return encode_png(sheet)

@@ -12,10 +12,8 @@ import numpy.typing as npt
 
 from inkdigits.calibration.intervals import Estimate, wilson_interval
 from inkdigits.calibration.scores import reliability_curve
-from inkdigits.calibration.temperature import check_labels
 from inkdigits.decision.prediction import Prediction
-from inkdigits.errors import DataError
-from inkdigits.evaluation.ood_metrics import auroc, fpr_at_tpr
+from inkdigits.evaluation.ood_metrics import auroc, fpr_at_95_tpr
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,24 +141,19 @@ def score_digits(
     answers: Sequence[Prediction],
     labels: npt.ArrayLike,
 ) -> DigitScores:
-    """Score the answers to labelled digits; a digit in which no ink was found is wrong.
-
-    No answers, or labels that do not match them, raise a DataError.
+    """Score the answers, at least one, to labelled digits; one without ink is wrong.
 
     >>> import inkdigits
     >>> answers = inkdigits.load().predict_batch([np.zeros((28, 28), np.uint8)])
     >>> score_digits("blank", "other", (), answers, [7]).n_correct
     0
     """
-    n = len(answers)
-    if not n:
-        raise DataError(f"{name} holds no pictures")
-    truth = check_labels(labels, n)
+    n, truth = len(answers), np.asarray(labels)
     right = np.array([a.digit == label for a, label in zip(answers, truth.tolist(), strict=True)])
     accepted = np.array([a.decision == "accept" for a in answers])
     n_correct, n_accepted = int(right.sum()), int(accepted.sum())
     mistaken = accepted & ~right
-    curve = reliability_curve([a.probabilities for a in answers], truth)
+    curve = reliability_curve(np.array([a.probabilities for a in answers]), truth)
     n_wrong = int(mistaken.sum())
     return DigitScores(
         name=name,
@@ -201,8 +194,7 @@ def score_non_digits(
     """Score how each kind is told from digits, and what was decided.
 
     The score is minus the "novelty" where the reader gives one, else the "confidence"; which one
-    is returned too. A picture without ink scores below everything. No digits, or a kind without
-    pictures, raise a DataError.
+    is returned too. A picture without ink scores below everything.
 
     >>> import inkdigits
     >>> blank = inkdigits.load().predict_batch([np.zeros((28, 28), np.uint8)])
@@ -227,7 +219,7 @@ def score_non_digits(
                 name,
                 len(answers),
                 auroc(positive, negative),
-                fpr_at_tpr(positive, negative),
+                fpr_at_95_tpr(positive, negative),
                 rejected=decisions.count("reject") / len(answers),
                 reviewed=decisions.count("review") / len(answers),
                 accepted=decisions.count("accept") / len(answers),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 
-from inkdigits.errors import ConfigError, InkdigitsError
+from inkdigits.errors import InkdigitsError
 from inkdigits.evaluation.environment import accelerator_name, hardware, versions
 from inkdigits.evaluation.timing import BASELINE, BenchmarkResult, Row, summarise, time_in_turns
 from inkdigits.ink.normalize import INK_SIZE, standardise
@@ -54,18 +54,14 @@ def run_benchmark(
     None is the shipped model, and ``progress`` is called with each task as it starts.
 
     Raises:
-        ConfigError: a size, batch or number of repeats below 1.
         BackendUnavailableError: the device is not present.
         ArtifactError: the model cannot be used.
         InkdigitsError: the contenders' answers differ, so that their times cannot be compared.
 
-    >>> run_benchmark(sizes=[0, 1000])
+    >>> run_benchmark(artifact_path="none.onnx", device="cpu")
     Traceback (most recent call last):
-    inkdigits.errors.ConfigError: each size must be 1 or more; these are [0, 1000]
+    inkdigits.errors.ArtifactNotFoundError: there is no artifact at none.onnx
     """
-    for name, values in (("size", sizes), ("batch", batches), ("number of repeats", [repeats])):
-        if not values or min(values) < 1:
-            raise ConfigError(f"each {name} must be 1 or more; these are {list(values)}")
     accelerator = resolve_device(device)
     devices = {"CPU": torch.device("cpu"), accelerator.type.replace("cpu", "CPU"): accelerator}
     threads = torch.get_num_threads()

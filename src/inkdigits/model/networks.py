@@ -199,23 +199,18 @@ def load_network(artifact: bytes) -> Network:
         tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
         for tensor in proto.graph.initializer
     }
-    expected = {
-        name: value
-        for name, value in network.state_dict().items()
-        # A count of training batches, which no output depends on and ONNX has no place for.
-        if not name.endswith("num_batches_tracked")
-    }
-    wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    wrong += [f"{name} is unexpected" for name in found.keys() - expected.keys()]
-    wrong += [
-        f"{name} is {tuple(found[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in found and found[name].shape != value.shape
-    ]
+    try:
+        missing, unexpected = network.load_state_dict(found, strict=False)
+    except RuntimeError as error:  # of another shape
+        raise ArtifactCorruptError(
+            f"the artifact's weights are no {architecture}'s: {error}"
+        ) from error
+    # Counts of training batches, which no output depends on, have no place in ONNX.
+    absent = [name for name in missing if not name.endswith("num_batches_tracked")]
+    wrong = [f"{name} is missing" for name in absent]
+    wrong += [f"{name} is unexpected" for name in unexpected]
     if wrong:
         raise ArtifactCorruptError(
             f"the artifact does not hold the weights of {architecture}: {'; '.join(sorted(wrong))}"
         )
-    # Only the counters of training batches are absent.
-    network.load_state_dict(found, strict=False)
     return network.eval()

@@ -88,6 +88,24 @@ class Accepted:
         """The one-sided upper bound of the share of wrong readings among the accepted."""
         return clopper_pearson_upper(self.n_wrong, self.n_accepted) if self.n_accepted else 1.0
 
+    def described(self, risk: float) -> str:
+        """Return it for people, with what limits it as evidence for a risk."""
+        text = f"none of {self.n:,} accepted"
+        if self.n_accepted:
+            text = (
+                f"{100 * self.n_accepted / self.n:.2f} % of {self.n:,} accepted, {self.n_wrong} "
+                f"wrong (at most {self.upper:.2%})"
+            )
+        text += f"; {100 * self.n_rejected / self.n:.2f} % rejected as no digit"
+        needed = accepted_needed(0, risk)
+        if 0 < self.n_accepted < needed:
+            text += f"; fewer than {needed:,} are no evidence"
+        if self.decides:
+            text += "; this group decides the threshold"
+        if not self.keeps_risk:
+            text += "; no threshold keeps the risk here, so it does not decide"
+        return text
+
     def to_dict(self) -> Json:
         """Return what run.json holds of it."""
         return {**asdict(self), "wrong_at_most": self.upper}
@@ -118,7 +136,7 @@ class OperatingPoint:
         """Return what optimal_temperature.json and run.json hold of it, beside the policy."""
         return {
             "second_look_margin": MARGIN,
-            "calibration": self.calibration.to_dict(),
+            "calibration": asdict(self.calibration),
             "calibration_on_synthetic": None if self.hard is None else asdict(self.hard),
             "refusal_auroc_on_synthetic": self.ood_auroc,
             "accepted_by_group": {name: of.to_dict() for name, of in self.groups.items()},
@@ -151,20 +169,8 @@ class OperatingPoint:
                 f"{100 * chosen.coverage:.2f} % of the calibration pictures, "
                 f"{chosen.n_wrong} of {chosen.n_accepted:,} wrong"
             )
-        needed = accepted_needed(0, self.policy.risk)
         for name, of in self.groups.items():
-            yield (
-                f"{name}: {100 * of.n_accepted / of.n:.2f} % of {of.n:,} accepted, {of.n_wrong} "
-                f"wrong (at most {of.upper:.2%}); {100 * of.n_rejected / of.n:.2f} % rejected as "
-                "no digit"
-                + (f"; fewer than {needed:,} are no evidence" if of.n_accepted < needed else "")
-                + ("; this group decides the threshold" if of.decides else "")
-                + (
-                    ""
-                    if of.keeps_risk
-                    else "; NO threshold keeps the risk here: it does not decide"
-                )
-            )
+            yield f"{name}: {of.described(self.policy.risk)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,9 +182,7 @@ class _Answers:
 
     @classmethod
     def of(cls, model: Network, digits: Digits) -> _Answers:
-        logits = np.zeros((0, 10), np.float32)
-        if len(digits):
-            logits, _ = logits_and_features(model, digits.inks)
+        logits = _logits(model, digits.inks) if len(digits) else np.zeros((0, 10), np.float32)
         return cls(logits, digits.labels.numpy())
 
     def scores(self, temperature: float) -> ProbabilityScores | None:
@@ -380,20 +384,12 @@ def _policy(
     return DecisionPolicy(chosen.threshold, risk, LEVEL, tuple(choices), ood_limit, REJECTED_SHARE)
 
 
-def logits_and_features(model: Network, inks: torch.Tensor) -> tuple[Floats, Floats]:
-    """Return logits (N, 10) and features (N, 128), float32, for ink (N, 28, 28) uint8.
-
-    They are those of ``DigitReader.logits_and_features``, test-time augmentation included.
-
-    >>> from inkdigits.model.networks import MNISTClassifier
-    >>> blank = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    >>> [part.shape for part in logits_and_features(MNISTClassifier().eval(), blank)]
-    [(2, 10), (2, 128)]
-    """
+def _logits(model: Network, inks: torch.Tensor) -> Floats:
+    """Return logits (N, 10) as ``DigitReader`` does, test-time augmentation included."""
 
     @torch.inference_mode()
     def forward(batch: Floats) -> tuple[Floats, Floats]:
         features = model.features(torch.from_numpy(batch))
         return model.fc2(features).numpy(), features.numpy()
 
-    return forward_with_tta(forward, standardise(inks.numpy()), MARGIN, _BATCH_SIZE)
+    return forward_with_tta(forward, standardise(inks.numpy()), MARGIN, _BATCH_SIZE)[0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,7 +58,6 @@ class FitResult:
     kept_epoch: int  # that epoch, counted from 1
     history: list[Epoch]
     machines: list[Json]  # what trained the epochs: more than one after a resume elsewhere
-    stopped_early: bool = False  # ``stop_when`` ended the run before its last epoch
 
 
 def standardise(inks: Tensor) -> Tensor:
@@ -97,18 +96,12 @@ def fit(
     resume: bool = False,
     log_dir: Path | None = None,
     progress: bool = False,
-    stop_when: Callable[[Epoch], bool] | None = None,
-    validate_every: int | None = None,
 ) -> FitResult:
     """Train the configured network and return the weights that ``config.keep`` asks for.
 
     ``checkpoint`` holds the state after each epoch, and ``resume`` continues from it: only the
     epoch that was under way is lost. ``log_dir`` is for TensorBoard's event files, and
     ``progress`` shows a bar on standard error, or a line per epoch where that is no terminal.
-
-    ``stop_when`` is called with each epoch's figures, and after every ``validate_every`` steps
-    with those so far; true ends the run there. Figures within an epoch then stand for it, and the
-    checkpoint stays at the epoch before.
 
     A TrainingError names too few pictures for a batch, a loss that is not finite, or a checkpoint
     that cannot be resumed from.
@@ -128,7 +121,6 @@ def fit(
         if checkpoint is None:
             raise TrainingError("there is nothing to resume from: no checkpoint was named")
         state.load(checkpoint)
-    stopped = False
     with ExitStack() as stack:
         epochs, steps = len(state.history), loader.steps
         shown = None if progress else True  # None: only on a terminal
@@ -137,17 +129,16 @@ def fit(
         writer = None
         if log_dir:
             writer = stack.enter_context(SummaryWriter(str(log_dir), purge_step=epochs + 1))
-        trainer = _Trainer(state, loader, inputs, bar, stop_when, validate_every)
-        while len(state.history) < config.epochs and not stopped:
-            figures, stopped = trainer.run_epoch()
+        trainer = _Trainer(state, loader, inputs.validation.to(device), bar)
+        while len(state.history) < config.epochs:
+            figures = trainer.run_epoch()
             if progress and bar.disable:
                 tqdm.write(_line(figures, config.epochs), file=sys.stderr)
             if writer:
                 _log(writer, figures)
-            if checkpoint and not stopped:
+            if checkpoint:
                 state.save(checkpoint)
-            stopped = stopped or bool(stop_when and stop_when(figures))
-    return FitResult(state.kept_weights, state.kept_epoch, state.history, state.machines, stopped)
+    return FitResult(state.kept_weights, state.kept_epoch, state.history, state.machines)
 
 
 def _fingerprint(inputs: FitInputs, config: TrainConfig) -> Json:
@@ -176,24 +167,16 @@ def _log(writer: SummaryWriter, figures: Epoch) -> None:
 
 class _Trainer:
     def __init__(
-        self,
-        state: TrainingState,
-        loader: Loader,
-        inputs: FitInputs,
-        bar: tqdm[Any],
-        stop_when: Callable[[Epoch], bool] | None,
-        validate_every: int | None,
+        self, state: TrainingState, loader: Loader, validation: Digits, bar: tqdm[Any]
     ) -> None:
         self._state = state
         self._loader = loader
-        self._validation = inputs.validation.to(state.device)
+        self._validation = validation
         self._bar = bar
-        self._stop_when = stop_when
-        self._validate_every = validate_every
 
-    def run_epoch(self) -> tuple[Epoch, bool]:
-        """Return the figures, and whether ``stop_when`` ended the epoch before its last step."""
-        state, steps = self._state, self._loader.steps
+    def run_epoch(self) -> Epoch:
+        """Train one epoch, and return its figures."""
+        state = self._state
         number = len(state.history) + 1
         began = time.perf_counter()
         # One seed per epoch, so that resuming needs no generator's state.
@@ -201,29 +184,18 @@ class _Trainer:
         torch.manual_seed(seed)
         state.model.train()
         total = torch.zeros((), device=state.device)
-        figures, stopped = None, False
         for step, (pictures, labels) in enumerate(self._loader.batches(seed), start=1):
             total += self._train_step(pictures, labels)
             self._bar.update()
             if step % 50 == 0:
                 loss = float(total) / step
                 self._bar.set_description(f"epoch {number}/{state.config.epochs} loss {loss:.4f}")
-            if self._checks_within_epoch(step):
-                figures = self._validate(number, float(total) / step, began)
-                stopped = bool(self._stop_when and self._stop_when(figures))
-                if stopped:
-                    break
-        if figures is None or not stopped:
-            figures = self._validate(number, float(total) / steps, began)
+        figures = self._validate(number, float(total) / self._loader.steps, began)
         state.add(figures)
         self._bar.set_postfix_str(
             f"validation {100 * figures.validation_accuracy:.2f} %, kept epoch {state.kept_epoch}"
         )
-        return figures, stopped
-
-    def _checks_within_epoch(self, step: int) -> bool:
-        every = self._validate_every if self._stop_when else None
-        return bool(every and step % every == 0 and step < self._loader.steps)
+        return figures
 
     def _train_step(self, pictures: Tensor, labels: Tensor) -> Tensor:
         """Update the weights by one batch, and return its loss."""

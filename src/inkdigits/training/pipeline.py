@@ -30,6 +30,7 @@ from inkdigits.evaluation.architecture import architecture_diagram, trace_layers
 from inkdigits.evaluation.compare import compare
 from inkdigits.evaluation.environment import hardware, versions
 from inkdigits.evaluation.metrics import Evaluation, evaluate
+from inkdigits.evaluation.report import contact_sheet, misread_sheet
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import (
@@ -70,6 +71,7 @@ from inkdigits.types import Json
 
 # A run's own synthesis has another seed by default.
 _CALIBRATION_SEED = 1_000_001
+_MOST_MISREAD = 40
 
 Report = Callable[[str], None]
 
@@ -192,8 +194,8 @@ def _synthetic(splits: Splits, run: RunConfig) -> tuple[Digits | None, Sequence[
     material = material_of(splits, run)
     parts, synthesis = zip(*(read_synthetic(path, material) for path in run.pictures), strict=True)
     made = concatenate(parts)
-    sheet = plots.contact_sheet(made.inks[:240].numpy(), "Synthesised, as the network sees it")
-    plots.save(sheet, run.folders.figures / "synthetic_preview.png")
+    sheet = contact_sheet(made.inks[:240].numpy(), per_row=24)
+    write_atomically(run.folders.figures / "synthetic_preview.png", sheet)
     return made, synthesis
 
 
@@ -368,10 +370,12 @@ def evaluate_reader(reader: DigitReader, digits: Digits, figures: Path) -> Evalu
     labels = digits.labels.numpy()
     writers = None if digits.writers is None else digits.writers.numpy()
     scores = evaluate(shares, labels, writers=writers)
-    read, confidence = shares.argmax(axis=1), shares.max(axis=1)
     plots.save(plots.confusion_matrix_figure(scores.confusion), figures / "confusion_matrix.png")
-    misread = plots.misread_figure(digits.inks.numpy(), labels, read, confidence)
-    plots.save(misread, figures / "misread.png")
+    shown = scores.misread[:_MOST_MISREAD]
+    read, confidence = shares[shown].argmax(axis=1), shares[shown].max(axis=1)
+    sheet = misread_sheet(digits.inks.numpy()[shown], labels[shown], read, confidence)
+    if sheet is not None:
+        write_atomically(figures / "misread.png", sheet)
     return scores
 
 
@@ -385,5 +389,4 @@ def _draw_before(digits: Digits, config: TrainConfig, figures: Path) -> None:
     changed = augment(batch, config.augmentation, generator)
     changed = (changed * 255.0).round().byte().view(len(originals), 8, 28, 28)
     rows = torch.cat([originals.unsqueeze(1), changed], dim=1).flatten(0, 1).numpy()
-    title = f"Augmentation: {len(originals)} digits at the left, 8 variants each"
-    plots.save(plots.contact_sheet(rows, title, 9), figures / "augmentation_preview.png")
+    write_atomically(figures / "augmentation_preview.png", contact_sheet(rows, per_row=9))

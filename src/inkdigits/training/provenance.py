@@ -71,15 +71,6 @@ def split_of(run: Mapping[str, Any]) -> SplitName | None:
     return "writers" if run["data"].get("split") == "writers" else "pictures"
 
 
-def split_of_folder(folder: Path) -> SplitName | None:
-    """Return the split of MNIST that the run in a folder learned from; None if it has no run.json.
-
-    >>> split_of_folder(Path("none"))
-    """
-    run = folder / RUN_NAME
-    return split_of(read_json(run)) if run.is_file() else None
-
-
 def split_of_weights(path: Path) -> SplitName | None:
     """Return the split of MNIST that an artifact, or a file of weights, learned from, if known.
 
@@ -89,7 +80,8 @@ def split_of_weights(path: Path) -> SplitName | None:
     """
     if path.suffix == ".onnx":
         return split_of(read_metadata(read_artifact(path)).provenance)
-    return split_of_folder(path.parent)
+    run = path.parent / RUN_NAME
+    return split_of(read_json(run)) if run.is_file() else None
 
 
 def scores_for_provenance(scores: Evaluation) -> Json:

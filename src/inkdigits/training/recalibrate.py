@@ -103,8 +103,9 @@ def fit_readings(
 
     What is labelled as no digit counts as wrong where it is accepted. Temperature and
     out-of-distribution threshold stay those of ``known`` where the pictures are too few. Where
-    ``writers`` (N,) are known the risk must hold over them too, as in training's calibration.
-    Errors are those of ``recalibrate``.
+    ``writers`` (N,) are known the risk must hold over them too, as in training's calibration. All
+    is fitted to the same readings: a temperature is one number, and by simulation the risk is kept
+    as often as stated (tests/training/test_recalibrate.py). Errors are those of ``recalibrate``.
 
     >>> from inkdigits.model.artifact import read_artifact, read_metadata
     >>> sure = 40 * np.eye(10, dtype=np.float32)[[7] * 3000]

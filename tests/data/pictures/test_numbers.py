@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from inkdigits.data.pictures.numbers import SETTINGS, WrittenDigits, write_numbers, write_table
-from inkdigits.errors import DataError
 
 
 def rng():
@@ -31,8 +30,6 @@ def test_number_is_by_one_writer_where_writers_are_known(digits):
     given = WrittenDigits(inks, digits[1][:40].astype(np.int64), writers)
     for _ in range(10):
         assert len(set(writers[given.draw(5, rng())])) == 1
-    with pytest.raises(DataError, match="no digits"):
-        write_numbers(WrittenDigits(inks[:0], writers[:0]), 1, rng(), "spaced")
 
 
 def test_table_has_a_digit_in_each_cell_that_is_not_empty(digits):

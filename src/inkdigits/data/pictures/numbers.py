@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from inkdigits.data.pictures.surroundings import light_of
-from inkdigits.data.pixels import check_inks, enlarge, to_bytes
-from inkdigits.errors import DataError
+from inkdigits.data.pixels import enlarge, to_bytes
 from inkdigits.types import Floats, Ink, Labels, Pixels, Rng
 
 Setting: TypeAlias = Literal["spaced", "boxed", "touching", "photographed"]
@@ -63,24 +62,13 @@ def write_numbers(
     of "touching" ones more than half of the neighbours touch or overlap; "photographed" ones are
     spaced or boxed, on paper in uneven light.
 
-    Args:
-        digits: what is written with.
-        n: how many.
-        rng: the source of randomness.
-        setting: how they are written.
-        lengths: the fewest and most digits of a number.
-        signs: the share of numbers with commas, dots, dashes or currency signs.
-
-    Raises:
-        DataError: no digits, or of another shape.
+    ``lengths`` are the fewest and most digits of a number, and ``signs`` the share of numbers with
+    commas, dots, dashes or currency signs.
 
     >>> digits = WrittenDigits(np.full((1, 28, 28), 255, np.uint8), np.array([8]))
     >>> write_numbers(digits, 1, np.random.default_rng(0), "spaced", lengths=(3, 3))[0].text
     '888'
     """
-    check_inks(digits.inks)
-    if not len(digits.labels):
-        raise DataError("there are no digits to write numbers with")
     return [_number(digits, setting, lengths, signs, rng) for _ in range(n)]
 
 
