@@ -184,19 +184,8 @@ def read_labelled(
     return found
 
 
-def label_of(text: object, where: str) -> int:
-    """Return the label that a text stands for; ``where`` names its place in the error.
-
-    Raises:
-        DataError: it is no label.
-
-    >>> label_of("7", "a.csv, row 2"), label_of("none", "a.csv, row 3")
-    (7, -1)
-    >>> label_of("42", "a.csv, row 4")
-    Traceback (most recent call last):
-    inkdigits.errors.DataError: a.csv, row 4: the label is '42'; allowed are 0 to 9, and none for \
-no digit
-    """
+def _label_of(text: object, where: str) -> int:
+    """Return the label that a text stands for; ``where`` names its place in the error."""
     written = str(text).strip().lower()
     if written in (NO_DIGIT_LABEL, str(NO_DIGIT)):
         return NO_DIGIT
@@ -248,7 +237,7 @@ def _from_names(
                 left_out.append((name, reason))
             else:
                 label, writer = _by_name(name, inner, pattern)
-                yield Example(name, source, place, label_of(label, name), writer)
+                yield Example(name, source, place, _label_of(label, name), writer)
 
 
 def _by_name(name: str, inner: str, pattern: re.Pattern[str] | None) -> tuple[str, str | None]:
@@ -284,7 +273,7 @@ def _from_idx(source: str, path: Path) -> Iterator[Example]:
         if number > len(labels):
             raise DataError(f"{labels_path} has {len(labels):,} labels, fewer than the pictures")
         place = picture if isinstance(picture, np.ndarray | ImageError) else b""
-        yield Example(name, source, place, label_of(labels[number - 1], name))
+        yield Example(name, source, place, _label_of(labels[number - 1], name))
     if number < len(labels):
         raise DataError(f"{labels_path} has {len(labels):,} labels for {number:,} pictures")
 
@@ -307,7 +296,7 @@ def _from_table(source: str, path: Path, left_out: list[tuple[str, str]]) -> Ite
             )
         picture = path.parent / str(row["path"])
         label, writer, at = (row.get(name) for name in ("label", "writer", "at"))
-        label = label_of(label, where)
+        label = _label_of(label, where)
         yield Example(f"{where}: {row['path']}", source, picture, label, writer or None, at or None)
     if without:
         left_out.append((str(path), f"{without:,} rows have no feedback"))
@@ -351,7 +340,7 @@ def _logged(
         return
     for place, (text, one) in enumerate(zip(texts, inks, strict=True), 1):
         name = f"{where}, digit {place}" if is_number else where
-        yield Example(name, source, one, label_of(text, name), writer, at)
+        yield Example(name, source, one, _label_of(text, name), writer, at)
 
 
 def _named(left_out: Iterable[tuple[str, str]]) -> str:

@@ -97,7 +97,7 @@ def train(
     result, synthesis = _fit(splits, run, device, added, report)
     clean = splits.calibration
     made = min(run.calibration_synthetic or len(clean), len(clean)) if synthesis else None
-    point = calibrate_weights(
+    point = _calibrate(
         result.weights,
         replace(material_of(splits, run), digits=clean, hands=splits.calibration_hands),
         folders,
@@ -252,7 +252,7 @@ def _export_and_evaluate(
     return reader, scores
 
 
-def calibrate_weights(
+def _calibrate(
     weights: Weights,
     material: Material,
     folders: Folders,
@@ -264,16 +264,8 @@ def calibrate_weights(
     """Find the operating point on clean digits; write it to the run's folder, and a figure.
 
     ``synthetic`` is how many digits, and as many pictures without one, are synthesised from the
-    material; the risk must then be kept in each group of ``calibrate.calibration_groups`` too. None
-    fits everything to the material's own digits. Other arguments and errors are those of
-    ``find_operating_point``.
-
-    >>> from inkdigits.model.networks import MNISTClassifier
-    >>> two = Digits(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
-    >>> folders, weights = Folders(Path(), Path(), Path()), MNISTClassifier().state_dict()
-    >>> calibrate_weights(weights, Material(two), folders, synthetic=None)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    inkdigits.errors.DataError: ...
+    material; the risk must then be kept in each of the ``calibration_groups`` too. None fits
+    everything to the material's own digits.
     """
     made, groups = None, {}
     clean = material.digits

@@ -74,7 +74,7 @@ def write_digit(
         styles = list(STYLES[digit])
         return write_style(digit, styles[rng.integers(len(styles))], height, rng, pen), digit
     at = int(rng.integers(len(sources.inks)))
-    return of_ink(sources.inks[at], height, rng), int(sources.labels[at])
+    return _of_ink(sources.inks[at], height, rng), int(sources.labels[at])
 
 
 def _by_hand(height: float, rng: Rng, hands: Hands, pen: float | None) -> tuple[Floats, int]:
@@ -82,7 +82,7 @@ def _by_hand(height: float, rng: Rng, hands: Hands, pen: float | None) -> tuple[
     share = 0.0 if not hands.strokes else 1.0 if not len(hands.bitmaps) else _STROKES_SHARE
     if rng.random() >= share:
         at = int(rng.integers(len(hands.bitmaps)))
-        return of_ink(np.uint8(255) * hands.bitmaps[at], height, rng), int(hands.bitmap_labels[at])
+        return _of_ink(np.uint8(255) * hands.bitmaps[at], height, rng), int(hands.bitmap_labels[at])
     at = int(rng.integers(len(hands.strokes)))
     everything = np.concatenate(hands.strokes[at])
     low, extent = everything.min(axis=0), np.ptp(everything, axis=0)
@@ -104,12 +104,8 @@ def _turned(lines: Sequence[Doubles], angle: float, slant: float) -> list[Double
     return [line @ shape.T for line in lines]
 
 
-def of_ink(ink: Pixels, height: float, rng: Rng) -> Floats:
-    """Return a given ink (N, N) about ``height`` pixels high, thickened or thinned at times.
-
-    >>> of_ink(np.full((28, 28), 255, np.uint8), 20.0, np.random.default_rng(0)).ndim
-    2
-    """
+def _of_ink(ink: Pixels, height: float, rng: Rng) -> Floats:
+    """Return a given ink (N, N) about ``height`` pixels high, thickened or thinned at times."""
     image = Image.fromarray(ink).resize((_FINE, _FINE), Image.Resampling.BICUBIC)
     look, covered = rng.random(), int((ink > 127).sum())
     if look < 0.25:

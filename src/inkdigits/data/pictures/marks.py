@@ -37,12 +37,8 @@ def _shade(surface: Floats, pen: float, rng: Rng, *, like_ink: float) -> np.floa
     return np.float32(base * rng.uniform(0.05, 0.88) if base > 90 else rng.uniform(base + 30, 250))
 
 
-def periodic_lines(position: Floats, period: float, width: float) -> Floats:
-    """Return the coverage of lines at whole numbers of ``position`` (H, W), in periods.
-
-    >>> periodic_lines(np.float32([[0, 0.5, 1]]), 8.0, 1.0).tolist()
-    [[1.0, 0.0, 1.0]]
-    """
+def _periodic_lines(position: Floats, period: float, width: float) -> Floats:
+    """Return the coverage of lines at whole numbers of ``position`` (H, W), in periods."""
     distance = np.abs(position - np.rint(position)) * np.float32(period)
     covered: Floats = np.clip(np.float32(width / 2 + 0.5) - distance, 0, min(1.0, width))
     return covered
@@ -73,13 +69,13 @@ def print_lines(surface: Floats, scale: float, pen: float, rng: Rng) -> None:
     if rng.random() < 0.25:  # hard lines of whole pixels
         period, width = max(5.0, float(round(period))), float(max(1, round(width)))
     other = max(5.0, period * (1.0 if rng.random() < 0.5 else rng.uniform(0.5, 3.0)))
-    first = periodic_lines(down / np.float32(period) + np.float32(rng.random()), period, width)
+    first = _periodic_lines(down / np.float32(period) + np.float32(rng.random()), period, width)
     look = rng.random()
     if look < 0.3:
         covered = first
     else:
         position = across / np.float32(other) + np.float32(rng.random())
-        second = periodic_lines(position, other, width)
+        second = _periodic_lines(position, other, width)
         crossing = np.minimum(first, second) if look > 0.93 else np.maximum(first, second)
         covered = crossing
     strength = np.float32(rng.uniform(0.1, 0.9) if rng.random() < 0.6 else 1.0)
@@ -111,7 +107,7 @@ def print_pattern(surface: Floats, scale: float, pen: float, rng: Rng) -> None:
         elif look == 2:
             position = position + np.float32(rng.uniform(1, 4)) * enlarge(rng.random((4, 4)), shape)
         width = rng.uniform(0.5, max(0.6, min(3.0, 0.35 * period)))
-        covered = periodic_lines(position, period, width) * np.float32(rng.uniform(0.08, 0.6))
+        covered = _periodic_lines(position, period, width) * np.float32(rng.uniform(0.08, 0.6))
         if rng.random() < 0.2:  # dashes
             dash = np.float32(2 * math.pi / max(3.0, period * rng.uniform(0.5, 1.5)))
             covered = covered * (np.sin(v * dash) > rng.uniform(-0.3, 0.6))
