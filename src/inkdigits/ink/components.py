@@ -129,6 +129,10 @@ def _touching(starts: Labels, ends: Labels, stride: int) -> tuple[Labels, Labels
 def _least_names(upper: Labels, lower: Labels, n: int) -> Labels:
     """Return for each of n runs the first one of its component."""
     names = np.arange(n)
+    # Most runs touch one above them; all of a chain then have the name of its first one.
+    names[lower[::-1]] = upper[::-1]
+    while (names[names] != names).any():
+        names = names[names]
     while True:
         least = np.minimum(names[upper], names[lower])
         if np.array_equal(names[upper], least) and np.array_equal(names[lower], least):

@@ -91,7 +91,11 @@ def read_luminance(picture: Picture, limits: Limits = DEFAULT_LIMITS) -> Luminan
 
 def _of_drawing(drawing: Drawing) -> Luminance | None:
     """Return a drawing's luminance; None where its background is half transparent."""
-    shade, alpha, top, left, whole, (behind, opacity) = drawing
+    shade, alpha, top, left, whole, around = drawing
+    if around is None:
+        grey = shade if isinstance(alpha, int) else _composite(shade, alpha)[0]
+        return None if isinstance(grey, int) else Luminance.of(grey)
+    behind, opacity = around
     if not isinstance(shade, int) and isinstance(alpha, int) and alpha == 255:
         return Luminance(shade, top, left, whole, np.uint8(behind))
     if opacity or isinstance(alpha, int):

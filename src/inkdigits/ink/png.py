@@ -1,10 +1,10 @@
 """PNG: drawings → shade and opacity in a fraction of Pillow's time; and pictures → files.
 
-A drawing is what browsers and drawing programs write: 8 bits per sample, not interlaced, without a
-palette, and a background of one colour around what is drawn. Whatever else is left to Pillow. Time
-is saved in three ways: a faster inflate; only the box of what is drawn is unfiltered; and of equal
-channels only one is. Pillow's loops in C unfilter: they are given a deflate stream that holds the
-rows as they are (RFC 1951, section 3.2.4).
+Files are read here as browsers and drawing programs write them: 8 bits per sample, not interlaced,
+no palette. Whatever else is left to Pillow. Time is saved in three ways: a faster inflate; of a
+drawing on a background of one colour only its box is unfiltered; and of equal channels only one is.
+Pillow's loops in C unfilter: they are given a deflate stream that holds the rows as they are (RFC
+1951, section 3.2.4).
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # an
 
 
 class Drawing(NamedTuple):
-    """The part of a picture that is drawn on; all around it has the colour of the background."""
+    """The part of a picture that is drawn on; all around it is background, if it has one."""
 
     shade: Pixels | int  # (h, w) luminance; one where it is the same everywhere
-    alpha: Pixels | int  # (h, w) opacity, likewise; never both are one
+    alpha: Pixels | int  # (h, w) opacity, likewise
     top: int
     left: int
     whole: tuple[int, int]  # height and width of the picture
-    background: tuple[int, int]  # its shade and its opacity
+    background: tuple[int, int] | None  # its shade and its opacity; None: the part is all of it
 
 
 def encode_png(picture: Image.Image | Pixels, compress_level: int = 6) -> bytes:
@@ -61,7 +61,7 @@ def encode_png(picture: Image.Image | Pixels, compress_level: int = 6) -> bytes:
 
 
 def read_drawing(content: bytes, max_pixels: int) -> Drawing | None:
-    """Return the drawing of a PNG; None where it is none, is not sound or has more pixels.
+    """Return the drawing of a PNG; None of another kind, not sound or of more pixels.
 
     Luminance and opacity are as Pillow has them after converting to "L" and "A".
 
@@ -97,7 +97,8 @@ def read_drawing(content: bytes, max_pixels: int) -> Drawing | None:
         return None
     if len(inflated) != size or not inflater.eof:
         return None
-    return _drawing(np.frombuffer(inflated, np.uint8).reshape(height, -1), width, channels)
+    rows = np.frombuffer(inflated, np.uint8).reshape(height, -1)
+    return _drawing(rows, width, channels) if rows[:, 0].max() <= _PAETH else None
 
 
 def _image_data(content: bytes) -> bytes | None:
@@ -123,24 +124,29 @@ def _image_data(content: bytes) -> bytes | None:
     return None
 
 
-def _drawing(rows: Pixels, width: int, channels: int) -> Drawing | None:
-    """Return the drawing that filtered rows (H, 1 + W * C) hold."""
-    filters, residuals = rows[:, 0], rows[:, 1:]
-    if not _has_background(filters, residuals[:, :channels]):
-        return None
+def _drawing(rows: Pixels, width: int, channels: int) -> Drawing:
+    """Return the drawing that filtered rows (H, 1 + W * C) hold, or the whole picture."""
+    filters, residuals, whole = rows[:, 0], rows[:, 1:], (len(rows), width)
     # Where there is no residual but 0, all above and to the left is background, and so is this.
     changes = np.bitwise_or.reduce(residuals, axis=0).reshape(width, channels)[1:]
     columns = np.bitwise_or.reduce(changes, axis=1).nonzero()[0]
     changed = np.bitwise_or.reduce(residuals[:, channels:], axis=1).nonzero()[0]
-    if not len(columns) or not changed[0]:
-        return None
+    if not len(columns) or not changed[0] or not _has_background(filters, residuals[:, :channels]):
+        pixels = residuals.reshape(*whole, channels)
+        shade, alpha = _read(pixels, filters.tobytes(), np.ones(channels, np.uint8))
+        return Drawing(shade, alpha if channels % 2 == 0 else 255, 0, 0, whole, None)
     varies = np.bitwise_or.reduce(changes, axis=0)
     top, left = int(changed[0]), int(columns[0]) + 1
     # One row and one column more: without a residual they may still repeat what is before them.
     # Where they do, all that follows is read.
     tight = min(int(changed[-1]) + 2, len(rows)), min(int(columns[-1]) + 3, width)
-    for bottom, right in (tight, (len(rows), width)):
-        found = _read_box(rows, channels, varies, (slice(top, bottom), slice(left, right)))
+    for bottom, right in (tight, whole):
+        # A row and a column of the background come first.
+        inner = residuals[top:bottom, left * channels : right * channels]
+        box = np.zeros((bottom - top + 1, right - left + 1, channels), np.uint8)
+        box[0, 0], box[1:, 0] = residuals[0, :channels], residuals[top:bottom, :channels]
+        box[1:, 1:] = inner.reshape(bottom - top, -1, channels)
+        found = _read(box, bytes([_SUB]) + filters[top:bottom].tobytes(), varies)
         if all(
             (right == width or (values[:, -1] == values[0, 0]).all())
             and (bottom == len(rows) or (values[-1] == values[0, 0]).all())
@@ -148,32 +154,20 @@ def _drawing(rows: Pixels, width: int, channels: int) -> Drawing | None:
             if values.size > 1
         ):
             break
-    shade, alpha = (values[1:, 1:] if values.size > 1 else int(values[0, 0]) for values in found)
+    parts = [values[1:, 1:] if values.size > 1 else int(values[0, 0]) for values in found]
     background = int(found[0][0, 0]), int(found[1][0, 0])
-    return Drawing(shade, alpha, top, left, (len(rows), width), background)
+    return Drawing(parts[0], parts[1], top, left, whole, background)
 
 
-def _read_box(
-    rows: Pixels, channels: int, varies: Pixels, box: tuple[slice, slice]
-) -> tuple[Pixels, Pixels]:
-    """Return shade and opacity of a box, after a row and a column of the background.
-
-    Each is (h, w), or (1, 1) where the channel does not vary.
-    """
-    above = rows[0, 1 : 1 + channels]
-    first, last = (1 + channels * at for at in (box[1].start, box[1].stop))
-    inner = rows[box[0], first:last]
-    residuals = np.zeros((len(inner) + 1, 1 + box[1].stop - box[1].start, channels), np.uint8)
-    residuals[0, 0] = above
-    residuals[1:, 0] = rows[box[0], 1 : 1 + channels]
-    residuals[1:, 1:] = inner.reshape(len(inner), -1, channels)
-    kinds = bytes([_SUB]) + rows[box[0], 0].tobytes()
+def _read(residuals: Pixels, filters: bytes, varies: Pixels) -> tuple[Pixels, Pixels]:
+    """Return shade and opacity of residuals (H, W, C): (H, W), or (1, 1) of what never varies."""
+    channels = residuals.shape[2]
     has_alpha = channels % 2 == 0
     colours = slice(0, 1 if channels >= 3 and _is_grey(residuals) else channels - has_alpha)
-    shade = _unfiltered(residuals, kinds, colours, varies[colours])
+    shade = _unfiltered(residuals, filters, colours, varies[colours])
     if not has_alpha:
         return shade, np.full((1, 1), 255, np.uint8)
-    return shade, _unfiltered(residuals, kinds, slice(channels - 1, channels), varies[-1:])
+    return shade, _unfiltered(residuals, filters, slice(channels - 1, channels), varies[-1:])
 
 
 def _has_background(filters: Pixels, first: Pixels) -> bool:
@@ -182,8 +176,6 @@ def _has_background(filters: Pixels, first: Pixels) -> bool:
     # All filters but "none" predict the background from itself, and in row 0 from what is to the
     # left alone.
     if first[0].any() and (kinds[0] not in (_SUB, _PAETH) or 0 in kinds):
-        return False
-    if max(kinds) > _PAETH:
         return False
     for column in first.T:
         residuals, unused = column.tobytes(), bytes(251)
@@ -210,8 +202,8 @@ def _unfiltered(residuals: Pixels, filters: bytes, part: slice, varies: Pixels) 
     """Return the luminance of one channel or of three: (H, W), or (1, 1) of what never varies."""
     kept = residuals[:, :, part] if varies.any() else residuals[:1, :1, part]
     height, width, channels = kept.shape
-    if width * channels == 1:
-        return kept[:, :, 0]
+    if height * width * channels == 1:
+        return kept[:, :, 0]  # No filter changes the first pixel.
     rows = np.empty((height, 1 + width * channels), np.uint8)
     rows[:, 0] = np.frombuffer(filters, np.uint8)[:height]
     rows[:, 1:] = kept.reshape(height, -1)
