@@ -25,7 +25,7 @@ _GATE = option(
     "File of what a new model must reach, such as gate.toml.",
     options.FILE,
 )
-_BY = option("--by", "Who asks for it, for the record.  [default: the user]")
+_BY = option("--by", "Name to keep in the record.  [default: the user]")
 
 
 @click.group()
@@ -140,9 +140,9 @@ def promote(
 ) -> None:
     """Serve a version from now on, if it passes the gate.
 
-    The gate is --gate, or else gate.toml in the folder of the models. What the current model reads
-    is compared with what the new one reads, on the sources that the gate names; before the first
-    promotion the current model is the shipped one.
+    The gate is --gate, or else gate.toml in the folder of the models. The current model and the
+    new one are compared on the sources that the gate names. Before the first promotion the current
+    model is the shipped one.
     """
     import msgspec
 
@@ -175,7 +175,7 @@ def promote(
 
 
 @models.command()
-@option("--reason", "Why, for the record.", default="")
+@option("--reason", "Reason to keep in the record.", default="")
 @_BY
 @_MODELS
 def rollback(reason: str, by: str | None, folder: Path) -> None:

@@ -73,8 +73,8 @@ DATA = option(
 SOURCES = option(
     "--data sources",
     "Labelled pictures; can be repeated. A folder or an archive whose folders are labels (0 to 9, "
-    "none), a table (.csv, .jsonl, .parquet) with path and label, an export of the history, the "
-    "database's URL, or MNIST's IDX files.",
+    "none), or a table (.csv, .jsonl, .parquet) with path and label. It may also be an export of "
+    "the history, the database's URL, or MNIST's IDX files.",
     multiple=True,
     metavar="SOURCE",
 )

@@ -156,8 +156,8 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @option(
         "--out",
-        "Write one row per reading to this file or URL (.parquet, .csv or .jsonl; a name that ends "
-        "in / is a folder of Parquet files), on all cores.",
+        "Write one row per reading to this file or URL (.parquet, .csv or .jsonl), on all cores. A "
+        "name that ends in / is a folder of Parquet files.",
     )
     @option("--resume", "With --out: resume an unfinished run.", is_flag=True)
     @option(

@@ -61,18 +61,18 @@ def predict(
 ) -> None:
     """Read the digit in each picture.
 
-    A SOURCE is a picture's file (PNG, JPEG, WebP, BMP, GIF or TIFF, of any size), a folder of
-    pictures, an address (http or https), or - for standard input. Check a reading whose line says
-    "review" before you use it. A rejected picture shows no digit, only the closest one. The exit
-    code is 1 if a picture cannot be read.
+    A SOURCE is a picture's file, a folder of pictures, an address (http or https), or - for
+    standard input. Pictures are PNG, JPEG, WebP, BMP, GIF or TIFF, of any size. Check a reading
+    whose line says "review" before you use it. A rejected picture shows no digit, only the closest
+    one. The exit code is 1 if a picture cannot be read.
 
     --explain writes NAME.ink.png, the input of the model, and NAME.saliency.png, where orange is
     evidence for the digit and blue is evidence against it.
 
-    --out is for very many pictures: a SOURCE may also be an archive (.zip, .tar, .tar.gz), a NumPy
-    array (.npy), IDX (MNIST's own files, also .gz), or a URL of an object store. A picture that
-    cannot be read gets a row with its error. After Ctrl-C or a crash, run the same command with
-    --resume.
+    --out is for very many pictures. A SOURCE may then also be an archive (.zip, .tar, .tar.gz), a
+    NumPy array (.npy), IDX (MNIST's own files, also .gz), or a URL of an object store. A picture
+    that cannot be read gets a row with its error. After Ctrl-C or a crash, run the same command
+    with --resume.
     """
     explain = explain or explain_to is not None
     if write is None:

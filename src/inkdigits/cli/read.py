@@ -53,8 +53,8 @@ class _Length(click.ParamType):  # type: ignore[type-arg]
 @option("--check", "The check digits that it ends in.", click.Choice(["luhn", "mod97"]))
 @option(
     "--regions",
-    "Where the numbers are, in pixels: JSON, a list of [left, top, width, height] for each page; "
-    "or CSV with these columns, and maybe source, which names the picture.",
+    "Where the numbers are, in pixels. JSON has a list of [left, top, width, height] per page. "
+    "CSV has these columns, and maybe source, which names the picture.",
     options.FILE,
 )
 @options.risk("numbers", otherwise="0.01")
@@ -76,8 +76,8 @@ def read(
     left out. Check a number whose line says "review" before you use it. The exit code is 1 if a
     picture cannot be read.
 
-    Say what you know of the numbers by --length, --min, --max and --check: what does not hold is
-    not accepted.
+    State what you know of the numbers by --length, --min, --max and --check. A number that does
+    not fulfil all of them is not accepted.
 
     --out is for very many pictures: a SOURCE may be whatever predict --out reads.
     """

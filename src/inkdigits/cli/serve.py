@@ -51,7 +51,9 @@ class _Port(IntRange):
 @risk(otherwise="the model's; env: INKDIGITS_RISK")
 @device("Read with PyTorch on this device", otherwise="ONNX Runtime; env: INKDIGITS_DEVICE")
 @option(
-    "--shadow", "Version or path of a second model that answers nobody.  [env: INKDIGITS_SHADOW]"
+    "--shadow",
+    "Version or path of a second model, whose readings are compared but not sent.  "
+    "[env: INKDIGITS_SHADOW]",
 )
 @option(
     "--share shadow_share",

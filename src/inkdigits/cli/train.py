@@ -113,8 +113,8 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @option(
     "--synthetic",
-    "Pictures to make beside MNIST, 44 % of each batch: two thirds are digits (photographed, "
-    "corrupted, in low resolution, drawn or cut from numbers), a third has no digit. 0 trains "
+    "Pictures to make beside MNIST, 44 % of each batch. Two thirds are digits (photographed, "
+    "corrupted, in low resolution, drawn or cut from numbers); a third has no digit. 0 trains "
     "on clean digits only; the model then rejects nothing as no digit.",
     click.IntRange(min=0),
     default=SYNTHETIC,
