@@ -174,7 +174,7 @@ class StoreUnavailableError(StoreError):
 
 
 class SchemaVersionError(StoreError):
-    """The database was made by a newer Inkdigits than this one."""
+    """The database was made by a newer Inkdigits than this one, or by an unreleased one."""
 
 
 class OutboxError(StoreError):

@@ -73,6 +73,14 @@ def test_a_row_that_is_no_record_says_why(changes, message):
         from_row({**to_row(a_record()), **changes})
 
 
+def test_a_row_of_the_first_version_is_a_record_with_its_label():
+    later = ("text", "digits", "label", "queued", "reviews_due", "shadow")
+    row = {name: value for name, value in to_row(a_record()).items() if name not in later}
+    assert from_row({**row, "true_digit": None}).label is None
+    for former, label in ((4, "4"), (-1, "none")):
+        assert from_row({**row, **FEEDBACK, "label": None, "true_digit": former}).label == label
+
+
 @pytest.mark.parametrize(
     ("digit", "decision", "label", "was_right"),
     [

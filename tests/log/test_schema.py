@@ -73,11 +73,15 @@ def test_the_first_schema_is_brought_up_with_its_rows_and_what_is_unsure_is_queu
     assert not differences(database_url)
 
 
-def test_a_database_of_a_newer_inkdigits_is_rejected(database_url, tmp_path):
+@pytest.mark.parametrize(
+    ("revision", "advice"),
+    [("9999", "9999.*Install the newer"), ("0003", "0003.*unreleased version.*export")],
+)
+def test_a_database_of_another_inkdigits_is_rejected(database_url, tmp_path, revision, advice):
     migrate_to(database_url)
     with connected(database_url, writes=True) as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SchemaVersionError, match="9999"):
+        connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{revision}'"))
+    with pytest.raises(SchemaVersionError, match=advice):
         opened(database_url, tmp_path)
 
 

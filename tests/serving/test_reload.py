@@ -30,6 +30,8 @@ class Worker:
             self.released.wait(30)
         if reader.model_version == "bad":
             raise ConfigError("it reads nothing")
+        if reader.model_version == "faulty":
+            raise ZeroDivisionError("by zero")
         return reader
 
     def use(self, reader):
@@ -139,6 +141,17 @@ def test_model_that_never_loads_leaves_the_present_one_and_makes_way_for_the_nex
     put(source, "second")
     assert worker.look(2) == "second"
     worker.released.set()
+    assert worker.look(2) == "second"
+
+
+def test_model_that_loads_with_an_unknown_error_is_rejected_at_once_with_its_type(
+    folder, source, caplog
+):
+    worker = Worker(folder, source)
+    put(source, "faulty")
+    assert worker.look(4) is None
+    assert [record.fields["error"] for record in caplog.records] == ["ZeroDivisionError: by zero"]
+    put(source, "second")
     assert worker.look(2) == "second"
 
 

@@ -330,18 +330,18 @@ def _part(digits: str) -> float:
 
 
 def from_row(row: Row) -> Record:
-    """Return the record of a row, which may be without the column of the picture.
+    """Return the record of a row, which may be without the columns that the first schema lacks.
 
     Raises:
         RecordError: a value is missing or invalid.
 
     >>> from_row({})
     Traceback (most recent call last):
-    inkdigits.errors.RecordError: the row is not a record: 'digits'
+    inkdigits.errors.RecordError: the row is not a record: 'feedback_us'
     """
     try:
         values: dict[str, Any] = {name: row.get(name) for name in _SAME_IN_ROW}
-        digits, feedback_us = row["digits"], row["feedback_us"]
+        digits, feedback_us = row.get("digits"), row["feedback_us"]
         shape = (28, 28) if digits is None else (-1, 28, 28)
         values |= {
             "created_at": from_microseconds(row["created_us"]),
@@ -350,6 +350,9 @@ def from_row(row: Row) -> Record:
             "digits": digits,
             "ink": np.frombuffer(row["ink"], np.uint8).reshape(shape),
         }
+        # Version 0.1.0, whose rows may wait in an outbox, has labels as numbers.
+        if (former := row.get("true_digit")) is not None:
+            values["label"] = NO_DIGIT_LABEL if former == NO_DIGIT else str(former)
         return msgspec.convert(values, Record)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise RecordError(f"the row is not a record: {error}") from error

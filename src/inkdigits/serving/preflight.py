@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import multiprocessing
 import socket
 import ssl
@@ -29,6 +30,11 @@ ReaderLoader: TypeAlias = Callable[[Settings], Reader]
 
 LOAD_TIMEOUT_S: Final = 120
 """Seconds that a model may take to load and to read its first picture."""
+
+# Seconds between two warnings that the log is not open yet.
+_WARNING_S: Final = 30.0
+
+logger = logging.getLogger(__name__)
 
 
 def load_reader(settings: Settings) -> Reader:
@@ -118,7 +124,7 @@ def check(settings: Settings, make_reader: ReaderLoader) -> str:
             raise BackendUnavailableError(f"the model did not load within {LOAD_TIMEOUT_S} seconds")
         report: str | InkdigitsError = receiver.recv()
         if isinstance(report, str):
-            report = receiver.recv()  # a migration of the log takes its time
+            report = _report_of_log(receiver)
     except EOFError:
         process.join()
         raise BackendUnavailableError(
@@ -175,6 +181,17 @@ def _check_tracing(settings: Settings) -> None:
     except ImportError as error:
         needs = "OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry"
         raise BackendUnavailableError.without("tracing", needs) from error
+
+
+def _report_of_log(receiver: Connection) -> str | InkdigitsError:
+    """Wait as long as it takes: a migration of the log may be a long one."""
+    while not receiver.poll(_WARNING_S):
+        logger.warning(
+            "the model is loaded; the service waits for the prediction log, whose database is "
+            "migrated or locked by another process"
+        )
+    report: str | InkdigitsError = receiver.recv()
+    return report
 
 
 def _report_model(sender: Connection, settings: Settings, make_reader: ReaderLoader) -> None:

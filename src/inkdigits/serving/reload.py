@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -141,17 +141,19 @@ class Reloader:
                 reader = self.load(self.folder.copy(path, stamp) if stamp else path)
                 Readiness(reader).require()
                 loaded.set_result(reader)
-            except (InkdigitsError, OSError) as error:
+            except BaseException as error:  # noqa: BLE001
                 loaded.set_exception(error)
 
         threading.Thread(target=load, name="load", daemon=True).start()
-        try:
-            found = loaded.result(LOAD_TIMEOUT_S)
-        except (InkdigitsError, OSError) as error:  # TimeoutError is an OSError
-            reason = str(error) or f"it did not load within {LOAD_TIMEOUT_S:g} seconds"
+        late = TimeoutError(f"it did not load within {LOAD_TIMEOUT_S:g} seconds")
+        error = loaded.exception() if wait([loaded], LOAD_TIMEOUT_S).done else late
+        if error is not None:
+            is_told = isinstance(error, InkdigitsError | OSError)
             said = "the new model was rejected; the service keeps the present one"
-            logger.error(said, extra=fields(error=reason))  # noqa: TRY400
+            reason = str(error) if is_told else f"{type(error).__name__}: {error}"
+            logger.error(said, extra=fields(error=reason))
             return
+        found = loaded.result()
         if stamp:
             self.folder.publish(stamp)
             self._served = stamp

@@ -7,7 +7,7 @@ from support.answers import code_of
 from support.browser import HTML, TOKEN, Browser
 from support.fakes import FakeReader, drawn_digit
 
-from inkdigits.errors import ConfigError
+from inkdigits.errors import ConfigError, StoreUnavailableError
 from inkdigits.serving.app import create_app
 from inkdigits.serving.web.session import KEY_NAME, OPERATOR_HOURS, session_key
 from inkdigits.settings import Settings
@@ -35,6 +35,9 @@ def test_nothing_is_changed_without_the_token(browser, path):
 def test_key_is_made_once_and_for_its_user_alone(settings, tmp_path):
     key = session_key(settings)
     assert len(key) == 64
+    lock = (settings.data_folder / KEY_NAME).with_suffix(".lock")
+    lock.unlink()
+    lock.mkdir()  # as in a read-only folder, it cannot be opened for writing
     assert session_key(settings) == key
     assert stat.S_IMODE((settings.data_folder / KEY_NAME).stat().st_mode) == 0o600
     assert session_key(Settings(secret_key="s" * 32)) == "s" * 32
@@ -78,6 +81,27 @@ def test_token_opens_everybodys_until_signed_out_also_with_a_copied_cookie(app, 
     assert first.post("/sign-out").status_code == 303
     assert first.ids() == thief.ids() == open_with(copy).ids() == []
     assert second.ids() == [record_id]
+
+
+def test_sign_out_that_cannot_be_kept_is_said_and_nobody_is_signed_in_until_it_can(
+    app, store, browser, monkeypatch
+):
+    def fail():
+        raise StoreUnavailableError("the disk is full")
+
+    record_id = browser.draw()["id"]
+    operator = Browser(app).signed_in()
+    monkeypatch.setattr(store._database, "migrate", fail)
+    store._database.fail("the disk is full")
+    response = operator.post("/sign-out")
+    assert code_of(response) == (503, "history_unavailable")
+    assert "You are not signed out everywhere" in response.text
+    assert operator.ids() == []
+    monkeypatch.undo()
+    store.flush_outbox()
+    assert operator.ids() == [record_id]
+    assert operator.post("/sign-out").status_code == 303
+    assert operator.ids() == []
 
 
 def test_operator_is_signed_in_for_some_hours(app, browser, monkeypatch):

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hmac
-import logging
 import secrets
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flask import Flask, Request, current_app, g, session
 
-from inkdigits.errors import ConfigError, RecordNotFoundError, StoreError
+from inkdigits.errors import (
+    ConfigError,
+    RecordNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
 from inkdigits.log.locks import file_lock
 from inkdigits.log.record import ANYONE, NOBODY, Owner
 from inkdigits.serving.api.access import CookieSessions
 from inkdigits.serving.api.keys import OPERATOR, ApiKey, digest_of, name_of
 from inkdigits.serving.api.requests import ServedRequest
-from inkdigits.serving.monitoring.logging import fields
 from inkdigits.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,8 +37,6 @@ OPERATOR_HOURS: Final = 12
 """How long the operator stays signed in."""
 
 _KEY_BYTES: Final = 32
-
-logger = logging.getLogger(__name__)
 
 
 def session_key(settings: Settings) -> str:
@@ -55,19 +57,24 @@ def session_key(settings: Settings) -> str:
         )
     path = settings.data_folder / KEY_NAME
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with file_lock(path.with_suffix(".lock")):
-            if not path.exists():
-                made = path.with_suffix(".new")
-                made.touch(0o600)
-                made.write_text(secrets.token_hex(_KEY_BYTES), encoding="ascii")
-                made.replace(path)
+        if not path.exists():  # a folder that has it may be read-only
+            _make_key(path)
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise ConfigError(
             f"the key for the page's cookies cannot be kept in {path}: {error.strerror}; set "
             "INKDIGITS_DATA_DIR to a folder that can be written, or set INKDIGITS_SECRET_KEY"
         ) from error
+
+
+def _make_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with file_lock(path.with_suffix(".lock")):
+        if not path.exists():
+            made = path.with_suffix(".new")
+            made.touch(0o600)
+            made.write_text(secrets.token_hex(_KEY_BYTES), encoding="ascii")
+            made.replace(path)
 
 
 def configure(app: Flask, settings: Settings) -> None:
@@ -178,19 +185,27 @@ class Operator:
         session["sign_in"] = name, self._marks[name], secrets.token_hex(16), until
 
     def sign_out(self) -> None:
-        """Forget it, in this browser and in copies of its cookie."""
-        *_, sign_in, _ = session.pop("sign_in", (None, None))
-        if sign_in is None or self._store is None:
-            return
-        try:
-            self._store.end_sign_in(sign_in, OPERATOR_HOURS)
-        except StoreError as error:
-            logger.warning("a sign-out was not kept", extra=fields(error=error))
+        """Forget it, in this browser and in copies of its cookie.
+
+        Raises:
+            StoreUnavailableError: the log cannot be written; the cookie stays for the next try.
+        """
+        *_, sign_in, _ = session.get("sign_in", (None, None))
+        if sign_in is not None and self._store is not None:
+            try:
+                self._store.end_sign_in(sign_in, OPERATOR_HOURS)
+            except StoreError as error:
+                raise StoreUnavailableError(
+                    "You are not signed out everywhere: the log cannot be written. Try again."
+                ) from error
+        session.pop("sign_in", None)
 
     def _signed_in(self) -> str | None:
         """Return who has signed in; nobody while the database, which has sign-outs, is down."""
         name, mark, sign_in, until = session.get("sign_in", (None, None, None, 0))
         if self._store is None or time.time() > until or self._marks.get(name) != mark:
+            return None
+        if not self._store.available:  # SQLite may be read while sign-outs cannot be written
             return None
         try:
             return None if self._store.has_ended(sign_in) else name
