@@ -352,3 +352,19 @@ def test_parquet_table_gives_the_pictures_of_its_column_image(tmp_path):
     (name, picture), (_, error) = everything(tmp_path / "a.parquet")
     assert (name, picture) == (f"{tmp_path}/a.parquet#0", PICTURE)
     assert "no encoded picture" in str(error)
+
+
+def test_parquet_picture_over_the_limit_is_an_error_in_its_place(tmp_path):
+    images = pa.array([bytes(5001), PICTURE]).dictionary_encode()
+    pq.write_table(pa.table({"image": images}), tmp_path / "a.parquet")
+    (shard,) = open_sources([tmp_path / "a.parquet"], SMALL)[0].shards()
+    error, picture = shard.content
+    assert (type(error), picture) == (ImageTooLargeError, PICTURE)
+
+
+@pytest.mark.parametrize("image", [[[b"a"]], [1], ["fixed"]])
+def test_parquet_column_that_is_not_bytes_is_rejected_unread(image, tmp_path):
+    kind = pa.binary(5) if image == ["fixed"] else None
+    pq.write_table(pa.table({"image": pa.array(image, kind)}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="no column image of bytes"):
+        open_sources([tmp_path / "a.parquet"])

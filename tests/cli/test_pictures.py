@@ -13,12 +13,26 @@ from inkdigits.ink.decode import DEFAULT_LIMITS
 class Web(BaseHTTPRequestHandler):
     """Serves a picture, redirects to it and to itself, and what cannot be read."""
 
+    unread = False
+
     def do_GET(self):
-        moved = {"/moved": "/seven.png", "/round": "/round", "/file": "file:///etc/passwd"}
+        moved = {
+            "/moved": "/seven.png",
+            "/long": "/seven.png",
+            "/round": "/round",
+            "/file": "file:///etc/passwd",
+        }
         moved["/odd"] = "http://[odd"
         self.send_response(302 if self.path in moved else 404 if self.path == "/no" else 200)
         self.send_header("Location", moved.get(self.path, ""))
         self.end_headers()
+        if self.path == "/long":
+            try:
+                for _ in range(64):
+                    self.wfile.write(bytes(2**20))
+            except OSError:
+                Web.unread = True
+            return
         large = b"x" * (DEFAULT_LIMITS.max_bytes + 1)
         self.wfile.write(large if self.path == "/large" else encoded(seven()))
 
@@ -58,6 +72,11 @@ def test_address_without_a_picture_is_an_error_of_that_picture(web, monkeypatch)
     assert "5 of 6 pictures cannot be read" in done.stderr
     monkeypatch.setattr(pictures, "_SECONDS", 0)
     assert "error: the address" in run("predict", f"{web}/seven.png", exit_code=1).stdout
+
+
+def test_body_of_a_redirect_is_not_read(web):
+    assert " 7 " in run("predict", f"{web}/long").stdout
+    assert Web.unread
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 import csv
 import io
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
 from support.batches import part
 
 from inkdigits.batch.shards import SCHEMA
+from inkdigits.errors import DataError
 from inkdigits.log import tables
 
 
@@ -50,3 +52,13 @@ def test_joined_tables_are_the_table_that_is_written_at_once(form):
         tables.write_table(form, file, SCHEMA, [columns])
     tables.join_tables(form, joined, SCHEMA, (file.getvalue() for file in single))
     assert joined.getvalue() == whole.getvalue()
+
+
+def test_parquet_row_group_of_too_many_bytes_is_rejected_unread(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    with path.open("wb") as file:
+        tables.write_table("parquet", file, {"image": "ink"}, [{"image": [bytes(784)] * 9}])
+    assert list(tables.read_binary(path, "image")) == [bytes(784)] * 9
+    monkeypatch.setattr(tables, "_GROUP_BYTES", 700)
+    with pytest.raises(DataError, match=re.escape("at most 700 are allowed")):
+        next(tables.read_binary(path, "image"))

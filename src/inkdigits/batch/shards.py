@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -113,8 +114,11 @@ class Shard:
 
     def pictures(self) -> Iterator[Picture | ImageError]:
         """Yield the pictures, read as they are asked for, or the errors in their places."""
-        for file, places in groupby(self.content, lambda place: getattr(place, "file", None)):
+        for (file, _), run in groupby(enumerate(self.content), _run):
+            places: list[Any] = [place for _, place in run]
             with ranges(file) if file else nullcontext() as read:
+                if read and places[0].shape is not None:
+                    read = _at_once(read, places[0].offset, len(places) * places[0].size)
                 yield from (_picture(place, read) for place in places)
 
     def singly(self) -> Iterator[Shard]:
@@ -160,6 +164,23 @@ def read_shard(reader: Reader, shard: Shard, hints: ReadOptions | None = None) -
     columns["model_version"] = [reader.model_version] * len(answers)
     columns["error"] = [_text(str(one)) if isinstance(one, Exception) else None for one in answers]
     return columns
+
+
+def _run(numbered: tuple[int, Place]) -> tuple[Path | None, object]:
+    """Return what is the same for the pictures of a file, or for rows that follow each other."""
+    number, place = numbered
+    if not isinstance(place, Extent):
+        return None, None
+    row = place.shape and (place.shape, place.offset - number * place.size)
+    return place.file, row
+
+
+def _at_once(
+    read: Callable[[int, int], bytes], begin: int, size: int
+) -> Callable[[int, int], bytes]:
+    """Return what reads from a range, which one request gets when its first part is needed."""
+    whole = cache(partial(read, begin, size))
+    return lambda start, length: whole()[start - begin : start - begin + length]
 
 
 def _picture(place: Place, read: Any) -> Picture | ImageError:

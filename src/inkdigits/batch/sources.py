@@ -34,7 +34,7 @@ from inkdigits.errors import (
     UnsupportedImageError,
 )
 from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
-from inkdigits.log.tables import read_rows
+from inkdigits.log.tables import read_binary
 
 SHARD_PICTURES: Final = 512
 # A shard ends earlier where its pictures have this many bytes, as far as that is known unread.
@@ -229,21 +229,22 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _parquet(path: Path, *_: object) -> Iterator[Entry]:
-    for number, row in enumerate(read_rows(path)):
-        picture = row.get("image")
-        if isinstance(picture, dict):  # as data sets of Hugging Face have it
-            picture = picture.get("bytes")
-        if not isinstance(picture, bytes):
-            picture = UnreadableImageError("the row has no encoded picture in its column image")
-        yield str(number), picture
+def _parquet(path: Path, _: object, limits: Limits) -> Iterator[Entry]:
+    for number, picture in enumerate(read_binary(path, "image")):
+        place: Place = UnreadableImageError("the row has no encoded picture in its column image")
+        if isinstance(picture, bytes):
+            place = _too_large(len(picture), limits) or picture
+        yield str(number), place
+
+
+def _too_large(size: int, limits: Limits) -> ImageTooLargeError | None:
+    most = limits.max_bytes
+    text = f"the picture has {size:,} bytes; at most {most:,}"
+    return ImageTooLargeError(text) if size > most else None
 
 
 def _extent(path: Path, size: int, limits: Limits, offset: int = 0) -> Place:
-    most = limits.max_bytes
-    if size > most:
-        return ImageTooLargeError(f"the picture has {size:,} bytes; at most {most:,}")
-    return Extent(path, offset, size, size)
+    return _too_large(size, limits) or Extent(path, offset, size, size)
 
 
 def _zip(path: Path, file: IO[bytes], limits: Limits) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urljoin
 
 import click
 
@@ -20,7 +21,7 @@ from inkdigits.errors import ImageError
 from inkdigits.ink.decode import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
+    from urllib3 import BaseHTTPResponse, PoolManager
 
     from inkdigits.batch.run import Run, Work
 
@@ -71,26 +72,36 @@ def _fetched(address: str) -> bytes:
     import urllib3
     from urllib3 import exceptions
 
-    # Only redirects are repeated; each has its own time to begin.
-    retries = urllib3.Retry(None, connect=False, read=False, redirect=_REDIRECTS)
-    how: dict[str, Any] = {"retries": retries, "timeout": _SECONDS, "preload_content": False}
     until = time.monotonic() + _SECONDS
     agent = {"User-Agent": f"inkdigits/{version('inkdigits')}"}
     try:
-        with (
-            urllib3.PoolManager(headers=agent) as pool,
-            pool.request("GET", address, **how) as response,
-        ):
-            return _body(response, until)
-    except exceptions.MaxRetryError as error:
-        raise ImageError(f"the address redirects more than {_REDIRECTS} times") from error
-    except exceptions.LocationValueError as error:
-        raise ImageError("the address leads to one that is neither http nor https") from error
+        with urllib3.PoolManager(headers=agent, retries=False) as pool:
+            return _followed(pool, address, until)
+    except exceptions.ReadTimeoutError as error:
+        raise ImageError(f"the address took longer than {_SECONDS} seconds") from error
     except exceptions.HTTPError as error:
         why = str(error).rpartition(": ")[2]  # before it is the connection, as urllib3 names it
         raise ImageError(f"the address cannot be read: {why}") from error
     except ValueError as error:
         raise ImageError(f"the address redirects to an invalid one: {error}") from error
+
+
+def _followed(pool: PoolManager, address: str, until: float) -> bytes:
+    """Follow redirects; urllib3 would read the body of each, and give each the whole time."""
+    from urllib3 import Timeout
+
+    for _ in range(_REDIRECTS + 1):
+        left = Timeout(total=max(0.001, until - time.monotonic()))
+        with pool.request(
+            "GET", address, redirect=False, timeout=left, preload_content=False
+        ) as response:
+            moved = response.get_redirect_location()
+            if not moved:
+                return _body(response, until)
+        address = urljoin(address, moved)
+        if not is_address(address):
+            raise ImageError("the address redirects to one that is neither http nor https")
+    raise ImageError(f"the address redirects more than {_REDIRECTS} times")
 
 
 def _body(response: BaseHTTPResponse, until: float) -> bytes:

@@ -27,6 +27,8 @@ Columns: TypeAlias = dict[str, list[Any]]
 
 # Parquet compresses rows in groups of at least this many, which are held until they are written.
 _GROUP_ROWS: Final = 8192
+# One column of a row group may declare this many bytes unpacked; so many are held at once.
+_GROUP_BYTES: Final = 512 * 2**20
 
 
 def check_available(form: TableFormat) -> None:
@@ -129,6 +131,49 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
     except pa.ArrowException as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def read_binary(path: Path, column: str) -> Iterator[Any]:
+    """Yield a column of bytes, or its field ``bytes``, of a Parquet file; None where it is null.
+
+    DataError if it cannot be read, or a row group declares more than 512 MiB of the column.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = write_table("parquet", file, {"image": "ink"}, [{"image": [b"abc", None]}])
+    ...     file.flush()
+    ...     list(read_binary(Path(file.name), "image"))
+    [b'abc', None]
+    """
+    pa, pq = _pyarrow()
+    try:
+        with path.open("rb") as source, pq.ParquetFile(source, buffer_size=2**20) as file:
+            leaf, rows = _leaf(path, file, column)
+            for batch in file.iter_batches(rows, columns=[leaf], use_threads=False):
+                found = batch.column(0)
+                found = found.field(0) if pa.types.is_struct(found.type) else found
+                yield from (value.as_py() for value in found)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _leaf(path: Path, file: Any, column: str) -> tuple[str, int]:
+    """Return the Parquet name of a column of bytes, and how many rows can be held at once."""
+    for i, leaf in enumerate(file.schema):
+        # Lists and values of a fixed length can be far larger unpacked than they declare.
+        is_bytes = leaf.physical_type == "BYTE_ARRAY" and not leaf.max_repetition_level
+        if leaf.path not in (column, f"{column}.bytes") or not is_bytes:
+            continue
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        size = max((group.column(i).total_uncompressed_size for group in groups), default=0)
+        if size > _GROUP_BYTES:
+            raise DataError(
+                f"{path} has a row group with {size:,} bytes in its column {column}; at most "
+                f"{_GROUP_BYTES:,} are allowed. Write it with fewer rows per group"
+            )
+        # A dictionary may stand for its longest value in each row.
+        return leaf.path, max(1, min(128, _GROUP_BYTES // max(1, size)))
+    raise DataError(f"{path} has no column {column} of bytes, or of structs with a field bytes")
 
 
 def _rows(schema: Schema, parts: Iterable[Columns]) -> Iterator[tuple[Any, ...]]:
