@@ -18,6 +18,8 @@ from typing import Any
 
 from results import REPOSITORY
 
+import inkdigits
+
 RUN = Path("src/inkdigits/weights/run.json")
 RESULTS = {
     name: Path("benchmarks", f"{name}.json")
@@ -77,13 +79,7 @@ def table(heading: str, alignment: str, rows: list[str]) -> str:
 
 def model(figures: Figures) -> str:
     """Return which model the figures are of."""
-    run = figures["run"]
-    if "figures_of" not in run:
-        return f"The figures are of the shipped model, `{run['model_version']}`."
-    return (
-        f"The figures are of `{run['figures_of']}`, the model before the shipped one. Both have\n"
-        "the same classifier, but rules found the ink where a network finds it now."
-    )
+    return f"The figures are of the shipped model, `{figures['run']['model_version']}`."
 
 
 def parts(figures: Figures) -> str:
@@ -176,6 +172,8 @@ def summary(figures: Figures) -> str:
         n, right, accepted, wrong = (sum(row[key] for row in found) for key in DIGIT_COUNTS)
         shares = f"{percent(right / n)} right | {percent(accepted / n)}"
         rows.append(f"{title} | {n:,} | {shares} | {wrong} of {accepted:,}")
+    plain, title = figures["plain"], "the same by `MNISTClassifier`, the plain network"
+    rows.insert(1, f"{title} | {plain['n']:,} | {percent(plain['accuracy']['value'])} right | | ")
     rows.insert(1, f"{sent} | {worst['n']:,} | {percent(worst['accuracy'])} right | | ")
     for row in figures["number_reading"]["rows"]:
         title = f"numbers of 3 to 8 digits, {row['name']}"
@@ -391,8 +389,8 @@ def rewritten(repository: Path) -> dict[str, str]:
         ValueError: a result is of another model, or a document has a mark without a function.
     """
     figures = {"run": json.loads((repository / RUN).read_text())}
-    # Where only the segmenter is newer, the figures are of the model before it.
-    version = figures["run"].get("figures_of", figures["run"]["model_version"])
+    figures["plain"] = inkdigits.load("MNISTClassifier").metadata.provenance["test"]
+    version = figures["run"]["model_version"]
     for name, path in RESULTS.items():
         result = json.loads((repository / path).read_text())
         if result.get("model_version", version) != version:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import os
+import shutil
 import signal
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +76,24 @@ def small_mnist(digits, tmp_path_factory) -> Path:
     for name, part in (("train", slice(0, 1500)), ("t10k", slice(1500, None))):
         write_idx(raw / f"{name}-images-idx3-ubyte", inks[part])
         write_idx(raw / f"{name}-labels-idx1-ubyte", labels[part])
+    return root
+
+
+@pytest.fixture(scope="session")
+def mnist_with_writers(small_mnist, tmp_path_factory) -> Path:
+    """The same, by writers with 15 digits each; every other one is a pupil."""
+    root = tmp_path_factory.mktemp("written")
+    shutil.copytree(small_mnist, root, dirs_exist_ok=True)
+    (root / "qmnist").mkdir()
+    for name, part in (("train", "train"), ("test", "t10k")):
+        raw = (root / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte").read_bytes()[8:]
+        rows = np.zeros((len(raw) + 7, 8), ">i4")  # the real table of the test part is longer too
+        rows[: len(raw), 0] = list(raw)
+        writer = np.arange(len(rows)) // 15
+        rows[:, 2] = writer + 2100 * (writer % 2)
+        content = struct.pack(">III", 0x0C02, *rows.shape) + rows.tobytes()
+        table = root / "qmnist" / f"qmnist-{name}-labels-idx2-int.gz"
+        table.write_bytes(gzip.compress(content))
     return root
 
 

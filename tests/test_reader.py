@@ -39,6 +39,12 @@ def test_seven_is_read_as_7_in_every_kind_of_picture(reader, tmp_path):
         assert reader.predict(kind).probabilities == prediction.probabilities
 
 
+def test_the_plain_network_comes_with_the_package_and_reads_too():
+    plain = inkdigits.load("MNISTClassifier")
+    assert plain.metadata.architecture == "MNISTClassifier"
+    assert plain.predict(seven()).digit == 7
+
+
 def test_blank_picture_is_rejected_as_blank_and_not_guessed(reader):
     found = reader.predict(Image.new("L", (280, 280), 255))
     assert (found.digit, found.confidence, found.probabilities) == (None, 0.0, (0.1,) * 10)
@@ -200,3 +206,24 @@ def test_risk_out_of_range_is_an_error(reader, risk):
         reader.predict(seven(), risk=risk)
     with pytest.raises(ConfigError, match="risk"):
         inkdigits.load(risk=risk)
+
+
+@pytest.mark.parametrize(("wide", "high"), [(38, 38), (51, 51), (88, 51)])
+def test_lines_at_two_sides_of_a_cell_are_not_taken_for_its_background(reader, wide, high):
+    sheet = np.full((4 * high + 1, 4 * wide + 1), 225, np.uint8)
+    sheet[::high], sheet[:, ::wide] = 30, 30
+    digit = np.asarray(seven().convert("L").resize((24, 24)))
+    cells = []
+    for row in range(4):
+        for column in range(4):
+            cells.append((column * wide, row * high, wide, high))
+            top, left = row * high + high // 2 - 12, column * wide + wide // 2 - 12
+            part = sheet[top : top + 24, left : left + 24]
+            part[...] = np.minimum(part, 225 - digit.astype(np.int32) * 140 // 255)
+    found = reader.read_regions(sheet, cells, length=(1, 1))
+    assert [one.text for one in found] == ["7"] * 16
+    for (left, top, _, _), one in zip(cells, found, strict=True):
+        at_left, at_top, width, height = one.digits[0].box
+        assert left < at_left < left + wide // 2
+        assert top < at_top < top + high // 2
+        assert width <= height < 24

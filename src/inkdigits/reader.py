@@ -39,7 +39,7 @@ from inkdigits.ink.normalize import (
     normalise,
     standardise,
 )
-from inkdigits.ink.plain import Foreground, find_foreground
+from inkdigits.ink.plain import SMALL_PICTURE, Foreground, find_foreground
 from inkdigits.ink.segment import Segmenter
 from inkdigits.model.artifact import ArtifactMetadata, read_artifact
 from inkdigits.model.backends import BATCH_SIZE, Backend, OnnxBackend, TorchBackend
@@ -122,7 +122,11 @@ class DigitReader(Reader):
                     f"{width} x {height} pixels"
                 )
             part = grey[top:bottom, left:right]
-            field = field_of(find_foreground(Luminance.of(part), self._segmenter, LARGEST_FIELD))
+            # The lines of a cell are told from its digit in a picture that is not small.
+            enlarged = 1 if regions is None or max(part.shape) > SMALL_PICTURE else 2
+            part = part.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
+            found = find_foreground(Luminance.of(part), self._segmenter, LARGEST_FIELD)
+            field = field_of(replace(found, scale=found.scale / enlarged))
             least_height = LEAST_HEIGHT if regions is None else LEAST_SHARE * high
             risk = self._risk if risk is None else risk
             reading = self._read_field(field, hints, risk, least_height)

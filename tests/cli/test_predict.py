@@ -43,7 +43,7 @@ def test_predict_prints_a_table_of_files_and_folders(pictures):
 
 def test_rejected_picture_has_no_digit_but_the_closest_one(pictures, monkeypatch):
     monkeypatch.setattr(
-        "inkdigits.reader.DigitReader._decide", lambda *_: ("reject", "not_a_digit")
+        "inkdigits.reader.DigitReader._decide", lambda *_: ("reject", "not_a_digit", None)
     )
     line = run("predict", pictures / "seven.png").stdout.splitlines()[1]
     assert (line.split()[1], "reject (not a digit; closest 7, " in line) == ("-", True)

@@ -1,8 +1,5 @@
-import gzip
 import shutil
-import struct
 
-import numpy as np
 import pytest
 import torch
 
@@ -63,19 +60,8 @@ def test_digest_changes_with_a_single_label():
 
 
 @pytest.fixture
-def with_writers(small_mnist, tmp_path):
-    """The small data, whose writers have 15 digits each; every other one is a pupil."""
-    shutil.copytree(small_mnist, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "qmnist").mkdir()
-    for name, part in (("train", "train"), ("test", "t10k")):
-        raw = (tmp_path / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte").read_bytes()[8:]
-        rows = np.zeros((len(raw) + 7, 8), ">i4")  # the real table of the test part is longer too
-        rows[: len(raw), 0] = list(raw)
-        writer = np.arange(len(rows)) // 15
-        rows[:, 2] = writer + 2100 * (writer % 2)
-        content = struct.pack(">III", 0x0C02, *rows.shape) + rows.tobytes()
-        table = tmp_path / "qmnist" / f"qmnist-{name}-labels-idx2-int.gz"
-        table.write_bytes(gzip.compress(content))
+def with_writers(mnist_with_writers, tmp_path):
+    shutil.copytree(mnist_with_writers, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -6,7 +6,7 @@ import torch
 from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits
 from inkdigits.data.synthesis import Material
-from inkdigits.training.calibrate import calibration_groups, find_operating_point
+from inkdigits.training.calibrate import _policy, calibration_groups, find_operating_point
 
 
 def test_risk_that_no_threshold_keeps_accepts_nothing_and_says_so(splits, fitted):
@@ -32,6 +32,19 @@ def test_a_group_in_which_no_threshold_keeps_the_risk_is_named_and_does_not_deci
     assert point.to_dict()["accepted_by_group"]["strange"]["wrong_at_most"] > 0.8
     assert any("no threshold keeps the risk of 50.00% in strange" in line for line in said)
     assert any(line.startswith("strange: ") and "does not decide" in line for line in said)
+
+
+def test_a_stricter_risk_accepts_no_more_though_fewer_groups_decide_it():
+    clean = np.ones(20_000), np.ones(20_000, bool)
+    # Eight of this group are wrong for certain: a risk of 0.05 % is not kept in it.
+    confidence, right = np.ones(10_000), np.arange(10_000) >= 108
+    confidence[8:108] = 0.9
+    policy = _policy(clean, {"strange": (confidence, right)}, None, None, 0.001, print)
+    thresholds = [choice.threshold for choice in policy.choices]
+    assert thresholds == sorted(thresholds, reverse=True)
+    assert policy.choices[0].risk == 0.0005
+    assert thresholds[0] == policy.accept_threshold > 0.9
+    assert policy.choices[0].n_accepted == 20_000
 
 
 def test_synthetic_digits_without_other_pictures_are_scored(splits, fitted):

@@ -32,6 +32,9 @@ PLAIN_SPREAD = 8.0
 PLAIN_EXCEPTIONS = 0.04
 # The same share in a small picture, whose digit may fill it.
 PLAIN_EXCEPTIONS_SMALL = 0.1
+# The background is at least the first share of the border, or the second of the picture. The lines
+# at two sides of a cell are up to half of its border, and less of the cell.
+LEAST_BORDER, LEAST_BACKGROUND = 0.6, 0.2
 # From this share of the ink's box on it is a card, or a page, unless the box is narrower than this.
 CARD_SHARE, CARD_ASPECT = 0.5, 0.4
 # It is none where this share of what the segmenter sees is what would be the card.
@@ -204,6 +207,12 @@ def _on_even_background(grey: Grey, *, is_large: bool) -> Foreground | None:
     border = _border(grey).astype(np.float32, copy=False)
     grey = grey.astype(np.float32, copy=False)
     background = float(np.median(border))
+    at_border, everywhere = (
+        np.count_nonzero(np.abs(shades - np.float32(background)) <= PLAIN_SPREAD) / shades.size
+        for shades in (border, grey)
+    )
+    if is_large and at_border < LEAST_BORDER and everywhere < LEAST_BACKGROUND:
+        return None
     # The median absolute deviation ignores ink that touches the border; 1.4826 makes it a
     # normal distribution's standard deviation.
     noise = 1.4826 * float(np.median(np.abs(border - background)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from inkdigits.decision.policy import ACCEPT_NOVELTY
 from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError, InferenceError
 from inkdigits.ink.segment import Segmenter
 from inkdigits.model.artifact import INT8_MODEL, SEGMENTER, ArtifactMetadata, network_in
@@ -113,7 +114,9 @@ class OnnxBackend(Backend):
         uncertain: Mask = np.add.reduce(odds, axis=1, dtype=np.float64) * sure > 1
         limit = self.metadata.policy.novelty_threshold
         # The energy is at most the negative of the highest logit, and near it where one is sure.
-        return uncertain if limit is None else uncertain | (highest[:, 0] < INT8_ERROR - limit)
+        if limit is None:
+            return uncertain
+        return uncertain | (highest[:, 0] < INT8_ERROR - min(limit, ACCEPT_NOVELTY))
 
 
 def _sure_confidence(metadata: ArtifactMetadata, threshold: float | None) -> float:

@@ -5,9 +5,8 @@ writers are known, none of theirs trained. The temperature is fitted to clean di
 synthesised ones (photographed, corrupted, drawn, printed), so that confidence means the same on
 both. The accept thresholds are fitted to clean digits, for whose like they are guaranteed, and must
 keep the risk in each group of digits, as counted: of census clerks, of pupils, mildly corrupted,
-drawn, photographed, by other hands. A group in which no threshold keeps it is named, with the share
-that is wrong there, and does not decide. What looks like no digit is told by a threshold that few
-digits of any of these groups exceed.
+drawn, photographed, by other hands. A group in which no threshold keeps it is named, and does not
+decide. What looks like no digit is told by a threshold that few digits of any group exceed.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ from inkdigits.decision.policy import (
     REJECTED_SHARE,
     REJECTED_SHARE_OF_GROUP,
     DecisionPolicy,
+    decided_confidence,
     energy,
     reject_threshold,
 )
@@ -192,10 +192,8 @@ class _Answers:
 
     def readings(self, temperature: float, ood_limit: float | None) -> Outcomes:
         shares = probabilities(self.logits, temperature)
-        confidence = shares.max(axis=1)
-        if ood_limit is not None:
-            confidence = np.where(energy(self.logits) > ood_limit, 0.0, confidence)
-        return confidence, shares.argmax(axis=1) == self.labels
+        decided = decided_confidence(shares.max(axis=1), energy(self.logits), ood_limit)
+        return decided, shares.argmax(axis=1) == self.labels
 
 
 def find_operating_point(
@@ -355,8 +353,8 @@ def _ood_limit(clean: Doubles, groups: Mapping[str, _Answers]) -> float | None:
     of_groups = (
         reject_threshold(energy(of.logits), REJECTED_SHARE_OF_GROUP) for of in groups.values()
     )
-    # At 0 the network takes a digit to be as likely as none.
-    return max(limit, *(min(of, 0.0) for of in of_groups if of is not None), limit)
+    # From 0 up no digit is likelier than one: a group with so many such pictures does not decide.
+    return max([limit, *(of for of in of_groups if of is not None and of < 0.0)])
 
 
 def _policy(
@@ -367,8 +365,8 @@ def _policy(
     risk: float,
     report: Callable[[str], None],
 ) -> DecisionPolicy:
-    choices = []
-    for each in sorted({*RISKS, risk}):
+    choices: list[AcceptThreshold] = []
+    for each in sorted({*RISKS, risk}, reverse=True):
         kept = _supported(clean, groups, each)
         try:
             choice = accept_threshold(*clean, groups=kept, writers=writers, risk=each)
@@ -376,10 +374,15 @@ def _policy(
             choice = AcceptThreshold(None, each, LEVEL, 0.0, len(clean[0]), 0, 0)
             if each == risk:
                 report(f"nothing will be accepted without review: {error}")
+        # A group that cannot keep a strict risk does not decide it: that may not accept more.
+        looser = choices[0].threshold if choices else None
+        if looser is not None and choice.threshold is not None and choice.threshold < looser:
+            n, wrong = count_accepted(*clean, looser)
+            choice = AcceptThreshold(looser, each, LEVEL, n / choice.n, choice.n, n, wrong)
         if each == risk and choice.threshold is not None and len(kept) < len(groups):
             left_out = ", ".join(name for name in groups if name not in kept)
             report(f"no threshold keeps the risk of {risk:.2%} in {left_out}; the others decide")
-        choices.append(choice)
+        choices.insert(0, choice)
     (chosen,) = (choice for choice in choices if choice.risk == risk)
     return DecisionPolicy(chosen.threshold, risk, LEVEL, tuple(choices), ood_limit, REJECTED_SHARE)
 

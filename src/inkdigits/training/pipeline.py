@@ -274,7 +274,7 @@ def _calibrate(
             digits=synthetic, others=synthetic, fonts="validation", seed=_CALIBRATION_SEED
         )
         made = synthesise(material, composition)
-        groups = calibration_groups(material, _CALIBRATION_SEED, GROUP_SIZE)
+        groups = calibration_groups(material, _CALIBRATION_SEED, min(GROUP_SIZE, synthetic))
     point = find_operating_point(
         weights,
         clean,

@@ -20,7 +20,12 @@ from inkdigits.calibration.intervals import LEVEL
 from inkdigits.calibration.temperature import fit_temperature, probabilities
 from inkdigits.data.labelled import LabelledInks
 from inkdigits.decision.drift import PROVENANCE, DriftReference
-from inkdigits.decision.policy import DecisionPolicy, energy, reject_threshold
+from inkdigits.decision.policy import (
+    DecisionPolicy,
+    decided_confidence,
+    energy,
+    reject_threshold,
+)
 from inkdigits.decision.risk import (
     RISK,
     RISKS,
@@ -124,7 +129,7 @@ def fit_readings(
             "rejected as no digit; that threshold stays as it was"
         )
     confidence = probabilities(logits, temperature).max(axis=1)
-    passing = confidence if limit is None else np.where(scores > limit, 0.0, confidence)
+    passing = decided_confidence(confidence, scores, limit)
     supported = supported_risk(passing, right, writers=writers)
     try:
         chosen = accept_threshold(passing, right, writers=writers, risk=risk)

@@ -199,11 +199,10 @@ class _Stages:
             "segmenter_sha256": self._material.segmenter_digest(),
             "preprocessing_version": PREPROCESSING_VERSION,
             "started_from": None if run.initial is None else origin_of(run.initial),
-            "added": None,
         }
-        if run.added.sources:
-            how["added"] = {"sources": sorted(run.added.sources)}
-        if run.resume and (folder / ARTIFACT_NAME).is_file() and _agrees(how, folder / RUN_NAME):
+        # With pictures of the user's own, which may have changed, the checkpoint decides.
+        is_there = (folder / ARTIFACT_NAME).is_file() and not run.added.sources
+        if run.resume and is_there and _agrees(how, folder / RUN_NAME):
             self._report(f"{run.train.network} is there: {folder}")
             return read_json(folder / RUN_NAME)
         resume = run.resume and (folder / CHECKPOINT_NAME).is_file()
