@@ -207,12 +207,12 @@ def _on_even_background(grey: Grey, *, is_large: bool) -> Foreground | None:
     border = _border(grey).astype(np.float32, copy=False)
     grey = grey.astype(np.float32, copy=False)
     background = float(np.median(border))
-    at_border, everywhere = (
-        np.count_nonzero(np.abs(shades - np.float32(background)) <= PLAIN_SPREAD) / shades.size
-        for shades in (border, grey)
-    )
-    if is_large and at_border < LEAST_BORDER and everywhere < LEAST_BACKGROUND:
-        return None
+    at_border = np.count_nonzero(np.abs(border - background) <= PLAIN_SPREAD)
+    if is_large and at_border < LEAST_BORDER * border.size:
+        # Only such a border is worth a look at the whole picture.
+        everywhere = np.count_nonzero(np.abs(grey - np.float32(background)) <= PLAIN_SPREAD)
+        if everywhere < LEAST_BACKGROUND * grey.size:
+            return None
     # The median absolute deviation ignores ink that touches the border; 1.4826 makes it a
     # normal distribution's standard deviation.
     noise = 1.4826 * float(np.median(np.abs(border - background)))
