@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.databases import opened, sqlite_url
-from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
+from support.fakes import FakeReader, SeesSeveral, blank_picture, drawn_digit, empty_png
 from support.local_http import answering, reply, served
 
 from inkdigits import Client
@@ -315,6 +315,12 @@ def test_number_is_the_readers_own(client, model):
     assert [n.text for n in client.read_regions(drawn_digit(), [(0, 0, 5, 5)] * 2)] == ["77"] * 2
     with pytest.raises(HintError, match="length"):
         client.read(drawn_digit(), length=(2, 1))
+
+
+def test_number_of_several_digits_comes_with_the_prediction():
+    with served(Service(SeesSeveral())) as url, Client(url) as client:
+        found = client.predict(drawn_digit())
+    assert (found.reason, found.number.text, found.number.id) == ("several_digits", "77", found.id)
 
 
 def test_numbers_of_many_pictures_keep_their_order_and_errors(client):

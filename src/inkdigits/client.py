@@ -62,7 +62,8 @@ _PASSING: Final = frozenset({429, 502, 503, 504})
 # Below the default limits of the service, 64 pictures and 10 MiB; a 413 halves a batch further.
 _BATCH_PICTURES: Final = 64
 _BATCH_BYTES: Final = 8 * 1024 * 1024
-_SAME: Final = {field.name for field in fields(ServedPrediction)} - {"ink", "probabilities"}
+_READ_APART: Final = {"ink", "number", "probabilities"}
+_SAME: Final = {field.name for field in fields(ServedPrediction)} - _READ_APART
 _BINARY: Final = "application/octet-stream"
 _IMAGE_ERRORS: Final[Mapping[str, type[ImageError]]] = {
     "not_an_image": UnreadableImageError,
@@ -320,6 +321,7 @@ class Client(Reader):
             digit=answer["prediction"],
             probabilities=tuple(answer["probabilities"]),
             ink=_ink(answer["ink"]),
+            number=self._number(answer["number"]) if "number" in answer else None,
             preprocessing_ms=answer["preprocessing_time_ms"],
             inference_ms=answer["inference_time_ms"],
         )

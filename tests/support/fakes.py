@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,15 @@ class FakeReader(Reader):
                 yield self.predict(picture, risk=risk)
             except ImageError as error:
                 yield error
+
+
+class SeesSeveral(FakeReader):
+    """Rejects each picture for having several digits, which read as its digit twice."""
+
+    def predict(self, picture, *, risk=None) -> Prediction:
+        found = super().predict(picture, risk=risk)
+        number = FakeReader(self.digit).read(picture, risk=risk)
+        return replace(found, decision="reject", reason="several_digits", number=number)
 
 
 def _encoded(picture: Picture) -> bytes:

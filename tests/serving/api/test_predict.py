@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.answers import FIELDS, as_base64, code_of
-from support.fakes import FakeReader, blank_picture, drawn_digit, empty_png
+from support.fakes import (
+    FakeReader,
+    SeesSeveral,
+    blank_picture,
+    drawn_digit,
+    empty_png,
+    send_digit,
+)
 from support.repository import REPOSITORY
 
 from inkdigits.serving.api import load_shedding
 from inkdigits.serving.api.predict import ink_url
+from inkdigits.serving.app import create_app
+from inkdigits.settings import Settings
 
 PNG = "image/png"
 API = REPOSITORY / "docs" / "api.md"
@@ -50,6 +59,16 @@ def test_risk_comes_back_with_its_coverage(client, query, way):
     answer = client.post(f"/predict{query}", **way).json
     assert list(answer) == [*FIELDS, "risk", "coverage"]
     assert [answer[name] for name in ("risk", "coverage", "decision")] == [0.01, 0.99, "accept"]
+
+
+def test_several_digits_come_with_the_number_that_they_are():
+    client = create_app(Settings(page="off"), SeesSeveral()).test_client()
+    answer = send_digit(client, "/predict?ink=true").json
+    assert (answer["reason"], answer["hint"][:10]) == ("several_digits", "POST /read")
+    number = send_digit(client, "/read?ink=true").json
+    same = ("text", "confidence", "digits")
+    assert [answer["number"][name] for name in same] == [number[name] for name in same]
+    assert [answer["number"][name] for name in ("id", "kept")] == [answer["id"], "off"]
 
 
 def test_risk_that_cannot_be_kept_accepts_nothing_in_a_batch_nor_explained(client):

@@ -6,7 +6,7 @@ import pytest
 from support.answers import as_base64, code_of
 from support.browser import HTML, Browser
 from support.databases import PATIENT, a_record
-from support.fakes import FakeReader, blank_picture, drawn_digit, send_digit
+from support.fakes import FakeReader, SeesSeveral, blank_picture, drawn_digit, send_digit
 
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.errors import OutboxError, StoreUnavailableError
@@ -70,11 +70,6 @@ def test_finished_drawing_is_kept_for_its_browser_with_its_picture_only_if_so_co
 
 
 def test_several_digits_are_kept_as_the_number_that_they_are(settings, store):
-    class SeesSeveral(FakeReader):
-        def predict(self, picture, *, risk=None):
-            found = super().predict(picture, risk=risk)
-            return replace(found, decision="reject", reason="several_digits")
-
     browser = Browser(create_app(settings, SeesSeveral(), store))
     answer = browser.draw("kind=uploaded&risk=0.001")
     assert (answer["reason"], answer["number"]["text"]) == ("several_digits", "77")

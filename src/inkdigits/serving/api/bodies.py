@@ -160,7 +160,7 @@ class Prediction(TypedDict):
     explanation: NotRequired[Explanation]
     hint: NotRequired[Annotated[str, Meta(description="What reads such a picture.")]]
     ink: NotRequired[Annotated[str, Meta(description="28 x 28, what the model saw: a data URL.")]]
-    number: NotRequired[Annotated[Number, Meta(description="Of several digits, on the page.")]]
+    number: NotRequired[Annotated[Number, Meta(description="What several digits read as.")]]
 
 
 Label: TypeAlias = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from inkdigits.decision.prediction import Explanation, Prediction
+from inkdigits.decision.prediction import Explanation, NumberDigit, NumberReading, Prediction
 from inkdigits.errors import ImageError
 from inkdigits.ink.png import encode_png
 from inkdigits.log.record import InputKind, Record, new_id
@@ -84,8 +84,46 @@ def keep_and_answer(
         body["risk"], body["coverage"] = prediction.risk, prediction.coverage
     if prediction.reason == "several_digits":
         body["hint"] = "POST /read reads a number of several digits."
+    if prediction.number is not None:
+        number = number_body(prediction.number, name, with_ink=with_ink)
+        body["number"] = {**number, "kept": body["kept"]}
     if with_ink:
         body["ink"] = ink_url(prediction.ink)
+    return body
+
+
+def number_body(reading: NumberReading, name: str, *, with_ink: bool) -> bodies.Number:
+    """Return the JSON of a number; ``kept`` says that the log does not have it.
+
+    >>> nothing = NumberReading("", (), 0.0, "reject", "no_ink")
+    >>> number_body(nothing, "id", with_ink=False)["reason"]
+    'no_ink'
+    """
+    return {
+        "text": reading.text,
+        "confidence": reading.confidence,
+        "decision": reading.decision,
+        "reason": reading.reason,
+        "digits": [_digit_body(digit, with_ink=with_ink) for digit in reading.digits],
+        "alternatives": [{"text": t, "confidence": share} for t, share in reading.alternatives],
+        "checks": [{"name": check.name, "ok": check.ok} for check in reading.checks],
+        "model_version": reading.model_version,
+        "id": name,
+        "kept": "off",
+        "total_time_ms": round(reading.total_ms, 3),
+    }
+
+
+def _digit_body(digit: NumberDigit, *, with_ink: bool) -> bodies.NumberDigit:
+    body: bodies.NumberDigit = {
+        "digit": digit.digit,
+        "confidence": digit.confidence,
+        "box": list(digit.box),
+        "decision": digit.decision,
+        "alternatives": [{"digit": d, "confidence": share} for d, share in digit.alternatives],
+    }
+    if with_ink:
+        body["ink"] = ink_url(digit.ink)
     return body
 
 

@@ -9,12 +9,11 @@ from flask import Blueprint, Request
 from flask.typing import ResponseReturnValue
 
 from inkdigits.decision.hints import MOST_DIGITS, Hints, ReadOptions
-from inkdigits.decision.prediction import Box, NumberDigit, NumberReading
+from inkdigits.decision.prediction import Box
 from inkdigits.errors import HintError, ImageTooLargeError, MissingFieldError
 from inkdigits.log.record import Record, new_id
-from inkdigits.serving.api import bodies
 from inkdigits.serving.api.load_shedding import ServedReader
-from inkdigits.serving.api.predict import ink_url
+from inkdigits.serving.api.predict import number_body
 from inkdigits.serving.api.requests import (
     Wish,
     current,
@@ -109,41 +108,6 @@ def _regions(found: Any, max_regions: int, max_pixels: int) -> list[Box]:
             "Send several requests."
         )
     return [(box[0], box[1], box[2], box[3]) for box in found]
-
-
-def number_body(reading: NumberReading, name: str, *, with_ink: bool) -> bodies.Number:
-    """Return the JSON of a number that is not kept.
-
-    >>> nothing = NumberReading("", (), 0.0, "reject", "no_ink")
-    >>> number_body(nothing, "id", with_ink=False)["reason"]
-    'no_ink'
-    """
-    return {
-        "text": reading.text,
-        "confidence": reading.confidence,
-        "decision": reading.decision,
-        "reason": reading.reason,
-        "digits": [_digit_body(digit, with_ink=with_ink) for digit in reading.digits],
-        "alternatives": [{"text": t, "confidence": share} for t, share in reading.alternatives],
-        "checks": [{"name": check.name, "ok": check.ok} for check in reading.checks],
-        "model_version": reading.model_version,
-        "id": name,
-        "kept": "off",
-        "total_time_ms": round(reading.total_ms, 3),
-    }
-
-
-def _digit_body(digit: NumberDigit, *, with_ink: bool) -> bodies.NumberDigit:
-    body: bodies.NumberDigit = {
-        "digit": digit.digit,
-        "confidence": digit.confidence,
-        "box": list(digit.box),
-        "decision": digit.decision,
-        "alternatives": [{"digit": d, "confidence": share} for d, share in digit.alternatives],
-    }
-    if with_ink:
-        body["ink"] = ink_url(digit.ink)
-    return body
 
 
 def blueprint(

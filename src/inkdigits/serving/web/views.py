@@ -37,7 +37,6 @@ from inkdigits.serving.api.feedback import apply_feedback
 from inkdigits.serving.api.keys import OPERATOR
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.predict import ink_url, keep_and_answer
-from inkdigits.serving.api.read import number_body
 from inkdigits.serving.api.requests import parse_pictures, parse_wish
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
@@ -150,15 +149,13 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
         kind = _KINDS.get(request.args.get("kind", "drawn"))
         if kind is None:
             raise QueryError("The kind must be drawn or uploaded.")
-        wish, owner, number = parse_wish(request), browser(), None
+        wish, owner = parse_wish(request), browser()
         picture, _ = parse_pictures(request, wish, 1)
         if not isinstance(picture, bytes):
             raise WrongShapeError("Send one picture at a time.")
         with reader.slot() as ready:
             prediction = ready.predict(picture, risk=wish.risk)
-            if prediction.reason == "several_digits":
-                # A model service answers without it.
-                number = prediction.number or ready.read(picture, risk=wish.risk)
+        number = prediction.number
         # A number is kept as what it was read as, and not as one digit that was rejected.
         log = store if number is None else None
         body = keep_and_answer(log, prediction, picture, kind=kind, owner=owner, with_ink=True)
@@ -170,7 +167,6 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
             how: Any = {"input_kind": kind, "owner": owner, "picture": picture}
             how |= {"record_id": body["id"], "whole": prediction.ink}
             body["kept"] = store.keep(Record.of(number, **how))
-            body["number"] = number_body(number, body["id"], with_ink=False)
         replaced = request.args.get("replaces")
         if body["kept"] == "database" and replaced:
             _delete_unlabelled(store, replaced, owner)

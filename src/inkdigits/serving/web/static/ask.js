@@ -18,14 +18,8 @@ export const sending = (body, more = {}) => ({
   ...more,
 });
 
-/** Read a picture, and if it has several digits the number that they are; nothing is kept. */
-export async function readOnly(body, query, options) {
-  const answer = await ask(`predict?record=false&${query}`, sending(body, options));
-  if (answer.reason === "several_digits") {
-    answer.number = await ask(`read?record=false&${query}`, sending(body, options));
-  }
-  return answer;
-}
+/** Read a picture; nothing is kept. */
+export const readOnly = (body, query, options) => ask(`predict?record=false&${query}`, sending(body, options));
 
 // Rounded down: 100.0 % is for what is certain, and nothing read from a picture is.
 export const percent = (share) => `${(Math.floor(share * 1000) / 10).toFixed(1)} %`;
