@@ -83,6 +83,7 @@ def test_predict_explains_by_a_runner_up_and_two_pictures(pictures, tmp_path):
     more = pictures / "deeper" / "seven.png"
     more.write_bytes((pictures / "seven.png").read_bytes())
     result = run("predict", "--explain", "--explain-to", folder, pictures)
+    assert f"are written to {folder}" in result.stderr
     lines = result.stdout.splitlines()[1:]
     assert ["; runner-up " in line for line in lines] == [False, True, True]
     assert {path.name for path in folder.iterdir()} == {
@@ -127,8 +128,8 @@ def test_folder_without_pictures_and_missing_model_are_one_line(pictures, tmp_pa
         (["--out", "out.csv", "--resume"], 1, "nothing to resume"),
         (["--out", "out.csv", "--device", "cpu"], 2, "leave them out"),
         (["--resume"], 2, "need --out"),
-        ([], 2, "a.npy is read into a table"),
-        (["s3://digits/a.png"], 2, "is read into a table"),
+        ([], 2, "a.npy needs a table to write"),
+        (["s3://digits/a.png"], 2, "needs a table to write"),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(arguments, code, message, tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ def test_read_regions_reads_each_field_of_a_page(pictures):
     for out in ([], ["--out", pictures / "out.csv", "--workers", 1]):
         done = run("read", "--regions", table, pictures / "line.png", *out, exit_code=1)
         assert "no region is given for this picture" in done.output
-        assert "names 1 pictures that no SOURCE has, such as other.png" in done.stderr
+        assert "names 1 picture that no SOURCE has, such as other.png" in done.stderr
 
 
 def test_read_that_is_called_wrongly_says_what_is_allowed(pictures):

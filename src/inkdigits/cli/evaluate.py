@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import answer, needs_training_extra, option, progress_bar, say
+from inkdigits.cli.options import (
+    answer,
+    counted,
+    needs_training_extra,
+    option,
+    progress_bar,
+    say,
+)
 
 if TYPE_CHECKING:
     from inkdigits.reader import DigitReader
@@ -87,7 +94,8 @@ def evaluate(
     if (sheet := report.sheet()) is not None:
         write_atomically(figures / "misread.png", sheet)
     summary = "" if report.digits is None else f"\n\n{report.digits.summary()}"
-    head = f"{reader.model_version} on {len(report.readings.labels):,} labelled pictures"
+    pictures = counted(len(report.readings.labels), "labelled picture")
+    head = f"{reader.model_version} on {pictures}"
     text = f"{head}\n\n{report.table()}{summary}\n\nThe report is {figures / 'report.html'}"
     answer(report.to_dict(), text, as_json=as_json)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from inkdigits.cli.options import FILE, option
+from inkdigits.cli.options import FILE, counted, option
 from inkdigits.errors import ConfigError
 from inkdigits.settings import Settings
 
@@ -65,14 +65,14 @@ def export_history(
     )
     with _open_log() as store, open_atomically(file) as written:
         count = store.export(form, written, chosen)
-    click.echo(f"{count} predictions in {file}")
+    click.echo(f"{counted(count, 'prediction')} in {file}")
 
 
 @history.command()
 def purge() -> None:
     """Delete predictions older than INKDIGITS_RETENTION_DAYS now."""
     with _open_log() as store:
-        click.echo(f"{store.purge()} predictions deleted")
+        click.echo(f"{counted(store.purge(), 'prediction')} deleted")
 
 
 @history.command()
@@ -88,16 +88,16 @@ def delete(prediction_id: str | None, *, everything: bool, yes: bool) -> None:
     with _open_log() as store:
         log = Settings.from_env().log_name
         if prediction_id is None:
-            what = f"all {store.count():,} predictions of everybody, with their ink and labels,"
+            all_of = counted(store.count(), "prediction")
+            what = f"{all_of} of everybody, with their ink and labels,"
         else:
             what = _described(store.get(prediction_id))
         if not yes:
             click.confirm(f"Delete {what} from {log} for good?", abort=True)
-        if prediction_id is None:
-            click.echo(f"{store.delete_all(owner=ANYONE)} predictions deleted")
-        else:
+        if prediction_id is not None:
             store.delete(prediction_id)
-            click.echo("1 prediction deleted")
+        deleted = store.delete_all(owner=ANYONE) if prediction_id is None else 1
+        click.echo(f"{counted(deleted, 'prediction')} deleted")
 
 
 def _described(record: Record) -> str:
@@ -112,4 +112,4 @@ def _described(record: Record) -> str:
 def flush() -> None:
     """Move the predictions that wait in the outbox to the database."""
     with _open_log() as store:
-        click.echo(f"{store.flush_outbox()} predictions moved to the database")
+        click.echo(f"{counted(store.flush_outbox(), 'prediction')} moved to the database")

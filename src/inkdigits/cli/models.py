@@ -188,7 +188,10 @@ def _registry(folder: Path) -> Registry:
     from inkdigits.model.registry import Registry
 
     if not folder.is_dir():
-        raise RegistryError(f"there is no folder {folder}; name the folder of models with --models")
+        raise RegistryError(
+            f"the folder {folder} does not exist; name the folder of models with --models, or make "
+            f"one with inkdigits calibrate --out {folder}/NAME"
+        )
     return Registry(folder)
 
 

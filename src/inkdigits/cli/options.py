@@ -155,6 +155,15 @@ def answer(content: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     click.echo(json.dumps(content) if as_json else text)
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "picture"), counted(1200, "picture")
+    ('1 picture', '1,200 pictures')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def printable(text: str) -> str:
     """Return text with control characters escaped: a file's name may hold some."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -16,7 +16,15 @@ from urllib.parse import urljoin
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import answer, option, printable, progress_bar, resumable, say
+from inkdigits.cli.options import (
+    answer,
+    counted,
+    option,
+    printable,
+    progress_bar,
+    resumable,
+    say,
+)
 from inkdigits.errors import ImageError
 from inkdigits.ink.decode import DEFAULT_LIMITS
 
@@ -42,7 +50,7 @@ def expand(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         path = Path(name)
         if not is_address(name) and ("://" in name or holds_many(path)):
-            raise click.UsageError(f"{name} is read into a table; name one, as --out readings.csv")
+            raise click.UsageError(f"{name} needs a table to write, such as --out readings.csv")
         if is_address(name) or not path.is_dir():
             yield name
             continue
@@ -128,7 +136,8 @@ def summary(outcomes: Mapping[str, int]) -> str:
 def say_unmatched(names: Collection[str]) -> None:
     """Name pictures of --regions that are not read."""
     if names:
-        say(f"--regions names {len(names):,} pictures that no SOURCE has, such as {min(names)}")
+        unmatched = counted(len(names), "picture")
+        say(f"--regions names {unmatched} that no SOURCE has, such as {min(names)}")
 
 
 def print_table(
@@ -156,10 +165,10 @@ def print_table(
     end_with_failures(failed, pictures or len(shown))
 
 
-def end_with_failures(failed: int, of: int, kind: str = "pictures") -> None:
+def end_with_failures(failed: int, of: int, kind: str = "picture") -> None:
     """End with exit code 1 where some cannot be read."""
     if failed:
-        raise click.ClickException(f"{failed:,} of {of:,} {kind} cannot be read")
+        raise click.ClickException(f"{failed:,} of {counted(of, kind)} cannot be read")
 
 
 def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -223,16 +232,17 @@ def _write_table(out: str, work: Work, names: Sequence[str], *, as_json: bool, *
 
     if any(name == STANDARD_INPUT or is_address(name) for name in names):
         raise click.UsageError("--out reads files and folders, not - or addresses")
-    kind = "pictures" if what.get("regions") is None else "regions"
+    kind = "picture" if what.get("regions") is None else "region"
     with resumable(Path(f"{out.rstrip('/')}.parts")), progress_bar(quiet=as_json) as show:
 
         def report(done: Run) -> None:
             failed = f", {done.failed:,} cannot be read" if done.failed else ""
-            show(done.pictures, done.expected, f"{done.rate:,.0f} {kind}/s{failed}")
+            show(done.pictures, done.expected, f"{done.rate:,.0f} {kind}s/s{failed}")
 
         paths = [as_path(name) for name in names]
         found = read_in_bulk(paths, out, work=work, progress=report, **what)
-    text = f"{found.pictures:,} {kind} in {out} ({found.rate:,.0f}/s): {summary(found.outcomes)}"
+    read = f"{counted(found.pictures, kind)} in {out} ({found.rate:,.0f}/s)"
+    text = f"{read}: {summary(found.outcomes)}"
     shown = ("pictures", "failed", "failures", "outcomes", "model_version", "seconds")
     content = {"out": out, **{name: getattr(found, name) for name in shown}}
     answer(content, text, as_json=as_json)
@@ -258,4 +268,4 @@ def merge(out: str, *, as_json: bool) -> None:
 
     with told_as_batch_errors(), closing(Checkpoint(out, resume=True)) as checkpoint:
         counts = checkpoint.merge()
-    answer(counts, f"{counts['pictures']:,} rows in {out}", as_json=as_json)
+    answer(counts, f"{counted(counts['pictures'], 'row')} in {out}", as_json=as_json)

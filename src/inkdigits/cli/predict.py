@@ -81,6 +81,8 @@ def predict(
         folder = explain_to or Path("outputs/explanations")
         targets = list(_targets(found, folder)) if explain else []
         answers = _explain(reader, found, targets) if explain else _read(reader, found)
+        if explain and not as_json:
+            say(f"the ink and the evidence of each picture are written to {folder}")
         if as_json:
             _print_json(reader, found, answers, targets)
         else:

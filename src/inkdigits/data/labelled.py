@@ -169,7 +169,7 @@ def read_labelled(
 
     >>> read_labelled(["nowhere"])
     Traceback (most recent call last):
-    inkdigits.errors.DataError: there is no nowhere to read labelled pictures from
+    inkdigits.errors.DataError: nowhere does not exist; name a folder, an archive or a table
     """
     found = Labelled()
     names = None if pattern is None else _compiled(pattern)
@@ -211,7 +211,7 @@ def _examples(
         return _from_log(source, left_out)
     path = Path(source)
     if not path.exists():
-        raise DataError(f"there is no {source} to read labelled pictures from")
+        raise DataError(f"{source} does not exist; name a folder, an archive or a table")
     for test_part in (path / _TEST_PART, path / f"{_TEST_PART}.gz"):
         if test_part.is_file():
             return _from_idx(source, test_part)
@@ -345,7 +345,7 @@ def _logged(
 
 def _named(left_out: Iterable[tuple[str, str]]) -> str:
     """Return the first of what was left out, as a clause."""
-    some = [f"{name}: {reason}" for name, reason in left_out]
+    some = [why if why.startswith(name) else f"{name}: {why}" for name, why in left_out]
     return "; ".join(some[:3]) if some else "nothing was found in it"
 
 

@@ -83,6 +83,9 @@ def test_unknown_path_and_wrong_method_are_json_too(client):
     assert message.startswith("/predict answers POST.")
     assert message.endswith("curl -F image=@seven.png http://localhost/predict")
     assert code_of(response) == (405, "method_not_allowed")
+    for path, sent in (("/predict", {}), ("/read", {"data": {"picture": "x"}})):
+        message = client.post(path, **sent).json["error"]["message"]
+        assert message.endswith(f"curl -F image=@seven.png http://localhost{path}")
     assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
 
 

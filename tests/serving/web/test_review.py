@@ -100,6 +100,22 @@ def test_a_label_is_given_changed_and_taken_back(app, store, record):
     assert ada.post(f"/review/{record.id}/undo").json["label"] is None
 
 
+@pytest.mark.parametrize(
+    ("decision", "reason", "is_closest", "is_number"),
+    [
+        ("review", None, False, False),
+        ("reject", "not_a_digit", True, False),
+        ("reject", "several_digits", True, True),
+    ],
+)
+def test_a_rejected_picture_has_only_a_closest_digit(
+    app, store, decision, reason, is_closest, is_number
+):
+    store.keep(a_record(3, decision=decision, reason=reason))
+    (item,) = reviewer(app).client.get("/review/queue").json["items"]
+    assert (item["is_closest"], item["is_number"]) == (is_closest, is_number)
+
+
 def test_an_item_says_why_it_is_there_and_not_what_others_say(app, store, record):
     store.give_feedback(record.id, "1", "page")
     number = a_record(
@@ -118,7 +134,7 @@ def test_an_item_says_why_it_is_there_and_not_what_others_say(app, store, record
     ada = reviewer(app)
     first, second = ada.client.get("/review/queue").json["items"]
     assert (first["id"], first["read"], first["is_number"]) == (number.id, "42", True)
-    assert first["why"] == "It was rejected: not a digit."
+    assert (first["is_closest"], first["why"]) == (False, "It was rejected: not a digit.")
     assert len(first["inks"]) == 2
     picture = ada.client.get(first["picture"])
     assert (picture.mimetype, picture.data[:4]) == ("image/png", b"\x89PNG")

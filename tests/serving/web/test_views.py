@@ -27,7 +27,7 @@ def test_browsers_get_pages_and_programs_json_as_everybody_from_the_api(app):
     assert (page.mimetype, "Accept" in page.headers["Vary"]) == ("text/html", True)
     for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
         assert client.get("/", headers=accept).json["name"] == "inkdigits"
-    assert "There is nothing here" in client.get("/nowhere", headers=HTML).text
+    assert "Not found" in client.get("/nowhere", headers=HTML).text
     assert code_of(client.get("/nowhere")) == (404, "not_found")
     assert code_of(client.get("/predict", headers=HTML)) == (405, "method_not_allowed")
 
@@ -238,7 +238,7 @@ def test_dashboard_counts_what_was_read_and_corrected(browser):
         browser.label(browser.draw()["id"], said)
     for span in ("day", "month", "all"):
         page = browser.see(f"/dashboard?span={span}")
-        assert re.search(r'id="accuracy">66\.6 %<', page)
+        assert re.search(r'id="accuracy">66\.6\s%<', page)
         assert "2 of 3; 95 % interval" in page
         assert f'span={span}" aria-current="true"' in page
         assert 'class="shade5 diagonal">2<' in page
@@ -295,7 +295,12 @@ def test_model_page_shows_the_shipped_models_run(browser, reader, monkeypatch):
     monkeypatch.setattr(views, "_figures", lambda: figures)
     page = browser.see("/model")
     assert page.count('<svg class="chart square"') == 1
-    for shown in ("75.0 %", "2 of 3,000", "(no threshold keeps the risk)", "the marked group"):
+    for shown in (
+        "75.0\N{NO-BREAK SPACE}%",
+        "2 of 3,000",
+        "(no threshold keeps the risk)",
+        "the marked group",
+    ):
         assert shown in page
 
 
@@ -338,7 +343,10 @@ def test_dashboard_shows_the_audit_to_the_operator_and_says_when_it_is_broken(
     store.keep(a_record(1, model_version="fake-1"))
     operator = Browser(create_app(settings, FakeReader(), store)).signed_in()
     page = operator.see("/dashboard?span=all")
-    assert "9 of 40 of this model; at most 35.98 % at 95 %; stated 5.00 %" in page
+    said = (
+        "9 of 40 of this model; at most 35.98 %, with 95 % confidence. The stated risk is 5.00 %."
+    )
+    assert said in page.replace("\N{NO-BREAK SPACE}", " ")
     assert "1 waits for" in page
     assert 'role="alert">Of the accepted readings' in page
     assert "by audit" not in browser.see("/dashboard")
@@ -352,4 +360,4 @@ def test_dashboard_shows_both_sides_of_a_change_of_the_model(app, store):
     page = Browser(app).signed_in().see("/dashboard?span=all")
     rows = re.findall(r'<tr><th scope="row">(old|new)</th>(.*?)</tr>', page)
     assert [name for name, _ in rows] == ["new", "old"]
-    assert "83.3 % of 6" in rows[1][1]
+    assert "83.3\N{NO-BREAK SPACE}% of 6" in rows[1][1]

@@ -133,11 +133,20 @@ def error_response(status: int, code: str, message: str) -> Response:
     return response
 
 
+def _example() -> str:
+    """Return how to send a picture, on the routes that read one."""
+    if request.path not in ("/predict", "/read"):
+        return ""
+    return f" Send a picture, such as: curl -F image=@seven.png {request.base_url}"
+
+
 def _answer_error(error: InkdigitsError) -> Response:
     status, code = status_and_code(error)
     if status == 500:
         raise error
-    response = error_response(status, code, str(error))
+    unclear = (errors.EmptyBodyError, errors.MissingFieldError, errors.UnsupportedMediaTypeError)
+    more = _example() if isinstance(error, unclear) else ""
+    response = error_response(status, code, str(error) + more)
     if isinstance(error, errors.TooManyRequestsError):
         response.headers["Retry-After"] = str(error.retry_after)
     elif status in (429, 503):
@@ -161,9 +170,7 @@ def _answer_http_error(error: HTTPException) -> Response:
         )
     elif isinstance(error, MethodNotAllowed):
         allowed = " and ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
-        message = f"{asked.path} answers {allowed}. {_WHERE}"
-        if asked.path in ("/predict", "/read"):
-            message += f" Send a picture, such as: curl -F image=@seven.png {request.base_url}"
+        message = f"{asked.path} answers {allowed}. {_WHERE}{_example()}"
     elif isinstance(error, NotFound):
         message = f"There is nothing at this address. {_WHERE}"
     elif isinstance(error, InternalServerError):

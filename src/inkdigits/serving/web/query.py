@@ -30,7 +30,9 @@ def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
     values: dict[str, Any] = {name: query[name] for name in NAMES if query.get(name)}
     values.pop("sort", None)
     if digit := values.get("digit"):
-        values["digit"] = _DIGITS.get(digit, digit)
+        if digit not in _DIGITS:
+            raise QueryError(f"The digit must be 0 to 9 or none; not {digit!r}.")
+        values["digit"] = _DIGITS[digit]
     for name, days in (("since", 0), ("until", 1)):
         if name in values:
             values[name] = _day(values[name], days)

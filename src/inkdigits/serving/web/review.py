@@ -91,7 +91,7 @@ def _item(record: Record, has_picture: bool) -> Json:
         "read": record.read,
         "is_number": record.digits is not None or record.reason == "several_digits",
         "confidence": record.confidence,
-        "decision": record.decision,
+        "is_closest": record.decision == "reject" and record.digits is None,
         "runner_up": None if runner_up is None else {"digit": runner_up[0], "share": runner_up[1]},
         "shadow": record.shadow and record.shadow.get("text"),
         "why": why,

@@ -90,16 +90,18 @@ def blueprint(
 ) -> Blueprint:
     """Make the page's routes."""
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
-    _prepare(web, reader, operator, settings)
+    _prepare(web, reader, store, operator, settings)
     _add_drawing(web, reader, store, metrics)
     _add_history(web, store, operator)
     _add_overviews(web, reader, store, operator)
-    _add_sign_in(web, operator, gate)
+    _add_sign_in(web, store, operator, gate)
     add_review(web, store, operator, settings)
     return web
 
 
-def _prepare(web: Blueprint, reader: ServedReader, operator: Operator, settings: Settings) -> None:
+def _prepare(
+    web: Blueprint, reader: ServedReader, store: Store, operator: Operator, settings: Settings
+) -> None:
     """Add what is the same for all pages: the token against forgery, and what templates use."""
     static_version = _digest_of_static()
     package = importlib.metadata.metadata("inkdigits")
@@ -122,6 +124,7 @@ def _prepare(web: Blueprint, reader: ServedReader, operator: Operator, settings:
             "is_operator": operator.is_here(request),
             "reviewer": operator.reviewer(request),
             "has_operator": operator.exists,
+            "can_sign_in": store.available,
             "asset": asset,
             "package_version": package["Version"],
             "source_url": urls.get("Source") or urls.get("Repository"),
@@ -134,12 +137,12 @@ def _prepare(web: Blueprint, reader: ServedReader, operator: Operator, settings:
     @web.app_template_filter()
     def percent(share: float) -> str:
         # Rounded down: "100.0 %" is for what is certain, and nothing read from a picture is.
-        return f"{int(share * 1000) / 10:.1f} %"
+        return f"{int(share * 1000) / 10:.1f}\N{NO-BREAK SPACE}%"
 
     @web.app_template_filter()
     def at_most(share: float) -> str:
         # Rounded up: it is a bound.
-        return f"{math.ceil(share * 10_000 - 1e-9) / 100:.2f} %"
+        return f"{math.ceil(share * 10_000 - 1e-9) / 100:.2f}\N{NO-BREAK SPACE}%"
 
 
 def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Metrics) -> None:
@@ -289,11 +292,13 @@ def _figures() -> dict[str, Any]:
     }
 
 
-def _add_sign_in(web: Blueprint, operator: Operator, gate: Gate) -> None:
+def _add_sign_in(web: Blueprint, store: Store, operator: Operator, gate: Gate) -> None:
     @web.route("/sign-in", methods=["GET", "POST"])
     def sign_in() -> ResponseReturnValue:
         if not operator.exists:
             abort(404)
+        if not store.available:
+            return render_template("unavailable.html", what="The log, which sign-ins need,"), 503
         if request.method == "GET":
             return render_template("sign_in.html", failed=False)
         gate.admit_sign_in(request)

@@ -22,7 +22,7 @@ export const sending = (body, more = {}) => ({
 export const readOnly = (body, query, options) => ask(`predict?record=false&${query}`, sending(body, options));
 
 // Rounded down: 100.0 % is for what is certain, and nothing read from a picture is.
-export const percent = (share) => `${(Math.floor(share * 1000) / 10).toFixed(1)} %`;
+export const percent = (share) => `${(Math.floor(share * 1000) / 10).toFixed(1)}\u00a0%`;
 
 /** What an answer claims: a digit, a number or "none" as feedback has them; null claims nothing. */
 export function claimed({ decision, prediction, reason, number }) {

@@ -22,27 +22,28 @@ const bars = [...document.querySelectorAll(".bars li")];
 export function show(answer, pad) {
   const state = stateOf(answer);
   const digit = answer?.prediction ?? null;
+  const isOne = digit !== null && !answer.number; // a number has no probabilities of one digit
   const isRead = digit !== null && answer.decision !== "reject";
   card.dataset.state = answer?.number ? "number" : (answer?.decision ?? "empty");
   $("digit").textContent = isRead ? digit : "–";
   $("digit").hidden = Boolean(answer) && !isRead;
   $("decision").textContent = headline(answer, pad.isUpload);
   $("confidence").textContent = isRead ? percent(answer.confidence) : "\u00a0";
-  const closest = !isRead && digit !== null && !answer.number ? ` Closest: ${digit}, ${percent(answer.confidence)}.` : "";
+  const closest = isOne && !isRead ? ` Closest: ${digit}, ${percent(answer.confidence)}.` : "";
   $("meaning").textContent = meaning(answer, state, pad.isUpload) + closest;
   $("ink").hidden = !answer?.ink;
   $("no-ink").hidden = Boolean(answer?.ink);
   if (answer?.ink) $("ink").src = answer.ink;
   bars.forEach((bar, k) => {
-    const share = digit === null ? 0 : answer.probabilities[k];
+    const share = isOne ? answer.probabilities[k] : 0;
     bar.querySelector(".fill").style.setProperty("--share", share);
-    bar.querySelector(".share").textContent = digit === null ? "–" : percent(share);
+    bar.querySelector(".share").textContent = isOne ? percent(share) : "–";
     bar.classList.toggle("top", k === digit && isRead);
   });
   showBoxes(answer?.number, pad.size);
   $("reasons").hidden = true;
   $("why").setAttribute("aria-expanded", "false");
-  $("why").disabled = digit === null;
+  $("why").disabled = !isOne;
   askAgain(answer);
 }
 
@@ -77,7 +78,7 @@ export function showCoverage(answer, value) {
   $("risk-value").textContent = value === null ? "the service’s own" : `${value * 100} %`;
   const known = answer?.coverage !== undefined && answer.coverage !== null;
   $("coverage").textContent = known
-    ? `At this risk ${percent(answer.coverage)} of digits are safe to use unseen.`
+    ? `At this risk ${percent(answer.coverage)} of the calibration digits are called sure.`
     : "How many of the readings called sure may be wrong.";
 }
 

@@ -184,7 +184,7 @@ async function say(what) {
   }
 }
 
-/** Show what speaks for the reading, and the runner-up. */
+/** Show the evidence for the reading, and the runner-up. */
 async function explain() {
   if (!$("reasons").hidden) {
     $("reasons").hidden = true;
@@ -195,10 +195,10 @@ async function explain() {
   try {
     const path = `predict?record=false&explain=true&${risk()}`;
     const { explanation, prediction } = await ask(path, sending(await pad.picture()));
-    if (asked !== version || prediction === null) return; // no ink speaks for anything
+    if (asked !== version || prediction === null) return; // without ink there is no evidence
     $("saliency").src = `data:image/png;base64,${explanation.saliency_png}`;
     $("runner-up").textContent =
-      `Orange ink speaks for ${card.article(prediction)} ${prediction}, blue against it. ` +
+      `Orange ink is evidence for ${card.article(prediction)} ${prediction}, blue ink is evidence against it. ` +
       `Next likeliest: ${explanation.runner_up}, ${percent(explanation.runner_up_probability)}.`;
     $("reasons").hidden = false;
     $("why").setAttribute("aria-expanded", "true");
@@ -348,4 +348,5 @@ restore();
 addExamples($("examples"), (what) => {
   keep();
   pad.put(what);
+  $("pad").scrollIntoView({ block: "nearest" });
 });

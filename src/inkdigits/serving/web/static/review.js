@@ -58,7 +58,7 @@ function show() {
   $("inks").replaceChildren(...(picture ? inks : []));
   $("seen").hidden = !picture;
   $("why").textContent = item.why;
-  $("claim").textContent = item.decision === "reject" && !item.is_number ? "Closest:" : "Read as";
+  $("claim").textContent = item.is_closest ? "Closest:" : "Read as";
   $("read").textContent = item.read ?? "–";
   $("sure").textContent = percent(item.confidence);
   const other = item.runner_up && `Next likeliest: ${item.runner_up.digit}, ${percent(item.runner_up.share)}.`;
