@@ -285,9 +285,9 @@ def risks(figures: Figures) -> str:
 def novelty(figures: Figures) -> str:
     policy = figures["run"]["policy"]
     return (
-        f"Above {policy['novelty_threshold']:.4f} a picture is rejected as not a digit. At most "
-        f"{100 * policy['rejected_share']:g} % of digits\nare, by conformal prediction on the "
-        "calibration split."
+        f"Above {policy['novelty_threshold']:.4f} a picture is rejected as not a digit. "
+        f"That rejects at most {100 * policy['rejected_share']:g} % of digits\n"
+        "(conformal prediction on the calibration split)."
     )
 
 

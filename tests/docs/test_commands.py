@@ -4,6 +4,8 @@ import gzip
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +125,22 @@ def test_commands_run_in_the_order_printed(page, folder, service, settings):
     assert done.returncode == 0, done.stdout + done.stderr
     printed = done.stdout.splitlines()
     assert [line for line in re.findall(r"# prints: (.*)", script) if line not in printed] == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_setting_up_a_fresh_clone_prints_lines_while_it_takes_long(tmp_path):
+    (tmp_path / "pyproject.toml").touch()
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 600\n")
+    python.chmod(0o755)
+    command = ["make", "-f", REPOSITORY / "Makefile", "serve", f"PYTHON={python}"]
+    how = {"cwd": tmp_path, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, **how) as made:
+        try:
+            assert made.stdout.readline().startswith("Installing what serving needs")
+            assert made.stdout.readline() == made.stdout.readline() == "still installing\n"
+        finally:
+            os.killpg(made.pid, signal.SIGKILL)
 
 
 def test_every_inkdigits_command_of_the_documents_is_valid():

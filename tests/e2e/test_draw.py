@@ -78,6 +78,10 @@ def test_several_digits_are_read_framed_and_kept_as_a_number(visitor):
     visitor.is_asked()
     says(visitor, "Several digits: 10")
     expect(page.locator("#boxes rect")).to_have_count(2)
+    # One request gives both, and the probabilities of one digit are not shown.
+    assert not any("/read?" in url for url in visitor.asked)
+    expect(page.locator(".bars .share").first).to_have_text("\N{EN DASH}")
+    expect(page.locator("#why")).to_be_disabled()
     expect(page.locator("#question")).to_have_text("Is it 10?")
     page.click("#wrong")
     page.fill("#number input", "16")

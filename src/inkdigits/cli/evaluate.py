@@ -158,8 +158,8 @@ def calibrate(
     """Fit temperature and thresholds to your own pictures.
 
     The network stays as it is. The pictures must be like those that will be read, and must not
-    have trained the model. It says which risk so many pictures support; if they do not support
-    --risk, nothing is written.
+    have trained the model. It says which risk this number of pictures supports. If they do not
+    support --risk, nothing is written.
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically

@@ -57,7 +57,8 @@ class _Port(IntRange):
 )
 @option(
     "--share shadow_share",
-    "Share of the pictures that it reads too.  [default: 0.1; env: INKDIGITS_SHADOW_SHARE]",
+    "Share of the pictures that the second model reads.  "
+    "[default: 0.1; env: INKDIGITS_SHADOW_SHARE]",
     FloatRange(0, 1),
 )
 @MODEL

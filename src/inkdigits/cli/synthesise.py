@@ -46,7 +46,7 @@ def synthesise(
 ) -> None:
     """Make pictures to train on beside MNIST, from its digits and from the installed fonts.
 
-    "inkdigits train" makes its own. Runs that are given the same file share it.
+    "inkdigits train" makes its own. Several runs can use the same file.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.data.synthesis import Material

@@ -173,7 +173,9 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     click.FloatRange(0, 0.9),
     default=0.2,
 )
-@option("--limit", "At most so many of MNIST's training pictures, for a trial.", options.COUNT)
+@option(
+    "--limit", "Largest number of MNIST's training pictures to use, for a trial.", options.COUNT
+)
 @option(
     "--keep",
     "Keep the weights of the epoch with the lowest validation loss, or of the last.",

@@ -37,7 +37,7 @@ class Picture(TypedDict):
 
     image: EncodedPicture
     risk: NotRequired[Risk]
-    explain: NotRequired[Annotated[bool, Meta(description="Add what the reading rests on.")]]
+    explain: NotRequired[Annotated[bool, Meta(description="Add the evidence for the reading.")]]
 
 
 class Pictures(TypedDict):
@@ -95,7 +95,7 @@ class ReadingOptions(TypedDict, total=False):
     ink: Annotated[bool, Meta(description="add the 28 x 28 picture that the model saw")]
     record: Annotated[bool, Meta(description="keep the reading in the prediction log")]
     risk: Risk
-    explain: Annotated[bool, Meta(description="add what the reading of one picture rests on")]
+    explain: Annotated[bool, Meta(description="add the evidence for the reading of one picture")]
 
 
 class KeepingOptions(TypedDict, total=False):
@@ -116,7 +116,7 @@ class QueueOptions(TypedDict, total=False):
     """The query of ``GET /review/queue``."""
 
     why: Annotated[Queued, Meta(description="only what is queued for this")]
-    after: Annotated[str, Meta(description="the id of the last one that is there already")]
+    after: Annotated[str, Meta(description="the id of the last picture of the answer before")]
 
 
 class DashboardOptions(TypedDict, total=False):
@@ -126,7 +126,7 @@ class DashboardOptions(TypedDict, total=False):
 
 
 class Explanation(TypedDict):
-    """What a reading rests on: per pixel, how much its digit leads by because of it."""
+    """The evidence for a reading: per pixel, by how much it raises the log odds of the digit."""
 
     runner_up: Digit | None
     runner_up_probability: Share
@@ -158,7 +158,7 @@ class Prediction(TypedDict):
         ]
     ]
     explanation: NotRequired[Explanation]
-    hint: NotRequired[Annotated[str, Meta(description="What reads such a picture.")]]
+    hint: NotRequired[Annotated[str, Meta(description="The route that reads such a picture.")]]
     ink: NotRequired[Annotated[str, Meta(description="28 x 28, what the model saw: a data URL.")]]
     number: NotRequired[Annotated[Number, Meta(description="What several digits read as.")]]
 
@@ -208,7 +208,7 @@ class NumberShare(TypedDict):
 
 
 class NumberCheck(TypedDict):
-    """Whether the number is as a hint says."""
+    """Whether the number fulfils a hint."""
 
     name: Literal["length", "min", "max", "luhn", "mod97"]
     ok: bool

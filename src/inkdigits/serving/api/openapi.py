@@ -135,8 +135,8 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/api"): Operation("Name, version and the list of endpoints"),
     ("GET", "/api/model"): Operation("The model's metadata", codes="not_found model_unavailable"),
-    ("GET", "/openapi.json"): Operation("This document"),
-    ("GET", "/docs"): Operation("This document as a page", {200: _HTML}),
+    ("GET", "/openapi.json"): Operation("The HTTP interface as an OpenAPI document"),
+    ("GET", "/docs"): Operation("The HTTP interface as a page", {200: _HTML}),
     ("GET", "/docs/style.css"): Operation("The style of that page", {200: {"text/css": (str,)}}),
     ("GET", "/"): Operation(
         "The page to draw on, or for programs the list of endpoints", {200: {**_json(), **_HTML}}
@@ -176,7 +176,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Label a reading as a reviewer", codes=f"{_CHANGE} missing_field", body=_FORM
     ),
     ("POST", "/review/<record_id>/undo"): Operation(
-        "Take back one's label", codes=_CHANGE, body=_FORM
+        "Remove one's own label", codes=_CHANGE, body=_FORM
     ),
     ("GET", "/review/<record_id>/picture"): Operation(
         "The picture of a reading, if it was kept", {200: _FILE}, _HISTORY
@@ -185,15 +185,20 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Figures of what was read", {200: _HTML}, _HISTORY, query=bodies.DashboardOptions
     ),
     ("GET", "/model"): Operation("The page of the model", {200: _HTML}, "model_unavailable"),
-    ("GET", "/sign-in"): Operation("The sign-in of the operator", {200: _HTML}, "not_found"),
+    ("GET", "/sign-in"): Operation(
+        "The sign-in of the operator", {200: _HTML}, "not_found history_unavailable"
+    ),
     ("POST", "/sign-in"): Operation(
         "Sign in as the operator; needs the page's token",
         {303: _HTML},
-        "not_found too_many_requests body_too_large",
+        "not_found too_many_requests body_too_large history_unavailable",
         body=_FORM,
     ),
     ("POST", "/sign-out"): Operation(
-        "Sign out; needs the page's token", {303: _HTML}, "body_too_large", body=_FORM
+        "Sign out; needs the page's token",
+        {303: _HTML},
+        "body_too_large history_unavailable",
+        body=_FORM,
     ),
     ("GET", "/static/<path:filename>"): Operation(
         "The files of the page",

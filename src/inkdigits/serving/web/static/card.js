@@ -9,7 +9,7 @@ const MEANING = {
   blank: "Try more light or a darker pen.",
   not_a_digit: "It does not look like a digit.",
   several_digits: "Read as a number, digit by digit.",
-  unreadable: "No digit is likelier than not.",
+  unreadable: "Each digit has a probability below 50\u00a0%.",
   cut_off: "Leave some space around the digit.",
 };
 
