@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import (
-    answer,
-    counted,
-    needs_training_extra,
-    option,
-    progress_bar,
-    say,
-)
+from inkdigits.cli.options import answer, counted, needs_training_extra, option, progress_bar, say
 
 if TYPE_CHECKING:
     from inkdigits.reader import DigitReader

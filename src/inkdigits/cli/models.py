@@ -21,9 +21,7 @@ _MODELS = option(
     "--models folder", "Folder with a folder per version.", options.FOLDER, default="models"
 )
 _GATE = option(
-    "--gate gate_path",
-    "File of what a new model must reach, such as gate.toml.",
-    options.FILE,
+    "--gate gate_path", "File of what a new model must reach, such as gate.toml.", options.FILE
 )
 _BY = option("--by", "Name to keep in the record.  [default: the user]")
 

@@ -16,15 +16,7 @@ from urllib.parse import urljoin
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import (
-    answer,
-    counted,
-    option,
-    printable,
-    progress_bar,
-    resumable,
-    say,
-)
+from inkdigits.cli.options import answer, counted, option, printable, progress_bar, resumable, say
 from inkdigits.errors import ImageError
 from inkdigits.ink.decode import DEFAULT_LIMITS
 

@@ -36,13 +36,7 @@ SYNTHETIC: Final = 180_000
 @options.SEED
 @needs_training_extra
 def synthesise(
-    data_root: Path,
-    out: Path,
-    synthetic: int,
-    segmenter: Path | None,
-    seed: int,
-    *,
-    download: bool,
+    data_root: Path, out: Path, synthetic: int, segmenter: Path | None, seed: int, *, download: bool
 ) -> None:
     """Make pictures to train on beside MNIST, from its digits and from the installed fonts.
 
