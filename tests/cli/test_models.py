@@ -61,7 +61,7 @@ def test_models_are_listed_and_shown(models):
     assert "altered" in run("models", "show", "damaged", *folder, exit_code=1).stderr
     (models / "none").mkdir()
     assert "holds no model" in run("models", "list", "--models", models / "none").stderr
-    assert "no folder" in run("models", "list", "--models", models / "x", exit_code=1).stderr
+    assert "does not exist" in run("models", "list", "--models", models / "x", exit_code=1).stderr
 
 
 def test_models_are_compared_on_pictures_or_by_a_gate(models):

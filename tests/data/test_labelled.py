@@ -179,7 +179,7 @@ def test_sources_without_labelled_pictures_are_errors(tmp_path):
         ("list.jsonl", "no JSON object"),
         ("empty.csv", "no labelled"),
         ("bad.zip", "cannot be read: File is not a zip"),
-        ("none", "there is no"),
+        ("none", "does not exist"),
         ("lonely.png", "it lies in no folder"),
         ("empty", "holds no pictures"),
     ):

@@ -141,6 +141,6 @@ def test_every_page_fits_every_screen_and_is_accessible(chromium, url, scheme):
             box = page.locator(name).bounding_box()
             assert box is not None
             assert box["y"] + box["height"] <= height, (name, width, height)
-        page.click('[aria-label="Example: B"]')
+        page.click('[aria-label="Example: 2"]')
         expect(page.locator("#canvas")).to_be_in_viewport(ratio=0.9)
     visitor.context.close()
