@@ -142,6 +142,17 @@ def test_a_process_killed_while_it_migrates_does_not_stop_the_next(database_url,
     assert not differences(database_url)
 
 
+def test_a_migration_says_what_it_has_done_in_one_line(tmp_path, caplog):
+    caplog.set_level("INFO", "inkdigits")
+    for revision in ("0002", "head"):
+        migrate_to(sqlite_url(tmp_path), revision)
+    said = [one.getMessage() for one in caplog.records]
+    assert said == [
+        "the database has schema 0002 now, and had none before",
+        f"the database has schema {schema.NEWEST} now, and had 0002 before",
+    ]
+
+
 def test_schema_that_is_up_to_date_needs_no_alembic(tmp_path):
     url = sqlite_url(tmp_path)
     migrate_to(url)

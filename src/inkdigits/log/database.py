@@ -124,7 +124,8 @@ class Database:
     def recover(self, began: float) -> None:
         """Count the database as available, unless it failed after calls that worked ``began``."""
         if self.failure is not None and self._failed_at <= began:
-            logger.info("the database is available")
+            if self._failed_at:
+                logger.info("the database is available")
             self._drop()  # a server that was restarted has closed it
             self.failure = None
 

@@ -6,6 +6,7 @@ on SQLite, which has no time type, as on PostgreSQL.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from contextlib import nullcontext
@@ -34,6 +35,7 @@ os.register_at_fork(
 _GIVEN = sa.text("label IS NOT NULL")
 _DUE = sa.text("reviews_due IS NOT NULL")
 
+logger = logging.getLogger(__name__)
 metadata = sa.MetaData()
 predictions = sa.Table(
     "predictions",
@@ -194,3 +196,5 @@ def _upgrade(engine: sa.Engine, at: str | None, revision: str) -> None:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+    now = NEWEST if revision == "head" else revision
+    logger.info("the database has schema %s now, and had %s before", now, at or "none")

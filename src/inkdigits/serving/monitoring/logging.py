@@ -122,7 +122,7 @@ def configure_logging(
     # Pillow logs every block of a file at DEBUG, which would put the picture into the log. It logs
     # damaged files as errors, but whoever sent one is told anyway.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    # At INFO it lists its own parts at each start.
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
+    # At INFO it describes itself; the log says what a migration has done.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.captureWarnings(True)
