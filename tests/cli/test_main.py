@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 from support.commands import run
 
 import inkdigits
@@ -44,3 +45,12 @@ def test_without_the_training_side_the_extra_is_named():
     assert done.returncode == 1
     assert "run pip install -e '.[train]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_module_that_is_no_training_package_is_not_blamed_on_the_extra(monkeypatch):
+    def fail(*_args, **_options):
+        raise ModuleNotFoundError(name="somebody_elses")
+
+    monkeypatch.setattr("inkdigits.data.labelled.read_labelled", fail)
+    with pytest.raises(ModuleNotFoundError):
+        main(["calibrate", "--data", "own", "--out", "new"], standalone_mode=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import answer, counted, needs_training_extra, option, progress_bar, say
+from inkdigits.cli.options import answer, counted, option, progress_bar, say
 
 if TYPE_CHECKING:
     from inkdigits.reader import DigitReader
@@ -42,7 +42,6 @@ _RUN = option(
     options.COUNT,
 )
 @options.JSON
-@needs_training_extra
 def evaluate(
     sources: tuple[str, ...],
     pattern: str | None,
@@ -187,7 +186,6 @@ def calibrate(
     "Network that finds ink.  [default: the run's, or the one that comes with Inkdigits]",
     options.FILE,
 )
-@needs_training_extra
 def export(run_folder: Path, target: Path | None, segmenter: Path | None) -> None:
     """Write a training run as the artifact to serve."""
     from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
@@ -206,7 +204,6 @@ def export(run_folder: Path, target: Path | None, segmenter: Path | None) -> Non
 @options.DOWNLOAD
 @_RUN
 @options.FIGURES
-@needs_training_extra
 def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool) -> None:
     """Add the network in int8 to a run's artifact.
 
@@ -230,7 +227,6 @@ def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool
 @option("--chart", "File for the chart of speed-ups.", options.FILE, "outputs/figures/speedups.png")
 @option("--quick", "Measure small sizes only, to see that it works.", is_flag=True)
 @options.JSON
-@needs_training_extra
 def benchmark(
     model_path: Path | None, device: Any, chart: Path, *, quick: bool, as_json: bool
 ) -> None:

@@ -6,7 +6,7 @@ Exit codes: 0 done; 1 something could not be done, with one line on standard err
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -20,7 +20,11 @@ from inkdigits.cli.read import read
 from inkdigits.cli.serve import key, serve
 from inkdigits.cli.synthesise import synthesise
 from inkdigits.cli.train import train
-from inkdigits.errors import InkdigitsError
+from inkdigits.errors import BackendUnavailableError, InkdigitsError
+
+_TRAINING_PACKAGES: Final = frozenset(
+    {"matplotlib", "onnx", "onnxscript", "sklearn", "tensorboard", "torch", "torchvision", "tqdm"}
+)
 
 
 class _Commands(click.Group):
@@ -37,6 +41,11 @@ class _Commands(click.Group):
             raise click.ClickException(
                 f"{error.filename} cannot be read or written: {error.strerror}"
             ) from error
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] not in _TRAINING_PACKAGES:
+                raise
+            missing = BackendUnavailableError.without("train", f"this command needs {error.name}")
+            raise click.ClickException(str(missing)) from error
         except KeyboardInterrupt:
             say(f"interrupted; inkdigits {ctx.invoked_subcommand} did not finish")
             ctx.exit(130)

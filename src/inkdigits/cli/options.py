@@ -6,16 +6,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
-from inkdigits.errors import BackendUnavailableError
-
-P = ParamSpec("P")
-R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
 
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
@@ -93,26 +88,6 @@ FIGURES = option(
 )
 SEED = option("--seed", "Seed of everything random.", int, default=0)
 RISK = risk(default=0.001)
-
-_TRAINING_PACKAGES: Final = frozenset(
-    {"matplotlib", "onnx", "onnxscript", "sklearn", "tensorboard", "torch", "torchvision", "tqdm"}
-)
-
-
-def needs_training_extra(command: Callable[P, R]) -> Callable[P, R]:
-    """Have a command name the missing extra where the training packages are not installed."""
-
-    @wraps(command)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] not in _TRAINING_PACKAGES:
-                raise
-            needs = f"this command needs {error.name}"
-            raise BackendUnavailableError.without("train", needs) from error
-
-    return checked
 
 
 @contextmanager

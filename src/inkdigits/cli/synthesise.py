@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import needs_training_extra, option, say
+from inkdigits.cli.options import option, say
 
 if TYPE_CHECKING:
     from inkdigits.data.synthesis import SynthesisConfig
@@ -34,7 +34,6 @@ SYNTHETIC: Final = 180_000
 )
 @option("--segmenter", "Network that finds ink.  [default: the shipped one]", options.FILE)
 @options.SEED
-@needs_training_extra
 def synthesise(
     data_root: Path, out: Path, synthetic: int, segmenter: Path | None, seed: int, *, download: bool
 ) -> None:

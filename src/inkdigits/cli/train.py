@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkdigits.cli import options
-from inkdigits.cli.options import needs_training_extra, option, resumable, say
+from inkdigits.cli.options import option, resumable, say
 from inkdigits.cli.synthesise import SYNTHETIC, composition
 
 if TYPE_CHECKING:
@@ -211,7 +211,6 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @options.JSON
 @click.pass_context
-@needs_training_extra
 def train(
     ctx: click.Context,
     /,
