@@ -196,6 +196,9 @@ def test_why_is_one_click_away_and_a_risk_is_sent(visitor):
     page.click("#curl")
     expect(page.locator("#copied")).to_contain_text("Cop")
     assert "predict?risk=0.05" in page.input_value("#command")
+    page.fill("#risk", "6")  # the command is of another risk
+    expect(page.locator("#copied")).to_have_text("")
+    expect(page.locator("#command")).to_be_hidden()
     nothing = {"prediction": None, "explanation": {"runner_up": None}}
     page.route("**/predict?*explain=true*", lambda route: route.fulfill(json=nothing))
     with page.expect_response("**/predict?*explain=true*"):

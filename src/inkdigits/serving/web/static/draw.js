@@ -45,6 +45,7 @@ function changed(isDrawing) {
   tools();
   $("problem").textContent = "";
   $("feedback").hidden = true;
+  forgetCommand();
   card.showBoxes(null, pad.size);
   clearTimeout(liveTimer);
   clearTimeout(finishedTimer);
@@ -226,6 +227,12 @@ async function copyCommand() {
   }
 }
 
+/** The copied command is of another picture or risk. */
+function forgetCommand() {
+  $("copied").textContent = "";
+  $("command").hidden = true;
+}
+
 function unavailable() {
   if (isUnavailable) return;
   isUnavailable = true;
@@ -314,6 +321,7 @@ remember("pen-width", "value", () => {
 });
 remember("risk", "value", () => {
   card.showCoverage(null, RISKS[$("risk").value]);
+  forgetCommand();
   keeping.then(read); // or the answer at the risk before would come last
 });
 remember("private", "checked", () => {
