@@ -71,10 +71,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 @options.DATA
 @options.DOWNLOAD
 @option(
-    "--out",
-    "Folder for the weights, the artifact and run.json.",
-    options.FOLDER,
-    default="saved_models",
+    "--out", "Folder for the weights, the artifact and run.json.", options.FOLDER, "saved_models"
 )
 @options.FIGURES
 @option("--logs", "Folder for TensorBoard's event files.", options.FOLDER, default="outputs/logs")
@@ -82,15 +79,15 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     "--network",
     "Network to train: DigitNet is the shipped one, MNISTClassifier a plain one.",
     click.Choice(["DigitNet", "MNISTClassifier"]),
-    default="DigitNet",
+    "DigitNet",
 )
 @option("--quick", "A first model in ten minutes: fewer pictures and epochs.", is_flag=True)
 @option(
     "--segmenter-steps",
     "Steps of the network that finds ink, which is trained first. None with --quick, --init, "
     "--add, --pictures or another network.",
-    click.IntRange(min=0),
-    default=50_000,
+    click.IntRange(0),
+    50_000,
 )
 @option(
     "--segmenter",
@@ -102,22 +99,17 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 @option(
     "--classic-epochs",
     "Epochs of MNISTClassifier, which is trained beside DigitNet; 0 leaves it out.",
-    click.IntRange(min=0),
-    default=30,
+    click.IntRange(0),
+    30,
 )
-@option(
-    "--batch-size",
-    "Pictures per step, synthetic ones included.",
-    click.IntRange(min=8),
-    default=512,
-)
+@option("--batch-size", "Pictures per step, synthetic ones included.", click.IntRange(8), 512)
 @option(
     "--synthetic",
     "Pictures to make beside MNIST, 44 % of each batch. Two thirds are digits (photographed, "
     "corrupted, in low resolution, drawn or cut from numbers); a third has no digit. 0 trains "
     "on clean digits only; the model then rejects nothing as no digit.",
-    click.IntRange(min=0),
-    default=SYNTHETIC,
+    click.IntRange(0),
+    SYNTHETIC,
 )
 @option(
     "--pictures",
@@ -129,20 +121,20 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     "--learning-rate",
     "Peak of the one-cycle schedule.",
     click.FloatRange(0, 1, min_open=True),
-    default=4e-3,
+    4e-3,
     metavar="RATE",
 )
 @option(
     "--ema-decay",
     "Decay per step of the moving average of the weights; 0 keeps no average.",
     click.FloatRange(0, 0.999999),
-    default=0.999,
+    0.999,
 )
 @option(
     "--augmentation",
     "Strength of augmentation; 0 leaves pictures unchanged.",
     click.FloatRange(0, 3),
-    default=1.2,
+    1.2,
     metavar="FACTOR",
 )
 @option(
@@ -171,7 +163,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     "--held-back",
     "With --add: share of your pictures to keep apart and measure with; by writer, time or digest.",
     click.FloatRange(0, 0.9),
-    default=0.2,
+    0.2,
 )
 @option(
     "--limit", "Largest number of MNIST's training pictures to use, for a trial.", options.COUNT
@@ -180,7 +172,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     "--keep",
     "Keep the weights of the epoch with the lowest validation loss, or of the last.",
     click.Choice(["best", "last"]),
-    default="last",
+    "last",
 )
 @option(
     "--dropout",
@@ -188,12 +180,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     click.FloatRange(0, 0.99),
 )
 @options.SEED
-@option(
-    "--device",
-    "Device to train on; auto is the first present of cuda, mps, cpu.",
-    options.DEVICES,
-    default="auto",
-)
+@options.device("Device to train on", "auto")
 @option("--resume", "Resume the interrupted run in the folder.", is_flag=True)
 @options.RISK
 @option(
