@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inkdigits.calibration.intervals import check_share
-from inkdigits.decision.risk import AcceptThreshold
+from inkdigits.calibration.intervals import LEVEL, check_share
+from inkdigits.decision.risk import RISK, AcceptThreshold
 from inkdigits.errors import ConfigError, DataError
 from inkdigits.types import Doubles
 
@@ -134,12 +134,10 @@ def decided_confidence(confidence: Doubles, novelty: Doubles, limit: float | Non
     >>> decided_confidence(np.full(3, 0.9), np.array([-9.0, -1.0, 1.0]), 0.0).tolist()
     [0.9, 0.25, 0.0]
     """
-    if limit is None:
-        return confidence
-    doubtful = np.minimum(confidence, READABLE / 2)
-    allowed = np.where(novelty > ACCEPT_NOVELTY, doubtful, confidence)
-    decided: Doubles = np.where(novelty > limit, 0.0, allowed)
-    return decided
+    lenient = DecisionPolicy(0.0, RISK, LEVEL, novelty_threshold=limit, unreadable_below=0.0)
+    most = {"accept": 1.0, "review": READABLE / 2, "reject": 0.0}
+    pairs = zip(confidence.tolist(), novelty.tolist(), strict=True)
+    return np.array([min(c, most[lenient.decide(c, novelty=score)[0]]) for c, score in pairs])
 
 
 def energy(logits: npt.ArrayLike) -> Doubles:

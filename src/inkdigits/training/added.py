@@ -23,10 +23,15 @@ from inkdigits.evaluation.report import contact_sheet
 from inkdigits.model.artifact import write_atomically
 from inkdigits.reader import DigitReader, preprocess
 from inkdigits.training.config import AddConfig
+from inkdigits.training.run_folder import Weights
 from inkdigits.types import NO_DIGIT, Ink, Json, Picture
 
 SHARE: Final = 0.15
 """The share of an epoch's pictures that are added ones, by default."""
+KEPT_CHANGE: Final = 0.7
+"""The share of the weights' change that is kept: a mean of the weights before and after reads the
+new manner as well, and forgets less (Wortsman et al., "Robust fine-tuning of zero-shot models",
+CVPR 2022)."""
 SUSPECTS_NAME: Final = "suspect_labels.png"
 _MOST_SUSPECTS = 40
 
@@ -53,6 +58,18 @@ class Added:
         return Digits(
             torch.cat([digits.inks, own.inks[index]]), torch.cat([digits.labels, own.labels[index]])
         )
+
+
+def between(before: Weights, after: Weights, share: float = KEPT_CHANGE) -> Weights:
+    """Return the weights that lie so far on the way from those before to those after.
+
+    >>> between({"bias": torch.zeros(1)}, {"bias": torch.ones(1)})
+    {'bias': tensor([0.7000])}
+    """
+    return {
+        name: before[name].lerp(value, share) if value.is_floating_point() else value
+        for name, value in after.items()
+    }
 
 
 def check_apart(learned: Digits, test: Digits) -> None:
@@ -118,6 +135,7 @@ def read_added(
         "learned": len(learned),
         "held_back": len(held_back),
         "weight": weight,
+        "kept_change": KEPT_CHANGE,
         "left_out": len(pictures.left_out),
         "suspect_labels": len(suspects),
     }

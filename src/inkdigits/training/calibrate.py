@@ -59,7 +59,6 @@ from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import MARGIN
 from inkdigits.model.backends import forward_with_tta
 from inkdigits.model.networks import Network
-from inkdigits.reader import preprocess as preprocess_shipped
 from inkdigits.training.export import network_of
 from inkdigits.training.run_folder import Weights
 from inkdigits.types import Doubles, Floats, Ink, Json, Labels, Mask, Picture, Pixels, Rng
@@ -202,7 +201,6 @@ def find_operating_point(
     *,
     synthetic: Digits | None = None,
     groups: Mapping[str, Digits] | None = None,
-    preprocess: Callable[[Picture], Ink] = preprocess_shipped,
     risk: float = RISK,
     report: Callable[[str], None] = lambda _: None,
 ) -> OperatingPoint:
@@ -213,9 +211,9 @@ def find_operating_point(
 
     The digits neither trained the weights nor chose the epoch. The temperature fits what was made
     from them by ``synthesis.synthesise`` too, and the risk, a share of wrong readings among the
-    accepted, is kept in each of the ``groups``, which ``calibration_groups`` makes: ink, as
-    ``preprocess`` gives it. Groups in which no threshold keeps the risk are left out of it, and
-    named. Who wrote the clean digits makes the bounds those of writers.
+    accepted, is kept in each of the ``groups``; ``calibration_groups`` makes these and the clean
+    ones. Groups in which no threshold keeps the risk are left out of it, and named. Who wrote the
+    clean digits makes the bounds those of writers.
 
     A DataError says that too few pictures are there to fit a temperature, or all are read right.
 
@@ -226,9 +224,8 @@ def find_operating_point(
     inkdigits.errors.DataError: ...
     """
     model = network_of(weights)
-    prepared = _preprocessed(preprocess, clean.inks.numpy(), clean.labels, clean.writers)
-    writers = None if prepared.writers is None else prepared.writers.numpy()
-    answers = _Answers.of(model, prepared)
+    writers = None if clean.writers is None else clean.writers.numpy()
+    answers = _Answers.of(model, clean)
     ood_scores = energy(answers.logits)
     made = clean[torch.arange(0)] if synthetic is None else synthetic
     hard, others = (_Answers.of(model, part) for part in made.divided())
@@ -250,31 +247,33 @@ def find_operating_point(
         ood_auroc=auroc(-ood_scores, -energy(others.logits)) if len(others.labels) else None,
         logits=answers.logits,
         labels=answers.labels,
-        drift=DriftReference.from_inks_and_confidences(prepared.inks.numpy(), confidence),
+        drift=DriftReference.from_inks_and_confidences(clean.inks.numpy(), confidence),
     )
     for line in point.summary():
         report(line)
     return point
 
 
-def calibration_groups(material: Material, seed: int, n: int) -> dict[str, Digits]:
-    """Make digits of each group from those that calibrate, as ink.
+def calibration_groups(material: Material, seed: int, n: int) -> tuple[Digits, dict[str, Digits]]:
+    """Return the digits that calibrate, and digits of each group that are made from them, as ink.
 
     Census clerks and school pupils are told apart where the writers are known. Groups that are
-    made have about ``n`` digits; those in which no ink is found are left out, as rejected as blank.
+    made have about ``n`` digits; there are none if it is 0. Digits in which no ink is found are
+    left out, as rejected as blank.
 
     >>> one = Digits(torch.full((1, 28, 28), 255, dtype=torch.uint8), torch.tensor([1]))
-    >>> list(calibration_groups(Material(one), seed=0, n=4))
+    >>> list(calibration_groups(Material(one), seed=0, n=4)[1])
     ['mildly corrupted', 'drawn', 'photographed']
     """
-    rng, clean = np.random.default_rng(seed), material.digits
+    rng, digits = np.random.default_rng(seed), material.digits
     find = ink_finder(material.find_ink())
-    inks, labels = clean.inks.numpy(), clean.labels
-    groups = {}
+    inks, labels = digits.inks.numpy(), digits.labels
+    clean, groups = _preprocessed(find, inks, labels, digits.writers), {}
+    if not n:
+        return clean, groups
     if clean.writers is not None:
         pupils = clean.writers >= FIRST_PUPIL
-        for name, of in (("census clerks", ~pupils), ("school pupils", pupils)):
-            groups[name] = _preprocessed(find, inks[of.numpy()], labels[of])
+        groups = {"census clerks": clean[~pupils], "school pupils": clean[pupils]}
     groups["mildly corrupted"] = _preprocessed(find, corrupt_mildly(inks, rng), labels)
     fonts = find_fonts("validation")
     on_paper, hands = Sources(inks, labels.numpy(), fonts, styles=False), material.hands
@@ -289,7 +288,7 @@ def calibration_groups(material: Material, seed: int, n: int) -> dict[str, Digit
         drawn = [_picture(each, look, rng) for each in islice(cycle(sources), n)]
         digits = torch.tensor([digit for _, digit in drawn], dtype=torch.int64)
         groups[name] = _preprocessed(find, (picture for picture, _ in drawn), digits)
-    return {name: of for name, of in groups.items() if len(of)}
+    return clean, {name: of for name, of in groups.items() if len(of)}
 
 
 def _picture(sources: Sources, look: Look, rng: Rng) -> tuple[Pixels, int]:

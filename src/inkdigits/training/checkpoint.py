@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -182,12 +182,23 @@ class TrainingState:
         self.kept_epoch = saved["kept_epoch"]
 
 
-def _differences(saved: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for name in sorted(saved.keys() | wanted.keys()):
-        was, now = saved.get(name), wanted.get(name)
-        if isinstance(was, dict) and isinstance(now, dict):
-            names += _differences(was, now, f"{prefix}{name}.")
-        elif was != now:
-            names.append(f"{prefix}{name} ({was} there, {now} here)")
-    return names
+def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    was, now = dict(flat(saved)), dict(flat(wanted))
+    return [
+        f"{name} ({was.get(name)} there, {now.get(name)} here)"
+        for name in sorted(was.keys() | now.keys())
+        if was.get(name) != now.get(name)
+    ]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested dictionaries by their dotted names.
+
+    >>> dict(flat({"augmentation": {"shift": 2}, "epochs": 4}))
+    {'augmentation.shift': 2, 'epochs': 4}
+    """
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

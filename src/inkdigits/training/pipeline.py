@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.mnist import Digits, Splits
 from inkdigits.data.synthesis import Material, SynthesisConfig, ink_finder, synthesise
-from inkdigits.data.synthesis_cache import concatenate, read_synthetic
+from inkdigits.data.synthesis_cache import concatenate
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.decision.policy import METHOD, DecisionPolicy
 from inkdigits.decision.risk import RISK
@@ -41,7 +42,7 @@ from inkdigits.model.artifact import (
     write_atomically,
 )
 from inkdigits.reader import DigitReader, load
-from inkdigits.training.added import Added, check_apart, read_added
+from inkdigits.training.added import Added, between, check_apart, read_added
 from inkdigits.training.augmentation import augment
 from inkdigits.training.calibrate import (
     GROUP_SIZE,
@@ -74,12 +75,18 @@ _CALIBRATION_SEED = 1_000_001
 _MOST_MISREAD = 40
 
 Report = Callable[[str], None]
+Synthetic: TypeAlias = tuple[Digits, Json]
+"""Synthetic pictures to learn from, and how they were made."""
 
 
 def train(
-    splits: Splits, run: RunConfig, device: torch.device, report: Report = lambda _: None
+    splits: Splits,
+    run: RunConfig,
+    device: torch.device,
+    synthetic: Sequence[Synthetic] = (),
+    report: Report = lambda _: None,
 ) -> Json:
-    """Synthesise, fit, calibrate, export and evaluate; write every file of the run.
+    """Fit, calibrate, export and evaluate; write every file of the run.
 
     It returns what run.json holds, and calls ``report`` with each line of what a step found. The
     errors are those of ``fit``, ``find_operating_point`` and ``load``.
@@ -94,9 +101,9 @@ def train(
     began = time.perf_counter()
     folders = run.folders
     before, added = _added(splits, run, report)
-    result, synthesis = _fit(splits, run, device, added, report)
+    result = _fit(splits, run, device, [made for made, _ in synthetic], added, report)
     clean = splits.calibration
-    made = min(run.calibration_synthetic or len(clean), len(clean)) if synthesis else None
+    made = min(run.calibration_synthetic or len(clean), len(clean)) if synthetic else None
     point = _calibrate(
         result.weights,
         replace(material_of(splits, run), digits=clean, hands=splits.calibration_hands),
@@ -105,6 +112,7 @@ def train(
         risk=run.risk,
         report=report,
     )
+    synthesis = [described for _, described in synthetic]
     provenance = _provenance(run, splits, synthesis, result.machines)
     provenance[PROVENANCE] = point.drift.to_dict()
     if added is not None:
@@ -150,23 +158,30 @@ def _added(
 
 
 def _fit(
-    splits: Splits, run: RunConfig, device: torch.device, added: Added | None, report: Report
-) -> tuple[FitResult, Sequence[Json]]:
-    """Train and write the weights; return the result, and how synthetic pictures were made."""
+    splits: Splits,
+    run: RunConfig,
+    device: torch.device,
+    made: list[Digits],
+    added: Added | None,
+    report: Report,
+) -> FitResult:
+    """Train on MNIST, on what was made and on what was added, and write the weights."""
     folders = run.folders
     initial = read_weights(run.initial, run.train.network) if run.initial else None
     _draw_before(splits.train, run.train, folders.figures)
-    synthetic, synthesis = _synthetic(splits, run)
+    if made:
+        sheet = contact_sheet(made[0].inks[:240].numpy(), per_row=24)
+        write_atomically(folders.figures / "synthetic_preview.png", sheet)
     train_part = splits.train
     if added is not None:
         train_part = added.mixed_with(train_part, run.train.seed)
         _, others = added.learned.divided()
-        if synthetic is not None and len(others):
-            synthetic = concatenate([synthetic, others])
+        if made:
+            made = [*made, others]
         elif len(others):
             report(f"{len(others):,} pictures without a digit teach nothing with --synthetic 0")
     result = fit(
-        FitInputs(train_part, splits.validation, synthetic, initial),
+        FitInputs(train_part, splits.validation, concatenate(made) if made else None, initial),
         run.train,
         device,
         checkpoint=folders.run / CHECKPOINT_NAME,
@@ -174,6 +189,8 @@ def _fit(
         log_dir=folders.logs,
         progress=run.progress,
     )
+    if added is not None and initial is not None:
+        result = replace(result, weights=between(initial, result.weights))
     save_weights(result.weights, folders.run / WEIGHTS_NAME)
     history = [asdict(epoch) for epoch in result.history]
     figure = plots.training_history(history, result.kept_epoch)
@@ -184,19 +201,7 @@ def _fit(
         f"{kept.validation_loss:.4f}, accuracy {100 * kept.validation_accuracy:.2f} % "
         f"(n = {len(splits.validation):,})"
     )
-    return result, synthesis
-
-
-def _synthetic(splits: Splits, run: RunConfig) -> tuple[Digits | None, Sequence[Json]]:
-    """Return the synthetic pictures to learn from, and how they were made."""
-    if not run.pictures:
-        return None, ()
-    material = material_of(splits, run)
-    parts, synthesis = zip(*(read_synthetic(path, material) for path in run.pictures), strict=True)
-    made = concatenate(parts)
-    sheet = contact_sheet(made.inks[:240].numpy(), per_row=24)
-    write_atomically(run.folders.figures / "synthetic_preview.png", sheet)
-    return made, synthesis
+    return result
 
 
 def material_of(splits: Splits, run: RunConfig) -> Material:
@@ -267,22 +272,16 @@ def _calibrate(
     material; the risk must then be kept in each of the ``calibration_groups`` too. None fits
     everything to the material's own digits.
     """
-    made, groups = None, {}
-    clean = material.digits
+    n = min(GROUP_SIZE, synthetic or 0)
+    clean, groups = calibration_groups(material, _CALIBRATION_SEED, n)
+    made = None
     if synthetic is not None:
         composition = SynthesisConfig(
             digits=synthetic, others=synthetic, fonts="validation", seed=_CALIBRATION_SEED
         )
         made = synthesise(material, composition)
-        groups = calibration_groups(material, _CALIBRATION_SEED, min(GROUP_SIZE, synthetic))
     point = find_operating_point(
-        weights,
-        clean,
-        synthetic=made,
-        groups=groups,
-        preprocess=ink_finder(material.find_ink()),
-        risk=risk,
-        report=report,
+        weights, clean, synthetic=made, groups=groups, risk=risk, report=report
     )
     saved = {"temperature": point.temperature, "policy": asdict(point.policy), **point.to_dict()}
     write_json(folders.run / TEMPERATURE_NAME, saved)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -30,9 +30,10 @@ from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
 from inkdigits.training.augmentation import AugmentationConfig
+from inkdigits.training.checkpoint import flat
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
 from inkdigits.training.export import export_segmenter
-from inkdigits.training.pipeline import material_of, train
+from inkdigits.training.pipeline import Synthetic, material_of, train
 from inkdigits.training.provenance import origin_of
 from inkdigits.training.quantise import quantise_run
 from inkdigits.training.run_folder import (
@@ -89,9 +90,9 @@ def run_recipe(
     _check(run)
     run.folders.run.mkdir(parents=True, exist_ok=True)
     segmenter = _find_segmenter(splits, run, plan, report)
-    stages = _Stages(splits, replace(run, segmenter=segmenter), device, report)
-    stages.synthesise()
-    described = stages.train(stages.run)
+    run = replace(run, segmenter=segmenter)
+    stages = _Stages(splits, run, device, report)
+    described = stages.train(run, stages.synthesise())
     if plan.int8:
         described = stages.quantise(described)
     if plan.classic_epochs:
@@ -153,49 +154,40 @@ def _find_segmenter(splits: Splits, run: RunConfig, plan: Plan, report: Report) 
 
 def _agrees(how: Json, path: Path) -> bool:
     """Return whether a JSON file has all that is wanted, also inside of objects."""
-    return path.is_file() and _contains(read_json(path), json.loads(json.dumps(how)))
-
-
-def _contains(known: Json, wanted: Json) -> bool:
-    return all(
-        _contains(known.get(name) or {}, value)
-        if isinstance(value, dict)
-        else known.get(name) == value
-        for name, value in wanted.items()
-    )
+    if not path.is_file():
+        return False
+    known = dict(flat(read_json(path)))
+    return all(known.get(name) == value for name, value in flat(json.loads(json.dumps(how))))
 
 
 class _Stages:
-    """The stages after the network that finds ink; ``run`` becomes what the last ones need."""
+    """The stages after the network that finds ink."""
 
     def __init__(
         self, splits: Splits, run: RunConfig, device: torch.device, report: Report
     ) -> None:
-        self.run = self._given = run
+        self._run = run
         self._splits = splits
         self._device = device
         self._report = report
         self._material: Material = material_of(splits, run)
-        self._synthesis: list[Json] = []
 
-    def synthesise(self) -> None:
+    def synthesise(self) -> list[Synthetic]:
         """Make pictures, unless they are given or there."""
-        run, material = self.run, self._material
-        if run.synthesis is not None and not run.pictures:
-            path = run.folders.run / SYNTHETIC_NAME
-            how = {"progress": run.progress, "report": self._report}
-            read_or_write(material, run.synthesis, path, **how)  # type: ignore[arg-type]
-            self.run = replace(run, pictures=(path,))
-        if self.run.pictures:
-            self._synthesis = [read_synthetic(path, material)[1] for path in self.run.pictures]
+        run, material = self._run, self._material
+        if run.synthesis is None or run.pictures:
+            return [read_synthetic(path, material) for path in run.pictures]
+        path = run.folders.run / SYNTHETIC_NAME
+        how = {"progress": run.progress, "report": self._report}
+        return [read_or_write(material, run.synthesis, path, **how)]  # type: ignore[arg-type]
 
-    def train(self, run: RunConfig) -> Json:
+    def train(self, run: RunConfig, synthetic: Sequence[Synthetic]) -> Json:
         """Train, calibrate, export and evaluate a network, unless that is done."""
         folder = run.folders.run
         how: Json = {
             "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
             "data": {"train": {"sha256": self._splits.train.digest()}},
-            "synthesis": self._synthesis if run.pictures else [],
+            "synthesis": [described for _, described in synthetic],
             "segmenter_sha256": self._material.segmenter_digest(),
             "preprocessing_version": PREPROCESSING_VERSION,
             "started_from": None if run.initial is None else origin_of(run.initial),
@@ -206,21 +198,22 @@ class _Stages:
             self._report(f"{run.train.network} is there: {folder}")
             return read_json(folder / RUN_NAME)
         resume = run.resume and (folder / CHECKPOINT_NAME).is_file()
-        return train(self._splits, replace(run, resume=resume), self._device, self._report)
+        run = replace(run, resume=resume)
+        return train(self._splits, run, self._device, synthetic, self._report)
 
     def quantise(self, described: Json) -> Json:
         """Add int8 to the artifact, unless that is done; or say why it stays in float32."""
         if "int8_changes" in described:
             return described
         try:
-            quantise_run(self.run.folders, self._splits, self._report)
+            quantise_run(self._run.folders, self._splits, self._report)
         except TrainingError as error:
             self._report(f"the artifact stays in float32: {error}")
-        return read_json(self.run.folders.run / RUN_NAME)
+        return read_json(self._run.folders.run / RUN_NAME)
 
     def train_classic(self, epochs: int) -> None:
         """Train MNISTClassifier on clean digits, and put its artifact beside the other one."""
-        given = self._given
+        given = self._run
         config = TrainConfig(
             epochs=epochs,
             augmentation=AugmentationConfig(),
@@ -240,7 +233,7 @@ class _Stages:
             risk=given.risk,
             progress=given.progress,
         )
-        self.train(plain)
+        self.train(plain, ())
         if given.segmenter is not None:
             shutil.copy(given.segmenter, folders.run / SEGMENTER_NAME)
         shutil.copy(folders.run / ARTIFACT_NAME, given.folders.run / f"{CLASSIC}.onnx")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,6 +25,7 @@ from inkdigits.model.artifact import (
 )
 from inkdigits.model.backends import onnx_segmenter
 from inkdigits.model.networks import NETWORKS, NetworkName, load_network
+from inkdigits.training.checkpoint import flat
 from inkdigits.training.config import Folders
 from inkdigits.training.export import export_segmenter, network_of
 from inkdigits.types import Json
@@ -148,8 +149,8 @@ def log_with_mlflow(described: Json, folders: Folders) -> None:
     Raises:
         BackendUnavailableError: MLflow is not installed.
 
-    >>> dict(flat({"augmentation": {"shift": 2}, "epochs": 4}))
-    {'augmentation.shift': 2, 'epochs': 4}
+    >>> list(flat({"augmentation": {"shift": 2}}))  # the names of parameters
+    [('augmentation.shift', 2)]
     """
     try:
         import mlflow
@@ -167,16 +168,3 @@ def log_with_mlflow(described: Json, folders: Folders) -> None:
         for name in (ARTIFACT_NAME, RUN_NAME):
             mlflow.log_artifact(str(folders.run / name))
         mlflow.log_artifacts(str(folders.figures), "figures")
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dictionaries by their dotted names.
-
-    >>> list(flat({"a": {"b": 1}}))
-    [('a.b', 1)]
-    """
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
