@@ -218,8 +218,8 @@ def score(readings: Readings) -> Report:
     return Report(readings, [Scores.of(name, readings, of) for name, of in groups], digits)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of text as a table, the first column to the left and the others to the right.
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return rows of text as a table, the first columns to the left and the others to the right.
 
     >>> print(aligned([("", "n"), ("all", "12")]))
           n
@@ -228,7 +228,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
+            cell.rjust(width) if number >= left else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

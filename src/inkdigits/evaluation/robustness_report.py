@@ -14,6 +14,7 @@ from inkdigits.calibration.intervals import Estimate, wilson_interval
 from inkdigits.calibration.scores import reliability_curve
 from inkdigits.decision.prediction import Prediction
 from inkdigits.evaluation.ood_metrics import auroc, fpr_at_95_tpr
+from inkdigits.evaluation.report import aligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,52 +79,42 @@ class RobustnessReport:
         return {**asdict(self), "corruption_accuracy": self.corruption_accuracy}
 
     def table(self) -> str:
-        """Return both tables for a terminal, in per cent."""
-        lines = [
-            f"{'digits':<26}{'n':>7}  accuracy  95 % interval      ECE  accepted  "
-            "wrong of those  rejected"
-        ]
+        """Return three tables for a terminal, in per cent."""
+        heads = ("accuracy", "95 % interval", "ECE", "accepted", "wrong of those", "rejected")
+        digits: list[tuple[str, ...]] = [("digits", "n", *heads)]
         for s in self.digits:
             name = f"{s.name} ({', '.join(map(str, s.severities))})" if s.severities else s.name
             interval = f"{100 * s.accuracy.low:.2f}\N{EN DASH}{100 * s.accuracy.high:.2f}"
             wrong = s.wrong_among_accepted
             share = "none accepted" if wrong is None else f"{100 * wrong.value:.2f}"
-            lines.append(
-                f"{name:<26}{s.n:>7,}  {100 * s.accuracy.value:>8.2f}  {interval:<13}  "
-                f"{100 * s.ece:>7.2f}  {100 * s.coverage:>8.2f}  {share:>14}  "
-                f"{100 * s.rejected:>8.2f}"
-            )
-        heads = "".join(f"{digit:>12}" for digit in range(10))
-        lines += ["", f"{'accepted, wrong of those':<26}{heads}"]
-        lines += [
-            f"{s.name:<26}" + "".join(_of_digit(*counts) for counts in s.by_digit)
+            parts = _percent(s.accuracy.value), interval, *_percents(s.ece, s.coverage)
+            digits.append((name, f"{s.n:,}", *parts, share, _percent(s.rejected)))
+        mean = _percent(self.corruption_accuracy)
+        digits.append(("mean of the corruptions", "", mean, *[""] * 5))
+        of_each = [("accepted, wrong of those", *map(str, range(10)))]
+        of_each += [
+            (s.name, *(f"{100 * a / n:.1f}, {w}" if n else "-" for n, _, a, w in s.by_digit))
             for s in self.digits
             if s.group != "corruption" and s.by_digit
         ]
-        lines += [
-            "",
-            f"{'mean of the corruptions':<33}  {100 * self.corruption_accuracy:>8.2f}",
-            "",
-            f"{'not digits':<26}{'n':>7}     AUROC  FPR at 95 % TPR  rejected  reviewed  accepted"
-            "  reason",
-        ]
-        lines += [
-            f"{s.name:<26}{s.n:>7,}  {s.auroc:>8.4f}  {100 * s.fpr_at_95_tpr:>15.2f}  "
-            f"{100 * s.rejected:>8.2f}  {100 * s.reviewed:>8.2f}  {100 * s.accepted:>8.2f}  "
-            f"{_main_reason(s)}"
-            for s in self.non_digits
-        ]
-        lines += [
-            "",
+        heads = ("AUROC", "FPR at 95 % TPR", "rejected", "reviewed", "accepted", "reason")
+        others: list[tuple[str, ...]] = [("not digits", "n", *heads)]
+        for o in self.non_digits:
+            shares = _percents(o.fpr_at_95_tpr, o.rejected, o.reviewed, o.accepted)
+            others.append((o.name, f"{o.n:,}", f"{o.auroc:.4f}", *shares, _main_reason(o)))
+        note = (
             "Severities are in brackets. All figures but AUROC are in per cent. Digits are told "
-            f"from the rest by {self.score}.",
-        ]
-        return "\n".join(lines)
+            f"from the rest by {self.score}."
+        )
+        return "\n\n".join((aligned(digits), aligned(of_each), aligned(others), note))
 
 
-def _of_digit(n: int, _: int, accepted: int, wrong: int) -> str:
-    """Return the share accepted of a digit in per cent, and how many of those are wrong."""
-    return f"{'-' if not n else f'{100 * accepted / n:.1f}, {wrong}':>12}"
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _percents(*shares: float) -> list[str]:
+    return [_percent(share) for share in shares]
 
 
 def _main_reason(scores: NonDigitScores) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from inkdigits.evaluation.environment import Hardware
+from inkdigits.evaluation.report import aligned
 
 BASELINE = "PyTorch, CPU"
 # A timer's resolution and a scheduler's delays are small beside this.
@@ -78,13 +79,6 @@ class BenchmarkResult:
                     f"{speedup:.3g} x",
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            # Words to the left, figures to the right.
-            "  ".join(f"{c:{'<' if i < 2 else '>'}{widths[i]}}" for i, c in enumerate(row)).rstrip()
-            for row in cells
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
         packages = [f"{name} {self.versions[name]}" for name in ("python", "torch", "onnxruntime")]
         return "\n".join(
             [
@@ -93,7 +87,7 @@ class BenchmarkResult:
                 f"Accelerator: {self.accelerator or 'none'}",
                 f"Versions: {', '.join(packages)}",
                 "",
-                *lines,
+                aligned(cells, left=2),
                 "",
                 f"time: of doing the task once, the median of {self.repeats} samples of at least "
                 f"{SAMPLE_SECONDS * 1000:g} ms each.",

@@ -274,7 +274,8 @@ def calibration_groups(material: Material, seed: int, n: int) -> tuple[Digits, d
     if clean.writers is not None:
         pupils = clean.writers >= FIRST_PUPIL
         groups = {"census clerks": clean[~pupils], "school pupils": clean[pupils]}
-    groups["mildly corrupted"] = _preprocessed(find, corrupt_mildly(inks, rng), labels)
+    some = rng.permutation(len(inks))[:n]
+    groups["mildly corrupted"] = _preprocessed(find, corrupt_mildly(inks[some], rng), labels[some])
     fonts = find_fonts("validation")
     on_paper, hands = Sources(inks, labels.numpy(), fonts, styles=False), material.hands
     # Other hands' digits are each drawn as often as any other: no odd one shall count many times.
