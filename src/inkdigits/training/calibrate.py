@@ -265,10 +265,11 @@ def calibration_groups(material: Material, seed: int, n: int) -> tuple[Digits, d
     >>> list(calibration_groups(Material(one), seed=0, n=4)[1])
     ['mildly corrupted', 'drawn', 'photographed']
     """
-    rng, digits = np.random.default_rng(seed), material.digits
+    rng, given = np.random.default_rng(seed), material.digits
     find = ink_finder(material.find_ink())
-    inks, labels = digits.inks.numpy(), digits.labels
-    clean, groups = _preprocessed(find, inks, labels, digits.writers), {}
+    inks, labels = given.inks.numpy(), given.labels
+    clean = _preprocessed(find, inks, labels, given.writers)
+    groups: dict[str, Digits] = {}
     if not n:
         return clean, groups
     if clean.writers is not None:
