@@ -55,7 +55,7 @@ def test_run_json_says_how_the_model_was_made_and_what_it_scores(trained):
     accuracy = saved["test"]["accuracy"]
     assert 0.5 < accuracy["low"] < accuracy["value"] < accuracy["high"] < 1
     corrupted, policy = saved["accepted_by_group"]["mildly corrupted"], saved["policy"]
-    assert corrupted["n"] == 200
+    assert 190 < corrupted["n"] <= 200
     assert policy["accept_threshold"] is not None
     assert 0 < corrupted["n_accepted"] < corrupted["n"]
     assert corrupted["n_wrong"] <= policy["risk"] * corrupted["n_accepted"]
