@@ -117,7 +117,7 @@ def test_a_network_that_finds_ink_can_be_given(made, name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--add", "nowhere"), "there is no nowhere"),
+        (("--add", "nowhere"), "nowhere does not exist"),
         (("--init", "none.pt"), "there are no weights at none.pt"),
     ],
 )

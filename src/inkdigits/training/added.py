@@ -111,7 +111,7 @@ def read_added(
     >>> import inkdigits
     >>> read_added(AddConfig(("nowhere",)), inkdigits.load(), 10, Path("none"), print)
     Traceback (most recent call last):
-    inkdigits.errors.DataError: there is no nowhere to read labelled pictures from
+    inkdigits.errors.DataError: nowhere does not exist; name a folder, an archive or a table
     """
     pictures = read_labelled(config.sources, pattern=config.pattern).inks(preprocess)
     describe_left_out(pictures.left_out, report)

@@ -24,7 +24,6 @@ from inkdigits.data.synthesis import Material, SynthesisConfig, ink_finder, synt
 from inkdigits.data.synthesis_cache import concatenate
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.decision.policy import METHOD, DecisionPolicy
-from inkdigits.decision.risk import RISK
 from inkdigits.errors import TrainingError
 from inkdigits.evaluation import plots
 from inkdigits.evaluation.architecture import architecture_diagram, trace_layers
@@ -102,16 +101,7 @@ def train(
     folders = run.folders
     before, added = _added(splits, run, report)
     result = _fit(splits, run, device, [made for made, _ in synthetic], added, report)
-    clean = splits.calibration
-    made = min(run.calibration_synthetic or len(clean), len(clean)) if synthetic else None
-    point = _calibrate(
-        result.weights,
-        replace(material_of(splits, run), digits=clean, hands=splits.calibration_hands),
-        folders,
-        synthetic=made,
-        risk=run.risk,
-        report=report,
-    )
+    point = _calibrate(result.weights, splits, run, bool(synthetic), report)
     synthesis = [described for _, described in synthetic]
     provenance = _provenance(run, splits, synthesis, result.machines)
     provenance[PROVENANCE] = point.drift.to_dict()
@@ -258,30 +248,25 @@ def _export_and_evaluate(
 
 
 def _calibrate(
-    weights: Weights,
-    material: Material,
-    folders: Folders,
-    *,
-    synthetic: int | None,
-    risk: float = RISK,
-    report: Report = lambda _: None,
+    weights: Weights, splits: Splits, run: RunConfig, with_synthetic: bool, report: Report
 ) -> OperatingPoint:
     """Find the operating point on clean digits; write it to the run's folder, and a figure.
 
-    ``synthetic`` is how many digits, and as many pictures without one, are synthesised from the
-    material; the risk must then be kept in each of the ``calibration_groups`` too. None fits
-    everything to the material's own digits.
+    With synthetic digits, as many pictures without one are made too, and the risk must be kept in
+    each of the ``calibration_groups``. Without, everything is fitted to the clean digits.
     """
-    n = min(GROUP_SIZE, synthetic or 0)
-    clean, groups = calibration_groups(material, _CALIBRATION_SEED, n)
-    made = None
-    if synthetic is not None:
+    material, folders = material_of(splits, run), run.folders
+    material = replace(material, digits=splits.calibration, hands=splits.calibration_hands)
+    n, made = 0, None
+    if with_synthetic:
+        n = min(run.calibration_synthetic or len(splits.calibration), len(splits.calibration))
         composition = SynthesisConfig(
-            digits=synthetic, others=synthetic, fonts="validation", seed=_CALIBRATION_SEED
+            digits=n, others=n, fonts="validation", seed=_CALIBRATION_SEED
         )
         made = synthesise(material, composition)
+    clean, groups = calibration_groups(material, _CALIBRATION_SEED, min(GROUP_SIZE, n))
     point = find_operating_point(
-        weights, clean, synthetic=made, groups=groups, risk=risk, report=report
+        weights, clean, synthetic=made, groups=groups, risk=run.risk, report=report
     )
     saved = {"temperature": point.temperature, "policy": asdict(point.policy), **point.to_dict()}
     write_json(folders.run / TEMPERATURE_NAME, saved)
