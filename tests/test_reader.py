@@ -139,6 +139,21 @@ def test_a_small_second_digit_is_several_digits_and_a_cut_one_is_cut_off(reader)
     assert reader.predict(seven().crop((20, 40, 180, 200))).decision == "accept"
 
 
+def test_neither_doubtful_ink_nor_ink_that_may_run_into_an_edge_is_accepted(reader):
+    noise = np.random.default_rng(0).normal(0, 9, (200, 200))
+    photo = np.clip(0.7 * np.asarray(seven()) + 30 + noise, 0, 255).astype(np.uint8)
+    assert reader.predict(photo).decision == "accept"
+    doubting = DigitReader(
+        reader._backend, reader.metadata, lambda view: np.minimum(reader._segmenter(view), 2.0)
+    )
+    assert doubting.predict(photo).digit == 7
+    assert doubting.predict(photo).decision == "review"
+    at_edge = np.asarray(seven().crop((20, 40, 180, 156))).copy()
+    at_edge[-1] = np.maximum(at_edge[-1], 60)
+    reading = reader.predict(at_edge)
+    assert (reading.digit, reading.decision) == (7, "review")
+
+
 def test_spaced_numbers_by_other_writers_are_read(reader, digits):
     given = WrittenDigits(digits[0], digits[1].astype(np.int64))
     numbers = write_numbers(given, 25, np.random.default_rng(3), "spaced", signs=0.0)

@@ -51,6 +51,12 @@ LEAST_SEVERAL = 0.3
 """The least confidence in a number with which a picture is rejected for having several digits."""
 SEVERAL_RISK = 0.05
 """Accepted as one digit is only what reads as a number too, at this risk."""
+LEAST_CERTAINTY = 0.93
+"""Accepted is only ink of which the segmenter is that certain somewhere. It costs 1 % of the
+accepted photographs, and half of the empty pages that were accepted are not."""
+DOUBTFUL_EDGE = 0.6
+"""Nor is what runs into one edge with this share of the darkest ink. Of 73 cut digits that were
+accepted 9 are left, and none of the 6 wrong ones; of 149 whole ones at an edge 96."""
 _UNIFORM = (0.1,) * 10
 
 
@@ -257,7 +263,14 @@ class DigitReader(Reader):
             # What is accepted is one digit with all that was found.
             if decision == "accept" and found.has_pieces and number.decision != "accept":
                 decision = "review"
-        return ("reject", "cut_off", None) if found.is_cut else (decision, reason, None)
+        if found.is_cut:
+            return "reject", "cut_off", None
+        if decision == "accept" and (
+            found.foreground.certainty < LEAST_CERTAINTY
+            or is_cut_off(found.foreground, DOUBTFUL_EDGE)
+        ):
+            decision = "review"
+        return decision, reason, None
 
 
 class _Found(NamedTuple):

@@ -98,6 +98,23 @@ def test_a_faint_patch_does_not_decide_which_side_is_ink():
     assert np.array_equal(normalise(find_foreground(Luminance.of(picture), no_network)), expected)
 
 
+def test_what_is_written_on_a_card_is_ink_and_the_card_is_not():
+    table = Image.new("L", (260, 260), 20)
+    table.paste(seven(), (30, 30))
+    assert shifted_difference(preprocess(table), REFERENCE) < 12
+
+
+@pytest.mark.parametrize(("side", "is_asked"), [(28, False), (36, True)])
+def test_rules_find_the_ink_of_the_smallest_pictures_only(side, is_asked):
+    views = []
+    beside_a_table = np.asarray(seven(side, 3)).copy()
+    beside_a_table[:, : side // 2] //= 2
+    find_foreground(
+        Luminance.of(beside_a_table), lambda view: views.append(view) or np.repeat(view, 2, axis=1)
+    )
+    assert bool(views) is is_asked
+
+
 def test_two_digits_stay_two():
     page = Image.new("L", (400, 200), 255)
     page.paste(seven(), (0, 0))

@@ -207,7 +207,7 @@ def has_several(found: Foreground) -> bool:
     return len(sizes) > 1 and bool(sizes[1] >= SECOND_SIZE * sizes[0])
 
 
-def is_cut_off(found: Foreground) -> bool:
+def is_cut_off(found: Foreground, edge_ink: float = EDGE_INK) -> bool:
     """Return whether strokes run into one edge of the picture, and not into the opposite one.
 
     What touches opposite edges is taken for a digit that fills its picture.
@@ -217,31 +217,26 @@ def is_cut_off(found: Foreground) -> bool:
     >>> is_cut_off(Foreground.whole_picture(ink))
     True
     """
-    columns, rows = found.inked
-    if not len(rows):
+    if not len(found.inked[0]):
         return False
-    first_row, first_column = found.top + rows[0], found.left + columns[0]
-    last_row, last_column = found.top + rows[-1] + 1, found.left + columns[-1] + 1
-    ends = [
-        (first_row == 0, last_row >= found.whole[0]),
-        (first_column == 0, last_column >= found.whole[1]),
-    ]
+    top, bottom, left, right = found.at_edges
+    ends = (top, bottom), (left, right)
     if all(first == last for first, last in ends):
         return False
     values = found.values / np.float32(found.peak)
     stroke = stroke_width(values > 0.5)
     for (first, last), turned in zip(ends, (values, values.T), strict=True):
-        if first != last and _runs_out(turned if first else turned[::-1], stroke):
+        if first != last and _runs_out(turned if first else turned[::-1], stroke, edge_ink):
             return True
     return False
 
 
-def _runs_out(values: Floats, stroke: float) -> bool:
+def _runs_out(values: Floats, stroke: float, edge_ink: float) -> bool:
     """Return whether a stroke goes through the first row."""
     depth = max(1, round(0.6 * stroke))
     if len(values) <= depth:
         return False
-    edges = np.flatnonzero(np.diff(np.pad((values[0] > EDGE_INK).astype(np.int8), 1)))
+    edges = np.flatnonzero(np.diff(np.pad((values[0] > edge_ink).astype(np.int8), 1)))
     for start, end in edges.reshape(-1, 2):
         beside = np.count_nonzero(values[depth, max(0, start - depth) : end + depth] > 0.5)
         if end - start >= max(EDGE_WIDTH * stroke, BESIDE_EDGE * beside):

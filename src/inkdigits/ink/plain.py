@@ -26,6 +26,9 @@ EDGE_SHARE = 0.10
 
 # Up to this many pixels a side nothing is removed: dirt cannot be told from strokes.
 SMALL_PICTURE = 40
+# Up to this many, rules find more where the border has several shades: 95 % of MNIST's digits with
+# stripes, the segmenter 88 %. Of 45 photographs of 29 to 40 pixels it finds 42, and rules 26.
+SMALLEST_VIEW = 28
 # A plain background: the border's noise, and how much of it may be how far from its median.
 PLAIN_NOISE = 1.0
 PLAIN_SPREAD = 8.0
@@ -35,10 +38,12 @@ PLAIN_EXCEPTIONS_SMALL = 0.1
 # The background is at least the first share of the border, or the second of the picture. The lines
 # at two sides of a cell are up to half of its border, and less of the cell.
 LEAST_BORDER, LEAST_BACKGROUND = 0.6, 0.2
-# From this share of the ink's box on it is a card, or a page, unless the box is narrower than this.
-CARD_SHARE, CARD_ASPECT = 0.5, 0.4
-# It is none where this share of what the segmenter sees is what would be the card.
-CARD_INK = 0.7
+# From this share of the ink's box on, darker than this share of the darkest, it may be a card,
+# unless the box is narrower than this. So look 3 % of MNIST's digits, and 16 of 19 cards.
+CARD_SHARE, CARD_SHADE, CARD_ASPECT = 0.5, 0.3, 0.4
+# It is none where the segmenter sees more than this share of it as ink: of cards up to 23 %, and
+# one in 36 more; of enlarged 8x8 digits at least 30 %, and of others at least 79 %.
+CARD_INK = 0.25
 # A line across the picture covers this share of it; what is beside the line covers less than the
 # second share, and the line is at most the third share of the picture's other side wide.
 LINE_COVER, BESIDE_LINE, LINE_WIDTH = 0.9, 0.5, 0.06
@@ -65,6 +70,7 @@ class Foreground:
     whole: tuple[int, int]  # height and width of the picture
     scale: float = 1.0  # pixels of the picture that was given per pixel of these
     specks: float = 0.0  # the share of the ink that the segmenter saw and left out
+    certainty: float = 1.0  # the highest coverage that the segmenter sees, where it tells the ink
 
     @classmethod
     def whole_picture(cls, values: Floats) -> Foreground:
@@ -94,6 +100,14 @@ class Foreground:
         return mask
 
     @property
+    def at_edges(self) -> tuple[bool, bool, bool, bool]:
+        """Whether there is ink at the picture's top, bottom, left and right edge."""
+        columns, rows = self.inked
+        below, behind = self.top + rows[-1] + 1, self.left + columns[-1] + 1
+        first = self.top + rows[0] == 0, self.left + columns[0] == 0
+        return first[0], below >= self.whole[0], first[1], behind >= self.whole[1]
+
+    @property
     def box(self) -> Window:
         """Where that is in the picture."""
         columns, rows = self.inked
@@ -107,14 +121,13 @@ def find_foreground(
     """Return how far each pixel is from the background, towards the ink.
 
     On a clean background its shade is the median of the picture's border, which ink rarely covers
-    by half. Ink is whichever side of that shade holds more: a picture's mean does not tell, for a
-    thick white digit on black and a thin black one on white can have the same. In other pictures
-    the segmenter finds the ink. Where lines, frames, specks or several pieces show on a clean
-    background, it tells which of them are ink.
+    by half. Ink is whichever side of that shade holds more. In other pictures the segmenter finds
+    the ink. Where lines, frames, specks or several pieces show on a clean background, it tells
+    which of them are ink.
 
     Args:
         picture: its luminance.
-        segmenter: finds ink in pictures of more than SMALL_PICTURE pixels a side.
+        segmenter: finds ink in pictures of more than SMALLEST_VIEW pixels a side.
         largest: larger pictures are averaged down to at most this many pixels a side.
 
     Returns:
@@ -134,6 +147,8 @@ def find_foreground(
     found = _on_clean_background(picture)
     if found is None:
         found = _on_even_background(picture.grey, is_large=is_large)
+    if found is None and max(picture.whole) <= SMALLEST_VIEW:
+        found = _in_small_mixed_picture(picture.grey)
     if found is not None and (
         not is_large or found.peak <= 0.0 or not (_is_dirty(found) or _is_card(found))
     ):
@@ -145,6 +160,9 @@ def find_foreground(
     box = None if found is None or is_thin else found.box
     ink = None if is_flat else find_ink(shades, segmenter, box)
     if ink is None:
+        # In a tight crop of a digit the segmenter sees no background.
+        if found is None and not is_large:
+            return _in_small_mixed_picture(picture.grey)
         # A thick stroke fills its box as a card does.
         if found is not None and not _is_dirty(found):
             return replace(found, scale=float(factor))
@@ -152,14 +170,19 @@ def find_foreground(
     kept = None if found is None else _without_dirt(found, ink)
     if kept is not None:
         return replace(kept, scale=float(factor))
-    (height, width), (left, top, right, _) = picture.whole, ink.window
+    if found is not None and not _is_dirty(found):
+        ink = find_ink(shades, segmenter) or ink  # what is on a card may be small
+    return _of_view(ink, picture.whole, factor)
+
+
+def _of_view(ink: InkMap, whole: tuple[int, int], factor: int) -> Foreground:
+    left, top, right, _ = ink.window
     scale = (right - left) / ink.coverage.shape[1]
     place = (max(0, round(top / scale)), max(0, round(left / scale)))
-    parts = zip(place, ink.coverage.shape, (height, width), strict=True)
+    parts = zip(place, ink.coverage.shape, whole, strict=True)
     rows, columns = (max(at + n, round(side / scale)) for at, n, side in parts)
-    return Foreground(
-        ink.coverage * np.float32(255), *place, (rows, columns), scale * factor, ink.specks
-    )
+    found = Foreground(ink.coverage * np.float32(255), *place, (rows, columns), scale * factor)
+    return replace(found, specks=ink.specks, certainty=float(ink.coverage.max()))
 
 
 def _without_dirt(found: Foreground, ink: InkMap) -> Foreground | None:
@@ -177,7 +200,7 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground | None:
     total = float(coverage.sum())
     if not _is_dirty(found):
         # Either ink that fills its box, or a card with ink on it.
-        return found if float(seen[inside].sum()) > CARD_INK * total else None
+        return found if float(seen[inside].mean()) > CARD_INK else None
     if float(seen[dilate(inside)].sum()) < total / 2:
         return None
     near = dilate(dilate(seen > FAINTEST))
@@ -202,20 +225,24 @@ def _bytes(grey: Grey) -> Pixels:
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
 
 
-def _on_even_background(grey: Grey, *, is_large: bool) -> Foreground | None:
-    """Return the foreground if the border is nearly of one shade, or the picture is small."""
+def _background(grey: Grey) -> tuple[Floats, float, float]:
+    """Return the border's pixels, their median, and their noise."""
     border = _border(grey).astype(np.float32, copy=False)
-    grey = grey.astype(np.float32, copy=False)
     background = float(np.median(border))
+    # The median absolute deviation ignores ink there; 1.4826 makes it a normal distribution's.
+    return border, background, 1.4826 * float(np.median(np.abs(border - background)))
+
+
+def _on_even_background(grey: Grey, *, is_large: bool) -> Foreground | None:
+    """Return the foreground if the border is nearly of one shade."""
+    border, background, noise = _background(grey)
+    grey = grey.astype(np.float32, copy=False)
     at_border = np.count_nonzero(np.abs(border - background) <= PLAIN_SPREAD)
     if is_large and at_border < LEAST_BORDER * border.size:
         # Only such a border is worth a look at the whole picture.
         everywhere = np.count_nonzero(np.abs(grey - np.float32(background)) <= PLAIN_SPREAD)
         if everywhere < LEAST_BACKGROUND * grey.size:
             return None
-    # The median absolute deviation ignores ink that touches the border; 1.4826 makes it a
-    # normal distribution's standard deviation.
-    noise = 1.4826 * float(np.median(np.abs(border - background)))
     difference = grey - np.float32(background)
     exceptions = PLAIN_EXCEPTIONS if is_large else PLAIN_EXCEPTIONS_SMALL
     differs = float(np.mean(np.abs(border - background) > PLAIN_SPREAD))
@@ -227,9 +254,7 @@ def _on_even_background(grey: Grey, *, is_large: bool) -> Foreground | None:
         is_free = not (np.abs(difference[[0, 0, -1, -1], [0, -1, 0, -1]]) > PLAIN_SPREAD).any()
         if is_free or not touches or _is_one_piece(found):
             return found
-    if is_large:
-        return None
-    return Foreground.whole_picture(_in_small_mixed_picture(grey, difference, noise))
+    return None
 
 
 def _border_width(shape: tuple[int, ...]) -> int:
@@ -268,23 +293,23 @@ def _on_clean_background(picture: Luminance) -> Foreground | None:
     return Foreground(_above_noise(ink, noise=0.0), *sides[:2], picture.whole)
 
 
-def _in_small_mixed_picture(grey: Floats, difference: Floats, noise: float) -> Floats:
+def _in_small_mixed_picture(grey: Grey) -> Foreground:
     """Find the foreground where the border has several shades: a gradient, or ink that fills it."""
+    _, background, noise = _background(grey)
+    grey = grey.astype(np.float32, copy=False)
+    difference = grey - np.float32(background)
     can_slope = min(grey.shape) >= LEAST_GRADIENT
     level = grey - lighting_surface(grey) if can_slope else difference
     if can_slope and float(np.abs(level).max()) < MIN_CONTRAST:
-        return np.zeros_like(level)
+        return Foreground.whole_picture(np.zeros_like(level))
     shades = two_shades(grey)
-    if shades is not None:
-        found = _from_two_shades(grey, *shades)
-        # Fog looks like two shades too; its ink is found once the fog is removed.
-        if found.any():
-            return found
-    if can_slope:
-        left = 1.4826 * float(np.median(np.abs(_border(level))))
-        if left < LEFT_NOISE * noise:
-            return _above_noise(level, left)
-    return _above_noise(difference, noise)
+    found = None if shades is None else _from_two_shades(grey, *shades)
+    # Fog looks like two shades too; its ink is found once the fog is removed.
+    if found is None or not found.any():
+        left = 1.4826 * float(np.median(np.abs(_border(level)))) if can_slope else noise
+        is_level = left < LEFT_NOISE * noise
+        found = _above_noise(level, left) if is_level else _above_noise(difference, noise)
+    return Foreground.whole_picture(found)
 
 
 def _from_two_shades(grey: Floats, shade: float, sign: float, noise: float) -> Floats:
@@ -325,7 +350,7 @@ def _is_dirty(found: Foreground) -> bool:
 def _is_card(found: Foreground) -> bool:
     """Return whether ink fills its box, as a card or a page does; a stick's box is narrow."""
     sides = [len(inked) for inked in found.inked]
-    sample = found.values[::4, ::4] > 0.5 * found.peak
+    sample = found.values[::4, ::4] > CARD_SHADE * found.peak
     is_full = np.count_nonzero(sample) > CARD_SHARE * sample.size
     return bool(is_full and min(sides) > CARD_ASPECT * max(sides))
 
@@ -357,7 +382,11 @@ def _has_frame(found: Foreground) -> bool:
     if max(box.shape) <= SMALL_PICTURE:
         return False
     dark = np.float32(0.3 * found.peak)
-    for side in (box, box[::-1], box.T, box.T[::-1]):
+    sides = (box, box[::-1], box.T, box.T[::-1])
+    for i, (side, is_at_edge) in enumerate(zip(sides, found.at_edges, strict=True)):
+        # A stroke that the picture cuts off ends before the picture's edge does.
+        if is_at_edge and side.shape[1] < LINE_COVER * found.whole[1 - i // 2]:
+            continue
         edge = reduce(np.maximum, side[:3])
         inner = side[min(len(side) - 1, max(4, round(FRAME_WIDTH * len(side))))]
         # Counting takes a fifth of the time of a mean.

@@ -33,6 +33,18 @@ def test_boxes_and_frames_cover_little_of_a_page(name):
         assert 0 < (surface < 235).mean() < 0.6
 
 
+def test_nothing_on_an_empty_page_is_one_line_as_a_1_is():
+    for seed in range(60):
+        surface = page()
+        marks.print_boxes(surface, BOX, 0.0, np.random.default_rng(seed), is_empty=True)
+        inked = surface < 235
+        # Several lines, or one that leaves the page.
+        sides = inked[0], inked[-1], inked[:, 0], inked[:, -1]
+        runs_out = sum(bool(side.any()) for side in sides)
+        rows, columns = inked.any(axis=1).sum(), inked.any(axis=0).sum()
+        assert runs_out or min(rows, columns) > 0.3 * max(rows, columns)
+
+
 def test_text_and_objects_mostly_leave_the_box_free():
     generator, fonts = np.random.default_rng(5), find_fonts("train")
     inside = outside = 0

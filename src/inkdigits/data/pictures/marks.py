@@ -114,10 +114,13 @@ def print_pattern(surface: Floats, scale: float, pen: float, rng: Rng) -> None:
         surface += covered * (shade - surface)
 
 
-def print_boxes(surface: Floats, box: Bounds, pen: float, rng: Rng) -> None:
-    """Print what forms have around a digit: a box, cells, combs, single sides, guide lines.
+def print_boxes(
+    surface: Floats, box: Bounds, pen: float, rng: Rng, *, is_empty: bool = False
+) -> None:
+    """Print what forms have around a digit: a box, cells, combs, guide lines, single sides.
 
-    The digit's ``box`` may be left free, touched or crossed.
+    The digit's ``box`` may be left free, touched or crossed. Single sides are not printed where it
+    ``is_empty``: one line alone is a 1, and two are a 7.
 
     >>> page = np.full((60, 60), 250, np.float32)
     >>> print_boxes(page, (20, 20, 40, 40), 0.0, np.random.default_rng(0))
@@ -138,7 +141,7 @@ def print_boxes(surface: Floats, box: Bounds, pen: float, rng: Rng) -> None:
     if right - left < 8 or bottom - top < 8:
         left, top = box[0] * factor - 8, box[1] * factor - 8
         right, bottom = box[2] * factor + 8, box[3] * factor + 8
-    look = _LOOKS[rng.integers(len(_LOOKS))]
+    look = _LOOKS[rng.integers(len(_LOOKS) - 2 * is_empty)]
     for line in look((left, top, right, bottom), (width * factor, height * factor), rng):
         canvas.line(line, fill=255, width=wide)
     shade = _shade(surface, pen, rng, like_ink=0.45)
@@ -207,7 +210,7 @@ def _guides(box: Bounds, size: tuple[int, int], rng: Rng) -> list[_Line]:
 
 
 _LOOKS: tuple[Callable[[Bounds, tuple[int, int], Rng], list[_Line]], ...] = (
-    _frame, _frame, _cells, _cells, _comb, _some_sides, _some_sides, _guides, _guides,
+    _frame, _frame, _cells, _cells, _comb, _guides, _guides, _some_sides, _some_sides,
 )  # fmt: skip
 
 
@@ -234,6 +237,8 @@ def print_text(
 ) -> None:
     """Print words, smaller than what is written, mostly not across the digit's box.
 
+    Where there is no digit, none is printed alone either: it would be one.
+
     >>> from inkdigits.data.fonts import find_fonts
     >>> page = np.full((60, 60), 250, np.float32)
     >>> print_text(page, None, 60.0, 0.0, np.random.default_rng(1), find_fonts("train"))
@@ -243,9 +248,10 @@ def print_text(
     canvas = ImageDraw.Draw(image)
     many = int(rng.integers(1, 7)) if rng.random() < 0.85 else int(rng.integers(8, 20))
     size = scale * rng.uniform(0.08, 0.3)
+    known = [word for word in _WORDS if box is not None or len(word) > 1]
     for _ in range(many):
         face = font_face(rng, fonts, min(max(size, 6.0), 60.0))
-        words = " ".join(_WORDS[i] for i in rng.integers(len(_WORDS), size=rng.integers(1, 6)))
+        words = " ".join(known[i] for i in rng.integers(len(known), size=rng.integers(1, 6)))
         x, y = rng.uniform(-0.2, 0.9) * width, rng.uniform(-0.05, 1) * height
         if box is not None and rng.random() > 0.08:
             left, top, right, bottom = canvas.textbbox((x, y), words, font=face)

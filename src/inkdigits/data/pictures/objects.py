@@ -44,18 +44,16 @@ def _object(height: int, width: int, rng: Rng) -> Floats:
     if look == 0:
         angle, reach = rng.uniform(0, math.pi), longer * rng.uniform(0.15, 0.9) / 2
         dx, dy = math.cos(angle) * reach, math.sin(angle) * reach
-        wide = max(2, round(longer * rng.uniform(0.015, 0.08)))
+        wide = max(3, round(longer * rng.uniform(0.03, 0.08)))
         canvas.line([(x - dx, y - dy), (x + dx, y + dy)], fill=255, width=wide)
+        # Light along the middle: a bar of one shade is a 1.
+        canvas.line([(x - dx, y - dy), (x + dx, y + dy)], fill=120, width=max(1, wide // 3))
     elif look in (1, 2):
         radius = longer * (rng.uniform(0.03, 0.2) if look == 1 else rng.uniform(0.1, 0.3))
         flat = radius * rng.uniform(0.5, 1)
         canvas.ellipse((x - radius, y - flat, x + radius, y + flat), fill=255)
         if look == 2:
             image = image.filter(ImageFilter.GaussianBlur(longer * 0.03))
-        elif rng.random() < 0.3:  # the ring of a cup
-            inner = 0.85
-            box = (x - inner * radius, y - inner * flat, x + inner * radius, y + inner * flat)
-            canvas.ellipse(box, fill=0)
     elif look == 3:
         points = np.cumsum(rng.normal(0, 0.12 * longer, (6, 2)), axis=0) + np.array((x, y))
         wide = max(2, round(longer * rng.uniform(0.012, 0.04)))
