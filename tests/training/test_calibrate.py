@@ -82,6 +82,6 @@ def test_groups_are_of_clerks_of_pupils_and_of_digits_that_look_otherwise(splits
 def test_a_digit_of_another_hand_is_no_outlier(splits, fitted):
     alone, both = (
         find_operating_point(fitted.weights, splits.calibration, groups=groups, risk=0.3).policy
-        for groups in ({}, {"strange": Digits(splits.train.inks // 4, splits.train.labels)})
+        for groups in ({}, {"strange": Digits(splits.train.inks // 2, splits.train.labels)})
     )
     assert both.novelty_threshold > alone.novelty_threshold
