@@ -74,10 +74,10 @@ def speedups(*values):
     return [{"task": f"task {i}", **names, "speedup": value} for i, value in enumerate(values)]
 
 
-@pytest.mark.parametrize(("values", "scale"), [((0.9, 3.25), "linear"), ((0.9, 120.0), "log")])
-def test_speed_ups_are_bars_against_a_line_at_1(values, scale):
+@pytest.mark.parametrize("values", [(0.9, 3.25), (0.9, 120.0)])
+def test_speed_ups_are_bars_against_a_line_at_1(values):
     (axes,) = plots.speedup_chart(speedups(*values)).axes
-    assert axes.get_xscale() == scale
+    assert axes.get_xscale() == "log"
     assert [bar.get_x() + bar.get_width() for bar in axes.patches] == pytest.approx(values)
     assert list(axes.lines[0].get_xdata()) == [1, 1]
     assert [text.get_text() for text in axes.texts] == [f"  {value:.3g}{TIMES}" for value in values]

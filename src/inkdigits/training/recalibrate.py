@@ -31,7 +31,6 @@ from inkdigits.decision.risk import (
     RISKS,
     AcceptThreshold,
     accept_choices,
-    accept_threshold,
     accepted_needed,
     supported_risk,
 )
@@ -131,17 +130,16 @@ def fit_readings(
     confidence = probabilities(logits, temperature).max(axis=1)
     passing = decided_confidence(confidence, scores, limit)
     supported = supported_risk(passing, right, writers=writers)
-    try:
-        chosen = accept_threshold(passing, right, writers=writers, risk=risk)
-    except NoThresholdError as error:
-        raise NoThresholdError(_too_few(len(labels), risk, supported)) from error
+    choices = accept_choices(passing, right, writers=writers, risks=(*RISKS, risk))
+    (chosen,) = (choice for choice in choices if choice.risk == risk)
+    if chosen.threshold is None:
+        raise NoThresholdError(_too_few(len(labels), risk, supported))
     report(
         f"accepted from confidence {chosen.threshold:g}: {100 * chosen.coverage:.2f} % of "
         f"{chosen.n:,}, {chosen.n_wrong} of {chosen.n_accepted:,} wrong"
     )
     if supported is not None:
         report(support(supported, risk))
-    choices = accept_choices(passing, right, writers=writers, risks=(*RISKS, risk))
     policy = replace(
         known.policy,
         accept_threshold=chosen.threshold,
