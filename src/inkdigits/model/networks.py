@@ -146,12 +146,55 @@ class InkNet(nn.Module):
         return F.pixel_shuffle(self.head(x), 2)
 
 
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def _convolution(inputs: int, outputs: int, stride: int | tuple[int, int] = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
+
+
+class LineNet(nn.Module):
+    """Reads a line of digits: the likeliest digit, or none, at every second column.
+
+    Convolutions alone, so that a digit is read from its own surroundings and the strip may have
+    any length. Its losses and its decoding are Graves et al.'s connectionist temporal
+    classification (ICML 2006).
+
+    Input: (B, 1, 32, W) float32, 0 for background to 1 for ink, W even. Output: (B, W/2, 11)
+    logits, of the digits and, last, of none.
+
+    >>> LineNet()(torch.zeros(2, 1, 32, 96)).shape
+    torch.Size([2, 48, 11])
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int] = (24, 32, 48, 96)) -> None:
+        super().__init__()
+        first, second, third, last = widths
+        self.rows = nn.Sequential(
+            _convolution(1, first, 2),  # 16 rows
+            _convolution(first, second, (2, 1)),
+            _convolution(second, third, (2, 1)),
+            _convolution(third, third),  # 4 rows
+        )
+        self.flat = nn.Conv1d(4 * third, last, kernel_size=3, padding=1)
+        self.columns = nn.ModuleList(
+            nn.Sequential(
+                nn.BatchNorm1d(last),
+                nn.ReLU(),
+                nn.Conv1d(last, last, 5, padding=2 * reach, dilation=reach),
+            )
+            for reach in (1, 1, 2, 1)
+        )
+        self.head = nn.Sequential(nn.BatchNorm1d(last), nn.ReLU(), nn.Conv1d(last, 11, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, W/2, 11)."""
+        x = self.flat(self.rows(x).flatten(1, 2))
+        for block in self.columns:
+            x = x + block(x)
+        found: Tensor = self.head(x).transpose(1, 2)
+        return found
 
 
 Network: TypeAlias = MNISTClassifier | DigitNet

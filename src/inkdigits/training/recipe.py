@@ -46,7 +46,7 @@ from inkdigits.training.run_folder import (
     read_weights,
     write_json,
 )
-from inkdigits.training.segmenter.fit import SegmentConfig, train_segmenter
+from inkdigits.training.streams.segmenter import SegmentConfig, train_segmenter
 from inkdigits.types import Json
 
 CLASSIC: Final = "MNISTClassifier"

@@ -18,6 +18,18 @@ Setting: TypeAlias = Literal["spaced", "boxed", "touching", "photographed"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
 
+# Signs as strokes: width by height, and the corners of each line in shares of both, y down.
+_S = ((0.95, 0.2), (0.5, 0.1), (0.1, 0.25), (0.5, 0.5), (0.9, 0.72), (0.5, 0.9), (0.05, 0.8))
+_SIGNS: dict[str, tuple[float, tuple[tuple[tuple[float, float], ...], ...]]] = {
+    "$": (0.5, (_S, ((0.5, 0.0), (0.5, 1.0)))),
+    "#": (0.7, (((0.1, 0.38), (1.0, 0.32)), ((0.0, 0.68), (0.9, 0.62)),
+                ((0.38, 0.1), (0.2, 0.9)), ((0.8, 0.1), (0.62, 0.9)))),
+    "=": (0.4, (((0.0, 0.42), (1.0, 0.4)), ((0.0, 0.62), (1.0, 0.6)))),
+    "*": (0.35, (((0.5, 0.3), (0.5, 0.7)), ((0.05, 0.4), (0.95, 0.6)), ((0.05, 0.6), (0.95, 0.4)))),
+    "x": (0.4, (((0.0, 0.4), (1.0, 0.85)), ((1.0, 0.4), (0.0, 0.85)))),
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class WrittenDigits:
     """Digits to write numbers with."""
@@ -131,7 +143,8 @@ def _number(
     marked = how != "boxed" and rng.random() < signs
     right, boxes = margins[2], []
     if marked and rng.random() < 0.3:
-        right = _sign(coverage, "$" if rng.random() < 0.7 else "-", right, margins[0], tall, rng)
+        first = "$" if rng.random() < 0.7 else "-#=*x"[rng.integers(5)]
+        right = _sign(coverage, first, right, margins[0], tall, rng)
     comma = rng.integers(1, len(strokes)) if marked and len(strokes) > 1 else 0
     for i, stroke in enumerate(strokes):
         top = margins[0] + round(rng.uniform(0, max(0, tall - stroke.shape[0])))
@@ -151,7 +164,8 @@ def _number(
         if comma == i + 1:
             right = _sign(coverage, ".,"[rng.integers(2)], right, margins[0], tall, rng)
     if marked and rng.random() < 0.3:
-        right = _sign(coverage, "-", right, margins[0], tall, rng)
+        last = "-" if rng.random() < 0.7 else "#=*x"[rng.integers(4)]
+        right = _sign(coverage, last, right, margins[0], tall, rng)
     if how == "boxed":
         right = margins[2] + len(strokes) * pitch
         _print_cells(lines, margins[2], margins[0], pitch, len(strokes), tall, rng)
@@ -159,7 +173,7 @@ def _number(
         base = min(len(lines) - 2, margins[0] + tall + round(height * rng.uniform(-0.04, 0.12)))
         lines[base : base + int(rng.integers(1, 3))] = 1
     coverage, lines, owner = (a[:, : right + margins[3]] for a in (coverage, lines, owner))
-    text = "".join(str(digits.labels[at]) for at in places)
+    text = "".join(str(digit) for digit in digits.labels[places] if digit >= 0)
     picture = (_captured if setting == "photographed" else _printed_and_written)(
         coverage, lines, rng
     )
@@ -206,11 +220,10 @@ def _sign(coverage: Floats, sign: str, right: int, top: int, tall: int, rng: Rng
     left = right + max(2, round(tall * rng.uniform(0.05, 0.15)))
     pen = max(2.0, tall * rng.uniform(0.05, 0.1))
     base = top + tall * rng.uniform(0.85, 0.98)
-    if sign == "$":
-        wide = 0.5 * tall
-        s = [(0.95, 0.2), (0.5, 0.1), (0.1, 0.25), (0.5, 0.5), (0.9, 0.72), (0.5, 0.9), (0.05, 0.8)]
-        strokes = [[(left + x * wide, top + y * tall) for x, y in s]]
-        strokes.append([(left + wide / 2, top), (left + wide / 2, top + tall)])
+    if sign in _SIGNS:
+        aspect, lines = _SIGNS[sign]
+        wide = tall * aspect * rng.uniform(0.8, 1.2)
+        strokes = [[(left + x * wide, top + y * tall) for x, y in line] for line in lines]
     elif sign == "-":
         wide = tall * rng.uniform(0.2, 0.45)
         y = top + tall * rng.uniform(0.45, 0.6)

@@ -9,7 +9,7 @@ from inkdigits.data.pictures.pairs import KINDS, make_pair
 from inkdigits.errors import TrainingError
 from inkdigits.model.networks import InkNet
 from inkdigits.training.export import export_segmenter
-from inkdigits.training.segmenter.fit import (
+from inkdigits.training.streams.segmenter import (
     BATCHES,
     SegmentConfig,
     prepare,
