@@ -14,8 +14,8 @@ STRIP_HEIGHT: Final = 32
 """Rows of a strip."""
 DIGIT_HEIGHT: Final = 23
 """Rows that digits of the usual height take of it; all that is high takes at most 30."""
-NONE: Final = 10
-"""The network's class for no digit; the others are the digits."""
+OTHER, NOTHING = 10, 11
+"""The network's classes for something that is no digit, and for nothing; the others are digits."""
 _MARGIN: Final = 6  # columns before the first digit and after the last one
 
 

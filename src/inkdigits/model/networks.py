@@ -161,11 +161,12 @@ class LineNet(nn.Module):
     any length. Its losses and its decoding are Graves et al.'s connectionist temporal
     classification (ICML 2006).
 
-    Input: (B, 1, 32, W) float32, 0 for background to 1 for ink, W even. Output: (B, W/2, 11)
-    logits, of the digits and, last, of none.
+    Input: (B, 1, 32, W) float32, 0 for background to 1 for ink, W even. Output: (B, W/2, 12)
+    logits, of
+    the digits, of something else that is written, and of nothing.
 
     >>> LineNet()(torch.zeros(2, 1, 32, 96)).shape
-    torch.Size([2, 48, 11])
+    torch.Size([2, 48, 12])
     """
 
     def __init__(self, widths: tuple[int, int, int, int] = (24, 32, 48, 96)) -> None:
@@ -186,10 +187,10 @@ class LineNet(nn.Module):
             )
             for reach in (1, 1, 2, 1)
         )
-        self.head = nn.Sequential(nn.BatchNorm1d(last), nn.ReLU(), nn.Conv1d(last, 11, 1))
+        self.head = nn.Sequential(nn.BatchNorm1d(last), nn.ReLU(), nn.Conv1d(last, 12, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, W/2, 11)."""
+        """Return logits (B, W/2, 12)."""
         x = self.flat(self.rows(x).flatten(1, 2))
         for block in self.columns:
             x = x + block(x)

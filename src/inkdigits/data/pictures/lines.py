@@ -1,4 +1,4 @@
-"""Lines of digits to learn from: the strips that reading finds of written numbers, and their digits."""
+"""Lines to learn from: the strips that reading finds of written numbers, and their digits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SETTINGS: dict[Setting, float] = {
     "photographed": 0.18,
     "boxed": 0.15,
 }
-# How often which hand writes; "mixed" has letters among the digits, and "others" is no number.
+# How often which hand writes; "mixed" has letters among the digits, and "others" has no digits.
 _HANDS = {"given": 0.6, "hands": 0.16, "styles": 0.12, "mixed": 0.08, "others": 0.04}
 _SIGNS = 0.35
 # The share of lines whose printed lines are left in.
@@ -89,6 +89,8 @@ def _ink(patch: Floats) -> Ink:
 
 def write_line(writers: Writers, segmenter: Segmenter, rng: Rng) -> tuple[Pixels, str] | None:
     """Write a number, and return its strip (STRIP_HEIGHT, W) and its digits; None if it is lost.
+
+    What is no digit is ``numbers.OTHER`` among them.
 
     >>> ink = np.zeros((1, 28, 28), np.uint8)
     >>> ink[0, 6:22, 12:16] = 255

@@ -18,6 +18,8 @@ Setting: TypeAlias = Literal["spaced", "boxed", "touching", "photographed"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
 
+OTHER = "?"
+"""What stands for something that is no digit, such as a letter, in the digits of a number."""
 # Signs as strokes: width by height, and the corners of each line in shares of both, y down.
 _S = ((0.95, 0.2), (0.5, 0.1), (0.1, 0.25), (0.5, 0.5), (0.9, 0.72), (0.5, 0.9), (0.05, 0.8))
 _SIGNS: dict[str, tuple[float, tuple[tuple[tuple[float, float], ...], ...]]] = {
@@ -173,7 +175,7 @@ def _number(
         base = min(len(lines) - 2, margins[0] + tall + round(height * rng.uniform(-0.04, 0.12)))
         lines[base : base + int(rng.integers(1, 3))] = 1
     coverage, lines, owner = (a[:, : right + margins[3]] for a in (coverage, lines, owner))
-    text = "".join(str(digit) for digit in digits.labels[places] if digit >= 0)
+    text = "".join(str(digit) if digit >= 0 else OTHER for digit in digits.labels[places])
     picture = (_captured if setting == "photographed" else _printed_and_written)(
         coverage, lines, rng
     )

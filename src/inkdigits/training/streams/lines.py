@@ -14,8 +14,9 @@ from torch.utils.data import IterableDataset
 
 from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.lines import Writers, write_line
+from inkdigits.data.pictures.numbers import OTHER as UNKNOWN
 from inkdigits.data.pictures.numbers import WrittenDigits
-from inkdigits.decision.line import NONE
+from inkdigits.decision.line import NOTHING, OTHER
 from inkdigits.model.backends import onnx_segmenter
 from inkdigits.model.networks import LineNet
 from inkdigits.training.streams.loop import (
@@ -67,7 +68,7 @@ class _Lines(IterableDataset[Batch]):
             strip, text = made
             width = min(width for width in BATCHES if width >= strip.shape[1])
             padded = np.pad(strip, ((0, 0), (0, width - strip.shape[1])))
-            digits = [int(digit) for digit in text]
+            digits = [OTHER if one == UNKNOWN else int(one) for one in text]
             waiting[width].append((padded, digits + [-1] * (_MOST_DIGITS - len(digits))))
             if len(waiting[width]) == BATCHES[width]:
                 strips, known = zip(*waiting[width], strict=True)
@@ -118,16 +119,16 @@ def _grids(n: int, height: int, width: int) -> Tensor:
 def line_loss(output: Tensor, digits: Tensor) -> Losses:
     """Return the loss of connectionist temporal classification (Graves et al., ICML 2006).
 
-    ``output`` is (B, T, 11) logits, ``digits`` (B, 10) with -1 after the last one.
+    ``output`` is (B, T, 12) logits, ``digits`` (B, 10) with -1 after the last one.
 
-    >>> loss, _ = line_loss(torch.zeros(1, 3, 11), torch.tensor([[7] + [-1] * 9]))
-    >>> round(float(loss), 2)  # six of 1,331 paths are a 7
-    5.4
+    >>> loss, _ = line_loss(torch.zeros(1, 3, 12), torch.tensor([[7] + [-1] * 9]))
+    >>> round(float(loss), 2)  # six of 1,728 paths are a 7
+    5.66
     """
     log_p = output.log_softmax(2).transpose(0, 1)
     lengths = (digits >= 0).sum(1)
     all_columns = torch.full_like(lengths, len(log_p))
-    loss = F.ctc_loss(log_p, digits.clamp_min(0), all_columns, lengths, NONE, zero_infinity=True)
+    loss = F.ctc_loss(log_p, digits.clamp_min(0), all_columns, lengths, NOTHING, zero_infinity=True)
     return loss, {"loss": loss}
 
 

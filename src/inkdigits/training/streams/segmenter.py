@@ -1,4 +1,4 @@
-"""Train the network that finds ink, on pictures that are made while it learns (``streams.loop``)."""
+"""Train the network that finds ink, on pictures that are made meanwhile (``streams.loop``)."""
 
 from __future__ import annotations
 
