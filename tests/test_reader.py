@@ -184,7 +184,7 @@ def test_model_with_invalid_logits_is_rejected_at_start(reader, logits, problem)
             return logits.astype(np.float32), np.ones((len(batch), 128), np.float32)
 
     with pytest.raises(ArtifactCorruptError, match=problem):
-        DigitReader(Broken(), reader.metadata, reader._segmenter)
+        DigitReader(Broken(), reader.metadata, reader._segmenter, reader._line_reader)
 
 
 def test_ink_above_the_novelty_threshold_is_rejected_but_still_read(reader):
@@ -192,7 +192,7 @@ def test_ink_above_the_novelty_threshold_is_rejected_but_still_read(reader):
     for lower, decided in ((1e-6, ("reject", "not_a_digit")), (0.0, ("accept", None))):
         policy = replace(reader.metadata.policy, novelty_threshold=novelty - lower)
         metadata = replace(reader.metadata, policy=policy)
-        other = DigitReader(reader._backend, metadata, reader._segmenter)
+        other = DigitReader(reader._backend, metadata, reader._segmenter, reader._line_reader)
         prediction = other.predict(seven())
         assert (prediction.decision, prediction.reason) == decided
         assert (prediction.digit, prediction.novelty) == (7, novelty)

@@ -17,7 +17,13 @@ import numpy as np
 
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.decision.hints import NO_HINTS, Hints
-from inkdigits.decision.numbers import LEAST_HEIGHT, LEAST_SHARE, NUMBER_POLICY, read_number
+from inkdigits.decision.numbers import (
+    LEAST_HEIGHT,
+    LEAST_SHARE,
+    NUMBER_POLICY,
+    ReadStrip,
+    read_number,
+)
 from inkdigits.decision.policy import Decision, Reason, energy
 from inkdigits.decision.prediction import (
     Box,
@@ -68,11 +74,13 @@ class DigitReader(Reader):
         backend: Backend,
         metadata: ArtifactMetadata,
         segmenter: Segmenter,
+        line_reader: ReadStrip,
         limits: Limits = DEFAULT_LIMITS,
         risk: float | None = None,
     ) -> None:
         self._backend = backend
         self._segmenter = segmenter
+        self._line_reader = line_reader
         self._limits = limits
         self._risk = risk
         self.metadata = metadata
@@ -150,6 +158,7 @@ class DigitReader(Reader):
     ) -> NumberReading:
         reading = read_number(
             field.ink,
+            self._line_reader,
             lambda inks: self._backend.logits(standardise(inks)),
             NUMBER_POLICY,
             hints=hints,
@@ -324,7 +333,8 @@ def load(
     artifact = read_artifact(path)
     onnx_backend = OnnxBackend(artifact, threads, int8=int8 and device is None)
     backend: Backend = onnx_backend if device is None else TorchBackend(artifact, device)
-    return DigitReader(backend, onnx_backend.metadata, onnx_backend.segmenter, limits, risk)
+    networks = onnx_backend.segmenter, onnx_backend.line_reader
+    return DigitReader(backend, onnx_backend.metadata, *networks, limits, risk)
 
 
 @cache

@@ -7,7 +7,7 @@ import pytest
 from support.commands import run
 
 import inkdigits
-from inkdigits.model.artifact import read_segmenter
+from inkdigits.model.artifact import SEGMENTER, read_network
 from inkdigits.training.run_folder import read_segmenter_file
 
 STAGES = ("segmenter", "pictures", "network", "calibration", "int8", "classic")
@@ -80,7 +80,7 @@ def test_one_command_trains_the_segmenter_the_network_and_the_plain_one(made):
     found = [inkdigits.load(folder / name).metadata.architecture for name in names]
     assert found == ["DigitNet", "MNISTClassifier"]
     segmenter = (folder / "ink_segmenter.onnx").read_bytes()
-    assert all(read_segmenter(folder / name) == segmenter for name in names)
+    assert all(read_network(SEGMENTER, folder / name) == segmenter for name in names)
     digest = hashlib.sha256(segmenter).hexdigest()
     assert described["segmenter_sha256"] == digest
     assert described["synthesis"][0]["segmenter_sha256"] == digest
@@ -111,7 +111,9 @@ def test_resumed_it_keeps_what_is_done(made, arguments):
 @pytest.mark.parametrize("name", ["ink_segmenter.onnx", "mnist_classifier.onnx"])
 def test_a_network_that_finds_ink_can_be_given(made, name):
     folder, _ = made
-    assert read_segmenter_file(folder / name) == read_segmenter(folder / "mnist_classifier.onnx")
+    assert read_segmenter_file(folder / name) == read_network(
+        SEGMENTER, folder / "mnist_classifier.onnx"
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,11 +133,11 @@ def test_another_network_that_finds_ink_in_the_folder_is_not_exported(made, tmp_
     folder, _ = made
     for name in ("mnist_classifier.pt", "optimal_temperature.json", "novelty.json", "run.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    (tmp_path / "ink_segmenter.onnx").write_bytes(read_segmenter())
+    (tmp_path / "ink_segmenter.onnx").write_bytes(read_network(SEGMENTER))
     assert "name it with --segmenter" in run("export", "--run", tmp_path, exit_code=1).stderr
     run("export", "--run", tmp_path, "--segmenter", folder / "mnist_classifier.onnx")
-    own = read_segmenter(folder / "mnist_classifier.onnx")
-    assert read_segmenter(tmp_path / "mnist_classifier.onnx") == own
+    own = read_network(SEGMENTER, folder / "mnist_classifier.onnx")
+    assert read_network(SEGMENTER, tmp_path / "mnist_classifier.onnx") == own
 
 
 def test_weights_of_another_preprocessing_are_not_exported(made, tmp_path):

@@ -28,11 +28,12 @@ _QUICK: dict[str, Any] = {
     "epochs": 6,
     "synthetic": 24_000,
     "segmenter_steps": 0,
+    "line_steps": 0,
     "classic_epochs": 3,
     "calibration_synthetic": 3_000,
 }
 # And where the run is not the whole recipe: another network, or one that does not start anew.
-_ALONE: dict[str, Any] = {"classic_epochs": 0, "segmenter_steps": 0}
+_ALONE: dict[str, Any] = {"classic_epochs": 0, "segmenter_steps": 0, "line_steps": 0}
 # What differs by default where a model learns from added pictures: minutes on a CPU.
 _FINE_TUNING: dict[str, Any] = {
     "epochs": 4,
@@ -94,6 +95,13 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     "Network that finds ink, instead of training one: a file of another run, an artifact, or "
     '"shipped".  [default: the shipped one where none is trained]',
     click.Path(path_type=Path),
+)
+@option(
+    "--line-steps",
+    "Steps of the network that reads lines of digits; 0 takes the shipped one. None with --quick, "
+    "--init, --add or another network.",
+    click.IntRange(min=0),
+    default=12_000,
 )
 @option("--epochs", "Passes over the training pictures.", options.COUNT, default=48)
 @option(
@@ -268,6 +276,7 @@ def _plan(ctx: click.Context, settings: dict[str, Any], *, quick: bool) -> Plan:
             raise click.UsageError("--segmenter and --segmenter-steps contradict each other")
     return Plan(
         settings.pop("segmenter_steps"),
+        settings.pop("line_steps"),
         settings.pop("classic_epochs"),
         int8=settings["network"] == "DigitNet",
     )

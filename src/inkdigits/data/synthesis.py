@@ -46,8 +46,8 @@ from inkdigits.errors import DataError
 from inkdigits.ink.normalize import normalise, preprocess
 from inkdigits.ink.plain import Foreground
 from inkdigits.ink.segment import Segmenter
-from inkdigits.model.artifact import read_segmenter, write_atomically
-from inkdigits.model.backends import onnx_segmenter
+from inkdigits.model.artifact import SEGMENTER, read_network, write_atomically
+from inkdigits.model.backends import onnx_function
 from inkdigits.types import NO_DIGIT, Ink, Labels, Picture, Rng
 
 # Pictures that one task makes: few enough to spread evenly, many enough to start cheaply.
@@ -117,7 +117,7 @@ class Material:
     digits: Digits
     hands: Hands = field(default_factory=Hands)  # other hands than those of the digits
     # An ONNX model; by default that of the shipped artifact.
-    segmenter: bytes = field(default_factory=read_segmenter)
+    segmenter: bytes = field(default_factory=lambda: read_network(SEGMENTER))
 
     def segmenter_digest(self) -> str:
         """Return the SHA-256 of the network that finds ink."""
@@ -125,7 +125,7 @@ class Material:
 
     def find_ink(self) -> Segmenter:
         """Return what finds ink, with a session of its own."""
-        return onnx_segmenter(self.segmenter, threads=1)
+        return onnx_function(self.segmenter, threads=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,32 @@
-"""From the ink of a field to a number and a decision: two views of a line have to agree.
+"""From the ink of a field to a number and a decision: two networks have to agree.
 
-A stated share of wrong numbers is kept by a threshold, and thresholds do not hold for other
-sources. So a number is accepted only where a second segmentation of a sheared line reads alike.
+One network reads the line as a whole, and finds where each digit is. The digits are cut out, and
+the classifier reads each. Both count for the confidence in a number. Thresholds do not hold for
+other sources, so a number is accepted only if the classifier reads every digit alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import Image
 
+from inkdigits.decision.ctc import OTHER, SYMBOLS, likeliest_texts, log_softmax
 from inkdigits.decision.hints import MOST_DIGITS, NO_HINTS, Hints
-from inkdigits.decision.pieces import Pieces, clean_ink, find_line
+from inkdigits.decision.line import Line, clean_ink, find_line
 from inkdigits.decision.policy import Decision, DecisionPolicy, NumberReason
 from inkdigits.decision.prediction import NumberDigit, NumberReading
 from inkdigits.decision.risk import AcceptThreshold
-from inkdigits.decision.segmentation import (
-    Candidates,
-    Path,
-    ReadInks,
-    best_paths,
-    doubtful,
-    find_candidates,
-    log_softmax,
-)
-from inkdigits.types import Floats, Ink
+from inkdigits.decision.strip import Cut, Strip, cut_digits, strip_of
+from inkdigits.ink.normalize import normalise
+from inkdigits.ink.plain import Foreground
+from inkdigits.types import Doubles, Floats, Ink
+
+ReadInks: TypeAlias = Callable[[Ink], Floats]
+"""A classifier: inks (N, 28, 28) → logits (N, 10), where no digit has the logit 0."""
+ReadStrip: TypeAlias = Callable[[Floats], Floats]
+"""What reads lines: ink (1, 1, 32, W), 0 to 1 → logits (1, W/2, 12) of ``ctc``'s classes."""
 
 ALTERNATIVES, LEAST_ALTERNATIVE = 5, 0.001
 """How many other numbers are named, and the least probability of one."""
@@ -34,6 +34,10 @@ LEAST_HEIGHT = 7
 """Pixels; ink that is lower is dirt."""
 LEAST_SHARE = 0.2
 """Of a region's height, likewise."""
+THRESHOLD: Final = 0.4
+"""The least ink of a pixel that is connected to its neighbours."""
+CLASSIFIER_WEIGHT = 0.5
+"""How much what the classifier says counts beside the columns of the line."""
 TEMPERATURE = 0.7
 """Divides the scores of paths, in nats. Fitted, as NUMBER_POLICY was, to 1,800 numbers that
 ``benchmarks/number_reading.py --calibrate --n 600`` wrote with digits of the calibration part:
@@ -46,55 +50,50 @@ _CHOICES: Final = (
 NUMBER_POLICY: Final = DecisionPolicy(0.99944, 0.01, 0.95, _CHOICES)
 """At most 1 % of the accepted numbers are wrong, with 95 % confidence: 3 of 868 were."""
 
-VIEWS: Final = ((0.4, 0.0), (0.55, -0.15))
-"""Two views of each line, and only what both read alike is accepted: the least ink of a pixel that
-is connected, and the pixels to the right per pixel up that the line is sheared by."""
+# Texts whose digits are cut out and read: at most so many, at most so many nats behind the first.
+_TEXTS, _BEHIND = 5, 8.0
+_NEAR = 2  # columns between the places of digits that are cut alike
+_FOLLOWED = 12  # texts from column to column
+_UNREAD = np.log(1e-3)  # for the classifier, of a digit that has no ink
+
+
+class _Cuts(NamedTuple):
+    """What is cut out at some places of a line."""
+
+    places: tuple[int, ...]
+    cuts: list[Cut | None]
+    inks: list[Ink]  # (28, 28)
+    log_p: Doubles  # (n, 11) what the classifier says of each
+
+    def are_at(self, places: tuple[int, ...]) -> bool:
+        """Whether they are also those of other places, which differ little."""
+        pairs = zip(self.places, places, strict=False)
+        return len(places) == len(self.places) and all(abs(a - b) <= _NEAR for a, b in pairs)
 
 
 class _Reading(NamedTuple):
-    """What one view of a line gives."""
+    """One way to read a line."""
 
-    pieces: Pieces
-    candidates: Candidates
-    paths: list[Path]  # the best first
-    scale: float  # pixels of the view per pixel of the picture
-
-    @property
-    def text(self) -> str | None:
-        """The likeliest digits."""
-        return self.paths[0].text if self.paths else None
+    text: str  # of ctc.SYMBOLS
+    score: float  # in nats
+    cut: _Cuts
+    columns: Doubles  # (n, 12) what the line says of each
 
     @property
-    def is_cut_off(self) -> bool:
-        """Whether the border of the picture cuts off a digit."""
-        height, width = self.pieces.ink.shape
-        at = [segment.candidate for segment in self.paths[0].segments] if self.paths else []
-        boxes = [self.pieces.box(self.candidates.first[c], self.candidates.last[c]) for c in at]
-        return any(min(b[:2]) <= 0 or b[2] >= width or b[3] >= height for b in boxes)
+    def digits(self) -> str:
+        """The text without what is no digit."""
+        return self.text.replace(SYMBOLS[OTHER], "")
 
-    def digits(self, path: Path, policy: DecisionPolicy) -> tuple[NumberDigit, ...]:
-        """Return the digits of one of its paths."""
-        return tuple(self._digit(*segment, policy) for segment in path.segments)
-
-    def _digit(self, digit: int, c: int, policy: DecisionPolicy) -> NumberDigit:
-        pieces, candidates = self.pieces, self.candidates
-        shares = np.exp(candidates.log_p[c])
-        left, top, right, bottom = pieces.box(candidates.first[c], candidates.last[c])
-        box = (left, top, right - left, bottom - top)
-        others = [d for d in np.argsort(-shares[:10]).tolist() if d != digit]
-        confidence = float(shares[digit])
-        return NumberDigit(
-            digit,
-            confidence,
-            tuple(max(0, round(side / self.scale)) for side in box),  # type: ignore[arg-type]
-            policy.decide(confidence)[0],
-            tuple((d, float(shares[d])) for d in others[:2]),
-            candidates.inks[c],
-        )
+    @property
+    def is_alike(self) -> bool:
+        """Whether the classifier reads each digit alike, and nothing else is there."""
+        read = [SYMBOLS[i] for i in self.cut.log_p.argmax(axis=1)]
+        return self.text == self.digits and list(self.text) == read and all(self.cut.cuts)
 
 
 def read_number(
     ink: Floats,
+    read_strip: ReadStrip,
     read: ReadInks,
     policy: DecisionPolicy,
     *,
@@ -106,42 +105,36 @@ def read_number(
 
     Args:
         ink: (H, W) float32, how much of each pixel is ink, 0 to 1.
+        read_strip: the network that reads lines.
         read: the classifier.
-        policy: its thresholds for numbers.
+        policy: the thresholds for numbers.
         hints: what is known of the number.
         risk: tolerated share of wrong numbers among the accepted; None is the policy's own.
         least_height: in pixels; ink that is lower is no digit.
 
     >>> policy = DecisionPolicy(accept_threshold=None, risk=0.005, level=0.95)
-    >>> read_number(np.zeros((40, 90), np.float32), lambda inks: inks[:, 0, :10], policy).reason
+    >>> read_number(np.zeros((40, 90), np.float32), None, None, policy).reason
     'no_ink'
     """
-    cleaned = clean_ink(ink, VIEWS[0][0])
-    if cleaned is None:
+    cleaned = clean_ink(ink, THRESHOLD)
+    line = None if cleaned is None else find_line(cleaned[0], THRESHOLD)
+    if cleaned is None or line is None or line.is_low or line.height < least_height * cleaned[1]:
         return _nothing("no_ink")
-    main = _read_view(*cleaned, read, *VIEWS[0], hints.lengths)
-    if main is None or main.pieces.height < least_height * main.scale:
-        return _nothing("no_ink")
-    if main.pieces.lines > 1:
+    if line.lines > 1:
         return _nothing("several_lines")
-    # The other views cost as much again, so that they wait until they can matter.
-    further = [_read_view(*cleaned, read, *view, hints.lengths) for view in VIEWS[1:]]
-    views = [view for view in (main, *further) if view is not None]
-    shares = _shares(views)
+    found = _read_line(line, read_strip, read, hints)
+    shares = _shares(found)
     texts = sorted(shares, key=lambda text: -shares[text])
-    if not texts or not texts[0]:
-        return _nothing("no_ink" if main.pieces.is_low else "not_a_number")
-    if max(map(len, texts)) > MOST_DIGITS:
+    if not texts or not texts[0] or len(texts[0]) > MOST_DIGITS:
         return _nothing("not_a_number")
     text = next((one for one in texts if hints.holds(one)), texts[0])
-    view, path = next((v, p) for v in views for p in v.paths if p.text == text)
+    best = max((one for one in found if one.digits == text), key=lambda one: one.score)
     decision, reason = _decide(shares[text], policy, risk)
-    is_safe = len(views) == len(VIEWS) and all(one.text == text for one in views)
-    is_safe &= hints.holds(text) and not path.left_out and not main.is_cut_off
+    is_safe = best.is_alike and hints.holds(text) and not _is_cut_off(line, best)
     others = [(one, shares[one]) for one in texts if one not in {text, ""}]
     return NumberReading(
         text,
-        view.digits(path, policy),
+        _digits(best, policy, cleaned[1]),
         shares[text],
         "review" if decision == "accept" and not is_safe else decision,
         reason,
@@ -161,62 +154,82 @@ def _decide(
     return decision, "unreadable" if decision == "reject" else None
 
 
-def _read_view(
-    ink: Floats,
-    scale: float,
-    read: ReadInks,
-    threshold: float,
-    slant: float,
-    lengths: tuple[int, int] | None,
-) -> _Reading | None:
-    line = find_line(_sheared(ink, slant), threshold)
-    if line is None:
-        return None
-    cached = _cached(read)
-    pieces = line.pieces()
-    candidates = find_candidates(pieces, cached)
-    cut = doubtful(pieces, candidates)
-    if cut:
-        pieces = line.pieces(cut)
-        candidates = find_candidates(pieces, cached)
-    paths = best_paths(pieces, candidates, lengths)
-    return _Reading(pieces, candidates, paths, scale)
+def _read_line(line: Line, read_strip: ReadStrip, read: ReadInks, hints: Hints) -> list[_Reading]:
+    """Return the likeliest ways to read a line, as both networks see them."""
+    strip = strip_of(line)
+    logits = read_strip(strip.ink[np.newaxis, np.newaxis])[0].astype(np.float64)
+    columns = log_softmax(logits)
+    fewest, most = hints.lengths or (0, MOST_DIGITS + 1)
+    texts = likeliest_texts(columns, most, _FOLLOWED if hints.lengths is None else 4 * _FOLLOWED)
+    fitting = [one for one in texts if fewest <= len(one.text.replace(SYMBOLS[OTHER], "")) <= most]
+    close = [one for one in fitting if one.log_p > fitting[0].log_p - _BEHIND][:_TEXTS]
+    cuts: list[_Cuts] = []
+    found = []
+    for text, score, places in close:
+        cut = next((one for one in cuts if one.are_at(places)), None)
+        if cut is None:
+            cut = _cut(line, strip, places, read)
+            cuts.append(cut)
+        said = cut.log_p[np.arange(len(text)), [SYMBOLS.index(symbol) for symbol in text]]
+        score += CLASSIFIER_WEIGHT * float(np.maximum(said, _UNREAD).sum())
+        found.append(_Reading(text, score, cut, columns[list(places)]))
+    return found
 
 
-def _cached(read: ReadInks) -> ReadInks:
-    """Let a classifier read each ink once."""
-    known: dict[bytes, Floats] = {}
-
-    def read_new(inks: Ink) -> Floats:
-        keys = [ink.tobytes() for ink in inks]
-        new = [i for i, key in enumerate(keys) if key not in known]
-        if new:
-            known.update(zip([keys[i] for i in new], read(inks[new]), strict=True))
-        return np.stack([known[key] for key in keys])
-
-    return read_new
-
-
-def _sheared(ink: Floats, slant: float) -> Floats:
-    """Shear a picture to the right, upwards from its middle row."""
-    if not slant:
-        return ink
-    height, width = ink.shape
-    room = round(abs(slant) * height / 2) + 1
-    shear = (1, slant, -slant * height / 2 - room, 0, 1, 0)
-    size = (width + 2 * room, height)
-    image = Image.fromarray(ink).transform(
-        size, Image.Transform.AFFINE, shear, Image.Resampling.BILINEAR
-    )
-    return np.asarray(image)
+def _cut(line: Line, strip: Strip, places: tuple[int, ...], read: ReadInks) -> _Cuts:
+    """Cut out the digits at some places, and let the classifier read them."""
+    cuts = cut_digits(line, strip, [2 * place + 0.5 for place in places])
+    empty = np.zeros((1, 1), np.float32)
+    patches = [empty if cut is None else cut.patch for cut in cuts]
+    inks = [normalise(Foreground.whole_picture(patch)) for patch in patches]
+    if not inks:
+        return _Cuts(places, cuts, inks, np.zeros((0, 11)))
+    logits = read(np.stack(inks)).astype(np.float64)
+    log_p = log_softmax(np.concatenate([logits, np.zeros((len(logits), 1))], axis=1))
+    return _Cuts(places, cuts, inks, log_p)
 
 
-def _shares(views: Sequence[_Reading]) -> dict[str, float]:
-    """Return the probability of each number that was read, as the mean of the views."""
+def _shares(found: list[_Reading]) -> dict[str, float]:
+    """Return the probability of each number that was read."""
     shares: dict[str, float] = {}
-    for view in views:
-        if view.paths:
-            scores = np.array([[path.score for path in view.paths]]) / TEMPERATURE
-            for path, share in zip(view.paths, np.exp(log_softmax(scores))[0], strict=True):
-                shares[path.text] = shares.get(path.text, 0.0) + float(share) / len(views)
-    return {text: min(1.0, share) for text, share in shares.items()}
+    if found:
+        scores = np.array([[one.score for one in found]]) / TEMPERATURE
+        for one, share in zip(found, np.exp(log_softmax(scores))[0], strict=True):
+            shares[one.digits] = min(1.0, shares.get(one.digits, 0.0) + float(share))
+    return shares
+
+
+def _is_cut_off(line: Line, reading: _Reading) -> bool:
+    """Whether the border of the picture cuts off a digit."""
+    height, width = line.ink.shape
+    boxes = [cut.box for cut in reading.cut.cuts if cut is not None]
+    return any(
+        min(left, top) <= 0 or left + wide >= width or top + high >= height
+        for left, top, wide, high in boxes
+    )
+
+
+def _digits(reading: _Reading, policy: DecisionPolicy, scale: float) -> tuple[NumberDigit, ...]:
+    """Return the digits of a reading; ``scale`` is pixels of the line per pixel of the field."""
+    digits = []
+    for k, symbol in enumerate(reading.text):
+        cut = reading.cut.cuts[k]
+        if symbol == SYMBOLS[OTHER]:
+            continue
+        both = reading.columns[k, :10] + CLASSIFIER_WEIGHT * reading.cut.log_p[k, :10]
+        shares = np.exp(log_softmax(both[np.newaxis])[0])
+        digit = int(symbol)
+        others = [d for d in np.argsort(-shares).tolist() if d != digit]
+        confidence = float(shares[digit])
+        box = (0, 0, 0, 0) if cut is None else cut.box
+        digits.append(
+            NumberDigit(
+                digit,
+                confidence,
+                tuple(max(0, round(side / scale)) for side in box),  # type: ignore[arg-type]
+                policy.decide(confidence)[0],
+                tuple((d, float(shares[d])) for d in others[:2]),
+                reading.cut.inks[k],
+            )
+        )
+    return tuple(digits)

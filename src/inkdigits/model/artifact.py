@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from inkdigits.decision.policy import METHOD, DecisionPolicy
@@ -28,12 +29,10 @@ from inkdigits.errors import (
 )
 from inkdigits.ink.normalize import MEAN, PREPROCESSING_VERSION, STD
 
-ARTIFACT_VERSION = 3
+ARTIFACT_VERSION = 4
 ARTIFACT_NAME = "mnist_classifier.onnx"
 # Networks that come beside the default one, in files of their names.
 BUNDLED = ("MNISTClassifier",)
-NOVELTY_PARAMETERS = {"novelty_parameters": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
-"""One more entry, which version 3 requires: an empty archive, for the energy has no parameters."""
 MARGIN = 6.0
 """Difference between the two highest logits below which ink is read again, shifted.
 
@@ -43,6 +42,8 @@ INT8_MODEL = "int8_model"
 """An entry that an artifact may have: the network in int8, as another ONNX model in base64."""
 SEGMENTER = "segmenter"
 """The entry of the network that finds ink, as another ONNX model in base64."""
+LINE_READER = "line_reader"
+"""The entry of the network that reads lines of digits, likewise."""
 # Tag of ModelProto.metadata_props (field 14) and the length of the entry {"sha256": 64 digits}.
 _SEAL_HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"
 _SEAL_LENGTH = len(_SEAL_HEAD) + 64
@@ -207,7 +208,7 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
 
 
 def network_in(properties: Mapping[str, str], name: str) -> bytes:
-    """Return the ONNX model that an entry of an artifact holds: INT8_MODEL or SEGMENTER.
+    """Return the ONNX model that an entry of an artifact holds, such as SEGMENTER.
 
     Raises:
         ArtifactCorruptError: there is none, or it is not base64.
@@ -221,15 +222,15 @@ def network_in(properties: Mapping[str, str], name: str) -> bytes:
         raise ArtifactCorruptError(f"the artifact has no sound {name}; train it again") from error
 
 
-def read_segmenter(path: str | os.PathLike[str] | None = None) -> bytes:
-    """Return the network that finds ink, as an ONNX model, of an artifact, or of the shipped one.
+def read_network(name: str, path: str | os.PathLike[str] | None = None) -> bytes:
+    """Return a network beside the classifier, as an ONNX model, of an artifact or the shipped one.
 
-    Errors are those of ``read_artifact`` and ``network_in``.
+    ``name`` is SEGMENTER or LINE_READER. Errors are those of ``read_artifact`` and ``network_in``.
 
-    >>> len(read_segmenter()) > 1_000_000
+    >>> len(read_network(SEGMENTER)) > 1_000_000
     True
     """
-    return network_in(_divided(read_artifact(path))[1], SEGMENTER)
+    return network_in(_divided(read_artifact(path))[1], name)
 
 
 def read_metadata(artifact: bytes) -> ArtifactMetadata:
@@ -248,9 +249,8 @@ def read_metadata(artifact: bytes) -> ArtifactMetadata:
 def with_metadata(
     artifact: bytes,
     metadata: ArtifactMetadata,
+    networks: Mapping[str, bytes] = MappingProxyType({}),
     *,
-    int8: bytes | None = None,
-    segmenter: bytes | None = None,
     renew: bool = False,
 ) -> bytes:
     """Return the same network with other metadata, sealed again.
@@ -258,8 +258,7 @@ def with_metadata(
     Args:
         artifact: sealed.
         metadata: in place of the artifact's own.
-        int8: the network in int8 as an ONNX model; None keeps the artifact's own, if it has one.
-        segmenter: the network that finds ink as an ONNX model; None keeps the artifact's own.
+        networks: ONNX models that replace those of entries: INT8_MODEL, SEGMENTER, LINE_READER.
         renew: give it a version made of all that answers depend on; otherwise the metadata's.
 
     >>> artifact = read_artifact()
@@ -268,13 +267,13 @@ def with_metadata(
     """
     model, properties = _divided(artifact)
     properties |= metadata.to_properties()
-    for name, network in ((INT8_MODEL, int8), (SEGMENTER, segmenter)):
-        if network is not None:
-            properties[name] = base64.b64encode(network).decode("ascii")
+    for name, network in networks.items():
+        properties[name] = base64.b64encode(network).decode("ascii")
     if renew:
         settings = replace(metadata, model_version="", provenance={}).to_properties()
-        content = hashlib.sha256(model + properties.get(INT8_MODEL, "").encode())
-        content.update(properties.get(SEGMENTER, "").encode())
+        content = hashlib.sha256(model)
+        for name in (INT8_MODEL, SEGMENTER, LINE_READER):
+            content.update(properties.get(name, "").encode())
         content.update(repr(sorted(settings.items())).encode())
         version = f"mnist-classifier-{content.hexdigest()[:12]}"
         properties |= replace(metadata, model_version=version).to_properties()

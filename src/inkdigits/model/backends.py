@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from inkdigits.decision.numbers import ReadStrip
 from inkdigits.decision.policy import ACCEPT_NOVELTY
 from inkdigits.errors import ArtifactCorruptError, BackendUnavailableError, InferenceError
 from inkdigits.ink.segment import Segmenter
-from inkdigits.model.artifact import INT8_MODEL, SEGMENTER, ArtifactMetadata, network_in
+from inkdigits.model.artifact import (
+    INT8_MODEL,
+    LINE_READER,
+    SEGMENTER,
+    ArtifactMetadata,
+    network_in,
+)
 from inkdigits.types import Device, Floats, Mask
 
 if TYPE_CHECKING:
@@ -76,8 +83,10 @@ class OnnxBackend(Backend):
         self._float32, properties = _network(artifact, threads)
         self.metadata = ArtifactMetadata.from_properties(properties)
         """What the artifact says of itself."""
-        self.segmenter = onnx_segmenter(network_in(properties, SEGMENTER), threads)
+        self.segmenter: Segmenter = onnx_function(network_in(properties, SEGMENTER), threads)
         """What finds ink, for ``ink.plain.find_foreground``."""
+        self.line_reader: ReadStrip = onnx_function(network_in(properties, LINE_READER), threads)
+        """What reads lines, for ``decision.numbers.read_number``."""
         self._int8: Forward | None = None
         if int8 and INT8_MODEL in properties:
             self._int8, _ = _network(network_in(properties, INT8_MODEL), threads)
@@ -128,22 +137,22 @@ def _sure_confidence(metadata: ArtifactMetadata, threshold: float | None) -> flo
     return 1 / (1 + math.exp(-needed / scale))
 
 
-def onnx_segmenter(model: bytes, threads: int) -> Segmenter:
-    """Return what finds ink, for ``ink.plain.find_foreground``, of an ONNX model.
+def onnx_function(model: bytes, threads: int) -> Callable[[Floats], Floats]:
+    """Return what an ONNX model with one input and the output "logits" computes.
 
     An ArtifactCorruptError says that it cannot be loaded.
 
-    >>> from inkdigits.model.artifact import read_segmenter
-    >>> onnx_segmenter(read_segmenter(), 1)(np.zeros((1, 1, 64, 64), np.float32)).shape
+    >>> from inkdigits.model.artifact import read_network
+    >>> onnx_function(read_network(SEGMENTER), 1)(np.zeros((1, 1, 64, 64), np.float32)).shape
     (1, 2, 64, 64)
     """
     session = _session(model, threads)
     name = session.get_inputs()[0].name
 
-    def find(view: Floats) -> Floats:
-        return _run(session, ["logits"], {name: view})[0]
+    def compute(given: Floats) -> Floats:
+        return _run(session, ["logits"], {name: given})[0]
 
-    return find
+    return compute
 
 
 def _session(model: bytes, threads: int) -> onnxruntime.InferenceSession:

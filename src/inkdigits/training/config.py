@@ -81,6 +81,7 @@ class RunConfig:
     initial: Path | None = None
     added: AddConfig = field(default_factory=AddConfig)
     segmenter: Path | None = None  # what finds ink, as ``run_folder.read_segmenter_file`` reads it
+    line_reader: Path | None = None  # what reads lines, an ONNX model; None is the shipped one
     limit: int | None = None  # the most pictures of MNIST's training part
     # Digits that the temperature is fitted to beside the clean ones; None: as many as those.
     calibration_synthetic: int | None = None

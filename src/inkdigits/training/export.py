@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -12,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from inkdigits.decision.policy import METHOD, DecisionPolicy
+from inkdigits.decision.strip import STRIP_HEIGHT
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.ink.segment import STEP
 from inkdigits.model.artifact import (
+    LINE_READER,
     MARGIN,
-    NOVELTY_PARAMETERS,
     SEGMENTER,
     ArtifactMetadata,
-    read_segmenter,
+    read_network,
     seal,
 )
-from inkdigits.model.networks import NETWORKS, InkNet, Network, build_network
+from inkdigits.model.networks import NETWORKS, InkNet, LineNet, Network, build_network
 from inkdigits.training.checkpoint import weights_digest
 
 INPUT_NAME = "ink"
@@ -47,7 +49,7 @@ def export(
     policy: DecisionPolicy,
     provenance: Mapping[str, Any],
     second_look_margin: float = MARGIN,
-    segmenter: bytes | None = None,
+    networks: Mapping[str, bytes] = MappingProxyType({}),
 ) -> bytes:
     """Return a sealed artifact of whichever network the weights belong to.
 
@@ -55,9 +57,9 @@ def export(
     state_dict, so that PyTorch can load the artifact too; ONNX Runtime folds it when it loads.
 
     Temperature (above 0) and policy were fitted with the margin of test-time augmentation. The
-    provenance, which JSON can hold, says how it was made. ``segmenter`` is the network that finds
-    ink, as ``export_segmenter`` makes it; None is that of the shipped artifact. A RuntimeError
-    names the keys of weights that are no network's.
+    provenance, which JSON can hold, says how it was made. ``networks`` are the ONNX models of
+    SEGMENTER and LINE_READER; those of the shipped artifact by default. A RuntimeError names the
+    keys of weights that are no network's.
 
     >>> export({}, 1.0, DecisionPolicy(None, risk=0.001, level=0.95), {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -80,17 +82,21 @@ def export(
     _remove_traces(proto)
     _rename_initializers(proto)
     _leave_out_computed_biases(proto)
-    segmenter = read_segmenter() if segmenter is None else segmenter
+    networks = {
+        name: networks[name] if name in networks else read_network(name)
+        for name in (SEGMENTER, LINE_READER)
+    }
     metadata = ArtifactMetadata(
-        model_version=_version(weights, segmenter, temperature, policy, second_look_margin),
+        model_version=_version(weights, networks, temperature, policy, second_look_margin),
         architecture=type(network).__name__,
         temperature=float(temperature),
         policy=policy,
         second_look_margin=float(second_look_margin),
         provenance=dict(provenance),
     )
-    properties = {**metadata.to_properties(), **NOVELTY_PARAMETERS}
-    properties[SEGMENTER] = base64.b64encode(segmenter).decode("ascii")
+    properties = metadata.to_properties()
+    for name, model in networks.items():
+        properties[name] = base64.b64encode(model).decode("ascii")
     onnx.helper.set_model_props(proto, properties)
     onnx.checker.check_model(proto)
     return seal(proto.SerializeToString(deterministic=True))
@@ -105,18 +111,38 @@ def export_segmenter(weights: Mapping[str, Tensor]) -> bytes:
     Traceback (most recent call last):
     RuntimeError: Error(s) in loading state_dict for InkNet:...
     """
-    network = InkNet()
-    network.load_state_dict(dict(weights))
     height, width = (STEP * torch.export.Dim(name, min=2, max=64) for name in ("rows", "columns"))
+    view = torch.zeros(1, 1, 4 * STEP, 6 * STEP)
+    return _export_other(InkNet(), weights, view, {2: height, 3: width})
+
+
+def export_line_reader(weights: Mapping[str, Tensor]) -> bytes:
+    """Return a ``LineNet`` as an ONNX model, for strips (1, 1, 32, W) of any even width.
+
+    A RuntimeError names the keys of weights that are not the network's.
+
+    >>> export_line_reader({})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    RuntimeError: Error(s) in loading state_dict for LineNet:...
+    """
+    width = 2 * torch.export.Dim("columns", min=2, max=10_000)
+    return _export_other(LineNet(), weights, torch.zeros(1, 1, STRIP_HEIGHT, 120), {3: width})
+
+
+def _export_other(
+    network: nn.Module, weights: Mapping[str, Tensor], example: Tensor, sides: Mapping[int, Any]
+) -> bytes:
+    """Return a network with one input and one output, whose ``sides`` are free."""
+    network.load_state_dict(dict(weights))
     program = torch.onnx.export(
         network.eval(),
-        (torch.zeros(1, 1, 4 * STEP, 6 * STEP),),
+        (example,),
         dynamo=True,
         optimize=False,
         verbose=False,
-        input_names=["view"],
+        input_names=["picture"],
         output_names=["logits"],
-        dynamic_shapes={"x": {2: height, 3: width}},
+        dynamic_shapes={"x": dict(sides)},
     )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
@@ -189,7 +215,7 @@ def network_of(weights: Mapping[str, Tensor]) -> Network:
 
 def _version(
     weights: Mapping[str, Tensor],
-    segmenter: bytes,
+    networks: Mapping[str, bytes],
     temperature: float,
     policy: DecisionPolicy,
     margin: float,
@@ -199,5 +225,6 @@ def _version(
     content = hashlib.sha256(repr(settings).encode())
     content.update(weights_digest(weights).encode())
     content.update(METHOD.encode())
-    content.update(segmenter)
+    for _, model in sorted(networks.items()):
+        content.update(model)
     return f"mnist-classifier-{content.hexdigest()[:12]}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,8 +35,9 @@ from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import (
     ARTIFACT_NAME,
-    NOVELTY_PARAMETERS,
-    read_segmenter,
+    LINE_READER,
+    SEGMENTER,
+    read_network,
     with_provenance,
     write_atomically,
 )
@@ -55,6 +56,7 @@ from inkdigits.training.fit import FitInputs, FitResult, fit
 from inkdigits.training.provenance import exported_provenance, origin_of, scores_for_provenance
 from inkdigits.training.run_folder import (
     CHECKPOINT_NAME,
+    LINE_READER_NAME,
     NOVELTY_NAME,
     RUN_NAME,
     SEGMENTER_NAME,
@@ -107,9 +109,9 @@ def train(
     provenance[PROVENANCE] = point.drift.to_dict()
     if added is not None:
         provenance["added"] = added.described
-    segmenter = material_of(splits, run).segmenter
+    networks = {SEGMENTER: material_of(splits, run).segmenter, LINE_READER: line_reader_of(run)}
     reader, scores = _export_and_evaluate(
-        result.weights, point, provenance, segmenter, splits.test, folders
+        result.weights, point, provenance, networks, splits.test, folders
     )
     report(f"test, as encoded PNGs through the artifact:\n{scores.summary()}")
     described = {
@@ -202,8 +204,21 @@ def material_of(splits: Splits, run: RunConfig) -> Material:
     >>> len(material_of(Splits(none, none, none, none), run).digits)
     0
     """
-    segmenter = read_segmenter() if run.segmenter is None else read_segmenter_file(run.segmenter)
+    segmenter = (
+        read_network(SEGMENTER) if run.segmenter is None else read_segmenter_file(run.segmenter)
+    )
     return Material(splits.train, splits.train_hands, segmenter)
+
+
+def line_reader_of(run: RunConfig) -> bytes:
+    """Return the network that reads lines of a run, as an ONNX model.
+
+    >>> run = RunConfig(TrainConfig(), Folders(Path(), Path(), Path()))
+    >>> line_reader_of(run) == read_network(LINE_READER)
+    True
+    """
+    path = run.line_reader
+    return read_network(LINE_READER) if path is None else path.read_bytes()
 
 
 def _provenance(
@@ -221,6 +236,7 @@ def _provenance(
         "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
         "synthesis": list(synthesis),
         "segmenter_sha256": material_of(splits, run).segmenter_digest(),
+        "line_reader_sha256": hashlib.sha256(line_reader_of(run)).hexdigest(),
         "started_from": None if run.initial is None else origin_of(run.initial),
         **machines[-1],
         "trained_before_on": list(machines[:-1]),
@@ -232,13 +248,13 @@ def _export_and_evaluate(
     weights: Weights,
     point: OperatingPoint,
     provenance: Json,
-    segmenter: bytes,
+    networks: Mapping[str, bytes],
     test: Digits,
     folders: Folders,
 ) -> tuple[DigitReader, Evaluation]:
     """Write the artifact, evaluate it as it will be served, and add its scores to it."""
     path = folders.run / ARTIFACT_NAME
-    artifact = export(weights, point.temperature, point.policy, provenance, segmenter=segmenter)
+    artifact = export(weights, point.temperature, point.policy, provenance, networks=networks)
     write_atomically(path, artifact)
     reader = load(path)
     scores = evaluate_reader(reader, test, folders.figures)
@@ -270,8 +286,7 @@ def _calibrate(
     )
     saved = {"temperature": point.temperature, "policy": asdict(point.policy), **point.to_dict()}
     write_json(folders.run / TEMPERATURE_NAME, saved)
-    parameters = NOVELTY_PARAMETERS["novelty_parameters"]
-    write_json(folders.run / NOVELTY_NAME, {"method": METHOD, "parameters": parameters})
+    write_json(folders.run / NOVELTY_NAME, {"method": METHOD})
     figure = plots.reliability_diagram(
         reliability_curve(probabilities(point.logits, 1.0), point.labels),
         reliability_curve(probabilities(point.logits, point.temperature), point.labels),
@@ -315,14 +330,17 @@ first
         )
     if segmenter is None:
         segmenter = _segmenter_of(folder, provenance.get("segmenter_sha256"))
-    return export(weights, temperature, policy, provenance, margin, segmenter)
+    networks = {SEGMENTER: segmenter}
+    if (folder / LINE_READER_NAME).is_file():
+        networks[LINE_READER] = (folder / LINE_READER_NAME).read_bytes()
+    return export(weights, temperature, policy, provenance, margin, networks)
 
 
 def _segmenter_of(folder: Path, digest: str | None) -> bytes:
     """Return the network that found the ink which a run learned from: its own, or the shipped."""
     own = folder / SEGMENTER_NAME
     found = [read_segmenter_file(own)] if own.is_file() else []
-    for one in (*found, read_segmenter()):
+    for one in (*found, read_network(SEGMENTER)):
         if digest in (None, hashlib.sha256(one).hexdigest()):
             return one
     raise TrainingError(

@@ -35,14 +35,16 @@ from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import (
     ARTIFACT_NAME,
+    INT8_MODEL,
+    SEGMENTER,
     read_artifact,
     read_metadata,
-    read_segmenter,
+    read_network,
     with_metadata,
     with_provenance,
     write_atomically,
 )
-from inkdigits.model.backends import OnnxBackend, onnx_segmenter
+from inkdigits.model.backends import OnnxBackend, onnx_function
 from inkdigits.reader import load
 from inkdigits.training.config import Folders
 from inkdigits.training.pipeline import evaluate_reader
@@ -99,7 +101,7 @@ def with_int8(artifact: bytes, inks: Ink) -> bytes:
     proto = onnx.load_model_from_string(artifact)
     del proto.metadata_props[:]
     model = _quantised(proto, inks)
-    return with_metadata(artifact, read_metadata(artifact), int8=model, renew=True)
+    return with_metadata(artifact, read_metadata(artifact), {INT8_MODEL: model}, renew=True)
 
 
 def _quantised(proto: onnx.ModelProto, inks: Ink) -> bytes:
@@ -208,7 +210,7 @@ def quantise_run(
     artifact = with_int8(artifact, splits.train.inks[::every][:RANGE_INKS].numpy())
     clean = splits.calibration.inks.numpy()
     pictures = (*clean, *corrupt_mildly(clean, np.random.default_rng(0)))
-    preprocess = ink_finder(onnx_segmenter(read_segmenter(path), threads=1))
+    preprocess = ink_finder(onnx_function(read_network(SEGMENTER, path), threads=1))
     changes = int8_changes(artifact, np.stack([preprocess(picture) for picture in pictures]))
     changes.check()
     report(

@@ -81,7 +81,8 @@ def recalibrate(
     """
     backend = OnnxBackend(artifact, threads=1, int8=False)
     known = backend.metadata
-    logits = DigitReader(backend, known, backend.segmenter).logits(standardise(pictures.inks))
+    reader = DigitReader(backend, known, backend.segmenter, backend.line_reader)
+    logits = reader.logits(standardise(pictures.inks))
     writers = pictures.writers
     if writers is not None:
         report(f"{len(np.unique(writers)):,} writers are known, and the risk must hold over them")

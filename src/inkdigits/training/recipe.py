@@ -1,29 +1,32 @@
 """Every stage from data to the models that ship; what a stage has made is kept.
 
-The stages are: the network that finds ink; synthesised pictures, whose ink it finds; the network
-that reads, calibrated, exported and evaluated; the same in int8; and MNISTClassifier, the plain
-network that it is compared with. A run that resumes skips each stage whose result was made with the
-same settings from the same data, and continues one that was interrupted: the first after its last
-checkpoint, pictures after the last part that was made, and networks after their last complete
+The stages are: the network that finds ink; the one that reads lines of digits; synthesised
+pictures, whose ink the first one finds; the network that reads digits, calibrated, exported and
+evaluated; the same in int8; and MNISTClassifier, the plain network that it is compared with. A run
+that resumes skips each stage whose result was made with the
+same settings from the same data, and continues one that was interrupted: the first two after their
+last checkpoints, pictures after the last part that was made, and networks after their last complete
 epoch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 
 from inkdigits.data.fonts import find_fonts
 from inkdigits.data.labelled import read_labelled
+from inkdigits.data.letters import scripts_of
 from inkdigits.data.mnist import Splits
 from inkdigits.data.pictures.foreground import Sources
+from inkdigits.data.pictures.numbers import WrittenDigits
 from inkdigits.data.synthesis import Material
 from inkdigits.data.synthesis_cache import read_or_write, read_synthetic
 from inkdigits.errors import TrainingError
@@ -32,12 +35,13 @@ from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
 from inkdigits.training.augmentation import AugmentationConfig
 from inkdigits.training.checkpoint import flat
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
-from inkdigits.training.export import export_segmenter
+from inkdigits.training.export import export_line_reader, export_segmenter
 from inkdigits.training.pipeline import Synthetic, material_of, train
 from inkdigits.training.provenance import origin_of
 from inkdigits.training.quantise import quantise_run
 from inkdigits.training.run_folder import (
     CHECKPOINT_NAME,
+    LINE_READER_NAME,
     RUN_NAME,
     SEGMENTER_NAME,
     SYNTHETIC_NAME,
@@ -46,13 +50,14 @@ from inkdigits.training.run_folder import (
     read_weights,
     write_json,
 )
+from inkdigits.training.streams.lines import LineConfig, train_lines
 from inkdigits.training.streams.segmenter import SegmentConfig, train_segmenter
 from inkdigits.types import Json
 
 CLASSIC: Final = "MNISTClassifier"
-_SEGMENTER_CHECKPOINT, _SEGMENTER_RUN = "segmenter_checkpoint.pt", "segmenter.json"
 
 Report = Callable[[str], None]
+Config = TypeVar("Config", SegmentConfig, LineConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Plan:
     """Which stages there are beside the network itself."""
 
     segmenter_steps: int = 50_000  # of the network that finds ink; 0 takes the run's ``segmenter``
+    line_steps: int = 12_000  # of the network that reads lines; 0 takes the shipped one
     classic_epochs: int = 30  # of MNISTClassifier on clean digits; 0 leaves it out
     int8: bool = True  # whether to add the network in int8, if it answers as float32 does
 
@@ -89,8 +95,7 @@ def run_recipe(
     """
     _check(run)
     run.folders.run.mkdir(parents=True, exist_ok=True)
-    segmenter = _find_segmenter(splits, run, plan, report)
-    run = replace(run, segmenter=segmenter)
+    run = _find_networks(splits, run, plan, report)
     stages = _Stages(splits, run, device, report)
     described = stages.train(run, stages.synthesise())
     if plan.int8:
@@ -111,45 +116,84 @@ def _check(run: RunConfig) -> None:
         read_weights(run.initial, run.train.network)
 
 
-def _find_segmenter(splits: Splits, run: RunConfig, plan: Plan, report: Report) -> Path | None:
-    """Return where the network that finds ink is, after training it if that is planned.
+def _find_networks(splits: Splits, run: RunConfig, plan: Plan, report: Report) -> RunConfig:
+    """Return the run with the networks that find ink and read lines, after training those planned.
 
     None is that of the shipped artifact.
     """
+    stages = _Learning(splits, run, report)
     given = run.segmenter
     if given is None and run.initial is not None and run.initial.suffix == ".onnx":
         given = run.initial
-    if not plan.segmenter_steps and given is None:
-        return None
-    folder = run.folders.run
-    path, known, checkpoint = (
-        folder / name for name in (SEGMENTER_NAME, _SEGMENTER_RUN, _SEGMENTER_CHECKPOINT)
-    )
-    config = SegmentConfig(steps=plan.segmenter_steps, seed=run.train.seed)
-    content = None
-    if given is not None and not plan.segmenter_steps:
-        content = read_segmenter_file(given)
-        how: Json = {"file_sha256": hashlib.sha256(given.read_bytes()).hexdigest()}
-    else:
-        # How many processes make pictures changes which are made, but not what they are like.
-        settings = {k: v for k, v in asdict(config).items() if k != "workers"}
-        how = {"config": settings, "digits_sha256": splits.train.digest()}
-    if run.resume and path.is_file() and _agrees(how, known):
-        report(f"the network that finds ink is there: {path}")
-        return path
-    if content is None:
-        sources = Sources(
-            splits.train.inks.numpy(),
-            splits.train.labels.numpy(),
-            find_fonts("train"),
-            splits.train_hands,
+    if plan.segmenter_steps:
+        config = SegmentConfig(steps=plan.segmenter_steps, seed=run.train.seed)
+        given = stages.learn("finds ink", SEGMENTER_NAME, config, stages.segmenter)
+    elif given is not None:
+        given = stages.keep(given)
+    run = replace(run, segmenter=given)
+    if plan.line_steps:
+        lines = LineConfig(steps=plan.line_steps, seed=run.train.seed)
+        learn = partial(stages.line_reader, material_of(splits, run).segmenter)
+        path = stages.learn("reads lines", LINE_READER_NAME, lines, learn)
+        run = replace(run, line_reader=path)
+    return run
+
+
+class _Learning:
+    """The stages of the networks that learn from streams of examples."""
+
+    def __init__(self, splits: Splits, run: RunConfig, report: Report) -> None:
+        self._splits = splits
+        self._run = run
+        self._report = report
+        digits = splits.train
+        self._sources = Sources(
+            digits.inks.numpy(), digits.labels.numpy(), find_fonts("train"), splits.train_hands
         )
-        resume = run.resume and checkpoint.is_file()
-        weights = train_segmenter(sources, config, checkpoint, resume=resume, report=report)
-        content = export_segmenter(weights)
-    write_atomically(path, content)
-    write_json(known, how)
-    return path
+
+    def learn(
+        self, what: str, name: str, config: Config, train: Callable[[Config, Path, bool], bytes]
+    ) -> Path:
+        """Train a network, unless that is done, and return its file."""
+        path = self._run.folders.run / name
+        known, checkpoint = path.with_suffix(".json"), path.with_suffix(".checkpoint.pt")
+        # How many processes make examples changes which are made, but not what they are like.
+        settings = {k: v for k, v in asdict(config).items() if k != "workers"}
+        how: Json = {"config": settings, "digits_sha256": self._splits.train.digest()}
+        if self._run.resume and path.is_file() and _agrees(how, known):
+            self._report(f"the network that {what} is there: {path}")
+            return path
+        content = train(config, checkpoint, self._run.resume and checkpoint.is_file())
+        write_atomically(path, content)
+        write_json(known, how)
+        return path
+
+    def keep(self, given: Path) -> Path:
+        """Copy a network that finds ink to the run's folder."""
+        path = self._run.folders.run / SEGMENTER_NAME
+        if not (self._run.resume and given.resolve() == path.resolve()):
+            write_atomically(path, read_segmenter_file(given))
+        return path
+
+    def segmenter(self, config: SegmentConfig, checkpoint: Path, resume: bool) -> bytes:
+        weights = train_segmenter(
+            self._sources, config, checkpoint, resume=resume, report=self._report
+        )
+        return export_segmenter(weights)
+
+    def line_reader(
+        self, segmenter: bytes, config: LineConfig, checkpoint: Path, resume: bool
+    ) -> bytes:
+        digits = self._splits.train
+        writers = None if digits.writers is None else digits.writers.numpy()
+        given = WrittenDigits(digits.inks.numpy(), digits.labels.numpy(), writers)
+        sources = replace(
+            self._sources, script_fonts=find_fonts(latin=False), scripts=scripts_of("train")
+        )
+        weights = train_lines(
+            given, sources, segmenter, config, checkpoint, resume=resume, report=self._report
+        )
+        return export_line_reader(weights)
 
 
 def _agrees(how: Json, path: Path) -> bool:
@@ -228,6 +272,7 @@ class _Stages:
             folders,
             device=given.device,
             segmenter=given.segmenter,
+            line_reader=given.line_reader,
             resume=given.resume,
             limit=given.limit,
             risk=given.risk,

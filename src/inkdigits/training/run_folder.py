@@ -19,11 +19,12 @@ import torch
 from inkdigits.errors import ArtifactError, BackendUnavailableError, TrainingError
 from inkdigits.model.artifact import (
     ARTIFACT_NAME,
+    SEGMENTER,
     read_artifact,
-    read_segmenter,
+    read_network,
     write_atomically,
 )
-from inkdigits.model.backends import onnx_segmenter
+from inkdigits.model.backends import onnx_function
 from inkdigits.model.networks import NETWORKS, NetworkName, load_network
 from inkdigits.training.checkpoint import flat
 from inkdigits.training.config import Folders
@@ -37,6 +38,7 @@ NOVELTY_NAME = "novelty.json"
 RUN_NAME = "run.json"
 SYNTHETIC_NAME = "synthetic.npz"
 SEGMENTER_NAME = "ink_segmenter.onnx"
+LINE_READER_NAME = "line_reader.onnx"
 
 # What torch raises for a damaged file, and network_of for one that holds no network.
 _UNUSABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, TypeError, AttributeError)
@@ -100,9 +102,9 @@ def read_segmenter_file(path: Path) -> bytes:
             return export_segmenter(torch.load(path, map_location="cpu", weights_only=True))
         content = path.read_bytes()
         try:
-            return read_segmenter(path)
+            return read_network(SEGMENTER, path)
         except ArtifactError:
-            onnx_segmenter(content, threads=1)
+            onnx_function(content, threads=1)
             return content
     except FileNotFoundError as error:
         raise TrainingError(f"there is no network that finds ink at {path}") from error

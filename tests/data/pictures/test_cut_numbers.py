@@ -2,18 +2,18 @@ import numpy as np
 
 from inkdigits.data.pictures.cut_numbers import cut_number
 from inkdigits.data.pictures.numbers import WrittenDigits
-from inkdigits.model.artifact import read_segmenter
-from inkdigits.model.backends import onnx_segmenter
+from inkdigits.model.artifact import SEGMENTER, read_network
+from inkdigits.model.backends import onnx_function
 from inkdigits.types import NO_DIGIT
 
-SEGMENTER = onnx_segmenter(read_segmenter(), threads=1)
+FIND_INK = onnx_function(read_network(SEGMENTER), threads=1)
 
 
-def test_cuts_give_whole_digits_as_written_and_halves_and_pairs_as_none(digits):
+def test_cuts_give_whole_digits_as_written_and_pairs_as_none(digits):
     inks, labels = digits
     of_two = np.isin(labels, (0, 7))
     given = WrittenDigits(inks[of_two], labels[of_two].astype(np.int64))
-    made = [cut_number(given, SEGMENTER, np.random.default_rng(seed)) for seed in range(12)]
+    made = [cut_number(given, FIND_INK, np.random.default_rng(seed)) for seed in range(12)]
     found = np.concatenate([ink for ink, _ in made])
     known = np.concatenate([label for _, label in made])
     assert set(known.tolist()) == {NO_DIGIT, 0, 7}
@@ -22,5 +22,5 @@ def test_cuts_give_whole_digits_as_written_and_halves_and_pairs_as_none(digits):
     # A whole zero is empty in its middle, a seven is not wide there.
     zeros = found[known == 0].mean(axis=0)
     assert zeros[14, 14] < 0.6 * zeros[14].max()
-    again = cut_number(given, SEGMENTER, np.random.default_rng(0))
+    again = cut_number(given, FIND_INK, np.random.default_rng(0))
     assert np.array_equal(again[0], made[0][0])

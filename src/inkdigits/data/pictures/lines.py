@@ -11,8 +11,8 @@ import numpy as np
 from inkdigits.data.non_digits import draw_non_digit
 from inkdigits.data.pictures.foreground import Sources, log_uniform, write_digit
 from inkdigits.data.pictures.numbers import Setting, WrittenDigits, write_numbers
-from inkdigits.decision.line import strip_of
-from inkdigits.decision.pieces import clean_ink, find_line
+from inkdigits.decision.line import clean_ink, find_line
+from inkdigits.decision.strip import strip_of
 from inkdigits.ink.decode import Luminance
 from inkdigits.ink.normalize import field_of, normalise
 from inkdigits.ink.plain import Foreground, find_foreground

@@ -58,7 +58,6 @@ class WrittenNumber:
     picture: Pixels  # (H, W)
     text: str  # its digits
     boxes: tuple[tuple[int, int, int, int], ...]  # of each digit: left, top, width, height
-    owner: Labels  # (H, W) which of the digits each pixel is of, before it is photographed; or -1
 
 
 def write_numbers(
@@ -141,7 +140,7 @@ def _number(
     pitch = round(max(1.25 * height, 0.25 * height + max(s.shape[1] for s in strokes)))
     width = sum(s.shape[1] for s in strokes) + len(strokes) * pitch + 4 * tall
     coverage = np.zeros((tall + margins[0] + margins[1], width), dtype=np.float32)
-    lines, owner = np.zeros_like(coverage), np.full(coverage.shape, -1)
+    lines = np.zeros_like(coverage)
     marked = how != "boxed" and rng.random() < signs
     right, boxes = margins[2], []
     if marked and rng.random() < 0.3:
@@ -156,10 +155,6 @@ def _number(
             left = _contact(coverage, stroke, top, rng)
         else:
             left = right + (round(max(2, height * rng.uniform(0.06, 0.4))) if i else 0)
-        own = owner[top : top + stroke.shape[0], left : left + stroke.shape[1]]
-        part = stroke[: own.shape[0], : own.shape[1]]
-        covered = coverage[top : top + len(own), left : left + own.shape[1]]
-        own[part > np.maximum(covered, 0.3)] = i
         _lay(coverage, stroke, top, left)
         boxes.append((left, top, stroke.shape[1], stroke.shape[0]))
         right = max(right, left + stroke.shape[1])
@@ -174,12 +169,12 @@ def _number(
     elif rng.random() < 0.25:
         base = min(len(lines) - 2, margins[0] + tall + round(height * rng.uniform(-0.04, 0.12)))
         lines[base : base + int(rng.integers(1, 3))] = 1
-    coverage, lines, owner = (a[:, : right + margins[3]] for a in (coverage, lines, owner))
+    coverage, lines = (a[:, : right + margins[3]] for a in (coverage, lines))
     text = "".join(str(digit) if digit >= 0 else OTHER for digit in digits.labels[places])
     picture = (_captured if setting == "photographed" else _printed_and_written)(
         coverage, lines, rng
     )
-    return WrittenNumber(picture, text, tuple(boxes), owner)
+    return WrittenNumber(picture, text, tuple(boxes))
 
 
 def _trimmed(ink: Ink, height: float, slant: float, rng: Rng) -> Floats:

@@ -16,8 +16,8 @@ from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.lines import Writers, write_line
 from inkdigits.data.pictures.numbers import OTHER as UNKNOWN
 from inkdigits.data.pictures.numbers import WrittenDigits
-from inkdigits.decision.line import NOTHING, OTHER
-from inkdigits.model.backends import onnx_segmenter
+from inkdigits.decision.ctc import NOTHING, OTHER
+from inkdigits.model.backends import onnx_function
 from inkdigits.model.networks import LineNet
 from inkdigits.training.streams.loop import (
     Batch,
@@ -41,7 +41,7 @@ class LineConfig(StreamConfig):
 
     steps: int = 12_000
     warm_up: int = 300
-    reuse: int = 4
+    reuse: int = 8
     kept: int = 500
 
 
@@ -59,7 +59,7 @@ class _Lines(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         rng = worker_rng(self._seed)
         writers = Writers.of(self._given, self._sources, rng)
-        find = onnx_segmenter(self._segmenter, threads=1)
+        find = onnx_function(self._segmenter, threads=1)
         waiting: dict[int, list[tuple[Pixels, list[int]]]] = {width: [] for width in BATCHES}
         while True:
             made = write_line(writers, find, rng)

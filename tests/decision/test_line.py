@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from inkdigits.decision.pieces import clean_ink, find_line, without_lines
+from inkdigits.decision.line import clean_ink, find_line, without_lines
 
 
 def drawn(draw_on, size=(240, 70)):
@@ -19,19 +19,18 @@ def three_digits(draw):
     draw.line([(150, 15), (150, 55), (175, 55)], fill=255, width=5)
 
 
-def pieces_of(ink, cut=()):
+def line_of(ink):
     cleaned, _ = clean_ink(ink, 0.4)
-    return find_line(cleaned, 0.4).pieces(cut)
+    return find_line(cleaned, 0.4)
 
 
-def test_digits_apart_are_pieces_from_left_to_right():
-    pieces = pieces_of(drawn(three_digits))
-    assert len(pieces) == 3
-    assert list(pieces.left) == sorted(pieces.left)
-    assert pieces.height == pytest.approx(42, abs=4)
-    patch = pieces.patch(1, 2)
-    assert patch.max() == 255
-    assert patch.shape[0] <= 50
+def test_digits_apart_are_components_from_left_to_right():
+    line = line_of(drawn(three_digits))
+    assert len(line.tall) == 3
+    lefts = line.found.left[line.tall].tolist()
+    assert lefts == sorted(lefts)
+    assert line.height == pytest.approx(42, abs=4)
+    assert not line.is_low
 
 
 @pytest.mark.parametrize(
@@ -43,20 +42,17 @@ def test_digits_apart_are_pieces_from_left_to_right():
     ],
     ids=["underlined", "boxed", "framed"],
 )
-def test_printed_lines_are_no_pieces(lines):
+def test_printed_lines_are_no_digits(lines):
     def draw(on):
         three_digits(on)
         for line in lines:
             on.line(line, fill=255, width=2)
 
-    assert [b - a for a, b in zip(*bounds(pieces_of(drawn(draw))), strict=True)] == [
-        b - a for a, b in zip(*bounds(pieces_of(drawn(three_digits))), strict=True)
-    ]
+    assert widths(line_of(drawn(draw))) == widths(line_of(drawn(three_digits)))
 
 
-def bounds(pieces):
-    tall = pieces.bottom - pieces.top > 20
-    return pieces.left[tall].tolist(), pieces.right[tall].tolist()
+def widths(line):
+    return (line.found.right - line.found.left)[line.tall].tolist()
 
 
 def test_stroke_that_crosses_a_line_stays_whole():
@@ -67,25 +63,6 @@ def test_stroke_that_crosses_a_line_stays_whole():
     cleaned = without_lines(drawn(draw), 0.4, 50.0)
     assert cleaned[35, 20] == 0
     assert (cleaned[12:58, 100] == 1).all()
-
-
-def test_wide_component_is_cut_where_it_is_thinnest():
-    def draw(on):
-        on.ellipse([20, 10, 60, 60], outline=255, width=5)
-        on.ellipse([58, 10, 98, 60], outline=255, width=5)
-
-    ink = drawn(draw)
-    assert len(pieces_of(ink)) == 1
-    pieces = pieces_of(ink, cut={0})
-    assert len(pieces) > 1
-    assert set(pieces.component) == {0}
-    cuts = (pieces.right[:-1] + pieces.left[1:]) / 2
-    assert min(abs(cut - 59) for cut in cuts) < 9
-    assert np.isnan(pieces.cut[-1])
-    # Nothing is lost between the pieces.
-    assert (
-        sum((pieces.patch(i, i + 1) > 128).sum() for i in range(len(pieces))) >= (ink > 0.5).sum()
-    )
 
 
 def test_nothing_and_specks_are_no_line():
@@ -100,5 +77,5 @@ def test_lines_of_writing_are_counted():
             for x in (20, 60, 100):
                 on.line([(x, y), (x, y + 25)], fill=255, width=4)
 
-    assert pieces_of(drawn(draw)).lines == 2
-    assert pieces_of(drawn(three_digits)).lines == 1
+    assert line_of(drawn(draw)).lines == 2
+    assert line_of(drawn(three_digits)).lines == 1
