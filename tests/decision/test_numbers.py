@@ -31,12 +31,12 @@ def ones(inks):
 
 def columns(strips):
     """Read each upright stroke of a strip as 1, or less surely as 7."""
-    logits = np.zeros((1, strips.shape[3] // 2, 12), np.float32)
+    logits = np.zeros((len(strips), strips.shape[3] // 2, 12), np.float32)
     logits[..., NOTHING] = 12.0
     inked = (strips[0, 0, :, ::2] > 0.4).sum(axis=0) > 9
     edges = np.flatnonzero(np.diff(np.pad(inked.astype(int), 1)))
     for first, end in zip(edges[::2], edges[1::2], strict=True):
-        logits[0, (first + end) // 2, [1, 7, NOTHING]] = 12.0, 9.0, 0.0
+        logits[:, (first + end) // 2, [1, 7, NOTHING]] = 12.0, 9.0, 0.0
     return logits
 
 
@@ -86,7 +86,9 @@ def test_what_is_no_number_is_rejected_with_its_reason(ink, reason):
 
 def test_what_the_line_reader_finds_no_digit_in_is_not_a_number():
     def nothing(strips):
-        return np.eye(12, dtype=np.float32)[None, [NOTHING] * (strips.shape[3] // 2)] * 12
+        logits = np.zeros((len(strips), strips.shape[3] // 2, 12), np.float32)
+        logits[..., NOTHING] = 12.0
+        return logits
 
     found = read_number(strokes(2), nothing, ones, LOOSE)
     assert (found.text, found.reason) == ("", "not_a_number")
@@ -98,11 +100,21 @@ def test_number_whose_digits_the_classifier_reads_otherwise_is_for_review():
     assert found.decision != "accept"
 
 
+def test_number_whose_sheared_line_reads_otherwise_is_for_review():
+    def changes_its_mind(strips):
+        logits = columns(strips)
+        logits[2, :, [1, 7]] = logits[2, :, [7, 1]]
+        return logits
+
+    found = read_number(strokes(2), changes_its_mind, ones, LOOSE)
+    assert (found.text, found.decision) == ("11", "review")
+
+
 def test_number_with_something_else_in_it_is_for_review():
     def sees_a_letter(strips):
         logits = columns(strips)
         (at,) = np.flatnonzero(logits[0, :, 1] > 0)[1:2]
-        logits[0, at, 1], logits[0, at, OTHER] = 0.0, 14.0
+        logits[:, at, 1], logits[:, at, OTHER] = 0.0, 14.0
         return logits
 
     found = read_number(strokes(3), sees_a_letter, ones, LOOSE)

@@ -7,10 +7,10 @@ import pytest
 from support.commands import run
 
 import inkdigits
-from inkdigits.model.artifact import SEGMENTER, read_network
+from inkdigits.model.artifact import LINE_READER, SEGMENTER, read_network
 from inkdigits.training.run_folder import read_segmenter_file
 
-STAGES = ("segmenter", "pictures", "network", "calibration", "int8", "classic")
+STAGES = ("segmenter", "lines", "pictures", "network", "calibration", "int8", "classic")
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def arguments(small_mnist):
     return [
         *("train", "--data", small_mnist, "--no-download", "--quick", "--batch-size", 90),
         *("--epochs", 2, "--synthetic", 240, "--ema-decay", 0.9, "--risk", 0.4, "--device", "cpu"),
-        *("--classic-epochs", 2, "--segmenter-steps", 2),
+        *("--classic-epochs", 2, "--segmenter-steps", 2, "--line-steps", 2),
         "--json",
     ]
 
@@ -36,6 +36,7 @@ def made(arguments, tmp_path_factory):
     folder, told = tmp_path_factory.mktemp("recipe"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("inkdigits.data.synthesis._TASK_SIZE", 20)
+        patch.setattr("inkdigits.data.pictures.lines._POOL", 80)
         for number, stage in enumerate(STAGES):
             with interrupted(stage):
                 resume = ["--resume"] if number else []
@@ -49,6 +50,7 @@ def interrupted(stage):
     """Have a stage interrupted while it runs, as Ctrl-C does."""
     places = {
         "segmenter": "inkdigits.training.recipe.export_segmenter",
+        "lines": "inkdigits.training.recipe.export_line_reader",
         "pictures": "inkdigits.data.synthesis._read_or_make",
         "network": "inkdigits.training.fit._Trainer.run_epoch",
         "calibration": "inkdigits.training.pipeline.find_operating_point",
@@ -71,7 +73,7 @@ def interrupted(stage):
         yield
 
 
-def test_one_command_trains_the_segmenter_the_network_and_the_plain_one(made):
+def test_one_command_trains_all_networks_and_seals_them_together(made):
     folder, _ = made
     described = json.loads((folder / "run.json").read_text())
     assert described["synthesis"][0]["digits"] == 160
@@ -79,11 +81,13 @@ def test_one_command_trains_the_segmenter_the_network_and_the_plain_one(made):
     names = ("mnist_classifier.onnx", "MNISTClassifier.onnx")
     found = [inkdigits.load(folder / name).metadata.architecture for name in names]
     assert found == ["DigitNet", "MNISTClassifier"]
-    segmenter = (folder / "ink_segmenter.onnx").read_bytes()
-    assert all(read_network(SEGMENTER, folder / name) == segmenter for name in names)
-    digest = hashlib.sha256(segmenter).hexdigest()
-    assert described["segmenter_sha256"] == digest
-    assert described["synthesis"][0]["segmenter_sha256"] == digest
+    digests = {}
+    for part, file in ((SEGMENTER, "ink_segmenter.onnx"), (LINE_READER, "line_reader.onnx")):
+        network = (folder / file).read_bytes()
+        assert all(read_network(part, folder / name) == network for name in names)
+        digests[part] = hashlib.sha256(network).hexdigest()
+        assert described[f"{part}_sha256"] == digests[part]
+    assert described["synthesis"][0]["segmenter_sha256"] == digests[SEGMENTER]
 
 
 def test_every_stage_that_is_interrupted_is_continued_and_none_is_run_twice(made):
@@ -91,7 +95,11 @@ def test_every_stage_that_is_interrupted_is_continued_and_none_is_run_twice(made
     for name in (".", "MNISTClassifier"):
         described = json.loads((folder / name / "run.json").read_text())
         assert len(described["history"]) == 2
-    done = {"the network that finds ink is there": 2, "DigitNet is there": 5}
+    done = {
+        "the network that finds ink is there": 2,
+        "the network that reads lines is there": 3,
+        "DigitNet is there": 6,
+    }
     for line, first in done.items():
         assert [line in said for said in told] == [at >= first for at in range(len(told))], line
     assert sum("pictures without one" in said for said in told) == 1

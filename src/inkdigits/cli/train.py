@@ -101,7 +101,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     "Steps of the network that reads lines of digits; 0 takes the shipped one. None with --quick, "
     "--init, --add or another network.",
     click.IntRange(min=0),
-    default=12_000,
+    default=20_000,
 )
 @option("--epochs", "Passes over the training pictures.", options.COUNT, default=48)
 @option(

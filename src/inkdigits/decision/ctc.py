@@ -103,6 +103,19 @@ def _continue(
     known.full += full
 
 
+def plain_text(log_p: Doubles) -> str:
+    """Return the text of the likeliest class of each column (T, 12).
+
+    >>> columns = np.zeros((4, 12))
+    >>> columns[[0, 1, 3], 7] = columns[2, NOTHING] = 1.0
+    >>> plain_text(columns)
+    '77'
+    """
+    classes = log_p.argmax(axis=1)
+    is_new = np.append(True, classes[1:] != classes[:-1]) & (classes != NOTHING)
+    return "".join(SYMBOLS[c] for c in classes[is_new])
+
+
 def log_softmax(logits: Doubles) -> Doubles:
     """Return the logarithms of the softmax of each row (N, C).
 

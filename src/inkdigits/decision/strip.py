@@ -66,11 +66,24 @@ def _resampled(
     return clipped
 
 
+def sheared(ink: Floats, slant: float) -> Floats:
+    """Shear a strip to the right, upwards from its middle row.
+
+    >>> sheared(np.eye(32, dtype=np.float32), 1.0).sum(axis=0).argmax()
+    np.int64(15)
+    """
+    shear = (1, slant, -slant * len(ink) / 2, 0, 1, 0)
+    image = Image.fromarray(ink)
+    turned = image.transform(image.size, Image.Transform.AFFINE, shear, Image.Resampling.BILINEAR)
+    return ink if slant == 0.0 else np.asarray(turned)
+
+
 class Cut(NamedTuple):
     """The ink of one digit of a line."""
 
     patch: Floats  # (h, w) 0 to 255
     box: tuple[int, int, int, int]  # left, top, width, height in pixels of the line
+    is_whole: bool  # whether it touches no other digit
 
 
 def cut_digits(line: Line, strip: Strip, columns: Sequence[float]) -> list[Cut | None]:
@@ -92,6 +105,7 @@ def cut_digits(line: Line, strip: Strip, columns: Sequence[float]) -> list[Cut |
     owner = np.full(found.number.shape, -1, dtype=np.int64)
     reach = _BESIDE / strip.scale
     own_of: list[tuple[int, int]] = []  # component, digit
+    is_whole = np.ones(n, dtype=bool)
     for i in line.tall:
         left, right = found.left[i], found.right[i]
         inside = np.flatnonzero((places > left - reach) & (places < right + reach))
@@ -104,11 +118,13 @@ def cut_digits(line: Line, strip: Strip, columns: Sequence[float]) -> list[Cut |
         if counts.max() > _WHOLE * counts.sum():
             of = np.full_like(of, counts.argmax())
         owner[box][own] = np.broadcast_to(of, own.shape)[own]
-        own_of += [(int(i), int(digit)) for digit in np.unique(of)]
+        shared_by = np.unique(of).tolist()
+        own_of += [(int(i), digit) for digit in shared_by]
+        is_whole[shared_by] &= len(shared_by) == 1
     _add_parts(line, owner, own_of)
     # The soft edge of a stroke belongs to the digit beside it.
     owner = np.where(owner >= 0, owner, np.where(found.number < 0, dilate(owner), -1))
-    return [_cut(line, owner, digit) for digit in range(n)]
+    return [_cut(line, owner, digit, bool(is_whole[digit])) for digit in range(n)]
 
 
 def _add_parts(line: Line, owner: Labels, own_of: Sequence[tuple[int, int]]) -> None:
@@ -125,7 +141,7 @@ def _add_parts(line: Line, owner: Labels, own_of: Sequence[tuple[int, int]]) -> 
                 break
 
 
-def _cut(line: Line, owner: Labels, digit: int) -> Cut | None:
+def _cut(line: Line, owner: Labels, digit: int, is_whole: bool) -> Cut | None:
     own = owner == digit
     rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
     if not len(rows):
@@ -137,4 +153,4 @@ def _cut(line: Line, owner: Labels, digit: int) -> Cut | None:
     inner = np.flatnonzero(solid.any(axis=0)), np.flatnonzero(solid.any(axis=1))
     left, top = int(columns[0] + inner[0][0]), int(rows[0] + inner[1][0])
     size = int(inner[0][-1] - inner[0][0] + 1), int(inner[1][-1] - inner[1][0] + 1)
-    return Cut(patch, (left, top, *size))
+    return Cut(patch, (left, top, *size), is_whole)

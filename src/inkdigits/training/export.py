@@ -117,7 +117,7 @@ def export_segmenter(weights: Mapping[str, Tensor]) -> bytes:
 
 
 def export_line_reader(weights: Mapping[str, Tensor]) -> bytes:
-    """Return a ``LineNet`` as an ONNX model, for strips (1, 1, 32, W) of any even width.
+    """Return a ``LineNet`` as an ONNX model, for strips (N, 1, 32, W) of any even width.
 
     A RuntimeError names the keys of weights that are not the network's.
 
@@ -125,8 +125,9 @@ def export_line_reader(weights: Mapping[str, Tensor]) -> bytes:
     Traceback (most recent call last):
     RuntimeError: Error(s) in loading state_dict for LineNet:...
     """
-    width = 2 * torch.export.Dim("columns", min=2, max=10_000)
-    return _export_other(LineNet(), weights, torch.zeros(1, 1, STRIP_HEIGHT, 120), {3: width})
+    n, width = torch.export.Dim("batch"), 2 * torch.export.Dim("columns", min=2, max=10_000)
+    strips = torch.zeros(2, 1, STRIP_HEIGHT, 120)
+    return _export_other(LineNet(), weights, strips, {0: n, 3: width})
 
 
 def _export_other(

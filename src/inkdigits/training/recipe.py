@@ -65,7 +65,7 @@ class Plan:
     """Which stages there are beside the network itself."""
 
     segmenter_steps: int = 50_000  # of the network that finds ink; 0 takes the run's ``segmenter``
-    line_steps: int = 12_000  # of the network that reads lines; 0 takes the shipped one
+    line_steps: int = 20_000  # of the network that reads lines; 0 takes the shipped one
     classic_epochs: int = 30  # of MNISTClassifier on clean digits; 0 leaves it out
     int8: bool = True  # whether to add the network in int8, if it answers as float32 does
 

@@ -77,7 +77,7 @@ def test_a_run_learns_is_resumed_and_exported(sources, tmp_path):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(export_segmenter(weights))
-    found = session.run(None, {"view": batch.numpy()})[0]
+    found = session.run(None, {"picture": batch.numpy()})[0]
     assert np.abs(found - expected).max() < 1e-3
     with pytest.raises(TrainingError, match="a run with another seed"):
         train_segmenter(sources, replace(more, seed=1), checkpoint, resume=True)

@@ -39,7 +39,7 @@ _MOST_DIGITS = 10
 class LineConfig(StreamConfig):
     """How the reader of lines is trained."""
 
-    steps: int = 12_000
+    steps: int = 20_000
     warm_up: int = 300
     reuse: int = 8
     kept: int = 500
