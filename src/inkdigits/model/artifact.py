@@ -87,7 +87,7 @@ class ArtifactMetadata:
         if found is not None and found != str(ARTIFACT_VERSION):
             raise ArtifactVersionError(
                 f"the artifact is of version {found}; this Inkdigits reads version "
-                f"{ARTIFACT_VERSION}. Train it again."
+                f"{ARTIFACT_VERSION}. Export or train it again."
             )
         missing = [f.name for f in fields(cls) if f.name not in properties]
         if missing:
