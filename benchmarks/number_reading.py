@@ -35,7 +35,8 @@ from inkdigits.data.pictures.numbers import (
 from inkdigits.decision import numbers
 from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.decision.prediction import NumberReading
-from inkdigits.decision.risk import accept_choices
+from inkdigits.decision.risk import accept_threshold
+from inkdigits.errors import NoThresholdError
 from inkdigits.ink.png import encode_png
 from inkdigits.reader import DigitReader
 from inkdigits.training.provenance import split_of
@@ -43,7 +44,9 @@ from inkdigits.training.provenance import split_of
 SEED = 19
 RISKS = (0.002, 0.005, 0.01, 0.02, 0.05)
 RISK = 0.01
+LEAST = 0.5  # the share of numbers that the first threshold accepts
 TEMPERATURES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4)
+APART = ("spaced", "boxed", "photographed")  # numbers whose digits touch are for review
 TESSERACT = "tesseract stdin stdout --psm 7 -c tessedit_char_whitelist=0123456789"
 
 
@@ -111,7 +114,7 @@ def read_table(reader: DigitReader, digits: WrittenDigits, rng: np.random.Genera
 def calibrate(reader: DigitReader, digits: WrittenDigits, n: int) -> None:
     """Print the temperature with the least loss, and the thresholds that keep risks."""
     rng = np.random.default_rng(SEED)
-    written = [w for name in SETTINGS for w in write_numbers(digits, n, rng, name)]
+    written = [w for name in APART for w in write_numbers(digits, n, rng, name)]
     losses = {}
     for temperature in TEMPERATURES:
         numbers.TEMPERATURE = temperature
@@ -125,16 +128,13 @@ def calibrate(reader: DigitReader, digits: WrittenDigits, n: int) -> None:
     confidence = np.array([one.confidence for one in found]) * safe
     print(f"n {len(right)}, exact {right.mean():.4f}, agreed {safe.mean():.4f}")
     print(f"TEMPERATURE = {best}")
-    # Each kind must keep the risk: the highest of their thresholds does.
-    kinds = np.repeat(SETTINGS, n)
-    for name in SETTINGS:
-        at = kinds == name
-        print(name, f"exact {right[at].mean():.4f}, agreed {safe[at].mean():.4f}")
-        for choice in accept_choices(confidence[at], right[at], risks=RISKS):
-            print(" ", choice)
-    print("all")
-    for choice in accept_choices(confidence, right, risks=RISKS):
-        print(" ", choice)
+    kinds = np.repeat(APART, n)
+    groups = {name: (confidence[kinds == name], right[kinds == name]) for name in APART}
+    for risk in RISKS:
+        try:
+            print(accept_threshold(confidence, right, groups=groups, risk=risk, least=LEAST))
+        except NoThresholdError as error:
+            print(error)
 
 
 def loss(reader: DigitReader, written: Sequence[WrittenNumber]) -> float:

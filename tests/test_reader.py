@@ -144,7 +144,10 @@ def test_neither_doubtful_ink_nor_ink_that_may_run_into_an_edge_is_accepted(read
     photo = np.clip(0.7 * np.asarray(seven()) + 30 + noise, 0, 255).astype(np.uint8)
     assert reader.predict(photo).decision == "accept"
     doubting = DigitReader(
-        reader._backend, reader.metadata, lambda view: np.minimum(reader._segmenter(view), 2.0)
+        reader._backend,
+        reader.metadata,
+        lambda view: np.minimum(reader._segmenter(view), 2.0),
+        reader._line_reader,
     )
     assert doubting.predict(photo).digit == 7
     assert doubting.predict(photo).decision == "review"

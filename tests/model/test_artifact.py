@@ -95,7 +95,9 @@ def test_missing_metadata_is_named_unless_the_version_is_another():
     incomplete = {name: PROPERTIES[name] for name in PROPERTIES if name != "novelty_method"}
     with pytest.raises(ArtifactCorruptError, match="lacks novelty_method"):
         ArtifactMetadata.from_properties(incomplete)
-    with pytest.raises(ArtifactVersionError, match=r"version 1; .* version 3\. Train it again"):
+    with pytest.raises(
+        ArtifactVersionError, match=r"version 1; .* version 4\. Export or train it again"
+    ):
         ArtifactMetadata.from_properties(incomplete | {"artifact_version": "1"})
 
 

@@ -73,6 +73,7 @@ def accept_threshold(
     groups: Mapping[str, Readings] | None = None,
     writers: npt.ArrayLike | None = None,
     risk: float = RISK,
+    least: float = 0.0,
 ) -> AcceptThreshold:
     """Return the lowest threshold whose accepted readings are wrong no more often than ``risk``.
 
@@ -82,6 +83,7 @@ def accept_threshold(
         groups: further readings by the name of their group; the result does not describe them.
         writers: (N,) who wrote each digit; None where that is not known.
         risk: tolerated share of wrong readings among the accepted, between 0 and 1.
+        least: the share that the first threshold accepts: one mistake among few decides nothing.
 
     Raises:
         NoThresholdError: no threshold passes; the message says how many pictures it would take.
@@ -109,7 +111,7 @@ def accept_threshold(
     )
     for threshold in THRESHOLDS:
         n_accepted, n_wrong = count_accepted(values, right, threshold)
-        if n_accepted < enough:
+        if n_accepted < max(enough, least * n):
             continue
         accepted = values >= threshold
         further = {name: count_accepted(*of, threshold) for name, of in others.items()}

@@ -20,7 +20,7 @@ from inkdigits.ink.segment import Segmenter
 from inkdigits.types import Floats, Ink, Picture
 
 # Changes whenever any picture may come out different; an artifact names the one it was made for.
-PREPROCESSING_VERSION = 4
+PREPROCESSING_VERSION = 5
 
 # Mean and standard deviation of MNIST's 60,000 training pictures, ink scaled to 0-1.
 MEAN = 0.1307

@@ -22,7 +22,7 @@ _ORIGIN_KEYS = (
 # Copied from run.json into an artifact that is exported again.
 _EXPORTED_KEYS = (
     *("created_at", "data", "preprocessing_version", "config", "synthesis", "started_from"),
-    *("teachers", "device", "segmenter_sha256"),
+    *("device", "segmenter_sha256", "line_reader_sha256"),
     *("autocast", "hardware", "versions", "trained_before_on", "calibrated_on"),
 )
 _SCORE_KEYS = ("n", "n_correct", "level", "accuracy", "nll", "brier", "ece", "ece_adaptive")
