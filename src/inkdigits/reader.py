@@ -53,8 +53,12 @@ from inkdigits.types import Device, Floats, Ink, Picture, Probabilities
 
 LARGEST_FIELD = 1600
 """Fields are averaged down to this many pixels a side before a number is read."""
-LEAST_SEVERAL = 0.3
-"""The least confidence in a number with which a picture is rejected for having several digits."""
+LEAST_SEVERAL = 0.7
+"""The least confidence in a number with which a picture is rejected for having several digits.
+
+Of 200 numbers of two to four validation digits 196 are above it, and 183 where digits touch. So are
+4 of 300 scribbles and 13 of 300 letters as if by hand; with 0.3 it is 87 and 23.
+"""
 SEVERAL_RISK = 0.05
 """Accepted as one digit is only what reads as a number too, at this risk."""
 LEAST_CERTAINTY = 0.93
