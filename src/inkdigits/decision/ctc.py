@@ -62,16 +62,8 @@ def likeliest_texts(log_p: Doubles, most: int, n: int = 12) -> list[Text]:
         here: dict[str, _Prefix] = {}
         for text, prefix in texts.items():
             _continue(here, text, prefix, row, t)
-            last = text[-1:]
-            for c, share in likely if len(text) < most else ():
-                symbol = SYMBOLS[c]
-                value = share * (prefix.empty if symbol == last else prefix.total)
-                known = here.get(text + symbol)
-                if known is None:
-                    known = here[text + symbol] = _Prefix((*prefix.places, t), share)
-                elif value > known.total:
-                    known.places, known.peak = (*prefix.places, t), share
-                known.full += value
+            if len(text) < most:
+                _extend(here, text, prefix, likely, t)
         best = sorted(here.items(), key=lambda one: -one[1].total)[:n]
         whole = sum(prefix.total for _, prefix in best)
         lost += math.log(whole)
@@ -101,6 +93,21 @@ def _continue(
         known.places, known.peak = places, peak
     known.empty += prefix.total * row[NOTHING]
     known.full += full
+
+
+def _extend(
+    here: dict[str, _Prefix], text: str, prefix: _Prefix, likely: list[tuple[int, float]], t: int
+) -> None:
+    """Add the texts that are longer by a symbol, if this column is the first of it."""
+    for c, share in likely:
+        symbol, places = SYMBOLS[c], (*prefix.places, t)
+        value = share * (prefix.empty if symbol == text[-1:] else prefix.total)
+        known = here.get(text + symbol)
+        if known is None:
+            known = here[text + symbol] = _Prefix(places, share)
+        elif value > known.total:
+            known.places, known.peak = places, share
+        known.full += value
 
 
 def plain_text(log_p: Doubles) -> str:

@@ -144,6 +144,12 @@ class _State:
         except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
             raise TrainingError(f"{path} cannot be resumed from: {error}") from error
 
+    def output(self, x: Tensor) -> Tensor:
+        dtype = autocast_dtype(torch.device("cpu"))
+        with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            found: Tensor = self.model(x)
+        return found.float()
+
     def learn(self, losses: Losses) -> dict[str, float]:
         """Take one step."""
         for group in self.optimizer.param_groups:
@@ -202,23 +208,16 @@ def train_on_stream(
     data = examples((config.seed, state.step))
     ahead = 8 if config.workers else None
     loader = DataLoader(data, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
+    log = _Log(what, report)
     replay = _Replay(config.kept, np.random.default_rng((config.seed, state.step, 1)))
-    dtype = autocast_dtype(torch.device("cpu"))
-    sums: dict[str, float] = {}
-    saved = began = time.monotonic()
+    saved = time.monotonic()
     for batch in loader:
         if state.step >= config.steps:  # the checkpoint was the last one
             break
         size = replay.add(batch)
         for _ in range(config.reuse):
             x, y = prepare(*replay.draw(size))
-            with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-                output = state.model(x)
-            for name, loss in state.learn(losses_of(output.float(), y)).items():
-                sums[name] = sums.get(name, 0.0) + loss / _LOGGED
-            if state.step % _LOGGED == 0:
-                report(_line(what, state, sums, time.monotonic() - began))
-                sums.clear()
+            log.add(state, state.learn(losses_of(state.output(x), y)))
         is_last = state.step >= config.steps
         if is_last or time.monotonic() - saved > _SAVED:
             state.save(checkpoint)
@@ -228,11 +227,25 @@ def train_on_stream(
     return {name: value.clone() for name, value in state.average.module.state_dict().items()}
 
 
-def _line(what: str, state: _State, sums: dict[str, float], seconds: float) -> str:
-    if not np.isfinite(list(sums.values())).all():
-        raise TrainingError(f"the loss of step {state.step} is not finite")
-    parts = " ".join(f"{name} {value:.4f}" for name, value in sums.items())
-    return (
-        f"{what}: step {state.step:,} of {state.config.steps:,}, {parts} "
-        f"rate {state.rate():.5f} {seconds:.0f} s"
-    )
+class _Log:
+    """The mean losses since the last line."""
+
+    def __init__(self, what: str, report: Report) -> None:
+        self._what = what
+        self._report = report
+        self._began = time.monotonic()
+        self._sums: dict[str, float] = {}
+
+    def add(self, state: _State, losses: dict[str, float]) -> None:
+        for name, loss in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + loss / _LOGGED
+        if state.step % _LOGGED:
+            return
+        if not np.isfinite(list(self._sums.values())).all():
+            raise TrainingError(f"the loss of step {state.step} is not finite")
+        parts = " ".join(f"{name} {value:.4f}" for name, value in self._sums.items())
+        self._report(
+            f"{self._what}: step {state.step:,} of {state.config.steps:,}, {parts} "
+            f"rate {state.rate():.5f} {time.monotonic() - self._began:.0f} s"
+        )
+        self._sums.clear()
