@@ -28,12 +28,11 @@ _QUICK: dict[str, Any] = {
     "epochs": 6,
     "synthetic": 24_000,
     "segmenter_steps": 0,
-    "line_steps": 0,
     "classic_epochs": 3,
     "calibration_synthetic": 3_000,
 }
 # And where the run is not the whole recipe: another network, or one that does not start anew.
-_ALONE: dict[str, Any] = {"classic_epochs": 0, "segmenter_steps": 0, "line_steps": 0}
+_ALONE: dict[str, Any] = {"classic_epochs": 0, "segmenter_steps": 0}
 # What differs by default where a model learns from added pictures: minutes on a CPU.
 _FINE_TUNING: dict[str, Any] = {
     "epochs": 4,
@@ -98,8 +97,8 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @option(
     "--line-steps",
-    "Steps of the network that reads lines of digits; 0 takes the shipped one. None with --quick, "
-    "--init, --add or another network.",
+    "Steps of the network that reads lines of digits; 0 takes the shipped one. None where the "
+    "network that finds ink is not trained.",
     click.IntRange(min=0),
     default=20_000,
 )
@@ -274,6 +273,8 @@ def _plan(ctx: click.Context, settings: dict[str, Any], *, quick: bool) -> Plan:
         default_to({"segmenter_steps": 0})
         if settings["segmenter"] and settings["segmenter_steps"]:
             raise click.UsageError("--segmenter and --segmenter-steps contradict each other")
+    if not settings["segmenter_steps"]:
+        default_to({"line_steps": 0})
     return Plan(
         settings.pop("segmenter_steps"),
         settings.pop("line_steps"),
