@@ -257,8 +257,10 @@ class DigitReader(Reader):
             return error
         ink = normalise(foreground)
         has_pieces, is_cut = has_several(foreground), is_cut_off(foreground)
+        is_sure = foreground.certainty >= LEAST_CERTAINTY
+        is_sure = is_sure and not is_cut_off(foreground, DOUBTFUL_EDGE)
         ms = (time.perf_counter() - started) * 1000
-        return _Found(ink, foreground, has_pieces, is_cut, ms)
+        return _Found(ink, foreground, has_pieces, is_cut, is_sure, ms)
 
     def _decide(
         self, found: _Found, confidence: float, novelty: float, risk: float | None
@@ -278,12 +280,7 @@ class DigitReader(Reader):
                 decision = "review"
         if found.is_cut:
             return "reject", "cut_off", None
-        if decision == "accept" and (
-            found.foreground.certainty < LEAST_CERTAINTY
-            or is_cut_off(found.foreground, DOUBTFUL_EDGE)
-        ):
-            decision = "review"
-        return decision, reason, None
+        return "review" if decision == "accept" and not found.is_sure else decision, reason, None
 
 
 class _Found(NamedTuple):
@@ -293,6 +290,7 @@ class _Found(NamedTuple):
     foreground: Foreground
     has_pieces: bool  # more than one that could be a digit
     is_cut: bool  # a stroke runs into an edge of the picture
+    is_sure: bool  # the segmenter is certain of the ink, and none of it may be cut off
     ms: float  # that it took
 
 
