@@ -269,7 +269,8 @@ class DigitReader(Reader):
         if reason is not None or found.has_pieces:
             field = field_of(found.foreground)
             number = self._read_field(field, NO_HINTS, SEVERAL_RISK, LEAST_HEIGHT)
-            if len(number.text) > 1 and number.confidence >= LEAST_SEVERAL:
+            is_likely = number.decision != "reject" and number.confidence >= LEAST_SEVERAL
+            if len(number.text) > 1 and is_likely:
                 if number.decision == "accept":
                     # What is safe at this risk is so at a lower one, if it is certain enough.
                     strict, _ = NUMBER_POLICY.decide(number.confidence, risk=risk)

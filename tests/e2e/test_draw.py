@@ -209,7 +209,7 @@ def test_why_is_one_click_away_and_a_risk_is_sent(visitor):
 
 def test_nothing_is_kept_where_it_is_not_to_be_nor_are_examples(visitor):
     page = visitor.page
-    page.click('[aria-label="Example: B"]')
+    page.click('[aria-label="Example: K"]')
     says(visitor, "Not a digit")
     page.check("#private")
     expect(page.locator("#not-kept")).to_be_visible()

@@ -4,7 +4,7 @@ One network reads the line as a whole, and finds where each digit is. The digits
 the classifier reads those that touch no other. Both count for the confidence in a number. But
 thresholds do not hold for other sources. So a number is accepted only if the classifier reads these
 digits alike, and the line reads alike when it is sheared to either side. Numbers whose digits touch
-are for review: at the same confidence more of them are wrong.
+are for review, or rejected where the views differ: at the same confidence more are wrong.
 """
 
 from __future__ import annotations
@@ -98,12 +98,19 @@ class _Reading(NamedTuple):
         """The text without what is no digit."""
         return self.text.replace(SYMBOLS[OTHER], "")
 
+    @property
+    def touches(self) -> bool:
+        """Whether a digit touches another, or has no ink of its own."""
+        return not all(cut is not None and cut.is_whole for cut in self.cut.cuts)
+
+    @property
+    def classified(self) -> str:
+        """The text that the classifier reads."""
+        return "".join(SYMBOLS[i] for i in self.cut.log_p.argmax(axis=1))
+
     def is_alike(self, others: list[str]) -> bool:
-        """Whether other views, and the classifier, read it alike, and no digit touches another."""
-        read = "".join(SYMBOLS[i] for i in self.cut.log_p.argmax(axis=1))
-        return all(one == self.text == self.digits for one in (read, *others)) and all(
-            cut is not None and cut.is_whole for cut in self.cut.cuts
-        )
+        """Whether other views read it alike, and there are digits only."""
+        return all(one == self.text == self.digits for one in others)
 
 
 def read_number(
@@ -147,8 +154,11 @@ def read_number(
         return _nothing("not_a_number")
     text = next((one for one in texts if hints.holds(one)), texts[0])
     best = max((one for one in found if one.digits == text), key=lambda one: one.score)
+    is_alike = best.is_alike([plain_text(one) for one in columns[1:]])
     decision, reason = _decide(shares[text], policy, risk)
-    is_safe = best.is_alike([plain_text(one) for one in columns[1:]])
+    if best.touches and not is_alike:
+        decision, reason = "reject", "unreadable"
+    is_safe = is_alike and not best.touches and best.classified == text
     is_safe &= hints.holds(text) and not _is_cut_off(line, best)
     others = [(one, shares[one]) for one in texts if one not in {text, ""}]
     return NumberReading(
