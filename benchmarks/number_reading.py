@@ -24,7 +24,7 @@ from results import options, write
 
 import inkdigits
 from inkdigits.calibration.intervals import wilson_interval
-from inkdigits.data.mnist import Digits, load_splits
+from inkdigits.data.mnist import load_splits
 from inkdigits.data.pictures.numbers import (
     SETTINGS,
     WrittenDigits,
@@ -48,11 +48,6 @@ LEAST = 0.5  # the share of numbers that the first threshold accepts
 TEMPERATURES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4)
 APART = ("spaced", "boxed", "photographed")  # numbers whose digits touch are for review
 TESSERACT = "tesseract stdin stdout --psm 7 -c tessedit_char_whitelist=0123456789"
-
-
-def given(digits: Digits) -> WrittenDigits:
-    writers = None if digits.writers is None else digits.writers.numpy()
-    return WrittenDigits(digits.inks.numpy(), digits.labels.numpy(), writers)
 
 
 def measure(reader: DigitReader, written: Sequence[WrittenNumber], name: str, beside: int) -> Any:
@@ -159,9 +154,9 @@ def main() -> None:
     # The calibration part is what this model's training has not seen.
     splits = load_splits(chosen.data, by=split_of(reader.metadata.provenance))
     if chosen.calibrate:
-        calibrate(reader, given(splits.calibration), chosen.n)
+        calibrate(reader, WrittenDigits.of(splits.calibration), chosen.n)
         return
-    digits = given(getattr(splits, chosen.part))
+    digits = WrittenDigits.of(getattr(splits, chosen.part))
     rng = np.random.default_rng(SEED)
     rows = []
     for name in SETTINGS:

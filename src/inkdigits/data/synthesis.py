@@ -248,11 +248,10 @@ def _tasks(config: SynthesisConfig, *, of_hands: bool) -> list[_Task]:
 def _prepare(material: Material, config: SynthesisConfig) -> None:
     digits = material.digits
     inks, labels = digits.inks.numpy(), digits.labels.numpy()
-    writers = None if digits.writers is None else digits.writers.numpy()
     fonts = find_fonts(config.fonts)
     scripts = {"script_fonts": find_fonts(latin=False), "scripts": scripts_of(config.fonts)}
     _Given.sources = Sources(inks, labels, fonts, material.hands, **scripts)  # type: ignore[arg-type]
-    _Given.numbers = WrittenDigits(inks, labels, writers)
+    _Given.numbers = WrittenDigits.of(digits)
     _Given.on_paper = config.on_paper
     _Given.segmenter = material.find_ink()
     _Given.preprocess = ink_finder(_Given.segmenter)

@@ -27,6 +27,11 @@ class Text(NamedTuple):
     log_p: float  # its probability, in nats
     places: tuple[int, ...]  # the column in which each symbol is the surest
 
+    @property
+    def digits(self) -> str:
+        """The text without what is no digit."""
+        return self.text.replace(SYMBOLS[OTHER], "")
+
 
 class _Prefix:
     """A text that the columns so far may be."""

@@ -74,10 +74,14 @@ class _Cuts(NamedTuple):
     log_p: Doubles  # (n, 11) what the classifier says of each
 
     @property
+    def is_whole(self) -> list[bool]:
+        """Whether each digit touches no other; one without ink of its own is not whole."""
+        return [cut is not None and cut.is_whole for cut in self.cuts]
+
+    @property
     def weights(self) -> Doubles:
         """How much that counts (n,)."""
-        is_whole = [cut is not None and cut.is_whole for cut in self.cuts]
-        return CLASSIFIER_WEIGHT * np.array(is_whole, dtype=np.float64)
+        return CLASSIFIER_WEIGHT * np.array(self.is_whole, dtype=np.float64)
 
     def are_at(self, places: tuple[int, ...]) -> bool:
         """Whether they are also those of other places, which differ little."""
@@ -89,19 +93,15 @@ class _Reading(NamedTuple):
     """One way to read a line."""
 
     text: str  # of ctc.SYMBOLS
+    digits: str  # without what is no digit
     score: float  # in nats
     cut: _Cuts
     columns: Doubles  # (n, 12) what the line says of each
 
     @property
-    def digits(self) -> str:
-        """The text without what is no digit."""
-        return self.text.replace(SYMBOLS[OTHER], "")
-
-    @property
     def touches(self) -> bool:
         """Whether a digit touches another, or has no ink of its own."""
-        return not all(cut is not None and cut.is_whole for cut in self.cut.cuts)
+        return not all(self.cut.is_whole)
 
     @property
     def classified(self) -> str:
@@ -189,18 +189,19 @@ def _read_line(
     """Return the likeliest ways to read a line, as both networks see them."""
     fewest, most = hints.lengths or (0, MOST_DIGITS + 1)
     texts = likeliest_texts(columns, most, _FOLLOWED if hints.lengths is None else 4 * _FOLLOWED)
-    fitting = [one for one in texts if fewest <= len(one.text.replace(SYMBOLS[OTHER], "")) <= most]
+    fitting = [one for one in texts if fewest <= len(one.digits) <= most]
     close = [one for one in fitting if one.log_p > fitting[0].log_p - _BEHIND][:_TEXTS]
     cuts: list[_Cuts] = []
     found = []
-    for text, score, places in close:
-        cut = next((one for one in cuts if one.are_at(places)), None)
+    for one in close:
+        text, score, places = one
+        cut = next((known for known in cuts if known.are_at(places)), None)
         if cut is None:
             cut = _cut(line, strip, places, read)
             cuts.append(cut)
         said = cut.log_p[np.arange(len(text)), [SYMBOLS.index(symbol) for symbol in text]]
         score += float(cut.weights @ np.maximum(said, _UNREAD))
-        found.append(_Reading(text, score, cut, columns[list(places)]))
+        found.append(_Reading(text, one.digits, score, cut, columns[list(places)]))
     return found
 
 

@@ -72,10 +72,12 @@ def sheared(ink: Floats, slant: float) -> Floats:
     >>> sheared(np.eye(32, dtype=np.float32), 1.0).sum(axis=0).argmax()
     np.int64(15)
     """
+    if slant == 0.0:
+        return ink
     shear = (1, slant, -slant * len(ink) / 2, 0, 1, 0)
     image = Image.fromarray(ink)
     turned = image.transform(image.size, Image.Transform.AFFINE, shear, Image.Resampling.BILINEAR)
-    return ink if slant == 0.0 else np.asarray(turned)
+    return np.asarray(turned)
 
 
 class Cut(NamedTuple):

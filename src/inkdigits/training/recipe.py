@@ -146,10 +146,6 @@ class _Learning:
         self._splits = splits
         self._run = run
         self._report = report
-        digits = splits.train
-        self._sources = Sources(
-            digits.inks.numpy(), digits.labels.numpy(), find_fonts("train"), splits.train_hands
-        )
 
     def learn(
         self, what: str, name: str, config: Config, train: Callable[[Config, Path, bool], bytes]
@@ -175,20 +171,22 @@ class _Learning:
             write_atomically(path, read_segmenter_file(given))
         return path
 
+    def _sources(self) -> Sources:
+        digits, hands = self._splits.train, self._splits.train_hands
+        return Sources(digits.inks.numpy(), digits.labels.numpy(), find_fonts("train"), hands)
+
     def segmenter(self, config: SegmentConfig, checkpoint: Path, resume: bool) -> bytes:
         weights = train_segmenter(
-            self._sources, config, checkpoint, resume=resume, report=self._report
+            self._sources(), config, checkpoint, resume=resume, report=self._report
         )
         return export_segmenter(weights)
 
     def line_reader(
         self, segmenter: bytes, config: LineConfig, checkpoint: Path, resume: bool
     ) -> bytes:
-        digits = self._splits.train
-        writers = None if digits.writers is None else digits.writers.numpy()
-        given = WrittenDigits(digits.inks.numpy(), digits.labels.numpy(), writers)
+        given = WrittenDigits.of(self._splits.train)
         sources = replace(
-            self._sources, script_fonts=find_fonts(latin=False), scripts=scripts_of("train")
+            self._sources(), script_fonts=find_fonts(latin=False), scripts=scripts_of("train")
         )
         weights = train_lines(
             given, sources, segmenter, config, checkpoint, resume=resume, report=self._report

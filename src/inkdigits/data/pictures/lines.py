@@ -12,6 +12,7 @@ from inkdigits.data.non_digits import draw_non_digit
 from inkdigits.data.pictures.foreground import Sources, log_uniform, write_digit
 from inkdigits.data.pictures.numbers import Setting, WrittenDigits, write_numbers
 from inkdigits.decision.line import clean_ink, find_line
+from inkdigits.decision.numbers import THRESHOLD
 from inkdigits.decision.strip import strip_of
 from inkdigits.ink.decode import Luminance
 from inkdigits.ink.normalize import field_of, normalise
@@ -20,8 +21,6 @@ from inkdigits.ink.segment import Segmenter
 from inkdigits.types import NO_DIGIT, Floats, Ink, Pixels, Rng
 
 NameT = TypeVar("NameT", bound=str)
-THRESHOLD = 0.4
-"""The least ink of a pixel that is connected."""
 # Of numbers, how often each kind of writing.
 _SETTINGS: dict[Setting, float] = {
     "touching": 0.45,
@@ -90,7 +89,7 @@ def _ink(patch: Floats) -> Ink:
 def write_line(writers: Writers, segmenter: Segmenter, rng: Rng) -> tuple[Pixels, str] | None:
     """Write a number, and return its strip (STRIP_HEIGHT, W) and its digits; None if it is lost.
 
-    What is no digit is ``numbers.OTHER`` among them.
+    They are symbols of ``decision.ctc``, of which one is for what is no digit.
 
     >>> ink = np.zeros((1, 28, 28), np.uint8)
     >>> ink[0, 6:22, 12:16] = 255

@@ -10,16 +10,16 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from inkdigits.data.mnist import Digits
 from inkdigits.data.pictures.surroundings import light_of
 from inkdigits.data.pixels import enlarge, to_bytes
+from inkdigits.decision.ctc import OTHER, SYMBOLS
 from inkdigits.types import Floats, Ink, Labels, Pixels, Rng
 
 Setting: TypeAlias = Literal["spaced", "boxed", "touching", "photographed"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
 
-OTHER = "?"
-"""What stands for something that is no digit, such as a letter, in the digits of a number."""
 # Signs as strokes: width by height, and the corners of each line in shares of both, y down.
 _S = ((0.95, 0.2), (0.5, 0.1), (0.1, 0.25), (0.5, 0.5), (0.9, 0.72), (0.5, 0.9), (0.05, 0.8))
 _SIGNS: dict[str, tuple[float, tuple[tuple[tuple[float, float], ...], ...]]] = {
@@ -39,6 +39,12 @@ class WrittenDigits:
     inks: Ink  # (N, 28, 28)
     labels: Labels  # (N,), 0 to 9
     writers: Labels | None = None  # (N,); None where they are not known
+
+    @classmethod
+    def of(cls, digits: Digits) -> WrittenDigits:
+        """Write with the digits of a data set."""
+        writers = None if digits.writers is None else digits.writers.numpy()
+        return cls(digits.inks.numpy(), digits.labels.numpy(), writers)
 
     def draw(self, length: int, rng: Rng) -> Labels:
         """Return the places of ``length`` digits, any digit as often, of one writer if known."""
@@ -170,7 +176,7 @@ def _number(
         base = min(len(lines) - 2, margins[0] + tall + round(height * rng.uniform(-0.04, 0.12)))
         lines[base : base + int(rng.integers(1, 3))] = 1
     coverage, lines = (a[:, : right + margins[3]] for a in (coverage, lines))
-    text = "".join(str(digit) if digit >= 0 else OTHER for digit in digits.labels[places])
+    text = "".join(str(digit) if digit >= 0 else SYMBOLS[OTHER] for digit in digits.labels[places])
     picture = (_captured if setting == "photographed" else _printed_and_written)(
         coverage, lines, rng
     )

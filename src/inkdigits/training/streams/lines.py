@@ -14,9 +14,8 @@ from torch.utils.data import IterableDataset
 
 from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.lines import Writers, write_line
-from inkdigits.data.pictures.numbers import OTHER as UNKNOWN
 from inkdigits.data.pictures.numbers import WrittenDigits
-from inkdigits.decision.ctc import NOTHING, OTHER
+from inkdigits.decision.ctc import NOTHING, SYMBOLS
 from inkdigits.model.backends import onnx_function
 from inkdigits.model.networks import LineNet
 from inkdigits.training.streams.loop import (
@@ -68,7 +67,7 @@ class _Lines(IterableDataset[Batch]):
             strip, text = made
             width = min(width for width in BATCHES if width >= strip.shape[1])
             padded = np.pad(strip, ((0, 0), (0, width - strip.shape[1])))
-            digits = [OTHER if one == UNKNOWN else int(one) for one in text]
+            digits = [SYMBOLS.index(one) for one in text]
             waiting[width].append((padded, digits + [-1] * (_MOST_DIGITS - len(digits))))
             if len(waiting[width]) == BATCHES[width]:
                 strips, known = zip(*waiting[width], strict=True)
