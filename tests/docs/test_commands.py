@@ -134,7 +134,10 @@ def test_setting_up_a_fresh_clone_prints_lines_while_it_takes_long(tmp_path):
     python.write_text("#!/bin/sh\nexec sleep 600\n")
     python.chmod(0o755)
     command = ["make", "-f", REPOSITORY / "Makefile", "serve", f"PYTHON={python}"]
-    how = {"cwd": tmp_path, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    # A make that runs the tests hands its own options down; a user's shell has none.
+    environment = {name: os.environ[name] for name in os.environ if "MAKE" not in name}
+    how = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "text": True}
+    how["start_new_session"] = True
     with subprocess.Popen(command, **how) as made:
         try:
             assert made.stdout.readline().startswith("Installing what serving needs")
