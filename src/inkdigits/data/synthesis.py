@@ -55,7 +55,7 @@ _TASK_SIZE = 500
 # The share of the corrupted digits that has MNIST-C's severity; the others have any.
 _MNIST_C_SHARE = 0.5
 # The share of the corrupted and reduced digits that are drawn with a pen, or by other hands.
-_DRAWN_SHARE = 0.3
+_DRAWN_SHARE = 0.4
 # The least cosine of the ink that was found and the ink that was written: of one digit or sign, and
 # of several digits, of which none may be missing.
 _ALIKE, _ALL_ALIKE = 0.5, 0.75
@@ -63,7 +63,7 @@ _ALIKE, _ALL_ALIKE = 0.5, 0.75
 # the second none; of a 1 that is cut off a 1 is left.
 _SLIGHT_CUT, _DEEP_CUT = 0.08, 0.35
 # What is left out is made again, this many times in all.
-_MOST_TRIES = 3
+_MOST_TRIES = 6
 _PER_NUMBER, _MOST_NUMBERS = 3, 20  # candidates of one number; numbers per candidate
 _WHOLE_PIECE, _WRONG_PIECE = "whole_piece", "wrong_piece"
 # Kinds of ``pairs`` that have several digits, too little of one, or none.
@@ -83,10 +83,10 @@ class SynthesisConfig:
         ("corrupted", 0.26),
         ("low_resolution", 0.16),
         ("canvas", 0.09),
-        ("hands", 0.12),  # none where there are no digits of other hands
+        ("hands", 0.16),  # none where there are no digits of other hands
         ("printed", 0.05),
         (_WHOLE_PIECE, 0.05),
-        ("cut", 0.02),
+        ("cut", 0.03),
     )
     # Shares of ``others``, by the names of ``non_digits.KINDS`` and of some kinds of ``pairs``.
     kinds: tuple[tuple[str, float], ...] = (
@@ -101,8 +101,8 @@ class SynthesisConfig:
         ("broken_digit", 0.03),
         ("several", 0.09),
         ("pair", 0.08),
-        ("cut", 0.02),
-        ("empty", 0.04),
+        ("cut", 0.04),
+        ("empty", 0.07),
         (_WRONG_PIECE, 0.07),
     )
     on_paper: float = 0.25  # share of what is no digit that is photographed too
