@@ -54,8 +54,9 @@ from inkdigits.types import NO_DIGIT, Ink, Labels, Picture, Rng
 _TASK_SIZE = 500
 # The share of the corrupted digits that has MNIST-C's severity; the others have any.
 _MNIST_C_SHARE = 0.5
-# The share of the corrupted and reduced digits that are drawn with a pen, or by other hands.
-_DRAWN_SHARE = 0.4
+# The share of the corrupted and reduced digits that are drawn with a pen, or by other hands: each
+# half of them.
+_DRAWN_SHARE = 0.5
 # The least cosine of the ink that was found and the ink that was written: of one digit or sign, and
 # of several digits, of which none may be missing.
 _ALIKE, _ALL_ALIKE = 0.5, 0.75
@@ -340,8 +341,9 @@ def _clean_digits(n: int, rng: Rng) -> tuple[Ink, Labels]:
     chosen = rng.integers(len(sources.inks), size=n)
     inks, labels = sources.inks[chosen], sources.labels[chosen]
     pens = Sources(hands=sources.hands)
+    hands = Sources(hands=sources.hands, styles=False) if len(sources.hands) else pens
     for at in range(round(_DRAWN_SHARE * n)):
-        pair = make_pair(rng, pens, "one", "canvas")
+        pair = make_pair(rng, (pens, hands)[at % 2], "one", "canvas")
         if len(pair.digits) == 1:
             inks[at], labels[at] = _Given.preprocess(pair.picture), pair.digits[0]
     return inks, labels
