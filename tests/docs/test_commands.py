@@ -136,9 +136,14 @@ def test_setting_up_a_fresh_clone_prints_lines_while_it_takes_long(tmp_path):
     command = ["make", "-f", REPOSITORY / "Makefile", "serve", f"PYTHON={python}"]
     # A make that runs the tests hands its own options down; a user's shell has none.
     environment = {name: os.environ[name] for name in os.environ if "MAKE" not in name}
-    how = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "text": True}
-    how["start_new_session"] = True
-    with subprocess.Popen(command, **how) as made:
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as made:
         try:
             assert made.stdout.readline().startswith("Installing what serving needs")
             assert made.stdout.readline() == made.stdout.readline() == "still installing\n"

@@ -54,8 +54,8 @@ from inkdigits.types import NO_DIGIT, Ink, Labels, Picture, Rng
 _TASK_SIZE = 500
 # The share of the corrupted digits that has MNIST-C's severity; the others have any.
 _MNIST_C_SHARE = 0.5
-# The share of the corrupted and reduced digits that are drawn with a pen, or by other hands: each
-# half of them.
+# The share of the corrupted and reduced digits that are drawn: every second by other hands, the
+# others mostly in styles.
 _DRAWN_SHARE = 0.5
 # The least cosine of the ink that was found and the ink that was written: of one digit or sign, and
 # of several digits, of which none may be missing.
@@ -141,6 +141,7 @@ class _Given:
     """What the tasks of this process are made from."""
 
     sources: Sources
+    hands: Sources  # other hands alone, or drawn styles where there are none
     numbers: WrittenDigits
     on_paper: float
     segmenter: Segmenter
@@ -252,6 +253,7 @@ def _prepare(material: Material, config: SynthesisConfig) -> None:
     fonts = find_fonts(config.fonts)
     scripts = {"script_fonts": find_fonts(latin=False), "scripts": scripts_of(config.fonts)}
     _Given.sources = Sources(inks, labels, fonts, material.hands, **scripts)  # type: ignore[arg-type]
+    _Given.hands = Sources(hands=material.hands, styles=not len(material.hands))
     _Given.numbers = WrittenDigits.of(digits)
     _Given.on_paper = config.on_paper
     _Given.segmenter = material.find_ink()
@@ -284,9 +286,7 @@ def _make(task: _Task) -> tuple[Ink, Labels]:
 def _digit(way: str, rng: Rng) -> tuple[Ink, int] | None:
     """Return the ink that reading finds in a picture of a digit, and which it is."""
     kind, look = _WAYS[way]
-    sources = _Given.sources
-    if way == "hands":
-        sources = Sources(hands=sources.hands, styles=False)
+    sources = _Given.hands if way == "hands" else _Given.sources
     pair = make_pair(rng, sources, kind, look)
     if len(pair.digits) != 1 or pair.cut > _SLIGHT_CUT:
         return None
@@ -340,10 +340,9 @@ def _clean_digits(n: int, rng: Rng) -> tuple[Ink, Labels]:
     sources = _Given.sources
     chosen = rng.integers(len(sources.inks), size=n)
     inks, labels = sources.inks[chosen], sources.labels[chosen]
-    pens = Sources(hands=sources.hands)
-    hands = Sources(hands=sources.hands, styles=False) if len(sources.hands) else pens
+    pens = Sources(hands=sources.hands), _Given.hands
     for at in range(round(_DRAWN_SHARE * n)):
-        pair = make_pair(rng, (pens, hands)[at % 2], "one", "canvas")
+        pair = make_pair(rng, pens[at % 2], "one", "canvas")
         if len(pair.digits) == 1:
             inks[at], labels[at] = _Given.preprocess(pair.picture), pair.digits[0]
     return inks, labels
