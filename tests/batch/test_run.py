@@ -174,7 +174,7 @@ def test_missing_model_is_told_of_by_the_processes(array, tmp_path):
     out = tmp_path / "out.csv"
     arguments = (array, "--out", out, "--workers", 1, "--model", tmp_path / "no.onnx")
     said = run("predict", *arguments, exit_code=1).stderr
-    assert said == f"Error: there is no artifact at {tmp_path / 'no.onnx'}\n"
+    assert said.startswith(f"Error: there is no artifact at {tmp_path / 'no.onnx'}. ")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -60,7 +60,7 @@ def test_picture_is_read_from_an_address_and_from_standard_input(web):
 
 def test_address_without_a_picture_is_an_error_of_that_picture(web, monkeypatch):
     wrong = {
-        "/no": "answers with status 404",
+        "/no": "error: the address answers with status 404",
         "/round": "redirects more than 5 times",
         "/file": "neither http nor https",
         "/odd": "redirects to an invalid one",

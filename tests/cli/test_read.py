@@ -25,6 +25,12 @@ def test_read_prints_a_table_of_files_and_folders(pictures):
     assert none.endswith("reject (no ink)")
 
 
+def test_number_that_fails_a_check_is_for_review_with_the_reason(pictures):
+    (pictures / "one.png").write_bytes(encoded(seven()))
+    line = run("read", "--check", "luhn", pictures / "one.png").stdout.splitlines()[1]
+    assert line.endswith("review (fails luhn)")
+
+
 def test_read_json_is_for_programs(pictures):
     answer = json.loads(run("read", "--json", "--length", "3", pictures / "line.png").stdout)
     (number,) = answer["numbers"]

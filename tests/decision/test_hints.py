@@ -36,6 +36,11 @@ WRONG = [
 ]
 
 
+def test_length_that_falls_is_told_to_begin_with_the_fewest():
+    with pytest.raises(HintError, match="8 to 3; the fewest digits come first"):
+        Hints.of({"length": (8, 3)})
+
+
 @pytest.mark.parametrize("options", WRONG)
 def test_hint_that_cannot_be_is_an_error_that_names_it(options):
     with pytest.raises(HintError, match=next(iter(options))):

@@ -75,7 +75,7 @@ def test_the_first_schema_is_brought_up_with_its_rows_and_what_is_unsure_is_queu
 
 @pytest.mark.parametrize(
     ("revision", "advice"),
-    [("9999", "9999.*Install the newer"), ("0003", "0003.*unreleased version.*export")],
+    [("9999", "a newer.*9999.*Install that"), ("0003", "an unreleased.*0003.*Export the log")],
 )
 def test_a_database_of_another_inkdigits_is_rejected(database_url, tmp_path, revision, advice):
     migrate_to(database_url)

@@ -18,7 +18,7 @@ def test_sane_request_id_comes_back_and_others_are_replaced(client):
 def test_one_line_a_request_with_what_an_operator_asks_for(client, caplog):
     picture = drawn_digit()
     caplog.set_level(logging.DEBUG, logger="inkdigits")
-    send_digit(client, "/predict?name=somebody", X_Request_ID="abc")
+    send_digit(client, "/predict?record=false", X_Request_ID="abc")
     (record,) = caplog.records
     line = dict(record.fields)
     assert line.pop("duration_ms") > 0

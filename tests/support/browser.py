@@ -36,7 +36,7 @@ class Browser:
     def see(self, path: str = "/history") -> str:
         response = self.client.get(path, headers=HTML)
         assert response.status_code == 200
-        return response.text
+        return response.text.replace("&nbsp;", " ")
 
     def ids(self, query: str = "") -> list[str]:
         return re.findall(r'data-id="([^"]+)"', self.see(f"/history?{query}"))

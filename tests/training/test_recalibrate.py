@@ -57,9 +57,9 @@ def test_what_too_few_pictures_cannot_tell_stays_and_is_said(digits):
     _, metadata = recalibrate(read_artifact(), few, risk=0.1, report=lines.append)
     assert metadata.temperature == KNOWN.temperature
     assert metadata.policy.novelty_threshold == KNOWN.policy.novelty_threshold
-    assert "too few to fit a temperature" in lines[0]
-    assert "too few to tell from which score" in lines[1]
-    with pytest.raises(NoThresholdError, match=r"do not support a risk of 0\.1 %.*you need 2,995"):
+    assert "too few to fit it" in lines[0]
+    assert "needs more digits than" in lines[1]
+    with pytest.raises(NoThresholdError, match=r"a risk of 0\.1 % is not supported.*needs 2,995"):
         recalibrate(read_artifact(), few)
 
 
@@ -69,7 +69,7 @@ def test_pictures_without_a_digit_count_as_wrong_where_they_are_accepted():
     labels[:5] = NO_DIGIT
     assert fit_readings(logits, labels, KNOWN, risk=0.05).chosen.n_wrong == 5
     labels[:] = NO_DIGIT
-    with pytest.raises(NoThresholdError, match="nor any other"):
+    with pytest.raises(NoThresholdError, match="support no risk"):
         fit_readings(logits, labels, KNOWN, risk=0.05)
 
 
@@ -98,10 +98,9 @@ def test_support_says_what_so_many_readings_support():
     def of(n, wrong, risk):
         return support(AcceptThreshold(0.5, risk, 0.95, 1.0, n, n, wrong), 0.001)
 
-    assert of(3000, 0, 0.001) == "3,000 reviewed readings without a mistake support 0.1 % at 95 %"
-    assert of(900, 1, 0.0053).endswith(
-        "with one mistake support 0.53 % at 95 %; for 0.1 % you need 4,742"
-    )
+    assert of(3000, 0, 0.001) == "3,000 accepted pictures without a mistake support a risk of 0.1 %"
+    assert of(1, 0, 0.95).startswith("1 accepted picture without a mistake supports a risk of 95 %")
+    assert of(900, 1, 0.0053).endswith("one mistake support a risk of 0.53 %; 0.1 % needs 4,742")
     assert "with 2 mistakes" in of(900, 2, 0.007)
 
 

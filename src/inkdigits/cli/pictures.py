@@ -82,8 +82,6 @@ def _fetched(address: str) -> bytes:
     except exceptions.HTTPError as error:
         why = str(error).rpartition(": ")[2]  # before it is the connection, as urllib3 names it
         raise ImageError(f"the address cannot be read: {why}") from error
-    except ValueError as error:
-        raise ImageError(f"the address redirects to an invalid one: {error}") from error
 
 
 def _followed(pool: PoolManager, address: str, until: float) -> bytes:
@@ -98,7 +96,10 @@ def _followed(pool: PoolManager, address: str, until: float) -> bytes:
             moved = response.get_redirect_location()
             if not moved:
                 return _body(response, until)
-        address = urljoin(address, moved)
+        try:
+            address = urljoin(address, moved)
+        except ValueError as error:
+            raise ImageError(f"the address redirects to an invalid one: {error}") from error
         if not is_address(address):
             raise ImageError("the address redirects to one that is neither http nor https")
     raise ImageError(f"the address redirects more than {_REDIRECTS} times")

@@ -75,11 +75,11 @@ def read_synthetic(path: Path, material: Material) -> tuple[Digits, dict[str, An
     Traceback (most recent call last):
     inkdigits.errors.TrainingError: there are no synthesised pictures at none.npz; ...
     """
-    made, (config, fonts, source) = _read(path)
-    if source != _source(material):
+    made, key = _read(path)
+    if key[2] != _source(material):
         message = f"{path} was made of other digits or by another preprocessing; delete it"
         raise TrainingError(message)
-    return made, {**config, "fonts": fonts, **source, "sha256": made.digest()}
+    return made, _described(made, key)
 
 
 def read_or_write(
@@ -101,9 +101,13 @@ def read_or_write(
     ...     len(read_or_write(Material(given), config, Path(folder, "synthetic.npz"))[0]) > 5
     True
     """
-    if not path.is_file() or _read(path)[1] != json.loads(_key(config, material)):
-        write_synthetic(material, config, path, progress=progress, report=report)
-    return read_synthetic(path, material)
+    key = json.loads(_key(config, material))
+    if path.is_file():
+        made, known = _read(path)
+        if known == key:
+            return made, _described(made, key)
+    made = write_synthetic(material, config, path, progress=progress, report=report)
+    return made, _described(made, key)
 
 
 def concatenate(parts: Sequence[Digits]) -> Digits:
@@ -132,6 +136,11 @@ def _read(path: Path) -> tuple[Digits, list[Any]]:
             f"{path} cannot be read as synthesised pictures: {error}. Labelled pictures of your "
             "own are named with --add; a damaged file of inkdigits synthesise can be made again"
         ) from error
+
+
+def _described(made: Digits, key: list[Any]) -> dict[str, Any]:
+    config, fonts, source = key
+    return {**config, "fonts": fonts, **source, "sha256": made.digest()}
 
 
 def _key(config: SynthesisConfig, material: Material) -> str:

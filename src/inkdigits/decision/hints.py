@@ -43,6 +43,8 @@ class Hints:
     def __post_init__(self) -> None:
         if self.lengths is not None:
             fewest, most = self.lengths
+            if fewest > most:
+                raise HintError(f"length is {fewest} to {most}; the fewest digits come first")
             if not 1 <= fewest <= most <= MOST_DIGITS:
                 raise HintError(
                     f"length is {fewest} to {most}; it must be within 1 to {MOST_DIGITS}"
@@ -53,7 +55,7 @@ class Hints:
         if self.smallest is not None and self.largest is not None and self.smallest > self.largest:
             raise HintError(f"min is {self.smallest} and max {self.largest}; swap them")
         if self.check_name is not None and self.check_name not in CHECKS:
-            raise HintError(f"check is {self.check_name!r}; it must be one of {CHECKS}")
+            raise HintError(f"check is {self.check_name!r}; it must be {' or '.join(CHECKS)}")
 
     @classmethod
     def of(cls, options: ReadOptions) -> Hints:

@@ -14,7 +14,14 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from inkdigits.decision.ctc import OTHER, SYMBOLS, likeliest_texts, log_softmax, plain_text
+from inkdigits.decision.ctc import (
+    OTHER,
+    SYMBOLS,
+    Text,
+    likeliest_texts,
+    log_softmax,
+    plain_text,
+)
 from inkdigits.decision.hints import MOST_DIGITS, NO_HINTS, Hints
 from inkdigits.decision.line import Line, clean_ink, find_line
 from inkdigits.decision.policy import Decision, DecisionPolicy, NumberReason
@@ -92,9 +99,8 @@ class _Cuts(NamedTuple):
 class _Reading(NamedTuple):
     """One way to read a line."""
 
-    text: str  # of ctc.SYMBOLS
-    digits: str  # without what is no digit
-    score: float  # in nats
+    as_text: Text
+    score: float  # in nats, of both networks
     cut: _Cuts
     columns: Doubles  # (n, 12) what the line says of each
 
@@ -110,7 +116,7 @@ class _Reading(NamedTuple):
 
     def is_alike(self, others: list[str]) -> bool:
         """Whether other views read it alike, and there are digits only."""
-        return all(one == self.text == self.digits for one in others)
+        return all(one == self.as_text.text == self.as_text.digits for one in others)
 
 
 def read_number(
@@ -153,7 +159,7 @@ def read_number(
     if not texts or not texts[0] or len(texts[0]) > MOST_DIGITS:
         return _nothing("not_a_number")
     text = next((one for one in texts if hints.holds(one)), texts[0])
-    best = max((one for one in found if one.digits == text), key=lambda one: one.score)
+    best = max((one for one in found if one.as_text.digits == text), key=lambda one: one.score)
     is_alike = best.is_alike([plain_text(one) for one in columns[1:]])
     decision, reason = _decide(shares[text], policy, risk)
     if best.touches and not is_alike:
@@ -194,14 +200,14 @@ def _read_line(
     cuts: list[_Cuts] = []
     found = []
     for one in close:
-        text, score, places = one
-        cut = next((known for known in cuts if known.are_at(places)), None)
+        cut = next((known for known in cuts if known.are_at(one.places)), None)
         if cut is None:
-            cut = _cut(line, strip, places, read)
+            cut = _cut(line, strip, one.places, read)
             cuts.append(cut)
-        said = cut.log_p[np.arange(len(text)), [SYMBOLS.index(symbol) for symbol in text]]
-        score += float(cut.weights @ np.maximum(said, _UNREAD))
-        found.append(_Reading(text, one.digits, score, cut, columns[list(places)]))
+        classes = [SYMBOLS.index(symbol) for symbol in one.text]
+        said = cut.log_p[np.arange(len(classes)), classes]
+        score = one.log_p + float(cut.weights @ np.maximum(said, _UNREAD))
+        found.append(_Reading(one, score, cut, columns[list(one.places)]))
     return found
 
 
@@ -224,7 +230,8 @@ def _shares(found: list[_Reading]) -> dict[str, float]:
     if found:
         scores = np.array([[one.score for one in found]]) / TEMPERATURE
         for one, share in zip(found, np.exp(log_softmax(scores))[0], strict=True):
-            shares[one.digits] = min(1.0, shares.get(one.digits, 0.0) + float(share))
+            digits = one.as_text.digits
+            shares[digits] = min(1.0, shares.get(digits, 0.0) + float(share))
     return shares
 
 
@@ -241,7 +248,7 @@ def _is_cut_off(line: Line, reading: _Reading) -> bool:
 def _digits(reading: _Reading, policy: DecisionPolicy, scale: float) -> tuple[NumberDigit, ...]:
     """Return the digits of a reading; ``scale`` is pixels of the line per pixel of the field."""
     digits = []
-    for k, symbol in enumerate(reading.text):
+    for k, symbol in enumerate(reading.as_text.text):
         cut = reading.cut.cuts[k]
         if symbol == SYMBOLS[OTHER]:
             continue

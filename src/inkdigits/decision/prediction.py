@@ -122,7 +122,10 @@ class NumberReading:
 
     @property
     def outcome(self) -> str:
-        """The decision in words, such as "reject (no ink)"."""
+        """The decision in words, such as "reject (no ink)" or "review (fails luhn)"."""
+        failed = [check.name for check in self.checks if not check.ok]
+        if self.decision == "review" and failed:
+            return f"review (fails {' and '.join(failed)})"
         return _outcome(self.decision, self.reason, self.text or None, self.confidence)
 
     def __str__(self) -> str:

@@ -60,7 +60,7 @@ def run_benchmark(
 
     >>> run_benchmark(artifact_path="none.onnx", device="cpu")
     Traceback (most recent call last):
-    inkdigits.errors.ArtifactNotFoundError: there is no artifact at none.onnx
+    inkdigits.errors.ArtifactNotFoundError: there is no artifact at none.onnx...
     """
     accelerator = resolve_device(device)
     devices = {"CPU": torch.device("cpu"), accelerator.type.replace("cpu", "CPU"): accelerator}

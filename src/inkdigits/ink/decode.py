@@ -129,7 +129,8 @@ def _read(path: Path, limits: Limits) -> bytes:
         size = path.stat().st_size
         if size > limits.max_bytes:
             raise ImageTooLargeError(
-                f"{path} has {size:,} bytes; the limit is {limits.max_bytes:,}"
+                f"{path} has {size:,} bytes; the limit is {limits.max_bytes:,}. "
+                "Send a smaller picture."
             )
         return path.read_bytes()
     except OSError as error:

@@ -64,7 +64,7 @@ class Filters:
         for name, kinds in (("decision", Decision), ("feedback", Feedback)):
             value = getattr(self, name)
             if value is not None and value not in get_args(kinds):
-                raise QueryError(f"the {name} is one of {get_args(kinds)}; not {value!r}")
+                raise QueryError(f"the {name} is {' or '.join(get_args(kinds))}; not {value!r}")
         try:
             for moment in filter(None, (self.since, self.until)):
                 to_microseconds(moment)
@@ -155,7 +155,7 @@ def page_of(
     Page(records=(), older=None, newer=None)
     """
     if sort not in get_args(Sort):
-        raise QueryError(f"the order is one of {get_args(Sort)}; not {sort!r}")
+        raise QueryError(f"the order is {' or '.join(get_args(Sort))}; not {sort!r}")
     if not 1 <= limit <= MAX_PAGE:
         raise QueryError(f"a page has 1 to {MAX_PAGE} records; not {limit!r}")
     # One more than asked for shows whether there are more.

@@ -180,14 +180,14 @@ def _upgrade(engine: sa.Engine, at: str | None, revision: str) -> None:
     config.set_main_option("script_location", "inkdigits.log:migrations")
     scripts = ScriptDirectory.from_config(config)
     if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
-        advice = (
-            "Install the newer Inkdigits that made it"
+        maker, way = (
+            ("a newer", "Install that version")
             if at > NEWEST
-            else "An unreleased version made it: export the log with that version, then start "
-            "with a new database (DATABASE_URL)"
+            else ("an unreleased", "Export the log with that version")
         )
         raise SchemaVersionError(
-            f"the database has schema {at}; this Inkdigits knows schemas up to {NEWEST}. {advice}"
+            f"the database {engine.url} was made by {maker} Inkdigits, and this one cannot read "
+            f"its schema, {at}. {way}, or set DATABASE_URL to a new database."
         )
     with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
         if engine.dialect.name == "postgresql":

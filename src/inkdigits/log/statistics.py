@@ -125,7 +125,7 @@ def statistics(connection: sa.Connection, filters: Filters, bucket: Bucket) -> S
     0
     """
     if bucket not in _BUCKET_US:
-        raise QueryError(f"the bucket is one of {tuple(_BUCKET_US)}; not {bucket!r}")
+        raise QueryError(f"the bucket is {' or '.join(_BUCKET_US)}; not {bucket!r}")
     read = connection.execute(_read_query(filters, bucket)).mappings().all()
     corrected = connection.execute(_corrected_query(filters)).mappings().all()
     return _statistics_of(read, corrected, bucket)

@@ -190,7 +190,10 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     try:
         content = source.read_bytes()
     except FileNotFoundError as error:
-        raise ArtifactNotFoundError(f"there is no artifact at {source}") from error
+        raise ArtifactNotFoundError(
+            f"there is no artifact at {source}. Check the path in --model, MODEL_PATH or --run; "
+            "the shipped model reads where none is given."
+        ) from error
     except OSError as error:
         raise ArtifactCorruptError(f"{source} cannot be read: {error.strerror}") from error
     model, found = content[:-_SEAL_LENGTH], content[-_SEAL_LENGTH:]

@@ -17,7 +17,8 @@ from werkzeug.routing import MapAdapter
 from inkdigits.errors import InvalidRequestError
 from inkdigits.serving.api.access import Gate
 from inkdigits.serving.api.load_shedding import ServedReader
-from inkdigits.serving.api.requests import ServedRequest, current
+from inkdigits.serving.api.openapi import OPERATIONS
+from inkdigits.serving.api.requests import ServedRequest, current, require_known
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
 
@@ -88,6 +89,10 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
         metrics.count("requests_in_flight")
         reader.admit(asked)
         asked.key_name = gate.admit(asked)
+        if asked.query_string and asked.url_rule is not None:
+            operation = OPERATIONS.get((asked.method, asked.url_rule.rule))
+            if operation is not None and operation.query is not None:
+                require_known(asked.args, operation.query.__annotations__, "query")
 
     @app.after_request
     def finish(response: Response) -> Response:

@@ -105,11 +105,11 @@ def train(
     result = _fit(splits, run, device, [made for made, _ in synthetic], added, report)
     point = _calibrate(result.weights, splits, run, bool(synthetic), report)
     synthesis = [described for _, described in synthetic]
-    provenance = _provenance(run, splits, synthesis, result.machines)
+    networks = {SEGMENTER: material_of(splits, run).segmenter, LINE_READER: line_reader_of(run)}
+    provenance = _provenance(run, splits, synthesis, networks, result.machines)
     provenance[PROVENANCE] = point.drift.to_dict()
     if added is not None:
         provenance["added"] = added.described
-    networks = {SEGMENTER: material_of(splits, run).segmenter, LINE_READER: line_reader_of(run)}
     reader, scores = _export_and_evaluate(
         result.weights, point, provenance, networks, splits.test, folders
     )
@@ -222,7 +222,11 @@ def line_reader_of(run: RunConfig) -> bytes:
 
 
 def _provenance(
-    run: RunConfig, splits: Splits, synthesis: Sequence[Json], machines: Sequence[Json]
+    run: RunConfig,
+    splits: Splits,
+    synthesis: Sequence[Json],
+    networks: Mapping[str, bytes],
+    machines: Sequence[Json],
 ) -> Json:
     """Return how a run made its model, as run.json and the artifact say it."""
     data: Json = dict(splits.origin)
@@ -235,8 +239,8 @@ def _provenance(
         "preprocessing_version": PREPROCESSING_VERSION,
         "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
         "synthesis": list(synthesis),
-        "segmenter_sha256": material_of(splits, run).segmenter_digest(),
-        "line_reader_sha256": hashlib.sha256(line_reader_of(run)).hexdigest(),
+        "segmenter_sha256": hashlib.sha256(networks[SEGMENTER]).hexdigest(),
+        "line_reader_sha256": hashlib.sha256(networks[LINE_READER]).hexdigest(),
         "started_from": None if run.initial is None else origin_of(run.initial),
         **machines[-1],
         "trained_before_on": list(machines[:-1]),

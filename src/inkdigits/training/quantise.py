@@ -202,7 +202,7 @@ def quantise_run(
 
     >>> quantise_run(Folders(Path("none"), Path("none"), Path("none")), None)
     Traceback (most recent call last):
-    inkdigits.errors.ArtifactNotFoundError: there is no artifact at none/mnist_classifier.onnx
+    inkdigits.errors.ArtifactNotFoundError: there is no artifact at none/mnist_classifier.onnx...
     """
     path, run = folders.run / ARTIFACT_NAME, folders.run / RUN_NAME
     artifact = read_artifact(path)

@@ -77,7 +77,7 @@ def recalibrate(
     >>> one = LabelledInks(np.ones((1, 28, 28), np.uint8), np.array([7]), [], [])
     >>> recalibrate(read_artifact(), one)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    inkdigits.errors.NoThresholdError: 1 reviewed readings do not support a risk of 0.1 %...
+    inkdigits.errors.NoThresholdError: a risk of 0.1 % is not supported...
     """
     backend = OnnxBackend(artifact, threads=1, int8=False)
     known = backend.metadata
@@ -125,8 +125,8 @@ def fit_readings(
     if limit is None:
         limit = known.policy.novelty_threshold
         report(
-            f"{int(with_digit.sum()):,} digits are too few to tell from which score a picture is "
-            "rejected as no digit; that threshold stays as it was"
+            "the threshold for no digit stays as it was: it needs more digits than "
+            f"{int(with_digit.sum()):,}"
         )
     confidence = probabilities(logits, temperature).max(axis=1)
     passing = decided_confidence(confidence, scores, limit)
@@ -156,25 +156,32 @@ def support(supported: AcceptThreshold, risk: float) -> str:
     """Return the risk that so many readings support, and how many the stated one needs.
 
     >>> support(AcceptThreshold(0.5, 0.0025, 0.95, 1.0, 1200, 1200, 0), 0.001)
-    '1,200 reviewed readings without a mistake support 0.25 % at 95 %; for 0.1 % you need 2,995'
+    '1,200 accepted pictures without a mistake support a risk of 0.25 %; 0.1 % needs 2,995'
     """
     mistakes = {0: "without a mistake", 1: "with one mistake"}.get(
         supported.n_wrong, f"with {supported.n_wrong} mistakes"
     )
+    pictures = "picture" if supported.n_accepted == 1 else "pictures"
+    verb = "supports" if supported.n_accepted == 1 else "support"
     text = (
-        f"{supported.n_accepted:,} reviewed readings {mistakes} support "
-        f"{100 * supported.risk:g} % at {100 * supported.level:g} %"
+        f"{supported.n_accepted:,} accepted {pictures} {mistakes} {verb} a risk of "
+        f"{100 * supported.risk:g} %"
     )
     if supported.risk <= risk:
         return text
-    return f"{text}; for {100 * risk:g} % you need {accepted_needed(supported.n_wrong, risk):,}"
+    return f"{text}; {100 * risk:g} % needs {accepted_needed(supported.n_wrong, risk):,}"
 
 
 def _too_few(n: int, risk: float, supported: AcceptThreshold | None) -> str:
-    head = f"{n:,} reviewed readings do not support a risk of {100 * risk:g} %"
     if supported is None:
-        return f"{head}, nor any other; for {100 * risk:g} % you need {accepted_needed(0, risk):,}"
-    return f"{head}: {support(supported, risk)}. State --risk {supported.risk:g}, or review more."
+        return (
+            f"labelled pictures: {n:,}, which support no risk; {100 * risk:g} % needs "
+            f"{accepted_needed(0, risk):,} that are accepted and right. Label more pictures."
+        )
+    return (
+        f"a risk of {100 * risk:g} % is not supported: {support(supported, risk)}. "
+        f"State --risk {supported.risk:g}, or label more pictures."
+    )
 
 
 def _temperature(
@@ -183,8 +190,8 @@ def _temperature(
     misread = int((logits.argmax(axis=1) != labels).sum())
     if misread < LEAST_MISREAD:
         report(
-            f"{misread} of {len(labels):,} digits are misread, too few to fit a temperature to; it "
-            f"stays {known:.4f}"
+            f"the temperature stays {known:.4f}: only {misread} of {len(labels):,} digits are "
+            "misread, too few to fit it"
         )
         return known
     temperature = fit_temperature(logits, labels)

@@ -111,6 +111,32 @@ def test_form_without_exactly_one_picture_is_denied(client, field, content, outc
     assert code_of(client.post("/predict", **form)) == outcome
 
 
+@pytest.mark.parametrize(
+    ("path", "request_", "message"),
+    [
+        ("/predict?rsk=0.01", {"json": {"image": TEXT}}, '"rsk" in the query'),
+        ("/read?lenght=3", {"json": {"image": TEXT}}, '"lenght" in the query'),
+        ("/predict", {"json": {"image": TEXT, "record": False}}, '"record" in the JSON'),
+        ("/read", {"json": {"image": TEXT, "images": []}}, '"images" in the JSON'),
+        ("/predict", {"data": {"image": (io.BytesIO(DIGIT), "a"), "risk": "1"}}, '"risk" in the'),
+    ],
+)
+def test_unknown_name_is_told_with_those_that_are_known(client, path, request_, message):
+    response = client.post(path, **request_)
+    assert code_of(response) == (422, "wrong_shape")
+    assert message in response.json["error"]["message"]
+    assert "; here it has " in response.json["error"]["message"]
+
+
+def test_names_of_other_fields_and_limits_come_with_a_way_out(client):
+    form = {"data": {"image": "text"}, "content_type": "multipart/form-data"}
+    message = client.post("/predict", **form).json["error"]["message"]
+    assert "is text, not a file" in message
+    assert "curl -F image=@" in message
+    answer = asker(max_bytes=2048).post("/predict", data=bytes(4096), content_type="image/png")
+    assert "Send a smaller picture" in answer.json["error"]["message"]
+
+
 def test_body_over_the_limit_in_every_form():
     client = asker(max_bytes=2048)
     picture = DIGIT + b"\0" * 2048
@@ -169,8 +195,18 @@ INK = gzip.compress(b"ink", mtime=0)
 @pytest.mark.parametrize(
     ("body", "encoding", "status", "said"),
     [
-        (gzip.compress(ZEROS, mtime=0), "gzip", 413, f"{LIMIT} bytes once it is decompressed"),
-        (zlib.compress(ZEROS), "deflate", 413, f"{LIMIT} bytes once it is decompressed"),
+        (
+            gzip.compress(ZEROS, mtime=0),
+            "gzip",
+            413,
+            f"decompressed body is over the limit of {LIMIT:,} bytes",
+        ),
+        (
+            zlib.compress(ZEROS),
+            "deflate",
+            413,
+            f"decompressed body is over the limit of {LIMIT:,} bytes",
+        ),
         (b"text", "gzip", 400, "not gzip"),
         (INK[:-4], "gzip", 400, "truncated"),
         (INK + b"more", "gzip", 400, "something follows"),

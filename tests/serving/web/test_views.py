@@ -210,6 +210,8 @@ def test_export_is_a_file(browser):
         assert response.headers["Content-Disposition"].startswith("attachment; filename=inkdigits")
         assert response.data.startswith(begins)
     assert browser.client.get("/history/export?format=xls").status_code == 400
+    wrong = browser.client.get("/history/export?digits=7")  # which would export all
+    assert "digits" in wrong.json["error"]["message"]
 
 
 @pytest.mark.parametrize("is_there", [True, False])

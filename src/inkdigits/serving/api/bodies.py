@@ -107,9 +107,16 @@ class KeepingOptions(TypedDict, total=False):
 
 
 class ExportOptions(TypedDict, total=False):
-    """The query of ``GET /history/export``."""
+    """The query of ``GET /history/export``: the format, and the filters of the history."""
 
     format: Annotated[Literal["csv", "parquet"], Meta(description="csv by default")]
+    digit: Annotated[str, Meta(description="0 to 9, or none")]
+    decision: Annotated[Decision, Meta(description="what was to be done with the reading")]
+    feedback: Annotated[
+        Literal["given", "none", "right", "wrong"], Meta(description="the label that it has")
+    ]
+    since: Annotated[str, Meta(description="the first day, as YYYY-MM-DD in UTC")]
+    until: Annotated[str, Meta(description="the last day, likewise")]
 
 
 class QueueOptions(TypedDict, total=False):

@@ -165,8 +165,9 @@ def _answer_http_error(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         code = "body_too_large"
         message = (
-            f"The request is over the limit of {asked.max_content_length} bytes, "
-            f"or its form over that of {MAX_FORM_PARTS} parts."
+            f"The request is over the limit of {asked.max_content_length:,} bytes, or its form "
+            f"over that of {MAX_FORM_PARTS} parts. Send a smaller picture, send several requests, "
+            "or raise INKDIGITS_MAX_BYTES."
         )
     elif isinstance(error, MethodNotAllowed):
         allowed = " and ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))

@@ -66,7 +66,9 @@ def _parse(request: Request) -> str | None:
             f"Content-Type {kind or '(none)'} is unsupported; send application/json."
         )
     if len(body) > MAX_BYTES:
-        raise errors.BodyTooLargeError(f"Feedback has at most {MAX_BYTES} bytes.")
+        raise errors.BodyTooLargeError(
+            f'Feedback has at most {MAX_BYTES:,} bytes. Send "label" alone.'
+        )
     try:
         document = json.loads(body, object_pairs_hook=_without_repetitions)
     except (ValueError, RecursionError):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from PIL import Image, ImageDraw
 
 from inkdigits.client import Client
+from inkdigits.decision.policy import DecisionPolicy
 from inkdigits.decision.prediction import Prediction, Reader
 from inkdigits.errors import (
     ArtifactError,
@@ -132,6 +133,12 @@ class ServedReader:
     def model_version(self) -> str:
         """The version of the model that answers."""
         return self.current.model_version
+
+    @property
+    def policy(self) -> DecisionPolicy | None:
+        """The thresholds of the model in this process; None where another service reads."""
+        metadata = None if self._is_remote else getattr(self.current, "metadata", None)
+        return None if metadata is None else metadata.policy
 
     @property
     def stated_risk(self) -> float | None:

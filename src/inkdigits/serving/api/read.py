@@ -12,6 +12,7 @@ from inkdigits.decision.hints import MOST_DIGITS, Hints, ReadOptions
 from inkdigits.decision.prediction import Box
 from inkdigits.errors import HintError, ImageTooLargeError, MissingFieldError
 from inkdigits.log.record import Record, new_id
+from inkdigits.serving.api.bodies import NumberPicture
 from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.predict import number_body
 from inkdigits.serving.api.requests import (
@@ -20,6 +21,7 @@ from inkdigits.serving.api.requests import (
     decode_picture,
     parse_wish,
     require_batch,
+    require_known,
 )
 from inkdigits.serving.monitoring.metrics import Metrics
 from inkdigits.settings import Settings
@@ -58,6 +60,7 @@ def _parse_number(request: Request, wish: Wish, max_regions: int, max_pixels: in
         document = picture
         if not isinstance(document.get("image"), str):
             raise MissingFieldError('The JSON must have "image": base64 or a data URL.')
+        require_known(document, NumberPicture.__annotations__, "JSON")
         given |= {name: document[name] for name in _HINTS if name in document}
         if "regions" in document:
             regions = _regions(document["regions"], max_regions, max_pixels)
@@ -88,7 +91,8 @@ def _checked_hints(given: dict[str, Any]) -> ReadOptions:
 
 def _whole(name: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
-        raise HintError(f'"{name}" in the query must be a whole number.')
+        form = "like 5 or 3-8" if name == "length" else "a whole number"
+        raise HintError(f'"{name}" in the query must be {form}.')
     return int(text)
 
 

@@ -8,7 +8,7 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -124,6 +124,7 @@ def parse_pictures(request: Request, wish: Wish, max_batch: int) -> tuple[bytes 
         raise errors.MissingFieldError('The JSON has neither "image" nor "images".')
     if document.keys() >= {"image", "images"}:
         raise errors.WrongShapeError('The JSON must have "image" or "images", not both.')
+    require_known(document, ("image", "images", "risk", "explain"), "JSON")
     explain = document.get("explain", explain)
     if not isinstance(explain, bool):
         raise errors.WrongShapeError('"explain" must be true or false.')
@@ -147,6 +148,23 @@ def _picture_or_json(request: Request) -> bytes | dict[str, Any]:
         f"Content-Type {kind or '(none)'} is unsupported; send application/json, image/* or "
         "multipart/form-data."
     )
+
+
+def require_known(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Require that each name of a query, a JSON object or a form is known.
+
+    An option that is misspelt would otherwise be ignored, and the answer would be another.
+
+    >>> require_known(["risk"], ["risk", "record"], "query")
+
+    Raises:
+        WrongShapeError: a name is unknown.
+    """
+    known = list(known)
+    if unknown := sorted(set(given).difference(known)):
+        raise errors.WrongShapeError(
+            f'"{unknown[0][:64]}" in the {where} is unknown; here it has {", ".join(known)}.'
+        )
 
 
 def flag(request: Request, name: str, *, default: bool) -> bool:
@@ -182,7 +200,7 @@ def read_body(request: Request) -> bytes:
         # Werkzeug cuts a body of unknown length off at the limit, and does not say so.
         limit = request.max_content_length
         if limit is not None and len(content) >= limit:
-            raise errors.BodyTooLargeError(f"The body is over the limit of {limit} bytes.")
+            raise errors.BodyTooLargeError(_over(limit, "The body"))
     elif len(content) < announced:
         raise errors.IncompleteBodyError(f"{announced} bytes were announced; {len(content)} came.")
     if not content:
@@ -219,9 +237,7 @@ def _decompress(body: bytes, encoding: str, limit: int | None) -> bytes:
     except zlib.error as error:
         raise errors.BodyEncodingError(f"The body is not {encoding}: {error}.") from None
     if limit is not None and len(plain) > limit:
-        raise errors.DecompressedTooLargeError(
-            f"The body is over the limit of {limit} bytes once it is decompressed."
-        )
+        raise errors.DecompressedTooLargeError(_over(limit, "The decompressed body"))
     if not decompressor.eof or decompressor.unused_data:
         raise errors.BodyEncodingError(f"The {encoding} body is truncated or something follows it.")
     if not plain:
@@ -234,13 +250,23 @@ def _picture_of_form(request: Request) -> bytes:
         raise errors.UnsupportedEncodingError("Send a form without Content-Encoding.")
     uploads = request.files.getlist("image")
     if not uploads:
-        raise errors.MissingFieldError('The form has no file in its field "image".')
+        is_text = "image" in request.form
+        wrong = 'field "image" is text, not a file' if is_text else 'file is not in a field "image"'
+        raise errors.MissingFieldError(f"The form's {wrong}.")
+    require_known({**request.files, **request.form}, ["image"], "form")
     if len(uploads) > 1:
         raise errors.WrongShapeError('A form carries one "image"; send several as JSON "images".')
     picture: bytes = uploads[0].read()
     if not picture:
         raise errors.UnreadableImageError("The picture is empty.")
     return picture
+
+
+def _over(limit: int, what: str) -> str:
+    return (
+        f"{what} is over the limit of {limit:,} bytes. Send a smaller picture, send several "
+        "requests, or raise INKDIGITS_MAX_BYTES."
+    )
 
 
 def _checked_risk(risk: object) -> float:

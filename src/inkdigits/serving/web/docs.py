@@ -63,7 +63,9 @@ def blueprint(settings: Settings, served: ServedReader, version: str) -> Bluepri
     def root() -> ResponseReturnValue:
         # Programs that do not care, such as curl, get the index; browsers ask for HTML.
         has_page = "web" in current_app.blueprints and wants_html()
-        response = make_response(render_template("draw.html") if has_page else index())
+        response = make_response(
+            render_template("draw.html", policy=served.policy) if has_page else index()
+        )
         response.headers.add("Vary", "Accept")
         return response
 

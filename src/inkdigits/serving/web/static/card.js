@@ -73,12 +73,16 @@ export function showBoxes(number, size) {
   $("boxes").replaceChildren(...frames);
 }
 
-/** Say at which risk is read, null for the service's own, and what it costs. */
+/** Say at which risk is read, null for the service's own, and what it costs; a model service does not tell. */
 export function showCoverage(answer, value) {
-  $("risk-value").textContent = value === null ? "the service’s own" : `${value * 100} %`;
-  const known = answer?.coverage !== undefined && answer.coverage !== null;
-  $("coverage").textContent = known
-    ? `At this risk ${percent(answer.coverage)} of the calibration digits are called sure.`
+  const { own, choices = "[]" } = $("risk").dataset;
+  const stated = value ?? Number(own ?? NaN);
+  const share = Number.isNaN(stated) ? "" : `${Number((stated * 100).toPrecision(6))}\u00a0%`;
+  $("risk-value").textContent = value === null ? ["the service’s own", share].filter(Boolean).join(", ") : share;
+  const choice = JSON.parse(choices).filter(([risk]) => risk <= stated).at(-1);
+  const coverage = answer?.coverage ?? (own && (choice?.[1] ?? 0));
+  $("coverage").textContent = coverage !== undefined
+    ? `At this risk ${percent(coverage)} of the calibration digits are called sure.`
     : "How many of the readings called sure may be wrong.";
 }
 
