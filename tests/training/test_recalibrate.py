@@ -69,7 +69,7 @@ def test_pictures_without_a_digit_count_as_wrong_where_they_are_accepted():
     labels[:5] = NO_DIGIT
     assert fit_readings(logits, labels, KNOWN, risk=0.05).chosen.n_wrong == 5
     labels[:] = NO_DIGIT
-    with pytest.raises(NoThresholdError, match="support no risk"):
+    with pytest.raises(NoThresholdError, match="no risk is supported"):
         fit_readings(logits, labels, KNOWN, risk=0.05)
 
 

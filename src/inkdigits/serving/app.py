@@ -86,9 +86,6 @@ def create_app(
 
         session.configure(app, settings)
         app.register_blueprint(views.blueprint(settings, served, store, metrics, operator, gate))
-        for name in ("base.html", "draw.html"):
-            # Compiled here, and not by the first request of a worker.
-            app.jinja_env.get_template(name)
     application = with_headers(app.wsgi_app, settings)
     app.wsgi_app = behind_proxies(application, settings.trusted_proxies)  # type: ignore[assignment, method-assign]
     return app

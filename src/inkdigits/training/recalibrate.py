@@ -77,7 +77,7 @@ def recalibrate(
     >>> one = LabelledInks(np.ones((1, 28, 28), np.uint8), np.array([7]), [], [])
     >>> recalibrate(read_artifact(), one)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    inkdigits.errors.NoThresholdError: a risk of 0.1 % is not supported...
+    inkdigits.errors.NoThresholdError: no risk is supported by the labelled pictures (1)...
     """
     backend = OnnxBackend(artifact, threads=1, int8=False)
     known = backend.metadata
@@ -175,7 +175,7 @@ def support(supported: AcceptThreshold, risk: float) -> str:
 def _too_few(n: int, risk: float, supported: AcceptThreshold | None) -> str:
     if supported is None:
         return (
-            f"labelled pictures: {n:,}, which support no risk; {100 * risk:g} % needs "
+            f"no risk is supported by the labelled pictures ({n:,}); {100 * risk:g} % needs "
             f"{accepted_needed(0, risk):,} that are accepted and right. Label more pictures."
         )
     return (

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flask import Blueprint, abort, redirect, render_template, request, send_file, url_for
+from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 
 from inkdigits.errors import (
@@ -143,6 +144,12 @@ def _prepare(
     def at_most(share: float) -> str:
         # Rounded up: it is a bound.
         return f"{math.ceil(share * 10_000 - 1e-9) / 100:.2f}\N{NO-BREAK SPACE}%"
+
+    @web.record_once
+    def compile_first_page(state: BlueprintSetupState) -> None:
+        # Here, and not by the first request of a worker.
+        for name in ("base.html", "draw.html"):
+            state.app.jinja_env.get_template(name)
 
 
 def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Metrics) -> None:
