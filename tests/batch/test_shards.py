@@ -1,15 +1,10 @@
-from dataclasses import replace
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 from support.batches import PICTURE
 from support.fakes import FakeReader
 
 from inkdigits.batch import shards
-from inkdigits.batch.shards import Shard, read_shard
-from inkdigits.batch.sources import open_sources
-from inkdigits.errors import ImageError
+from inkdigits.batch.shards import Extent, Shard, read_shard
+from inkdigits.errors import BatchError, ImageError
 
 
 class Watching(FakeReader):
@@ -28,26 +23,18 @@ def test_batches_are_bounded_in_bytes_and_errors_keep_their_place(monkeypatch):
     assert reader.sizes == (2, 2, 1)
     assert columns["error"] == [None, None, None, "no", None, None]
     assert columns["digit"] == [7, 7, 7, None, 7, 7]
-    singly = [read_shard(reader, one) for one in shard.singly()]
-    assert [one["digit"][0] for one in singly] == columns["digit"]
+    first, second = (read_shard(reader, half)["digit"] for half in shard.halves())
+    assert first + second == columns["digit"]
 
 
-def test_rows_of_an_array_in_an_object_store_are_read_with_one_request(tmp_path):
-    asked = []
-
-    class Counting(pytest.importorskip("fsspec").get_filesystem_class("memory")):
-        def cat_file(self, path, start=None, end=None, **others):
-            asked.append(end - start)
-            return super().cat_file(path, start, end, **others)
-
-    rows = np.arange(9 * 5 * 4, dtype=np.uint8).reshape(9, 5, 4)
-    np.save(tmp_path / "a.npy", rows)
-    there = SimpleNamespace(fs=Counting(), path="/rows/a.npy")
-    there.fs.pipe_file(there.path, (tmp_path / "a.npy").read_bytes())
-    (shard,) = open_sources([tmp_path / "a.npy"])[0].shards()
-    places = [replace(place, file=there) for place in shard.content]
-    assert np.array_equal(np.stack(list(Shard(shard.names, places).pictures())), rows)
-    assert asked == [rows.nbytes]
-    del places[2:4]  # Rows after a gap are another range.
-    assert np.array_equal(list(Shard(shard.names, places).pictures()), np.delete(rows, [2, 3], 0))
-    assert asked[1:] == [40, 100]
+def test_pictures_of_a_store_are_fetched_at_once_and_a_lost_file_is_named(tmp_path):
+    pytest.importorskip("fsspec")
+    place = pytest.importorskip("upath").UPath("memory://digits")
+    (place / "a.png").write_bytes(PICTURE)
+    shard = Shard(list("abc"), [place / "a.png", place / "gone.png", b"c"])
+    found, gone, other = shard.pictures()
+    assert (found, other) == (PICTURE, b"c")
+    assert str(gone) == "there is no memory://digits/gone.png"
+    lost = Shard(["a"], [Extent(tmp_path / "a.tar", 0, 9)])
+    with pytest.raises(BatchError, match=r"a\.tar can no longer be read: No such file"):
+        list(lost.pictures())

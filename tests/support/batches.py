@@ -15,11 +15,11 @@ PICTURE = encoded(seven(40, 4))
 SMALL = Limits(max_bytes=5000, max_pixels=10_000)
 
 
-def everything(*paths, limits=SMALL):
+def everything(*paths):
     """(name, picture or error) of all pictures, in order."""
     return [
         pair
-        for source in open_sources(list(paths), limits)
+        for source in open_sources(list(paths))
         for shard in source.shards()
         for pair in zip(shard.names, shard.pictures(), strict=True)
     ]

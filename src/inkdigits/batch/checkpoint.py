@@ -1,33 +1,30 @@
 """The checkpoint of a batch run: its work so far, in a folder beside the table that it will become.
 
-``results.csv.parts`` holds a description of the run and one part per shard that has been read: its
-table in the format of the result, after a checksum and the shard's counts. A run that is divided
-over several commands has a note of each, with what it listed and read.
+``results.csv.parts`` holds a description of the run, and one part per shard that has been read: its
+rows as MessagePack. A part's name has the place of the shard in the run, and the digest of the run
+and of the rows' sources, so a part that is there is the right one. A list has the names of all.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import io
 import json
 import shutil
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import IO, Final
+from typing import Any, Final
+
+import msgspec
 
 from inkdigits.batch.shards import NUMBER_SCHEMA, SCHEMA
-from inkdigits.batch.storage import as_path, filesystem, open_new
+from inkdigits.batch.storage import as_path, contents, filesystem, open_new
 from inkdigits.errors import BatchError
-from inkdigits.log.tables import Columns, TableFormat, check_available, join_tables, write_table
+from inkdigits.log.tables import Columns, TableFormat, check_available, write_table
 from inkdigits.types import Json
 
 # How many pictures that cannot be read are named at the end.
@@ -40,30 +37,39 @@ _READ_AT_ONCE: Final = 16
 _PARTS_PER_FILE: Final = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class ShardDone:
-    """The counts of a shard that has been read."""
+@dataclass(slots=True)
+class Totals:
+    """What is in a table."""
 
-    number: int  # the shard's place in the run, from 0
-    names: str  # the digest of its rows' sources
-    pictures: int  # its rows
-    failed: int  # how many of them cannot be read
-    failures: Sequence[tuple[str, str]]  # (source, error) of the first of those
-    outcomes: Mapping[str, int]  # how many of each decision, or reason of what was rejected
+    pictures: int = 0  # rows, one per picture or per region of one
+    failed: int = 0  # how many of them cannot be read
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """(source, error) of the first of those."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """How many of each decision, or reason of what was rejected."""
+
+    def counted(self, parts: Iterable[Columns]) -> Iterator[Columns]:
+        """Yield the parts of a table, and count their rows."""
+        for part in parts:
+            errors = part["error"]
+            failures = [pair for pair in zip(part["source"], errors, strict=True) if pair[1]]
+            decided = zip(part["reason"], part["decision"], errors, strict=True)
+            self.pictures += len(errors)
+            self.failed += len(failures)
+            self.failures += failures[: FAILURES_NAMED - len(self.failures)]
+            self.outcomes.update(str(why or what) for why, what, error in decided if not error)
+            yield part
 
 
 class Checkpoint:
-    """The folder of a run under way; one process of this machine at a time has it.
+    """The folder of a run under way.
 
     ``out`` is the path or URL of the table; a name that ends in ``/`` is a folder of Parquet files.
-    ``resume`` continues what is there; None continues what may be there. ``shard`` says which of
-    how many commands this is, from 0; None is the only one. An InkdigitsError says what is wrong
-    with the name or the folder, or that pyarrow is not installed.
+    ``resume`` continues what is there; None continues what may be there. An InkdigitsError says
+    what is wrong with the name or the folder, or that pyarrow is not installed.
     """
 
-    def __init__(
-        self, out: str | Path, *, resume: bool | None, shard: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, out: str | Path, *, resume: bool | None) -> None:
         self.out = as_path(str(out))
         self._is_folder = str(out).endswith("/")
         form = "parquet" if self._is_folder else _FORMATS.get(self.out.suffix.lower())
@@ -73,202 +79,145 @@ class Checkpoint:
                 "Parquet files"
             )
         check_available(form)
-        self.form: TableFormat = form
+        self._form: TableFormat = form
         self.folder = self.out.with_name(f"{self.out.name}.parts")
-        self._run = self.folder / "run.json"
-        self._shard = shard
-        self._name = f"shard-{shard[0]}-of-{shard[1]}" if shard else "run"
-        self._names = hashlib.sha256()
-        self._description: Json = {}
-        known = self._run.is_file()
-        if resume and not known:
+        self._run: Json = {}
+        self._listed: list[str] = []
+        self._there: set[str] = set()
+        begun = (self.folder / "run.json").is_file()
+        if resume and not begun:
             raise BatchError(f"nothing to resume or merge: there is no {self.folder}")
-        if known and resume is False:
+        if begun and resume is False:
             raise BatchError(
                 f"{self.folder} holds an unfinished run; continue it with --resume, or delete it"
             )
-        # Two runs into an object store write the same parts.
-        self._lock = None if filesystem(self.folder) else self._locked()
-
-    def _locked(self) -> IO[bytes]:
-        try:
-            self.folder.mkdir(exist_ok=True)
-            lock = (self.folder / f"{self._name}.lock").open("wb")
-        except OSError as error:
-            raise BatchError(f"{self.folder} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise BatchError(f"another process is writing {self.out}; wait for its end") from error
-        return lock
-
-    def close(self) -> None:
-        """Let another process have the folder, and delete it if no run was begun."""
-        if self._lock is None:
-            return
-        if not self._run.is_file():
-            Path(self._lock.name).unlink(missing_ok=True)
-            with suppress(OSError):  # It is gone, or another command has it.
-                self.folder.rmdir()
-        self._lock.close()
 
     def begin(self, run: Json) -> None:
         """Note what the parts depend on; a BatchError if they depend on something else."""
-        self._description = json.loads(json.dumps(run))
-        if not self._run.is_file():
-            _write(self._run, run)
-        try:
-            # It may be that of another command, which began at the same time.
-            known = dict(json.loads(self._run.read_bytes()))
-        except ValueError as error:
-            raise BatchError(f"{self._run} is damaged; delete {self.folder}") from error
-        changed = [name for name, value in self._description.items() if known.get(name) != value]
+        self._run = json.loads(json.dumps(run))
+        path = self.folder / "run.json"
+        if not path.is_file():
+            if filesystem(self.folder) is None:
+                self.folder.mkdir(exist_ok=True)
+            _write(path, run)
+        known = _read(path)
+        changed = [name for name, value in self._run.items() if known.get(name) != value]
         if changed:
             first = changed[0]
             raise BatchError(
                 f"cannot resume: the {' and the '.join(changed)} changed since {self.folder} was "
                 f"begun ({known.get(first)!r}, now {run[first]!r}); delete it to start again"
             )
+        self._there = {part.name for part in self.folder.iterdir()}
 
-    def listed(self, number: int, names: Sequence[str], *, mine: bool) -> ShardDone | None:
-        """Count a shard of the run; return its counts, or None if it is still to be read."""
-        listed = _digest(names)
-        self._names.update(listed.encode())
-        done = _read_part(self.folder, number)[0] if mine else None
-        if done is not None and done.names != listed:
-            raise BatchError(
-                f"cannot resume: the pictures around {names[0]} changed since {self.folder} was "
-                "begun; delete it to start again"
-            )
-        return done
+    def listed(self, sources: Sequence[str]) -> tuple[str, bool]:
+        """List a shard by its rows' sources; return its part's name, and whether that is there."""
+        name = _name(len(self._listed), self._run, sources)
+        self._listed.append(name)
+        return name, name in self._there
 
-    def finish(self, counts: Json) -> None:
-        """Put the parts together as the table, with a manifest beside it, and delete them.
+    def finish(self, shard: tuple[int, int] | None = None) -> Totals:
+        """Keep the list of all shards, and put the table together.
 
-        One of several commands leaves the manifest for ``merge``. A BatchError says that the parts
-        are not of what was listed, each once.
+        One of several commands only counts its shards; ``publish`` is for when all have ended. A
+        BatchError says that another command listed something else.
         """
-        manifest = {**self._description, "names": self._names.hexdigest(), **counts}
-        if self._shard:
-            _write(self.folder / f"{self._name}.json", {**manifest, "shard": self._shard})
-        else:
-            self._publish(manifest)
-
-    def merge(self) -> Json:
-        """Put together what several commands have read, and return the manifest.
-
-        A BatchError says that not every picture was read exactly once.
-        """
-        divisions: dict[int, dict[int, Json]] = {}
-        for path in self.folder.glob("shard-*.json"):
-            note = json.loads(path.read_bytes())
-            shard, of = note.pop("shard")
-            divisions.setdefault(of, {})[shard] = note
-        # Of commands that were started again with another number, the most complete ones count.
-        of = max(divisions, key=lambda n: len(divisions[n]) / n, default=0)
-        lacks = ", ".join(f"{i}/{of}" for i in range(of) if i not in divisions[of])
-        if lacks or not of:
-            raise BatchError(f"{self.folder} lacks {lacks or 'all shards'}; read them with --shard")
-        notes = list(divisions[of].values())
-        totals = {name: sum(note[name] for note in notes) for name in ("pictures", "failed")}
-        manifest = {**notes[0], **totals}
-        if any({**note, **totals} != manifest for note in notes):
+        path, found = self.folder / "list.json", {"run": self._run, "parts": self._listed}
+        if shard and path.is_file() and _read(path) != found:
             raise BatchError(
                 f"the commands that read into {self.folder} had other pictures, models or options; "
                 "delete it, and start all with the same"
             )
-        self._publish(manifest)
-        return manifest
+        _write(path, found)
+        if shard is None:
+            return self.publish()
+        totals = Totals()
+        for _ in totals.counted(self._parts(self._run, self._listed, *shard)):
+            pass
+        return totals
 
-    def _publish(self, manifest: Json) -> None:
-        store = filesystem(self.folder)
-        remove = shutil.rmtree if store is None else partial(store.rm, recursive=True)
-        try:
-            self._join(manifest)
-            manifest = {"inkdigits": version("inkdigits"), **manifest}
-            _write(self.out.with_name(f"{self.out.name}.json"), manifest)
-            remove(str(self.folder))
-        except OSError as error:
-            reason = error.strerror or error
-            raise BatchError(f"{self.out} cannot be written: {reason}") from error
+    def publish(self) -> Totals:
+        """Put the parts together as the table, with a manifest beside it, and delete them.
 
-    def _join(self, manifest: Json) -> None:
-        schema = SCHEMA if manifest["hints"] is None else NUMBER_SCHEMA
-        tables, files = self._tables(manifest), {self.out: manifest["shards"]}
+        A BatchError says that not every listed picture was read exactly once.
+        """
+        path = self.folder / "list.json"
+        if not path.is_file():
+            raise BatchError(f"no command has read all its pictures into {self.folder} yet")
+        run, names = _read(path).values()
+        missing = sorted(set(names) - {part.name for part in self.folder.iterdir()})
+        if missing:
+            raise BatchError(
+                f"{self.folder} lacks {len(missing)} of {len(names)} parts, such as {missing[0]}; "
+                "repeat the commands that did not end. All must write to the same folder"
+            )
+        totals, files = Totals(), {self.out: len(names)}
         if self._is_folder:
             for old in self.out.glob("part-*.parquet"):
                 old.unlink()
-            count = -(-manifest["shards"] // _PARTS_PER_FILE)
-            names = (f"part-{number:05}.parquet" for number in range(count))
-            files = {self.out / name: _PARTS_PER_FILE for name in names}
-        for path, parts in files.items():
-            with open_new(path) as file:
-                join_tables(self.form, file, schema, islice(tables, parts))
+            numbers = range(-(-len(names) // _PARTS_PER_FILE))
+            files = {self.out / f"part-{i:05}.parquet": _PARTS_PER_FILE for i in numbers}
+        parts = totals.counted(self._parts(run, names))
+        for table, count in files.items():
+            with open_new(table) as file:
+                schema = SCHEMA if run["hints"] is None else NUMBER_SCHEMA
+                write_table(self._form, file, schema, islice(parts, count))
+        counts = {"shards": len(names), "pictures": totals.pictures, "failed": totals.failed}
+        manifest = {"inkdigits": version("inkdigits"), **run, **counts}
+        _write(self.out.with_name(f"{self.out.name}.json"), manifest)
+        store = filesystem(self.folder)
+        remove = partial(store.rm, recursive=True) if store else shutil.rmtree
+        remove(str(self.folder))
+        return totals
 
-    def _tables(self, manifest: Json) -> Iterator[bytes]:
-        """Yield the tables of all parts; they must be those of what was listed."""
-        names, shards = hashlib.sha256(), manifest["shards"]
-        read = partial(_read_part, self.folder)
-        groups = (range(shards)[i : i + _READ_AT_ONCE] for i in range(0, shards, _READ_AT_ONCE))
-        with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-            parts = chain.from_iterable(pool.map(read, group) for group in groups)
-            for number, (done, table) in enumerate(parts, 1):
-                names.update(done.names.encode() if done else b"")
-                if done is None or (number == shards and names.hexdigest() != manifest["names"]):
+    def _parts(
+        self, run: Json, names: Sequence[str], first: int = 0, step: int = 1
+    ) -> Iterator[Columns]:
+        """Yield the rows of parts in their order, which must be those of what was listed."""
+        chosen = range(first, len(names), step)
+        for start in range(0, len(chosen), _READ_AT_ONCE):
+            some = chosen[start : start + _READ_AT_ONCE]
+            paths = [self.folder / names[number] for number in some]
+            for number, path, content in zip(some, paths, contents(paths), strict=True):
+                try:
+                    part: Columns = msgspec.msgpack.decode(content)
+                    is_right = _name(number, run, part["source"]) == path.name
+                except (msgspec.DecodeError, TypeError, KeyError):
+                    is_right = False
+                if not is_right:
                     raise BatchError(
-                        f"part {number - 1:08} in {self.folder} is missing, damaged, or not of the "
-                        "pictures that were listed; run again with --resume. All workers must "
-                        "write to the same folder"
+                        f"{path} is damaged, or not of the pictures that were listed; delete it, "
+                        "and repeat the command that read it"
                     )
-                yield table
+                yield part
 
 
-def write_part(folder: Path, form: TableFormat, number: int, columns: Columns) -> ShardDone:
-    """Write what was read of a shard, and return its counts; a BatchError if that fails.
+def write_part(path: Path, columns: Columns) -> tuple[int, int]:
+    """Write the rows of a shard; return how many there are, and how many cannot be read.
 
     >>> import tempfile
-    >>> columns = {name: [None] for name in SCHEMA} | {"source": ["a.png"]}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_part(Path(folder), "csv", 3, columns).pictures
-    1
+    ...     write_part(Path(folder) / "a.part", {"source": ["a.png"], "error": ["damaged"]})
+    (1, 1)
     """
-    sources, errors = columns["source"], columns["error"]
-    failures = [pair for pair in zip(sources, errors, strict=True) if pair[1] is not None]
-    decided = zip(columns["reason"], columns["decision"], errors, strict=True)
-    outcomes = Counter(str(why or what) for why, what, error in decided if error is None)
-    named = failures[:FAILURES_NAMED]
-    done = ShardDone(number, _digest(sources), len(sources), len(failures), named, dict(outcomes))
-    schema = SCHEMA if "digit" in columns else NUMBER_SCHEMA
-    table = io.BytesIO()
-    write_table(form, table, schema, [columns])
-    content = json.dumps(asdict(done)).encode() + b"\n" + table.getvalue()
-    try:
-        _write(_path(folder, number), b"%08x\n" % zlib.crc32(content) + content)
-    except OSError as error:
-        raise BatchError(f"{folder} cannot be written: {error.strerror or error}") from error
-    return done
-
-
-def _path(folder: Path, number: int) -> Path:
-    return folder / f"{number:08}.part"
-
-
-def _read_part(folder: Path, number: int) -> tuple[ShardDone | None, bytes]:
-    """Return a part's counts and table; the counts are None where it is missing or cut off."""
-    try:
-        checksum, _, content = _path(folder, number).read_bytes().partition(b"\n")
-    except FileNotFoundError:
-        return None, b""
-    counts, _, table = content.partition(b"\n")
-    whole = checksum == b"%08x" % zlib.crc32(content)
-    return (ShardDone(**json.loads(counts)) if whole else None), table
-
-
-def _digest(names: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
-
-
-def _write(path: Path, content: Json | bytes) -> None:
     with open_new(path) as file:
-        file.write(content if isinstance(content, bytes) else json.dumps(content).encode())
+        file.write(msgspec.msgpack.encode(columns))
+    errors = columns["error"]
+    return len(errors), len(errors) - errors.count(None)
+
+
+def _name(number: int, run: Json, sources: Sequence[str]) -> str:
+    content = json.dumps([run, *sources]).encode()
+    return f"{number:08}-{hashlib.blake2b(content, digest_size=16).hexdigest()}.part"
+
+
+def _write(path: Path, content: Json) -> None:
+    with open_new(path) as file:
+        file.write(json.dumps(content).encode())
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BatchError(f"{path} is damaged; delete {path.parent}") from error

@@ -3,8 +3,8 @@
 A worker has its own model and one thread, and writes what it read to the run's checkpoint itself.
 
 A decoder is C, and a hostile picture may end the process that decodes it. The shards that were
-under way are then read again, one at a time. The pictures of one that ends a process once more are
-read singly; what ends a process then gets an error in its row.
+under way are then read again, one at a time. One that ends a process once more is read in halves,
+down to the picture, which gets an error in its row.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from inkdigits.batch.checkpoint import ShardDone, write_part
+from inkdigits.batch.checkpoint import write_part
 from inkdigits.batch.shards import Shard, read_shard
 from inkdigits.batch.storage import told_as_batch_errors
 from inkdigits.decision.hints import ReadOptions
 from inkdigits.errors import BackendUnavailableError, BatchError, ImageError, InkdigitsError
-from inkdigits.log.tables import Columns, TableFormat
+from inkdigits.log.tables import Columns
 
 if TYPE_CHECKING:
     from inkdigits.reader import DigitReader
@@ -45,8 +45,7 @@ class Job:
     """What a worker does to each shard, and what it needs to know for that."""
 
     folder: Path  # where it writes
-    form: TableFormat
-    model_path: Path | None  # None is the shipped artifact
+    model_path: Path | None = None  # None is the shipped artifact
     risk: float | None = None  # None is the artifact's own
     hints: ReadOptions | None = None  # for numbers; None reads digits
     model_version: str = ""  # the artifact that all workers read with, once it is known
@@ -63,15 +62,13 @@ class Job:
                 f"the model was replaced during the run: {self.model_version}, then "
                 f"{reader.model_version}"
             )
-        try:
-            with told_as_batch_errors():
-                return read_shard(reader, shard, self.hints)
-        except OSError as error:
-            raise BatchError(f"a source can no longer be read: {error}") from error
+        with told_as_batch_errors():
+            return read_shard(reader, shard, self.hints)
 
-    def read_part(self, number: int, shard: Shard) -> ShardDone:
-        """Read a shard and write its part."""
-        return write_part(self.folder, self.form, number, self.read(shard))
+    def read_part(self, name: str, shard: Shard) -> tuple[int, int]:
+        """Write the part of a shard; return how many rows it has, and how many of them failed."""
+        with told_as_batch_errors():
+            return write_part(self.folder / name, self.read(shard))
 
 
 @functools.cache
@@ -169,19 +166,17 @@ class Workers:
 
     def __init__(self, engine: LocalEngine | RayEngine, job: Job) -> None:
         self._engine = engine
-        loading = [engine.submit(job.load) for _ in range(engine.workers)]
         try:
-            versions = [_result(one) for one in loading]
+            self.job = replace(job, model_version=_result(engine.submit(job.load)))
         except engine.died as error:
             raise BatchError("a worker ended while it loaded the model") from error
-        self.job = replace(job, model_version=versions[0])
 
-    def read(self, tasks: Iterator[tuple[int, Shard]]) -> Iterator[ShardDone]:
-        """Have the numbered shards read; yield their counts as they are done, in any order.
+    def read(self, tasks: Iterator[tuple[str, Shard]]) -> Iterator[tuple[int, int]]:
+        """Have the named parts read; yield the rows of each as it is done, and how many failed.
 
         An InkdigitsError from a worker says that the run cannot continue.
         """
-        engine, pending = self._engine, dict[Future[ShardDone], tuple[int, Shard]]()
+        engine, pending = self._engine, dict[Future[tuple[int, int]], tuple[str, Shard]]()
         while True:
             while len(pending) < 2 * engine.workers and (task := next(tasks, None)) is not None:
                 pending[engine.submit(self.job.read_part, *task)] = task
@@ -191,28 +186,22 @@ class Workers:
             if any(isinstance(future.exception(), engine.died) for future in done):
                 done = wait(pending).done  # Whatever ended it is then read alone.
             for future in done:
-                task = pending.pop(future)
+                name, shard = pending.pop(future)
                 try:
                     yield _result(future)
                 except engine.died:
-                    yield self._read_again(*task)
+                    yield write_part(self.job.folder / name, self._read_again(shard))
 
-    def _read_again(self, number: int, shard: Shard) -> ShardDone:
+    def _read_again(self, shard: Shard) -> Columns:
         """Read a shard of which some pictures may end the process that reads them."""
-        job = self.job
         try:
-            return _result(self._engine.submit(job.read_part, number, shard))
+            return _result(self._engine.submit(self.job.read, shard))
         except self._engine.died:
-            rows = [self._read_alone(one) for one in shard.singly()]
-        columns = {name: [value for row in rows for value in row[name]] for name in rows[0]}
-        return write_part(job.folder, job.form, number, columns)
-
-    def _read_alone(self, picture: Shard) -> Columns:
-        try:
-            return _result(self._engine.submit(self.job.read, picture))
-        except self._engine.died:
-            failed = replace(picture, content=[ImageError(_ENDED)])
-            return _result(self._engine.submit(self.job.read, failed))
+            if len(shard.names) == 1:
+                failed = replace(shard, content=[ImageError(_ENDED)])
+                return _result(self._engine.submit(self.job.read, failed))
+        first, second = map(self._read_again, shard.halves())
+        return {name: first[name] + second[name] for name in first}
 
 
 def _result(future: Future[Result]) -> Result:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from inkdigits.batch.checkpoint import FAILURES_NAMED, Checkpoint, ShardDone
+from inkdigits.batch.checkpoint import Checkpoint, Totals
 from inkdigits.batch.engines import Job, LocalEngine, RayEngine, Workers
 from inkdigits.batch.shards import Shard
 from inkdigits.batch.sources import SHARD_BYTES, SHARD_PICTURES, Source, open_sources
@@ -26,7 +25,7 @@ from inkdigits.decision.prediction import Box
 from inkdigits.settings import available_cores
 
 # Changes whenever the parts of an earlier release cannot be used to resume.
-_PARTS_VERSION: Final = 6
+_PARTS_VERSION: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Work:
     workers: int | None = None  # processes of this machine; None is one per core
     resume: bool = False  # continue an unfinished run of the same sources, table and model
     shard: tuple[int, int] | None = None
-    """Which of how many commands this is, from 0; ``Checkpoint.merge`` joins what they read."""
+    """Which of how many commands this is, from 0; ``Checkpoint.publish`` joins what they read."""
 
 
 def read_in_bulk(
@@ -66,13 +65,13 @@ def read_in_bulk(
 in / for a folder of Parquet files
     """
     Hints.of(hints or {})
-    resume = None if work.shard else work.resume
-    with told_as_batch_errors(), closing(Checkpoint(out, resume=resume, shard=work.shard)) as kept:
+    with told_as_batch_errors():
+        checkpoint = Checkpoint(out, resume=None if work.shard else work.resume)
         sources = open_sources(paths)
         is_ray, number = work.engine == "ray", work.workers or available_cores()
         with closing(RayEngine(work.address) if is_ray else LocalEngine(number)) as engine:
-            workers = Workers(engine, Job(kept.folder, kept.form, model_path, risk, hints))
-            run = Run(workers.job.model_version, kept, sources, regions, work.shard or (0, 1))
+            workers = Workers(engine, Job(checkpoint.folder, model_path, risk, hints))
+            run = Run(workers.job.model_version, sources, regions, work.shard or (0, 1))
             identity = {
                 "version": [_PARTS_VERSION, SHARD_PICTURES, SHARD_BYTES],
                 "model": run.model_version,
@@ -81,11 +80,12 @@ in / for a folder of Parquet files
                 "regions": regions and hashlib.sha256(json.dumps(regions).encode()).hexdigest(),
                 "sources": [source.identity for source in sources],
             }
-            kept.begin(identity)
-            for done in workers.read(run.tasks()):
-                run.add(done)
+            checkpoint.begin(identity)
+            for rows, failed in workers.read(run.tasks(checkpoint)):
+                run.pictures += rows
+                run.failed += failed
                 progress(run)
-        kept.finish({"shards": run.shards, "pictures": run.pictures, "failed": run.failed})
+        run.totals = checkpoint.finish(work.shard)
     return run
 
 
@@ -94,37 +94,31 @@ class Run:
     """How far a run is, and in the end its result."""
 
     model_version: str
-    checkpoint: Checkpoint
     sources: Sequence[Source]
     regions: Mapping[str, Sequence[Box]] | None = None
     shard: tuple[int, int] = (0, 1)
-    shards: int = 0  # of the whole run, as far as they are listed
     pictures: int = 0  # rows so far, one per picture or per region of one
-    failed: int = 0  # how many of them cannot be read
-    failures: Sequence[tuple[str, str]] = ()  # (source, error) of the first of those
-    outcomes: Counter[str] = field(default_factory=Counter)
-    """How many of each decision, or reason of what was rejected."""
+    failed: int = 0  # how many of them cannot be read, without an earlier run's
+    totals: Totals = field(default_factory=Totals)  # of the table, at the end
     unmatched: set[str] = field(default_factory=set)  # pictures of ``regions`` not found yet
-    _failures: Sequence[tuple[int, int, str, str]] = ()
     _resumed: int = 0
     _began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         self.unmatched = set(self.regions or ()) - {""}
 
-    def tasks(self) -> Iterator[tuple[int, Shard]]:
-        """Yield the shards that are missing, and count those that are done."""
+    def tasks(self, checkpoint: Checkpoint) -> Iterator[tuple[str, Shard]]:
+        """Yield the shards that are missing and their parts' names; count what is there."""
         mine, of = self.shard
-        for source in self.sources:
-            for shard in map(self._with_boxes, source.shards()):
-                number, is_mine = self.shards, self.shards % of == mine
-                self.shards += 1
-                done = self.checkpoint.listed(number, shard.rows()[0], mine=is_mine)
-                if done is not None:
-                    self._resumed += done.pictures
-                    self.add(done)
-                elif is_mine:
-                    yield number, shard
+        shards = (shard for source in self.sources for shard in source.shards())
+        for number, shard in enumerate(map(self._with_boxes, shards)):
+            rows = shard.rows()[0]
+            name, is_there = checkpoint.listed(rows)
+            if number % of == mine and is_there:
+                self.pictures += len(rows)
+                self._resumed += len(rows)
+            elif number % of == mine:
+                yield name, shard
 
     def _with_boxes(self, shard: Shard) -> Shard:
         regions = self.regions
@@ -133,16 +127,6 @@ class Run:
         self.unmatched.difference_update(shard.names)
         boxes = [regions.get(name, regions.get("", ())) for name in shard.names]
         return replace(shard, boxes=boxes)
-
-    def add(self, done: ShardDone) -> None:
-        """Count a shard."""
-        self.pictures += done.pictures
-        self.failed += done.failed
-        self.outcomes.update(done.outcomes)
-        # Shards come in any order; failures are named in the order of the run.
-        more = ((done.number, i, *one) for i, one in enumerate(done.failures))
-        self._failures = sorted([*self._failures, *more])[:FAILURES_NAMED]
-        self.failures = [(name, error) for *_, name, error in self._failures]
 
     @property
     def expected(self) -> int | None:

@@ -6,21 +6,20 @@ whole cannot be read from the middle, so those shards carry the pictures.
 
 from __future__ import annotations
 
-import struct
+import io
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
-from inkdigits.batch.storage import ranges
+from inkdigits.batch.storage import contents, filesystem, open_file
 from inkdigits.decision.hints import ReadOptions
-from inkdigits.errors import HintError, ImageError, UnreadableImageError
+from inkdigits.errors import BatchError, HintError, ImageError, UnreadableImageError
 from inkdigits.log.tables import Columns, Schema
 from inkdigits.types import Picture, Pixels
 
@@ -52,51 +51,42 @@ BATCH_PICTURES: Final = 32
 # A batch ends earlier where its encoded pictures have this many bytes.
 BATCH_BYTES: Final = 32 * 2**20
 
-# PKWARE, "APPNOTE.TXT, .ZIP File Format Specification", 6.3, section 4.3.7.
-_ZIP_LOCAL: Final = struct.Struct("<4s5H3L2H")
-_LARGEST_FILE: Final = 2**48  # in bytes
+# The end of a ZIP archive without members.
+_EMPTY_ZIP: Final = b"PK\5\6" + bytes(18)
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The place of a picture: a member of an archive, a row of an array, an object in a store."""
+    """The place of a picture in a file: a member of an archive, or a row of an array."""
 
     file: Path
-    offset: int  # of its ZIP header or else of its bytes
-    packed: int  # bytes in the file
+    start: int
     size: int  # bytes of the picture
-    crc: int | None = None  # None outside ZIP archives
-    deflated: bool = False
     shape: tuple[int, ...] | None = None  # of an array of uint8; None is an encoded picture
+    member: zipfile.ZipInfo | None = None  # of a ZIP archive, which knows where it starts
 
-    def read(self, read: Callable[[int, int], bytes]) -> bytes | Pixels:
-        """Return the picture by what ``ranges`` returns for the file.
+    def read(self, file: Any) -> bytes | Pixels | UnreadableImageError:
+        """Return the picture, or why it cannot be had. OSError is of the file, not of the picture.
 
-        UnreadableImageError is the picture's fault; OSError is not, the file cannot be read now.
+        ``file`` is the open file, or a ZipFile of it for a member.
         """
         try:
-            content = read(self._start(read), self.packed)
-            if self.deflated:
-                # One byte more than declared: a member that holds more is noticed, not unpacked.
-                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, self.size + 1)
-        except (FileNotFoundError, zlib.error) as error:
-            raise UnreadableImageError(f"the picture cannot be unpacked: {error}") from error
-        if len(content) != self.size or self.crc not in (None, zlib.crc32(content)):
-            raise UnreadableImageError(
+            if self.member is None:
+                file.seek(self.start)
+                content = file.read(self.size)
+            else:
+                with file.open(self.member) as member:
+                    # So many are unpacked, even if the member holds more. It checks the CRC.
+                    content = member.read(self.size)
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+            return UnreadableImageError(f"the picture cannot be unpacked: {error}")
+        if len(content) != self.size:
+            return UnreadableImageError(
                 "the picture differs from what its file said of it when the run began"
             )
         return content if self.shape is None else np.frombuffer(content, "u1").reshape(self.shape)
-
-    def _start(self, read: Callable[[int, int], bytes]) -> int:
-        if self.crc is None:
-            return self.offset
-        header = read(self.offset, _ZIP_LOCAL.size) if 0 <= self.offset < _LARGEST_FILE else b""
-        if len(header) < _ZIP_LOCAL.size or header[:4] != b"PK\x03\x04":
-            raise UnreadableImageError("the archive has no member where its directory says")
-        *_, name, extra = _ZIP_LOCAL.unpack(header)
-        return self.offset + _ZIP_LOCAL.size + int(name + extra)
 
 
 Place: TypeAlias = "Path | Extent | bytes | Pixels | ImageError"
@@ -113,19 +103,32 @@ class Shard:
     """The regions of each picture in which a number is read; None reads whole pictures."""
 
     def pictures(self) -> Iterator[Picture | ImageError]:
-        """Yield the pictures, read as they are asked for, or the errors in their places."""
-        for (file, _), run in groupby(enumerate(self.content), _run):
-            places: list[Any] = [place for _, place in run]
-            with ranges(file) if file else nullcontext() as read:
-                if read and places[0].shape is not None:
-                    read = _at_once(read, places[0].offset, len(places) * places[0].size)
-                yield from (_picture(place, read) for place in places)
+        """Yield the pictures, read as they are asked for, or the errors in their places.
 
-    def singly(self) -> Iterator[Shard]:
-        """Yield a shard for each picture."""
-        for i in range(len(self.names)):
-            one = slice(i, i + 1)
-            yield Shard(self.names[one], self.content[one], self.boxes and self.boxes[one])
+        A BatchError names a file that can no longer be read.
+        """
+        for file, group in groupby(self.content, lambda place: getattr(place, "file", None)):
+            places: list[Any] = list(group)
+            if file is None:
+                yield from _loose(places)
+                continue
+            try:
+                with open_file(file) as opened:
+                    source: Any = opened
+                    if places[0].member:
+                        # It takes members from the shard, not from the file's whole directory.
+                        source = zipfile.ZipFile(io.BytesIO(_EMPTY_ZIP))
+                        source.fp = opened
+                    yield from (place.read(source) for place in places)
+            except OSError as error:
+                why = error.strerror or error
+                raise BatchError(f"{file} can no longer be read: {why}") from error
+
+    def halves(self) -> Iterator[Shard]:
+        """Yield the first and the second half."""
+        middle = len(self.names) // 2
+        for half in (slice(middle), slice(middle, None)):
+            yield Shard(self.names[half], self.content[half], self.boxes and self.boxes[half])
 
     def rows(self) -> tuple[list[str], list[str | None]]:
         """Return the source and the region of each row of the table."""
@@ -166,28 +169,13 @@ def read_shard(reader: Reader, shard: Shard, hints: ReadOptions | None = None) -
     return columns
 
 
-def _run(numbered: tuple[int, Place]) -> tuple[Path | None, object]:
-    """Return what is the same for the pictures of a file, or for rows that follow each other."""
-    number, place = numbered
-    if not isinstance(place, Extent):
-        return None, None
-    row = place.shape and (place.shape, place.offset - number * place.size)
-    return place.file, row
-
-
-def _at_once(
-    read: Callable[[int, int], bytes], begin: int, size: int
-) -> Callable[[int, int], bytes]:
-    """Return what reads from a range, which one request gets when its first part is needed."""
-    whole = cache(partial(read, begin, size))
-    return lambda start, length: whole()[start - begin : start - begin + length]
-
-
-def _picture(place: Place, read: Any) -> Picture | ImageError:
-    try:
-        return place.read(read) if isinstance(place, Extent) else place
-    except ImageError as error:
-        return error
+def _loose(places: Sequence[Any]) -> Iterator[Picture | ImageError]:
+    """Yield pictures that are in no archive. Objects of a store are fetched many at once."""
+    for store, group in groupby(places, filesystem):
+        found = list(group)
+        for place, one in zip(found, contents(found) if store else found, strict=True):
+            is_missing = isinstance(one, FileNotFoundError)
+            yield UnreadableImageError(f"there is no {place}") if is_missing else one
 
 
 def _text(text: str) -> str:
@@ -196,7 +184,10 @@ def _text(text: str) -> str:
 
 
 def _digits(reader: Reader, pictures: Iterable[Picture | ImageError]) -> Iterator[object]:
-    for batch in grouped(pictures, BATCH_PICTURES, BATCH_BYTES, lambda one: one):
+    def size(picture: Picture | ImageError) -> int:
+        return len(picture) if isinstance(picture, bytes) else getattr(picture, "size", 0)
+
+    for batch in grouped(pictures, BATCH_PICTURES, BATCH_BYTES, size):
         sound = [picture for picture in batch if not isinstance(picture, ImageError)]
         readings = iter(reader.predict_batch(sound, on_error="return"))
         yield from (one if isinstance(one, ImageError) else next(readings) for one in batch)
@@ -227,19 +218,18 @@ def _numbers(
 
 
 def grouped(
-    items: Iterable[Item], most: int, most_bytes: int, place: Callable[[Item], object]
+    items: Iterable[Item], most: int, most_bytes: int, size: Callable[[Item], int]
 ) -> Iterator[list[Item]]:
-    """Yield the items in lists, each ended by a number of items or, where known, of bytes.
+    """Yield the items in lists, each ended by a number of items or of bytes.
 
-    >>> list(grouped([b"a", b"bcd", b"e", b"f", b"g"], 2, 3, lambda one: one))
+    >>> list(grouped([b"a", b"bcd", b"e", b"f", b"g"], 2, 3, len))
     [[b'a', b'bcd'], [b'e', b'f'], [b'g']]
     """
     group: list[Item] = []
     held = 0
     for item in items:
         group.append(item)
-        of = place(item)
-        held += len(of) if isinstance(of, bytes) else getattr(of, "size", 0)
+        held += size(item)
         if len(group) == most or held >= most_bytes:
             yield group
             group, held = [], 0

@@ -17,23 +17,24 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias, cast
+from types import SimpleNamespace
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from inkdigits.batch.shards import Extent, Place, Shard, grouped
-from inkdigits.batch.storage import as_path, filesystem
+from inkdigits.batch.storage import as_path, filesystem, open_file
 from inkdigits.errors import (
     DataError,
     ImageTooLargeError,
     UnreadableImageError,
     UnsupportedImageError,
 )
-from inkdigits.ink.decode import DEFAULT_LIMITS, Limits
+from inkdigits.ink.decode import DEFAULT_LIMITS
 from inkdigits.log.tables import read_binary
 
 SHARD_PICTURES: Final = 512
@@ -45,11 +46,11 @@ PICTURE_SUFFIXES: Final = frozenset(
 )
 IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
 
-_ENCRYPTED: Final = 0x1  # a flag of a ZIP member
 # So many bytes more a packed member may have than its contents; deflate needs far fewer.
 _PACKING_SLACK: Final = 4096
-# The headers of one TAR member, with its long name and its PAX records, have at most these bytes.
-_TAR_HEADERS: Final = 2**17
+# A long name of a TAR member, or its PAX records, have at most these bytes.
+_TAR_HEADER: Final = 2**17
+_MOST: Final = DEFAULT_LIMITS.max_bytes
 # What the libraries raise for a damaged file. NumPy parses a header as Python literals.
 _DAMAGED: Final = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, NotImplementedError),
@@ -61,8 +62,8 @@ _NPY_HEADERS: Final = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 
-Entry: TypeAlias = "tuple[str, Place]"
-"""The name of a picture and where it is."""
+Entry: TypeAlias = "tuple[str, Place, int]"
+"""The name of a picture, where it is, and its bytes where they are held or read for a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ class Source:
 
     def shards(self) -> Iterator[Shard]:
         """Yield the pictures in shards."""
-        for group in grouped(self._all(), SHARD_PICTURES, SHARD_BYTES, lambda entry: entry[1]):
-            yield Shard([name for name, _ in group], [place for _, place in group])
+        for group in grouped(self._all(), SHARD_PICTURES, SHARD_BYTES, lambda entry: entry[2]):
+            yield Shard([name for name, *_ in group], [place for _, place, _ in group])
 
     def _all(self) -> Iterator[Entry]:
         """Yield the entries; one more says why the source ends early or has no pictures."""
@@ -86,22 +87,23 @@ class Source:
             for number, entry in enumerate(self.entries(), 1):  # noqa: B007
                 yield entry
         except (DataError, OSError) as error:
-            yield self.name, UnreadableImageError(str(error))
+            yield self.name, UnreadableImageError(str(error)), 0
             return
         if not number:
             suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
-            yield self.name, UnreadableImageError(f"{self.name} holds no pictures ({suffixes})")
+            why = f"{self.name} holds no pictures ({suffixes})"
+            yield self.name, UnreadableImageError(why), 0
 
 
-def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list[Source]:
+def open_sources(paths: Sequence[Path]) -> list[Source]:
     """Return the sources of some paths, in their order; the name of a path says what kind it is.
 
     A folder stands for the pictures in it, at any depth, sorted. ``.zip``, ``.tar``, ``.tar.gz``
     and ``.tgz`` are archives, ``.npy`` is a NumPy array, names that end like MNIST's own
     (``-idx3-ubyte``, also ``.idx``), with ``.gz`` or without, are IDX, and ``.parquet`` is a table
     with encoded pictures in its column ``image``. Any other is a picture, and pictures that follow
-    each other are one source. ``limits`` reject larger pictures. A DataError says that a file is
-    not what its name says, or of an unsupported shape or type.
+    each other are one source. A DataError says that a file is not what its name says, or of an
+    unsupported shape or type.
 
     >>> [source.expected for source in open_sources([Path("a.png"), Path("b.png")])]
     [2]
@@ -109,11 +111,12 @@ def open_sources(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list
     sources: list[Source] = []
     for is_file, some in groupby(paths, lambda path: not (path.is_dir() or _reader(path))):
         if is_file:
-            files = list(some)
-            names = [str(path) for path in files]
-            sources.append(Source(names[0], partial(_files, files, limits), names, len(files)))
+            # An object's size is not known here, so it counts as one of the largest.
+            entries = [(str(one), one, _MOST if filesystem(one) else 0) for one in some]
+            names = [name for name, *_ in entries]
+            sources.append(Source(names[0], entries.copy, names, len(names)))
         else:
-            sources += [(_folder if path.is_dir() else _container)(path, limits) for path in some]
+            sources += [_folder(path) if path.is_dir() else _container(path) for path in some]
     return sources
 
 
@@ -126,7 +129,7 @@ def holds_many(path: Path) -> bool:
     return not path.is_dir() and _reader(path) is not None
 
 
-def _reader(path: Path) -> Callable[[Path, Any, Limits], Iterator[Entry]] | None:
+def _reader(path: Path) -> Callable[[Path, Any], Iterator[Entry]] | None:
     """Return what reads the pictures of a file with many, by its name."""
     name = path.name.lower()
     if IDX_NAME.search(name) or name.endswith(".npy"):
@@ -138,46 +141,33 @@ def _reader(path: Path) -> Callable[[Path, Any, Limits], Iterator[Entry]] | None
     return _parquet if name.endswith(".parquet") else None
 
 
-def _files(paths: Sequence[Path], limits: Limits) -> Iterator[Entry]:
-    for path in paths:
-        place: Place = path
-        if filesystem(path) is not None:
-            try:
-                place = _extent(path, path.stat().st_size, limits)
-            except FileNotFoundError:
-                place = UnreadableImageError(f"there is no {path}")
-        yield str(path), place
-
-
-def _folder(path: Path, limits: Limits) -> Source:
-    inside = partial(walk, path) if filesystem(path) is None else partial(_listing, path, limits)
-    return Source(str(path), inside, [str(path)], sum(1 for _ in inside()))
-
-
-def _listing(folder: Any, limits: Limits) -> Iterator[Entry]:
-    """Yield the pictures below a folder of an object store, sorted."""
-    for key, about in sorted(folder.fs.find(folder.path, detail=True).items()):
-        if _is_picture_name(key):
-            name = folder.fs.unstrip_protocol(key)
-            yield name, _extent(as_path(name), about["size"], limits)
+def _folder(path: Any) -> Source:
+    entries: Callable[[], Iterable[Entry]] = partial(walk, path)
+    if filesystem(path) is not None:
+        listed = sorted(path.fs.find(path.path, detail=True).items())
+        names = ((path.fs.unstrip_protocol(key), about["size"]) for key, about in listed)
+        found = [_sized(name, as_path(name), size) for name, size in names if _is_picture(name)]
+        entries = partial(list, found)
+    return Source(str(path), entries, [str(path)], sum(1 for _ in entries()))
 
 
 def walk(folder: Path) -> Iterator[Entry]:
     """Yield the pictures in a folder in the order in which paths sort.
 
-    >>> [str(error) for _, error in walk(Path("missing"))]
+    >>> [str(error) for _, error, _ in walk(Path("missing"))]
     ['the folder cannot be read: No such file or directory']
     """
     ahead = [(str(folder), True)]
     while ahead:
         name, is_folder = ahead.pop()
         if not is_folder:
-            yield name, Path(name)
+            yield name, Path(name), 0
             continue
         try:
             ahead += sorted(_listed(name), reverse=True)
         except OSError as error:
-            yield name, UnreadableImageError(f"the folder cannot be read: {error.strerror}")
+            why = f"the folder cannot be read: {error.strerror}"
+            yield name, UnreadableImageError(why), 0
 
 
 def _listed(folder: str) -> Iterator[tuple[str, bool]]:
@@ -187,41 +177,41 @@ def _listed(folder: str) -> Iterator[tuple[str, bool]]:
             if entry.is_dir(follow_symlinks=False):
                 yield entry.path, True
             # A broken link is an error when it is read. A pipe is left out: reading would block.
-            elif _is_picture_name(entry.name) and (
+            elif _is_picture(entry.name) and (
                 entry.is_file() or (entry.is_symlink() and not entry.is_dir())
             ):
                 yield entry.path, False
 
 
-def _is_picture_name(name: str) -> bool:
+def _is_picture(name: str) -> bool:
     """Return whether a file's suffix is a picture's; macOS's "._" files are none."""
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return bool(stem) and (dot + suffix).lower() in PICTURE_SUFFIXES and stem[:2] != "._"
 
 
-def _container(path: Path, limits: Limits) -> Source:
-    entries = partial(_contents, path, limits)
+def _container(path: Path) -> Source:
+    entries = partial(_contents, path)
     next(entries(), None)  # A file of another kind is found before any work.
     expected = sum(1 for _ in entries()) if path.suffix.lower() == ".zip" else None
-    with _opened(path) as file:
-        status = path.stat()
-        expected = _header(path, file, limits)[0] if _reader(path) is _array else expected
-    identity: list[str | int] = [str(path), status.st_size, status.st_mtime_ns]
-    return Source(str(path), entries, identity, expected)
+    if _reader(path) is _array:
+        with _opened(path) as file:
+            expected = _header(path, file)[0]
+    status = path.stat()
+    return Source(str(path), entries, [str(path), status.st_size, status.st_mtime_ns], expected)
 
 
-def _contents(path: Path, limits: Limits) -> Iterator[Entry]:
+def _contents(path: Path) -> Iterator[Entry]:
     """Yield the pictures of a file in its order."""
     read = _reader(path) or _tar
     with _opened(path) as file:
-        yield from ((f"{path}#{name}", place) for name, place in read(path, file, limits))
+        yield from ((f"{path}#{name}", place, size) for name, place, size in read(path, file))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file, and unpack it where gzip compresses it as a whole."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             is_packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             yield gzip.GzipFile(fileobj=file) if is_packed else file
@@ -229,100 +219,88 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _parquet(path: Path, _: object, limits: Limits) -> Iterator[Entry]:
+def _sized(name: str, place: Place, size: int) -> Entry:
+    """Return the entry of an encoded picture, with an error if that is too large."""
+    most = DEFAULT_LIMITS.max_bytes
+    if size <= most:
+        return name, place, size
+    return name, ImageTooLargeError(f"the picture has {size:,} bytes; at most {most:,}"), 0
+
+
+def _parquet(path: Path, _: object) -> Iterator[Entry]:
     for number, picture in enumerate(read_binary(path, "image")):
         place: Place = UnreadableImageError("the row has no encoded picture in its column image")
         if isinstance(picture, bytes):
-            place = _too_large(len(picture), limits) or picture
-        yield str(number), place
+            place = picture
+        yield _sized(str(number), place, len(picture or b""))
 
 
-def _too_large(size: int, limits: Limits) -> ImageTooLargeError | None:
-    most = limits.max_bytes
-    text = f"the picture has {size:,} bytes; at most {most:,}"
-    return ImageTooLargeError(text) if size > most else None
-
-
-def _extent(path: Path, size: int, limits: Limits, offset: int = 0) -> Place:
-    return _too_large(size, limits) or Extent(path, offset, size, size)
-
-
-def _zip(path: Path, file: IO[bytes], limits: Limits) -> Iterator[Entry]:
-    for member in zipfile.ZipFile(file).infolist():
-        if not _is_picture_name(member.orig_filename):
+def _zip(path: Path, file: Any) -> Iterator[Entry]:
+    members = zipfile.ZipFile(file).infolist()
+    end = file.seek(0, os.SEEK_END)
+    for member in members:
+        name, method, size = member.orig_filename, member.compress_type, member.file_size
+        if not _is_picture(name):
             continue
-        method, packed, size = member.compress_type, member.compress_size, member.file_size
-        place = _extent(path, max(size, packed - _PACKING_SLACK), limits, member.header_offset)
-        if member.flag_bits & _ENCRYPTED:
-            place = UnsupportedImageError("the member is encrypted")
-        elif method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        place: Place = Extent(path, member.header_offset, size, member=member)
+        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             place = UnsupportedImageError(f"ZIP method {method} is neither stored nor deflate")
-        elif isinstance(place, Extent):
-            deflated = method == zipfile.ZIP_DEFLATED
-            place = replace(place, packed=packed, size=size, crc=member.CRC, deflated=deflated)
-        yield member.orig_filename, place
+        elif not 0 <= member.header_offset < end:
+            place = UnreadableImageError("the archive has no member where its directory says")
+        yield _sized(name, place, max(size, member.compress_size - _PACKING_SLACK))
 
 
-class _Headers:
-    """A TAR archive for ``tarfile``, which takes whole headers into memory."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.seek, self.tell, self._read = file.seek, file.tell, file.read
-        self.left = _TAR_HEADERS
-
-    def read(self, size: int) -> bytes:
-        self.left -= size
-        if self.left < 0:
-            raise tarfile.ReadError(f"a member has headers of more than {_TAR_HEADERS:,} bytes")
-        return self._read(size)
-
-
-def _tar(path: Path, file: IO[bytes], limits: Limits) -> Iterator[Entry]:
+def _tar(path: Path, file: Any) -> Iterator[Entry]:
     """Yield the pictures of a TAR archive, as bytes where gzip compresses it."""
-    packed, headers = isinstance(file, gzip.GzipFile), cast(Any, _Headers(file))
+
+    def read(size: int) -> bytes:
+        if size > _TAR_HEADER:
+            raise tarfile.ReadError(f"a member has a header of more than {_TAR_HEADER:,} bytes")
+        return bytes(file.read(size))
+
+    # The library takes whole headers into memory.
+    headers: Any = SimpleNamespace(read=read, seek=file.seek, tell=file.tell)
     with tarfile.open(fileobj=headers, mode="r:") as archive:
         while (member := archive.next()) is not None:
             # The library keeps every member, and what headers say of all that follow.
             archive.members.clear()  # type: ignore[attr-defined]
             archive.pax_headers.clear()  # type: ignore[attr-defined]
-            headers.left = _TAR_HEADERS
-            if not (member.isreg() and _is_picture_name(member.name)):
+            if not (member.isreg() and _is_picture(member.name)):
                 continue
             place: Place = UnsupportedImageError("the member is a sparse file")
             if not member.issparse():
-                place = _extent(path, member.size, limits, member.offset_data)
-            yield member.name, _unpacked(file, place) if packed else place
+                place = Extent(path, member.offset_data, member.size)
+            name, place, size = _sized(member.name, place, member.size)
+            yield name, _unpacked(file, place), size
     # tarfile stops at any block that is not a header; a whole archive ends in zeros.
     file.seek(archive.offset)
     end = file.read(tarfile.BLOCKSIZE)
     if not end or end.strip(b"\0"):
         raise tarfile.ReadError("the archive is truncated or damaged")
     # Reading to the end makes gzip compare its checksum.
-    while packed and file.read(2**20):
+    while isinstance(file, gzip.GzipFile) and file.read(2**20):
         pass
 
 
-def _unpacked(file: IO[bytes], place: Place) -> Place:
+def _unpacked(file: Any, place: Place) -> Place:
     """Return the picture at a place of what gzip compresses, which workers cannot seek in."""
-    if not isinstance(place, Extent):
+    if not (isinstance(file, gzip.GzipFile) and isinstance(place, Extent)):
         return place
-    file.seek(place.offset)
-    content = file.read(place.size)
-    if len(content) < place.size:
-        raise EOFError("it ends inside a picture")
-    shape = place.shape
-    return content if shape is None else np.frombuffer(content, np.uint8).reshape(shape)
+    found = place.read(file)
+    if not isinstance(found, UnreadableImageError):
+        return found
+    raise EOFError("it ends inside a picture")
 
 
-def _array(path: Path, file: IO[bytes], limits: Limits) -> Iterator[Entry]:
+def _array(path: Path, file: Any) -> Iterator[Entry]:
     """Yield the pictures of an array, unpacked where gzip compresses it."""
-    total, *shape = _header(path, file, limits)
+    total, *shape = _header(path, file)
     start, each = file.tell(), math.prod(shape)
     packed = isinstance(file, gzip.GzipFile)
     there = total * each if packed else path.stat().st_size - start
     for number in range(min(total, there // each)):
-        place = Extent(path, start + number * each, each, each, shape=tuple(shape))
-        yield str(number), _unpacked(file, place) if packed else place
+        place = Extent(path, start + number * each, each, tuple(shape))
+        yield str(number), _unpacked(file, place), each
     if there < total * each:
         raise DataError(f"{path} ends after {there // each:,} of {total:,} pictures")
     # Reading past the end makes gzip compare its checksum.
@@ -330,19 +308,19 @@ def _array(path: Path, file: IO[bytes], limits: Limits) -> Iterator[Entry]:
         raise DataError(f"{path} holds more than the {total:,} pictures of its header")
 
 
-def _header(path: Path, file: IO[bytes], limits: Limits) -> tuple[int, ...]:
+def _header(path: Path, file: Any) -> tuple[int, ...]:
     """Return (N, H, W) or (N, H, W, C) as declared; leave ``file`` after the header."""
     shape = _npy_header(path, file) if path.suffix.lower() == ".npy" else _idx_header(path, file)
-    height, width = shape[1:3]
-    if min(height, width) < 1 or height * width > limits.max_pixels:
+    (height, width), most = shape[1:3], DEFAULT_LIMITS.max_pixels
+    if min(height, width) < 1 or height * width > most:
         raise DataError(
             f"{path}: its pictures have {height:,} x {width:,} pixels; at least 1 and at most "
-            f"{limits.max_pixels:,} are allowed"
+            f"{most:,} are allowed"
         )
     return shape
 
 
-def _npy_header(path: Path, file: IO[bytes]) -> tuple[int, ...]:
+def _npy_header(path: Path, file: Any) -> tuple[int, ...]:
     shape, by_columns, dtype = _NPY_HEADERS[np.lib.format.read_magic(file)](file)
     if dtype != np.uint8:
         raise DataError(f"{path} holds {dtype}; pictures are uint8, 0 to 255")
@@ -356,7 +334,7 @@ def _npy_header(path: Path, file: IO[bytes]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _idx_header(path: Path, file: IO[bytes]) -> tuple[int, ...]:
+def _idx_header(path: Path, file: Any) -> tuple[int, ...]:
     """Read two zero bytes, the type (8 is uint8), the number of dimensions, and each dimension.
 
     LeCun, Cortes and Burges, "The MNIST database", at the end of its page.

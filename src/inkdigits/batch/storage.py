@@ -6,11 +6,9 @@ behind the interface of pathlib, with ``fs`` for what pathlib has no word for.
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -25,6 +23,8 @@ _ERRORS: Final = (
     ("aiohttp", "ClientError"),
     ("ray.exceptions", "RayError"),
 )
+# Bytes that are read ahead of a part of an object; its library's own 50 MB are more than a shard.
+_AHEAD: Final = 2**20
 # A result is sent to an object store in parts of this many bytes, while it is written.
 _MULTIPART_BYTES: Final = 8 * 2**20
 
@@ -49,7 +49,7 @@ def as_path(text: str) -> Path:
     return cast(Path, path)
 
 
-def filesystem(path: Path) -> Any:
+def filesystem(path: object) -> Any:
     """Return the fsspec file system of a path, or None for a local file.
 
     >>> filesystem(Path("a.png"))
@@ -57,21 +57,34 @@ def filesystem(path: Path) -> Any:
     return getattr(path, "fs", None)
 
 
-@contextmanager
-def ranges(path: Any) -> Iterator[Callable[[int, int], bytes]]:
-    """Open a file and return what reads a number of bytes from an offset, or fewer at its end.
+def open_file(path: Any) -> IO[bytes]:
+    """Open a file for reading.
 
-    >>> with ranges(Path(__file__)) as read:
-    ...     read(3, 5)
-    b'Files'
+    >>> with open_file(Path(__file__)) as file:
+    ...     file.read(8)
+    b'\"\"\"Files'
     """
     store = filesystem(path)
+    file = store.open(path.path, block_size=_AHEAD) if store else path.open("rb")
+    return cast(IO[bytes], file)
+
+
+def contents(paths: Sequence[Any]) -> list[Any]:
+    """Return the bytes of files of one place; those of an object store are fetched all at once.
+
+    FileNotFoundError stands in the place of an object that is not there.
+
+    >>> contents([Path(__file__)])[0][:8]
+    b'\"\"\"Files'
+    """
+    store = filesystem(paths[0])
     if store is None:
-        with path.open("rb") as file:
-            yield lambda start, size: os.pread(file.fileno(), size, start)
-        return
-    whole = partial(store.cat_file, path.path)
-    yield lambda start, size: whole(start=start, end=start + size) if size else b""
+        return [path.read_bytes() for path in paths]
+    found = store.cat_ranges([path.path for path in paths], None, None, on_error="return")
+    for one in found:
+        if isinstance(one, Exception) and not isinstance(one, FileNotFoundError):
+            raise one
+    return cast(list[Any], found)
 
 
 @contextmanager
@@ -94,7 +107,7 @@ def open_new(path: Any) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def told_as_batch_errors() -> Iterator[None]:
-    """Raise a BatchError for what the library of an object store or a cluster raises.
+    """Raise a BatchError for what a file, an object store or a cluster raises.
 
     >>> with told_as_batch_errors():
     ...     pass
@@ -105,8 +118,8 @@ def told_as_batch_errors() -> Iterator[None]:
         raise  # Some are OSErrors too.
     except tuple(getattr(sys.modules[m], n) for m, n in _ERRORS if m in sys.modules) as error:
         if getattr(error, "filename", None):
-            raise  # It is of a local file, and says so.
+            raise BatchError(f"{error.filename} cannot be used: {error.strerror}") from error
         raise BatchError(
-            f"the object store or cluster cannot be used: {error}. Check the network and the "
+            f"a disk, object store or cluster cannot be used: {error}. Check the network and the "
             "credentials, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from dataclasses import asdict
 from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -46,7 +46,7 @@ def expand(names: Sequence[str]) -> Iterator[str]:
         if is_address(name) or not path.is_dir():
             yield name
             continue
-        inside = [picture for picture, _ in walk(path)]
+        inside = [picture for picture, *_ in walk(path)]
         if not inside:
             kinds = ", ".join(sorted(PICTURE_SUFFIXES))
             raise click.ClickException(f"{path} holds no pictures ({kinds})")
@@ -234,17 +234,17 @@ def _write_table(out: str, work: Work, names: Sequence[str], *, as_json: bool, *
 
         paths = [as_path(name) for name in names]
         found = read_in_bulk(paths, out, work=work, progress=report, **what)
-    read = f"{counted(found.pictures, kind)} in {out} ({found.rate:,.0f}/s)"
-    text = f"{read}: {summary(found.outcomes)}"
-    shown = ("pictures", "failed", "failures", "outcomes", "model_version", "seconds")
-    content = {"out": out, **{name: getattr(found, name) for name in shown}}
-    answer(content, text, as_json=as_json)
+    totals = found.totals
+    read = f"{counted(totals.pictures, kind)} in {out} ({found.rate:,.0f}/s)"
+    content = {"out": out, **asdict(totals)}
+    content |= {"model_version": found.model_version, "seconds": found.seconds}
+    answer(content, f"{read}: {summary(totals.outcomes)}", as_json=as_json)
     say_unmatched(found.unmatched)
-    for source, error in found.failures:
+    for source, error in totals.failures:
         say(printable(f"{source}: {error}"))
-    if found.failed > len(found.failures):
-        say(f"and {found.failed - len(found.failures):,} more; the column error has them all")
-    end_with_failures(found.failed, found.pictures, kind)
+    if totals.failed > len(totals.failures):
+        say(f"and {totals.failed - len(totals.failures):,} more; the column error has them all")
+    end_with_failures(totals.failed, totals.pictures, kind)
 
 
 @click.command()
@@ -259,6 +259,7 @@ def merge(out: str, *, as_json: bool) -> None:
     from inkdigits.batch.checkpoint import Checkpoint
     from inkdigits.batch.storage import told_as_batch_errors
 
-    with told_as_batch_errors(), closing(Checkpoint(out, resume=True)) as checkpoint:
-        counts = checkpoint.merge()
-    answer(counts, f"{counted(counts['pictures'], 'row')} in {out}", as_json=as_json)
+    with told_as_batch_errors():
+        totals = Checkpoint(out, resume=True).publish()
+    text = f"{counted(totals.pictures, 'row')} in {out}: {summary(totals.outcomes)}"
+    answer(asdict(totals), text, as_json=as_json)
