@@ -42,18 +42,6 @@ def test_parquet_groups_rows_so_that_they_do_not_all_wait_in_memory(monkeypatch)
     assert [groups.metadata.row_group(i).num_rows for i in range(3)] == [6, 6, 3]
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_joined_tables_are_the_table_that_is_written_at_once(form):
-    parts = [part("a\r\n.png", "é"), part("last", error="why")]
-    whole, joined = io.BytesIO(), io.BytesIO()
-    tables.write_table(form, whole, SCHEMA, parts)
-    single = [io.BytesIO() for _ in parts]
-    for file, columns in zip(single, parts, strict=True):
-        tables.write_table(form, file, SCHEMA, [columns])
-    tables.join_tables(form, joined, SCHEMA, (file.getvalue() for file in single))
-    assert joined.getvalue() == whole.getvalue()
-
-
 def test_parquet_row_group_of_too_many_bytes_is_rejected_unread(tmp_path, monkeypatch):
     path = tmp_path / "a.parquet"
     with path.open("wb") as file:

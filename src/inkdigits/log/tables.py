@@ -55,9 +55,8 @@ def write_table(
     if form == "parquet":
         pa, _ = _pyarrow()
         typed = _typed(schema)
-        return _write_groups(
-            file, schema, (pa.Table.from_pydict(part, schema=typed) for part in parts)
-        )
+        tables = (pa.Table.from_pydict(part, schema=typed) for part in parts)
+        return _write_groups(file, typed, tables)
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     count = 0
     try:
@@ -73,26 +72,6 @@ def write_table(
     finally:
         text.detach()  # The file is the caller's to close.
     return count
-
-
-def join_tables(
-    form: TableFormat, file: IO[bytes], schema: Schema, tables: Iterable[bytes]
-) -> None:
-    r"""Write the rows of tables of that format, which ``write_table`` wrote, as one table.
-
-    >>> one, both = io.BytesIO(), io.BytesIO()
-    >>> _ = write_table("csv", one, {"digit": "int8"}, [{"digit": [7]}])
-    >>> join_tables("csv", both, {"digit": "int8"}, [one.getvalue()] * 2)
-    >>> both.getvalue()
-    b'digit\r\n7\r\n7\r\n'
-    """
-    if form == "parquet":
-        _, pq = _pyarrow()
-        _write_groups(file, schema, (pq.ParquetFile(io.BytesIO(table)).read() for table in tables))
-        return
-    write_table(form, file, schema, ())  # the header
-    for table in tables:
-        file.write(table.partition(b"\r\n")[2] if form == "csv" else table)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -212,9 +191,8 @@ def _typed(schema: Schema) -> Any:
     return pa.schema([(name, types[kind]) for name, kind in schema.items()])
 
 
-def _write_groups(file: IO[bytes], schema: Schema, tables: Iterable[Any]) -> int:
+def _write_groups(file: IO[bytes], typed: Any, tables: Iterable[Any]) -> int:
     pa, pq = _pyarrow()
-    typed = _typed(schema)
     count, waiting = 0, typed.empty_table()
     with pq.ParquetWriter(file, typed) as writer:
         for table in tables:
