@@ -100,6 +100,7 @@ function askAgain(answer) {
   const isOne = claim?.length === 1;
   $("question").textContent =
     claim === "none" ? "Is it really no digit?" : claim ? `Is it ${isOne ? `${article(claim)} ` : ""}${claim}?` : "What is it?";
+  $("question").hidden = false;
   $("ask").hidden = !claim;
   $("labels").hidden = Boolean(claim);
   $("number").hidden = !answer?.number;
@@ -109,7 +110,7 @@ function askAgain(answer) {
 
 /** Thank for a label. */
 export function thank(label, wasRight) {
-  $("ask").hidden = $("labels").hidden = true;
+  $("question").hidden = $("ask").hidden = $("labels").hidden = true;
   const said = label === "none" ? "not a digit" : `it is ${label.length === 1 ? `${article(label)} ` : ""}${label}`;
   $("thanks").textContent = wasRight ? "Thank you. Noted as right." : `Thank you. Noted: ${said}.`;
 }
