@@ -86,7 +86,10 @@ class Checkpoint:
         self._there: set[str] = set()
         begun = (self.folder / "run.json").is_file()
         if resume and not begun:
-            raise BatchError(f"nothing to resume or merge: there is no {self.folder}")
+            raise BatchError(
+                f"nothing to resume or merge: there is no {self.folder}. "
+                "Start without --resume, or read with --shard first"
+            )
         if begun and resume is False:
             raise BatchError(
                 f"{self.folder} holds an unfinished run; continue it with --resume, or delete it"

@@ -53,7 +53,9 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise click.UsageError(f"{path} cannot be read: {error}") from error
+        raise click.UsageError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     names: dict[str, str] = {}
     for parameter in ctx.command.params:
         names |= dict.fromkeys((o.removeprefix("--") for o in parameter.opts), str(parameter.name))
