@@ -89,7 +89,8 @@ def serve(*, port: Any, page: bool | None, opens: bool, **options: Any) -> None:
 def key(name: str) -> None:
     """Make an API key for the user NAME.
 
-    The key cannot be found from the line that the service keeps.
+    It prints the key for the user, and the line for the service. The line has the SHA-256 of the
+    key, from which nobody can compute the key.
     """
     from inkdigits.serving.api.keys import digest_of, new_key
     from inkdigits.settings import parse_api_keys

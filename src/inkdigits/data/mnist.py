@@ -151,13 +151,13 @@ def _read(root: Path, *, train: bool, download: bool) -> Digits:
         dataset = MNIST(str(root), train=train, download=download)
     except (RuntimeError, OSError, ValueError) as error:
         part = "training" if train else "test"
-        # Without a download, what torchvision says is an option of its own.
-        why = (
-            f": {error}"
-            if download
-            else ". Fetch it with --download, or name its folder with --data"
-        )
-        raise DataError(f"MNIST's {part} part cannot be read from {root}/MNIST/raw{why}") from error
+        # Of files that are not there, torchvision names an option of its own.
+        is_missing = isinstance(error, RuntimeError) and not download
+        raise DataError(
+            f"MNIST's {part} part cannot be read from {root}/MNIST/raw"
+            + ("." if is_missing else f": {error}")
+            + ("" if download else " Pass --download to fetch it, or --data for another folder.")
+        ) from error
     inks, labels = dataset.data, dataset.targets.long()
     if inks.ndim != 3 or inks.shape[1:] != (28, 28) or len(inks) != len(labels) or not len(inks):
         raise DataError(
