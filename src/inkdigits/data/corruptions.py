@@ -76,7 +76,7 @@ def corrupt_mildly(inks: Ink, rng: Rng) -> Ink:
 
 
 def lower_resolution(inks: Ink, rng: Rng) -> list[Pixels]:
-    """Make digits as in small scans: 7 to 18 pixels high, in few shades, cut at their edges.
+    """Make digits as in small scans: 7 to 18 pixels high, most below 12, in few shades, cut close.
 
     Returns:
         N pictures (H, W) uint8, as small as that or enlarged by one of the usual filters.
@@ -92,7 +92,7 @@ def lower_resolution(inks: Ink, rng: Rng) -> list[Pixels]:
         box = image.point(lambda value: 255 * (value > 40)).getbbox() or (4, 4, 24, 24)
         margin = int(rng.integers(0, 4))
         image = image.crop((box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin))
-        height = int(rng.integers(7, 19))
+        height = int(rng.integers(7, 19, size=2).min())
         width = max(3, round(height * image.width / image.height))
         if rng.random() < 0.5:  # scans that fill a square, however narrow the digit is
             width = round(width + rng.uniform(0.3, 1.0) * (height - width))

@@ -56,7 +56,7 @@ _TASK_SIZE = 500
 _MNIST_C_SHARE = 0.5
 # The share of the corrupted and reduced digits that are drawn: every second by other hands, the
 # others mostly in styles.
-_DRAWN_SHARE = 0.5
+_DRAWN_SHARE = 0.6
 # The least cosine of the ink that was found and the ink that was written: of one digit or sign, and
 # of several digits, of which none may be missing.
 _ALIKE, _ALL_ALIKE = 0.5, 0.75
@@ -82,7 +82,7 @@ class SynthesisConfig:
         ("paper", 0.25),
         ("tiny", 0.04),
         ("corrupted", 0.26),
-        ("low_resolution", 0.16),
+        ("low_resolution", 0.2),
         ("canvas", 0.09),
         ("hands", 0.16),  # none where there are no digits of other hands
         ("printed", 0.05),

@@ -26,7 +26,7 @@ HAIRLINES, PENS = (0.006, 0.02), (0.02, 0.3)
 # The shares of pens that draw hairlines, and of thin pens that draw hard pixels.
 _HAIRLINE_SHARE, _HARD_SHARE = 0.25, 0.45
 # Of digits those by other hands, where there are some; and of those the ones from strokes.
-_HANDS_SHARE, _STROKES_SHARE = 0.25, 0.7
+_HANDS_SHARE, _STROKES_SHARE = 0.25, 0.5
 _LETTERS = "ABCDEFGHJKLMNPRTUVWXYabcdefhjkmnprtuvwxyzäöüñßÆλπΣΩЖФЯю"
 _SIGNS = "+-=%&#*?!()/<>€$£¥→:;,."
 
@@ -70,7 +70,7 @@ def write_digit(
     if len(sources.hands) and (is_alone or rng.random() < _HANDS_SHARE):
         return _by_hand(height, rng, sources.hands, pen)
     if (drawn and sources.styles) or not len(sources.inks):
-        digit = int(rng.choice([1, 4, 7]) if rng.random() < 0.2 else rng.integers(10))
+        digit = int(rng.choice([1, 4, 7]) if rng.random() < 0.3 else rng.integers(10))
         styles = list(STYLES[digit])
         return write_style(digit, styles[rng.integers(len(styles))], height, rng, pen), digit
     at = int(rng.integers(len(sources.inks)))
