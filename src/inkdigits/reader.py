@@ -41,6 +41,7 @@ from inkdigits.ink.normalize import (
     Field,
     field_of,
     has_several,
+    is_certain,
     is_cut_off,
     normalise,
     standardise,
@@ -61,12 +62,6 @@ Of 200 numbers of two to four validation digits 196 are above it, and 183 where 
 """
 SEVERAL_RISK = 0.05
 """Accepted as one digit is only what reads as a number too, at this risk."""
-LEAST_CERTAINTY = 0.93
-"""Accepted is only ink of which the segmenter is that certain somewhere. It costs 1 % of the
-accepted photographs; of 43 empty pages that were accepted 27 are left."""
-DOUBTFUL_EDGE = 0.6
-"""Nor is what runs into one edge with this share of the darkest ink. Of 73 cut digits that were
-accepted 9 are left, and none of the 6 wrong ones; of 149 whole ones at an edge 96."""
 _UNIFORM = (0.1,) * 10
 
 
@@ -237,9 +232,10 @@ class DigitReader(Reader):
                 continue
             row, novelty = next(rows)
             confidence = max(row)
-            decision, reason, number = self._decide(one, confidence, novelty, risk)
+            digit = row.index(confidence)
+            decision, reason, number = self._decide(one, digit, confidence, novelty, risk)
             yield reading(
-                row.index(confidence),
+                digit,
                 confidence,
                 tuple(row),
                 decision,
@@ -257,13 +253,12 @@ class DigitReader(Reader):
             return error
         ink = normalise(foreground)
         has_pieces, is_cut = has_several(foreground), is_cut_off(foreground)
-        is_sure = foreground.certainty >= LEAST_CERTAINTY
-        is_sure = is_sure and not is_cut_off(foreground, DOUBTFUL_EDGE)
+        is_sure = is_certain(foreground)
         ms = (time.perf_counter() - started) * 1000
         return _Found(ink, foreground, has_pieces, is_cut, is_sure, ms)
 
     def _decide(
-        self, found: _Found, confidence: float, novelty: float, risk: float | None
+        self, found: _Found, digit: int, confidence: float, novelty: float, risk: float | None
     ) -> tuple[Decision, Reason | None, NumberReading | None]:
         decision, reason = self.metadata.policy.decide(confidence, novelty=novelty, risk=risk)
         if reason is not None or found.has_pieces:
@@ -276,8 +271,9 @@ class DigitReader(Reader):
                     strict, _ = NUMBER_POLICY.decide(number.confidence, risk=risk)
                     number = replace(number, decision=strict)
                 return "reject", "several_digits", number
-            # What is accepted is one digit with all that was found.
-            if decision == "accept" and found.has_pieces and number.decision != "accept":
+            # What is accepted is the same digit with all that was found.
+            is_same = number.decision == "accept" and number.text == str(digit)
+            if decision == "accept" and not is_same:
                 decision = "review"
         if found.is_cut:
             return "reject", "cut_off", None
@@ -291,7 +287,7 @@ class _Found(NamedTuple):
     foreground: Foreground
     has_pieces: bool  # more than one that could be a digit
     is_cut: bool  # a stroke runs into an edge of the picture
-    is_sure: bool  # the segmenter is certain of the ink, and none of it may be cut off
+    is_sure: bool  # the ink is certain, and all of it was found
     ms: float  # that it took
 
 

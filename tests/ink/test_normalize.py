@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from inkdigits.ink.decode import Luminance
 from inkdigits.ink.normalize import (
     field_of,
     has_several,
+    is_certain,
     is_cut_off,
     normalise,
     standardise,
@@ -129,10 +132,10 @@ def test_a_second_piece_could_be_a_digit_if_it_is_large_enough(height, several):
     assert has_several(Foreground.whole_picture(values)) == several
 
 
-def test_left_out_ink_counts():
-    whole = Foreground.whole_picture(np.ones((10, 4), np.float32))
-    assert not has_several(whole)
-    assert has_several(Foreground(whole.values, 0, 0, whole.whole, specks=0.1))
+@pytest.mark.parametrize("doubt", [{}, {"certainty": 0.8}, {"doubtful": 0.2}])
+def test_only_ink_that_is_certain_and_whole_may_be_accepted(doubt):
+    whole = Foreground.whole_picture(np.pad(np.ones((10, 4), np.float32), 3))
+    assert is_certain(replace(whole, **doubt)) == (not doubt)
 
 
 @pytest.mark.parametrize("turned", range(4))

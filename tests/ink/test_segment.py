@@ -76,11 +76,11 @@ def test_specks_are_left_out_and_counted_but_a_second_digit_stays():
     picture[40:70, 90:98] = 10
     found = find_ink(picture, thresholding)
     assert found is not None
-    assert found.specks == 0
+    assert found.doubtful == 0
     picture[5:8, 5:8] = 10
     speckled = find_ink(picture, thresholding)
     assert speckled is not None
-    assert 0 < speckled.specks < 0.02
+    assert 0 < speckled.doubtful < 0.02
     assert np.array_equal(speckled.coverage > 0.5, found.coverage > 0.5)
 
 

@@ -3,10 +3,8 @@ import dataclasses
 import numpy as np
 import torch
 
-from inkdigits.data.hands import Hands
 from inkdigits.data.mnist import Digits
-from inkdigits.data.synthesis import Material
-from inkdigits.training.calibrate import _policy, calibration_groups, find_operating_point
+from inkdigits.training.calibrate import _policy, find_operating_point
 
 
 def test_risk_that_no_threshold_keeps_accepts_nothing_and_says_so(splits, fitted):
@@ -61,22 +59,14 @@ def test_synthetic_digits_without_other_pictures_are_scored(splits, fitted):
     assert point.to_dict()["calibration"]["temperature"] == point.temperature
 
 
-def test_groups_are_of_clerks_of_pupils_and_of_digits_that_look_otherwise(splits):
-    some = dataclasses.replace(
-        splits.calibration[torch.arange(60)], writers=torch.arange(60) % 3 * 1500
-    )
-    hands = Hands(strokes=((np.array([[5.0, 0.0], [5.0, 9.0]]),),), stroke_labels=np.array([1]))
-    clean, groups = calibration_groups(Material(some, hands), seed=0, n=40)
-    assert len(clean) == 60
-    assert list(groups) == [
-        *("census clerks", "school pupils", "mildly corrupted", "drawn", "photographed"),
-        "other hands",
-    ]
-    assert [len(groups[name]) for name in ("census clerks", "school pupils")] == [40, 20]
-    assert set(groups["other hands"].labels.tolist()) == {1}
-    assert all(bool(of.inks.flatten(1).any(1).all()) for of in groups.values())
-    again = calibration_groups(Material(some, hands), 0, 40)[1]
-    assert again["drawn"].digest() == groups["drawn"].digest()
+def test_what_the_ink_forbids_is_not_accepted_in_a_group(splits, fitted):
+    digits = splits.calibration
+    forbidden = dataclasses.replace(digits, certain=torch.zeros(len(digits), dtype=torch.bool))
+    groups = {"all": digits, "none": forbidden}
+    found = find_operating_point(fitted.weights, digits, groups=groups, risk=0.5).groups
+    assert found["all"].n_accepted > 0
+    assert (found["none"].n, found["none"].n_accepted) == (len(digits), 0)
+    assert found["none"].n_rejected == found["all"].n_rejected
 
 
 def test_a_digit_of_another_hand_is_no_outlier(splits, fitted):

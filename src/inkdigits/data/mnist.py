@@ -47,13 +47,14 @@ class Digits:
     inks: Tensor  # (N, 28, 28) uint8; 0 is background, 255 is ink
     labels: Tensor  # (N,) int64, 0 to 9; NO_DIGIT where there is none to read
     writers: Tensor | None = None  # (N,) int64, who wrote each; None where that is not known
+    certain: Tensor | None = None  # (N,) bool, whose ink lets them be accepted; None is all
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: Tensor) -> Digits:
-        writers = None if self.writers is None else self.writers[index]
-        return Digits(self.inks[index], self.labels[index], writers)
+        others = (None if of is None else of[index] for of in (self.writers, self.certain))
+        return Digits(self.inks[index], self.labels[index], *others)
 
     def divided(self) -> tuple[Digits, Digits]:
         """Return the pictures with a digit, and those without."""

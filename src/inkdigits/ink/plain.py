@@ -23,7 +23,6 @@ MIN_CONTRAST = 20.0
 NOISE_FACTOR = 6.0
 # Pixels above this share of the darkest ink belong to the ink's box.
 EDGE_SHARE = 0.10
-
 # Up to this many pixels a side nothing is removed: dirt cannot be told from strokes.
 SMALL_PICTURE = 40
 # Up to this many, rules find more where the border has several shades: 95 % of MNIST's digits with
@@ -56,6 +55,8 @@ LEFT_NOISE = 0.7
 # A piece is ink if the segmenter sees more than this share of all ink in it, and as a whole if no
 # more than the second share of it lies beside the ink.
 LEAST_SEEN, BESIDE = 0.02, 0.02
+# A second piece of this share of the largest one's size could be a digit.
+SECOND_SIZE = 0.25
 # Thinner strokes, in pixels, are finer than the segmenter's views, and it sees them with gaps.
 HAIRLINE, HAIRLINE_GAP = 3.0, 4
 
@@ -69,8 +70,8 @@ class Foreground:
     left: int
     whole: tuple[int, int]  # height and width of the picture
     scale: float = 1.0  # pixels of the picture that was given per pixel of these
-    specks: float = 0.0  # the share of the ink that the segmenter saw and left out
     certainty: float = 1.0  # the highest coverage that the segmenter sees, where it tells the ink
+    doubtful: float = 0.0  # what may be ink and was left out, relative to the ink
 
     @classmethod
     def whole_picture(cls, values: Floats) -> Foreground:
@@ -167,7 +168,7 @@ def find_foreground(
         if found is not None and not _is_dirty(found):
             return replace(found, scale=float(factor))
         return Foreground.whole_picture(np.zeros((1, 1), dtype=np.float32))
-    kept = None if found is None else _without_dirt(found, ink)
+    kept, ink = (None, ink) if found is None else _without_dirt(found, ink)
     if kept is not None:
         return replace(kept, scale=float(factor))
     if found is not None and not _is_dirty(found):
@@ -182,13 +183,14 @@ def _of_view(ink: InkMap, whole: tuple[int, int], factor: int) -> Foreground:
     parts = zip(place, ink.coverage.shape, whole, strict=True)
     rows, columns = (max(at + n, round(side / scale)) for at, n, side in parts)
     found = Foreground(ink.coverage * np.float32(255), *place, (rows, columns), scale * factor)
-    return replace(found, specks=ink.specks, certainty=float(ink.coverage.max()))
+    return replace(found, certainty=float(ink.coverage.max()), doubtful=ink.doubtful)
 
 
-def _without_dirt(found: Foreground, ink: InkMap) -> Foreground | None:
+def _without_dirt(found: Foreground, ink: InkMap) -> tuple[Foreground | None, InkMap]:
     """Leave out what the segmenter does not take for ink; the rest stays as it is.
 
-    None where thick ink touches dirt, or where the segmenter sees ink in what is none here.
+    None where thick ink touches dirt, or where the segmenter sees ink in what is none here. All of
+    the ink is doubtful where a piece is left out that has the size of a digit.
     """
     rows = slice(found.top, found.top + len(found.values))
     columns = slice(found.left, found.left + found.values.shape[1])
@@ -200,9 +202,7 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground | None:
     total = float(coverage.sum())
     if not _is_dirty(found):
         # Either ink that fills its box, or a card with ink on it.
-        return found if float(seen[inside].mean()) > CARD_INK else None
-    if float(seen[dilate(inside)].sum()) < total / 2:
-        return None
+        return found if float(seen[inside].mean()) > CARD_INK else None, ink
     near = dilate(dilate(seen > FAINTEST))
     is_thin = stroke_width(inside & near) < HAIRLINE
     for _ in range(HAIRLINE_GAP if is_thin else 0):
@@ -211,18 +211,25 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground | None:
         np.bincount(pieces.number[inside], of[inside], len(pieces)) for of in (seen, ~near)
     )
     is_ink = of_piece > LEAST_SEEN * total
+    # Lines and frames are longer than the ink, and specks smaller.
+    largest = pieces.size[is_ink].max(initial=0)
+    could_be = ~is_ink & (pieces.size >= SECOND_SIZE * largest) & (pieces.size <= largest)
+    if could_be.any():
+        ink = replace(ink, doubtful=1.0)
     kept = dilate(pieces.pixels(is_ink))
-    if (beside[is_ink] > BESIDE * pieces.area[is_ink]).any():
-        if not is_thin:
-            return None
+    is_beside = (beside[is_ink] > BESIDE * pieces.area[is_ink]).any()
+    if float(seen[dilate(inside)].sum()) < total / 2 or (is_beside and not is_thin):
+        return None, ink
+    if is_beside:
         kept &= near
-    return replace(found, values=np.where(kept, found.values, np.float32(0)), specks=ink.specks)
+    values = np.where(kept, found.values, np.float32(0))
+    certainty = float(ink.coverage.max())
+    return replace(found, values=values, certainty=certainty, doubtful=ink.doubtful), ink
 
 
 def _bytes(grey: Grey) -> Pixels:
-    if grey.dtype == np.uint8:
-        return grey.astype(np.uint8, copy=False)
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    whole = grey if grey.dtype == np.uint8 else np.clip(np.rint(grey), 0, 255)
+    return whole.astype(np.uint8, copy=False)
 
 
 def _background(grey: Grey) -> tuple[Floats, float, float]:
@@ -252,7 +259,7 @@ def _on_even_background(grey: Grey, *, is_large: bool) -> Foreground | None:
         found = Foreground.whole_picture(_above_noise(difference, noise))
         # A table or a shadow covers a corner, as does a digit that fills its picture, alone.
         is_free = not (np.abs(difference[[0, 0, -1, -1], [0, -1, 0, -1]]) > PLAIN_SPREAD).any()
-        if is_free or not touches or _is_one_piece(found):
+        if is_free or not touches or len(connected_components(found.mask, found.values)) == 1:
             return found
     return None
 
@@ -303,17 +310,17 @@ def _in_small_mixed_picture(grey: Grey) -> Foreground:
     if can_slope and float(np.abs(level).max()) < MIN_CONTRAST:
         return Foreground.whole_picture(np.zeros_like(level))
     shades = two_shades(grey)
-    found = None if shades is None else _from_two_shades(grey, *shades)
+    found = None
+    if shades is not None:
+        shade, sign, shade_noise = shades
+        signed = (grey - np.float32(shade)) * np.float32(sign)
+        found = _above_noise(signed, shade_noise, is_signed=True)
     # Fog looks like two shades too; its ink is found once the fog is removed.
     if found is None or not found.any():
         left = 1.4826 * float(np.median(np.abs(_border(level)))) if can_slope else noise
         is_level = left < LEFT_NOISE * noise
         found = _above_noise(level, left) if is_level else _above_noise(difference, noise)
     return Foreground.whole_picture(found)
-
-
-def _from_two_shades(grey: Floats, shade: float, sign: float, noise: float) -> Floats:
-    return _above_noise((grey - np.float32(shade)) * np.float32(sign), noise, is_signed=True)
 
 
 def _above_noise(difference: Floats, noise: float, *, is_signed: bool = False) -> Floats:
@@ -323,22 +330,14 @@ def _above_noise(difference: Floats, noise: float, *, is_signed: bool = False) -
     can_turn = not is_signed and lowest <= -least
     if highest < least and not can_turn:
         return np.zeros_like(difference)
-    if can_turn and (highest < least or _is_darker(difference)):
+    if can_turn and highest >= least:
+        # Squares, so that a wide faint shade does not outvote a stroke.
+        lighter = float(np.square(np.maximum(difference, np.float32(0.0))).sum())
+        can_turn = lighter <= float(np.square(difference).sum()) - lighter
+    if can_turn:
         difference = -difference
     floor = NOISE_FACTOR / 2 * noise
-    if floor == 0.0:
-        return difference
-    return np.where(np.abs(difference) < floor, np.float32(0.0), difference)
-
-
-def _is_darker(difference: Floats) -> bool:
-    # Squares, so that a wide faint shade does not outvote a stroke.
-    lighter = float(np.square(np.maximum(difference, np.float32(0.0))).sum())
-    return lighter <= float(np.square(difference).sum()) - lighter
-
-
-def _is_one_piece(found: Foreground) -> bool:
-    return len(connected_components(found.mask, found.values)) == 1
+    return np.where(np.abs(difference) < floor, np.float32(0), difference) if floor else difference
 
 
 def _is_dirty(found: Foreground) -> bool:

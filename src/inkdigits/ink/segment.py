@@ -46,6 +46,8 @@ LEAST_INK = 3.0
 FAINTEST = 0.15
 # The second view is taken if its side is below this share of the first one's.
 NEARER = 0.85
+# Coverage above this may be ink, and is noise below.
+DOUBTFUL = 0.08
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +56,7 @@ class InkMap:
 
     coverage: Floats  # (h, w), 0 to 1; 0 outside of components that are ink
     window: Window  # of this part of the view, in pixels of the picture
-    specks: float  # the share of the ink that was left out as specks
+    doubtful: float  # what may be ink and was left out, relative to the ink
 
     def on_picture(self, shape: tuple[int, int]) -> Floats:
         """Return the coverage of each pixel of the picture, which has this height and width."""
@@ -182,8 +184,9 @@ def _look(
         return None
     kept: Mask = certain & (found.ink >= SPECK_SHARE * found.ink[certain].max())
     inside = dilate(dilate(found.pixels(kept))) & (coverage > FAINTEST)
-    specks = 1 - float(found.ink[kept].sum() / found.ink[certain].sum())
-    return InkMap(np.where(inside, coverage, np.float32(0)), window, specks)
+    ink = np.where(inside, coverage, np.float32(0))
+    left_out = coverage[~inside & (coverage > DOUBTFUL)]
+    return InkMap(ink, window, float(left_out.sum() / ink.sum()))
 
 
 def _inside(coverage: Floats, window: Window, shape: tuple[int, ...]) -> tuple[Floats, Window]:

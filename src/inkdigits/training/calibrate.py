@@ -11,9 +11,8 @@ decide. What looks like no digit is told by a threshold that few digits of any g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import cycle, islice
 from typing import TypeAlias
 
 import numpy as np
@@ -27,15 +26,11 @@ from inkdigits.calibration.scores import (
     score_probabilities,
 )
 from inkdigits.calibration.temperature import probabilities
-from inkdigits.data.corruptions import corrupt_mildly
-from inkdigits.data.fonts import find_fonts
-from inkdigits.data.mnist import FIRST_PUPIL, Digits
-from inkdigits.data.pictures.foreground import Sources
-from inkdigits.data.pictures.pairs import Look, make_pair
-from inkdigits.data.synthesis import Material, ink_finder
+from inkdigits.data.mnist import Digits
 from inkdigits.decision.drift import PROVENANCE, DriftReference
 from inkdigits.decision.policy import (
     METHOD,
+    READABLE,
     REJECTED_SHARE,
     REJECTED_SHARE_OF_GROUP,
     DecisionPolicy,
@@ -61,7 +56,7 @@ from inkdigits.model.backends import forward_with_tta
 from inkdigits.model.networks import Network
 from inkdigits.training.export import network_of
 from inkdigits.training.run_folder import Weights
-from inkdigits.types import Doubles, Floats, Ink, Json, Labels, Mask, Picture, Pixels, Rng
+from inkdigits.types import Doubles, Floats, Json, Labels, Mask
 
 _BATCH_SIZE = 500
 # Digits of each group that is made for calibration; a risk of 0.1 % then allows ten mistakes.
@@ -174,15 +169,18 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
-    """The network's logits (N, 10) for a set of pictures, and their labels (N,)."""
+    """The logits (N, 10) of a set of pictures, their labels (N,), and whose ink is certain (N,)."""
 
     logits: Floats
     labels: Labels
+    certain: Mask
 
     @classmethod
     def of(cls, model: Network, digits: Digits) -> _Answers:
         logits = _logits(model, digits.inks) if len(digits) else np.zeros((0, 10), np.float32)
-        return cls(logits, digits.labels.numpy())
+        n = len(digits)
+        certain = np.ones(n, bool) if digits.certain is None else digits.certain.numpy()
+        return cls(logits, digits.labels.numpy(), certain)
 
     def scores(self, temperature: float) -> ProbabilityScores | None:
         if not len(self.labels):
@@ -192,6 +190,7 @@ class _Answers:
     def readings(self, temperature: float, ood_limit: float | None) -> Outcomes:
         shares = probabilities(self.logits, temperature)
         decided = decided_confidence(shares.max(axis=1), energy(self.logits), ood_limit)
+        decided = np.where(self.certain, decided, np.minimum(decided, READABLE / 2))
         return decided, shares.argmax(axis=1) == self.labels
 
 
@@ -252,65 +251,6 @@ def find_operating_point(
     for line in point.summary():
         report(line)
     return point
-
-
-def calibration_groups(material: Material, seed: int, n: int) -> tuple[Digits, dict[str, Digits]]:
-    """Return the digits that calibrate, and digits of each group that are made from them, as ink.
-
-    Census clerks and school pupils are told apart where the writers are known. Groups that are
-    made have about ``n`` digits; there are none if it is 0. Digits in which no ink is found are
-    left out, as rejected as blank.
-
-    >>> one = Digits(torch.full((1, 28, 28), 255, dtype=torch.uint8), torch.tensor([1]))
-    >>> list(calibration_groups(Material(one), seed=0, n=4)[1])
-    ['mildly corrupted', 'drawn', 'photographed']
-    """
-    rng, given = np.random.default_rng(seed), material.digits
-    find = ink_finder(material.find_ink())
-    inks, labels = given.inks.numpy(), given.labels
-    clean = _preprocessed(find, inks, labels, given.writers)
-    groups: dict[str, Digits] = {}
-    if not n:
-        return clean, groups
-    if clean.writers is not None:
-        pupils = clean.writers >= FIRST_PUPIL
-        groups = {"census clerks": clean[~pupils], "school pupils": clean[pupils]}
-    some = rng.permutation(len(inks))[:n]
-    groups["mildly corrupted"] = _preprocessed(find, corrupt_mildly(inks[some], rng), labels[some])
-    fonts = find_fonts("validation")
-    on_paper, hands = Sources(inks, labels.numpy(), fonts, styles=False), material.hands
-    # Other hands' digits are each drawn as often as any other: no odd one shall count many times.
-    of_hands = [Sources(hands=hands.one(i), styles=False) for i in rng.permutation(len(hands))]
-    made: dict[str, tuple[list[Sources], Look]] = {
-        "drawn": ([Sources()], "canvas"),
-        "photographed": ([on_paper], "paper"),
-        "other hands": (of_hands, "canvas"),
-    }
-    for name, (sources, look) in made.items():
-        drawn = [_picture(each, look, rng) for each in islice(cycle(sources), n)]
-        digits = torch.tensor([digit for _, digit in drawn], dtype=torch.int64)
-        groups[name] = _preprocessed(find, (picture for picture, _ in drawn), digits)
-    return clean, {name: of for name, of in groups.items() if len(of)}
-
-
-def _picture(sources: Sources, look: Look, rng: Rng) -> tuple[Pixels, int]:
-    while True:
-        pair = make_pair(rng, sources, "one", look)
-        if len(pair.digits) == 1:
-            return pair.picture, pair.digits[0]
-
-
-def _preprocessed(
-    preprocess: Callable[[Picture], Ink],
-    pictures: Iterable[Pixels],
-    labels: torch.Tensor,
-    writers: torch.Tensor | None = None,
-) -> Digits:
-    """Return the ink of a user's pictures like these, without those where none is found."""
-    found_inks = [preprocess(picture) for picture in pictures]
-    inks = np.array(found_inks, dtype=np.uint8).reshape(-1, 28, 28)
-    found = inks.any(axis=(1, 2))
-    return Digits(torch.from_numpy(inks), labels, writers)[torch.from_numpy(found)]
 
 
 def _accepted_of_groups(

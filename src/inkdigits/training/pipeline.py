@@ -19,6 +19,7 @@ import torch
 
 from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import probabilities
+from inkdigits.data.groups import calibration_groups
 from inkdigits.data.mnist import Digits, Splits
 from inkdigits.data.synthesis import Material, SynthesisConfig, ink_finder, synthesise
 from inkdigits.data.synthesis_cache import concatenate
@@ -47,7 +48,6 @@ from inkdigits.training.augmentation import augment
 from inkdigits.training.calibrate import (
     GROUP_SIZE,
     OperatingPoint,
-    calibration_groups,
     find_operating_point,
 )
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
