@@ -21,7 +21,9 @@ _MODELS = option(
     "--models folder", "Folder with a folder per version.", options.FOLDER, default="models"
 )
 _GATE = option(
-    "--gate gate_path", "File of what a new model must reach, such as gate.toml.", options.FILE
+    "--gate gate_path",
+    "File that says what a new model must reach, such as gate.toml.",
+    options.FILE,
 )
 _BY = option("--by", "Name to keep in the record.  [default: the user]")
 
@@ -30,8 +32,8 @@ _BY = option("--by", "Name to keep in the record.  [default: the user]")
 def models() -> None:
     """List, compare, promote and roll back models.
 
-    A service that is started with MODEL_PATH=models/current takes a promoted model by itself, with
-    INKDIGITS_WATCH or at SIGHUP, without a failed request.
+    A service with MODEL_PATH=models/current takes a promoted model at SIGHUP, or by itself with
+    INKDIGITS_WATCH=on. No request fails meanwhile.
     """
 
 

@@ -75,8 +75,7 @@ SOURCES = option(
 )
 PATTERN = option(
     "--pattern",
-    "Where names hold the label: a regular expression with the group (?P<label>…), and maybe "
-    "(?P<writer>…).",
+    "Regular expression for labels in names, with the group (?P<label>…) and maybe (?P<writer>…).",
 )
 DOWNLOAD = option(
     "--download/--no-download",

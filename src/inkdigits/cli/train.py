@@ -86,8 +86,8 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 @option("--quick", "A first model in ten minutes: fewer pictures and epochs.", is_flag=True)
 @option(
     "--segmenter-steps",
-    "Steps of the network that finds ink, which is trained first. None with --quick, --init, "
-    "--add, --pictures or another network.",
+    "Steps of the network that finds ink, which is trained first. It is not trained with --quick, "
+    "--init, --add, --pictures or another network.",
     click.IntRange(0),
     50_000,
 )
@@ -99,8 +99,8 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @option(
     "--line-steps",
-    "Steps of the network that reads lines of digits; 0 takes the shipped one. None where the "
-    "network that finds ink is not trained.",
+    "Steps of the network that reads lines of digits; 0 takes the shipped one. It is trained only "
+    "where the network that finds ink is.",
     click.IntRange(min=0),
     default=20_000,
 )
