@@ -255,10 +255,10 @@ def threshold(figures: Figures) -> str:
     policy, run = figures["run"]["policy"], figures["run"]
     # Runs before the groups had one: the same digits, mildly corrupted.
     groups = run.get("accepted_by_group") or {"mildly corrupted": run["accepted_of_corrupted"]}
-    kept = "; ".join(
-        f"{name} {percent(of['n_accepted'] / of['n'])}, {of['n_wrong']} of {of['n_accepted']:,}"
+    kept = [
+        f"{name} | {percent(of['n_accepted'] / of['n'])} | {of['n_wrong']} of {of['n_accepted']:,}"
         for name, of in groups.items()
-    )
+    ]
     left_out = [name for name, of in groups.items() if not of.get("keeps_risk", True)]
     said = f" No threshold keeps it in {', '.join(left_out)}." if left_out else ""
     return (
@@ -267,7 +267,8 @@ def threshold(figures: Figures) -> str:
         f"{100 * policy['risk']:g} % of the accepted pictures of the calibration split are wrong, "
         f"with {100 * policy['level']:g} % confidence\n"
         "(Clopper\N{EN DASH}Pearson bound, fixed-sequence test). It must also keep that risk, as "
-        f"counted, in each group.{said} Accepted there,\nand wrong of those: {kept}."
+        f"counted, in each group.{said}\n\n"
+        + table("Group | Accepted | Wrong of these", "lrr", kept)
     )
 
 

@@ -70,9 +70,9 @@ def predict(
     evidence for the digit and blue is evidence against it.
 
     --out is for very many pictures. A SOURCE may then also be an archive (.zip, .tar, .tar.gz), a
-    NumPy array (.npy), IDX (MNIST's own files, also .gz), or a URL of an object store. A picture
-    that cannot be read gets a row with its error. After Ctrl-C or a crash, run the same command
-    with --resume.
+    NumPy array (.npy) or IDX (MNIST's own files, also .gz). It may also be a URL of an object
+    store. A picture that cannot be read gets a row with its error. After Ctrl-C or a crash, run the
+    same command with --resume.
     """
     explain = explain or explain_to is not None
     if write is None:
