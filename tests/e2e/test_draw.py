@@ -187,7 +187,7 @@ def test_why_is_one_click_away_and_a_risk_is_sent(visitor):
     page = visitor.page
     visitor.draw()
     visitor.reads("3")
-    expect(page.locator("#risk-value")).to_have_text("the service’s own, 0.1\u00a0%")
+    expect(page.locator("#risk-value")).to_have_text("the service\u2019s own, 0.1\u00a0%")
     expect(page.locator("#coverage")).to_contain_text("At this risk ")
     page.click("#why")
     expect(page.locator("#saliency")).to_be_visible()

@@ -116,7 +116,7 @@ class ExportOptions(TypedDict, total=False):
         Literal["given", "none", "right", "wrong"], Meta(description="the label that it has")
     ]
     since: Annotated[str, Meta(description="the first day, as YYYY-MM-DD in UTC")]
-    until: Annotated[str, Meta(description="the last day, likewise")]
+    until: Annotated[str, Meta(description="the last day, as YYYY-MM-DD in UTC")]
 
 
 class QueueOptions(TypedDict, total=False):
