@@ -54,7 +54,7 @@ def connected_components(mask: Mask, ink: Floats) -> Components:
     height, width = mask.shape
     stride = width + 2
     starts, ends = _runs(mask)
-    names = _least_names(*_touching(starts, ends, stride), len(starts))
+    names = _least_names(starts, ends, stride)
     kept, of_run = np.unique(names, return_inverse=True)
     n = len(kept)
     values = np.zeros((height, stride), dtype=np.float32)
@@ -91,21 +91,18 @@ def is_connected(mask: Mask) -> bool:
     (True, False)
     """
     while max(mask.shape) > FINE:
-        mask = _halved(_halved(mask).T).T
+        mask = _halved(mask)
     starts, ends = _runs(mask)
-    upper, lower = _touching(starts, ends, mask.shape[1] + 2)
-    # Where all runs but one have a run below them, or above, that is where all of them end.
-    for touching in (upper, lower):
-        if np.count_nonzero(np.bincount(touching, minlength=len(starts))) >= len(starts) - 1:
-            return True
-    return not _least_names(upper, lower, len(starts)).any()
+    return not any(_least_names(starts, ends, mask.shape[1] + 2))
 
 
 def _halved(mask: Mask) -> Mask:
-    """Return a mask of half as many rows, each of them where one of two is."""
-    half = mask[::2].copy()
-    half[: len(mask) // 2] |= mask[1::2]
-    return half
+    """Return a mask of half the size, each pixel of which is where one of four is."""
+    height, width = mask.shape
+    even = np.zeros((height + height % 2, width + width % 2), dtype=bool)
+    even[:height, :width] = mask
+    halved: Mask = (even[::2] | even[1::2]).view(np.uint16) != 0
+    return halved
 
 
 def _runs(mask: Mask) -> tuple[Labels, Labels]:
@@ -117,29 +114,25 @@ def _runs(mask: Mask) -> tuple[Labels, Labels]:
     return edges[::2] + 1, edges[1::2] + 1
 
 
-def _touching(starts: Labels, ends: Labels, stride: int) -> tuple[Labels, Labels]:
-    """Return the pairs of runs that touch, the upper and the lower of each; see ``_runs``."""
-    first = np.searchsorted(ends, starts + (stride - 1), side="right")
-    touched = np.maximum(np.searchsorted(starts, ends + (stride + 1), side="left") - first, 0)
-    upper = np.repeat(np.arange(len(starts)), touched)
-    lower = np.arange(len(upper)) + np.repeat(first - (np.cumsum(touched) - touched), touched)
-    return upper, lower
-
-
-def _least_names(upper: Labels, lower: Labels, n: int) -> Labels:
-    """Return for each of n runs the first one of its component."""
-    names = np.arange(n)
-    # Most runs touch one above them; all of a chain then have the name of its first one.
-    names[lower[::-1]] = upper[::-1]
-    while (names[names] != names).any():
-        names = names[names]
-    while True:
-        least = np.minimum(names[upper], names[lower])
-        if np.array_equal(names[upper], least) and np.array_equal(names[lower], least):
-            return names
-        np.minimum.at(names, upper, least)
-        np.minimum.at(names, lower, least)
-        names = names[names]
+def _least_names(starts: Labels, ends: Labels, stride: int) -> list[int]:
+    """Return for each run the first one of its component, by union-find; see ``_runs``."""
+    # The runs above that touch each one, from the first to before the last.
+    firsts = np.searchsorted(ends, starts - (stride + 1), side="right").tolist()
+    lasts = np.searchsorted(starts, ends - (stride - 1), side="left").tolist()
+    names = list(range(len(starts)))
+    for run, (first, last) in enumerate(zip(firsts, lasts, strict=True)):
+        if first < last:
+            names[run] = names[first]
+        for above in range(first + 1, last):
+            one, other = run, above
+            while names[one] != one:
+                one = names[one]
+            while names[other] != other:
+                other = names[other]
+            names[max(one, other)] = min(one, other)
+    for run, name in enumerate(names):
+        names[run] = names[name]
+    return names
 
 
 def dilate(values: Array) -> Array:
