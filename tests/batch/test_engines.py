@@ -10,7 +10,8 @@ import pytest
 from support.batches import PICTURE
 from support.deadly import DeadlyPicture
 
-from inkdigits.batch.engines import Job, LocalEngine, Workers
+import inkdigits
+from inkdigits.batch.engines import Job, LocalEngine, read_parts
 from inkdigits.batch.shards import Shard
 from inkdigits.errors import BatchError
 
@@ -19,7 +20,7 @@ BLANK = np.zeros((28, 28), np.uint8)
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(tmp_path)
+    return Job(tmp_path, inkdigits.load().model_version)
 
 
 def rows(job, name):
@@ -31,7 +32,7 @@ def test_picture_that_ends_a_worker_is_an_error_in_its_row(job):
     deadly = Shard(list("abc"), [PICTURE, DeadlyPicture(), PICTURE])
     others = [(name, Shard([name], [PICTURE])) for name in "defgh"]
     with closing(LocalEngine(2)) as engine:
-        done = list(Workers(engine, job).read(iter([others[0], ("deadly", deadly), *others[1:]])))
+        done = list(read_parts(engine, job, iter([others[0], ("deadly", deadly), *others[1:]])))
     assert sorted(done) == [*[(1, 0)] * 5, (3, 1)]
     assert rows(job, "deadly")["digit"] == [7, None, 7]
     assert "the worker that read it ended" in rows(job, "deadly")["error"][1]
@@ -42,7 +43,7 @@ def test_worker_that_was_ended_from_outside_costs_no_picture(job):
     names = [str(i) for i in range(20)]
     tasks = ((name, Shard([name], [BLANK])) for name in names)
     with closing(LocalEngine(1)) as engine:
-        for number, _ in enumerate(Workers(engine, job).read(tasks)):
+        for number, _ in enumerate(read_parts(engine, job, tasks)):
             if number == 2:
                 (process,) = multiprocessing.active_children()
                 os.kill(process.pid, signal.SIGKILL)
@@ -50,8 +51,9 @@ def test_worker_that_was_ended_from_outside_costs_no_picture(job):
 
 
 def test_model_that_is_replaced_during_a_run_ends_it(job):
-    with closing(LocalEngine(1)) as engine:
-        pool = Workers(engine, job)
-        pool.job = replace(job, model_version="another")
-        with pytest.raises(BatchError, match="was replaced during the run: another, then"):
-            list(pool.read(iter([("a", Shard(["a"], [BLANK]))])))
+    tasks = iter([("a", Shard(["a"], [BLANK]))])
+    with (
+        closing(LocalEngine(1)) as engine,
+        pytest.raises(BatchError, match="was replaced during the run: another, then"),
+    ):
+        list(read_parts(engine, replace(job, model_version="another"), tasks))

@@ -8,7 +8,8 @@ from support.batches import PICTURE, tarred
 from support.deadly import DeadlyPicture
 from support.repository import REPOSITORY, TESTS
 
-from inkdigits.batch.engines import Job, RayEngine, Workers
+import inkdigits
+from inkdigits.batch.engines import Job, RayEngine, read_parts
 from inkdigits.batch.run import Work, read_in_bulk
 from inkdigits.batch.shards import Shard
 
@@ -53,7 +54,7 @@ def test_picture_that_ends_a_worker_of_a_cluster_is_an_error_in_its_row(cluster,
     tasks = [("a", deadly), ("b", Shard(["d"], [PICTURE]))]
     engine = RayEngine(cluster.address)
     try:
-        done = list(Workers(engine, Job(tmp_path)).read(iter(tasks)))
+        done = list(read_parts(engine, Job(tmp_path, inkdigits.load().model_version), iter(tasks)))
     finally:
         engine.close()
     assert sorted(done) == [(1, 0), (3, 1)]

@@ -17,28 +17,28 @@ from support.commands import run
 from support.pictures import seven
 
 import inkdigits
+from inkdigits.batch import run as bulk
 from inkdigits.batch import sources
-from inkdigits.batch.checkpoint import Checkpoint, write_part
-from inkdigits.batch.engines import Workers
-from inkdigits.batch.run import Run, read_in_bulk
+from inkdigits.batch.engines import Job
+from inkdigits.batch.run import Checkpoint, Run, read_in_bulk
 from inkdigits.batch.shards import NUMBER_SCHEMA, SCHEMA
 from inkdigits.batch.sources import SHARD_PICTURES, open_sources
-from inkdigits.errors import BackendUnavailableError
+from inkdigits.errors import BackendUnavailableError, BatchError
 
 SHARDS = 8
 # Stops after two shards, and lets Ctrl-C through even where the tests' own process ignores it.
 HALF_A_RUN = """
 import signal, time
-from inkdigits.batch.engines import Workers
+from inkdigits.batch import run
 from inkdigits.cli.main import main
 
-def slow(*given, read=Workers.read):
+def slow(*given, read=run.read_parts):
     for number, counts in enumerate(read(*given)):
         yield counts
         if number:
             time.sleep(600)
 
-Workers.read = slow
+run.read_parts = slow
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
@@ -107,12 +107,12 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     assert "--resume" in run("predict", array, "--out", out, exit_code=1).stderr
 
     read = []
-    original = Workers.read
+    original = bulk.read_parts
 
-    def watched(self, tasks):
-        return original(self, (read.append(task[0]) or task for task in tasks))
+    def watched(engine, job, tasks):
+        return original(engine, job, (read.append(task[0]) or task for task in tasks))
 
-    monkeypatch.setattr(Workers, "read", watched)
+    monkeypatch.setattr(bulk, "read_parts", watched)
     run("predict", array, "--out", out, "--workers", 2, "--resume")
     assert out.read_text() == whole
     assert len({*read, *kept}) == len(read) + len(kept) == SHARDS
@@ -191,7 +191,7 @@ def test_progress_counts_what_an_earlier_run_did_but_not_in_its_rate(tmp_path, m
         tasks = list(counted.tasks(checkpoint))
         if not resume:
             name, shard = tasks[1]
-            write_part(checkpoint.folder / name, part(*shard.names))
+            Job(checkpoint.folder, "").write(name, part(*shard.names))
     assert len(tasks) == 3
     assert (counted.pictures, counted.expected, counted.rate) == (10, 40, 0)
 
@@ -225,7 +225,7 @@ def test_commands_that_share_a_run_are_merged_if_each_picture_was_read_once(arra
 def test_folder_of_parquet_files_is_one_table_and_an_older_one_is_replaced(
     array, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("inkdigits.batch.checkpoint._PARTS_PER_FILE", 3)
+    monkeypatch.setattr("inkdigits.batch.run._PARTS_PER_FILE", 3)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "part-00007.parquet").write_bytes(b"of an earlier run")
     run("predict", array, "--out", f"{tmp_path}/out/", "--workers", 1)
@@ -269,3 +269,53 @@ def test_numbers_are_read_in_bulk_in_the_regions_of_a_csv_file(tmp_path):
     assert [row["text"] for row in csv.DictReader(out.read_text().splitlines())] == ["77", "77", ""]
     regions.write_text("left,top\n1,2\n")
     assert "must have the columns left" in run(*given, "--regions", regions, exit_code=1).stderr
+
+
+RUN = {"model": "a", "sources": [1], "hints": None}
+
+
+@pytest.fixture
+def first(tmp_path):
+    """The checkpoint of a run that has begun."""
+    checkpoint = Checkpoint(tmp_path / "out.csv", resume=False)
+    checkpoint.begin(RUN)
+    return checkpoint
+
+
+def test_run_is_not_resumed_with_another_model_or_source(first):
+    with pytest.raises(BatchError, match=r"the model changed since .* \('a', now 'b'\)"):
+        first.begin({"model": "b", "sources": [1]})
+    first.begin(RUN)
+
+
+def test_part_is_only_used_for_the_pictures_of_which_it_is(first, tmp_path):
+    name, is_there = first.listed(["a.png"])
+    assert not is_there
+    assert Job(first.folder, "").write(name, part("a.png", error="bad")) == (1, 1)
+    for listed in (["a.png"], ["b.png"]):
+        again = Checkpoint(tmp_path / "out.csv", resume=True)
+        again.begin(RUN)
+        assert again.listed(listed)[1] == (listed == ["a.png"])
+    with pytest.raises(BatchError, match="lacks 1 of 1 parts, such as 00000000"):
+        again.finish()
+    assert not (tmp_path / "out.csv").exists()
+    totals = first.finish()
+    assert (totals.pictures, totals.failures) == (1, [("a.png", "bad")])
+    assert (tmp_path / "out.csv").read_text().endswith("a.png,,,,,,,,bad\n")
+
+
+def test_damaged_description_of_a_run_is_named(first):
+    (first.folder / "run.json").write_text("{")
+    with pytest.raises(BatchError, match=r"run\.json is damaged"):
+        first.begin(RUN)
+
+
+def test_commands_that_began_at_once_with_other_sources_are_not_merged(first, tmp_path):
+    with pytest.raises(BatchError, match="no command has read all its pictures"):
+        first.publish()
+    first.finish(shard=(0, 2))
+    (first.folder / "run.json").unlink()  # as if neither saw the other's
+    other = Checkpoint(tmp_path / "out.csv", resume=None)
+    other.begin({**RUN, "sources": [2]})
+    with pytest.raises(BatchError, match="had other pictures, models or options"):
+        other.finish(shard=(1, 2))

@@ -15,12 +15,12 @@ class Watching(FakeReader):
         return super().predict_batch(pictures, on_error=on_error)
 
 
-def test_batches_are_bounded_in_bytes_and_errors_keep_their_place(monkeypatch):
-    monkeypatch.setattr(shards, "BATCH_BYTES", 2 * len(PICTURE))
+def test_pictures_are_read_in_batches_and_errors_keep_their_place(monkeypatch):
+    monkeypatch.setattr(shards, "BATCH_PICTURES", 3)
     shard = Shard(list("abcdef"), [*[PICTURE] * 3, ImageError("no"), *[PICTURE] * 2])
     reader = Watching()
     columns = read_shard(reader, shard)
-    assert reader.sizes == (2, 2, 1)
+    assert reader.sizes == (3, 2)
     assert columns["error"] == [None, None, None, "no", None, None]
     assert columns["digit"] == [7, 7, 7, None, 7, 7]
     first, second = (read_shard(reader, half)["digit"] for half in shard.halves())

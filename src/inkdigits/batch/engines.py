@@ -15,17 +15,19 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from inkdigits.batch.checkpoint import write_part
+import msgspec
+
 from inkdigits.batch.shards import Shard, read_shard
-from inkdigits.batch.storage import told_as_batch_errors
+from inkdigits.batch.storage import open_new, told_as_batch_errors
 from inkdigits.decision.hints import ReadOptions
 from inkdigits.errors import BackendUnavailableError, BatchError, ImageError, InkdigitsError
 from inkdigits.log.tables import Columns
@@ -37,23 +39,18 @@ if TYPE_CHECKING:
 _CONTEXT = multiprocessing.get_context("spawn")
 _ENDED: Final = "the worker that read it ended: out of memory, or by a defect in a decoder"
 
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a worker does to each shard, and what it needs to know for that."""
 
     folder: Path  # where it writes
+    model_version: str
     model_path: Path | None = None  # None is the shipped artifact
     risk: float | None = None  # None is the artifact's own
     hints: ReadOptions | None = None  # for numbers; None reads digits
-    model_version: str = ""  # the artifact that all workers read with, once it is known
 
-    def load(self) -> str:
-        """Load the model and return its version."""
-        return _reader(self.model_path, self.risk).model_version
-
+    @told_as_batch_errors()
     def read(self, shard: Shard) -> Columns:
         """Return the rows of a shard."""
         reader = _reader(self.model_path, self.risk)
@@ -62,13 +59,19 @@ class Job:
                 f"the model was replaced during the run: {self.model_version}, then "
                 f"{reader.model_version}"
             )
-        with told_as_batch_errors():
-            return read_shard(reader, shard, self.hints)
+        return read_shard(reader, shard, self.hints)
 
     def read_part(self, name: str, shard: Shard) -> tuple[int, int]:
+        """Read a shard and write its part; return what ``write`` does."""
+        return self.write(name, self.read(shard))
+
+    @told_as_batch_errors()
+    def write(self, name: str, columns: Columns) -> tuple[int, int]:
         """Write the part of a shard; return how many rows it has, and how many of them failed."""
-        with told_as_batch_errors():
-            return write_part(self.folder / name, self.read(shard))
+        with open_new(self.folder / name) as file:
+            file.write(msgspec.msgpack.encode(columns))
+        errors = columns["error"]
+        return len(errors), len(errors) - errors.count(None)
 
 
 @functools.cache
@@ -92,17 +95,17 @@ class LocalEngine:
         self._theirs, self._ours = _CONTEXT.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(self.workers, _CONTEXT, _end_with, (self._theirs,))
 
-    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-        """Have a worker call a function."""
+    def submit(self, *call: Any) -> Future[Any]:
+        """Have a worker call a function with arguments."""
         # Ctrl-C reaches all processes of a terminal, and the parent ends the others. It stays
         # blocked in those that start here, from their first instruction on.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return self._pool.submit(function, *arguments)
+            return self._pool.submit(*call)
         except BrokenProcessPool:
             self.close()
             self._start()
-            return self._pool.submit(function, *arguments)
+            return self._pool.submit(*call)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -155,56 +158,56 @@ class RayEngine:
         """The CPUs of the cluster, which may grow and shrink."""
         return max(1, int(self._resources().get("CPU", 1)))
 
-    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-        """Have a worker call a function."""
-        future: Future[Result] = self._call.remote(function, *arguments).future()
+    def submit(self, *call: Any) -> Future[Any]:
+        """Have a worker call a function with arguments."""
+        future: Future[Any] = self._call.remote(*call).future()
         return future
 
 
-class Workers:
-    """The workers of an engine, with one job; an InkdigitsError if they cannot load the model."""
-
-    def __init__(self, engine: LocalEngine | RayEngine, job: Job) -> None:
-        self._engine = engine
-        try:
-            self.job = replace(job, model_version=_result(engine.submit(job.load)))
-        except engine.died as error:
-            raise BatchError("a worker ended while it loaded the model") from error
-
-    def read(self, tasks: Iterator[tuple[str, Shard]]) -> Iterator[tuple[int, int]]:
-        """Have the named parts read; yield the rows of each as it is done, and how many failed.
-
-        An InkdigitsError from a worker says that the run cannot continue.
-        """
-        engine, pending = self._engine, dict[Future[tuple[int, int]], tuple[str, Shard]]()
-        while True:
-            while len(pending) < 2 * engine.workers and (task := next(tasks, None)) is not None:
-                pending[engine.submit(self.job.read_part, *task)] = task
-            if not pending:
-                return
-            done = wait(pending, return_when=FIRST_COMPLETED).done
-            if any(isinstance(future.exception(), engine.died) for future in done):
-                done = wait(pending).done  # Whatever ended it is then read alone.
-            for future in done:
-                name, shard = pending.pop(future)
-                try:
-                    yield _result(future)
-                except engine.died:
-                    yield write_part(self.job.folder / name, self._read_again(shard))
-
-    def _read_again(self, shard: Shard) -> Columns:
-        """Read a shard of which some pictures may end the process that reads them."""
-        try:
-            return _result(self._engine.submit(self.job.read, shard))
-        except self._engine.died:
-            if len(shard.names) == 1:
-                failed = replace(shard, content=[ImageError(_ENDED)])
-                return _result(self._engine.submit(self.job.read, failed))
-        first, second = map(self._read_again, shard.halves())
-        return {name: first[name] + second[name] for name in first}
+Engine = LocalEngine | RayEngine
 
 
-def _result(future: Future[Result]) -> Result:
+def read_parts(
+    engine: Engine, job: Job, tasks: Iterator[tuple[str, Shard]]
+) -> Iterator[tuple[int, int]]:
+    """Have the named parts read; yield the rows of each as it is done, and how many failed.
+
+    An InkdigitsError from a worker says that the run cannot continue.
+
+    >>> with contextlib.closing(LocalEngine(1)) as engine:
+    ...     list(read_parts(engine, Job(Path(), ""), iter([])))
+    []
+    """
+    pending: dict[Future[Any], tuple[str, Shard]] = {}
+    while True:
+        for task in islice(tasks, max(0, 2 * engine.workers - len(pending))):
+            pending[engine.submit(job.read_part, *task)] = task
+        if not pending:
+            return
+        done = wait(pending, return_when=FIRST_COMPLETED).done
+        if any(isinstance(future.exception(), engine.died) for future in done):
+            done = wait(pending).done  # Whatever ended it is then read alone.
+        for future in done:
+            name, shard = pending.pop(future)
+            try:
+                yield _result(future)
+            except engine.died:
+                yield job.write(name, _read_again(engine, job, shard))
+
+
+def _read_again(engine: Engine, job: Job, shard: Shard) -> Any:
+    """Read a shard of which some pictures may end the process that reads them."""
+    try:
+        return _result(engine.submit(job.read, shard))
+    except engine.died:
+        if len(shard.names) == 1:
+            failed = replace(shard, content=[ImageError(_ENDED)])
+            return _result(engine.submit(job.read, failed))
+    first, second = (_read_again(engine, job, half) for half in shard.halves())
+    return {name: first[name] + second[name] for name in first}
+
+
+def _result(future: Future[Any]) -> Any:
     try:
         return future.result()
     except InkdigitsError as error:

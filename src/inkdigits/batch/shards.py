@@ -9,11 +9,11 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -44,17 +44,11 @@ NUMBER_SCHEMA: Final[Schema] = {
     for name in ("source", "region", "text", *list(SCHEMA)[2:])
     if name != "novelty"
 }
-
 # Pictures per pass of the network. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower:
 # its activations leave the processor's caches (docs/experiments/).
 BATCH_PICTURES: Final = 32
-# A batch ends earlier where its encoded pictures have this many bytes.
-BATCH_BYTES: Final = 32 * 2**20
-
 # The end of a ZIP archive without members.
 _EMPTY_ZIP: Final = b"PK\5\6" + bytes(18)
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,7 @@ class Extent:
     start: int
     size: int  # bytes of the picture
     shape: tuple[int, ...] | None = None  # of an array of uint8; None is an encoded picture
-    member: zipfile.ZipInfo | None = None  # of a ZIP archive, which knows where it starts
+    member: zipfile.ZipInfo | None = None  # of a ZIP archive
 
     def read(self, file: Any) -> bytes | Pixels | UnreadableImageError:
         """Return the picture, or why it cannot be had. OSError is of the file, not of the picture.
@@ -116,7 +110,7 @@ class Shard:
                 with open_file(file) as opened:
                     source: Any = opened
                     if places[0].member:
-                        # It takes members from the shard, not from the file's whole directory.
+                        # The members are the shard's, so the file's directory is not read.
                         source = zipfile.ZipFile(io.BytesIO(_EMPTY_ZIP))
                         source.fp = opened
                     yield from (place.read(source) for place in places)
@@ -149,19 +143,24 @@ def read_shard(reader: Reader, shard: Shard, hints: ReadOptions | None = None) -
     >>> read_shard(inkdigits.load(), shard)["error"]
     ['damaged']
     """
-    pictures = shard.pictures()
-    schema, read = (SCHEMA, "digit") if hints is None else (NUMBER_SCHEMA, "text")
+    pictures, answers = shard.pictures(), list[Any]()
+    sources, regions = shard.rows()
     if hints is None:
-        answers = list(_digits(reader, pictures))
+        schema, read = SCHEMA, "digit"
+        while batch := list(islice(pictures, BATCH_PICTURES)):
+            sound = [picture for picture in batch if not isinstance(picture, ImageError)]
+            readings = iter(reader.predict_batch(sound, on_error="return"))
+            answers += [one if isinstance(one, ImageError) else next(readings) for one in batch]
     else:
-        boxes: Sequence[Any] = shard.boxes or [None] * len(shard.names)
-        pairs = zip(pictures, boxes, strict=True)
-        answers = [one for pair in pairs for one in _numbers(reader, *pair, hints)]
+        schema, read = NUMBER_SCHEMA, "text"
+        all_boxes: Sequence[Any] = shard.boxes or [None] * len(shard.names)
+        for picture, boxes in zip(pictures, all_boxes, strict=True):
+            answers += _numbers(reader, picture, boxes, hints)
     columns: Columns = {name: [getattr(one, name, None) for one in answers] for name in schema}
     # What is rejected has no answer; what it is closest to has a column of its own.
     columns["closest"] = columns[read]
     columns[read] = [getattr(one, "answer", None) for one in answers]
-    columns["source"], regions = shard.rows()
+    columns["source"] = sources
     if hints is not None:
         columns["region"] = regions
     columns["model_version"] = [reader.model_version] * len(answers)
@@ -181,16 +180,6 @@ def _loose(places: Sequence[Any]) -> Iterator[Picture | ImageError]:
 def _text(text: str) -> str:
     """Return text that UTF-8 can hold; bytes that are not text become backslash escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _digits(reader: Reader, pictures: Iterable[Picture | ImageError]) -> Iterator[object]:
-    def size(picture: Picture | ImageError) -> int:
-        return len(picture) if isinstance(picture, bytes) else getattr(picture, "size", 0)
-
-    for batch in grouped(pictures, BATCH_PICTURES, BATCH_BYTES, size):
-        sound = [picture for picture in batch if not isinstance(picture, ImageError)]
-        readings = iter(reader.predict_batch(sound, on_error="return"))
-        yield from (one if isinstance(one, ImageError) else next(readings) for one in batch)
 
 
 def _numbers(
@@ -215,23 +204,3 @@ def _numbers(
                 return [one for box in boxes for one in _numbers(reader, picture, [box], hints)]
             error = failed
     return [error] * len(boxes or [()])
-
-
-def grouped(
-    items: Iterable[Item], most: int, most_bytes: int, size: Callable[[Item], int]
-) -> Iterator[list[Item]]:
-    """Yield the items in lists, each ended by a number of items or of bytes.
-
-    >>> list(grouped([b"a", b"bcd", b"e", b"f", b"g"], 2, 3, len))
-    [[b'a', b'bcd'], [b'e', b'f'], [b'g']]
-    """
-    group: list[Item] = []
-    held = 0
-    for item in items:
-        group.append(item)
-        held += size(item)
-        if len(group) == most or held >= most_bytes:
-            yield group
-            group, held = [], 0
-    if group:
-        yield group

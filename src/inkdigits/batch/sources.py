@@ -26,10 +26,11 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from inkdigits.batch.shards import Extent, Place, Shard, grouped
+from inkdigits.batch.shards import Extent, Place, Shard
 from inkdigits.batch.storage import as_path, filesystem, open_file
 from inkdigits.errors import (
     DataError,
+    ImageError,
     ImageTooLargeError,
     UnreadableImageError,
     UnsupportedImageError,
@@ -46,21 +47,14 @@ PICTURE_SUFFIXES: Final = frozenset(
 )
 IDX_NAME: Final = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$")
 
-# So many bytes more a packed member may have than its contents; deflate needs far fewer.
-_PACKING_SLACK: Final = 4096
 # A long name of a TAR member, or its PAX records, have at most these bytes.
 _TAR_HEADER: Final = 2**17
-_MOST: Final = DEFAULT_LIMITS.max_bytes
 # What the libraries raise for a damaged file. NumPy parses a header as Python literals.
 _DAMAGED: Final = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, NotImplementedError),
     *(OSError, EOFError, ValueError, KeyError, TypeError, OverflowError),
     *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
 )
-_NPY_HEADERS: Final = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 Entry: TypeAlias = "tuple[str, Place, int]"
 """The name of a picture, where it is, and its bytes where they are held or read for a worker."""
@@ -77,21 +71,27 @@ class Source:
 
     def shards(self) -> Iterator[Shard]:
         """Yield the pictures in shards."""
-        for group in grouped(self._all(), SHARD_PICTURES, SHARD_BYTES, lambda entry: entry[2]):
-            yield Shard([name for name, *_ in group], [place for _, place, _ in group])
+        names, places, held = list[str](), list[Place](), 0
+        for name, place, size in self._all():
+            names.append(name)
+            places.append(place)
+            held += size
+            if len(names) == SHARD_PICTURES or held >= SHARD_BYTES:
+                yield Shard(names, places)
+                names, places, held = [], [], 0
+        if names:
+            yield Shard(names, places)
 
     def _all(self) -> Iterator[Entry]:
         """Yield the entries; one more says why the source ends early or has no pictures."""
-        number = 0
+        why = f"{self.name} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})"
         try:
-            for number, entry in enumerate(self.entries(), 1):  # noqa: B007
+            for entry in self.entries():
                 yield entry
+                why = ""
         except (DataError, OSError) as error:
-            yield self.name, UnreadableImageError(str(error)), 0
-            return
-        if not number:
-            suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
-            why = f"{self.name} holds no pictures ({suffixes})"
+            why = str(error)
+        if why:
             yield self.name, UnreadableImageError(why), 0
 
 
@@ -112,7 +112,8 @@ def open_sources(paths: Sequence[Path]) -> list[Source]:
     for is_file, some in groupby(paths, lambda path: not (path.is_dir() or _reader(path))):
         if is_file:
             # An object's size is not known here, so it counts as one of the largest.
-            entries = [(str(one), one, _MOST if filesystem(one) else 0) for one in some]
+            most = DEFAULT_LIMITS.max_bytes
+            entries = [(str(one), one, most if filesystem(one) else 0) for one in some]
             names = [name for name, *_ in entries]
             sources.append(Source(names[0], entries.copy, names, len(names)))
         else:
@@ -136,18 +137,16 @@ def _reader(path: Path) -> Callable[[Path, Any], Iterator[Entry]] | None:
         return _array
     if name.endswith((".tar", ".tar.gz", ".tgz")):
         return _tar
-    if name.endswith(".zip"):
-        return _zip
-    return _parquet if name.endswith(".parquet") else None
+    return {".zip": _zip, ".parquet": _parquet}.get(path.suffix.lower())
 
 
 def _folder(path: Any) -> Source:
     entries: Callable[[], Iterable[Entry]] = partial(walk, path)
-    if filesystem(path) is not None:
+    if filesystem(path):
         listed = sorted(path.fs.find(path.path, detail=True).items())
         names = ((path.fs.unstrip_protocol(key), about["size"]) for key, about in listed)
         found = [_sized(name, as_path(name), size) for name, size in names if _is_picture(name)]
-        entries = partial(list, found)
+        entries = found.copy
     return Source(str(path), entries, [str(path)], sum(1 for _ in entries()))
 
 
@@ -157,30 +156,28 @@ def walk(folder: Path) -> Iterator[Entry]:
     >>> [str(error) for _, error, _ in walk(Path("missing"))]
     ['the folder cannot be read: No such file or directory']
     """
-    ahead = [(str(folder), True)]
-    while ahead:
-        name, is_folder = ahead.pop()
-        if not is_folder:
-            yield name, Path(name), 0
-            continue
-        try:
-            ahead += sorted(_listed(name), reverse=True)
-        except OSError as error:
-            why = f"the folder cannot be read: {error.strerror}"
-            yield name, UnreadableImageError(why), 0
+    try:
+        with os.scandir(folder) as listed:
+            inside = sorted((one.name, one) for one in listed if _is_source(one))
+    except OSError as error:
+        why = f"the folder cannot be read: {error.strerror}"
+        yield str(folder), UnreadableImageError(why), 0
+        return
+    for _, one in inside:
+        if one.is_dir(follow_symlinks=False):
+            yield from walk(Path(one))
+        else:
+            yield one.path, Path(one), 0
 
 
-def _listed(folder: str) -> Iterator[tuple[str, bool]]:
-    """Yield the pictures and folders in a folder, unsorted, and whether each is a folder."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield entry.path, True
-            # A broken link is an error when it is read. A pipe is left out: reading would block.
-            elif _is_picture(entry.name) and (
-                entry.is_file() or (entry.is_symlink() and not entry.is_dir())
-            ):
-                yield entry.path, False
+def _is_source(entry: os.DirEntry[str]) -> bool:
+    """Return whether something in a folder is a folder or a picture.
+
+    A broken link is an error when it is read. A pipe is left out: reading would block.
+    """
+    if entry.is_dir():
+        return not entry.is_symlink()
+    return _is_picture(entry.name) and (entry.is_file() or entry.is_symlink())
 
 
 def _is_picture(name: str) -> bool:
@@ -201,10 +198,18 @@ def _container(path: Path) -> Source:
 
 
 def _contents(path: Path) -> Iterator[Entry]:
-    """Yield the pictures of a file in its order."""
+    """Yield the pictures of a file in its order; as such where gzip compresses the file.
+
+    There workers cannot seek.
+    """
     read = _reader(path) or _tar
     with _opened(path) as file:
-        yield from ((f"{path}#{name}", place, size) for name, place, size in read(path, file))
+        is_packed = isinstance(file, gzip.GzipFile)
+        for name, place, size in read(path, file):
+            found = place.read(file) if is_packed and isinstance(place, Extent) else place
+            if found is not place and isinstance(found, ImageError):
+                raise DataError(f"{path} ends inside a picture")
+            yield f"{path}#{name}", found, size
 
 
 @contextmanager
@@ -228,30 +233,28 @@ def _sized(name: str, place: Place, size: int) -> Entry:
 
 
 def _parquet(path: Path, _: object) -> Iterator[Entry]:
+    without = UnreadableImageError("the row has no encoded picture in its column image")
     for number, picture in enumerate(read_binary(path, "image")):
-        place: Place = UnreadableImageError("the row has no encoded picture in its column image")
-        if isinstance(picture, bytes):
-            place = picture
-        yield _sized(str(number), place, len(picture or b""))
+        yield _sized(str(number), without if picture is None else picture, len(picture or b""))
 
 
 def _zip(path: Path, file: Any) -> Iterator[Entry]:
     members = zipfile.ZipFile(file).infolist()
     end = file.seek(0, os.SEEK_END)
     for member in members:
-        name, method, size = member.orig_filename, member.compress_type, member.file_size
+        name, method = member.orig_filename, member.compress_type
         if not _is_picture(name):
             continue
-        place: Place = Extent(path, member.header_offset, size, member=member)
+        place: Place = Extent(path, member.header_offset, member.file_size, member=member)
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             place = UnsupportedImageError(f"ZIP method {method} is neither stored nor deflate")
         elif not 0 <= member.header_offset < end:
             place = UnreadableImageError("the archive has no member where its directory says")
-        yield _sized(name, place, max(size, member.compress_size - _PACKING_SLACK))
+        yield _sized(name, place, member.file_size)
 
 
 def _tar(path: Path, file: Any) -> Iterator[Entry]:
-    """Yield the pictures of a TAR archive, as bytes where gzip compresses it."""
+    """Yield the pictures of a TAR archive."""
 
     def read(size: int) -> bytes:
         if size > _TAR_HEADER:
@@ -270,8 +273,7 @@ def _tar(path: Path, file: Any) -> Iterator[Entry]:
             place: Place = UnsupportedImageError("the member is a sparse file")
             if not member.issparse():
                 place = Extent(path, member.offset_data, member.size)
-            name, place, size = _sized(member.name, place, member.size)
-            yield name, _unpacked(file, place), size
+            yield _sized(member.name, place, member.size)
     # tarfile stops at any block that is not a header; a whole archive ends in zeros.
     file.seek(archive.offset)
     end = file.read(tarfile.BLOCKSIZE)
@@ -282,25 +284,14 @@ def _tar(path: Path, file: Any) -> Iterator[Entry]:
         pass
 
 
-def _unpacked(file: Any, place: Place) -> Place:
-    """Return the picture at a place of what gzip compresses, which workers cannot seek in."""
-    if not (isinstance(file, gzip.GzipFile) and isinstance(place, Extent)):
-        return place
-    found = place.read(file)
-    if not isinstance(found, UnreadableImageError):
-        return found
-    raise EOFError("it ends inside a picture")
-
-
 def _array(path: Path, file: Any) -> Iterator[Entry]:
-    """Yield the pictures of an array, unpacked where gzip compresses it."""
+    """Yield the pictures of an array."""
     total, *shape = _header(path, file)
     start, each = file.tell(), math.prod(shape)
     packed = isinstance(file, gzip.GzipFile)
     there = total * each if packed else path.stat().st_size - start
     for number in range(min(total, there // each)):
-        place = Extent(path, start + number * each, each, tuple(shape))
-        yield str(number), _unpacked(file, place), each
+        yield str(number), Extent(path, start + number * each, each, tuple(shape)), each
     if there < total * each:
         raise DataError(f"{path} ends after {there // each:,} of {total:,} pictures")
     # Reading past the end makes gzip compare its checksum.
@@ -309,8 +300,27 @@ def _array(path: Path, file: Any) -> Iterator[Entry]:
 
 
 def _header(path: Path, file: Any) -> tuple[int, ...]:
-    """Return (N, H, W) or (N, H, W, C) as declared; leave ``file`` after the header."""
-    shape = _npy_header(path, file) if path.suffix.lower() == ".npy" else _idx_header(path, file)
+    """Return (N, H, W) or (N, H, W, C) as declared; leave ``file`` after the header.
+
+    IDX has two zero bytes, the type (8 is uint8), the number of dimensions, and each dimension:
+    LeCun, Cortes and Burges, "The MNIST database", at the end of its page.
+    """
+    if path.suffix.lower() == ".npy":
+        np.lib.format.read_magic(file)
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+        what = f"{dtype} of the shape {shape}{' in Fortran order' * by_columns}"
+        has_axes = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4))
+        is_supported = has_axes and dtype == np.uint8 and not by_columns
+    else:
+        start, *sizes = struct.unpack(">4s3I", file.read(16))
+        shape = tuple(sizes)
+        what = f"an IDX array that begins with {start.hex(' ')}, not with 00 00 08 03"
+        is_supported = start == b"\0\0\x08\x03"
+    if not is_supported:
+        raise DataError(
+            f"{path} holds {what}; supported is uint8 in C order, of (N, H, W), or (N, H, W, C) "
+            "with 1, 3 or 4 channels"
+        )
     (height, width), most = shape[1:3], DEFAULT_LIMITS.max_pixels
     if min(height, width) < 1 or height * width > most:
         raise DataError(
@@ -318,31 +328,3 @@ def _header(path: Path, file: Any) -> tuple[int, ...]:
             f"{most:,} are allowed"
         )
     return shape
-
-
-def _npy_header(path: Path, file: Any) -> tuple[int, ...]:
-    shape, by_columns, dtype = _NPY_HEADERS[np.lib.format.read_magic(file)](file)
-    if dtype != np.uint8:
-        raise DataError(f"{path} holds {dtype}; pictures are uint8, 0 to 255")
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
-        raise DataError(
-            f"{path} has the shape {shape}; supported are (N, H, W) and (N, H, W, C) with "
-            "1, 3 or 4 channels"
-        )
-    if by_columns and shape[0]:
-        raise DataError(f"{path} is in Fortran's order; save it with numpy.ascontiguousarray")
-    return tuple(shape)
-
-
-def _idx_header(path: Path, file: Any) -> tuple[int, ...]:
-    """Read two zero bytes, the type (8 is uint8), the number of dimensions, and each dimension.
-
-    LeCun, Cortes and Burges, "The MNIST database", at the end of its page.
-    """
-    header = file.read(16)
-    if len(header) < 16 or header[:4] != b"\0\0\x08\x03":
-        raise DataError(
-            f"{path} is not an IDX file of pictures: it begins with {header[:4].hex(' ')}, not "
-            "with 00 00 08 03, or its header is truncated"
-        )
-    return struct.unpack(">3I", header[4:])

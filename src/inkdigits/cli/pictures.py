@@ -256,7 +256,7 @@ def merge(out: str, *, as_json: bool) -> None:
     OUT is written only if each picture of the sources was read exactly once. A JSON file beside it
     says what was read, and with which model.
     """
-    from inkdigits.batch.checkpoint import Checkpoint
+    from inkdigits.batch.run import Checkpoint
     from inkdigits.batch.storage import told_as_batch_errors
 
     with told_as_batch_errors():
