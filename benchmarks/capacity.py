@@ -1,7 +1,7 @@
 """What does a picture cost, what do many per second need, and does a queue model predict the wait?
 
 Cost: CPU time per picture by kind, with one thread; rows of the log per gigabyte, and what a row
-costs PostgreSQL (--database URL; without it SQLite).
+costs PostgreSQL (--database URL).
 
 Queues: replicas of `inkdigits serve --no-page`, each with one worker, are pinned to two cores, and
 a client per core sends canvas PNGs to those of its core in turn, at random times whatever the
@@ -9,7 +9,7 @@ answers do (an open loop). The time of a request that waits for no other is meas
 simulation of one queue per core, with those times, predicts p99 for 2, 3 and 4 replicas, which is
 then measured. Autoscaling is simulated with the same times and the measured start.
 
-    python benchmarks/capacity.py --data data [--database URL] [--real-time]
+    python benchmarks/capacity.py --data data --database URL [--real-time]
         [--json benchmarks/capacity.json]
 
 `--real-time` is for a machine that does other work: what is measured runs before it.
@@ -27,10 +27,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from service import TICKS_PER_S, free_port, started
 from serving import canvas_png
 
 import inkdigits
+from inkdigits.ink.png import encode_png
 from inkdigits.log.connections import connect
 from inkdigits.log.record import Record, new_id, to_row
 from inkdigits.log.schema import predictions
@@ -66,14 +68,6 @@ def photo(ink: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def field(inks: np.ndarray) -> bytes:
-    """Return five digits in a line as a PNG, black on white."""
-    line = Image.fromarray(255 - np.hstack(list(inks))).resize((700, 140))
-    buffer = io.BytesIO()
-    line.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def cpu_ms(call: Callable[[], object], number: int, seconds: float = 3) -> float:
     """Return the CPU milliseconds per picture of a call that reads so many."""
     call()
@@ -89,7 +83,9 @@ def kinds(inks: np.ndarray) -> dict[str, float]:
     reader = inkdigits.load(threads=1)
     canvases = [canvas_png(ink, transparent=True) for ink in inks[:256]]
     rows, large = list(inks[:512]), photo(inks[0])
-    lines = [field(inks[i : i + 5]) for i in range(9)]
+    # Five digits in a line, black on white.
+    fields = (Image.fromarray(255 - np.hstack(list(inks[i : i + 5]))) for i in range(9))
+    lines = [encode_png(one.resize((700, 140))) for one in fields]
     return {
         "row of an array": cpu_ms(lambda: reader.predict_batch(rows), len(rows)),
         "canvas, PNG of 280x280": cpu_ms(lambda: reader.predict_batch(canvases), len(canvases)),
@@ -98,37 +94,32 @@ def kinds(inks: np.ndarray) -> dict[str, float]:
     }
 
 
-def log(url: str | None, inks: np.ndarray) -> dict[str, Any]:
+def log(url: str, inks: np.ndarray) -> dict[str, Any]:
     """Return what a row of the log takes in bytes, and of PostgreSQL in CPU time, on average."""
     shares = (0.91, *[0.01] * 9)
     read = {"digit": 0, "confidence": 0.91, "probabilities": shares, "decision": "accept"}
     about = {"reason": None, "novelty": -1.5, "input_kind": "drawn", "owner": None}
+    engine = connect(url)
     with tempfile.TemporaryDirectory() as folder:
-        address = url or f"sqlite:///{folder}/log.sqlite3"
-        engine = connect(address)
-        Store(address, outbox_dir=folder).close()  # It makes the tables.
+        Store(url, outbox_dir=folder).close()  # It makes the tables.
 
-        def used() -> list[float]:
-            if url is None:
-                return [sum(path.stat().st_size for path in Path(folder).glob("log.sqlite3*"))]
-            question = "SELECT pg_database_size(current_database()), pg_current_wal_lsn() - '0/0'"
-            with engine.connect() as connection:
-                size, ahead = connection.exec_driver_sql(question).one()
-                (pid,) = connection.exec_driver_sql("SELECT pg_backend_pid()").one()
-            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            return [size, float(ahead), 1e6 * sum(map(int, stat[11:13])) / TICKS_PER_S]
+    def used() -> list[float]:
+        size = "pg_database_size(current_database()), pg_current_wal_lsn() - '0/0'"
+        with engine.connect() as connection:
+            pid, *sizes = connection.exec_driver_sql(f"SELECT pg_backend_pid(), {size}").one()
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return [*map(float, sizes), 1e6 * sum(map(int, stat[11:13])) / TICKS_PER_S]
 
-        before = used()
-        for _ in range(LOG_ROWS // GROUP):
-            made = {"created_at": datetime.now(UTC), "model_version": "capacity"}
-            some = [Record(id=new_id(), ink=ink, **made, **read, **about) for ink in inks[:GROUP]]
-            with engine.begin() as connection:
-                connection.execute(sa.insert(predictions), [to_row(record) for record in some])
-        each = [(now - then) / LOG_ROWS for now, then in zip(used(), before, strict=True)]
-        engine.dispose()
-    names = ("bytes", "wal_bytes", "cpu_us")
-    about_each = dict(zip(names, each, strict=False))
-    return {"database": "PostgreSQL" if url else "SQLite", "n": LOG_ROWS, "per_row": about_each}
+    before = used()
+    for _ in range(LOG_ROWS // GROUP):
+        made = {"created_at": datetime.now(UTC), "model_version": "capacity"}
+        some = [Record(id=new_id(), ink=ink, **made, **read, **about) for ink in inks[:GROUP]]
+        with engine.begin() as connection:
+            connection.execute(sa.insert(predictions), [to_row(record) for record in some])
+    each = [(now - then) / LOG_ROWS for now, then in zip(used(), before, strict=True)]
+    engine.dispose()
+    per_row = dict(zip(("bytes", "wal_bytes", "cpu_us"), each, strict=True))
+    return {"database": "PostgreSQL", "n": LOG_ROWS, "per_row": per_row}
 
 
 async def answered(port: int, idle: list[Any], request: bytes) -> float:
@@ -138,9 +129,8 @@ async def answered(port: int, idle: list[Any], request: bytes) -> float:
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200"), head
-    found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-    assert found is not None
-    await reader.readexactly(int(found[1]))
+    (length,) = re.findall(rb"content-length: (\d+)", head, re.IGNORECASE)
+    await reader.readexactly(int(length))
     idle.append((reader, writer))
     return time.perf_counter() - began
 
@@ -149,12 +139,10 @@ async def load(
     ports: Sequence[int], requests: Sequence[bytes], rate: float | None, seconds: float
 ) -> list[float]:
     """Return the seconds of requests at a rate, or without one of requests one after another."""
-    gaps, end = np.random.default_rng(len(ports)), time.perf_counter() + seconds
-    turns = cycle([(port, list[Any]()) for port in ports])
-    asked: list[Any] = []
-    at = time.perf_counter()
+    gaps, asked, at = np.random.default_rng(len(ports)), list[Any](), time.perf_counter()
+    turns, end = cycle([(port, list[Any]()) for port in ports]), at + seconds
     for request, (port, idle) in zip(cycle(requests), turns, strict=False):
-        if at > end or time.perf_counter() > end:
+        if max(at, time.perf_counter()) > end:
             break
         asked.append(asyncio.ensure_future(answered(port, idle, request)))
         if rate is None:
@@ -211,11 +199,9 @@ def queues(inks: np.ndarray, seconds: float) -> dict[str, Any]:
         pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(2))
 
         def times(count: int, rate: float | None, length: float) -> list[float]:
-            shares = [ports[:count][start::2] for start in range(min(count, 2))]
-            jobs = [
-                (core, some, requests, rate and rate * len(some) / count, length)
-                for core, some in zip(cores, shares, strict=False)
-            ]
+            shares = zip(cores[:count], (ports[:count:2], ports[1:count:2]), strict=False)
+            rates = [(core, some, rate and rate * len(some) / count) for core, some in shares]
+            jobs = [(core, some, requests, each, length) for core, some, each in rates]
             return [one for found in pool.starmap(client, jobs, 1) for one in found]
 
         times(4, None, 2)  # They are warm then.
@@ -231,8 +217,8 @@ def queues(inks: np.ndarray, seconds: float) -> dict[str, Any]:
             print(rows[-1], flush=True)
         memory = service.resident_mb()
     about = {"mean_ms": 1000 * mean, "p99_ms": 1000 * percentile(alone, 0.99), "n": len(alone)}
-    found_of_one = {"start_s": round(start_s, 2), "replica_mb": round(memory, 1), "alone": about}
-    return {**found_of_one, "busy": BUSY, "rows": rows}
+    found_of_one = {"start_s": round(start_s, 2), "replica_mb": round(memory, 1)}
+    return {**found_of_one, "alone": about, "busy": BUSY, "rows": rows}
 
 
 def scaled(
@@ -245,9 +231,7 @@ def scaled(
     start. What exceeds the capacity of a second waits.
     """
     ready, backlog = int(np.ceil(rates[0] * service_s / target)), 0.0
-    starting: dict[int, int] = {}
-    use: list[float] = []
-    waits: list[float] = []
+    starting, use, waits = Counter[int](), list[float](), list[float]()
     for second, rate in enumerate(rates):
         ready += starting.pop(second, 0)
         capacity = ready / service_s
@@ -259,29 +243,25 @@ def scaled(
             wanted = int(np.ceil(np.mean(use[-30:]) / target))
             more = min(wanted, max(2 * there, there + 4)) - there
             if more > 0:
-                at = second + max(1, int(np.ceil(start_s)))
-                starting[at] = starting.get(at, 0) + more
+                starting[second + max(1, int(np.ceil(start_s)))] += more
     late = int(sum(wait > 0.25 for wait in waits))
     return {"longest_wait_s": round(max(waits), 2), "seconds_late": late, "replicas": ready}
 
 
 def autoscaling(service_s: float, start_s: float) -> list[dict[str, Any]]:
     """Return what becomes of requests when the load of 1,000 per second doubles."""
-    rows = []
-    for name, ramp in (("at once", 1), ("within 1 minute", 60), ("within 5 minutes", 300)):
-        rates = [*[1000.0] * 60, *np.linspace(1000, 2000, ramp), *[2000.0] * 600]
-        for target in (0.7, 0.5):
-            for pod_s in (start_s, start_s + 30):
-                found = scaled(rates, service_s, pod_s, target)
-                row = {"doubles": name, "target": target, "start_s": round(pod_s, 1)}
-                rows.append(row | found)
+    rows, ramps = [], {"at once": 1, "within 1 minute": 60, "within 5 minutes": 300}
+    for name, target, pod_s in product(ramps, (0.7, 0.5), (start_s, start_s + 30)):
+        rates = [*[1000.0] * 60, *np.linspace(1000, 2000, ramps[name]), *[2000.0] * 600]
+        row = {"doubles": name, "target": target, "start_s": round(pod_s, 1)}
+        rows.append(row | scaled(rates, service_s, pod_s, target))
     return rows
 
 
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--database", help="URL of an empty PostgreSQL")
+    parser.add_argument("--database", help="URL of an empty PostgreSQL, for log")
     parser.add_argument("--seconds", type=float, default=10, help="duration of each load")
     parser.add_argument("--only", nargs="*", default=["kinds", "log", "queues"], metavar="PART")
     parser.add_argument("--real-time", action="store_true")
@@ -302,9 +282,8 @@ def main() -> None:
         result["autoscaling"] = autoscaling(found["alone"]["mean_ms"] / 1000, found["start_s"])
     print(json.dumps(result, indent=2))
     write(chosen.json, result)
-    rows = result.get("queues", {}).get("rows", [])
-    wrong = [f"{r['replicas']} replicas: {r['error']:+.0%}" for r in rows]
-    fail([text for text, row in zip(wrong, rows, strict=True) if abs(row["error"]) > TOLERANCE])
+    rows = [r for r in result.get("queues", {}).get("rows", []) if abs(r["error"]) > TOLERANCE]
+    fail([f"{row['replicas']} replicas: {row['error']:+.0%}" for row in rows])
 
 
 if __name__ == "__main__":

@@ -38,12 +38,7 @@ from mutations import seeds
 from results import fail, options, percentile, write
 from service import PATIENCE_S, Clients, Connection, Service, running, status_mib
 
-from inkdigits.model.artifact import (
-    read_artifact,
-    read_metadata,
-    with_metadata,
-    write_atomically,
-)
+from inkdigits.model.artifact import read_artifact, read_metadata, with_metadata, write_atomically
 from inkdigits.reader import load
 
 CONNECTIONS = 8
@@ -86,18 +81,16 @@ class Answers:
             with self._lock:
                 self.lost.append(lost)
             return
-        with self._lock:
-            self.seconds.append(time.monotonic() - began)
-            self._judge(status, answer, number)
-
-    def _judge(self, status: int, answer: Any, number: int) -> None:
         version = answer.get("model_version", f"status {status}")
         digit, confidence = self._truth.get(version, [(None, -1.0)] * PICTURES)[number]
-        self.answered[version] += 1
-        self.latest.append(version)
         difference = abs(answer.get("confidence", 2.0) - confidence)
-        if status != 200 or answer["prediction"] != digit or difference > TOLERANCE:
-            self.wrong.append(f"picture {number}: {digit} {confidence} expected, {answer}")
+        is_wrong = status != 200 or answer["prediction"] != digit or difference > TOLERANCE
+        with self._lock:
+            self.seconds.append(time.monotonic() - began)
+            self.answered[version] += 1
+            self.latest.append(version)
+            if is_wrong:
+                self.wrong.append(f"picture {number}: {digit} {confidence} expected, {answer}")
 
 
 @dataclass(frozen=True)
@@ -147,8 +140,7 @@ def chaos(
     seconds: float, every: float, seed: int = 1, *, calm: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """Run it, and return what is reported and the faults."""
-    choice = random.Random(seed)
-    killed: list[Killed] = []
+    choice, killed = random.Random(seed), list[Killed]()
     points: list[dict[str, float]] = []
     first, second = variant("chaos-a", 1.0), variant("chaos-b", 2.0)
     damaged = bytearray(first)
@@ -191,18 +183,12 @@ def chaos(
     if calm and (grown := points[-1]["largest_mib"] - points[1]["largest_mib"]) > GROWTH_LIMIT_MIB:
         wrong.append(f"the largest worker grew by {grown} MiB")
     times = [1000 * seconds for seconds in answers.seconds]
-    return {
-        "seconds": round(passed, 1),
-        "connections": CONNECTIONS,
-        "kills": len(killed),
-        "answered": dict(answers.answered),
-        "answers_wrong": len(answers.wrong),
-        "lost_with_a_killed_worker": len(answers.lost) - len(unexcused),
-        "lost_otherwise": len(unexcused),
-        "latency_ms": {str(q): round(percentile(times, q), 2) for q in (0.5, 0.99, 1.0)},
-        "points": points,
-        "wrong": wrong[:50],
-    }, wrong
+    report = {"seconds": round(passed, 1), "connections": CONNECTIONS, "kills": len(killed)}
+    report |= {"answered": dict(answers.answered), "answers_wrong": len(answers.wrong)}
+    report["lost_with_a_killed_worker"] = len(answers.lost) - len(unexcused)
+    report["lost_otherwise"] = len(unexcused)
+    report["latency_ms"] = {str(q): round(percentile(times, q), 2) for q in (0.5, 0.99, 1.0)}
+    return {**report, "points": points, "wrong": wrong[:50]}, wrong
 
 
 def main() -> None:

@@ -1,18 +1,15 @@
-"""Writes measured figures into the documents.
+"""Writes measured figures into the documents: python benchmarks/documents.py
 
 The figures come from run.json, from robustness.json beside it, and from the results beside this
 script. A document marks a place by `<!-- figures: NAME -->` and `<!-- end -->`; what stands between
-them is replaced. A mark that no function here knows is an error, and so is a result of another
-model.
-
-    python benchmarks/documents.py
+them is replaced. A mark that no function here knows is an error, as is a result of another model.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +30,7 @@ USES = {
     "test": "the figures below",
 }
 
-# Rows of the README's table: a name in robustness.json, or how several begin that are pooled. A
-# report from before a row was measured is shown without it.
+# Rows of the README's table: a name in robustness.json, or how several begin that are pooled.
 DIGITS = {
     "clean": "MNIST's test part, as PNG files",
     "scikit-learn's digits": "scikit-learn's digits: other hands, of 8 by 8 pixels",
@@ -53,14 +49,12 @@ OTHERS = {
     "empty": "empty canvases, paper and scenes, with print, objects and marks",
 }
 
+# Share of the time that cores are busy, by the autoscaler in deploy/kubernetes/.
 TARGET = 0.7
-"""Share of the time that cores are busy, by the autoscaler in deploy/kubernetes/."""
-
 DIGIT_COUNTS = ("n", "n_correct", "n_accepted", "n_wrong_accepted")
 
 Json = Mapping[str, Any]
-Figures = Mapping[str, Json]
-"""The run and each of RESULTS, by name."""
+Figures = Mapping[str, Json]  # the run and each of RESULTS, by name
 
 
 def percent(share: float, decimals: int = 2) -> str:
@@ -71,20 +65,19 @@ def span(estimate: Json) -> str:
     return f"{100 * estimate['low']:.2f} to {percent(estimate['high'])}"
 
 
-def table(heading: str, alignment: str, rows: list[str]) -> str:
+def table(heading: str, alignment: str, rows: Iterable[str]) -> str:
     """Return a Markdown table; the alignment has a letter per column, l or r."""
     rule = " | ".join("---:" if side == "r" else "---" for side in alignment)
     return "\n".join(f"| {row} |" for row in (heading, rule, *rows))
 
 
 def model(figures: Figures) -> str:
-    """Return which model the figures are of."""
     return f"The figures are of the shipped model, `{figures['run']['model_version']}`."
 
 
 def parts(figures: Figures) -> str:
     data = figures["run"]["data"]
-    rows = [f"{name} | {data[name]['n']:,} | {use}" for name, use in USES.items()]
+    rows = (f"{name} | {data[name]['n']:,} | {use}" for name, use in USES.items())
     return table("Part | n | Used for", "lrl", rows)
 
 
@@ -113,16 +106,13 @@ def forms(figures: Figures) -> str:
 
 def digits(figures: Figures) -> str:
     report = figures["robustness"]["mnist_c"]
-    rows = []
-    for family in report["digits"]:
-        severity = f" (severity {family['severities'][0]})" if family["severities"] else ""
-        rows.append(
-            f"{family['name']}{severity} | {family['n']:,} "
-            f"| {percent(family['accuracy']['value'])} | {span(family['accuracy'])} "
-            f"| {percent(family['ece'])} | {percent(family['coverage'])} "
-            f"| {family['n_wrong_accepted']} of {family['n_accepted']:,} "
-            f"| {percent(family['rejected'])}"
-        )
+    rows = [
+        f"{row['name']}{''.join(f' (severity {n})' for n in row['severities'][:1])} | {row['n']:,} "
+        f"| {percent(row['accuracy']['value'])} | {span(row['accuracy'])} | {percent(row['ece'])} "
+        f"| {percent(row['coverage'])} | {row['n_wrong_accepted']} of {row['n_accepted']:,} "
+        f"| {percent(row['rejected'])}"
+        for row in report["digits"]
+    ]
     mean = percent(report["corruption_accuracy"])
     rows.append(f"**mean of the 15 corruptions** | | **{mean}** | | | | |")
     heading = "Pictures | n | Accuracy | 95 % interval | ECE"
@@ -142,9 +132,8 @@ def non_digits(figures: Figures) -> str:
 
 def mild(figures: Figures) -> str:
     report = figures["robustness"]["mild"]
-    corrupted = [family for family in report["digits"] if family["severities"]]
-    wrong = sum(family["n_wrong_accepted"] for family in corrupted)
-    accepted = sum(family["n_accepted"] for family in corrupted)
+    rows = [family for family in report["digits"] if family["severities"]]
+    wrong, accepted = (sum(row[k] for row in rows) for k in ("n_wrong_accepted", "n_accepted"))
     return (
         f"In the mildest severity of each corruption {wrong} of {accepted:,} accepted readings are "
         f"wrong\n({percent(wrong / accepted)}), and the mean accuracy is "
@@ -154,8 +143,8 @@ def mild(figures: Figures) -> str:
 
 def pooled(rows: list[Json], name: str) -> list[Json]:
     """Return the row of that name, or else all whose names begin so."""
-    exact = [row for row in rows if row["name"] == name]
-    return exact or [row for row in rows if row["name"].startswith(name)]
+    found = [row for row in rows if row["name"].startswith(name)]
+    return [row for row in found if row["name"] == name] or found
 
 
 def summary(figures: Figures) -> str:
@@ -164,8 +153,7 @@ def summary(figures: Figures) -> str:
     corrupted = [family for family in report["digits"] if family["severities"]]
     worst = min(forms[1:], key=lambda row: row["accuracy"])
     sent = f"the same in {len(forms) - 1} forms (JPEG, transparent, in a corner, …), the worst"
-    kinds = {name: pooled(report["digits"], name) for name in DIGITS}
-    titled = [(title, kinds[name]) for name, title in DIGITS.items() if kinds[name]]
+    titled = [(title, pooled(report["digits"], name)) for name, title in DIGITS.items()]
     titled.insert(1, ("the 15 corruptions of MNIST-C; training had similar ones", corrupted))
     rows = []
     for title, found in titled:
@@ -182,13 +170,11 @@ def summary(figures: Figures) -> str:
         wrong = f"{row['wrong_accepted']} of {row['accepted']:,}"
         rows.append(f"{title} | {row['n']:,} | {right} | {accepted} | {wrong}")
     for name, title in OTHERS.items():
-        if found := pooled(report["non_digits"], name):
-            n = sum(row["n"] for row in found)
-            rejected, accepted = (
-                percent(sum(row[key] * row["n"] for row in found) / n)
-                for key in ("rejected", "accepted")
-            )
-            rows.append(f"{title} | {n:,} | {rejected} rejected | {accepted} | all")
+        found = pooled(report["non_digits"], name)
+        n = sum(row["n"] for row in found)
+        sums = (sum(row[key] * row["n"] for row in found) for key in ("rejected", "accepted"))
+        rejected, accepted = (percent(total / n) for total in sums)
+        rows.append(f"{title} | {n:,} | {rejected} rejected | {accepted} | all")
     return table("Pictures | n | Result | Accepted | Wrong of accepted", "lrrrr", rows)
 
 
@@ -252,9 +238,7 @@ def temperature(figures: Figures) -> str:
 
 
 def threshold(figures: Figures) -> str:
-    policy, run = figures["run"]["policy"], figures["run"]
-    # Runs before the groups had one: the same digits, mildly corrupted.
-    groups = run.get("accepted_by_group") or {"mildly corrupted": run["accepted_of_corrupted"]}
+    policy, groups = figures["run"]["policy"], figures["run"]["accepted_by_group"]
     kept = [
         f"{name} | {percent(of['n_accepted'] / of['n'])} | {of['n_wrong']} of {of['n_accepted']:,}"
         for name, of in groups.items()
@@ -273,13 +257,13 @@ def threshold(figures: Figures) -> str:
 
 
 def risks(figures: Figures) -> str:
-    rows = []
-    for choice in figures["run"]["policy"]["choices"]:
-        row = "cannot be kept | 0 % | "
-        if choice["threshold"] is not None:
-            wrong = f"{choice['n_wrong']} of {choice['n_accepted']:,}"
-            row = f"{choice['threshold']:g} | {percent(choice['coverage'])} | {wrong}"
-        rows.append(f"{100 * choice['risk']:g} % | {row}")
+    rows = (
+        f"{100 * choice['risk']:g} % | cannot be kept | 0 % | "
+        if choice["threshold"] is None
+        else f"{100 * choice['risk']:g} % | {choice['threshold']:g} "
+        f"| {percent(choice['coverage'])} | {choice['n_wrong']} of {choice['n_accepted']:,}"
+        for choice in figures["run"]["policy"]["choices"]
+    )
     return table("Risk | Accepted from | Coverage | Wrong of accepted", "rrrr", rows)
 
 
@@ -304,31 +288,23 @@ def footprint(figures: Figures) -> str:
 def cost(figures: Figures) -> str:
     found = figures["capacity"]
     times = found["cpu_ms"] | {"request to the model service": found["queues"]["alone"]["mean_ms"]}
-    rows = [
-        f"{name} | {ms:.2f} ms | {1000 / ms:,.0f} | {1e6 * core_hours(ms):,.2f}"
+    rows = (
+        f"{name} | {ms:.2f} ms | {1000 / ms:,.0f} | {ms / 3.6 / TARGET:,.2f}"
         for name, ms in times.items()
-    ]
+    )
     heading = "Picture | CPU time | Per core and second | Core-hours per million"
     return table(heading, "lrrr", rows)
 
 
-def core_hours(ms: float) -> float:
-    """Return what milliseconds take of cores that are busy for TARGET of the time."""
-    return ms / 3.6e6 / TARGET
-
-
 def needs(figures: Figures) -> str:
-    found = figures["capacity"]
-    row, ms = found["log"]["per_row"], found["queues"]["alone"]["mean_ms"]
-    rows = []
-    for rate in (1000, 10_000, 100_000):
-        cores = rate * ms / 1000 / TARGET
-        memory = cores * found["queues"]["replica_mb"] / 1000
-        per_day = rate * 86_400 * row["bytes"] / 1e9
-        rows.append(
-            f"{rate:,} | {cores:,.0f} | {memory:,.1f} GB | {rate * row['cpu_us'] / 1e6:.1f} "
-            f"| {rate * row['wal_bytes'] / 1e6:,.0f} MB/s | {per_day:,.0f} GB"
-        )
+    row, queues = figures["capacity"]["log"]["per_row"], figures["capacity"]["queues"]
+    cores = queues["alone"]["mean_ms"] / 1000 / TARGET
+    rows = (
+        f"{rate:,} | {rate * cores:,.0f} | {rate * cores * queues['replica_mb'] / 1000:,.1f} GB "
+        f"| {rate * row['cpu_us'] / 1e6:.1f} | {rate * row['wal_bytes'] / 1e6:,.0f} MB/s "
+        f"| {rate * 86_400 * row['bytes'] / 1e9:,.0f} GB"
+        for rate in (1000, 10_000, 100_000)
+    )
     heading = "Requests per second | Cores, a replica each | Memory | Cores of PostgreSQL"
     return table(heading + " | Its write-ahead log | Log per day", "rrrrrr", rows)
 
@@ -374,21 +350,16 @@ def autoscaling(figures: Figures) -> str:
     return table(heading, "lrrrr", rows)
 
 
-OF_DATA = (model, parts, scores, forms, digits, non_digits, mild, summary, int8)
+OF_MODEL = (model, parts, scores, forms, digits, non_digits, mild, summary, int8, numbers, cells)
 OF_POLICY = (temperature, threshold, risks, novelty)
-OTHER = (numbers, cells, footprint, rates)
-OF_CAPACITY = (cost, memory, needs, log_rows, predicted, autoscaling)
+OF_COST = (footprint, rates, cost, memory, needs, log_rows, predicted, autoscaling)
 BLOCKS: dict[str, Callable[[Figures], str]] = {
-    f.__name__: f for f in (*OF_DATA, *OF_POLICY, *OTHER, *OF_CAPACITY)
+    f.__name__: f for f in (*OF_MODEL, *OF_POLICY, *OF_COST)
 }
 
 
 def rewritten(repository: Path) -> dict[str, str]:
-    """Return the text of the documents with the figures of the shipped run.
-
-    Raises:
-        ValueError: a result is of another model, or a document has a mark without a function.
-    """
+    """Return the text of the documents with the figures; ValueError says which do not fit."""
     figures = {"run": json.loads((repository / RUN).read_text())}
     figures["plain"] = inkdigits.load("MNISTClassifier").metadata.provenance["test"]
     version = figures["run"]["model_version"]
@@ -406,19 +377,11 @@ def rewritten(repository: Path) -> dict[str, str]:
             raise ValueError(f"no figures are called {match[1]!r}: {', '.join(BLOCKS)}")
         return f"<!-- figures: {match[1]} -->\n{BLOCKS[match[1]](figures)}\n<!-- end -->"
 
-    documents = {}
-    for name in DOCUMENTS:
-        text = (repository / name).read_text()
-        pattern = r"<!-- figures: (\w+) -->\n.*?<!-- end -->"
-        documents[name] = re.sub(pattern, block, text, flags=re.DOTALL)
-    return documents
-
-
-def main() -> None:
-    for name, text in rewritten(REPOSITORY).items():
-        (REPOSITORY / name).write_text(text)
-        print(f"wrote {name}")
+    pattern = re.compile(r"<!-- figures: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+    return {name: pattern.sub(block, (repository / name).read_text()) for name in DOCUMENTS}
 
 
 if __name__ == "__main__":
-    main()
+    for document, text in rewritten(REPOSITORY).items():
+        (REPOSITORY / document).write_text(text)
+        print(f"wrote {document}")

@@ -58,9 +58,7 @@ FORMS: dict[str, Callable[[np.ndarray], bytes]] = {
 
 
 def main() -> None:
-    parser = options(__doc__, of_model=True)
-    chosen = parser.parse_args()
-
+    chosen = options(__doc__, of_model=True).parse_args()
     test = load_splits(chosen.data).test
     inks, labels = test.inks.numpy(), test.labels.numpy()
     reader = inkdigits.load(chosen.model, threads=2)

@@ -67,19 +67,15 @@ def row(name: str, found: Int8Changes) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = options(__doc__, of_model=True)
-    chosen = parser.parse_args()
-
+    chosen = options(__doc__, of_model=True).parse_args()
     artifact = read_artifact(chosen.model)
     reader = inkdigits.load(chosen.model)
     # The digits that these weights have not seen.
     splits = load_splits(chosen.data, by=split_of(reader.metadata.provenance))
-    found = {name: int8_changes(artifact, inks) for name, inks in sets(splits)}
-    rows = [row(name, changes) for name, changes in found.items()]
-    parts = found.values()
-    total = Int8Changes(
-        *(sum(getattr(part, key) for part in parts) for key in ("n", "readings", "decisions"))
-    )
+    found = [(name, int8_changes(artifact, inks)) for name, inks in sets(splits)]
+    rows = [row(name, changes) for name, changes in found]
+    counts = zip(*((part.n, part.readings, part.decisions) for _, part in found), strict=True)
+    total = Int8Changes(*map(sum, counts))
     rows.append(row("all of these", total))
     rows.append(row("test, clean", int8_changes(artifact, splits.test.inks.numpy())))
     write(chosen.json, {"model_version": reader.model_version, "seed": SEED, "rows": rows})

@@ -57,30 +57,22 @@ def measure(reader: DigitReader, written: Sequence[WrittenNumber], name: str, be
     cpu_ms = (time.process_time() - began) * 1000 / len(pictures)
     right = [one.text == number.text for one, number in zip(found, written, strict=True)]
     accepted = [ok for one, ok in zip(found, right, strict=True) if one.decision == "accept"]
-    low, high = wilson_interval(sum(right), len(right))
+    n = len(right)
+    low, high = wilson_interval(sum(right), n)
     theirs = None
     if beside and shutil.which("tesseract"):
         pairs = zip(pictures[:beside], written, strict=False)
         theirs = float(np.mean([tesseract(picture) == number.text for picture, number in pairs]))
-    return {
-        "name": name,
-        "n": len(right),
-        "exact": sum(right) / len(right),
-        "low": low,
-        "high": high,
-        "accepted": len(accepted),
-        "wrong_accepted": accepted.count(False),
-        "cpu_ms": round(cpu_ms, 1),
-        "tesseract": theirs,
-        "tesseract_n": 0 if theirs is None else min(beside, len(right)),
-    }
+    row = {"name": name, "n": n, "exact": sum(right) / n, "low": low, "high": high}
+    row |= {"accepted": len(accepted), "wrong_accepted": accepted.count(False)}
+    row |= {"cpu_ms": round(cpu_ms, 1), "tesseract": theirs}
+    return {**row, "tesseract_n": 0 if theirs is None else min(beside, n)}
 
 
 def tesseract(picture: bytes) -> str:
     environment = {"OMP_THREAD_LIMIT": "1", "PATH": "/usr/bin:/usr/local/bin"}
-    done = subprocess.run(
-        TESSERACT.split(), input=picture, capture_output=True, env=environment, check=False
-    )
+    given = {"input": picture, "capture_output": True, "env": environment}
+    done = subprocess.run(TESSERACT.split(), **given, check=False)
     return "".join(filter(str.isdecimal, done.stdout.decode()))
 
 
@@ -95,15 +87,11 @@ def read_table(reader: DigitReader, digits: WrittenDigits, rng: np.random.Genera
     ms = (time.process_time() - began) * 1000 / len(filled)
     there = [(one, text) for one, text in filled if text]
     accepted = [one.text == text for one, text in there if one.decision == "accept"]
-    return {
-        "cells": len(filled),
-        "digits": len(there),
-        "found": sum(one.text == text for one, text in there),
-        "accepted": len(accepted),
-        "wrong_accepted": accepted.count(False),
-        "invented_in_empty": sum(one.text != "" for one, text in filled if not text),
-        "cpu_ms_with_drawing": round(ms, 1),
-    }
+    row = {"cells": len(filled), "digits": len(there)}
+    row["found"] = sum(one.text == text for one, text in there)
+    row |= {"accepted": len(accepted), "wrong_accepted": accepted.count(False)}
+    row["invented_in_empty"] = sum(one.text != "" for one, text in filled if not text)
+    return {**row, "cpu_ms_with_drawing": round(ms, 1)}
 
 
 def calibrate(reader: DigitReader, digits: WrittenDigits, n: int) -> None:
@@ -111,10 +99,9 @@ def calibrate(reader: DigitReader, digits: WrittenDigits, n: int) -> None:
     rng = np.random.default_rng(SEED)
     written = [w for name in APART for w in write_numbers(digits, n, rng, name)]
     losses = {}
-    for temperature in TEMPERATURES:
-        numbers.TEMPERATURE = temperature
-        losses[temperature] = loss(reader, written[:: max(1, len(written) // 300)])
-        print(f"temperature {temperature}: loss {losses[temperature]:.4f}", flush=True)
+    for numbers.TEMPERATURE in TEMPERATURES:
+        losses[numbers.TEMPERATURE] = loss(reader, written[:: max(1, len(written) // 300)])
+        print(f"temperature {numbers.TEMPERATURE}: {losses[numbers.TEMPERATURE]:.4f}", flush=True)
     numbers.TEMPERATURE = best = min(losses, key=lambda one: losses[one])
     inkdigits.reader.NUMBER_POLICY = DecisionPolicy(0.0, RISK, 0.95, unreadable_below=0.0)
     found = [reader.read(number.picture) for number in written]
@@ -134,12 +121,10 @@ def calibrate(reader: DigitReader, digits: WrittenDigits, n: int) -> None:
 
 def loss(reader: DigitReader, written: Sequence[WrittenNumber]) -> float:
     """Return the mean log loss of whether each number is right."""
-    total = 0.0
-    for number in written:
-        found = reader.read(number.picture)
-        share = min(max(found.confidence, 1e-3), 1 - 1e-3)
-        total -= np.log(share if found.text == number.text else 1 - share)
-    return total / len(written)
+    found = [reader.read(number.picture) for number in written]
+    right = np.array([one.text == w.text for one, w in zip(found, written, strict=True)])
+    share = np.array([one.confidence for one in found]).clip(1e-3, 1 - 1e-3)
+    return float(-np.log(np.where(right, share, 1 - share)).mean())
 
 
 def main() -> None:
@@ -167,14 +152,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     table = read_table(reader, digits, rng)
     print(table)
-    content = {
-        "model_version": reader.model_version,
-        "part": chosen.part,
-        "seed": SEED,
-        "rows": rows,
-        "table": table,
-    }
-    write(chosen.json, content)
+    about = {"model_version": reader.model_version, "part": chosen.part, "seed": SEED}
+    write(chosen.json, {**about, "rows": rows, "table": table})
 
 
 if __name__ == "__main__":

@@ -49,16 +49,11 @@ def main() -> None:
     print(f"mean of the corruptions in severity 1: {100 * mean:.2f} %")
     if chosen.figure:
         save(robustness_figure(mnist_c), chosen.figure)
-    content = {
-        "model_version": reader.model_version,
-        "part": chosen.part,
-        "per_family": chosen.per_family,
-        "seed": SEED,
-        "held_back_fonts": sorted({font.family for font in find_fonts("held_back")}),
-        "mnist_c": mnist_c.to_dict(),
-        "mild": {"digits": [asdict(row) for row in scores], "corruption_accuracy": mean},
-    }
-    write(chosen.json, content)
+    about = {"model_version": reader.model_version, "part": chosen.part, "seed": SEED}
+    about["per_family"] = chosen.per_family
+    about["held_back_fonts"] = sorted({font.family for font in find_fonts("held_back")})
+    mild = {"digits": [asdict(row) for row in scores], "corruption_accuracy": mean}
+    write(chosen.json, {**about, "mnist_c": mnist_c.to_dict(), "mild": mild})
 
 
 if __name__ == "__main__":

@@ -14,8 +14,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import urllib3
 
 PATIENCE_S = 120
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -26,10 +29,7 @@ LISTENING = "0A"
 class Service:
     """A running server on 127.0.0.1.
 
-    Attributes:
-        process: the process that was started; its children are the workers.
-        port: the TCP port that it listens on.
-        log: file with its standard error.
+    ``process`` was started, and its children are the workers. ``log`` has its standard error.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -73,17 +73,12 @@ class Service:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise SystemExit(f"the server ended:\n{self.log.read_text()[-2000:]}")
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-            try:
-                connection.request(method, path, body, {"Content-Type": kind} if kind else {})
-                response = connection.getresponse()
-                content = response.read()
+            with suppress(urllib3.exceptions.HTTPError):
+                url, headers = f"http://127.0.0.1:{self.port}{path}", {"Content-Type": kind}
+                given = {"body": body, "headers": headers if kind else {}, "timeout": PATIENCE_S}
+                response = urllib3.request(method, url, retries=False, **given)
                 if response.status == 200:
-                    return content
-            except (OSError, http.client.HTTPException):
-                pass
-            finally:
-                connection.close()
+                    return response.data
             time.sleep(0.005)
         raise SystemExit(f"no answer to {path}:\n{self.log.read_text()[-2000:]}")
 
@@ -101,9 +96,7 @@ class Service:
         total = 0
         for pid in tree(self.process.pid):
             with suppress(FileNotFoundError, ProcessLookupError):
-                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-                found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-                total += int(found[1]) if found else 0
+                total += _kib(f"/proc/{pid}/smaps_rollup", "Pss")
         return total * 1024 / 1e6
 
 
@@ -145,13 +138,13 @@ class Clients:
                 pass
             connection.close()
 
-        self._threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
-        for thread in self._threads:
-            thread.start()
+        self._pool = ThreadPoolExecutor(count)
+        self._clients = [self._pool.submit(run, number) for number in range(count)]
 
     def wait(self) -> None:
-        for thread in self._threads:
-            thread.join()
+        for client in self._clients:
+            client.result()
+        self._pool.shutdown()
 
     def stop(self) -> None:
         self._is_over.set()
@@ -175,10 +168,12 @@ def tree(pid: int) -> Iterator[int]:
 
 def status_mib(pid: int, name: str) -> float:
     """Return a figure of /proc/PID/status: VmRSS is resident now, VmHWM is the peak."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-    assert found is not None
-    return round(int(found[1]) / 1024, 1)
+    return round(_kib(f"/proc/{pid}/status", name) / 1024, 1)
+
+
+def _kib(path: str, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path(path).read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def free_port() -> int:
@@ -196,14 +191,9 @@ def started(command: list[str], port: int, **variables: str) -> Iterator[Service
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("INKDIGITS_")}
         own = {"INKDIGITS_DATA_DIR": folder, "INKDIGITS_LOG_FORMAT": "json"}
         with log.open("wb") as stream:
-            process = subprocess.Popen(
-                command,
-                env={**inherited, **own, **variables},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stream,
-                start_new_session=True,
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": stream}
+            given = {"env": {**inherited, **own, **variables}, "start_new_session": True}
+            process = subprocess.Popen(command, **streams, **given)
         try:
             yield Service(process, port, log)
         finally:

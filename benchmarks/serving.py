@@ -16,7 +16,6 @@ fastapi, uvicorn, litserve, bentoml, torch, onnxruntime, pillow.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import shutil
@@ -36,6 +35,7 @@ from results import REPOSITORY, fail, options, write
 from service import Service, free_port, started
 
 import inkdigits
+from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import read_artifact, shipped_artifact
 
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -62,9 +62,7 @@ def canvas_png(ink: np.ndarray, *, transparent: bool) -> bytes:
     """Return a digit as a canvas sends it: 280x280 RGBA, black on white or on transparency."""
     large = np.asarray(Image.fromarray(ink).resize((280, 280), Image.Resampling.BICUBIC))
     shade, opacity = (large * 0, large) if transparent else (255 - large, large * 0 + 255)
-    buffer = io.BytesIO()
-    Image.fromarray(np.dstack([shade, shade, shade, opacity])).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(np.dstack([shade, shade, shade, opacity]))
 
 
 def make_pictures(data: Path | None, each: int = 32) -> dict[int, list[bytes]]:
@@ -124,7 +122,7 @@ def measure(name: str, chosen: Any, pictures: dict[int, list[bytes]]) -> Any:
     is_ours = name.startswith("inkdigits")
     program, *arguments = ARRANGEMENTS[name]
     port = free_port()
-    command = [str((chosen.inkdigits if is_ours else chosen.peers) / program)]
+    command = [str((PROGRAMS if is_ours else chosen.peers) / program)]
     command += [part.format(port=port) for part in arguments]
     variables = {"WEIGHTS": str(shipped_artifact()), "INKDIGITS_WORKERS": str(CORES)}
     if not is_ours:
@@ -135,11 +133,9 @@ def measure(name: str, chosen: Any, pictures: dict[int, list[bytes]]) -> Any:
     # One of each digit, then the next of each.
     lines = [
         f"{digit} " + json.dumps({"image": base64.b64encode(png).decode()})
-        for digit, pngs in sorted(pictures.items())
-        for png in pngs
+        for of_each in zip(*(pictures[digit] for digit in sorted(pictures)), strict=True)
+        for digit, png in zip(sorted(pictures), of_each, strict=True)
     ]
-    each = len(lines) // len(pictures)
-    lines = [line for start in range(each) for line in lines[start::each]]
     with started(command, port, **variables) as service:
         wrong = wrong_answers(service, lines)
         load(port, lines, 8, 1)
@@ -147,12 +143,10 @@ def measure(name: str, chosen: Any, pictures: dict[int, list[bytes]]) -> Any:
             before = service.cpu_seconds()
             at = load(port, lines, connections, chosen.seconds)
             used = service.cpu_seconds() - before
-            found[str(connections)] = {
-                "requests_per_second": (at["requests"] - at["failed"]) / at["seconds"],
-                "cpu_us_per_request": 1e6 * used / max(1, at["requests"]),
-                "p99_ms": at["p99_ms"],
-                "failed": at["failed"] + wrong,
-            }
+            row = {"requests_per_second": (at["requests"] - at["failed"]) / at["seconds"]}
+            row["cpu_us_per_request"] = 1e6 * used / max(1, at["requests"])
+            row |= {"p99_ms": at["p99_ms"], "failed": at["failed"] + wrong}
+            found[str(connections)] = row
         found["resident_mb"] = service.resident_mb()
     return found
 
@@ -173,11 +167,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
     names = list(results)[::-1]
     figure = Figure(figsize=(7, 0.4 * len(names) + 0.7), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(
-        names,
-        [results[name]["8"]["requests_per_second"] for name in names],
-        color=["#d9622b" if name.startswith("inkdigits") else "0.7" for name in names],
-    )
+    rates = [results[name]["8"]["requests_per_second"] for name in names]
+    colours = ["#d9622b" if name.startswith("inkdigits") else "0.7" for name in names]
+    bars = axes.barh(names, rates, color=colours)
     axes.bar_label(bars, fmt="%.0f", padding=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("requests per second, 8 connections, two cores")
@@ -185,8 +177,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def is_installed(name: str, chosen: Any) -> bool:
-    """Return whether an arrangement's program and package are there."""
-    folder = chosen.inkdigits if name.startswith("inkdigits") else chosen.peers
+    folder = PROGRAMS if name.startswith("inkdigits") else chosen.peers
     command = [folder / "python", "-c", f"import {NEEDS[name]}"]
     has_module = subprocess.run(command, capture_output=True, check=False).returncode == 0
     return has_module and (folder / ARRANGEMENTS[name][0]).exists()
@@ -195,7 +186,6 @@ def is_installed(name: str, chosen: Any) -> bool:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--data", type=Path, help="folder of MNIST; without it one picture of a 7")
-    parser.add_argument("--inkdigits", type=Path, default=PROGRAMS, help="folder of `inkdigits`")
     parser.add_argument("--peers", type=Path, default=PROGRAMS, help="folder of their programs")
     parser.add_argument("--only", nargs="*", default=list(ARRANGEMENTS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=3)

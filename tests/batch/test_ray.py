@@ -1,10 +1,12 @@
-"""A cluster of three nodes on this machine, of which one is killed in the middle."""
+"""A cluster of three nodes on this machine: the driver is ended and resumed, and a node killed."""
 
 import os
 import threading
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from support.batches import PICTURE, tarred
+from support.batches import PICTURE, tarred, zipped
 from support.deadly import DeadlyPicture
 from support.repository import REPOSITORY, TESTS
 
@@ -32,21 +34,29 @@ def test_node_that_is_killed_costs_no_picture_and_the_table_is_the_same(
     cluster, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("inkdigits.batch.sources.SHARD_PICTURES", 20)
-    path = tarred(tmp_path / "a.tar", {f"{i}.png": PICTURE for i in range(600)})
+    members = {f"{i}.png": PICTURE for i in range(200)}
+    paths = [tarred(tmp_path / "a.tar", members), zipped(tmp_path / "b.zip", members)]
+    paths.append(tmp_path / "c.parquet")
+    pq.write_table(pa.table({"image": [PICTURE] * 200}), paths[2])
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     seen = []
 
     def kill_one(progress):
         seen.append(progress.pictures)
         if len(seen) == 4:
+            raise KeyboardInterrupt
+        if len(seen) == 8:
             threading.Thread(target=cluster.remove_node, args=(nodes[0], False)).start()
 
-    work = Work("ray", cluster.address)
-    there = read_in_bulk([path], tmp_path / "ray.csv", work=work, progress=kill_one)
-    here = read_in_bulk([path], tmp_path / "local.csv", work=Work(workers=1))
+    out = tmp_path / "ray.csv"
+    with pytest.raises(KeyboardInterrupt):
+        read_in_bulk(paths, out, work=Work("ray", cluster.address), progress=kill_one)
+    work = Work("ray", cluster.address, resume=True)
+    there = read_in_bulk(paths, out, work=work, progress=kill_one).totals
+    here = read_in_bulk(paths, tmp_path / "local.csv", work=Work(workers=1)).totals
     assert (there.pictures, there.failed) == (here.pictures, here.failed) == (600, 0)
-    assert (tmp_path / "ray.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()
-    assert len(seen) == 30
+    assert out.read_bytes() == (tmp_path / "local.csv").read_bytes()
+    assert len(seen) <= 30 + 4
 
 
 def test_picture_that_ends_a_worker_of_a_cluster_is_an_error_in_its_row(cluster, tmp_path):

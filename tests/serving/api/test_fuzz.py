@@ -19,7 +19,7 @@ def test_cases_are_the_same_for_a_seed_and_differ_otherwise(benchmarks):
     first = list(mutations.cases(SEED, 40))
     assert first == list(mutations.cases(SEED, 40))
     assert first != list(mutations.cases(SEED + 1, 40))
-    assert {case.kind for case in first} == {"raw", "json", "batch", "form", "tensors", "binary"}
+    assert {case.kind for case in first} == {"raw", "json", "form", "tensors", "binary"}
 
 
 def test_sound_pictures_that_cases_are_made_of_are_all_read(benchmarks):
