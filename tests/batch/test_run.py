@@ -20,10 +20,10 @@ import inkdigits
 from inkdigits.batch import run as bulk
 from inkdigits.batch import sources
 from inkdigits.batch.engines import Job
-from inkdigits.batch.run import Checkpoint, Run, read_in_bulk
+from inkdigits.batch.run import Checkpoint, Run, Work, read_in_bulk
 from inkdigits.batch.shards import NUMBER_SCHEMA, SCHEMA
 from inkdigits.batch.sources import SHARD_PICTURES, open_sources
-from inkdigits.errors import BackendUnavailableError, BatchError
+from inkdigits.errors import BackendUnavailableError, BatchError, ConfigError
 
 SHARDS = 8
 # Stops after two shards, and lets Ctrl-C through even where the tests' own process ignores it.
@@ -165,11 +165,13 @@ def test_json_is_for_programs_and_more_failures_than_are_named_are_counted(tmp_p
     assert (rows[0]["source"], rows[0]["digit"]) == (str(bad), None)
 
 
-def test_missing_model_is_told_of_by_the_processes(array, tmp_path):
+def test_run_that_cannot_start_says_why_and_leaves_nothing(array, tmp_path):
     out = tmp_path / "out.csv"
     arguments = (array, "--out", out, "--workers", 1, "--model", tmp_path / "no.onnx")
     said = run("predict", *arguments, exit_code=1).stderr
     assert said.startswith(f"Error: there is no artifact at {tmp_path / 'no.onnx'}. ")
+    with pytest.raises(ConfigError, match="risk"):  # of a process that reads
+        read_in_bulk([array], tmp_path / "out.csv", risk=2.0, work=Work(workers=1))
     assert list(tmp_path.iterdir()) == []
 
 

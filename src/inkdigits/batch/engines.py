@@ -172,12 +172,25 @@ def read_parts(
 ) -> Iterator[tuple[int, int]]:
     """Have the named parts read; yield the rows of each as it is done, and how many failed.
 
-    An InkdigitsError from a worker says that the run cannot continue.
+    The model is loaded at once. An InkdigitsError says that it cannot be, or that the run cannot
+    continue.
 
     >>> with contextlib.closing(LocalEngine(1)) as engine:
-    ...     list(read_parts(engine, Job(Path(), ""), iter([])))
-    []
+    ...     read_parts(engine, Job(Path(), "", Path("none.onnx")), iter([]))
+    Traceback (most recent call last):
+    inkdigits.errors.ArtifactNotFoundError: there is no artifact at none.onnx. Check the path in \
+--model, MODEL_PATH or --run; the shipped model reads where none is given.
     """
+    try:
+        _result(engine.submit(job.read, Shard((), ())))
+    except engine.died as error:
+        raise BatchError("a worker ended while it loaded the model") from error
+    return _as_done(engine, job, tasks)
+
+
+def _as_done(
+    engine: Engine, job: Job, tasks: Iterator[tuple[str, Shard]]
+) -> Iterator[tuple[int, int]]:
     pending: dict[Future[Any], tuple[str, Shard]] = {}
     while True:
         for task in islice(tasks, max(0, 2 * engine.workers - len(pending))):

@@ -100,8 +100,9 @@ in / for a folder of Parquet files
     is_ray, workers = work.engine == "ray", work.workers or available_cores()
     job = Job(checkpoint.folder, model_version, model_path, risk, hints)
     with closing(RayEngine(work.address) if is_ray else LocalEngine(workers)) as engine:
+        parts = read_parts(engine, job, run.tasks(checkpoint))
         checkpoint.begin(identity)
-        for rows, failed in read_parts(engine, job, run.tasks(checkpoint)):
+        for rows, failed in parts:
             run.pictures += rows
             run.failed += failed
             progress(run)
