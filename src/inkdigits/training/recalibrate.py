@@ -156,20 +156,14 @@ def support(supported: AcceptThreshold, risk: float) -> str:
     """Return the risk that so many readings support, and how many the stated one needs.
 
     >>> support(AcceptThreshold(0.5, 0.0025, 0.95, 1.0, 1200, 1200, 0), 0.001)
-    '1,200 accepted pictures without a mistake support a risk of 0.25 %; 0.1 % needs 2,995'
+    'of 1,200 accepted 0 are wrong, which supports a risk of 0.25 %; 0.1 % needs 2,995'
     """
-    mistakes = {0: "without a mistake", 1: "with one mistake"}.get(
-        supported.n_wrong, f"with {supported.n_wrong} mistakes"
+    needed = accepted_needed(supported.n_wrong, risk)
+    more = "" if supported.risk <= risk else f"; {100 * risk:g} % needs {needed:,}"
+    return (
+        f"of {supported.n_accepted:,} accepted {supported.n_wrong} are wrong, which supports a "
+        f"risk of {100 * supported.risk:g} %{more}"
     )
-    pictures = "picture" if supported.n_accepted == 1 else "pictures"
-    verb = "supports" if supported.n_accepted == 1 else "support"
-    text = (
-        f"{supported.n_accepted:,} accepted {pictures} {mistakes} {verb} a risk of "
-        f"{100 * supported.risk:g} %"
-    )
-    if supported.risk <= risk:
-        return text
-    return f"{text}; {100 * risk:g} % needs {accepted_needed(supported.n_wrong, risk):,}"
 
 
 def _too_few(n: int, risk: float, supported: AcceptThreshold | None) -> str:

@@ -17,14 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import torch
 
 from inkdigits.data.fonts import find_fonts
 from inkdigits.data.labelled import read_labelled
 from inkdigits.data.letters import scripts_of
-from inkdigits.data.mnist import Splits
+from inkdigits.data.mnist import Digits, Splits
 from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.numbers import WrittenDigits
 from inkdigits.data.synthesis import Material
@@ -45,19 +45,20 @@ from inkdigits.training.run_folder import (
     RUN_NAME,
     SEGMENTER_NAME,
     SYNTHETIC_NAME,
+    Weights,
     read_json,
     read_segmenter_file,
     read_weights,
     write_json,
 )
 from inkdigits.training.streams.lines import LineConfig, train_lines
+from inkdigits.training.streams.loop import StreamConfig
 from inkdigits.training.streams.segmenter import SegmentConfig, train_segmenter
 from inkdigits.types import Json
 
 CLASSIC: Final = "MNISTClassifier"
 
 Report = Callable[[str], None]
-Config = TypeVar("Config", SegmentConfig, LineConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,77 +122,64 @@ def _find_networks(splits: Splits, run: RunConfig, plan: Plan, report: Report) -
 
     None is that of the shipped artifact.
     """
-    stages = _Learning(splits, run, report)
+    digits, seed = splits.train, run.train.seed
+    learn = partial(_learn, run, digits, report)
+    sources = Sources(
+        digits.inks.numpy(), digits.labels.numpy(), find_fonts("train"), splits.train_hands
+    )
     given = run.segmenter
     if given is None and run.initial is not None and run.initial.suffix == ".onnx":
         given = run.initial
     if plan.segmenter_steps:
-        config = SegmentConfig(steps=plan.segmenter_steps, seed=run.train.seed)
-        given = stages.learn("finds ink", SEGMENTER_NAME, config, stages.segmenter)
+        config = SegmentConfig(steps=plan.segmenter_steps, seed=seed)
+        train = partial(train_segmenter, sources, config)
+        given = learn("finds ink", SEGMENTER_NAME, config, train, export_segmenter)
     elif given is not None:
-        given = stages.keep(given)
+        given = _keep(given, run)
     run = replace(run, segmenter=given)
     if plan.line_steps:
-        lines = LineConfig(steps=plan.line_steps, seed=run.train.seed)
-        learn = partial(stages.line_reader, material_of(splits, run).segmenter)
-        path = stages.learn("reads lines", LINE_READER_NAME, lines, learn)
+        lines = LineConfig(steps=plan.line_steps, seed=seed)
+        sources = replace(
+            sources, script_fonts=find_fonts(latin=False), scripts=scripts_of("train")
+        )
+        segmenter = material_of(splits, run).segmenter
+        train = partial(train_lines, WrittenDigits.of(digits), sources, segmenter, lines)
+        path = learn("reads lines", LINE_READER_NAME, lines, train, export_line_reader)
         run = replace(run, line_reader=path)
     return run
 
 
-class _Learning:
-    """The stages of the networks that learn from streams of examples."""
-
-    def __init__(self, splits: Splits, run: RunConfig, report: Report) -> None:
-        self._splits = splits
-        self._run = run
-        self._report = report
-
-    def learn(
-        self, what: str, name: str, config: Config, train: Callable[[Config, Path, bool], bytes]
-    ) -> Path:
-        """Train a network, unless that is done, and return its file."""
-        path = self._run.folders.run / name
-        known, checkpoint = path.with_suffix(".json"), path.with_suffix(".checkpoint.pt")
-        # How many processes make examples changes which are made, but not what they are like.
-        settings = {k: v for k, v in asdict(config).items() if k != "workers"}
-        how: Json = {"config": settings, "digits_sha256": self._splits.train.digest()}
-        if self._run.resume and path.is_file() and _agrees(how, known):
-            self._report(f"the network that {what} is there: {path}")
-            return path
-        content = train(config, checkpoint, self._run.resume and checkpoint.is_file())
-        write_atomically(path, content)
-        write_json(known, how)
+def _learn(
+    run: RunConfig,
+    digits: Digits,
+    report: Report,
+    what: str,
+    name: str,
+    config: StreamConfig,
+    train: Callable[..., Weights],
+    export: Callable[[Weights], bytes],
+) -> Path:
+    """Train a network on a stream of examples, unless that is done, and return its file."""
+    path = run.folders.run / name
+    known, checkpoint = path.with_suffix(".json"), path.with_suffix(".checkpoint.pt")
+    # How many processes make examples changes which are made, but not what they are like.
+    settings = {k: v for k, v in asdict(config).items() if k != "workers"}
+    how: Json = {"config": settings, "digits_sha256": digits.digest()}
+    if run.resume and path.is_file() and _agrees(how, known):
+        report(f"the network that {what} is there: {path}")
         return path
+    resume = run.resume and checkpoint.is_file()
+    write_atomically(path, export(train(checkpoint, resume=resume, report=report)))
+    write_json(known, how)
+    return path
 
-    def keep(self, given: Path) -> Path:
-        """Copy a network that finds ink to the run's folder."""
-        path = self._run.folders.run / SEGMENTER_NAME
-        if not (self._run.resume and given.resolve() == path.resolve()):
-            write_atomically(path, read_segmenter_file(given))
-        return path
 
-    def _sources(self) -> Sources:
-        digits, hands = self._splits.train, self._splits.train_hands
-        return Sources(digits.inks.numpy(), digits.labels.numpy(), find_fonts("train"), hands)
-
-    def segmenter(self, config: SegmentConfig, checkpoint: Path, resume: bool) -> bytes:
-        weights = train_segmenter(
-            self._sources(), config, checkpoint, resume=resume, report=self._report
-        )
-        return export_segmenter(weights)
-
-    def line_reader(
-        self, segmenter: bytes, config: LineConfig, checkpoint: Path, resume: bool
-    ) -> bytes:
-        given = WrittenDigits.of(self._splits.train)
-        sources = replace(
-            self._sources(), script_fonts=find_fonts(latin=False), scripts=scripts_of("train")
-        )
-        weights = train_lines(
-            given, sources, segmenter, config, checkpoint, resume=resume, report=self._report
-        )
-        return export_line_reader(weights)
+def _keep(given: Path, run: RunConfig) -> Path:
+    """Copy a network that finds ink to the run's folder."""
+    path = run.folders.run / SEGMENTER_NAME
+    if not (run.resume and given.resolve() == path.resolve()):
+        write_atomically(path, read_segmenter_file(given))
+    return path
 
 
 def _agrees(how: Json, path: Path) -> bool:
