@@ -163,7 +163,7 @@ def require_known(given: Iterable[str], known: Iterable[str], where: str) -> Non
     known = list(known)
     if unknown := sorted(set(given).difference(known)):
         raise errors.WrongShapeError(
-            f'"{unknown[0][:64]}" in the {where} is unknown; here it has {", ".join(known)}.'
+            f'"{unknown[0][:64]}" in the {where} is unknown; it may have {", ".join(known)}.'
         )
 
 
@@ -253,7 +253,7 @@ def _picture_of_form(request: Request) -> bytes:
         is_text = "image" in request.form
         wrong = 'field "image" is text, not a file' if is_text else 'file is not in a field "image"'
         raise errors.MissingFieldError(f"The form's {wrong}.")
-    require_known({**request.files, **request.form}, ["image"], "form")
+    require_known({**request.files, **request.form}, ["image"], "form (options go into the query)")
     if len(uploads) > 1:
         raise errors.WrongShapeError('A form carries one "image"; send several as JSON "images".')
     picture: bytes = uploads[0].read()
