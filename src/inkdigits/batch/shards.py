@@ -103,20 +103,7 @@ class Shard:
         """
         for file, group in groupby(self.content, lambda place: getattr(place, "file", None)):
             places: list[Any] = list(group)
-            if file is None:
-                yield from _loose(places)
-                continue
-            try:
-                with open_file(file) as opened:
-                    source: Any = opened
-                    if places[0].member:
-                        # The members are the shard's, so the file's directory is not read.
-                        source = zipfile.ZipFile(io.BytesIO(_EMPTY_ZIP))
-                        source.fp = opened
-                    yield from (place.read(source) for place in places)
-            except OSError as error:
-                why = error.strerror or error
-                raise BatchError(f"{file} can no longer be read: {why}") from error
+            yield from _loose(places) if file is None else _of_file(file, places)
 
     def halves(self) -> Iterator[Shard]:
         """Yield the first and the second half."""
@@ -166,6 +153,20 @@ def read_shard(reader: Reader, shard: Shard, hints: ReadOptions | None = None) -
     columns["model_version"] = [reader.model_version] * len(answers)
     columns["error"] = [_text(str(one)) if isinstance(one, Exception) else None for one in answers]
     return columns
+
+
+def _of_file(file: Any, places: list[Any]) -> Iterator[Picture | ImageError]:
+    try:
+        with open_file(file) as opened:
+            source: Any = opened
+            if places[0].member:
+                # The members are the shard's, so the file's directory is not read.
+                source = zipfile.ZipFile(io.BytesIO(_EMPTY_ZIP))
+                source.fp = opened
+            yield from (place.read(source) for place in places)
+    except OSError as error:
+        why = error.strerror or error
+        raise BatchError(f"{file} can no longer be read: {why}") from error
 
 
 def _loose(places: Sequence[Any]) -> Iterator[Picture | ImageError]:
