@@ -21,6 +21,7 @@ from inkdigits.decision.ctc import (
     likeliest_texts,
     log_softmax,
     plain_text,
+    text_scores,
 )
 from inkdigits.decision.hints import MOST_DIGITS, NO_HINTS, Hints
 from inkdigits.decision.line import Line, clean_ink, find_line
@@ -53,6 +54,9 @@ CLASSIFIER_WEIGHT = 0.6
 Of 800 numbers of the calibration part 0.35 to 0.7 read the same share exactly, within 0.5 points.
 For digits that touch it is 0: each tenth costs a point of the touching numbers.
 """
+OTHER_COST = 2.0
+"""Nats by which something that is no digit is less likely than columns say: they learned from
+lines with many letters."""
 TEMPERATURE = 1.0
 """Divides the scores of texts, in nats. Fitted, as NUMBER_POLICY was, to numbers that
 ``benchmarks/number_reading.py --calibrate --n 5000`` writes with digits of the calibration part:
@@ -152,8 +156,8 @@ def read_number(
         return _nothing("several_lines")
     strip = strip_of(line)
     views = np.stack([sheared(strip.ink, slant) for slant in VIEWS])[:, np.newaxis]
-    columns = [log_softmax(one.astype(np.float64)) for one in read_strip(views)]
-    found = _read_line(line, strip, columns[0], read, hints)
+    columns = np.stack([log_softmax(one.astype(np.float64)) for one in read_strip(views)])
+    found = _read_line(line, strip, columns, read, hints)
     shares = _shares(found)
     texts = sorted(shares, key=lambda text: -shares[text])
     if not texts or not texts[0] or len(texts[0]) > MOST_DIGITS:
@@ -194,20 +198,21 @@ def _read_line(
 ) -> list[_Reading]:
     """Return the likeliest ways to read a line, as both networks see them."""
     fewest, most = hints.lengths or (0, MOST_DIGITS + 1)
-    texts = likeliest_texts(columns, most, _FOLLOWED if hints.lengths is None else 4 * _FOLLOWED)
+    texts = likeliest_texts(columns[0], most, _FOLLOWED if hints.lengths is None else 4 * _FOLLOWED)
     fitting = [one for one in texts if fewest <= len(one.digits) <= most]
     close = [one for one in fitting if one.log_p > fitting[0].log_p - _BEHIND][:_TEXTS]
     cuts: list[_Cuts] = []
     found = []
-    for one in close:
+    scores = text_scores(columns, [one.text for one in close]).mean(axis=0) if close else ()
+    for one, score in zip(close, scores, strict=True):
         cut = next((known for known in cuts if known.are_at(one.places)), None)
         if cut is None:
             cut = _cut(line, strip, one.places, read)
             cuts.append(cut)
         classes = [SYMBOLS.index(symbol) for symbol in one.text]
         said = cut.log_p[np.arange(len(classes)), classes]
-        score = one.log_p + float(cut.weights @ np.maximum(said, _UNREAD))
-        found.append(_Reading(one, score, cut, columns[list(one.places)]))
+        score += float(cut.weights @ np.maximum(said, _UNREAD)) - OTHER_COST * classes.count(OTHER)
+        found.append(_Reading(one, score, cut, columns[0, list(one.places)]))
     return found
 
 
