@@ -129,11 +129,15 @@ def test_several_digits_are_rejected_as_such(reader, gap):
     assert [digit.box for digit in found.number.digits] == [digit.box for digit in again.digits]
 
 
-def test_a_small_second_digit_is_several_digits_and_a_cut_one_is_cut_off(reader):
-    page = Image.new("L", (300, 200), 255)
+@pytest.mark.parametrize(("side", "left"), [(80, 200), (50, 600)])
+def test_a_small_second_digit_is_several_digits(reader, side, left):
+    page = Image.new("L", (left + 100, 200), 255)
     page.paste(seven(), (0, 0))
-    page.paste(seven(80, 8), (200, 60))
+    page.paste(seven(side, 8), (left, 60))
     assert reader.predict(page).reason == "several_digits"
+
+
+def test_a_cut_digit_is_cut_off(reader):
     cut = reader.predict(seven().crop((0, 80, 200, 200)))
     assert (cut.decision, cut.reason) == ("reject", "cut_off")
     assert reader.predict(seven().crop((20, 40, 180, 200))).decision == "accept"

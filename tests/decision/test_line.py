@@ -79,3 +79,13 @@ def test_lines_of_writing_are_counted():
 
     assert line_of(drawn(draw)).lines == 2
     assert line_of(drawn(three_digits)).lines == 1
+
+
+@pytest.mark.parametrize(("strokes", "is_low"), [((), True), ((60, 100, 140, 180), False)])
+def test_a_dash_is_low_but_digits_that_all_touch_are_not(strokes, is_low):
+    def joined(draw):
+        draw.line([(40, 35), (200, 35)], fill=255, width=5)
+        for x in strokes:
+            draw.arc([x - 20, 12, x + 20, 58], 0, 360, fill=255, width=5)
+
+    assert line_of(drawn(joined)).is_low == is_low

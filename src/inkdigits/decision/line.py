@@ -20,6 +20,8 @@ LINE_SHADE, LINE_GAP = 0.6, 2
 TALL_SHARE = 0.35
 # What is lower than this share of the height is no digit.
 SMALL = 0.38
+# A column crosses a dash once (at most 1.02 times, of 300), and digits that touch 1.4 times.
+DASH = 1.2
 # More components than this are no number.
 MOST_TALL = 100
 # Components with less area are specks, as a share of the squared height.
@@ -51,10 +53,13 @@ class Line:
 
     @property
     def is_low(self) -> bool:
-        """Whether only a dash is there."""
-        found = self.found
-        heights, widths = found.bottom - found.top, found.right - found.left
-        return bool((heights < SMALL * widths)[self.kept].all())
+        """Whether only dashes are there, and no number whose digits all touch."""
+        found, kept = self.found, self.kept
+        widths = (found.right - found.left)[kept]
+        if ((found.bottom - found.top)[kept] >= SMALL * widths).any():
+            return False
+        is_ink = np.pad(np.isin(found.number, kept), ((1, 0), (0, 0)))
+        return bool((is_ink[1:] > is_ink[:-1]).sum() < DASH * widths.sum())
 
     @property
     def lines(self) -> int:

@@ -54,7 +54,7 @@ CLASSIFIER_WEIGHT = 0.6
 Of 800 numbers of the calibration part 0.35 to 0.7 read the same share exactly, within 0.5 points.
 For digits that touch it is 0: each tenth costs a point of the touching numbers.
 """
-OTHER_COST = 2.0
+OTHER_COST = 1.0
 """Nats by which something that is no digit is less likely than columns say: they learned from
 lines with many letters."""
 TEMPERATURE = 1.0

@@ -116,6 +116,12 @@ class NumberReading:
     total_ms: float = 0.0  # from the encoded picture to the number
 
     @property
+    def several(self) -> float:
+        """The probability that there are two digits or more."""
+        known = ((self.text, self.confidence), *self.alternatives)
+        return sum(share for text, share in known if len(text) > 1)
+
+    @property
     def answer(self) -> str | None:
         """The number, or None where the picture was rejected: then it is only the closest one."""
         return None if self.decision == "reject" else self.text
