@@ -271,7 +271,8 @@ class DigitReader(Reader):
                 if number.decision == "accept":
                     number = replace(number, decision=strict)
                 return "reject", "several_digits", number if is_readable else None
-            if reason == "not_a_digit" and found.has_pieces and self._reads_apart(found.foreground):
+            is_doubtful = reason == "not_a_digit" and found.has_pieces and number.text
+            if is_doubtful and self._reads_apart(found.foreground):
                 return "reject", "several_digits", None
             # What is accepted is the same digit with all that was found.
             is_same = number.decision == "accept" and number.text == str(digit)
