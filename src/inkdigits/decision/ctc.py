@@ -26,7 +26,7 @@ class Text(NamedTuple):
     """A text that a line may be."""
 
     text: str  # of SYMBOLS
-    log_p: float  # its probability, in nats
+    log_p: float  # in nats, among the texts that were followed
     places: tuple[int, ...]  # the column in which each symbol is the surest
 
     @property
@@ -63,7 +63,6 @@ def likeliest_texts(log_p: Doubles, most: int, n: int = 12) -> list[Text]:
     """
     texts = {"": _Prefix((), 0.0)}
     texts[""].empty = 1.0
-    lost = 0.0  # nats, of all columns
     for t, row in enumerate(np.exp(log_p).tolist()):
         likely = [(c, share) for c, share in enumerate(row[:NOTHING]) if share > _LEAST]
         here: dict[str, _Prefix] = {}
@@ -73,12 +72,11 @@ def likeliest_texts(log_p: Doubles, most: int, n: int = 12) -> list[Text]:
                 _extend(here, text, prefix, likely, t)
         best = sorted(here.items(), key=lambda one: -one[1].total)[:n]
         whole = sum(prefix.total for _, prefix in best)
-        lost += math.log(whole)
         for _, prefix in best:
             prefix.empty, prefix.full = prefix.empty / whole, prefix.full / whole
         texts = dict(best)
     return [
-        Text(text, lost + math.log(prefix.total), prefix.places)
+        Text(text, math.log(prefix.total), prefix.places)
         for text, prefix in texts.items()
         if prefix.total
     ]
@@ -126,26 +124,20 @@ def text_scores(log_p: Doubles, texts: Sequence[str]) -> Doubles:
     >>> float(np.exp(text_scores(columns, ["7"])[0, 0]).round(4))  # 3 of 144 paths
     0.0208
     """
-    longest = max(map(len, texts))
-    states = np.full((len(texts), 2 * longest + 1), NOTHING)
-    skips, ends = np.zeros(states.shape), np.zeros(states.shape)
+    states = np.full((len(texts), 2 * max(map(len, texts)) + 1), NOTHING)
+    skips, ends = np.ones(states.shape), np.zeros(states.shape)
     for i, text in enumerate(texts):
-        classes = [SYMBOLS.index(symbol) for symbol in text]
-        states[i, 1 : 2 * len(text) : 2] = classes
-        skips[i, 1 : 2 * len(text) : 2] = np.diff(classes, prepend=-1) != 0
+        states[i, 1 : 2 * len(text) : 2] = [SYMBOLS.index(symbol) for symbol in text]
         ends[i, max(0, 2 * len(text) - 1) : 2 * len(text) + 1] = 1
-    found = np.zeros((len(log_p), len(texts)))
+    skips[:, 2:] = states[:, 2:] != states[:, :-2]
     # Two states before the first one, of which the second is where all begins.
-    before = np.zeros((*found.shape, states.shape[1] + 2), dtype=np.float64)
-    before[:, :, 1] = 1
+    paths = np.zeros((len(log_p), len(texts), states.shape[1] + 2), dtype=np.float64)
+    paths[:, :, 1] = 1
     for column in np.exp(log_p).transpose(1, 0, 2):
-        here = before[:, :, 2:] + before[:, :, 1:-1] + skips * before[:, :, :-2]
-        here *= column[:, states]
-        whole = here.sum(axis=2, keepdims=True) + _TINY
-        found += np.log(whole[:, :, 0])
-        before[:, :, 1] = 0
-        before[:, :, 2:] = here / whole
-    result: Doubles = found + np.log((before[:, :, 2:] * ends).sum(axis=2) + _TINY)
+        here = paths[:, :, 2:] + paths[:, :, 1:-1] + skips * paths[:, :, :-2]
+        paths[:, :, 1] = 0
+        paths[:, :, 2:] = here * column[:, states]
+    result: Doubles = np.log((paths[:, :, 2:] * ends).sum(axis=2) + _TINY)
     return result
 
 

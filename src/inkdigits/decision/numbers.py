@@ -25,7 +25,7 @@ from inkdigits.decision.ctc import (
 )
 from inkdigits.decision.hints import MOST_DIGITS, NO_HINTS, Hints
 from inkdigits.decision.line import Line, clean_ink, find_line
-from inkdigits.decision.policy import Decision, DecisionPolicy, NumberReason
+from inkdigits.decision.policy import DecisionPolicy, NumberReason
 from inkdigits.decision.prediction import NumberDigit, NumberReading
 from inkdigits.decision.risk import AcceptThreshold
 from inkdigits.decision.strip import Cut, Strip, cut_digits, sheared, strip_of
@@ -165,18 +165,20 @@ def read_number(
     text = next((one for one in texts if hints.holds(one)), texts[0])
     best = max((one for one in found if one.as_text.digits == text), key=lambda one: one.score)
     is_alike = best.is_alike([plain_text(one) for one in columns[1:]])
-    decision, reason = _decide(shares[text], policy, risk)
-    if best.touches and not is_alike:
-        decision, reason = "reject", "unreadable"
     is_safe = is_alike and not best.touches and best.classified == text
     is_safe &= hints.holds(text) and not _is_cut_off(line, best)
+    decision, _ = policy.decide(shares[text], risk=risk)
+    if best.touches and not is_alike:
+        decision = "reject"
+    elif decision == "accept" and not is_safe:
+        decision = "review"
     others = [(one, shares[one]) for one in texts if one not in {text, ""}]
     return NumberReading(
         text,
         _digits(best, policy, cleaned[1]),
         shares[text],
-        "review" if decision == "accept" and not is_safe else decision,
-        reason,
+        decision,
+        "unreadable" if decision == "reject" else None,
         tuple(other for other in others[:ALTERNATIVES] if other[1] >= LEAST_ALTERNATIVE),
         hints.check(text),
     )
@@ -184,13 +186,6 @@ def read_number(
 
 def _nothing(reason: NumberReason) -> NumberReading:
     return NumberReading("", (), 0.0, "reject", reason)
-
-
-def _decide(
-    confidence: float, policy: DecisionPolicy, risk: float | None
-) -> tuple[Decision, NumberReason | None]:
-    decision, _ = policy.decide(confidence, risk=risk)
-    return decision, "unreadable" if decision == "reject" else None
 
 
 def _read_line(
