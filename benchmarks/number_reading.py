@@ -106,8 +106,8 @@ def calibrate(reader: DigitReader, digits: WrittenDigits, n: int) -> None:
     inkdigits.reader.NUMBER_POLICY = DecisionPolicy(0.0, RISK, 0.95, unreadable_below=0.0)
     found = [reader.read(number.picture) for number in written]
     right = np.array([one.text == w.text for one, w in zip(found, written, strict=True)])
-    safe = np.array([one.decision != "review" for one in found])
-    confidence = np.array([one.confidence for one in found]) * safe
+    safe = np.array([one.decision == "accept" for one in found])
+    confidence = np.array([one.certainty for one in found]) * safe
     print(f"n {len(right)}, exact {right.mean():.4f}, agreed {safe.mean():.4f}")
     print(f"TEMPERATURE = {best}")
     kinds = np.repeat(APART, n)

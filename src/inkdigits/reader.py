@@ -267,7 +267,7 @@ class DigitReader(Reader):
             is_readable = number.decision != "reject" and len(number.text) > 1
             if number.several >= least and (found.has_pieces or is_readable):
                 # What is safe at this risk is so at a lower one, if it is certain enough.
-                strict, _ = NUMBER_POLICY.decide(number.confidence, risk=risk)
+                strict, _ = NUMBER_POLICY.decide(number.certainty, risk=risk)
                 if number.decision == "accept":
                     number = replace(number, decision=strict)
                 return "reject", "several_digits", number if is_readable else None

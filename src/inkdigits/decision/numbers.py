@@ -167,6 +167,8 @@ def read_number(
     is_alike = best.is_alike([plain_text(one) for one in columns[1:]])
     is_safe = is_alike and not best.touches and best.classified == text
     is_safe &= hints.holds(text) and not _is_cut_off(line, best)
+    digits = _digits(best, policy, cleaned[1])
+    is_safe &= policy.decide(min(one.confidence for one in digits), risk=risk)[0] == "accept"
     decision, _ = policy.decide(shares[text], risk=risk)
     if best.touches and not is_alike:
         decision = "reject"
@@ -175,7 +177,7 @@ def read_number(
     others = [(one, shares[one]) for one in texts if one not in {text, ""}]
     return NumberReading(
         text,
-        _digits(best, policy, cleaned[1]),
+        digits,
         shares[text],
         decision,
         "unreadable" if decision == "reject" else None,
@@ -252,8 +254,7 @@ def _digits(reading: _Reading, policy: DecisionPolicy, scale: float) -> tuple[Nu
         cut = reading.cut.cuts[k]
         if symbol == SYMBOLS[OTHER]:
             continue
-        both = reading.columns[k, :10] + reading.cut.weights[k] * reading.cut.log_p[k, :10]
-        shares = np.exp(log_softmax(both[np.newaxis])[0])
+        shares = np.exp((reading.cut.log_p if reading.cut.is_whole[k] else reading.columns)[k, :10])
         digit = int(symbol)
         others = [d for d in np.argsort(-shares).tolist() if d != digit]
         confidence = float(shares[digit])

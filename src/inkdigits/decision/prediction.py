@@ -94,7 +94,7 @@ class NumberDigit:
     """One digit of a number."""
 
     digit: int  # 0 to 9
-    confidence: float  # its probability, by its own ink alone, 0 to 1
+    confidence: float  # its probability, 0 to 1, by its own ink alone where that touches no other
     box: Box  # where it is
     decision: Decision
     alternatives: tuple[tuple[int, float], ...]  # other digits with their probabilities
@@ -114,6 +114,11 @@ class NumberReading:
     checks: tuple[Check, ...] = ()  # whether the number is as each of the hints says
     model_version: str = ""  # of the artifact that read it
     total_ms: float = 0.0  # from the encoded picture to the number
+
+    @property
+    def certainty(self) -> float:
+        """The least of the confidences in the number and in each of its digits."""
+        return min((self.confidence, *(one.confidence for one in self.digits)))
 
     @property
     def several(self) -> float:
