@@ -31,7 +31,7 @@ from inkdigits.decision.risk import AcceptThreshold
 from inkdigits.decision.strip import Cut, Strip, cut_digits, sheared, strip_of
 from inkdigits.ink.normalize import normalise
 from inkdigits.ink.plain import Foreground
-from inkdigits.types import Doubles, Floats, Ink
+from inkdigits.types import Doubles, Floats, Ink, Mask
 
 ReadInks: TypeAlias = Callable[[Ink], Floats]
 """A classifier: inks (N, 28, 28) → logits (N, 10), where no digit has the logit 0."""
@@ -85,14 +85,9 @@ class _Cuts(NamedTuple):
     log_p: Doubles  # (n, 11) what the classifier says of each
 
     @property
-    def is_whole(self) -> list[bool]:
-        """Whether each digit touches no other; one without ink of its own is not whole."""
-        return [cut is not None and cut.is_whole for cut in self.cuts]
-
-    @property
-    def weights(self) -> Doubles:
-        """How much that counts (n,)."""
-        return CLASSIFIER_WEIGHT * np.array(self.is_whole, dtype=np.float64)
+    def is_whole(self) -> Mask:
+        """Whether each digit (n,) touches no other; one without ink of its own is not whole."""
+        return np.array([cut is not None and cut.is_whole for cut in self.cuts], dtype=np.bool_)
 
     def are_at(self, places: tuple[int, ...]) -> bool:
         """Whether they are also those of other places, which differ little."""
@@ -111,16 +106,7 @@ class _Reading(NamedTuple):
     @property
     def touches(self) -> bool:
         """Whether a digit touches another, or has no ink of its own."""
-        return not all(self.cut.is_whole)
-
-    @property
-    def classified(self) -> str:
-        """The text that the classifier reads."""
-        return "".join(SYMBOLS[i] for i in self.cut.log_p.argmax(axis=1))
-
-    def is_alike(self, others: list[str]) -> bool:
-        """Whether other views read it alike, and there are digits only."""
-        return all(one == self.as_text.text == self.as_text.digits for one in others)
+        return not self.cut.is_whole.all()
 
 
 def read_number(
@@ -164,8 +150,9 @@ def read_number(
         return _nothing("not_a_number")
     text = next((one for one in texts if hints.holds(one)), texts[0])
     best = max((one for one in found if one.as_text.digits == text), key=lambda one: one.score)
-    is_alike = best.is_alike([plain_text(one) for one in columns[1:]])
-    is_safe = is_alike and not best.touches and best.classified == text
+    is_alike = all(plain_text(one) == best.as_text.text == text for one in columns[1:])
+    classified = "".join(SYMBOLS[i] for i in best.cut.log_p.argmax(axis=1))
+    is_safe = is_alike and not best.touches and classified == text
     is_safe &= hints.holds(text) and not _is_cut_off(line, best)
     digits = _digits(best, policy, cleaned[1])
     is_safe &= policy.decide(min(one.confidence for one in digits), risk=risk)[0] == "accept"
@@ -207,8 +194,8 @@ def _read_line(
             cut = _cut(line, strip, one.places, read)
             cuts.append(cut)
         classes = [SYMBOLS.index(symbol) for symbol in one.text]
-        said = cut.log_p[np.arange(len(classes)), classes]
-        score += float(cut.weights @ np.maximum(said, _UNREAD)) - OTHER_COST * classes.count(OTHER)
+        said = np.maximum(cut.log_p[np.arange(len(classes)), classes], _UNREAD)
+        score += CLASSIFIER_WEIGHT * said[cut.is_whole].sum() - OTHER_COST * classes.count(OTHER)
         found.append(_Reading(one, score, cut, columns[0, list(one.places)]))
     return found
 
