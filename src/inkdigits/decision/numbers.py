@@ -151,10 +151,8 @@ def read_number(
     text = next((one for one in texts if hints.holds(one)), texts[0])
     best = max((one for one in found if one.as_text.digits == text), key=lambda one: one.score)
     is_alike = all(plain_text(one) == best.as_text.text == text for one in columns[1:])
-    classified = "".join(SYMBOLS[i] for i in best.cut.log_p.argmax(axis=1))
-    is_safe = is_alike and not best.touches and classified == text
-    is_safe &= hints.holds(text) and not _is_cut_off(line, best)
     digits = _digits(best, policy, cleaned[1])
+    is_safe = is_alike and hints.holds(text) and _is_whole(line, best)
     is_safe &= policy.decide(min(one.confidence for one in digits), risk=risk)[0] == "accept"
     decision, _ = policy.decide(shares[text], risk=risk)
     if best.touches and not is_alike:
@@ -224,14 +222,16 @@ def _shares(found: list[_Reading]) -> dict[str, float]:
     return shares
 
 
-def _is_cut_off(line: Line, reading: _Reading) -> bool:
-    """Whether the border of the picture cuts off a digit."""
+def _is_whole(line: Line, reading: _Reading) -> bool:
+    """Return whether no digit touches another or the border, and the classifier reads the same."""
     height, width = line.ink.shape
     boxes = [cut.box for cut in reading.cut.cuts if cut is not None]
-    return any(
-        min(left, top) <= 0 or left + wide >= width or top + high >= height
+    inside = all(
+        min(left, top) > 0 and left + wide < width and top + high < height
         for left, top, wide, high in boxes
     )
+    classified = "".join(SYMBOLS[i] for i in reading.cut.log_p.argmax(axis=1))
+    return inside and not reading.touches and classified == reading.as_text.digits
 
 
 def _digits(reading: _Reading, policy: DecisionPolicy, scale: float) -> tuple[NumberDigit, ...]:
