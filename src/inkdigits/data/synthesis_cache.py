@@ -102,11 +102,9 @@ def read_or_write(
     True
     """
     key = json.loads(_key(config, material))
-    if path.is_file():
-        made, known = _read(path)
-        if known == key:
-            return made, _described(made, key)
-    made = write_synthetic(material, config, path, progress=progress, report=report)
+    made, known = _read(path) if path.is_file() else (None, [])
+    if made is None or known != key:
+        made = write_synthetic(material, config, path, progress=progress, report=report)
     return made, _described(made, key)
 
 
