@@ -21,7 +21,7 @@ from inkdigits.model.artifact import (
     ArtifactMetadata,
     network_in,
 )
-from inkdigits.types import Device, Floats
+from inkdigits.types import Device, Floats, Mask
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -110,24 +110,22 @@ class OnnxBackend(Backend):
         if self._int8 is None:
             return exactly(batch)
         logits, features = self._int8(batch)
-        rows = self._uncertain(logits, at_any_risk=at_any_risk)
-        if rows:
+        rows = self._uncertain(logits, at_any_risk=at_any_risk).nonzero()[0]
+        if len(rows):
             logits[rows], features[rows] = exactly(batch[rows])
         return logits, features
 
-    def _uncertain(self, logits: Floats, *, at_any_risk: bool) -> list[int]:
-        """Return the rows of logits (N, 10) of int8 that float32 may decide otherwise."""
-        most = 1 / (self._sure_at_any_risk if at_any_risk else self._sure)
-        limit, temperature = self.metadata.policy.novelty_threshold, self.metadata.temperature
+    def _uncertain(self, logits: Floats, *, at_any_risk: bool) -> Mask:
+        """Return (N,) where float32 may decide otherwise than logits (N, 10) of int8 would."""
+        highest = np.maximum.reduce(logits, axis=1, keepdims=True)
+        odds = np.exp((logits - highest) * np.float32(1 / self.metadata.temperature))
+        sure = self._sure_at_any_risk if at_any_risk else self._sure
+        uncertain: Mask = np.add.reduce(odds, axis=1, dtype=np.float64) * sure > 1
+        limit = self.metadata.policy.novelty_threshold
         # The energy is at most the negative of the highest logit, and near it where one is sure.
-        least = -math.inf if limit is None else INT8_ERROR - min(limit, ACCEPT_NOVELTY)
-
-        def is_uncertain(row: list[float]) -> bool:
-            highest = max(row)
-            odds = sum([math.exp((logit - highest) / temperature) for logit in row])
-            return odds > most or highest < least
-
-        return [i for i, row in enumerate(logits.tolist()) if is_uncertain(row)]
+        if limit is None:
+            return uncertain
+        return uncertain | (highest[:, 0] < INT8_ERROR - min(limit, ACCEPT_NOVELTY))
 
 
 def _sure_confidence(metadata: ArtifactMetadata, threshold: float | None) -> float:
