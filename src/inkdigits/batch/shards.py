@@ -47,6 +47,11 @@ NUMBER_SCHEMA: Final[Schema] = {
 # Pictures per pass of the network. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower:
 # its activations leave the processor's caches (docs/experiments/).
 BATCH_PICTURES: Final = 32
+# What reads a member of a ZIP archive; the rest of its ZipInfo takes as long to send as to read.
+MEMBER: Final = (
+    *("orig_filename", "header_offset", "compress_type", "flag_bits"),
+    *("CRC", "compress_size", "file_size"),
+)
 # The end of a ZIP archive without members.
 _EMPTY_ZIP: Final = b"PK\5\6" + bytes(18)
 
@@ -59,7 +64,7 @@ class Extent:
     start: int
     size: int  # bytes of the picture
     shape: tuple[int, ...] | None = None  # of an array of uint8; None is an encoded picture
-    member: zipfile.ZipInfo | None = None  # of a ZIP archive
+    member: tuple[Any, ...] | None = None  # of a ZIP archive; see MEMBER
 
     def read(self, file: Any) -> bytes | Pixels | UnreadableImageError:
         """Return the picture, or why it cannot be had. OSError is of the file, not of the picture.
@@ -71,7 +76,10 @@ class Extent:
                 file.seek(self.start)
                 content = file.read(self.size)
             else:
-                with file.open(self.member) as member:
+                info = zipfile.ZipInfo()
+                for name, value in zip(MEMBER, self.member, strict=True):
+                    setattr(info, name, value)
+                with file.open(info) as member:
                     # So many are unpacked, even if the member holds more. It checks the CRC.
                     content = member.read(self.size)
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:

@@ -20,13 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from inkdigits.batch.shards import Extent, Place, Shard
+from inkdigits.batch.shards import MEMBER, Extent, Place, Shard
 from inkdigits.batch.storage import as_path, filesystem, open_file
 from inkdigits.errors import (
     DataError,
@@ -239,13 +240,13 @@ def _parquet(path: Path, _: object) -> Iterator[Entry]:
 
 
 def _zip(path: Path, file: Any) -> Iterator[Entry]:
-    members = zipfile.ZipFile(file).infolist()
+    members, fields = zipfile.ZipFile(file).infolist(), attrgetter(*MEMBER)
     end = file.seek(0, os.SEEK_END)
     for member in members:
         name, method = member.orig_filename, member.compress_type
         if not _is_picture(name):
             continue
-        place: Place = Extent(path, member.header_offset, member.file_size, member=member)
+        place: Place = Extent(path, member.header_offset, member.file_size, None, fields(member))
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             place = UnsupportedImageError(f"ZIP method {method} is neither stored nor deflate")
         elif not 0 <= member.header_offset < end:
