@@ -89,6 +89,7 @@ def transparent(colour):
         *((in_mode(m), 3) for m in ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F"]),
         *((encoded(seven(), kind), 3) for kind in FORMATS),
         (encoded(in_mode("I;16")), 1),
+        (encoded(Image.fromarray(np.asarray(seven()).astype(np.uint16))), 1),  # 8 bits in 16
         (encoded(FLOATS, "TIFF"), 1),
         (encoded(seven(), "GIF", **ANIMATION), 3),
         *((transparent(colour), 1) for colour in [(0, 0, 0), (255, 255, 255), (220, 30, 30)]),

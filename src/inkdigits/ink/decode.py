@@ -150,9 +150,7 @@ def _checked(array: Pixels, limits: Limits) -> Pixels:
 
 def _samples(image: Image.Image) -> Grey | tuple[Pixels, Pixels]:
     """Return a picture's luminance (H, W), or luminance and opacity if it is transparent."""
-    if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.float32) / np.float32(257.0)
-    if image.mode in ("I", "F"):
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _wide_samples(np.asarray(image))
     if image.has_transparency_data:
         return _shade_and_alpha(image)
