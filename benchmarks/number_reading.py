@@ -42,7 +42,7 @@ from inkdigits.reader import DigitReader
 from inkdigits.training.provenance import split_of
 
 SEED = 19
-RISKS = (0.002, 0.005, 0.01, 0.02, 0.05)
+RISKS = (0.002, 0.005, 0.006, 0.01, 0.02, 0.05)
 RISK = 0.01
 LEAST = 0.5  # the share of numbers that the first threshold accepts
 TEMPERATURES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4)
