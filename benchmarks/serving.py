@@ -9,13 +9,13 @@ resident memory (shared pages counted once). What is not installed is skipped an
     python benchmarks/serving.py --data data [--peers .venv/bin] [--only NAME …]
         [--json benchmarks/serving.json] [--chart docs/images/serving.png]
 
-`--peers` is the folder of the programs of an environment with the peers' packages: flask, gunicorn,
-fastapi, uvicorn, litserve, bentoml, torch, onnxruntime, pillow.
+`--peers` is the folder of the programs of an environment with what `benchmarks/peers/` imports.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import shutil
@@ -35,8 +35,8 @@ from results import REPOSITORY, fail, options, write
 from service import Service, free_port, started
 
 import inkdigits
-from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import read_artifact, shipped_artifact
+from inkdigits.model.backends import OnnxBackend
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 PROGRAMS = Path(sys.executable).parent
@@ -62,7 +62,8 @@ def canvas_png(ink: np.ndarray, *, transparent: bool) -> bytes:
     """Return a digit as a canvas sends it: 280x280 RGBA, black on white or on transparency."""
     large = np.asarray(Image.fromarray(ink).resize((280, 280), Image.Resampling.BICUBIC))
     shade, opacity = (large * 0, large) if transparent else (255 - large, large * 0 + 255)
-    return encode_png(np.dstack([shade, shade, shade, opacity]))
+    Image.fromarray(np.dstack([shade, shade, shade, opacity])).save(buffer := io.BytesIO(), "PNG")
+    return buffer.getvalue()
 
 
 def make_pictures(data: Path | None, each: int = 32) -> dict[int, list[bytes]]:
@@ -71,6 +72,7 @@ def make_pictures(data: Path | None, each: int = 32) -> dict[int, list[bytes]]:
     They are of MNIST's validation split. Without `data` they are one picture of a 7.
     """
     reader = inkdigits.load()
+    plain = OnnxBackend(read_artifact(), 1, int8=False)  # without test-time augmentation, as peers
     if data is None:
         inks, labels = [reader.predict(REPOSITORY / "docs" / "images" / "seven.png").ink], [7]
     else:
@@ -81,7 +83,7 @@ def make_pictures(data: Path | None, each: int = 32) -> dict[int, list[bytes]]:
     found: dict[int, list[bytes]] = {}
     for ink, label in zip(inks, labels, strict=True):
         pngs = [canvas_png(ink, transparent=flag) for flag in (False, True)]
-        peers = [int(reader.logits(reading.prepare(png)).argmax()) for png in pngs]
+        peers = [int(plain.logits(reading.prepare(png)).argmax()) for png in pngs]
         is_right = peers == [p.digit for p in reader.predict_batch(pngs)] == [label, label]
         if is_right and len(found.setdefault(label, [])) < each:
             found[label] += pngs
@@ -130,7 +132,6 @@ def measure(name: str, chosen: Any, pictures: dict[int, list[bytes]]) -> Any:
     if name.startswith("demo"):
         variables |= {"WEIGHTS": str(chosen.torchscript), "OMP_NUM_THREADS": "1"}
     found: dict[str, Any] = {}
-    # One of each digit, then the next of each.
     lines = [
         f"{digit} " + json.dumps({"image": base64.b64encode(png).decode()})
         for of_each in zip(*(pictures[digit] for digit in sorted(pictures)), strict=True)
@@ -192,8 +193,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4, help="duration of each load")
     parser.add_argument("--chart", type=Path, help="PNG file to draw")
     chosen = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk makes the load and is not installed: apt-get install wrk")
+    assert shutil.which("wrk"), "wrk makes the load and is not installed: apt-get install wrk"
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     asked = [name for name in ARRANGEMENTS if any(part in name for part in chosen.only)]
     names = [name for name in asked if is_installed(name, chosen)]
