@@ -68,7 +68,8 @@ _CHOICES: Final = (
     AcceptThreshold(0.5, 0.05, 0.95, 0.907, 9_120, 8_273, 100),
 )
 NUMBER_POLICY: Final = DecisionPolicy(0.95954, 0.006, 0.95, _CHOICES)
-"""At most 0.6 % of the accepted numbers are wrong, with 95 % confidence: 31 of 7,097 were."""
+"""At most 0.6 % of the accepted numbers are wrong: 31 of 7,097 were. The 95 % are weaker than they
+would be for a risk that is stated beforehand, because 0.6 % was chosen with these counts."""
 
 # Texts whose digits are cut out and read: at most so many, at most so many nats behind the first.
 _TEXTS, _BEHIND = 5, 8.0
