@@ -110,7 +110,7 @@ def load_splits(
 
     >>> load_splits(Path("nowhere"))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    inkdigits.errors.DataError: MNIST's training part cannot be read from nowhere/MNIST/raw: ...
+    inkdigits.errors.DataError: MNIST's training part cannot be read from nowhere/MNIST/raw...
     """
     training = _read(root, train=True, download=download)
     test = _read(root, train=False, download=download)

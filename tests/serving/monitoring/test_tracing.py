@@ -137,8 +137,9 @@ def test_served_request_has_its_wait_and_the_log_has_its_trace(collector):
         service.process.terminate()
         assert service.process.wait(60) == 0
     spans = collector.named("POST /predict")
-    (wait,) = collector.named("queue")
-    assert wait["parent"] in {span["id"] for span in spans}
+    # The first request may wait a moment too.
+    waits = {wait["parent"] for wait in collector.named("queue")}
+    assert waits and waits <= {span["id"] for span in spans}
     entries = [json.loads(line) for line in service.lines]
     lines = [entry for entry in entries if entry.get("path") == "/predict"]
     assert {line["trace_id"] for line in lines} == {span["trace"] for span in spans}
