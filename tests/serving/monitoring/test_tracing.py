@@ -139,7 +139,8 @@ def test_served_request_has_its_wait_and_the_log_has_its_trace(collector):
     spans = collector.named("POST /predict")
     # The first request may wait a moment too.
     waits = {wait["parent"] for wait in collector.named("queue")}
-    assert waits and waits <= {span["id"] for span in spans}
+    assert waits
+    assert waits <= {span["id"] for span in spans}
     entries = [json.loads(line) for line in service.lines]
     lines = [entry for entry in entries if entry.get("path") == "/predict"]
     assert {line["trace_id"] for line in lines} == {span["trace"] for span in spans}
