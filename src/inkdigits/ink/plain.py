@@ -183,7 +183,7 @@ def _of_view(ink: InkMap, whole: tuple[int, int], factor: int) -> Foreground:
     parts = zip(place, ink.coverage.shape, whole, strict=True)
     rows, columns = (max(at + n, round(side / scale)) for at, n, side in parts)
     found = Foreground(ink.coverage * np.float32(255), *place, (rows, columns), scale * factor)
-    return replace(found, certainty=float(ink.coverage.max()), doubtful=ink.doubtful)
+    return replace(found, certainty=ink.certainty, doubtful=ink.doubtful)
 
 
 def _without_dirt(found: Foreground, ink: InkMap) -> tuple[Foreground | None, InkMap]:
@@ -223,8 +223,7 @@ def _without_dirt(found: Foreground, ink: InkMap) -> tuple[Foreground | None, In
     if is_beside:
         kept &= near
     values = np.where(kept, found.values, np.float32(0))
-    certainty = float(ink.coverage.max())
-    return replace(found, values=values, certainty=certainty, doubtful=ink.doubtful), ink
+    return replace(found, values=values, certainty=ink.certainty, doubtful=ink.doubtful), ink
 
 
 def _bytes(grey: Grey) -> Pixels:

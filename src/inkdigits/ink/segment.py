@@ -58,6 +58,11 @@ class InkMap:
     window: Window  # of this part of the view, in pixels of the picture
     doubtful: float  # what may be ink and was left out, relative to the ink
 
+    @property
+    def certainty(self) -> float:
+        """The highest coverage."""
+        return float(self.coverage.max())
+
     def on_picture(self, shape: tuple[int, int]) -> Floats:
         """Return the coverage of each pixel of the picture, which has this height and width."""
         (height, width), (left, top, right, bottom) = self.coverage.shape, self.window
