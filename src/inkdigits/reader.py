@@ -266,9 +266,9 @@ class DigitReader(Reader):
             least = LEAST_SEVERAL if reason is None else LEAST_IF_REJECTED
             is_readable = number.decision != "reject" and len(number.text) > 1
             if number.several >= least and (found.has_pieces or is_readable):
-                # What is safe at this risk is so at a lower one, if it is certain enough.
-                strict, _ = NUMBER_POLICY.decide(number.certainty, risk=risk)
                 if number.decision == "accept":
+                    # What is safe at this risk is so at a lower one, if it is certain enough.
+                    strict, _ = NUMBER_POLICY.decide(number.certainty, risk=risk)
                     number = replace(number, decision=strict)
                 return "reject", "several_digits", number if is_readable else None
             is_doubtful = reason == "not_a_digit" and found.has_pieces and number.text

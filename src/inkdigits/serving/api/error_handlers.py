@@ -17,7 +17,7 @@ from werkzeug.exceptions import (
 from inkdigits import errors
 from inkdigits.errors import InkdigitsError
 from inkdigits.serving.api import bodies
-from inkdigits.serving.api.requests import current
+from inkdigits.serving.api.requests import SEND_LESS, current
 
 MAX_FORM_PARTS: Final = 16
 """Parts that a form may have."""
@@ -166,8 +166,7 @@ def _answer_http_error(error: HTTPException) -> Response:
         code = "body_too_large"
         message = (
             f"The request is over the limit of {asked.max_content_length:,} bytes, or its form "
-            f"over that of {MAX_FORM_PARTS} parts. Send a smaller picture, send several requests, "
-            "or raise INKDIGITS_MAX_BYTES."
+            f"over that of {MAX_FORM_PARTS} parts. {SEND_LESS}"
         )
     elif isinstance(error, MethodNotAllowed):
         allowed = " and ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))

@@ -19,6 +19,7 @@ from flask import Request, request
 from inkdigits import errors
 
 # RFC 2397: data:[<mediatype>][;<attribute>=<value>]*[;base64],<data>
+SEND_LESS: Final = "Send a smaller picture, send several requests, or raise INKDIGITS_MAX_BYTES."
 _DATA_URL_HEAD = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*)", re.IGNORECASE)
 _URL_SAFE = str.maketrans("-_", "+/")
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
@@ -263,10 +264,7 @@ def _picture_of_form(request: Request) -> bytes:
 
 
 def _over(limit: int, what: str) -> str:
-    return (
-        f"{what} is over the limit of {limit:,} bytes. Send a smaller picture, send several "
-        "requests, or raise INKDIGITS_MAX_BYTES."
-    )
+    return f"{what} is over the limit of {limit:,} bytes. {SEND_LESS}"
 
 
 def _checked_risk(risk: object) -> float:
