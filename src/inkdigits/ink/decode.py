@@ -19,9 +19,6 @@ from inkdigits.types import Floats, Grey, Picture, Pixels
 # A filled shape on transparency whose shades differ by this much, of 255, is a card with ink on it.
 CARD_CONTRAST = 40.0
 
-# Rows of a picture that are composited at a time, which bounds the memory for it.
-_STRIP = 256
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -153,22 +150,11 @@ def _samples(image: Image.Image) -> Grey | tuple[Pixels, Pixels]:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _wide_samples(np.asarray(image))
     if image.has_transparency_data:
-        return _shade_and_alpha(image)
+        image = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+        return np.asarray(image.convert("L")), np.asarray(image.getchannel("A"))
     if image.mode not in ("1", "L", "P", "RGB"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L"))
-
-
-def _shade_and_alpha(image: Image.Image) -> tuple[Pixels, Pixels]:
-    """Return luminance and opacity, (H, W) each, without a copy of the whole picture in RGBA."""
-    shade = np.empty((image.height, image.width), np.uint8)
-    alpha = np.empty_like(shade)
-    for top in range(0, image.height, _STRIP):
-        rows = slice(top, min(top + _STRIP, image.height))
-        strip = image.crop((0, rows.start, image.width, rows.stop)).convert("RGBA")
-        shade[rows] = np.asarray(strip.convert("RGB").convert("L"))
-        alpha[rows] = np.asarray(strip.getchannel("A"))
-    return shade, alpha
 
 
 def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
@@ -178,14 +164,11 @@ def _wide_samples(samples: npt.NDArray[np.generic]) -> Floats:
             f"The samples run from {low:g} to {high:g}; supported are 0-1 (float), 0-255 and "
             "0-65535. Save the picture as 8-bit PNG."
         )
-    levels = np.empty(samples.shape, np.float32)
-    for top in range(0, len(samples), _STRIP):
-        strip = samples[top : top + _STRIP].astype(np.float64)
-        if samples.dtype.kind == "f" and high <= 1:
-            strip *= 255.0
-        elif high > 255:
-            strip /= 257.0
-        levels[top : top + _STRIP] = strip
+    levels = samples.astype(np.float32)
+    if samples.dtype.kind == "f" and high <= 1:
+        levels *= 255.0
+    elif high > 255:
+        levels /= 257.0
     return levels
 
 
@@ -197,16 +180,13 @@ def _composite(shade: Pixels | int, alpha: Pixels) -> tuple[Grey, np.uint8 | np.
     if behind is None:
         return np.full_like(alpha, 255), np.uint8(255)
     background = np.float32(behind)
-    composited = np.empty(alpha.shape, np.float32)
-    for top in range(0, len(alpha), _STRIP):
-        rows = slice(top, top + _STRIP)
-        share = alpha[rows].astype(np.float32)
-        share /= 255.0
-        part = shade if isinstance(shade, int) else shade[rows]
-        np.multiply(part, share, out=composited[rows], dtype=np.float32)
-        np.subtract(1.0, share, out=share)
-        share *= background
-        composited[rows] += share
+    # In place, since each copy of a large picture takes 100 MB.
+    share = alpha.astype(np.float32)
+    share /= 255.0
+    composited = np.multiply(shade, share, dtype=np.float32)
+    np.subtract(1.0, share, out=share)
+    share *= background
+    composited += share
     return composited, background
 
 
@@ -224,10 +204,8 @@ def _background_behind(shade: Pixels | int, alpha: Pixels) -> float | None:
         return None
     if isinstance(shade, int):
         return 0.0 if shade >= 128 else 255.0
-    # bincount makes 8 bytes of each shade, so that it is given some rows at a time.
-    starts = range(0, len(shade), _STRIP)
-    parts = (shade[at : at + _STRIP][visible[at : at + _STRIP]] for at in starts)
-    counts = np.cumsum(sum(np.bincount(part, minlength=256) for part in parts))
+    mask = Image.fromarray(visible.view(np.uint8))
+    counts = np.cumsum(Image.fromarray(shade).histogram(mask))
     middle = _quantile(counts, 0.5)
     rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
     box = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
