@@ -1,8 +1,11 @@
 import os
+import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from gunicorn.config import Config
 from support.pictures import seven
 
 if os.name != "posix":
@@ -10,7 +13,7 @@ if os.name != "posix":
 
 from inkdigits.errors import BackendUnavailableError
 from inkdigits.serving.api.load_shedding import _warm_up_picture
-from inkdigits.serving.gunicorn import _gunicorn_options
+from inkdigits.serving.gunicorn import _gunicorn_options, _stop_quickly
 from inkdigits.serving.preflight import load_reader
 from inkdigits.settings import Settings
 
@@ -20,6 +23,23 @@ def test_options_follow_the_settings():
     assert (options["workers"], options["threads"], options["graceful_timeout"]) == (3, 2, 9)
     # Each worker has a socket of its own, among which the kernel spreads connections.
     assert options["reuse_port"] is True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_quick_stop_does_not_exit_from_within_the_code_that_it_interrupts(number):
+    stopped = []
+    kinds = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+    former = {kind: signal.getsignal(kind) for kind in kinds}
+    worker = SimpleNamespace(cfg=Config())
+    try:
+        signal.signal(signal.SIGTERM, lambda kind, _frame: stopped.append(kind))
+        _stop_quickly(worker)
+        signal.raise_signal(number)
+    finally:
+        for kind, handler in former.items():
+            signal.signal(kind, handler)
+    assert stopped == [signal.SIGTERM]
+    assert worker.cfg.graceful_timeout == 0
 
 
 def test_risk_of_the_settings_holds_where_a_request_states_none():
