@@ -32,20 +32,20 @@ USES = {
 
 # Rows of the README's table: a name in robustness.json, or how several begin that are pooled.
 DIGITS = {
-    "clean": "MNIST's test part, as PNG files",
-    "scikit-learn's digits": "scikit-learn's digits: other hands, of 8 by 8 pixels",
-    "pen strokes of 6 writers": "pen strokes of 6 writers who trained nothing",
-    "pen strokes": "digits drawn by code with a pen",
-    "photographs": "digits photographed by code: uneven light, ruled paper, blur, faint ink",
-    "scenes": "small digits photographed by code: on a table, a note, a page",
-    "cut off by 20 %": "digits of which the edge cuts off 20 %",
+    "clean": "MNIST's test pictures, as PNG files",
+    "scikit-learn's digits": "scikit-learn's digits (other writers, 8 by 8 pixels)",
+    "pen strokes of 6 writers": "pen strokes of 6 writers who are not in the training data",
+    "pen strokes": "synthetic pen strokes",
+    "photographs": "synthetic photographs: uneven light, ruled paper, blur, faint ink",
+    "scenes": "synthetic photographs of small digits on a table, a note or a page",
+    "cut off by 20 %": "digits cut off by 20 % at an edge",
 }
 OTHERS = {
-    "letter": "letters from fonts that are held back",
-    "handwritten_letter": "letters as if by hand, of scripts that are held back",
+    "letter": "letters from held-out fonts",
+    "handwritten_letter": "synthetic handwritten letters from held-out scripts",
     "scribble": "scribbles",
     "two": "two digits",
-    "blank": "blanks",
+    "blank": "blank pictures",
     "empty": "empty canvases, paper and scenes, with print, objects and marks",
 }
 
@@ -72,7 +72,7 @@ def table(heading: str, alignment: str, rows: Iterable[str]) -> str:
 
 
 def model(figures: Figures) -> str:
-    return f"The figures are of the shipped model, `{figures['run']['model_version']}`."
+    return f"The figures describe the shipped model, `{figures['run']['model_version']}`."
 
 
 def parts(figures: Figures) -> str:
@@ -135,8 +135,8 @@ def mild(figures: Figures) -> str:
     rows = [family for family in report["digits"] if family["severities"]]
     wrong, accepted = (sum(row[k] for row in rows) for k in ("n_wrong_accepted", "n_accepted"))
     return (
-        f"In the mildest severity of each corruption {wrong} of {accepted:,} accepted readings are "
-        f"wrong\n({percent(wrong / accepted)}), and the mean accuracy is "
+        f"At the mildest severity of each corruption, {wrong} of {accepted:,} accepted readings "
+        f"are wrong\n({percent(wrong / accepted)}), and the mean accuracy is "
         f"{percent(report['corruption_accuracy'])}."
     )
 
@@ -152,15 +152,15 @@ def summary(figures: Figures) -> str:
     report, forms = figures["robustness"]["mnist_c"], figures["inputs"]["rows"]
     corrupted = [family for family in report["digits"] if family["severities"]]
     worst = min(forms[1:], key=lambda row: row["accuracy"])
-    sent = f"the same in {len(forms) - 1} forms (JPEG, transparent, in a corner, …), the worst"
+    sent = f"the worst of {len(forms) - 1} other formats (JPEG, transparent, in a corner, …)"
     titled = [(title, pooled(report["digits"], name)) for name, title in DIGITS.items()]
-    titled.insert(1, ("the 15 corruptions of MNIST-C; training had similar ones", corrupted))
+    titled.insert(1, ("the 15 corruptions of MNIST-C (training used similar ones)", corrupted))
     rows = []
     for title, found in titled:
         n, right, accepted, wrong = (sum(row[key] for row in found) for key in DIGIT_COUNTS)
         shares = f"{percent(right / n)} right | {percent(accepted / n)}"
         rows.append(f"{title} | {n:,} | {shares} | {wrong} of {accepted:,}")
-    plain, title = figures["plain"], "the same by `MNISTClassifier`, the plain network"
+    plain, title = figures["plain"], "MNIST's test pictures with the network `MNISTClassifier`"
     rows.insert(1, f"{title} | {plain['n']:,} | {percent(plain['accuracy']['value'])} right | | ")
     rows.insert(1, f"{sent} | {worst['n']:,} | {percent(worst['accuracy'])} right | | ")
     for row in figures["number_reading"]["rows"]:
@@ -196,9 +196,10 @@ def numbers(figures: Figures) -> str:
 def cells(figures: Figures) -> str:
     found = figures["number_reading"]["table"]
     return (
-        f"Of {found['digits']} digits in {found['cells']:,} cells of tables {found['found']} were "
-        f"read right. {found['accepted']} were accepted,\n{found['wrong_accepted']} of them "
-        f"wrong. In the empty cells {found['invented_in_empty']} digits were invented."
+        f"The {found['cells']:,} table cells contain {found['digits']} digits. The reader read "
+        f"{found['found']} of them right and accepted\n{found['accepted']}, of which "
+        f"{found['wrong_accepted']} are wrong. It read {found['invented_in_empty']} digits in "
+        "empty cells."
     )
 
 
@@ -208,19 +209,19 @@ def rates(figures: Figures) -> str:
     found = (results[name]["8"] for name in (*names, "Flask, Gunicorn 2x4"))
     page, model, flask = (f"{one['requests_per_second']:,.0f}" for one in found)
     return (
-        f"On two cores `inkdigits serve`, with its page and its log, answers {page} requests per "
-        f"second over\n8 connections, and without them {model}. Plain Flask under Gunicorn answers "
-        f"{flask} with the same network\n([how](benchmarks/README.md#serving))."
+        f"On two cores and over 8 connections, `inkdigits serve` handles {page} requests per "
+        f"second with its page and log, and\n{model} without them. Plain Flask with Gunicorn "
+        f"handles {flask} with the same network\n([method](benchmarks/README.md#serving))."
     )
 
 
 def int8(figures: Figures) -> str:
     *_, total, _ = figures["int8"]["rows"]
     return (
-        f"Of {total['n']:,} held-back pictures {total['readings']} readings and "
-        f"{total['decisions']} decisions differ from float32's (at most\n"
-        f"{total['readings_at_most_percent']:.3f} and {total['decisions_at_most_percent']:.3f} %, "
-        "Clopper\N{EN DASH}Pearson, 95 % confidence; `python benchmarks/int8.py`)."
+        f"On {total['n']:,} held-out pictures, {total['readings']} readings and "
+        f"{total['decisions']} decisions differ from float32. The 95 % upper\nbounds are "
+        f"{total['readings_at_most_percent']:.3f} % and {total['decisions_at_most_percent']:.3f} % "
+        "(Clopper\N{EN DASH}Pearson; `python benchmarks/int8.py`)."
     )
 
 
@@ -228,12 +229,12 @@ def temperature(figures: Figures) -> str:
     fitted, made = (figures["run"][k] for k in ("calibration", "calibration_on_synthetic"))
     before, after = fitted["before"], fitted["after"]
     return (
-        f"The temperature is {fitted['temperature']:.4f}, fitted on the calibration split "
+        f"The temperature is {fitted['temperature']:.4f}. It was fitted on the calibration split "
         f"(n = {fitted['n']:,}) and on as many\ndigits synthesised from it. On the clean digits it "
         f"changes NLL from {before['nll']['value']:.4f} to {after['nll']['value']:.4f}, and\nECE "
         f"(15 bins) from {percent(before['ece']['value'])} to {percent(after['ece']['value'])}. On "
         f"the synthesised digits NLL is {made['nll']['value']:.4f} and ECE\nis "
-        f"{percent(made['ece']['value'])}. The accuracy cannot change by it."
+        f"{percent(made['ece']['value'])}. A temperature does not change the accuracy."
     )
 
 
@@ -243,15 +244,15 @@ def threshold(figures: Figures) -> str:
         f"{name} | {percent(of['n_accepted'] / of['n'])} | {of['n_wrong']} of {of['n_accepted']:,}"
         for name, of in groups.items()
     ]
-    left_out = [name for name, of in groups.items() if not of.get("keeps_risk", True)]
-    said = f" No threshold keeps it in {', '.join(left_out)}." if left_out else ""
+    left_out = ", ".join(n for n, of in groups.items() if not of.get("keeps_risk", True))
+    said = f" No threshold keeps the risk in {left_out}." if left_out else ""
     return (
-        f"A reading is accepted from confidence {policy['accept_threshold']:g}, the lowest of a "
-        "fixed list that keeps the risk. At most\n"
-        f"{100 * policy['risk']:g} % of the accepted pictures of the calibration split are wrong, "
-        f"with {100 * policy['level']:g} % confidence\n"
-        "(Clopper\N{EN DASH}Pearson bound, fixed-sequence test). It must also keep that risk, as "
-        f"counted, in each group.{said}\n\n"
+        f"A reading is accepted from a confidence of {policy['accept_threshold']:g}. This is the "
+        "lowest threshold of a fixed list that keeps\n"
+        f"a risk of {100 * policy['risk']:g} % on the calibration split with "
+        f"{100 * policy['level']:g} % confidence "
+        "(Clopper\N{EN DASH}Pearson bound, fixed-sequence test).\nThe counted share of wrong "
+        f"readings must also be within the risk in each group.{said}\n\n"
         + table("Group | Accepted | Wrong of these", "lrr", kept)
     )
 
@@ -270,8 +271,8 @@ def risks(figures: Figures) -> str:
 def novelty(figures: Figures) -> str:
     policy = figures["run"]["policy"]
     return (
-        f"Above {policy['novelty_threshold']:.4f} a picture is rejected as not a digit. "
-        f"That rejects at most {100 * policy['rejected_share']:g} % of digits\n"
+        f"A picture with a score above {policy['novelty_threshold']:.4f} is rejected as not a "
+        f"digit. This threshold rejects at most\n{100 * policy['rejected_share']:g} % of digits "
         "(conformal prediction on the calibration split)."
     )
 
@@ -279,9 +280,9 @@ def novelty(figures: Figures) -> str:
 def footprint(figures: Figures) -> str:
     found = figures["footprint"]
     return (
-        f"The core install is {found['install_mb']:.0f} MB. `inkdigits serve` gives its first "
-        f"answer {found['first_answer_s']['median']:.1f} s after its start,\nand all its processes "
-        f"then hold {found['resident_mb_median']:.0f} MB."
+        f"The core install takes {found['install_mb']:.0f} MB. `inkdigits serve` sends its first "
+        f"response {found['first_answer_s']['median']:.1f} s after its start.\nIts processes then "
+        f"use {found['resident_mb_median']:.0f} MB of memory."
     )
 
 
@@ -305,16 +306,16 @@ def needs(figures: Figures) -> str:
         f"| {rate * 86_400 * row['bytes'] / 1e9:,.0f} GB"
         for rate in (1000, 10_000, 100_000)
     )
-    heading = "Requests per second | Cores, a replica each | Memory | Cores of PostgreSQL"
+    heading = "Requests per second | Cores and replicas | Memory | Cores of PostgreSQL"
     return table(heading + " | Its write-ahead log | Log per day", "rrrrrr", rows)
 
 
 def log_rows(figures: Figures) -> str:
     row = figures["capacity"]["log"]["per_row"]
     return (
-        f"A row of the log takes {row['bytes']:,.0f} bytes of PostgreSQL with its indexes: "
-        f"{1e9 / row['bytes']:,.0f} rows per gigabyte.\nWriting it takes {row['cpu_us']:.0f} "
-        f"microseconds of one PostgreSQL process, in transactions of 32 rows."
+        f"In PostgreSQL, a row of the log with its indexes takes {row['bytes']:,.0f} bytes, which "
+        f"is {1e9 / row['bytes']:,.0f} rows per gigabyte.\nIn transactions of 32 rows, one "
+        f"PostgreSQL process needs {row['cpu_us']:.0f} microseconds per row."
     )
 
 
@@ -323,10 +324,10 @@ def memory(figures: Figures) -> str:
     serve = figures["serving"]["results"]["inkdigits serve (page and log)"]["resident_mb"]
     few, many = (f"{r['peak_mb']:.0f} MB for {r['rows']:,}" for r in bulk["local"]["runs"])
     return (
-        f"A replica of the model service with one worker takes {replica:.0f} MB, and `inkdigits "
-        f"serve` with page, log and two\nworkers {serve:.0f} MB. A bulk run with "
-        f"{bulk['workers']} workers takes {few} rows of an array and\n{many}; pages that processes "
-        "share count once per process there."
+        f"A replica of the model service with one worker takes {replica:.0f} MB of memory, and "
+        f"`inkdigits serve` with page, log\nand two workers takes {serve:.0f} MB. A bulk run with "
+        f"{bulk['workers']} workers takes {few} rows of an array\nand {many} rows. The figures of "
+        "bulk runs count shared memory once per process."
     )
 
 
