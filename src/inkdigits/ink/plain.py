@@ -17,8 +17,8 @@ from inkdigits.types import Floats, Grey, Mask, Pixels
 
 # Pictures are averaged down to at most this many pixels a side before the ink is looked for.
 WORKING_SIZE = 1024
-# The faintest ink that is read: difference from the background, of 255. Of 3,000 photographs four more
-# are read right than with 20, and no more of 4,500 empty pages are accepted.
+# The faintest ink that is read: difference from the background, of 255. Of 3,000 photographs four
+# more are read right than with 20, and no more of 4,500 empty pages are accepted.
 MIN_CONTRAST = 12.0
 # Ink must exceed this many standard deviations of the border's noise.
 NOISE_FACTOR = 6.0
