@@ -32,13 +32,13 @@ _RUN = option(
 @options.FIGURES
 @option(
     "--robustness",
-    "Score corrupted digits, other writers' digits and pictures without a digit instead, all made "
+    "Score corrupted digits, digits of other writers and pictures without a digit, which are made "
     "from MNIST's test part in the folder --data.",
     is_flag=True,
 )
 @option(
     "--per-family",
-    "With --robustness: pictures per family, but all clean digits.  [default: 1000]",
+    "With --robustness: pictures per group; clean digits are always all used.  [default: 1000]",
     options.COUNT,
 )
 @options.JSON
@@ -56,10 +56,9 @@ def evaluate(
 ) -> None:
     """Score a model on labelled pictures.
 
-    It says how many are read right, how many are accepted, and how many of those are wrong. Without
-    --data it scores MNIST's 10,000 test pictures in the folder data, sent as PNG files. It writes
-    report.html and misread.png to the folder --figures. Only --robustness and --download need the
-    extra "train".
+    The table shows the accuracy, the accepted readings, and the wrong accepted readings. Without
+    --data, the command scores MNIST's 10,000 test pictures as PNG files. It writes report.html and
+    misread.png to the folder --figures. Only --robustness and --download need the extra "train".
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.evaluation.readings import read_all
@@ -70,7 +69,9 @@ def evaluate(
     if per_family and not robustness:
         raise click.UsageError("--per-family needs --robustness")
     if robustness and (len(sources) > 1 or pattern):
-        raise click.UsageError("--robustness takes one --data, the folder of MNIST, no --pattern")
+        raise click.UsageError(
+            "--robustness needs one --data, the folder of MNIST, and no --pattern"
+        )
     reader = load(model_path, device=device)
     if not sources:
         sources = ("data",)
@@ -88,7 +89,7 @@ def evaluate(
     summary = "" if report.digits is None else f"\n\n{report.digits.summary()}"
     pictures = counted(len(report.readings.labels), "labelled picture")
     head = f"{reader.model_version} on {pictures}"
-    text = f"{head}\n\n{report.table()}{summary}\n\nThe report is {figures / 'report.html'}"
+    text = f"{head}\n\n{report.table()}{summary}\n\nReport: {figures / 'report.html'}"
     answer(report.to_dict(), text, as_json=as_json)
 
 
@@ -122,7 +123,7 @@ def _measure_robustness(
         report=say,
     )
     chart = plots.save(plots.robustness_figure(result), figures / "robustness.png")
-    text = f"{reader.model_version}\n\n{result.table()}\n\nThe figure is {chart}"
+    text = f"{reader.model_version}\n\n{result.table()}\n\nFigure: {chart}"
     answer(result.to_dict(), text, as_json=as_json)
 
 
@@ -133,7 +134,7 @@ def _measure_robustness(
 @options.RISK
 @option(
     "--out",
-    "Folder of the new version, such as models/2026-11; it must hold no model yet.",
+    "Folder for the new version, such as models/2026-11; it must not contain a model.",
     options.FOLDER,
     required=True,
 )
@@ -149,9 +150,9 @@ def calibrate(
 ) -> None:
     """Fit temperature and thresholds to your own pictures.
 
-    The network stays as it is. The pictures must be like those that will be read, and must not
-    have trained the model. It says which risk this number of pictures supports. If they do not
-    support --risk, nothing is written.
+    The network does not change. The pictures must resemble the pictures that the model will read,
+    and must not be its training pictures. The command prints the smallest risk that the pictures
+    support. If they do not support --risk, it writes nothing.
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
@@ -161,7 +162,7 @@ def calibrate(
     if not sources:
         raise click.UsageError("name the labelled pictures with --data")
     if (out / ARTIFACT_NAME).exists():
-        raise click.UsageError(f"{out} holds a model already; name a new folder with --out")
+        raise click.UsageError(f"{out} already contains a model; name another folder with --out")
     with progress_bar(quiet=as_json) as show:
         reader = load(model_path)
         pictures = read_labelled(sources, pattern=pattern).inks(reader.preprocess, show)
@@ -178,16 +179,16 @@ def calibrate(
 @_RUN
 @option(
     "--to target",
-    "File to write.  [default: mnist_classifier.onnx in the run's folder]",
+    "File to write.  [default: mnist_classifier.onnx in the folder of the run]",
     options.FILE,
 )
 @option(
     "--segmenter",
-    "Network that finds ink.  [default: the run's, or the one that comes with Inkdigits]",
+    "Network that finds ink.  [default: the network of the run, or the shipped one]",
     options.FILE,
 )
 def export(run_folder: Path, target: Path | None, segmenter: Path | None) -> None:
-    """Write a training run as the artifact to serve."""
+    """Export a training run as an artifact."""
     from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
     from inkdigits.reader import load
     from inkdigits.training.pipeline import export_run
@@ -205,10 +206,10 @@ def export(run_folder: Path, target: Path | None, segmenter: Path | None) -> Non
 @_RUN
 @options.FIGURES
 def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool) -> None:
-    """Add the network in int8 to a run's artifact.
+    """Add an int8 network to the artifact of a run.
 
-    CPUs then read in about half the time. Run it after "inkdigits train" or "inkdigits export"; the
-    artifact's version changes.
+    The int8 network halves the reading time on CPUs. Use this command after "inkdigits export". The
+    version of the artifact changes.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.training.config import Folders
@@ -223,16 +224,16 @@ def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool
 
 @click.command()
 @options.MODEL
-@options.device("Accelerator to compare with the CPU", "auto")
+@options.device("Device to compare with the CPU", "auto")
 @option("--chart", "File for the chart of speed-ups.", options.FILE, "outputs/figures/speedups.png")
-@option("--quick", "Measure small sizes only, to see that it works.", is_flag=True)
+@option("--quick", "Use small sizes for a quick test.", is_flag=True)
 @options.JSON
 def benchmark(
     model_path: Path | None, device: Any, chart: Path, *, quick: bool, as_json: bool
 ) -> None:
     """Compare the speed of CPU, accelerator and ONNX Runtime.
 
-    It measures matrix products, inference and training.
+    The command measures matrix products, inference and training.
     """
     from inkdigits.evaluation import plots
     from inkdigits.evaluation.speed import run_benchmark
@@ -247,5 +248,5 @@ def benchmark(
             **sizes,
         )
     plots.save(plots.speedup_chart(result.speedups()), chart)
-    text = f"{result.table()}\n\nThe chart is {chart}"
+    text = f"{result.table()}\n\nChart: {chart}"
     answer(result.to_dict(), text, as_json=as_json)

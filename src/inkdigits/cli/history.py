@@ -30,8 +30,8 @@ def _open_log() -> Store:
     store = open_store(replace(Settings.from_env(), log_wait_ms=60_000))
     if store is None:
         raise ConfigError(
-            "there is no prediction log: INKDIGITS_PAGE is off and DATABASE_URL is not set; "
-            "set DATABASE_URL to the log's database"
+            "there is no prediction log because INKDIGITS_PAGE is off and DATABASE_URL is not set; "
+            "set DATABASE_URL to the database of the log"
         )
     return store
 
@@ -43,15 +43,15 @@ def history() -> None:
 
 @history.command("export")
 @click.argument("file", type=FILE)
-@option("--digit", "Only this digit; -1 is no digit.", click.IntRange(-1, 9))
-@option("--decision", "Only this decision.", click.Choice(["accept", "review", "reject"]))
-@option("--feedback", "Only this feedback.", click.Choice(["given", "none", "right", "wrong"]))
-@option("--since", "Only from this time (UTC) on.", _MOMENT, metavar=_FORM)
-@option("--until", "Only before this time (UTC).", _MOMENT, metavar=_FORM)
+@option("--digit", "Select this digit; -1 selects readings without one.", click.IntRange(-1, 9))
+@option("--decision", "Select this decision.", click.Choice(["accept", "review", "reject"]))
+@option("--feedback", "Select by feedback.", click.Choice(["given", "none", "right", "wrong"]))
+@option("--since", "Select readings from this time (UTC) on.", _MOMENT, metavar=_FORM)
+@option("--until", "Select readings before this time (UTC).", _MOMENT, metavar=_FORM)
 def export_history(
     file: Path, since: datetime | None, until: datetime | None, **filters: Any
 ) -> None:
-    """Write predictions to FILE, whose name ends in .csv or .parquet."""
+    """Write predictions to FILE, a .csv or .parquet file."""
     from inkdigits.log.queries import Filters
     from inkdigits.model.artifact import open_atomically
 
@@ -70,30 +70,30 @@ def export_history(
 
 @history.command()
 def purge() -> None:
-    """Delete predictions older than INKDIGITS_RETENTION_DAYS now."""
+    """Delete predictions that are older than INKDIGITS_RETENTION_DAYS."""
     with _open_log() as store:
         click.echo(f"{counted(store.purge(), 'prediction')} deleted")
 
 
 @history.command()
 @click.argument("prediction_id", required=False)
-@option("--all everything", "Delete all predictions of all owners.", is_flag=True)
-@option("--yes", "Do not ask.", is_flag=True)
+@option("--all everything", "Delete all predictions of all users.", is_flag=True)
+@option("--yes", "Do not ask for confirmation.", is_flag=True)
 def delete(prediction_id: str | None, *, everything: bool, yes: bool) -> None:
-    """Delete one prediction by its id, or all with --all."""
+    """Delete the prediction with an id, or all predictions with --all."""
     if (prediction_id is None) != everything:
-        raise click.UsageError("give either a prediction's id or --all")
+        raise click.UsageError("state either the id of a prediction or --all")
     from inkdigits.log.record import ANYONE
 
     with _open_log() as store:
         log = Settings.from_env().log_name
         if prediction_id is None:
             all_of = counted(store.count(), "prediction")
-            what = f"{all_of} of everybody, with their ink and labels,"
+            what = f"{all_of} of all users, with their ink and labels,"
         else:
             what = _described(store.get(prediction_id))
         if not yes:
-            click.confirm(f"Delete {what} from {log} for good?", abort=True)
+            click.confirm(f"Permanently delete {what} from {log}?", abort=True)
         if prediction_id is not None:
             store.delete(prediction_id)
         deleted = store.delete_all(owner=ANYONE) if prediction_id is None else 1
@@ -110,6 +110,6 @@ def _described(record: Record) -> str:
 
 @history.command()
 def flush() -> None:
-    """Move the predictions that wait in the outbox to the database."""
+    """Move predictions from the outbox to the database."""
     with _open_log() as store:
         click.echo(f"{counted(store.flush_outbox(), 'prediction')} moved to the database")

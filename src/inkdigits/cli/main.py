@@ -47,7 +47,7 @@ class _Commands(click.Group):
             missing = BackendUnavailableError.without("train", f"this command needs {error.name}")
             raise click.ClickException(str(missing)) from error
         except KeyboardInterrupt:
-            say(f"interrupted; inkdigits {ctx.invoked_subcommand} did not finish")
+            say(f"inkdigits {ctx.invoked_subcommand} was interrupted and did not finish")
             ctx.exit(130)
 
 
@@ -60,10 +60,10 @@ def main() -> None:
     """Read handwritten digits and say how certain each reading is.
 
     \b
-    inkdigits serve --open                 the page and the API on this machine
-    inkdigits predict seven.png pictures/  the digit in each picture
-    inkdigits read amount.png              the number in a picture
-    inkdigits COMMAND --help               what a command can do
+    inkdigits serve --open                 serve the page and the API on this machine
+    inkdigits predict seven.png pictures/  read the digit in each picture
+    inkdigits read amount.png              read the number in a picture
+    inkdigits COMMAND --help               show the options of a command
     """  # noqa: D301
 
 

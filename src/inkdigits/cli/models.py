@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from inkdigits.reader import DigitReader
 
 _MODELS = option(
-    "--models folder", "Folder with a folder per version.", options.FOLDER, default="models"
+    "--models folder", "Folder with one subfolder per version.", options.FOLDER, default="models"
 )
 _GATE = option(
     "--gate gate_path",
-    "File that says what a new model must reach, such as gate.toml.",
+    "File with the requirements for a new model, such as gate.toml.",
     options.FILE,
 )
-_BY = option("--by", "Name to keep in the record.  [default: the user]")
+_BY = option("--by", "Name for the record.  [default: the user]")
 
 
 @click.group()
 def models() -> None:
     """List, compare, promote and roll back models.
 
-    A service with MODEL_PATH=models/current takes a promoted model at SIGHUP, or by itself with
-    INKDIGITS_WATCH=on. No request fails meanwhile.
+    A service with MODEL_PATH=models/current loads a promoted model on SIGHUP, or automatically with
+    INKDIGITS_WATCH=on. No request fails during this time.
     """
 
 
@@ -41,7 +41,7 @@ def models() -> None:
 @_MODELS
 @options.JSON
 def list_models(folder: Path, *, as_json: bool) -> None:
-    """List the versions in the folder; the current one has a star."""
+    """List the versions in the folder, with a star for the current one."""
     registry = _registry(folder)
     versions = registry.versions()
     if as_json:
@@ -57,7 +57,7 @@ def list_models(folder: Path, *, as_json: bool) -> None:
         answer({"models": rows, "previous": registry.previous}, "", as_json=True)
         return
     if not versions:
-        say(f"{folder} holds no model; inkdigits calibrate --out {folder}/NAME makes one")
+        say(f"{folder} contains no model; inkdigits calibrate --out {folder}/NAME makes one")
     width = max((len(one.name) for one in versions), default=0)
     for one in versions:
         described = one.problem if one.metadata is None else one.metadata.model_version
@@ -68,7 +68,7 @@ def list_models(folder: Path, *, as_json: bool) -> None:
 @click.argument("name")
 @_MODELS
 def show(name: str, folder: Path) -> None:
-    """Show what the artifact of a version says of itself, as JSON."""
+    """Show the metadata of a version as JSON."""
     version = _registry(folder).version(name)
     if version.metadata is None:
         raise RegistryError(f"{version.name} cannot be used: {version.problem}")
@@ -98,17 +98,17 @@ def compare(
 ) -> None:
     """Compare model B with model A on the same labelled pictures.
 
-    A and B are versions of the folder, "current", "shipped", or paths of artifacts. With --gate the
-    sources are those that the gate names, and the exit code is 1 if B does not pass.
+    A and B are versions in the folder, "current", "shipped", or paths of artifacts. With --gate,
+    the gate names the pictures, and the exit code is 1 if B does not pass.
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.evaluation.compare import compare as compare_models
     from inkdigits.evaluation.gate import run_gate
 
     if bool(sources) == (gate_path is not None):
-        raise click.UsageError("name the labelled pictures with --data, or a file with --gate")
+        raise click.UsageError("name the labelled pictures with --data, or a gate with --gate")
     if pattern and gate_path:
-        raise click.UsageError("--pattern needs --data; a gate has a pattern of its own per source")
+        raise click.UsageError("--pattern needs --data; a gate states its own patterns")
     first, second = (_reader(folder, name) for name in (a, b))
     sizes = [_artifact(folder, name).stat().st_size / 1e6 for name in (a, b)]
     if gate_path is not None:
@@ -132,34 +132,34 @@ def compare(
 @models.command()
 @click.argument("name")
 @_GATE
-@option("--without-gate", "Promote without a gate; the record says so.", is_flag=True)
+@option("--without-gate", "Promote without a gate, and record this.", is_flag=True)
 @_BY
 @_MODELS
 def promote(
     name: str, gate_path: Path | None, by: str | None, folder: Path, *, without_gate: bool
 ) -> None:
-    """Serve a version from now on, if it passes the gate.
+    """Make a version the current model if it passes the gate.
 
-    The gate is --gate, or else gate.toml in the folder of the models. The current model and the
-    new one are compared on the sources that the gate names. Before the first promotion the current
-    model is the shipped one.
+    The default gate is gate.toml in the folder of the models. The command compares the current
+    model and the new one on the pictures that the gate names. Before the first promotion, the
+    current model is the shipped one.
     """
     import msgspec
 
     from inkdigits.evaluation.gate import read_gate, run_gate
 
     if gate_path and without_gate:
-        raise click.UsageError("choose --gate or --without-gate")
+        raise click.UsageError("use either --gate or --without-gate, not both")
     registry = _registry(folder)
     version = registry.version(name)
     if version.is_current:
-        raise RegistryError(f"{version.name} is the current model already")
+        raise RegistryError(f"{version.name} is already the current model")
     path = gate_path or folder / "gate.toml"
     record: dict[str, Any] = {"gate": None, "without_gate": without_gate}
     if not without_gate:
         if not path.is_file():
             raise RegistryError(
-                f"there is no gate at {path}, so nothing was promoted; write one, or state "
+                f"there is no gate at {path}, so nothing was promoted; write a gate, or use "
                 "--without-gate"
             )
         current = "shipped" if registry.current is None else "current"
@@ -171,15 +171,15 @@ def promote(
         watch = read_gate(path).watch
         record["watch"] = msgspec.to_builtins(watch)
     change = registry.promote(version.name, record, by)
-    click.echo(f"{version.name} ({change['model_version']}) is the current model of {folder}")
+    click.echo(f"{version.name} ({change['model_version']}) is now the current model of {folder}")
 
 
 @models.command()
-@option("--reason", "Reason to keep in the record.", default="")
+@option("--reason", "Reason for the record.", default="")
 @_BY
 @_MODELS
 def rollback(reason: str, by: str | None, folder: Path) -> None:
-    """Serve the last good version before the current one again."""
+    """Make the previous good version the current model again."""
     change = _registry(folder).rollback({"reason": reason}, by)
     click.echo(f"{change['to']} ({change['model_version']}) is the current model of {folder} again")
 

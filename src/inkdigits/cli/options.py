@@ -37,7 +37,7 @@ def device(
 ) -> Callable[[C], C]:
     """Return the option --device; without a default, ``otherwise`` says what applies."""
     own = "" if default else f"  [default: {otherwise}]"
-    text = f"{purpose}; auto is the first present of cuda, mps, cpu.{own}"
+    text = f"{purpose}; auto selects the first available of cuda, mps and cpu.{own}"
     return option("--device", text, DEVICES, default=default)
 
 
@@ -46,46 +46,44 @@ def risk(
 ) -> Callable[[C], C]:
     """Return the option --risk; without a default, ``otherwise`` says what applies."""
     own = "" if default else f"  [default: {otherwise}]"
-    text = f"Tolerated share of wrong {what} among the accepted.{own}"
+    text = f"Tolerated share of wrong {what} among the accepted ones.{own}"
     return option("--risk", text, SHARE, default=default)
 
 
 PICTURES = click.argument("names", nargs=-1, required=True, metavar="SOURCE…")
 MODEL = option(
     "--model model_path",
-    "Artifact to read with, a folder with one, such as models/current, or MNISTClassifier, the "
-    "plain network.  [default: the one that comes with Inkdigits; env: MODEL_PATH]",
+    "Artifact, folder with an artifact such as models/current, or MNISTClassifier.  "
+    "[default: the shipped model; env: MODEL_PATH]",
     click.Path(path_type=Path),
     envvar="MODEL_PATH",
 )
-JSON = option("--json as_json", "Print JSON for programs.", is_flag=True)
+JSON = option("--json as_json", "Print the result as JSON.", is_flag=True)
 DATA = option(
     "--data data_root",
-    "Folder of the data; MNIST is in MNIST/raw below it.",
+    "Folder with MNIST in its subfolder MNIST/raw.",
     FOLDER,
     default="data",
 )
 SOURCES = option(
     "--data sources",
-    "Labelled pictures; can be repeated. A folder or an archive whose folders are labels (0 to 9, "
-    "none), or a table (.csv, .jsonl, .parquet) with path and label. It may also be an export of "
-    "the history, the database's URL, or MNIST's IDX files.",
+    "Labelled pictures; can be repeated. A folder or archive with subfolders named by label (0 to "
+    "9, none), a table (.csv, .jsonl, .parquet) with the columns path and label, an export of the "
+    "history, a database URL, or MNIST's IDX files.",
     multiple=True,
     metavar="SOURCE",
 )
 PATTERN = option(
     "--pattern",
-    "Regular expression for labels in names, with the group (?P<label>…) and maybe (?P<writer>…).",
+    "Regular expression for file names, with the group (?P<label>…) and optionally (?P<writer>…).",
 )
 DOWNLOAD = option(
     "--download/--no-download",
-    "Download MNIST (about 12 MB) if it is not in the data folder.",
+    "Download MNIST (about 12 MB) if the folder does not contain it.",
     default=True,
 )
-FIGURES = option(
-    "--figures", "Folder for the figures, as PNG files.", FOLDER, default="outputs/figures"
-)
-SEED = option("--seed", "Seed of everything random.", int, default=0)
+FIGURES = option("--figures", "Folder for reports and figures.", FOLDER, default="outputs/figures")
+SEED = option("--seed", "Random seed.", int, default=0)
 RISK = risk(default=0.001)
 
 
@@ -95,7 +93,7 @@ def resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"interrupted; run the same command with --resume to continue from {folder}")
+        say(f"interrupted; to continue, run the same command with --resume (state in {folder})")
         sys.exit(130)
 
 

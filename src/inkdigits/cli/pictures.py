@@ -42,14 +42,16 @@ def expand(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         path = Path(name)
         if not is_address(name) and ("://" in name or holds_many(path)):
-            raise click.UsageError(f"{name} needs a table to write, such as --out readings.csv")
+            raise click.UsageError(
+                f"{name} can be read only into a table; add an option such as --out readings.csv"
+            )
         if is_address(name) or not path.is_dir():
             yield name
             continue
         inside = [picture for picture, *_ in walk(path)]
         if not inside:
             kinds = ", ".join(sorted(PICTURE_SUFFIXES))
-            raise click.ClickException(f"{path} holds no pictures ({kinds})")
+            raise click.ClickException(f"{path} contains no pictures ({kinds})")
         yield from inside
 
 
@@ -78,10 +80,10 @@ def _fetched(address: str) -> bytes:
         with urllib3.PoolManager(headers=agent, retries=False) as pool:
             return _followed(pool, address, until)
     except exceptions.ReadTimeoutError as error:
-        raise ImageError(f"the address took longer than {_SECONDS} seconds") from error
+        raise ImageError(f"the download took longer than {_SECONDS} seconds") from error
     except exceptions.HTTPError as error:
         why = str(error).rpartition(": ")[2]  # before it is the connection, as urllib3 names it
-        raise ImageError(f"the address cannot be read: {why}") from error
+        raise ImageError(f"the URL cannot be read: {why}") from error
 
 
 def _followed(pool: PoolManager, address: str, until: float) -> bytes:
@@ -99,21 +101,21 @@ def _followed(pool: PoolManager, address: str, until: float) -> bytes:
         try:
             address = urljoin(address, moved)
         except ValueError as error:
-            raise ImageError(f"the address redirects to an invalid one: {error}") from error
+            raise ImageError(f"the URL redirects to an invalid URL: {error}") from error
         if not is_address(address):
-            raise ImageError("the address redirects to one that is neither http nor https")
-    raise ImageError(f"the address redirects more than {_REDIRECTS} times")
+            raise ImageError("the URL redirects to a URL that is neither http nor https")
+    raise ImageError(f"the URL redirects more than {_REDIRECTS} times")
 
 
 def _body(response: BaseHTTPResponse, until: float) -> bytes:
     if response.status != 200:
-        raise ImageError(f"the address answers with status {response.status}, not with a picture")
+        raise ImageError(f"the server returned status {response.status} instead of a picture")
     content = bytearray()
     # One byte too many, which the reader says.
     while len(content) <= DEFAULT_LIMITS.max_bytes and (part := response.read1(65_536)):
         content += part
         if time.monotonic() > until:
-            raise ImageError(f"the address took longer than {_SECONDS} seconds")
+            raise ImageError(f"the download took longer than {_SECONDS} seconds")
     return bytes(content)
 
 
@@ -130,7 +132,7 @@ def say_unmatched(names: Collection[str]) -> None:
     """Name pictures of --regions that are not read."""
     if names:
         unmatched = counted(len(names), "picture")
-        say(f"--regions names {unmatched} that no SOURCE has, such as {min(names)}")
+        say(f"--regions names {unmatched} that are not in SOURCE, such as {min(names)}")
 
 
 def print_table(
@@ -169,23 +171,25 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @option(
         "--out",
-        "Write one row per reading to this file or URL (.parquet, .csv or .jsonl), on all cores. A "
-        "name that ends in / is a folder of Parquet files.",
+        "Write one row per reading to this file or URL (.parquet, .csv or .jsonl). A name that "
+        "ends in / creates a folder of Parquet files.",
     )
-    @option("--resume", "With --out: resume an unfinished run.", is_flag=True)
+    @option("--resume", "With --out: continue an unfinished run.", is_flag=True)
     @option(
-        "--workers", "With --out: worker processes.  [default: one per core]", options.PROCESSES
+        "--workers",
+        "With --out: number of worker processes.  [default: one per core]",
+        options.PROCESSES,
     )
     @option(
         "--engine",
-        "With --out: processes of this machine, or of a Ray cluster.  [default: local]",
+        "With --out: run on this machine or on a Ray cluster.  [default: local]",
         click.Choice(["local", "ray"]),
         None,
     )
-    @option("--address", "With --engine ray: the cluster, such as auto or ray://HOST:10001.")
+    @option("--address", "With --engine ray: its address, such as auto or ray://HOST:10001.")
     @option(
         "--shard",
-        "With --out: read part I of N only, 0/N to N-1/N; inkdigits merge joins them.",
+        "With --out: read only part I of N (0/N to N-1/N), for inkdigits merge.",
         metavar="I/N",
     )
     @wraps(command)
@@ -214,7 +218,7 @@ def _part_of(text: str | None) -> tuple[int, int] | None:
         return None
     part, _, of = text.partition("/")
     if not (part.isdecimal() and of.isdecimal() and int(part) < int(of)):
-        raise click.UsageError(f"--shard is {text!r}; it must be like 0/4, 1/4, 2/4 and 3/4")
+        raise click.UsageError(f"--shard is {text!r}; it must be I/N with I below N, such as 0/4")
     return int(part), int(of)
 
 
@@ -224,7 +228,7 @@ def _write_table(out: str, work: Work, names: Sequence[str], *, as_json: bool, *
     from inkdigits.batch.storage import as_path
 
     if any(name == STANDARD_INPUT or is_address(name) for name in names):
-        raise click.UsageError("--out reads files and folders, not - or addresses")
+        raise click.UsageError("--out cannot read standard input or http URLs")
     kind = "picture" if what.get("regions") is None else "region"
     with resumable(Path(f"{out.rstrip('/')}.parts")), progress_bar(quiet=as_json) as show:
 
@@ -243,7 +247,9 @@ def _write_table(out: str, work: Work, names: Sequence[str], *, as_json: bool, *
     for source, error in totals.failures:
         say(printable(f"{source}: {error}"))
     if totals.failed > len(totals.failures):
-        say(f"and {totals.failed - len(totals.failures):,} more; the column error has them all")
+        say(
+            f"and {totals.failed - len(totals.failures):,} more; the column error lists all of them"
+        )
     end_with_failures(totals.failed, totals.pictures, kind)
 
 
@@ -251,10 +257,10 @@ def _write_table(out: str, work: Work, names: Sequence[str], *, as_json: bool, *
 @click.argument("out")
 @options.JSON
 def merge(out: str, *, as_json: bool) -> None:
-    """Put together the table that several commands have read with --shard.
+    """Merge the parts of a run with --shard into the table OUT.
 
-    OUT is written only if each picture of the sources was read exactly once. A JSON file beside it
-    says what was read, and with which model.
+    The command writes OUT only if each picture was read exactly once. A JSON file beside it lists
+    the sources and the model.
     """
     from inkdigits.batch.run import Checkpoint
     from inkdigits.batch.storage import told_as_batch_errors

@@ -34,15 +34,15 @@ _FILES_PER_BATCH = 64
 @options.MODEL
 @options.device("Read with PyTorch on this device")
 @options.risk()
-@option("--probabilities", "Show the runner-up and the ten probabilities too.", is_flag=True)
+@option("--probabilities", "Also show the runner-up and the ten probabilities.", is_flag=True)
 @option(
     "--explain",
-    "Name the runner-up, and write the ink and a map of the evidence for the digit.",
+    "Show the runner-up, and write pictures of the ink and of the evidence for the digit.",
     is_flag=True,
 )
 @option(
     "--explain-to",
-    "Explain, with the pictures in this folder.  [default: outputs/explanations]",
+    "Folder for the pictures of --explain.  [default: outputs/explanations]",
     options.FOLDER,
 )
 @options.JSON
@@ -61,18 +61,18 @@ def predict(
 ) -> None:
     """Read the digit in each picture.
 
-    A SOURCE is a picture's file, a folder of pictures, an address (http or https), or - for
-    standard input. Pictures are PNG, JPEG, WebP, BMP, GIF or TIFF, of any size. Check a reading
-    whose line says "review" before you use it. A rejected picture shows no digit, only the closest
-    one. The exit code is 1 if a picture cannot be read.
+    SOURCE is a picture (PNG, JPEG, WebP, BMP, GIF or TIFF), a folder of pictures, an http or https
+    URL, or - for standard input. Check readings with the decision "review" before you use them. For
+    a rejected picture, the line shows only the closest digit. The exit code is 1 if a picture
+    cannot be read.
 
     --explain writes NAME.ink.png, the input of the model, and NAME.saliency.png, where orange is
     evidence for the digit and blue is evidence against it.
 
-    --out is for very many pictures. A SOURCE may then also be an archive (.zip, .tar, .tar.gz), a
-    NumPy array (.npy) or IDX (MNIST's own files, also .gz). It may also be a URL of an object
-    store. A picture that cannot be read gets a row with its error. After Ctrl-C or a crash, run the
-    same command with --resume.
+    --out reads large numbers of pictures into a table. SOURCE may then also be an archive (.zip,
+    .tar, .tar.gz), a NumPy array (.npy), an IDX or Parquet file, or a URL of an object store. A
+    picture that cannot be read gets a row with its error. After Ctrl-C or a crash, run the same
+    command with --resume.
     """
     explain = explain or explain_to is not None
     if write is None:
@@ -90,7 +90,7 @@ def predict(
         return
     if device is not None or explain or probabilities:
         raise click.UsageError(
-            "--out supports none of --device, --explain and --probabilities; leave them out"
+            "--out cannot be combined with --device, --explain or --probabilities"
         )
     write(names, as_json=as_json, model_path=model_path, risk=risk)
 
@@ -107,10 +107,10 @@ def _reader(model_path: Path | None, device: Any, risk: float | None) -> DigitRe
 def _cost_of(risk: float, choice: AcceptThreshold | None) -> str:
     """Return what a stated risk costs, as a line."""
     if choice is None or choice.threshold is None:
-        return f"risk {risk:g}: this model cannot keep it, so nothing is accepted"
+        return f"risk {risk:g}: this model cannot keep the risk, so it accepts nothing"
     return (
-        f"risk {risk:g}: accepted from confidence {choice.threshold:g} up, which was "
-        f"{100 * choice.coverage:.2f} % of {choice.n:,} calibration digits"
+        f"risk {risk:g}: the model accepts a confidence of {choice.threshold:g} or more, which "
+        f"{100 * choice.coverage:.2f} % of {choice.n:,} calibration digits have"
     )
 
 

@@ -40,21 +40,21 @@ class _Length(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         fewest, dash, most = value.partition("-")
         if not fewest.isdecimal() or (dash and not most.isdecimal()):
-            self.fail(f"{value!r} must be like 5 or 3-8", param, ctx)
+            self.fail(f"{value!r} must be a number or a range, such as 5 or 3-8", param, ctx)
         return int(fewest), int(most if dash else fewest)
 
 
 @click.command()
 @options.PICTURES
 @options.MODEL
-@option("--length", "How many digits it has, such as 5 or 3-8.", _Length())
-@option("--min", "The smallest value it has.", click.IntRange(0))
-@option("--max", "The largest value it has.", click.IntRange(0))
-@option("--check", "The check digits that it ends in.", click.Choice(["luhn", "mod97"]))
+@option("--length", "Number of digits, such as 5 or 3-8.", _Length())
+@option("--min", "Smallest possible value.", click.IntRange(0))
+@option("--max", "Largest possible value.", click.IntRange(0))
+@option("--check", "Kind of the check digits.", click.Choice(["luhn", "mod97"]))
 @option(
     "--regions",
-    "Where the numbers are, in pixels. JSON has a list of [left, top, width, height] per page. "
-    "CSV has these columns, and maybe source, which names the picture.",
+    "Regions of the numbers in pixels: a JSON list of [left, top, width, height], or a CSV file "
+    "with these columns and optionally source, the name of the picture.",
     options.FILE,
 )
 @options.risk("numbers", otherwise="0.01")
@@ -71,15 +71,15 @@ def read(
 ) -> None:
     """Read the number in each picture.
 
-    A SOURCE is a picture's file, a folder of pictures, an address (http or https), or - for
-    standard input. A number is one line of digits. Commas, points, dashes and printed boxes are
-    left out. Check a number whose line says "review" before you use it. The exit code is 1 if a
-    picture cannot be read.
+    SOURCE is a picture, a folder of pictures, an http or https URL, or - for standard input. A
+    number is one line of digits. Commas, points, dashes and printed boxes are ignored. Check
+    numbers with the decision "review" before you use them. The exit code is 1 if a picture cannot
+    be read.
 
-    State what you know of the numbers by --length, --min, --max and --check. A number that does
-    not fulfil all of them is not accepted.
+    --length, --min, --max and --check state what is known about the numbers. A number that does not
+    satisfy all of them is not accepted.
 
-    --out is for very many pictures: a SOURCE may be whatever predict --out reads.
+    --out reads large numbers of pictures into a table, from the same sources as predict --out.
     """
     from inkdigits.decision.hints import Hints
     from inkdigits.reader import load
@@ -116,7 +116,7 @@ def _regions_of(path: Path) -> dict[str, list[Box]]:
                 found.setdefault(row.get("source") or "", []).append((left, top, width, height))
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(
-                f"{path} must have the columns left, top, width, height and maybe source: {error}"
+                f"{path} must have the columns left, top, width and height: {error}"
             ) from error
         return found
     wanted = Annotated[list[tuple[int, int, int, int]], msgspec.Meta(min_length=1)]
@@ -124,7 +124,7 @@ def _regions_of(path: Path) -> dict[str, list[Box]]:
         return {"": msgspec.json.decode(path.read_bytes(), type=wanted)}
     except msgspec.MsgspecError as error:
         raise click.UsageError(
-            f"--regions {path} must hold a JSON list of [left, top, width, height], at least one, "
+            f"--regions {path} must contain a JSON list of at least one [left, top, width, height] "
             f"in whole pixels: {error}"
         ) from error
 
@@ -137,7 +137,7 @@ def _rows(
         if regions is None:
             yield name, None, reader.read(opened(name), **hints)
         elif not regions:
-            yield name, None, HintError("no region is given for this picture")
+            yield name, None, HintError("--regions has no region for this picture")
         else:
             readings = reader.read_regions(opened(name), regions, **hints)
             yield from ((name, *pair) for pair in zip(regions, readings, strict=True))

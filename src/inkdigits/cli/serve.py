@@ -26,7 +26,7 @@ class _Port(IntRange):
 @option("--host", "Address to listen on.  [default: 127.0.0.1; env: INKDIGITS_HOST]")
 @option(
     "--port",
-    "Port to listen on; auto takes the next free one.  [default: 5000; env: PORT]",
+    "Port to listen on; auto chooses the next free port.  [default: 5000; env: PORT]",
     _Port(1, 65535),
     metavar="PORT|auto",
 )
@@ -39,20 +39,20 @@ class _Port(IntRange):
 @option("--threads", "Threads per worker.  [default: 4; env: INKDIGITS_THREADS]", IntRange(1, 256))
 @option(
     "--page/--no-page",
-    "Serve the page beside the API.  [default: on; env: INKDIGITS_PAGE]",
+    "Serve the page and not only the API.  [default: on; env: INKDIGITS_PAGE]",
     default=None,
 )
 @option(
     "--tls-cert",
-    "Certificate chain in PEM; the service then speaks HTTPS.  [env: INKDIGITS_TLS_CERT]",
+    "Certificate chain in PEM, for HTTPS.  [env: INKDIGITS_TLS_CERT]",
     FILE,
 )
-@option("--tls-key", "The certificate's private key in PEM.  [env: INKDIGITS_TLS_KEY]", FILE)
+@option("--tls-key", "Private key of the certificate in PEM.  [env: INKDIGITS_TLS_KEY]", FILE)
 @risk(otherwise="the model's; env: INKDIGITS_RISK")
 @device("Read with PyTorch on this device", otherwise="ONNX Runtime; env: INKDIGITS_DEVICE")
 @option(
     "--shadow",
-    "Version or path of a second model, whose readings are compared but not sent.  "
+    "Version or path of a second model to compare; clients do not get its readings.  "
     "[env: INKDIGITS_SHADOW]",
 )
 @option(
@@ -87,10 +87,10 @@ def serve(*, port: Any, page: bool | None, opens: bool, **options: Any) -> None:
 @click.command()
 @click.argument("name")
 def key(name: str) -> None:
-    """Make an API key for the user NAME.
+    """Create an API key for the user NAME.
 
-    It prints the key for the user, and the line for the service. The line has the SHA-256 of the
-    key, from which nobody can compute the key.
+    The command prints the key for the user, and a line for the configuration of the service. The
+    line contains only the SHA-256 of the key.
     """
     from inkdigits.serving.api.keys import digest_of, new_key
     from inkdigits.settings import parse_api_keys
@@ -100,10 +100,10 @@ def key(name: str) -> None:
     try:
         parse_api_keys(line)
     except ConfigError as error:
-        allowed = "NAME may have up to 64 letters, digits, '.', '_' and '-'"
+        allowed = "NAME must consist of 1 to 64 letters, digits, '.', '_' and '-'"
         raise click.UsageError(allowed) from error
     click.echo(f"key   {made}\nline  {line}")
     say(
-        f"Give the key to {name}, who sends it as the header X-API-Key; it is not shown again.\n"
-        "Add the line to the file that INKDIGITS_API_KEYS_FILE names, and send the service SIGHUP."
+        f"Give the key to {name}, who sends it in the header X-API-Key. It is not shown again.\n"
+        "Add the line to the file at INKDIGITS_API_KEYS_FILE, and send SIGHUP to the service."
     )

@@ -17,18 +17,18 @@ SYNTHETIC: Final = 180_000
 """Pictures that are made by default."""
 
 
-@click.command(short_help="Make pictures to train on beside MNIST.")
+@click.command(short_help="Make synthetic training pictures.")
 @options.DATA
 @options.DOWNLOAD
 @option(
     "--out",
-    'File to write; pass it to "inkdigits train --pictures".',
+    'File to write, for "inkdigits train --pictures".',
     options.FILE,
     default="saved_models/synthetic.npz",
 )
 @option(
     "--synthetic",
-    "About how many pictures to make: two thirds are digits, a third has none.",
+    "Approximate number of pictures; two thirds show digits.",
     options.COUNT,
     default=SYNTHETIC,
 )
@@ -37,9 +37,9 @@ SYNTHETIC: Final = 180_000
 def synthesise(
     data_root: Path, out: Path, synthetic: int, segmenter: Path | None, seed: int, *, download: bool
 ) -> None:
-    """Make pictures to train on beside MNIST, from its digits and from the installed fonts.
+    """Make synthetic training pictures from MNIST's digits and the installed fonts.
 
-    "inkdigits train" makes its own. Several runs can use the same file.
+    "inkdigits train" also makes such pictures. With a file, several runs can share them.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.data.synthesis import Material

@@ -65,7 +65,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
                 values[parameter.opts[0].removeprefix("--")] = not values.pop(name)
     unknown = sorted(values.keys() - names.keys() | values.keys() & {"config"})
     if unknown:
-        raise click.UsageError(f"{path} names options that do not exist: {', '.join(unknown)}")
+        raise click.UsageError(f"{path} has unknown options: {', '.join(unknown)}")
     ctx.default_map = {names[name]: value for name, value in values.items()}
 
 
@@ -79,63 +79,62 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 @option("--logs", "Folder for TensorBoard's event files.", options.FOLDER, default="outputs/logs")
 @option(
     "--network",
-    "Network to train: DigitNet is the shipped one, MNISTClassifier a plain one.",
+    "Network to train. DigitNet is the shipped one, and MNISTClassifier is a plain one.",
     click.Choice(["DigitNet", "MNISTClassifier"]),
     "DigitNet",
 )
-@option("--quick", "A first model in ten minutes: fewer pictures and epochs.", is_flag=True)
+@option("--quick", "Train in ten minutes, with fewer pictures and epochs.", is_flag=True)
 @option(
     "--segmenter-steps",
-    "Steps of the network that finds ink, which is trained first. It is not trained with --quick, "
-    "--init, --add, --pictures or another network.",
+    "Training steps of the network that finds ink; 0 with --quick, --init, --add, --pictures or "
+    "another network.",
     click.IntRange(0),
     50_000,
 )
 @option(
     "--segmenter",
-    "Network that finds ink, instead of training one: a file of another run, an artifact, or "
-    '"shipped".  [default: the shipped one where none is trained]',
+    "Existing network that finds ink, which is then not trained: a file of another run, an "
+    'artifact, or "shipped".',
     click.Path(path_type=Path),
 )
 @option(
     "--line-steps",
-    "Steps of the network that reads lines of digits; 0 takes the shipped one. It is trained only "
-    "where the network that finds ink is.",
+    "Training steps of the network that reads lines of digits; 0 uses the shipped one. The default "
+    "is 0 if the network that finds ink is not trained.",
     click.IntRange(min=0),
     default=20_000,
 )
 @option("--epochs", "Passes over the training pictures.", options.COUNT, default=48)
 @option(
     "--classic-epochs",
-    "Epochs of MNISTClassifier, which is trained beside DigitNet; 0 leaves it out.",
+    "Epochs of MNISTClassifier, which is trained after DigitNet; 0 does not train it.",
     click.IntRange(0),
     30,
 )
-@option("--batch-size", "Pictures per step, synthetic ones included.", click.IntRange(8), 512)
+@option("--batch-size", "Pictures per step, including synthetic ones.", click.IntRange(8), 512)
 @option(
     "--synthetic",
-    "Pictures to make beside MNIST, 44 % of each batch. Two thirds are digits (photographed, "
-    "corrupted, in low resolution, drawn or cut from numbers); a third has no digit. 0 trains "
-    "on clean digits only; the model then rejects nothing as no digit.",
+    "Number of synthetic pictures. Two thirds show digits, and one third shows no digit. With 0, "
+    "the model learns clean digits only and cannot reject other pictures.",
     click.IntRange(0),
     SYNTHETIC,
 )
 @option(
     "--pictures",
-    'Files of "inkdigits synthesise" to use instead of making pictures; can be repeated.',
+    'Existing synthetic pictures from "inkdigits synthesise"; can be repeated.',
     options.FILE,
     multiple=True,
 )
 @option(
     "--learning-rate",
-    "Peak of the one-cycle schedule.",
+    "Highest learning rate of the one-cycle schedule.",
     click.FloatRange(0, 1, min_open=True),
     4e-3,
     metavar="RATE",
 )
 @option(
     "--ema-decay",
-    "Decay per step of the moving average of the weights; 0 keeps no average.",
+    "Decay per step of the moving average of the weights; 0 disables the average.",
     click.FloatRange(0, 0.999999),
     0.999,
 )
@@ -148,58 +147,55 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @option(
     "--init initial",
-    'Weights to start from: "shipped", an artifact, or mnist_classifier.pt of another run.  '
+    'Initial weights: "shipped", an artifact, or mnist_classifier.pt of another run.  '
     "[default: random]",
     click.Path(path_type=Path),
 )
 @option(
     "--add added",
-    "Labelled pictures of your own to learn from beside MNIST; can be repeated. See --data of "
-    '"inkdigits evaluate". Fewer pictures and epochs, and a lower learning rate, are then the '
-    "defaults.",
+    "Your own labelled pictures, as for --data of inkdigits evaluate; can be repeated. The "
+    "defaults then have fewer epochs and pictures and a lower learning rate.",
     multiple=True,
     metavar="SOURCE",
 )
 @options.PATTERN
 @option(
     "--weight",
-    "With --add: how often each of your pictures is drawn per epoch.  [default: so often that "
-    "they are 15 % of the digits]",
+    "With --add: how often each of your pictures is used per epoch.  [default: they are 15 % of "
+    "the digits]",
     click.FloatRange(0.1, 10_000),
     metavar="FACTOR",
 )
 @option(
     "--held-back",
-    "With --add: share of your pictures to keep apart and measure with; by writer, time or digest.",
+    "With --add: share of your pictures to hold out for evaluation.",
     click.FloatRange(0, 0.9),
     0.2,
 )
-@option(
-    "--limit", "Largest number of MNIST's training pictures to use, for a trial.", options.COUNT
-)
+@option("--limit", "Maximum number of MNIST's training pictures.", options.COUNT)
 @option(
     "--keep",
-    "Keep the weights of the epoch with the lowest validation loss, or of the last.",
+    "Keep the weights of the epoch with the lowest validation loss, or of the last epoch.",
     click.Choice(["best", "last"]),
     "last",
 )
 @option(
     "--dropout",
-    "Probability of every dropout layer.  [default: the network's own]",
+    "Dropout probability of all layers.  [default: the network's own]",
     click.FloatRange(0, 0.99),
 )
 @options.SEED
 @options.device("Device to train on", "auto")
-@option("--resume", "Resume the interrupted run in the folder.", is_flag=True)
+@option("--resume", "Continue the interrupted run in the folder.", is_flag=True)
 @options.RISK
 @option(
     "--track",
-    "Also log the run with MLflow (extra mlflow; MLFLOW_TRACKING_URI says where).",
+    "Log the run to MLflow at MLFLOW_TRACKING_URI (needs the extra mlflow).",
     click.Choice(["mlflow"]),
 )
 @option(
     "--config",
-    "TOML file of these options, by their long names; the command line takes precedence.",
+    "TOML file with these options; options on the command line take precedence.",
     options.FILE,
     is_eager=True,
     expose_value=False,
@@ -218,12 +214,12 @@ def train(
     track: str | None,
     **settings: Any,
 ) -> None:
-    """Train, calibrate, export and evaluate a model on MNIST, from data to artifact.
+    """Train, calibrate, export and evaluate a model on MNIST.
 
-    It trains the network that finds ink, makes pictures, trains the network that reads, calibrates
-    and evaluates it, and adds int8 and MNISTClassifier. The result is mnist_classifier.onnx, which
-    "inkdigits serve --model" serves, with the weights and run.json beside it. After
-    Ctrl-C the same command with --resume keeps what is done and continues.
+    The command trains the networks that find ink and read lines, makes synthetic pictures, and
+    trains DigitNet. It then calibrates, exports and evaluates the model, adds the int8 network, and
+    trains MNISTClassifier. The result is mnist_classifier.onnx, an artifact for "inkdigits serve
+    --model". After Ctrl-C, run the same command with --resume.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device
@@ -268,13 +264,13 @@ def _plan(ctx: click.Context, settings: dict[str, Any], *, quick: bool) -> Plan:
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     ]:
         options_named = ", ".join("--" + name.replace("_", "-") for name in named)
-        raise click.UsageError(f"{options_named} needs --add, the pictures that it is about")
+        raise click.UsageError(f"{options_named} needs --add")
     if settings["network"] != "DigitNet" or settings["initial"] or settings["added"]:
         default_to(_ALONE)
     if settings["segmenter"] is not None or settings["pictures"]:
         default_to({"segmenter_steps": 0})
         if settings["segmenter"] and settings["segmenter_steps"]:
-            raise click.UsageError("--segmenter and --segmenter-steps contradict each other")
+            raise click.UsageError("use either --segmenter or --segmenter-steps, not both")
     if not settings["segmenter_steps"]:
         default_to({"line_steps": 0})
     return Plan(
@@ -292,7 +288,7 @@ def _run_config(synthetic: int, augmentation: float, **settings: Any) -> RunConf
     from inkdigits.training.config import AddConfig, Folders, RunConfig, TrainConfig
 
     if settings["pictures"] and not synthetic:
-        raise click.UsageError("--pictures and --synthetic 0 contradict each other")
+        raise click.UsageError("use either --pictures or --synthetic 0, not both")
     direct = (
         *("network", "epochs", "batch_size", "learning_rate", "ema_decay"),
         *("dropout", "keep", "seed"),
