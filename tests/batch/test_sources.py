@@ -37,7 +37,7 @@ def test_source_without_pictures_is_an_error_in_its_place(empty, tmp_path):
     else:
         (zipped if path.suffix == ".zip" else tarred)(path, {"notes.txt": b"x"})
     ((name, error),) = everything(path)
-    assert (name, "holds no pictures" in str(error)) == (str(path), True)
+    assert (name, "contains no pictures" in str(error)) == (str(path), True)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.npy", "a.idx", "a.idx.gz"])
@@ -47,7 +47,7 @@ def test_source_that_is_not_what_its_name_says_is_found_before_any_work(name, co
     if content is not None:
         path.write_bytes(content)
     if ".tar" in name and content == bytes(3000):  # nothing but an end: an empty archive
-        assert "holds no pictures" in str(everything(path)[0][1])
+        assert "contains no pictures" in str(everything(path)[0][1])
         return
     with pytest.raises(DataError, match=name):
         open_sources([path])
@@ -227,7 +227,7 @@ def test_tar_leaves_out_what_is_no_file_and_reads_long_names(tmp_path):
             archive.addfile(info)
     assert everything(path) == [(f"{path}#{long_name}", PICTURE)]
     ((_, error),) = everything(tmp_path / "b.tar")
-    assert "holds no pictures" in str(error)
+    assert "contains no pictures" in str(error)
 
 
 @pytest.mark.parametrize("shape", [(5, 9, 7), (5, 9, 7, 1), (5, 9, 7, 3), (5, 9, 7, 4)])

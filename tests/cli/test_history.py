@@ -48,7 +48,7 @@ def test_delete_takes_one_away_for_good_after_asking(log):
     question = run(*delete, answer="n\n", exit_code=1).output
     assert f"labelled 4) of {records[0].created_at:%Y-%m-%d}" not in question
     assert "no label) of " in question
-    assert "log.sqlite3 for good?" in question
+    assert "log.sqlite3?" in question
     assert len(ids()) == 3
     run(*delete, answer="y\n")
     assert ids() == {records[0].id, records[2].id}

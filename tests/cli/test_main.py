@@ -35,7 +35,7 @@ def test_interrupted_command_ends_with_one_sentence_and_130(monkeypatch):
 
     monkeypatch.setattr("inkdigits.data.labelled.read_labelled", interrupt)
     done = run("calibrate", "--data", "own", "--out", "new", exit_code=130)
-    assert done.stderr == "interrupted; inkdigits calibrate did not finish\n"
+    assert done.stderr == "inkdigits calibrate was interrupted and did not finish\n"
 
 
 def test_without_the_training_side_the_extra_is_named():

@@ -34,15 +34,15 @@ def test_only_what_passes_the_gate_is_promoted(models):
     assert "version-good) is the current model" in promote("good", "--by", "ann").stdout
     assert "does not pass" in promote("worse", exit_code=1).stderr
     assert "altered" in promote("damaged", exit_code=1).stderr
-    assert "is the current model already" in promote("good", exit_code=1).stderr
+    assert "is already the current model" in promote("good", exit_code=1).stderr
     assert load(models / "current").model_version == "version-good"
     (change,) = Registry(models).history()
     assert (change["by"], change["without_gate"], change["watch"]["readings"]) == ("ann", False, 9)
     assert change["gate"]["on"]["mine"]["n"] == 40
     (models / "gate.toml").unlink()
-    assert "state --without-gate" in promote("worse", exit_code=1).stderr
+    assert "use --without-gate" in promote("worse", exit_code=1).stderr
     both = promote("worse", "--without-gate", "--gate", "gate.toml", exit_code=2)
-    assert "choose --gate or --without-gate" in both.stderr
+    assert "use either --gate or --without-gate" in both.stderr
     promote("worse", "--without-gate")
     assert Registry(models).history()[-1]["without_gate"]
     done = run("models", "rollback", "--models", models, "--reason", "worse")
@@ -60,7 +60,7 @@ def test_models_are_listed_and_shown(models):
     assert json.loads(run("models", "show", "current", *folder).stdout)["name"] == "good"
     assert "altered" in run("models", "show", "damaged", *folder, exit_code=1).stderr
     (models / "none").mkdir()
-    assert "holds no model" in run("models", "list", "--models", models / "none").stderr
+    assert "contains no model" in run("models", "list", "--models", models / "none").stderr
     assert "does not exist" in run("models", "list", "--models", models / "x", exit_code=1).stderr
 
 

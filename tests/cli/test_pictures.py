@@ -60,10 +60,10 @@ def test_picture_is_read_from_an_address_and_from_standard_input(web):
 
 def test_address_without_a_picture_is_an_error_of_that_picture(web, monkeypatch):
     wrong = {
-        "/no": "error: the address answers with status 404",
+        "/no": "error: the server returned status 404",
         "/round": "redirects more than 5 times",
         "/file": "neither http nor https",
-        "/odd": "redirects to an invalid one",
+        "/odd": "redirects to an invalid URL",
         "/large": "limit",
     }
     done = run("predict", *(web + path for path in wrong), f"{web}/seven.png", exit_code=1)
@@ -71,7 +71,7 @@ def test_address_without_a_picture_is_an_error_of_that_picture(web, monkeypatch)
         assert message in line
     assert "5 of 6 pictures cannot be read" in done.stderr
     monkeypatch.setattr(pictures, "_SECONDS", 0)
-    assert "error: the address" in run("predict", f"{web}/seven.png", exit_code=1).stdout
+    assert "error: the download took" in run("predict", f"{web}/seven.png", exit_code=1).stdout
 
 
 def test_body_of_a_redirect_is_not_read(web):
@@ -82,10 +82,10 @@ def test_body_of_a_redirect_is_not_read(web):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "out.csv", "--shard", "4/4"], "must be like 0/4"),
+        (["--out", "out.csv", "--shard", "4/4"], "must be I/N"),
         (["--out", "out.csv", "--address", "auto"], "needs --engine ray"),
         (["--out", "out.csv", "--engine", "ray", "--workers", "2"], "is for local processes"),
-        (["--out", "out.csv", "https://example.org/7.png"], "not - or addresses"),
+        (["--out", "out.csv", "https://example.org/7.png"], "standard input or http"),
         (["--shard", "0/2"], "need --out"),
     ],
 )

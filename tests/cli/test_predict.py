@@ -70,7 +70,7 @@ def test_predict_at_a_stated_risk_says_what_it_costs(pictures):
     assert "calibration digits" in loose.stderr
     assert loose.stdout.splitlines()[1].endswith("accept")
     impossible = run("predict", "--risk", 1e-9, seven_png)
-    assert "cannot keep it, so nothing is accepted" in impossible.stderr
+    assert "cannot keep the risk, so it accepts nothing" in impossible.stderr
     assert impossible.stdout.splitlines()[1].endswith("review")
     (row,) = rows_of("--risk", 0.01, seven_png)
     coverage = inkdigits.load().metadata.policy.choice(0.01).coverage
@@ -115,7 +115,7 @@ def test_file_that_cannot_be_read_is_reported_and_the_others_are_read(pictures):
 
 def test_folder_without_pictures_and_missing_model_are_one_line(pictures, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "holds no pictures" in run("predict", tmp_path / "empty", exit_code=1).stderr
+    assert "contains no pictures" in run("predict", tmp_path / "empty", exit_code=1).stderr
     result = run("predict", "--model", tmp_path / "x.onnx", pictures, exit_code=1)
     there = f"Error: there is no artifact at {tmp_path / 'x.onnx'}. Check the path in --model"
     assert result.stderr.startswith(there)
@@ -127,10 +127,10 @@ def test_folder_without_pictures_and_missing_model_are_one_line(pictures, tmp_pa
         (["--out", "out.txt"], 1, "must end in .csv, .jsonl, .parquet"),
         (["--out", "nowhere/out.csv"], 1, "nowhere/out.csv.parts cannot be used"),
         (["--out", "out.csv", "--resume"], 1, "nothing to resume"),
-        (["--out", "out.csv", "--device", "cpu"], 2, "leave them out"),
+        (["--out", "out.csv", "--device", "cpu"], 2, "cannot be combined"),
         (["--resume"], 2, "need --out"),
-        ([], 2, "a.npy needs a table to write"),
-        (["s3://digits/a.png"], 2, "needs a table to write"),
+        ([], 2, "a.npy can be read only into a table"),
+        (["s3://digits/a.png"], 2, "can be read only into a table"),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(arguments, code, message, tmp_path, monkeypatch):

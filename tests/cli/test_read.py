@@ -54,8 +54,8 @@ def test_read_regions_reads_each_field_of_a_page(pictures):
     table.write_text("source,left,top,width,height\nother.png,0,0,9,9\n")
     for out in ([], ["--out", pictures / "out.csv", "--workers", 1]):
         done = run("read", "--regions", table, pictures / "line.png", *out, exit_code=1)
-        assert "no region is given for this picture" in done.output
-        assert "names 1 picture that no SOURCE has, such as other.png" in done.stderr
+        assert "--regions has no region for this picture" in done.output
+        assert "names 1 picture that are not in SOURCE, such as other.png" in done.stderr
 
 
 def test_read_that_is_called_wrongly_says_what_is_allowed(pictures):
@@ -63,7 +63,7 @@ def test_read_that_is_called_wrongly_says_what_is_allowed(pictures):
     for wrong in ("{}", "[]", "[[1e400, 0, 1, 1]]", "[[0, 0, 1]]"):
         (pictures / "regions.json").write_text(wrong)
         done = run("read", "--regions", pictures / "regions.json", pictures, exit_code=2)
-        assert "must hold a JSON list of [left, top, width, height]" in done.stderr
+        assert "must contain a JSON list of" in done.stderr
     assert "must be within 1 to" in run("read", "--length", "0", pictures, exit_code=1).stderr
     (pictures / "bad.png").write_bytes(b"no picture")
     failed = run("read", pictures, exit_code=1)

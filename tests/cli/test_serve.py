@@ -42,7 +42,7 @@ def test_key_says_what_to_do_with_it():
     assert done.stdout.startswith("key   ink_")
     assert "to ada" in done.stderr
     assert "INKDIGITS_API_KEYS_FILE" in done.stderr
-    assert "NAME may have" in run("key", "a/b", exit_code=2).stderr
+    assert "NAME must consist" in run("key", "a/b", exit_code=2).stderr
 
 
 def test_invalid_setting_is_one_line_and_exit_code_1(served, monkeypatch):

@@ -16,11 +16,15 @@ def train(data, folder):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--pictures", "a.npz"], 2, "--pictures and --synthetic 0 contradict each other"),
+        (["--pictures", "a.npz"], 2, "use either --pictures or --synthetic 0"),
         (["--resume", "--out", "nowhere"], 1, "nothing to resume"),
         (["--weight", "3"], 2, "--weight needs --add"),
         (["--held-back", "0.1"], 2, "--held-back needs --add"),
-        (["--segmenter", "shipped", "--segmenter-steps", "9"], 2, "contradict each other"),
+        (
+            ["--segmenter", "shipped", "--segmenter-steps", "9"],
+            2,
+            "use either --segmenter",
+        ),
         (["--segmenter", "none.pt"], 1, "there is no network that finds ink at none.pt"),
         (["--segmenter", "wrong.pt"], 1, "wrong.pt holds no network that finds ink"),
         (["--init", "wrong.pt"], 1, "those of none of DigitNet"),

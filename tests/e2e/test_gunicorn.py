@@ -136,9 +136,9 @@ def test_what_cannot_be_used_is_an_error_at_start_in_one_line(arguments, setting
 
 def test_second_service_on_the_port_of_a_first_is_an_error_at_start(shared):
     result = run_to_its_end(shared.port)
-    line = f"Error: port {shared.port} on 127.0.0.1 is in use; stop what uses it, take the next "
+    line = f"Error: port {shared.port} on 127.0.0.1 is in use; stop the other program, "
     assert result.returncode == 1
-    assert result.stderr == f"{line}free one with --port auto, or set PORT\n"
+    assert result.stderr == f"{line}use --port auto to choose a free port, or set PORT\n"
     assert shared.predict()[0] == 200
 
 

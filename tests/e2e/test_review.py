@@ -87,7 +87,7 @@ def test_a_label_that_the_service_cannot_keep_now_is_sent_again(store, page):
     expect(page.locator("#read")).to_have_text("0")
     page.route("**/review/*", lambda route: route.fulfill(status=503, json={"error": {}}))
     page.keyboard.type("12")
-    expect(page.locator("#problem")).to_contain_text("Not kept yet")
+    expect(page.locator("#problem")).to_contain_text("The label is not saved yet")
     page.unroute("**/review/*")
     expect(page.locator("#problem")).to_have_text("", timeout=PATIENCE_MS)
     expect(page.locator("#done")).to_have_text("2")

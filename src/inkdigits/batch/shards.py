@@ -200,7 +200,7 @@ def _numbers(
     """Return the numbers in the regions of a picture; one that cannot be read fails in each."""
     error: Any = picture
     if boxes is not None and not boxes:
-        error = HintError("no region is given for this picture")
+        error = HintError("--regions has no region for this picture")
     elif not isinstance(picture, ImageError):
         try:
             if boxes is None:

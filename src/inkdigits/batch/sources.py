@@ -85,7 +85,7 @@ class Source:
 
     def _all(self) -> Iterator[Entry]:
         """Yield the entries; one more says why the source ends early or has no pictures."""
-        why = f"{self.name} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})"
+        why = f"{self.name} contains no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})"
         try:
             for entry in self.entries():
                 yield entry

@@ -171,7 +171,7 @@ def promote(
         watch = read_gate(path).watch
         record["watch"] = msgspec.to_builtins(watch)
     change = registry.promote(version.name, record, by)
-    click.echo(f"{version.name} ({change['model_version']}) is now the current model of {folder}")
+    click.echo(f"{version.name} ({change['model_version']}) is the current model of {folder} now")
 
 
 @models.command()

@@ -292,7 +292,7 @@ def _announce(settings: Settings, model_version: str) -> str:
     """Say where the service and its log are; return the address for this machine's browser."""
     if not (settings.is_local or settings.has_keys):
         logger.warning(
-            "anybody may use %s: it asks for no API key (INKDIGITS_API_KEYS_FILE)", settings.host
+            "anybody can use %s because no API key is set (INKDIGITS_API_KEYS_FILE)", settings.host
         )
     url = f"http{'s' * (settings.tls_cert is not None)}://{_gunicorn_options(settings)['bind']}"
     days = settings.retention_days

@@ -166,8 +166,8 @@ def _check_address(host: str, port: int) -> None:
             by = ", on macOS most likely by AirPlay Receiver (System Settings, AirDrop & Handoff)"
             by = by if sys.platform == "darwin" and port == 5000 else ""
             raise ConfigError(
-                f"port {port} on {host} is in use{by}; stop what uses it, take the next free one "
-                "with --port auto, or set PORT"
+                f"port {port} on {host} is in use{by}; stop the other program, use --port auto to "
+                "choose a free port, or set PORT"
             ) from None
         raise ConfigError(f"cannot listen on {host}, port {port}: {error}") from None
 
@@ -187,8 +187,8 @@ def _report_of_log(receiver: Connection) -> str | InkdigitsError:
     """Wait as long as it takes: a migration of the log may be a long one."""
     while not receiver.poll(_WARNING_S):
         logger.warning(
-            "the model is loaded; the service waits for the prediction log, whose database is "
-            "migrated or locked by another process"
+            "the model is loaded; the service waits for the database of the log, which another "
+            "process migrates or locks"
         )
     report: str | InkdigitsError = receiver.recv()
     return report

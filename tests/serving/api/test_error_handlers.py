@@ -80,7 +80,7 @@ def test_unknown_path_and_wrong_method_are_json_too(client):
     assert "/docs" in missing.json["error"]["message"]
     response = client.get("/predict")
     message = response.json["error"]["message"]
-    assert message.startswith("/predict answers POST.")
+    assert message.startswith("/predict supports POST.")
     assert message.endswith("curl -F image=@seven.png http://localhost/predict")
     assert code_of(response) == (405, "method_not_allowed")
     for path, sent in (("/predict", {}), ("/read", {"data": {"picture": "x"}})):

@@ -83,9 +83,9 @@ def test_document_is_of_openapi_3_1_with_the_limits_of_the_settings(described):
     limits = {"max_bytes": 4096, "max_batch": 3, "max_pixels": 5000, "max_form_parts": 16}
     assert described["x-limits"] == limits
     assert schemas["Pictures"]["properties"]["images"]["maxItems"] == 3
-    assert "at most 4,096 bytes and 3 pictures" in described["info"]["description"]
+    assert "up to 4,096 bytes and 3 pictures" in described["info"]["description"]
     described = create_app(Settings(), FakeReader()).test_client().get("/openapi.json").json
-    assert "at most 10 MiB and 64 pictures" in described["info"]["description"]
+    assert "up to 10 MiB and 64 pictures" in described["info"]["description"]
 
 
 def test_every_route_is_described_and_nothing_else_is(app, described):

@@ -235,7 +235,7 @@ def test_database_that_is_unavailable_is_said_on_the_page(browser, store, monkey
 
 
 def test_dashboard_counts_what_was_read_and_corrected(browser):
-    assert "Nothing was read in this time" in browser.see("/dashboard")
+    assert "There are no readings in this period" in browser.see("/dashboard")
     for said in ("7", "7", "3", "none"):
         browser.label(browser.draw()["id"], said)
     for span in ("day", "month", "all"):
@@ -244,7 +244,7 @@ def test_dashboard_counts_what_was_read_and_corrected(browser):
         assert "2 of 3; 95 % interval" in page
         assert f'span={span}" aria-current="true"' in page
         assert 'class="shade5 diagonal">2<' in page
-        assert "Of 1 that are no digit, 0 were rejected." in page
+        assert "0 of 1 pictures without a digit were rejected." in page
     assert browser.client.get("/dashboard?span=x").status_code == 400
 
 
@@ -257,7 +257,7 @@ def test_model_page_shows_the_artifacts_own_figures(browser, reader):
     assert "has no metadata" in browser.see("/model")
     assert browser.client.get("/api/model").status_code == 404
     reader.metadata = metadata("v1", threshold=None)
-    assert "Every reading should be checked" in browser.see("/model")
+    assert "every reading needs a check" in browser.see("/model")
     figure = {"value": 0.994, "low": 0.9923, "high": 0.9953}
     figures = dict.fromkeys(("accuracy", "ece", "nll", "brier"), figure)
     provenance = {
@@ -289,11 +289,11 @@ def test_model_page_shows_the_shipped_models_run(browser, reader, monkeypatch):
     )
     page = browser.see("/model")
     assert "test-time augmentation" not in page  # its margin is 0
-    assert "several in one line as a number" in page
+    assert "numbers in one line" in page
     assert page.count('<svg class="chart" height') == 2
     assert page.count('<svg class="chart row"') > 20
     assert page.count('class="confusion"') == 1
-    assert "is read worst" in page
+    assert "The accuracy is lowest for" in page
     monkeypatch.setattr(views, "_figures", lambda: figures)
     page = browser.see("/model")
     assert page.count('<svg class="chart square"') == 1
@@ -301,7 +301,7 @@ def test_model_page_shows_the_shipped_models_run(browser, reader, monkeypatch):
         "75.0\N{NO-BREAK SPACE}%",
         "2 of 3,000",
         "(no threshold keeps the risk)",
-        "the marked group",
+        "The marked group",
     ):
         assert shown in page
 
@@ -345,12 +345,10 @@ def test_dashboard_shows_the_audit_to_the_operator_and_says_when_it_is_broken(
     store.keep(a_record(1, model_version="fake-1"))
     operator = Browser(create_app(settings, FakeReader(), store)).signed_in()
     page = operator.see("/dashboard?span=all")
-    said = (
-        "9 of 40 of this model; at most 35.98 %, with 95 % confidence. The stated risk is 5.00 %."
-    )
+    said = "9 of 40 audited readings of this model; at most 35.98 % with 95 % confidence."
     assert said in page.replace("\N{NO-BREAK SPACE}", " ")
-    assert "1 waits for" in page
-    assert 'role="alert">Of the accepted readings' in page
+    assert "1 reading waits for" in page
+    assert 'role="alert">More accepted readings' in page
     assert "by audit" not in browser.see("/dashboard")
 
 

@@ -146,8 +146,7 @@ class Gate:
         is_proxied = _PROXIED in request.environ
         if host is not None and not is_proxied and not self._is_known_host(host):
             raise errors.UnknownHostError(
-                "This Host is unknown: the service listens on this machine only. Use localhost, "
-                "or name the host in INKDIGITS_HOSTS."
+                "The Host header is unknown. Use localhost, or add the host to INKDIGITS_HOSTS."
             )
         if request.method not in SAFE_METHODS:
             self._require_own_origin(request)
@@ -164,7 +163,9 @@ class Gate:
             self.rates.take(client, self._settings.rate_limit)
         # A browser's preflight request brings no key, and gets only the CORS headers.
         if self._keys and name is None and not is_operator and request.method != "OPTIONS":
-            raise errors.KeyRequiredError("An API key is needed; docs/api.md says how to send it.")
+            raise errors.KeyRequiredError(
+                "An API key is required. Send it in the header X-API-Key."
+            )
         return name
 
     def admit_sign_in(self, request: Request) -> None:
@@ -186,8 +187,8 @@ class Gate:
             is_foreign = origin is not None and origin.partition("://")[2] != request.host
         if is_foreign:
             raise errors.ForeignOriginError(
-                "A page of another origin sent this request. Name its origin in "
-                "INKDIGITS_CORS_ORIGINS to allow it."
+                "The request comes from another origin. Add it to INKDIGITS_CORS_ORIGINS to "
+                "allow it."
             )
 
     def _is_allowed_origin(self, request: Request) -> bool:

@@ -28,7 +28,7 @@ EncodedPicture: TypeAlias = Annotated[
     str, Meta(description="Base64 or a data URL of a PNG, JPEG, WebP, BMP, GIF or TIFF.")
 ]
 Risk: TypeAlias = Annotated[
-    float, Meta(gt=0, lt=1, description="Tolerated share of wrong readings among the accepted.")
+    float, Meta(gt=0, lt=1, description="Tolerated share of wrong accepted readings.")
 ]
 
 
@@ -37,7 +37,7 @@ class Picture(TypedDict):
 
     image: EncodedPicture
     risk: NotRequired[Risk]
-    explain: NotRequired[Annotated[bool, Meta(description="Add the evidence for the reading.")]]
+    explain: NotRequired[Annotated[bool, Meta(description="Add an explanation.")]]
 
 
 class Pictures(TypedDict):
@@ -48,7 +48,7 @@ class Pictures(TypedDict):
 
 
 class Form(TypedDict):
-    """One picture to read, as an HTML form sends it."""
+    """One picture to read, sent as a form."""
 
     image: Annotated[str, Meta(extra_json_schema={"contentMediaType": "image/*"})]
 
@@ -62,13 +62,11 @@ Region: TypeAlias = Annotated[
 
 
 class NumberPicture(TypedDict):
-    """One picture of a number, or a page with several of them, and what is known of them."""
+    """A picture of a number, or a page with several numbers, with hints."""
 
     image: EncodedPicture
     length: NotRequired[
-        Annotated[
-            int | list[Length], Meta(description="How many digits: exactly, or at least and most.")
-        ]
+        Annotated[int | list[Length], Meta(description="Number of digits, or minimum and maximum.")]
     ]
     min: NotRequired[Value]
     max: NotRequired[Value]
@@ -80,11 +78,11 @@ class NumberPicture(TypedDict):
 class NumberOptions(TypedDict, total=False):
     """The query of ``POST /read``."""
 
-    length: Annotated[str, Meta(description="how many digits, as 5 or 3-8")]
+    length: Annotated[str, Meta(description="number of digits, such as 5 or 3-8")]
     min: Annotated[int, Meta(ge=0, description="the smallest value")]
     max: Annotated[int, Meta(ge=0, description="the largest value")]
-    check: Annotated[CheckName, Meta(description="the check digits that the number ends in")]
-    ink: Annotated[bool, Meta(description="add the 28 x 28 picture of each digit")]
+    check: Annotated[CheckName, Meta(description="kind of the check digits")]
+    ink: Annotated[bool, Meta(description="add the 28 x 28 ink of each digit")]
     record: Annotated[bool, Meta(description="keep the reading in the prediction log")]
     risk: Risk
 
@@ -92,17 +90,17 @@ class NumberOptions(TypedDict, total=False):
 class ReadingOptions(TypedDict, total=False):
     """The query of ``POST /predict``."""
 
-    ink: Annotated[bool, Meta(description="add the 28 x 28 picture that the model saw")]
+    ink: Annotated[bool, Meta(description="add the 28 x 28 input of the model")]
     record: Annotated[bool, Meta(description="keep the reading in the prediction log")]
     risk: Risk
-    explain: Annotated[bool, Meta(description="add the evidence for the reading of one picture")]
+    explain: Annotated[bool, Meta(description="add an explanation; for one picture only")]
 
 
 class KeepingOptions(TypedDict, total=False):
     """The query of ``POST /history``."""
 
-    kind: Annotated[Literal["drawn", "uploaded"], Meta(description="where the picture is from")]
-    replaces: Annotated[str, Meta(description="the id of the drawing that this one continues")]
+    kind: Annotated[Literal["drawn", "uploaded"], Meta(description="source of the picture")]
+    replaces: Annotated[str, Meta(description="id of the drawing to replace")]
     risk: Risk
 
 
@@ -110,20 +108,21 @@ class ExportOptions(TypedDict, total=False):
     """The query of ``GET /history/export``: the format, and the filters of the history."""
 
     format: Annotated[Literal["csv", "parquet"], Meta(description="csv by default")]
-    digit: Annotated[str, Meta(description="0 to 9, or none")]
-    decision: Annotated[Decision, Meta(description="what was to be done with the reading")]
+    digit: Annotated[str, Meta(description="only readings of this digit, 0 to 9 or none")]
+    decision: Annotated[Decision, Meta(description="only readings with this decision")]
     feedback: Annotated[
-        Literal["given", "none", "right", "wrong"], Meta(description="the label that it has")
+        Literal["given", "none", "right", "wrong"],
+        Meta(description="only readings with this feedback"),
     ]
-    since: Annotated[str, Meta(description="the first day, as YYYY-MM-DD in UTC")]
-    until: Annotated[str, Meta(description="the last day, as YYYY-MM-DD in UTC")]
+    since: Annotated[str, Meta(description="first day (YYYY-MM-DD, UTC)")]
+    until: Annotated[str, Meta(description="last day (YYYY-MM-DD, UTC)")]
 
 
 class QueueOptions(TypedDict, total=False):
     """The query of ``GET /review/queue``."""
 
-    why: Annotated[Queued, Meta(description="only what is queued for this")]
-    after: Annotated[str, Meta(description="the id of the last picture of the answer before")]
+    why: Annotated[Queued, Meta(description="only pictures queued for this reason")]
+    after: Annotated[str, Meta(description="last id of the previous response")]
 
 
 class DashboardOptions(TypedDict, total=False):
@@ -133,7 +132,7 @@ class DashboardOptions(TypedDict, total=False):
 
 
 class Explanation(TypedDict):
-    """The evidence for a reading: per pixel, by how much it raises the log odds of the digit."""
+    """The evidence for a reading: the log odds of the digit that depend on each pixel."""
 
     runner_up: Digit | None
     runner_up_probability: Share
@@ -143,54 +142,54 @@ class Explanation(TypedDict):
 
 
 class Prediction(TypedDict):
-    """What was read in one picture."""
+    """The reading of one picture."""
 
-    prediction: Annotated[Digit | None, Meta(description="null only without ink to read.")]
+    prediction: Annotated[Digit | None, Meta(description="Null if the picture has no ink.")]
     confidence: Annotated[Share, Meta(description="Calibrated probability of the digit.")]
     probabilities: Annotated[list[Share], Meta(min_length=10, max_length=10)]
     decision: Decision
     reason: Reason | None
-    novelty: Annotated[float | None, Meta(description="Higher is less like any digit.")]
+    novelty: Annotated[float | None, Meta(description="Higher means less like a digit.")]
     model_version: str
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     kept: Annotated[Kept, Meta(description="Where the prediction log has it.")]
     preprocessing_time_ms: Milliseconds
     inference_time_ms: Milliseconds
     total_time_ms: Milliseconds
-    risk: NotRequired[Annotated[Risk, Meta(description="The risk, if one was stated.")]]
+    risk: NotRequired[Annotated[Risk, Meta(description="The stated risk.")]]
     coverage: NotRequired[
         Annotated[
             Share | None,
-            Meta(description="Share of calibration digits accepted at the risk; 0 for none."),
+            Meta(description="Share of calibration digits accepted at this risk."),
         ]
     ]
     explanation: NotRequired[Explanation]
-    hint: NotRequired[Annotated[str, Meta(description="The route that reads such a picture.")]]
+    hint: NotRequired[Annotated[str, Meta(description="Route for such pictures.")]]
     ink: NotRequired[Annotated[str, Meta(description="28 x 28, what the model saw: a data URL.")]]
-    number: NotRequired[Annotated[Number, Meta(description="What several digits read as.")]]
+    number: NotRequired[Annotated[Number, Meta(description="The number, if several digits.")]]
 
 
 Label: TypeAlias = Annotated[
-    str, Meta(pattern="^([0-9]{1,64}|none)$", description="A digit, a number's digits, or none.")
+    str, Meta(pattern="^([0-9]{1,64}|none)$", description="A digit, digits of a number, or none.")
 ]
 
 
 class FeedbackRequest(TypedDict):
-    """What a picture really shows."""
+    """The label of a picture."""
 
-    label: Annotated[Digit | Label | None, Meta(description="null removes the label.")]
+    label: Annotated[Digit | Label | None, Meta(description="Null removes the label.")]
 
 
 class Feedback(TypedDict):
-    """The label that a prediction has now."""
+    """The valid label of a prediction."""
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     label: Label | None
-    was_right: Annotated[bool | None, Meta(description="null without a label.")]
+    was_right: Annotated[bool | None, Meta(description="Null without a label.")]
 
 
 class DigitShare(TypedDict):
-    """Another digit that a place may have."""
+    """An alternative for a digit."""
 
     digit: Digit
     confidence: Share
@@ -200,7 +199,7 @@ class NumberDigit(TypedDict):
     """One digit of a number."""
 
     digit: Digit
-    confidence: Annotated[Share, Meta(description="Its probability, by its own ink alone.")]
+    confidence: Annotated[Share, Meta(description="Probability from the digit's own ink.")]
     box: Region
     decision: Decision
     alternatives: list[DigitShare]
@@ -208,24 +207,24 @@ class NumberDigit(TypedDict):
 
 
 class NumberShare(TypedDict):
-    """Another number that may be written."""
+    """An alternative for a number."""
 
     text: str
     confidence: Share
 
 
 class NumberCheck(TypedDict):
-    """Whether the number fulfils a hint."""
+    """Whether the number satisfies a hint."""
 
     name: Literal["length", "min", "max", "luhn", "mod97"]
     ok: bool
 
 
 class Number(TypedDict):
-    """The number that was read in a picture or in a region."""
+    """The number in a picture or in a region."""
 
-    text: Annotated[str, Meta(description="Its digits; empty where none were read.")]
-    confidence: Annotated[Share, Meta(description="Probability that the whole number is right.")]
+    text: Annotated[str, Meta(description="The digits; empty if no number was read.")]
+    confidence: Annotated[Share, Meta(description="Probability of the whole number.")]
     decision: Decision
     reason: NumberReason | None
     digits: list[NumberDigit]
@@ -238,7 +237,7 @@ class Number(TypedDict):
 
 
 class Numbers(TypedDict):
-    """What was read in each region, in their order."""
+    """The number in each region, in the same order."""
 
     fields: list[Number]
 

@@ -73,7 +73,7 @@ HTTP_CODES: Final = {
 }
 """Codes of the errors that Flask finds, and of ours that no exception stands for."""
 
-_WHERE: Final = "All addresses are described at /docs."
+_WHERE: Final = "/docs describes all addresses."
 
 
 def install(app: Flask) -> None:
@@ -165,17 +165,17 @@ def _answer_http_error(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         code = "body_too_large"
         message = (
-            f"The request is over the limit of {asked.max_content_length:,} bytes, or its form "
-            f"over that of {MAX_FORM_PARTS} parts. {SEND_LESS}"
+            f"The request has more than {asked.max_content_length:,} bytes, or its form has more "
+            f"than {MAX_FORM_PARTS} parts. {SEND_LESS}"
         )
     elif isinstance(error, MethodNotAllowed):
         allowed = " and ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
-        message = f"{asked.path} answers {allowed}. {_WHERE}{_example()}"
+        message = f"{asked.path} supports {allowed}. {_WHERE}{_example()}"
     elif isinstance(error, NotFound):
         message = f"There is nothing at this address. {_WHERE}"
     elif isinstance(error, InternalServerError):
         code = "internal_error"
-        message = f"The service failed; its log has the reason under request id {asked.request_id}."
+        message = f"The service failed. Its log has the reason for request id {asked.request_id}."
     response = error_response(error.code or 500, code, message)
     for name, value in error.get_headers():
         # Allow of a 405 and its like are kept; the type of the body is ours.

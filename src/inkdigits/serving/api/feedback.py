@@ -36,7 +36,7 @@ def blueprint(
         asked = current()
         label = _parse(asked)
         if store is None:
-            raise errors.RecordNotFoundError("This service keeps no log of its predictions.")
+            raise errors.RecordNotFoundError("This service does not keep predictions.")
         owner, name = giver(asked)
         return dict(apply_feedback(store, record_id, label, name, owner))
 
@@ -66,9 +66,7 @@ def _parse(request: Request) -> str | None:
             f"Content-Type {kind or '(none)'} is unsupported; send application/json."
         )
     if len(body) > MAX_BYTES:
-        raise errors.BodyTooLargeError(
-            f'Feedback has at most {MAX_BYTES:,} bytes. Send "label" alone.'
-        )
+        raise errors.BodyTooLargeError(f'Feedback may have {MAX_BYTES:,} bytes. Send only "label".')
     try:
         document = json.loads(body, object_pairs_hook=_without_repetitions)
     except (ValueError, RecursionError):
@@ -79,7 +77,7 @@ def _parse(request: Request) -> str | None:
         raise errors.MissingFieldError(f"The JSON has no field: {_MEANING}.")
     unknown = sorted(document.keys() - {"label"})
     if unknown:
-        raise errors.WrongShapeError(f'Send "label" alone; {unknown[0][:64]!r} is unknown.')
+        raise errors.WrongShapeError(f'Send only "label"; {unknown[0][:64]!r} is unknown.')
     return _label(document["label"])
 
 

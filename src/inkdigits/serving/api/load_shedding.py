@@ -85,7 +85,7 @@ class Readiness:
             except InkdigitsError as error:
                 logger.warning("warm-up failed", extra=fields(error=error))
                 raise NotReadyError(
-                    "The model cannot read pictures yet; the log has the reason."
+                    "The model cannot read pictures yet. The log has the reason."
                 ) from error
             if prediction.digit is None:
                 raise NotReadyError("The model found no digit in its warm-up picture.")
@@ -190,8 +190,8 @@ class ServedReader:
             self._metrics.count_arrival(spent)
         if spent >= self._deadline:
             raise DeadlineExceededError(
-                f"The pictures did not arrive or were not read within {self._deadline:g} s. Send "
-                "them again, fewer at a time."
+                f"Receiving and reading the pictures took longer than {self._deadline:g} s. Send "
+                "fewer pictures per request."
             )
         if not self._free.acquire(blocking=False):
             self._wait(asked, self._deadline - spent - asked.waited)
@@ -215,12 +215,12 @@ class ServedReader:
 
     def _shed(self) -> NoReturn:
         raise OverloadedError(
-            f"The request has waited {self._deadline:g} s behind others. Send it again later."
+            f"The request waited {self._deadline:g} s for other requests. Send it again later."
         )
 
 
 def _too_expensive() -> ImageTooLargeError:
     return ImageTooLargeError(
-        f"The pictures before it took the {CPU_SECONDS:g} seconds of CPU that a request has. "
-        "Send it in another request."
+        f"The other pictures used the {CPU_SECONDS:g} seconds of CPU time of this request. "
+        "Send this picture in another request."
     )

@@ -278,7 +278,7 @@ def _checked(value: object, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise InvalidTensorError(f"The request is not as the protocol has it: {error}.") from None
+        raise InvalidTensorError(f"The request does not follow the protocol: {error}.") from None
 
 
 def _parameters(of: Mapping[str, Any]) -> Json:

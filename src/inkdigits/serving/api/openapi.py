@@ -86,9 +86,7 @@ _INFER: Final = Operation(
 )
 _MODEL: Final = Operation("The inputs and outputs of a model", codes="unknown_model")
 _UNAVAILABLE: Final = "not_ready model_unavailable"
-_MODEL_READY: Final = Operation(
-    "Whether a model can be used", codes=f"unknown_model {_UNAVAILABLE}"
-)
+_MODEL_READY: Final = Operation("Readiness of a model", codes=f"unknown_model {_UNAVAILABLE}")
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/predict"): Operation(
@@ -99,7 +97,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=_PICTURE,
     ),
     ("POST", "/predictions/<record_id>/feedback"): Operation(
-        "Say what a picture shows, or null to remove that",
+        "Label a prediction, or remove its label",
         {200: _json(bodies.Feedback)},
         f"{_BODY} unsupported_media_type invalid_json missing_field wrong_shape wrong_value "
         "not_found history_unavailable",
@@ -113,17 +111,17 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body={**_PICTURE, **_json(bodies.NumberPicture)},
     ),
     ("GET", "/health"): Operation(
-        "Whether pictures can be read, and by which model",
+        "Health of the service, and its model",
         {200: _json(bodies.Health), 503: _json(bodies.Health)},
         _UNAVAILABLE,
     ),
-    ("GET", "/health/live"): Operation("Whether the process answers", {200: _json(bodies.Status)}),
+    ("GET", "/health/live"): Operation("Liveness of the process", {200: _json(bodies.Status)}),
     ("GET", "/health/ready"): Operation(
-        "Whether to send it requests", {200: _json(bodies.Status)}, _UNAVAILABLE
+        "Readiness for requests", {200: _json(bodies.Status)}, _UNAVAILABLE
     ),
-    ("GET", "/v2"): Operation("The server, by the Open Inference Protocol v2"),
-    ("GET", "/v2/health/live"): Operation("Whether the process answers"),
-    ("GET", "/v2/health/ready"): Operation("Whether to send it requests", codes=_UNAVAILABLE),
+    ("GET", "/v2"): Operation("Metadata of the server"),
+    ("GET", "/v2/health/live"): Operation("Liveness of the process"),
+    ("GET", "/v2/health/ready"): Operation("Readiness for requests", codes=_UNAVAILABLE),
     ("GET", "/v2/models/<name>"): _MODEL,
     ("GET", "/v2/models/<name>/ready"): _MODEL_READY,
     ("POST", "/v2/models/<name>/infer"): _INFER,
@@ -131,7 +129,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v2/models/<name>/versions/<model_version>/ready"): _MODEL_READY,
     ("POST", "/v2/models/<name>/versions/<model_version>/infer"): _INFER,
     ("GET", "/metrics"): Operation(
-        "What all workers count and time, for Prometheus", {200: {"text/plain": (str,)}}
+        "Metrics of all workers for Prometheus", {200: {"text/plain": (str,)}}
     ),
     ("GET", "/api"): Operation("Name, version and the list of endpoints"),
     ("GET", "/api/model"): Operation("The model's metadata", codes="not_found model_unavailable"),
@@ -139,18 +137,18 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/docs"): Operation("The HTTP interface as a page", {200: _HTML}),
     ("GET", "/docs/style.css"): Operation("The style of that page", {200: {"text/css": (str,)}}),
     ("GET", "/"): Operation(
-        "The page to draw on, or for programs the list of endpoints", {200: {**_json(), **_HTML}}
+        "The page for browsers, or the list of endpoints for programs", {200: {**_json(), **_HTML}}
     ),
     ("POST", "/history"): Operation(
-        "Read a finished drawing and keep it; needs the page's token",
+        "Read and keep a finished drawing; needs the page's token",
         {200: _json(bodies.Prediction)},
         f"{_READING} invalid_query",
         query=bodies.KeepingOptions,
         body=_PICTURE,
     ),
-    ("GET", "/history"): Operation("What was read", {200: _HTML}, _HISTORY),
+    ("GET", "/history"): Operation("The page of the history", {200: _HTML}, _HISTORY),
     ("POST", "/history/<record_id>/feedback"): Operation(
-        "Say what a picture shows", _LABELLED, f"{_CHANGE} missing_field", body=_FORM
+        "Label a reading", _LABELLED, f"{_CHANGE} missing_field", body=_FORM
     ),
     ("POST", "/history/<record_id>/delete"): Operation(
         "Delete a reading", _CHANGED, _CHANGE, body=_FORM
@@ -165,10 +163,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         query=bodies.ExportOptions,
     ),
     ("GET", "/review"): Operation(
-        "The page to label what is unsure", {200: _HTML, 303: _HTML}, _HISTORY
+        "The page for reviewing uncertain readings", {200: _HTML, 303: _HTML}, _HISTORY
     ),
     ("GET", "/review/queue"): Operation(
-        "What is to be labelled next; for the operator and reviewers",
+        "The next pictures to label; for the operator and reviewers",
         codes=_HISTORY,
         query=bodies.QueueOptions,
     ),
@@ -182,14 +180,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "The picture of a reading, if it was kept", {200: _FILE}, _HISTORY
     ),
     ("GET", "/dashboard"): Operation(
-        "Figures of what was read", {200: _HTML}, _HISTORY, query=bodies.DashboardOptions
+        "The page of the dashboard", {200: _HTML}, _HISTORY, query=bodies.DashboardOptions
     ),
     ("GET", "/model"): Operation("The page of the model", {200: _HTML}, "model_unavailable"),
     ("GET", "/sign-in"): Operation(
-        "The sign-in of the operator", {200: _HTML}, "not_found history_unavailable"
+        "The page for signing in", {200: _HTML}, "not_found history_unavailable"
     ),
     ("POST", "/sign-in"): Operation(
-        "Sign in as the operator; needs the page's token",
+        "Sign in; needs the page's token",
         {303: _HTML},
         "not_found too_many_requests body_too_large history_unavailable",
         body=_FORM,
@@ -242,11 +240,11 @@ def document(app: Flask, settings: Settings, version: str) -> Json:
         "info": {
             "title": "Inkdigits",
             "version": version,
-            "summary": "Reads handwritten digits and says how sure it is",
+            "summary": "Inkdigits reads handwritten digits and states its confidence",
             "description": (
-                f"A request carries at most {_size(settings.max_bytes)} and {settings.max_batch} "
-                f"pictures. A picture has at most {settings.max_pixels:,} pixels, and a form at "
-                f"most {MAX_FORM_PARTS} parts."
+                f"A request may have up to {_size(settings.max_bytes)} and {settings.max_batch} "
+                f"pictures. A picture may have up to {settings.max_pixels:,} pixels, and a form up "
+                f"to {MAX_FORM_PARTS} parts."
             ),
             "license": {"name": "MIT", "identifier": "MIT"},
         },

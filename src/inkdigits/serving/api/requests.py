@@ -203,7 +203,7 @@ def read_body(request: Request) -> bytes:
         if limit is not None and len(content) >= limit:
             raise errors.BodyTooLargeError(_over(limit, "The body"))
     elif len(content) < announced:
-        raise errors.IncompleteBodyError(f"{announced} bytes were announced; {len(content)} came.")
+        raise errors.IncompleteBodyError(f"The body has {len(content)} of {announced} bytes.")
     if not content:
         raise errors.EmptyBodyError("The request has no body.")
     encoding = request.environ.get("HTTP_CONTENT_ENCODING")
@@ -240,9 +240,9 @@ def _decompress(body: bytes, encoding: str, limit: int | None) -> bytes:
     if limit is not None and len(plain) > limit:
         raise errors.DecompressedTooLargeError(_over(limit, "The decompressed body"))
     if not decompressor.eof or decompressor.unused_data:
-        raise errors.BodyEncodingError(f"The {encoding} body is truncated or something follows it.")
+        raise errors.BodyEncodingError(f"The {encoding} body is truncated or has trailing data.")
     if not plain:
-        raise errors.EmptyBodyError("The request has no body once it is decompressed.")
+        raise errors.EmptyBodyError("The decompressed body is empty.")
     return plain
 
 
@@ -256,7 +256,7 @@ def _picture_of_form(request: Request) -> bytes:
         raise errors.MissingFieldError(f"The form's {wrong}.")
     require_known({**request.files, **request.form}, ["image"], "form (options go into the query)")
     if len(uploads) > 1:
-        raise errors.WrongShapeError('A form carries one "image"; send several as JSON "images".')
+        raise errors.WrongShapeError('A form may have one "image". Send several as JSON "images".')
     picture: bytes = uploads[0].read()
     if not picture:
         raise errors.UnreadableImageError("The picture is empty.")
@@ -264,7 +264,7 @@ def _picture_of_form(request: Request) -> bytes:
 
 
 def _over(limit: int, what: str) -> str:
-    return f"{what} is over the limit of {limit:,} bytes. {SEND_LESS}"
+    return f"{what} has more than {limit:,} bytes. {SEND_LESS}"
 
 
 def _checked_risk(risk: object) -> float:
@@ -307,7 +307,7 @@ def require_batch(pictures: int, max_batch: int) -> None:
     """
     if pictures > max_batch:
         raise errors.TooManyPicturesError(
-            f"{pictures} pictures are over the limit of {max_batch}. Send several requests."
+            f"The batch has {pictures} pictures; the limit is {max_batch}. Send several requests."
         )
 
 
@@ -345,7 +345,7 @@ def _data_of_url(text: str) -> str:
     if not match["type"].strip().lower().startswith("image/"):
         raise errors.InvalidDataUrlError("The media type of the data URL is not image/*.")
     if match["parameters"].rpartition(";")[2].strip().lower() != "base64":
-        raise errors.InvalidDataUrlError("The data URL is not ;base64.")
+        raise errors.InvalidDataUrlError("The data URL does not end its type with ;base64.")
     return data
 
 

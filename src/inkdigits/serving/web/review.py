@@ -22,8 +22,8 @@ from inkdigits.types import Json
 _WHY = {  # a picture is in the queue, in words
     "rejected": "It was rejected",
     "unsure": "The model is not sure",
-    "differs": "Two models read it differently",
-    "audit": "It was accepted, and drawn at random for the audit",
+    "differs": "Two models have different readings",
+    "audit": "It was accepted and is part of the random audit",
 }
 _SIDE = 640  # of a kept picture on the page, in pixels at most
 _AT_ONCE = 60

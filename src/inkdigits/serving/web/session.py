@@ -139,7 +139,7 @@ def giver(request: ServedRequest, operator: Operator, *, has_keys: bool) -> tupl
     if request.owner is not None:
         return request.owner, request.owner
     if has_keys:
-        raise RecordNotFoundError("There is no such prediction of yours.")
+        raise RecordNotFoundError("You have no prediction with this id.")
     return NOBODY, "api"
 
 
@@ -196,7 +196,7 @@ class Operator:
                 self._store.end_sign_in(sign_in, OPERATOR_HOURS)
             except StoreError as error:
                 raise StoreUnavailableError(
-                    "You are not signed out everywhere: the log cannot be written. Try again."
+                    "Signing out failed because the log cannot be written. Try again."
                 ) from error
         session.pop("sign_in", None)
 

@@ -305,7 +305,7 @@ def _add_sign_in(web: Blueprint, store: Store, operator: Operator, gate: Gate) -
         if not operator.exists:
             abort(404)
         if not store.available:
-            return render_template("unavailable.html", what="The log, which sign-ins need,"), 503
+            return render_template("unavailable.html", what="The sign-in"), 503
         if request.method == "GET":
             return render_template("sign_in.html", failed=False)
         gate.admit_sign_in(request)

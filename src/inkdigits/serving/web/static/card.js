@@ -6,7 +6,7 @@ const MEANING = {
   empty: "Ten probabilities appear while you draw.",
   accept: "Safe to use without checking.",
   review: "Check it before you use it.",
-  blank: "Try more light or a darker pen.",
+  blank: "Use more light or a darker pen.",
   not_a_digit: "It does not look like a digit.",
   several_digits: "Read as a number, digit by digit.",
   unreadable: "Each digit has a probability below 50\u00a0%.",
@@ -78,12 +78,12 @@ export function showCoverage(answer, value) {
   const { own, choices = "[]" } = $("risk").dataset;
   const stated = value ?? Number(own ?? NaN);
   const share = Number.isNaN(stated) ? "" : `${Number((stated * 100).toPrecision(6))}\u00a0%`;
-  $("risk-value").textContent = value === null ? ["the service’s own", share].filter(Boolean).join(", ") : share;
+  $("risk-value").textContent = value === null ? ["service default", share].filter(Boolean).join(", ") : share;
   const choice = JSON.parse(choices).filter(([risk]) => risk <= stated).at(-1);
   const coverage = answer?.coverage ?? (own && (choice?.[1] ?? 0));
   $("coverage").textContent = coverage !== undefined
-    ? `At this risk ${percent(coverage)} of the calibration digits are called sure.`
-    : "How many of the readings called sure may be wrong.";
+    ? `At this risk, ${percent(coverage)} of the calibration digits are marked as sure.`
+    : "The risk is the tolerated share of wrong readings among those marked as sure.";
 }
 
 /** Say a reading to screen readers. */
@@ -99,7 +99,7 @@ function askAgain(answer) {
   const claim = answer && claimed(answer);
   const isOne = claim?.length === 1;
   $("question").textContent =
-    claim === "none" ? "Is it really no digit?" : claim ? `Is it ${isOne ? `${article(claim)} ` : ""}${claim}?` : "What is it?";
+    claim === "none" ? "Is this not a digit?" : claim ? `Is it ${isOne ? `${article(claim)} ` : ""}${claim}?` : "What is it?";
   $("question").hidden = false;
   $("ask").hidden = !claim;
   $("labels").hidden = Boolean(claim);
@@ -112,5 +112,5 @@ function askAgain(answer) {
 export function thank(label, wasRight) {
   $("question").hidden = $("ask").hidden = $("labels").hidden = true;
   const said = label === "none" ? "not a digit" : `it is ${label.length === 1 ? `${article(label)} ` : ""}${label}`;
-  $("thanks").textContent = wasRight ? "Thank you. Noted as right." : `Thank you. Noted: ${said}.`;
+  $("thanks").textContent = wasRight ? "Thank you. Saved as right." : `Thank you. Saved: ${said}.`;
 }

@@ -199,8 +199,8 @@ async function explain() {
     if (asked !== version || prediction === null) return; // without ink there is no evidence
     $("saliency").src = `data:image/png;base64,${explanation.saliency_png}`;
     $("runner-up").textContent =
-      `Orange ink is evidence for ${card.article(prediction)} ${prediction}, blue ink is evidence against it. ` +
-      `Next likeliest: ${explanation.runner_up}, ${percent(explanation.runner_up_probability)}.`;
+      `Orange ink is evidence for ${card.article(prediction)} ${prediction}, and blue ink is evidence against it. ` +
+      `Second most likely: ${explanation.runner_up}, ${percent(explanation.runner_up_probability)}.`;
     $("reasons").hidden = false;
     $("why").setAttribute("aria-expanded", "true");
   } catch (error) {

@@ -42,7 +42,7 @@ function more() {
 function count({ left, done: labelled, agreed }) {
   $("left").textContent = left;
   $("done").textContent = labelled;
-  $("agreed").textContent = labelled ? `, ${percent(agreed / labelled)} read as labelled` : "";
+  $("agreed").textContent = labelled ? `, ${percent(agreed / labelled)} agree with the model` : "";
 }
 
 function show() {
@@ -61,10 +61,10 @@ function show() {
   $("claim").textContent = item.is_closest ? "Closest:" : "Read as";
   $("read").textContent = item.read ?? "–";
   $("sure").textContent = percent(item.confidence);
-  const other = item.runner_up && `Next likeliest: ${item.runner_up.digit}, ${percent(item.runner_up.share)}.`;
+  const other = item.runner_up && `Second most likely: ${item.runner_up.digit}, ${percent(item.runner_up.share)}.`;
   $("other").textContent = [other, item.shadow && `The second model reads ${item.shadow}.`].filter(Boolean).join(" ");
   $("typed").hidden = !item.is_number;
-  $("digits").textContent = typed || "Type its digits";
+  $("digits").textContent = typed || "Type the digits";
   $("spoken").textContent = `${$("claim").textContent} ${item.read ?? "nothing"}, ${percent(item.confidence)}. ${item.why}`;
 }
 
@@ -78,10 +78,10 @@ function send(path, body) {
         $("problem").textContent = "";
         return count(progress);
       } catch (error) {
-        $("problem").textContent = `Not kept yet: ${error.message}`;
+        $("problem").textContent = `The label is not saved yet: ${error.message}`;
         if (error.status < 500 && error.status !== 429) {
           waiting -= 1;
-          $("problem").textContent = `Not kept: ${error.message}`;
+          $("problem").textContent = `The label was not saved: ${error.message}`;
           return undefined;
         }
         await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));

@@ -1,7 +1,7 @@
 // On every page: the theme's switch, and times in the reader's own time zone.
 
 const THEMES = ["system", "light", "dark"];
-const SAID = { system: "as the system", light: "light", dark: "dark" };
+const SAID = { system: "system", light: "light", dark: "dark" };
 
 const root = document.documentElement;
 const button = document.getElementById("theme");
