@@ -170,9 +170,9 @@ def test_service_that_others_reach_says_that_it_asks_for_no_key(tmp_path):
     keys = tmp_path / "keys"
     keys.write_text(f"ada:{digest_of('a-key')}\n")
     with running(INKDIGITS_HOST="0.0.0.0") as service:
-        assert any("asks for no API key" in line for line in service.lines)
+        assert any("no API key is set" in line for line in service.lines)
     with running(INKDIGITS_HOST="0.0.0.0", INKDIGITS_API_KEYS_FILE=str(keys)) as service:
-        assert not any("asks for no API key" in line for line in service.lines)
+        assert not any("no API key is set" in line for line in service.lines)
         assert service.predict()[0] == 401
 
 
