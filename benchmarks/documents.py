@@ -158,14 +158,14 @@ def summary(figures: Figures) -> str:
     rows = []
     for title, found in titled:
         n, right, accepted, wrong = (sum(row[key] for row in found) for key in DIGIT_COUNTS)
-        shares = f"{percent(right / n)} right | {percent(accepted / n)}"
+        shares = f"{percent(right / n)} correct | {percent(accepted / n)}"
         rows.append(f"{title} | {n:,} | {shares} | {wrong} of {accepted:,}")
     plain, title = figures["plain"], "MNIST's test pictures with the network `MNISTClassifier`"
-    rows.insert(1, f"{title} | {plain['n']:,} | {percent(plain['accuracy']['value'])} right | | ")
-    rows.insert(1, f"{sent} | {worst['n']:,} | {percent(worst['accuracy'])} right | | ")
+    rows.insert(1, f"{title} | {plain['n']:,} | {percent(plain['accuracy']['value'])} correct | | ")
+    rows.insert(1, f"{sent} | {worst['n']:,} | {percent(worst['accuracy'])} correct | | ")
     for row in figures["number_reading"]["rows"]:
         title = f"numbers of 3 to 8 digits, {row['name']}"
-        right = f"{percent(row['exact'], 1)} right (Tesseract: {tesseract(row)})"
+        right = f"{percent(row['exact'], 1)} correct (Tesseract: {tesseract(row)})"
         accepted = percent(row["accepted"] / row["n"], 1)
         wrong = f"{row['wrong_accepted']} of {row['accepted']:,}"
         rows.append(f"{title} | {row['n']:,} | {right} | {accepted} | {wrong}")
@@ -197,7 +197,7 @@ def cells(figures: Figures) -> str:
     found = figures["number_reading"]["table"]
     return (
         f"The {found['cells']:,} table cells contain {found['digits']} digits. The reader read "
-        f"{found['found']} of them right and accepted\n{found['accepted']}, of which "
+        f"{found['found']} of them correctly and accepted\n{found['accepted']}, of which "
         f"{found['wrong_accepted']} are wrong. It read {found['invented_in_empty']} digits in "
         "empty cells."
     )
@@ -230,9 +230,9 @@ def temperature(figures: Figures) -> str:
     before, after = fitted["before"], fitted["after"]
     return (
         f"The temperature is {fitted['temperature']:.4f}. It was fitted on the calibration split "
-        f"(n = {fitted['n']:,}) and on as many\ndigits synthesised from it. On the clean digits it "
-        f"changes NLL from {before['nll']['value']:.4f} to {after['nll']['value']:.4f}, and\nECE "
-        f"(15 bins) from {percent(before['ece']['value'])} to {percent(after['ece']['value'])}. On "
+        f"(n = {fitted['n']:,}) and on the same\nnumber of digits synthesised from it. On the clean digits "
+        f"it changes NLL from {before['nll']['value']:.4f} to {after['nll']['value']:.4f}, and\n"
+        f"ECE (15 bins) from {percent(before['ece']['value'])} to {percent(after['ece']['value'])}. On "
         f"the synthesised digits NLL is {made['nll']['value']:.4f} and ECE\nis "
         f"{percent(made['ece']['value'])}. A temperature does not change the accuracy."
     )

@@ -102,7 +102,7 @@ def test_another_run_changes_the_documents(documents, copy):
     path.write_text(json.dumps(inputs))
     texts = documents.rewritten(copy)
     assert "| accuracy | 98.76 % (9,876 of 10,000) | 91.11 to 99.99 % |" in texts["MODEL_CARD.md"]
-    assert "in a corner, …) | 10,000 | 43.21 % right" in texts["README.md"]
+    assert "in a corner, …) | 10,000 | 43.21 % correct" in texts["README.md"]
 
 
 def test_result_of_another_model_is_an_error_that_names_it(documents, copy):

@@ -38,7 +38,7 @@ _RUN = option(
 )
 @option(
     "--per-family",
-    "With --robustness: pictures per group; clean digits are always all used.  [default: 1000]",
+    "With --robustness: pictures per group, except for clean digits.  [default: 1000]",
     options.COUNT,
 )
 @options.JSON

@@ -186,7 +186,7 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
         click.Choice(["local", "ray"]),
         None,
     )
-    @option("--address", "With --engine ray: its address, such as auto or ray://HOST:10001.")
+    @option("--address", "With --engine ray: the cluster, such as auto or ray://HOST:10001.")
     @option(
         "--shard",
         "With --out: read only part I of N (0/N to N-1/N), for inkdigits merge.",

@@ -86,8 +86,8 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 @option("--quick", "Train in ten minutes, with fewer pictures and epochs.", is_flag=True)
 @option(
     "--segmenter-steps",
-    "Training steps of the network that finds ink; 0 with --quick, --init, --add, --pictures or "
-    "another network.",
+    "Training steps of the network that finds ink. The default is 0 with --quick, --init, --add, "
+    "--pictures or another network.",
     click.IntRange(0),
     50_000,
 )
@@ -153,8 +153,8 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @option(
     "--add added",
-    "Your own labelled pictures, as for --data of inkdigits evaluate; can be repeated. The "
-    "defaults then have fewer epochs and pictures and a lower learning rate.",
+    "Your own labelled pictures, as for --data of inkdigits evaluate; can be repeated. By "
+    "default, such a run is shorter and has a lower learning rate.",
     multiple=True,
     metavar="SOURCE",
 )
