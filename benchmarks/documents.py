@@ -230,11 +230,12 @@ def temperature(figures: Figures) -> str:
     before, after = fitted["before"], fitted["after"]
     return (
         f"The temperature is {fitted['temperature']:.4f}. It was fitted on the calibration split "
-        f"(n = {fitted['n']:,}) and on the same\nnumber of digits synthesised from it. On the clean digits "
-        f"it changes NLL from {before['nll']['value']:.4f} to {after['nll']['value']:.4f}, and\n"
-        f"ECE (15 bins) from {percent(before['ece']['value'])} to {percent(after['ece']['value'])}. On "
-        f"the synthesised digits NLL is {made['nll']['value']:.4f} and ECE\nis "
-        f"{percent(made['ece']['value'])}. A temperature does not change the accuracy."
+        f"(n = {fitted['n']:,}) and on the same\nnumber of digits synthesised from it. On the "
+        f"clean digits, NLL changes from {before['nll']['value']:.4f} to "
+        f"{after['nll']['value']:.4f}, and\nECE (15 bins) from {percent(before['ece']['value'])} "
+        f"to {percent(after['ece']['value'])}. On the synthesised digits, NLL is "
+        f"{made['nll']['value']:.4f} and\nECE is {percent(made['ece']['value'])}. A temperature "
+        "does not change the accuracy."
     )
 
 

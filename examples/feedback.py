@@ -21,5 +21,5 @@ with Client(sys.argv[1]) as client:
         if prediction.digit != label:
             wrong += 1
             print(f"{prediction.id}: read {prediction.digit}, is {label}")
-print(f"{len(labels)} pictures, {wrong} read wrong; all have their label in the history")
-print("They are kept: inkdigits history export labelled.csv --feedback given")
+print(f"{len(labels)} pictures, {wrong} read incorrectly; the history has all labels")
+print("To export the labels: inkdigits history export labelled.csv --feedback given")

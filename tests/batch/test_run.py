@@ -100,7 +100,7 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     assert process.wait() == code
     said = process.stderr.read().decode()
     process.stderr.close()
-    assert ("--resume to continue" in said, "Traceback" in said) == (end == signal.SIGINT, False)
+    assert ("with --resume" in said, "Traceback" in said) == (end == signal.SIGINT, False)
     kept = {path.name for path in parts.glob("*.part")}
     assert 2 <= len(kept) < SHARDS
     assert not out.exists()
@@ -211,7 +211,7 @@ def test_commands_that_share_a_run_are_merged_if_each_picture_was_read_once(arra
     sound = other.read_bytes()
     for wrong in (one.read_bytes(), sound[:1000]):
         other.write_bytes(wrong)
-        assert "or not of the pictures" in run("merge", out, exit_code=1).stderr
+        assert "or belongs to other pictures" in run("merge", out, exit_code=1).stderr
         assert not out.exists()
     other.write_bytes(sound)
     assert "3,996 rows" in run("merge", out).stdout
@@ -230,7 +230,9 @@ def test_folder_of_parquet_files_is_one_table_and_an_older_one_is_replaced(
     monkeypatch.setattr("inkdigits.batch.run._PARTS_PER_FILE", 3)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "part-00007.parquet").write_bytes(b"of an earlier run")
-    run("predict", array, "--out", f"{tmp_path}/out/", "--workers", 1)
+    write = ("predict", array, "--out", f"{tmp_path}/out/", "--workers", 1)
+    assert "exists; add --overwrite" in run(*write, exit_code=1).stderr
+    run(*write, "--overwrite")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"part-0000{i}.parquet" for i in range(3)]
     assert pq.read_table(tmp_path / "out")["source"].to_pylist() == [
@@ -253,7 +255,7 @@ def test_numbers_are_read_in_bulk_in_the_regions_of_a_csv_file(tmp_path):
         f"{paths[2]},0,0,9,9\n"
     )
     out = tmp_path / "out.csv"
-    given = ("read", *paths, "--out", out, "--workers", 1)
+    given = ("read", *paths, "--out", out, "--workers", 1, "--overwrite")
     result = run(*given, "--regions", regions, "--length", "1-2", exit_code=1)
     assert "3 of 5 regions cannot be read" in result.stderr
     rows = list(csv.DictReader(out.read_text().splitlines()))
@@ -300,10 +302,11 @@ def test_part_is_only_used_for_the_pictures_of_which_it_is(first, tmp_path):
         assert again.listed(listed)[1] == (listed == ["a.png"])
     with pytest.raises(BatchError, match="lacks 1 of 1 parts, such as 00000000"):
         again.finish()
-    assert not (tmp_path / "out.csv").exists()
     totals = first.finish()
     assert (totals.pictures, totals.failures) == (1, [("a.png", "bad")])
     assert (tmp_path / "out.csv").read_text().endswith("a.png,,,,,,,,bad\n")
+    with pytest.raises(BatchError, match=r"out\.csv exists; add --overwrite"):
+        Checkpoint(tmp_path / "out.csv", resume=None)
 
 
 def test_damaged_description_of_a_run_is_named(first):
@@ -313,11 +316,11 @@ def test_damaged_description_of_a_run_is_named(first):
 
 
 def test_commands_that_began_at_once_with_other_sources_are_not_merged(first, tmp_path):
-    with pytest.raises(BatchError, match="no command has read all its pictures"):
+    with pytest.raises(BatchError, match="no command has finished reading"):
         first.publish()
     first.finish(shard=(0, 2))
     (first.folder / "run.json").unlink()  # as if neither saw the other's
     other = Checkpoint(tmp_path / "out.csv", resume=None)
     other.begin({**RUN, "sources": [2]})
-    with pytest.raises(BatchError, match="had other pictures, models or options"):
+    with pytest.raises(BatchError, match="used different pictures, models or options"):
         other.finish(shard=(1, 2))

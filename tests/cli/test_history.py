@@ -31,7 +31,8 @@ def test_export_writes_every_prediction_or_those_of_a_filter_as_csv(log, tmp_pat
     target = tmp_path / "out.csv"
     export = ("history", "export", target)
     assert "1 prediction in" in run(*export, "--feedback", "given").output
-    assert f"3 predictions in {target}" in run(*export).output
+    assert "exists; add --overwrite" in run(*export, exit_code=1).stderr
+    assert f"3 predictions in {target}" in run(*export, "--overwrite").output
     rows = list(csv.DictReader(io.StringIO(target.read_text())))
     assert {row["id"] for row in rows} == {record.id for record in log[0]}
 

@@ -56,6 +56,7 @@ class Work:
     address: str | None = None  # of the Ray cluster; None starts Ray on this machine
     workers: int | None = None  # processes of this machine; None is one per core
     resume: bool = False  # continue an unfinished run of the same sources, table and model
+    overwrite: bool = False  # replace a table that exists
     shard: tuple[int, int] | None = None
     """Which of how many commands this is, from 0; ``Checkpoint.publish`` joins what they read."""
 
@@ -86,7 +87,8 @@ def read_in_bulk(
 in / for a folder of Parquet files
     """
     Hints.of(hints or {})
-    checkpoint = Checkpoint(out, resume=None if work.shard else work.resume)
+    resume = None if work.shard else work.resume
+    checkpoint = Checkpoint(out, resume=resume, overwrite=work.overwrite)
     model_version = read_metadata(read_artifact(model_path)).model_version
     run = Run(model_version, open_sources(paths), regions, work.shard or (0, 1))
     identity = {
@@ -190,11 +192,12 @@ class Checkpoint:
     """The folder of a run's parts.
 
     ``out`` is the path or URL of the table; a name that ends in ``/`` is a folder of Parquet files.
-    ``resume`` continues what is there; None continues what may be there. An InkdigitsError says
-    what is wrong with the name or the folder, or that pyarrow is not installed.
+    ``resume`` continues what is there; None continues what may be there. ``overwrite`` lets a run
+    begin that replaces a table. An InkdigitsError says what is wrong with the name or the folder,
+    or that pyarrow is not installed.
     """
 
-    def __init__(self, out: str | Path, *, resume: bool | None) -> None:
+    def __init__(self, out: str | Path, *, resume: bool | None, overwrite: bool = False) -> None:
         self.out = as_path(str(out))
         self._is_folder = str(out).endswith("/")
         form = "parquet" if self._is_folder else _FORMATS.get(self.out.suffix.lower())
@@ -213,13 +216,16 @@ class Checkpoint:
         begun = self._run_file.is_file()
         if resume and not begun:
             raise BatchError(
-                f"nothing to resume or merge: there is no {self.folder}. "
-                "Start without --resume, or read with --shard first"
+                f"there is nothing to resume or merge in {self.folder}; start without --resume, "
+                "or read with --shard first"
             )
         if begun and resume is False:
             raise BatchError(
                 f"{self.folder} holds an unfinished run; continue it with --resume, or delete it"
             )
+        tables = self.out.glob("part-*.parquet") if self._is_folder else [self.out]
+        if not begun and not overwrite and any(table.is_file() for table in tables):
+            raise BatchError(f"{out} exists; add --overwrite to replace it, or name another table")
 
     def begin(self, run: Json) -> None:
         """Note what the parts depend on; a BatchError if they depend on something else."""
@@ -253,8 +259,8 @@ class Checkpoint:
         found = {"run": self._run, "parts": self._names}
         if shard and self._list_file.is_file() and _read(self._list_file) != found:
             raise BatchError(
-                f"the commands that read into {self.folder} had other pictures, models or options; "
-                "delete it, and start all with the same"
+                f"the commands that read into {self.folder} used different pictures, models or "
+                "options; delete it, and start all commands with the same ones"
             )
         _write(self._list_file, found)
         if shard is None:
@@ -270,13 +276,13 @@ class Checkpoint:
         A BatchError says that not every listed picture was read exactly once.
         """
         if not self._list_file.is_file():
-            raise BatchError(f"no command has read all its pictures into {self.folder} yet")
+            raise BatchError(f"no command has finished reading into {self.folder} yet")
         run, names = _read(self._list_file).values()
         missing = sorted(set(names) - {part.name for part in self.folder.iterdir()})
         if missing:
             raise BatchError(
                 f"{self.folder} lacks {len(missing)} of {len(names)} parts, such as {missing[0]}; "
-                "repeat the commands that did not end. All must write to the same folder"
+                "repeat the commands that did not finish, with the same folder"
             )
         totals, files = Totals(), {self.out: len(names)}
         if self._is_folder:
@@ -313,8 +319,8 @@ class Checkpoint:
                     is_right = False
                 if not is_right:
                     raise BatchError(
-                        f"{path} is damaged, or not of the pictures that were listed; delete it, "
-                        "and repeat the command that read it"
+                        f"{path} is damaged or belongs to other pictures; delete it, and repeat "
+                        "the command that wrote it"
                     )
                 yield part
 

@@ -18,9 +18,7 @@ from inkdigits.cli.options import answer, counted, option, progress_bar, say
 if TYPE_CHECKING:
     from inkdigits.reader import DigitReader
 
-_RUN = option(
-    "--run run_folder", "Folder of the training run.", options.FOLDER, default="saved_models"
-)
+_RUN = option("--run run_folder", "Folder of the training run.", options.FOLDER, "saved_models")
 
 
 @click.command()

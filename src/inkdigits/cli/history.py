@@ -48,8 +48,9 @@ def history() -> None:
 @option("--feedback", "Select by feedback.", click.Choice(["given", "none", "right", "wrong"]))
 @option("--since", "Select readings from this time (UTC) on.", _MOMENT, metavar=_FORM)
 @option("--until", "Select readings before this time (UTC).", _MOMENT, metavar=_FORM)
+@option("--overwrite", "Replace an existing file.", is_flag=True)
 def export_history(
-    file: Path, since: datetime | None, until: datetime | None, **filters: Any
+    file: Path, since: datetime | None, until: datetime | None, *, overwrite: bool, **filters: Any
 ) -> None:
     """Write predictions to FILE, a .csv or .parquet file."""
     from inkdigits.log.queries import Filters
@@ -58,6 +59,8 @@ def export_history(
     form = _FORMATS.get(file.suffix.lower())
     if form is None:
         raise click.UsageError(f"the name of {file} must end in {' or '.join(_FORMATS)}")
+    if file.exists() and not overwrite:
+        raise click.ClickException(f"{file} exists; add --overwrite to replace it")
     chosen = Filters(
         since=since and since.replace(tzinfo=UTC),
         until=until and until.replace(tzinfo=UTC),
@@ -103,9 +106,8 @@ def delete(prediction_id: str | None, *, everything: bool, yes: bool) -> None:
 def _described(record: Record) -> str:
     read = record.text if record.digit is None else record.digit
     label = "no label" if record.label is None else f"labelled {record.label}"
-    return f"the reading {read or 'without ink'} ({record.decision}, {label}) of " + (
-        f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC"
-    )
+    at = f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"the reading {read or 'without ink'} ({record.decision}, {label}) of {at}"
 
 
 @history.command()

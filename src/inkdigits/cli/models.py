@@ -17,14 +17,8 @@ if TYPE_CHECKING:
     from inkdigits.model.registry import Registry
     from inkdigits.reader import DigitReader
 
-_MODELS = option(
-    "--models folder", "Folder with one subfolder per version.", options.FOLDER, default="models"
-)
-_GATE = option(
-    "--gate gate_path",
-    "File with the requirements for a new model, such as gate.toml.",
-    options.FILE,
-)
+_MODELS = option("--models folder", "Folder with the versions.", options.FOLDER, "models")
+_GATE = option("--gate gate_path", "Requirements for a new model, such as gate.toml.", options.FILE)
 _BY = option("--by", "Name for the record.  [default: the user]")
 
 

@@ -42,9 +42,7 @@ def expand(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         path = Path(name)
         if not is_address(name) and ("://" in name or holds_many(path)):
-            raise click.UsageError(
-                f"{name} can be read only into a table; add an option such as --out readings.csv"
-            )
+            raise click.UsageError(f"{name} needs an option --out, such as --out readings.csv")
         if is_address(name) or not path.is_dir():
             yield name
             continue
@@ -175,6 +173,7 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
         "ends in / creates a folder of Parquet files.",
     )
     @option("--resume", "With --out: continue an unfinished run.", is_flag=True)
+    @option("--overwrite", "With --out: replace an existing table.", is_flag=True)
     @option(
         "--workers",
         "With --out: number of worker processes.  [default: one per core]",
@@ -194,11 +193,10 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @wraps(command)
     def with_work(*args: Any, out: str | None, shard: str | None, **others: Any) -> None:
-        named = {name: others.pop(name) for name in ("engine", "address", "workers", "resume")}
+        switches = ("resume", "overwrite", "workers", "engine", "address")
+        named = {name: others.pop(name) for name in switches}
         if out is None and (shard or any(named.values())):
-            raise click.UsageError(
-                "--resume, --workers, --engine, --address and --shard need --out"
-            )
+            raise click.UsageError(f"--{', --'.join(switches)} and --shard need --out")
         is_ray = named["engine"] == "ray"
         if (named["address"] and not is_ray) or (named["workers"] and is_ray):
             raise click.UsageError("--address needs --engine ray; --workers is for local processes")

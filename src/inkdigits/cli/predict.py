@@ -89,9 +89,7 @@ def predict(
             print_table(found, _head(probabilities), answers, _line(probabilities, explain))
         return
     if device is not None or explain or probabilities:
-        raise click.UsageError(
-            "--out cannot be combined with --device, --explain or --probabilities"
-        )
+        raise click.UsageError("--device, --explain and --probabilities do not work with --out")
     write(names, as_json=as_json, model_path=model_path, risk=risk)
 
 

@@ -72,9 +72,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 @click.command(short_help="Train, calibrate, export and evaluate a model.")
 @options.DATA
 @options.DOWNLOAD
-@option(
-    "--out", "Folder for the weights, the artifact and run.json.", options.FOLDER, "saved_models"
-)
+@option("--out", "Folder for weights, artifact and run.json.", options.FOLDER, "saved_models")
 @options.FIGURES
 @option("--logs", "Folder for TensorBoard's event files.", options.FOLDER, default="outputs/logs")
 @option(
@@ -166,12 +164,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     click.FloatRange(0.1, 10_000),
     metavar="FACTOR",
 )
-@option(
-    "--held-back",
-    "With --add: share of your pictures to hold out for evaluation.",
-    click.FloatRange(0, 0.9),
-    0.2,
-)
+@option("--held-back", "With --add: share of pictures to hold out.", click.FloatRange(0, 0.9), 0.2)
 @option("--limit", "Maximum number of MNIST's training pictures.", options.COUNT)
 @option(
     "--keep",
