@@ -18,9 +18,7 @@ from inkdigits.data.mnist import FIRST_PUPIL, Digits
 from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.pairs import Look, make_pair
 from inkdigits.data.synthesis import Material
-from inkdigits.ink.decode import read_luminance
-from inkdigits.ink.normalize import is_certain, normalise
-from inkdigits.ink.plain import find_foreground
+from inkdigits.ink.normalize import find, is_certain
 from inkdigits.ink.segment import Segmenter
 from inkdigits.types import Pixels, Rng
 
@@ -80,9 +78,9 @@ def _preprocessed(
     """Return the ink of a user's pictures like these, without those where none is found."""
     inks, certain = [], []
     for picture in pictures:
-        found = find_foreground(read_luminance(picture), segmenter)
-        inks.append(normalise(found))
-        certain.append(is_certain(found))
+        ink, foreground = find(picture, segmenter)
+        inks.append(ink)
+        certain.append(is_certain(foreground))
     made = torch.from_numpy(np.array(inks, dtype=np.uint8).reshape(-1, 28, 28))
     digits = Digits(made, labels, writers, torch.tensor(certain, dtype=torch.bool))
     return digits[(made > 0).flatten(1).any(dim=1)]

@@ -79,7 +79,19 @@ def preprocess(picture: Picture, segmenter: Segmenter, limits: Limits = DEFAULT_
     >>> ink.shape, int(ink.max()), int(ink[0, 0])
     ((28, 28), 255, 0)
     """
-    return normalise(find_foreground(read_luminance(picture, limits), segmenter))
+    return find(picture, segmenter, limits)[0]
+
+
+def find(
+    picture: Picture, segmenter: Segmenter, limits: Limits = DEFAULT_LIMITS
+) -> tuple[Ink, Foreground]:
+    """Return the ink of a picture as ``preprocess`` does, and the foreground that it is made of.
+
+    >>> find(np.zeros((28, 28), np.uint8), lambda view: view)[1].peak
+    0.0
+    """
+    foreground = find_foreground(read_luminance(picture, limits), segmenter)
+    return normalise(foreground), foreground
 
 
 def standardise(inks: Ink) -> Floats:

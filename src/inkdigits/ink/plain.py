@@ -13,7 +13,7 @@ from inkdigits.ink.background import lighting_surface, two_shades
 from inkdigits.ink.components import connected_components, dilate, stroke_width
 from inkdigits.ink.decode import Luminance
 from inkdigits.ink.segment import FAINTEST, InkMap, Segmenter, Window, find_ink
-from inkdigits.types import Floats, Grey, Mask, Pixels
+from inkdigits.types import Floats, Grey, Mask
 
 # Pictures are averaged down to at most this many pixels a side before the ink is looked for.
 WORKING_SIZE = 1024
@@ -109,6 +109,11 @@ class Foreground:
         first = self.top + rows[0] == 0, self.left + columns[0] == 0
         return first[0], below >= self.whole[0], first[1], behind >= self.whole[1]
 
+    def part_of(self, picture: Floats) -> Floats:
+        """Return this part of values of the whole picture (H, W)."""
+        height, width = self.values.shape
+        return picture[self.top : self.top + height, self.left : self.left + width]
+
     @property
     def box(self) -> Window:
         """Where that is in the picture."""
@@ -151,65 +156,67 @@ def find_foreground(
         found = _on_even_background(picture.grey, is_large=is_large)
     if found is None and max(picture.whole) <= SMALLEST_VIEW:
         found = _in_small_mixed_picture(picture.grey)
-    if found is not None and (
-        not is_large or found.peak <= 0.0 or not (_is_dirty(found) or _is_card(found))
-    ):
-        return found if factor == 1 else replace(found, scale=float(factor))
-    shades = _bytes(picture.grey)
+    is_dirty = found is not None and is_large and found.peak > 0.0 and _is_dirty(found)
+    if found is None or is_dirty or (is_large and found.peak > 0.0 and _is_card(found)):
+        found = _seen(picture, segmenter, found, is_dirty=is_dirty)
+    return found if factor == 1 else replace(found, scale=factor * found.scale)
+
+
+def _seen(
+    picture: Luminance, segmenter: Segmenter, found: Foreground | None, *, is_dirty: bool
+) -> Foreground:
+    """Return the ink that the segmenter sees, in what the rules found, if they found any.
+
+    What they found is dirty, or else looks like a card.
+    """
+    grey = picture.grey
+    shades = grey if grey.dtype == np.uint8 else np.clip(np.rint(grey), 0, 255).astype(np.uint8)
     is_flat = int(shades.max()) - int(shades.min()) < MIN_CONTRAST
     # Thin strokes are faint in the smaller view that a known box allows.
     is_thin = found is None or stroke_width(found.mask) < HAIRLINE
-    box = None if found is None or is_thin else found.box
-    ink = None if is_flat else find_ink(shades, segmenter, box)
+    ink = None if is_flat else find_ink(shades, segmenter, None if is_thin else found.box)
     if ink is None:
         # In a tight crop of a digit the segmenter sees no background.
-        if found is None and not is_large:
-            return _in_small_mixed_picture(picture.grey)
+        if found is None and max(picture.whole) <= SMALL_PICTURE:
+            return _in_small_mixed_picture(grey)
         # A thick stroke fills its box as a card does.
-        if found is not None and not _is_dirty(found):
-            return replace(found, scale=float(factor))
-        return Foreground.whole_picture(np.zeros((1, 1), dtype=np.float32))
-    kept, ink = (None, ink) if found is None else _without_dirt(found, ink)
-    if kept is not None:
-        return replace(kept, scale=float(factor))
-    if found is not None and not _is_dirty(found):
-        ink = find_ink(shades, segmenter) or ink  # what is on a card may be small
-    return _of_view(ink, picture.whole, factor)
+        is_blank = found is None or is_dirty
+        return Foreground.whole_picture(np.zeros((1, 1), np.float32)) if is_blank else found
+    if found is None:
+        return _of_view(ink, picture.whole)
+    if is_dirty:
+        return _without_dirt(found, ink)
+    if float(found.part_of(ink.on_picture(found.whole))[found.mask].mean()) > CARD_INK:
+        return found
+    # What is on a card may be small.
+    return _of_view(find_ink(shades, segmenter) or ink, picture.whole)
 
 
-def _of_view(ink: InkMap, whole: tuple[int, int], factor: int) -> Foreground:
+def _of_view(ink: InkMap, whole: tuple[int, int]) -> Foreground:
     left, top, right, _ = ink.window
     scale = (right - left) / ink.coverage.shape[1]
     place = (max(0, round(top / scale)), max(0, round(left / scale)))
     parts = zip(place, ink.coverage.shape, whole, strict=True)
     rows, columns = (max(at + n, round(side / scale)) for at, n, side in parts)
-    found = Foreground(ink.coverage * np.float32(255), *place, (rows, columns), scale * factor)
-    return replace(found, certainty=ink.certainty, doubtful=ink.doubtful)
+    values = ink.coverage * np.float32(255)
+    return Foreground(values, *place, (rows, columns), scale, ink.certainty, ink.doubtful)
 
 
-def _without_dirt(found: Foreground, ink: InkMap) -> tuple[Foreground | None, InkMap]:
+def _without_dirt(found: Foreground, ink: InkMap) -> Foreground:
     """Leave out what the segmenter does not take for ink; the rest stays as it is.
 
-    None where thick ink touches dirt, or where the segmenter sees ink in what is none here. All of
-    the ink is doubtful where a piece is left out that has the size of a digit.
+    Where thick ink touches dirt, or where the segmenter sees ink in what is none here, it is as the
+    segmenter sees it. All of the ink is doubtful where a piece of a digit's size is left out.
     """
-    rows = slice(found.top, found.top + len(found.values))
-    columns = slice(found.left, found.left + found.values.shape[1])
     coverage = ink.on_picture(found.whole)
-    values = np.maximum(found.values, np.float32(0))
-    pieces = connected_components(found.mask, values)
-    inside = pieces.number >= 0
-    seen = coverage[rows, columns]
-    total = float(coverage.sum())
-    if not _is_dirty(found):
-        # Either ink that fills its box, or a card with ink on it.
-        return found if float(seen[inside].mean()) > CARD_INK else None, ink
+    seen, total = found.part_of(coverage), float(coverage.sum())
+    pieces = connected_components(found.mask, found.values)
     near = dilate(dilate(seen > FAINTEST))
-    is_thin = stroke_width(inside & near) < HAIRLINE
+    is_thin = stroke_width(found.mask & near) < HAIRLINE
     for _ in range(HAIRLINE_GAP if is_thin else 0):
         near = dilate(near)
     of_piece, beside = (
-        np.bincount(pieces.number[inside], of[inside], len(pieces)) for of in (seen, ~near)
+        np.bincount(pieces.number[found.mask], of[found.mask], len(pieces)) for of in (seen, ~near)
     )
     is_ink = of_piece > LEAST_SEEN * total
     # Lines and frames are longer than the ink, and specks smaller.
@@ -217,19 +224,14 @@ def _without_dirt(found: Foreground, ink: InkMap) -> tuple[Foreground | None, In
     could_be = ~is_ink & (pieces.size >= SECOND_SIZE * largest) & (pieces.size <= largest)
     if could_be.any():
         ink = replace(ink, doubtful=1.0)
-    kept = dilate(pieces.pixels(is_ink))
     is_beside = (beside[is_ink] > BESIDE * pieces.area[is_ink]).any()
-    if float(seen[dilate(inside)].sum()) < total / 2 or (is_beside and not is_thin):
-        return None, ink
+    if float(seen[dilate(found.mask)].sum()) < total / 2 or (is_beside and not is_thin):
+        return _of_view(ink, found.whole)
+    kept = dilate(pieces.pixels(is_ink))
     if is_beside:
         kept &= near
     values = np.where(kept, found.values, np.float32(0))
-    return replace(found, values=values, certainty=ink.certainty, doubtful=ink.doubtful), ink
-
-
-def _bytes(grey: Grey) -> Pixels:
-    whole = grey if grey.dtype == np.uint8 else np.clip(np.rint(grey), 0, 255)
-    return whole.astype(np.uint8, copy=False)
+    return replace(found, values=values, certainty=ink.certainty, doubtful=ink.doubtful)
 
 
 def _background(grey: Grey) -> tuple[Floats, float, float]:
@@ -243,25 +245,24 @@ def _background(grey: Grey) -> tuple[Floats, float, float]:
 def _on_even_background(grey: Grey, *, is_large: bool) -> Foreground | None:
     """Return the foreground if the border is nearly of one shade."""
     border, background, noise = _background(grey)
-    grey = grey.astype(np.float32, copy=False)
-    at_border = np.count_nonzero(np.abs(border - background) <= PLAIN_SPREAD)
-    if is_large and at_border < LEAST_BORDER * border.size:
+    difference = grey.astype(np.float32, copy=False) - np.float32(background)
+    differs = float(np.mean(np.abs(border - background) > PLAIN_SPREAD))
+    if is_large and differs > 1 - LEAST_BORDER:
         # Only such a border is worth a look at the whole picture.
-        everywhere = np.count_nonzero(np.abs(grey - np.float32(background)) <= PLAIN_SPREAD)
+        everywhere = np.count_nonzero(np.abs(difference) <= PLAIN_SPREAD)
         if everywhere < LEAST_BACKGROUND * grey.size:
             return None
-    difference = grey - np.float32(background)
-    exceptions = PLAIN_EXCEPTIONS if is_large else PLAIN_EXCEPTIONS_SMALL
-    differs = float(np.mean(np.abs(border - background) > PLAIN_SPREAD))
     # Ink may touch the border of an even background.
     touches = is_large and noise <= 0.5 * PLAIN_NOISE
-    if touches or (noise <= PLAIN_NOISE and differs <= exceptions):
-        found = Foreground.whole_picture(_above_noise(difference, noise))
-        # A table or a shadow covers a corner, as does a digit that fills its picture, alone.
-        is_free = not (np.abs(difference[[0, 0, -1, -1], [0, -1, 0, -1]]) > PLAIN_SPREAD).any()
-        if is_free or not touches or len(connected_components(found.mask, found.values)) == 1:
-            return found
-    return None
+    exceptions = PLAIN_EXCEPTIONS if is_large else PLAIN_EXCEPTIONS_SMALL
+    if not touches and (noise > PLAIN_NOISE or differs > exceptions):
+        return None
+    found = Foreground.whole_picture(_above_noise(difference, noise))
+    # A table or a shadow covers a corner, as does a digit that fills its picture, alone.
+    is_covered = (np.abs(difference[[0, 0, -1, -1], [0, -1, 0, -1]]) > PLAIN_SPREAD).any()
+    if touches and is_covered and len(connected_components(found.mask, found.values)) != 1:
+        return None
+    return found
 
 
 def _border_width(shape: tuple[int, ...]) -> int:
