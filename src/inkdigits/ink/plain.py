@@ -170,18 +170,19 @@ def _seen(
     What they found is dirty, or else looks like a card.
     """
     grey = picture.grey
-    shades = grey if grey.dtype == np.uint8 else np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    rounded = grey if grey.dtype == np.uint8 else np.clip(np.rint(grey), 0, 255)
+    shades = rounded.astype(np.uint8, copy=False)
     is_flat = int(shades.max()) - int(shades.min()) < MIN_CONTRAST
     # Thin strokes are faint in the smaller view that a known box allows.
-    is_thin = found is None or stroke_width(found.mask) < HAIRLINE
-    ink = None if is_flat else find_ink(shades, segmenter, None if is_thin else found.box)
+    box = None if found is None or stroke_width(found.mask) < HAIRLINE else found.box
+    ink = None if is_flat else find_ink(shades, segmenter, box)
     if ink is None:
         # In a tight crop of a digit the segmenter sees no background.
         if found is None and max(picture.whole) <= SMALL_PICTURE:
             return _in_small_mixed_picture(grey)
-        # A thick stroke fills its box as a card does.
-        is_blank = found is None or is_dirty
-        return Foreground.whole_picture(np.zeros((1, 1), np.float32)) if is_blank else found
+        if found is None or is_dirty:
+            return Foreground.whole_picture(np.zeros((1, 1), np.float32))
+        return found  # A thick stroke fills its box as a card does.
     if found is None:
         return _of_view(ink, picture.whole)
     if is_dirty:
