@@ -26,7 +26,7 @@ import numpy as np
 from results import fail, options, write
 from service import tree
 
-from inkdigits.batch.sources import SHARD_PICTURES, open_sources
+from inkdigits.batch.sources import SHARD_PICTURES, Source, shards_of
 from inkdigits.settings import available_cores
 
 GROWTH_LIMIT = 0.10
@@ -36,8 +36,8 @@ PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 
 def digits_of(data: Path) -> np.ndarray:
     """Return the first digits of MNIST's training files, as (5120, 28, 28)."""
-    (source,) = open_sources([next(data.rglob("train-images-idx3-ubyte*"))])
-    digits = (one for shard in islice(source.shards(), 10) for one in shard.pictures())
+    shards = shards_of([Source(next(data.rglob("train-images-idx3-ubyte*")))])
+    digits = (one for shard in islice(shards, 10) for one in shard.pictures())
     return np.stack(list(digits))
 
 
@@ -80,13 +80,13 @@ def local(folder: Path, inks: np.ndarray, few: int, many: int) -> dict[str, Any]
     runs = [{"rows": few} | finished(predict(small, "--out", folder / "small.parquet"))]
     runs += [{"rows": many} | finished(predict(large, "--out", once))]
     print(json.dumps(runs), flush=True)
-    for share, resume in ((0.3, ()), (0.6, ("--resume",))):
-        run = predict(large, "--out", thrice, *resume)
+    for share in (0.3, 0.6):
+        run = predict(large, "--out", thrice)
         parts_until(run, thrice, share * many / SHARD_PICTURES)
         os.killpg(run.pid, signal.SIGKILL)  # with its processes, as a power failure would
         run.wait()
         print(f"killed at {share:.0%}", flush=True)
-    finished(predict(large, "--out", thrice, "--resume"))
+    finished(predict(large, "--out", thrice))
     growth = round(runs[1]["peak_mb"] / runs[0]["peak_mb"] - 1, 4)
     same = once.read_bytes() == thrice.read_bytes()
     return {"runs": runs, "growth": growth, "kills": 2, "same": same}

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,9 +12,10 @@ from support.deadly import DeadlyPicture
 from support.repository import REPOSITORY, TESTS
 
 import inkdigits
-from inkdigits.batch.engines import Job, RayEngine, read_parts
-from inkdigits.batch.run import Work, read_in_bulk
+from inkdigits.batch.engines import Job, LocalEngine, RayEngine
+from inkdigits.batch.run import read_in_bulk
 from inkdigits.batch.shards import Shard
+from inkdigits.batch.sources import Source
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -42,29 +44,29 @@ def test_node_that_is_killed_costs_no_picture_and_the_table_is_the_same(
     seen = []
 
     def kill_one(progress):
-        seen.append(progress.pictures)
+        seen.append(progress.rows)
         if len(seen) == 4:
             raise KeyboardInterrupt
         if len(seen) == 8:
             threading.Thread(target=cluster.remove_node, args=(nodes[0], False)).start()
 
-    out = tmp_path / "ray.csv"
+    out, sources = tmp_path / "ray.csv", [Source(path) for path in paths]
+    start = partial(RayEngine, cluster.address)
     with pytest.raises(KeyboardInterrupt):
-        read_in_bulk(paths, out, work=Work("ray", cluster.address), progress=kill_one)
-    work = Work("ray", cluster.address, resume=True)
-    there = read_in_bulk(paths, out, work=work, progress=kill_one).totals
-    here = read_in_bulk(paths, tmp_path / "local.csv", work=Work(workers=1)).totals
-    assert (there.pictures, there.failed) == (here.pictures, here.failed) == (600, 0)
+        read_in_bulk(sources, out, engine=start, progress=kill_one)
+    there = read_in_bulk(sources, out, engine=start, progress=kill_one)
+    here = read_in_bulk(sources, tmp_path / "local.csv", engine=partial(LocalEngine, 1))
+    assert (there.rows, there.failed) == (here.rows, here.failed) == (600, 0)
     assert out.read_bytes() == (tmp_path / "local.csv").read_bytes()
     assert len(seen) <= 30 + 4
 
 
 def test_picture_that_ends_a_worker_of_a_cluster_is_an_error_in_its_row(cluster, tmp_path):
     deadly = Shard(list("abc"), [PICTURE, DeadlyPicture(), PICTURE])
-    tasks = [("a", deadly), ("b", Shard(["d"], [PICTURE]))]
+    tasks = [(deadly, "a"), (Shard(["d"], [PICTURE]), "b")]
     engine = RayEngine(cluster.address)
     try:
-        done = list(read_parts(engine, Job(tmp_path, inkdigits.load().model_version), iter(tasks)))
+        done = list(engine.read_parts(Job(tmp_path, inkdigits.load().model_version), iter(tasks)))
     finally:
         engine.close()
     assert sorted(done) == [(1, 0), (3, 1)]

@@ -7,38 +7,39 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from support.batches import PICTURE, part
+from support.batches import PICTURE
 from support.commands import run
 from support.pictures import seven
 
 import inkdigits
-from inkdigits.batch import run as bulk
 from inkdigits.batch import sources
-from inkdigits.batch.engines import Job
-from inkdigits.batch.run import Checkpoint, Run, Work, read_in_bulk
+from inkdigits.batch.engines import Engine, LocalEngine
+from inkdigits.batch.run import read_in_bulk
 from inkdigits.batch.shards import NUMBER_SCHEMA, SCHEMA
-from inkdigits.batch.sources import SHARD_PICTURES, open_sources
-from inkdigits.errors import BackendUnavailableError, BatchError, ConfigError
+from inkdigits.batch.sources import SHARD_PICTURES, Source
+from inkdigits.errors import BackendUnavailableError, ConfigError
 
 SHARDS = 8
 # Stops after two shards, and lets Ctrl-C through even where the tests' own process ignores it.
 HALF_A_RUN = """
 import signal, time
-from inkdigits.batch import run
+from inkdigits.batch.engines import Engine
 from inkdigits.cli.main import main
 
-def slow(*given, read=run.read_parts):
+def slow(*given, read=Engine.read_parts):
     for number, counts in enumerate(read(*given)):
         yield counts
         if number:
             time.sleep(600)
 
-run.read_parts = slow
+Engine.read_parts = slow
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
@@ -100,20 +101,20 @@ def test_run_that_was_ended_in_the_middle_resumes_and_gives_the_same_file(
     assert process.wait() == code
     said = process.stderr.read().decode()
     process.stderr.close()
-    assert ("with --resume" in said, "Traceback" in said) == (end == signal.SIGINT, False)
+    assert ("run the same command" in said, "Traceback" in said) == (end == signal.SIGINT, False)
     kept = {path.name for path in parts.glob("*.part")}
     assert 2 <= len(kept) < SHARDS
     assert not out.exists()
-    assert "--resume" in run("predict", array, "--out", out, exit_code=1).stderr
+    assert "nothing to merge" in run("merge", out, exit_code=1).stderr
 
     read = []
-    original = bulk.read_parts
+    original = Engine.read_parts
 
     def watched(engine, job, tasks):
-        return original(engine, job, (read.append(task[0]) or task for task in tasks))
+        return original(engine, job, (read.append(task[1]) or task for task in tasks))
 
-    monkeypatch.setattr(bulk, "read_parts", watched)
-    run("predict", array, "--out", out, "--workers", 2, "--resume")
+    monkeypatch.setattr(Engine, "read_parts", watched)
+    run("predict", array, "--out", out, "--workers", 2)
     assert out.read_text() == whole
     assert len({*read, *kept}) == len(read) + len(kept) == SHARDS
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.csv.json"]
@@ -171,31 +172,36 @@ def test_run_that_cannot_start_says_why_and_leaves_nothing(array, tmp_path):
     said = run("predict", *arguments, exit_code=1).stderr
     assert said.startswith(f"Error: there is no artifact at {tmp_path / 'no.onnx'}. ")
     with pytest.raises(ConfigError, match="risk"):  # of a process that reads
-        read_in_bulk([array], tmp_path / "out.csv", risk=2.0, work=Work(workers=1))
+        read_in_bulk([Source(array)], out, risk=2.0, engine=partial(LocalEngine, 1))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_parquet_without_pyarrow_is_rejected_before_any_work(array, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BackendUnavailableError, match=r"\[export\]"):
-        read_in_bulk([array], tmp_path / "out.parquet")
+        read_in_bulk([Source(array)], tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_counts_what_an_earlier_run_did_but_not_in_its_rate(tmp_path, monkeypatch):
+def test_progress_counts_what_an_earlier_run_did_and_what_changed_is_read_again(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(sources, "SHARD_PICTURES", 10)
-    np.save(tmp_path / "a.npy", np.zeros((40, 9, 7), np.uint8))
-    opened = open_sources([tmp_path / "a.npy"])
-    for resume in (False, True):
-        checkpoint = Checkpoint(tmp_path / "out.csv", resume=resume)
-        checkpoint.begin({"model": "a"})
-        counted = Run("", opened)
-        tasks = list(counted.tasks(checkpoint))
-        if not resume:
-            name, shard = tasks[1]
-            Job(checkpoint.folder, "").write(name, part(*shard.names))
-    assert len(tasks) == 3
-    assert (counted.pictures, counted.expected, counted.rate) == (10, 40, 0)
+    np.save(tmp_path / "a.npy", np.zeros((80, 9, 7), np.uint8))
+    seen = []
+
+    def stop(run):
+        seen.append((run.rows, run.read, run.expected))
+        if len(seen) in (2, 3):
+            raise KeyboardInterrupt
+
+    for risk in (None, None, 0.1):  # The second resumes the first; the third reads otherwise.
+        given = {"risk": risk, "engine": partial(LocalEngine, 1), "progress": stop}
+        with suppress(KeyboardInterrupt):
+            read_in_bulk([Source(tmp_path / "a.npy")], tmp_path / "out.csv", **given)
+    assert seen[:4] == [(10, 10, 80), (20, 20, 80), (seen[2][0], 10, 80), (10, 10, 80)]
+    assert 20 < seen[2][0] <= 50
+    assert seen[-1] == (80, 80, 80)
 
 
 def test_commands_that_share_a_run_are_merged_if_each_picture_was_read_once(array, whole, tmp_path):
@@ -266,61 +272,8 @@ def test_numbers_are_read_in_bulk_in_the_regions_of_a_csv_file(tmp_path):
     for row, said in zip(rows[2:], ("not inside", "no region", "not a picture"), strict=True):
         assert said in row["error"]
     for _ in range(2):
-        run(*given, "--length", "1-2", "--shard", "0/1", exit_code=1)
-    changed = run(*given, "--length", "1-3", "--shard", "0/1", exit_code=1)
-    assert "the hints changed" in changed.stderr
+        assert "3 pictures" in run(*given, "--length", "1-2", "--shard", "0/1").stdout
     run("merge", out)
     assert [row["text"] for row in csv.DictReader(out.read_text().splitlines())] == ["77", "77", ""]
     regions.write_text("left,top\n1,2\n")
     assert "must have the columns left" in run(*given, "--regions", regions, exit_code=1).stderr
-
-
-RUN = {"model": "a", "sources": [1], "hints": None}
-
-
-@pytest.fixture
-def first(tmp_path):
-    """The checkpoint of a run that has begun."""
-    checkpoint = Checkpoint(tmp_path / "out.csv", resume=False)
-    checkpoint.begin(RUN)
-    return checkpoint
-
-
-def test_run_is_not_resumed_with_another_model_or_source(first):
-    with pytest.raises(BatchError, match=r"the model changed since .* \('a', now 'b'\)"):
-        first.begin({"model": "b", "sources": [1]})
-    first.begin(RUN)
-
-
-def test_part_is_only_used_for_the_pictures_of_which_it_is(first, tmp_path):
-    name, is_there = first.listed(["a.png"])
-    assert not is_there
-    assert Job(first.folder, "").write(name, part("a.png", error="bad")) == (1, 1)
-    for listed in (["a.png"], ["b.png"]):
-        again = Checkpoint(tmp_path / "out.csv", resume=True)
-        again.begin(RUN)
-        assert again.listed(listed)[1] == (listed == ["a.png"])
-    with pytest.raises(BatchError, match="lacks 1 of 1 parts, such as 00000000"):
-        again.finish()
-    totals = first.finish()
-    assert (totals.pictures, totals.failures) == (1, [("a.png", "bad")])
-    assert (tmp_path / "out.csv").read_text().endswith("a.png,,,,,,,,bad\n")
-    with pytest.raises(BatchError, match=r"out\.csv exists; add --overwrite"):
-        Checkpoint(tmp_path / "out.csv", resume=None)
-
-
-def test_damaged_description_of_a_run_is_named(first):
-    (first.folder / "run.json").write_text("{")
-    with pytest.raises(BatchError, match=r"run\.json is damaged"):
-        first.begin(RUN)
-
-
-def test_commands_that_began_at_once_with_other_sources_are_not_merged(first, tmp_path):
-    with pytest.raises(BatchError, match="no command has finished reading"):
-        first.publish()
-    first.finish(shard=(0, 2))
-    (first.folder / "run.json").unlink()  # as if neither saw the other's
-    other = Checkpoint(tmp_path / "out.csv", resume=None)
-    other.begin({**RUN, "sources": [2]})
-    with pytest.raises(BatchError, match="used different pictures, models or options"):
-        other.finish(shard=(1, 2))

@@ -94,4 +94,4 @@ def test_bulk_options_that_do_not_fit_say_what_does(arguments, message, tmp_path
     np.save("a.npy", np.zeros((2, 28, 28), np.uint8))
     for command in ("predict", "read"):
         assert message in run(command, "a.npy", *arguments, exit_code=2).stderr
-    assert "nothing to resume or merge" in run("merge", "out.csv", exit_code=1).stderr
+    assert "nothing to merge" in run("merge", "out.csv", exit_code=1).stderr

@@ -125,10 +125,8 @@ def test_folder_without_pictures_and_missing_model_are_one_line(pictures, tmp_pa
     ("arguments", "code", "message"),
     [
         (["--out", "out.txt"], 1, "must end in .csv, .jsonl, .parquet"),
-        (["--out", "nowhere/out.csv"], 1, "nowhere/out.csv.parts cannot be used"),
-        (["--out", "out.csv", "--resume"], 1, "nothing to resume"),
         (["--out", "out.csv", "--device", "cpu"], 2, "do not work with --out"),
-        (["--resume"], 2, "need --out"),
+        (["--workers", "2"], 2, "need --out"),
         ([], 2, "a.npy needs an option --out"),
         (["s3://digits/a.png"], 2, "needs an option --out"),
     ],

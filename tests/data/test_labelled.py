@@ -181,7 +181,7 @@ def test_sources_without_labelled_pictures_are_errors(tmp_path):
         ("bad.zip", "cannot be read: File is not a zip"),
         ("none", "does not exist"),
         ("lonely.png", "it lies in no folder"),
-        ("empty", "holds no pictures"),
+        ("empty", "contains no pictures"),
     ):
         with pytest.raises(DataError, match=message):
             read_labelled([tmp_path / name])

@@ -8,7 +8,7 @@ from pathlib import Path
 from support.pictures import encoded, seven
 
 from inkdigits.batch.shards import SCHEMA
-from inkdigits.batch.sources import open_sources
+from inkdigits.batch.sources import Source, shards_of
 from inkdigits.ink.decode import Limits
 
 PICTURE = encoded(seven(40, 4))
@@ -19,8 +19,7 @@ def everything(*paths):
     """(name, picture or error) of all pictures, in order."""
     return [
         pair
-        for source in open_sources(list(paths))
-        for shard in source.shards()
+        for shard in shards_of(map(Source, paths))
         for pair in zip(shard.names, shard.pictures(), strict=True)
     ]
 

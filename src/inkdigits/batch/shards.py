@@ -1,4 +1,4 @@
-"""Shards: consecutive pictures of a source, and the one function that reads them.
+"""Shards: consecutive pictures, and the one function that reads them.
 
 A shard says where its pictures are, and workers read and unpack them. Only what is compressed as a
 whole cannot be read from the middle, so those shards carry the pictures.
@@ -10,21 +10,20 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from inkdigits.batch.storage import contents, filesystem, open_file
+from inkdigits.batch.storage import AT_ONCE, READ_AHEAD
 from inkdigits.decision.hints import ReadOptions
-from inkdigits.errors import BatchError, HintError, ImageError, UnreadableImageError
+from inkdigits.decision.prediction import Box, Reader
+from inkdigits.errors import HintError, ImageError
 from inkdigits.log.tables import Columns, Schema
 from inkdigits.types import Picture, Pixels
-
-if TYPE_CHECKING:
-    from inkdigits.decision.prediction import Box, Reader
 
 # What cannot be read has a source, a model version and an error.
 SCHEMA: Final[Schema] = {
@@ -44,16 +43,8 @@ NUMBER_SCHEMA: Final[Schema] = {
     for name in ("source", "region", "text", *list(SCHEMA)[2:])
     if name != "novelty"
 }
-# Pictures per pass of the network. 16 to 64 are as fast as each other, and 128 is 3 to 5 % slower:
-# its activations leave the processor's caches (docs/experiments/).
-BATCH_PICTURES: Final = 32
-# What reads a member of a ZIP archive; the rest of its ZipInfo takes as long to send as to read.
-MEMBER: Final = (
-    *("orig_filename", "header_offset", "compress_type", "flag_bits"),
-    *("CRC", "compress_size", "file_size"),
-)
-# The end of a ZIP archive without members.
-_EMPTY_ZIP: Final = b"PK\5\6" + bytes(18)
+BATCH_PICTURES: Final = 32  # per pass of the network; activations of 128 leave the caches
+_EMPTY_ZIP: Final = b"PK\5\6" + bytes(18)  # the end of an archive without members
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +55,28 @@ class Extent:
     start: int
     size: int  # bytes of the picture
     shape: tuple[int, ...] | None = None  # of an array of uint8; None is an encoded picture
-    member: tuple[Any, ...] | None = None  # of a ZIP archive; see MEMBER
+    member: zipfile.ZipInfo | None = None  # of a ZIP archive
 
-    def read(self, file: Any) -> bytes | Pixels | UnreadableImageError:
-        """Return the picture, or why it cannot be had. OSError is of the file, not of the picture.
-
-        ``file`` is the open file, or a ZipFile of it for a member.
-        """
+    def read(self, file: Any) -> bytes | Pixels | ImageError:
+        """Return the picture from its open file, or why it cannot be had; OSError is the file's."""
         try:
             if self.member is None:
                 file.seek(self.start)
                 content = file.read(self.size)
             else:
-                info = zipfile.ZipInfo()
-                for name, value in zip(MEMBER, self.member, strict=True):
-                    setattr(info, name, value)
-                with file.open(info) as member:
+                # The archive's directory is not read: it may be longer than a shard.
+                archive = zipfile.ZipFile(io.BytesIO(_EMPTY_ZIP))
+                archive.fp = file
+                with archive.open(self.member) as member:
                     # So many are unpacked, even if the member holds more. It checks the CRC.
                     content = member.read(self.size)
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
-            return UnreadableImageError(f"the picture cannot be unpacked: {error}")
+            return ImageError(f"the picture cannot be unpacked: {error}")
         if len(content) != self.size:
-            return UnreadableImageError(
+            return ImageError(
                 "the picture differs from what its file said of it when the run began"
             )
-        return content if self.shape is None else np.frombuffer(content, "u1").reshape(self.shape)
+        return np.frombuffer(content, "u1").reshape(self.shape) if self.shape else content
 
 
 Place: TypeAlias = "Path | Extent | bytes | Pixels | ImageError"
@@ -97,32 +85,35 @@ Place: TypeAlias = "Path | Extent | bytes | Pixels | ImageError"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shard:
-    """Consecutive pictures of one source. It is sent to a worker, which reads them."""
+    """Consecutive pictures. They are sent to a worker, which reads them."""
 
     names: Sequence[str]
-    content: Sequence[Place]
-    boxes: Sequence[Sequence[Box]] | None = None
-    """The regions of each picture in which a number is read; None reads whole pictures."""
+    content: Sequence[Any]  # a Place each
+    boxes: Sequence[Sequence[Box]] | None = None  # the regions of each; None reads whole pictures
 
     def pictures(self) -> Iterator[Picture | ImageError]:
-        """Yield the pictures, read as they are asked for, or the errors in their places.
+        """Yield the pictures, or the errors in their places; OSError is of a file that is gone."""
+        # By the file they are in; others by whether they are objects of a store.
+        for where, places in groupby(
+            self.content, lambda place: getattr(place, "file", hasattr(place, "fs"))
+        ):
+            if where is False:
+                yield from places
+            elif where is True:
+                with ThreadPoolExecutor(AT_ONCE) as pool:
+                    yield from pool.map(_fetched, places)
+            else:
+                with where.open("rb", READ_AHEAD) as file:
+                    yield from (place.read(file) for place in places)
 
-        A BatchError names a file that can no longer be read.
-        """
-        for file, group in groupby(self.content, lambda place: getattr(place, "file", None)):
-            places: list[Any] = list(group)
-            yield from _loose(places) if file is None else _of_file(file, places)
-
-    def halves(self) -> Iterator[Shard]:
-        """Yield the first and the second half."""
-        middle = len(self.names) // 2
-        for half in (slice(middle), slice(middle, None)):
-            yield Shard(self.names[half], self.content[half], self.boxes and self.boxes[half])
+    def singles(self) -> Iterator[Shard]:
+        """Yield each picture as a shard."""
+        for one in (slice(i, i + 1) for i in range(len(self.names))):
+            yield Shard(self.names[one], self.content[one], self.boxes and self.boxes[one])
 
     def rows(self) -> tuple[list[str], list[str | None]]:
         """Return the source and the region of each row of the table."""
-        names: list[str] = []
-        regions: list[str | None] = []
+        names, regions = list[str](), list[str | None]()
         for name, boxes in zip(self.names, self.boxes or [()] * len(self.names), strict=True):
             places = [" ".join(map(str, box)) for box in boxes]
             names += [_text(name)] * max(1, len(places))
@@ -163,27 +154,11 @@ def read_shard(reader: Reader, shard: Shard, hints: ReadOptions | None = None) -
     return columns
 
 
-def _of_file(file: Any, places: list[Any]) -> Iterator[Picture | ImageError]:
+def _fetched(place: Path) -> bytes | ImageError:
     try:
-        with open_file(file) as opened:
-            source: Any = opened
-            if places[0].member:
-                # The members are the shard's, so the file's directory is not read.
-                source = zipfile.ZipFile(io.BytesIO(_EMPTY_ZIP))
-                source.fp = opened
-            yield from (place.read(source) for place in places)
-    except OSError as error:
-        why = error.strerror or error
-        raise BatchError(f"{file} can no longer be read: {why}") from error
-
-
-def _loose(places: Sequence[Any]) -> Iterator[Picture | ImageError]:
-    """Yield pictures that are in no archive. Objects of a store are fetched many at once."""
-    for store, group in groupby(places, filesystem):
-        found = list(group)
-        for place, one in zip(found, contents(found) if store else found, strict=True):
-            is_missing = isinstance(one, FileNotFoundError)
-            yield UnreadableImageError(f"there is no {place}") if is_missing else one
+        return place.read_bytes()
+    except FileNotFoundError:
+        return ImageError(f"there is no {place}")
 
 
 def _text(text: str) -> str:
@@ -192,24 +167,18 @@ def _text(text: str) -> str:
 
 
 def _numbers(
-    reader: Reader,
-    picture: Picture | ImageError,
-    boxes: Sequence[Box] | None,
-    hints: ReadOptions,
+    reader: Reader, picture: Any, boxes: Sequence[Box] | None, hints: ReadOptions
 ) -> Sequence[object]:
-    """Return the numbers in the regions of a picture; one that cannot be read fails in each."""
-    error: Any = picture
+    """Return the numbers in the regions of a picture, or the errors in their places."""
     if boxes is not None and not boxes:
-        error = HintError("--regions has no region for this picture")
-    elif not isinstance(picture, ImageError):
-        try:
-            if boxes is None:
-                return [reader.read(picture, **hints)]
-            return reader.read_regions(picture, boxes, **hints)
-        except ImageError as failed:
-            error = failed
-        except HintError as failed:
-            if boxes and len(boxes) > 1:  # Only some of them are outside the picture.
-                return [one for box in boxes for one in _numbers(reader, picture, [box], hints)]
-            error = failed
-    return [error] * len(boxes or [()])
+        return [HintError("--regions has no region for this picture")]
+    if isinstance(picture, ImageError):
+        return [picture] * len(boxes or [()])
+    try:
+        if boxes is None:
+            return [reader.read(picture, **hints)]
+        return reader.read_regions(picture, boxes, **hints)
+    except (ImageError, HintError) as error:
+        if len(boxes or [()]) == 1:
+            return [error]
+    return [one for box in boxes or () for one in _numbers(reader, picture, [box], hints)]

@@ -88,12 +88,12 @@ RISK = risk(default=0.001)
 
 
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
+def resumable(how: str) -> Iterator[None]:
     """End with exit code 130 after Ctrl-C, and say how to resume."""
     try:
         yield
     except KeyboardInterrupt:
-        say(f"interrupted; to continue, run the same command with --resume (state in {folder})")
+        say(f"interrupted; {how}")
         sys.exit(130)
 
 

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +22,7 @@ from inkdigits.ink.decode import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
-    from inkdigits.batch.run import Run, Work
+    from inkdigits.batch.run import Run
 
 STANDARD_INPUT: Final = "-"
 _SECONDS: Final = 30
@@ -37,20 +36,19 @@ def is_address(name: str) -> bool:
 
 def expand(names: Sequence[str]) -> Iterator[str]:
     """Yield names as they are, and the pictures in folders."""
-    from inkdigits.batch.sources import PICTURE_SUFFIXES, holds_many, walk
+    from inkdigits.batch.sources import Source
 
     for name in names:
-        path = Path(name)
-        if not is_address(name) and ("://" in name or holds_many(path)):
+        source = Source(Path(name))
+        if not is_address(name) and ("://" in name or source.kind):
             raise click.UsageError(f"{name} needs an option --out, such as --out readings.csv")
-        if is_address(name) or not path.is_dir():
+        if is_address(name) or not source.path.is_dir():
             yield name
             continue
-        inside = [picture for picture, *_ in walk(path)]
-        if not inside:
-            kinds = ", ".join(sorted(PICTURE_SUFFIXES))
-            raise click.ClickException(f"{path} contains no pictures ({kinds})")
-        yield from inside
+        for inside, place, _ in source.pictures():
+            if inside == str(source.path):
+                raise click.ClickException(str(place))
+            yield inside
 
 
 def opened(name: str) -> Path | bytes:
@@ -172,7 +170,6 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
         "Write one row per reading to this file or URL (.parquet, .csv or .jsonl). A name that "
         "ends in / creates a folder of Parquet files.",
     )
-    @option("--resume", "With --out: continue an unfinished run.", is_flag=True)
     @option("--overwrite", "With --out: replace an existing table.", is_flag=True)
     @option(
         "--workers",
@@ -193,19 +190,21 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @wraps(command)
     def with_work(*args: Any, out: str | None, shard: str | None, **others: Any) -> None:
-        switches = ("resume", "overwrite", "workers", "engine", "address")
-        named = {name: others.pop(name) for name in switches}
-        if out is None and (shard or any(named.values())):
+        switches = ("overwrite", "workers", "engine", "address")
+        overwrite, workers, engine, address = (others.pop(name) for name in switches)
+        if out is None and (shard or overwrite or workers or engine or address):
             raise click.UsageError(f"--{', --'.join(switches)} and --shard need --out")
-        is_ray = named["engine"] == "ray"
-        if (named["address"] and not is_ray) or (named["workers"] and is_ray):
+        is_ray = engine == "ray"
+        if (address and not is_ray) or (workers and is_ray):
             raise click.UsageError("--address needs --engine ray; --workers is for local processes")
         write = None
         if out is not None:
             # Only here, since it needs what Windows lacks.
-            from inkdigits.batch.run import Work
+            from inkdigits.batch.engines import LocalEngine, RayEngine
 
-            write = partial(_write_table, out, Work(shard=_part_of(shard), **named))
+            start = partial(RayEngine, address) if is_ray else partial(LocalEngine, workers)
+            how = {"engine": start, "shard": _part_of(shard), "overwrite": overwrite}
+            write = partial(_write_table, out, **how)
         command(*args, write=write, **others)
 
     return with_work
@@ -220,35 +219,47 @@ def _part_of(text: str | None) -> tuple[int, int] | None:
     return int(part), int(of)
 
 
-def _write_table(out: str, work: Work, names: Sequence[str], *, as_json: bool, **what: Any) -> None:
+def _write_table(out: str, names: Sequence[str], *, as_json: bool, **what: Any) -> None:
     """Read in bulk, with progress on a terminal, and say what was read."""
     from inkdigits.batch.run import read_in_bulk
+    from inkdigits.batch.sources import Source
     from inkdigits.batch.storage import as_path
 
     if any(name == STANDARD_INPUT or is_address(name) for name in names):
         raise click.UsageError("--out cannot read standard input or http URLs")
     kind = "picture" if what.get("regions") is None else "region"
-    with resumable(Path(f"{out.rstrip('/')}.parts")), progress_bar(quiet=as_json) as show:
+    began = time.perf_counter()
 
-        def report(done: Run) -> None:
-            failed = f", {done.failed:,} cannot be read" if done.failed else ""
-            show(done.pictures, done.expected, f"{done.rate:,.0f} {kind}s/s{failed}")
+    def rate(run: Run) -> str:
+        return f"{run.read / (time.perf_counter() - began):,.0f}"
 
-        paths = [as_path(name) for name in names]
-        found = read_in_bulk(paths, out, work=work, progress=report, **what)
-    totals = found.totals
-    read = f"{counted(totals.pictures, kind)} in {out} ({found.rate:,.0f}/s)"
-    content = {"out": out, **asdict(totals)}
-    content |= {"model_version": found.model_version, "seconds": found.seconds}
-    answer(content, f"{read}: {summary(totals.outcomes)}", as_json=as_json)
-    say_unmatched(found.unmatched)
-    for source, error in totals.failures:
+    how = f"to continue, run the same command (state in {out.rstrip('/')}.parts)"
+    with resumable(how), progress_bar(quiet=as_json) as show:
+
+        def report(run: Run) -> None:
+            failed = f", {run.failed:,} cannot be read" if run.failed else ""
+            show(run.rows, run.expected, f"{rate(run)} {kind}s/s{failed}")
+
+        sources = [Source(as_path(name)) for name in names]
+        run = read_in_bulk(sources, out, progress=report, **what)
+    content = {"model_version": run.model_version, "seconds": time.perf_counter() - began}
+    read = f"{counted(run.rows, kind)} in {out} ({rate(run)}/s)"
+    say_unmatched(run.unmatched)
+    if what["shard"]:
+        read = f"{counted(run.rows, kind)} of {out} ({rate(run)}/s), which inkdigits merge joins"
+    _say_run(run, read, as_json=as_json, **content)
+    if what["shard"] is None:
+        end_with_failures(run.failed, run.rows, kind)
+
+
+def _say_run(run: Run, text: str, *, as_json: bool, **more: Any) -> None:
+    content = {"out": str(run.out), "pictures": run.rows, "failed": run.failed}
+    content |= {"failures": run.failures, "outcomes": run.outcomes, **more}
+    answer(content, f"{text}: {summary(run.outcomes)}" if run.outcomes else text, as_json=as_json)
+    for source, error in run.failures:
         say(printable(f"{source}: {error}"))
-    if totals.failed > len(totals.failures):
-        say(
-            f"and {totals.failed - len(totals.failures):,} more; the column error lists all of them"
-        )
-    end_with_failures(totals.failed, totals.pictures, kind)
+    if run.failed > len(run.failures) > 0:
+        say(f"and {run.failed - len(run.failures):,} more; the column error lists all of them")
 
 
 @click.command()
@@ -260,10 +271,10 @@ def merge(out: str, *, as_json: bool) -> None:
     The command writes OUT only if each picture was read exactly once. A JSON file beside it lists
     the sources and the model.
     """
-    from inkdigits.batch.run import Checkpoint
+    from inkdigits.batch.run import Run
     from inkdigits.batch.storage import told_as_batch_errors
 
     with told_as_batch_errors():
-        totals = Checkpoint(out, resume=True).publish()
-    text = f"{counted(totals.pictures, 'row')} in {out}: {summary(totals.outcomes)}"
-    answer(asdict(totals), text, as_json=as_json)
+        run = Run(out)
+        run.publish()
+    _say_run(run, f"{counted(run.rows, 'row')} in {out}", as_json=as_json)

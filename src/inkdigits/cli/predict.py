@@ -71,8 +71,8 @@ def predict(
 
     --out reads large numbers of pictures into a table. SOURCE may then also be an archive (.zip,
     .tar, .tar.gz), a NumPy array (.npy), an IDX or Parquet file, or a URL of an object store. A
-    picture that cannot be read gets a row with its error. After Ctrl-C or a crash, run the same
-    command with --resume.
+    picture that cannot be read gets a row with its error. After Ctrl-C or a crash, the same
+    command reads what is missing.
     """
     explain = explain or explain_to is not None
     if write is None:

@@ -228,7 +228,8 @@ def train(
     splits = replace(splits, train=limited(splits.train, run.limit, run.train.seed))
     device = resolve_device(run.device)
     say(f"training on {device}: {len(splits.train):,} pictures, {run.train.epochs} epochs")
-    with resumable(run.folders.run):
+    how = f"to continue, run the same command with --resume (state in {run.folders.run})"
+    with resumable(how):
         described = run_recipe(splits, run, plan, device, report=say)
     if track is not None:
         log_with_mlflow(described, run.folders)

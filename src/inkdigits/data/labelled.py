@@ -33,7 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from inkdigits.batch.shards import Place, Shard
-from inkdigits.batch.sources import IDX_NAME, open_sources
+from inkdigits.batch.sources import IDX_NAME, Source, shards_of
+from inkdigits.batch.storage import told_as_batch_errors
 from inkdigits.errors import DataError, ImageError
 from inkdigits.log.export import reviewed_records
 from inkdigits.log.tables import read_rows
@@ -59,6 +60,7 @@ class Example:
     writer: str | None = None  # who wrote it, where that is known
     at: str | None = None  # when it was written, as ISO 8601, where that is known
 
+    @told_as_batch_errors()
     def picture(self) -> Picture:
         """Return the picture as a reader takes it; an ImageError if it cannot be read."""
         (picture,) = Shard([self.name], [self.place]).pictures()
@@ -227,17 +229,16 @@ def _from_names(
 ) -> Iterator[Example]:
     if path.suffix.lower() == ".npy":
         raise DataError(f"{source} holds pictures and no labels")
-    for shard in chain.from_iterable(opened.shards() for opened in open_sources([path])):
-        for name, place in zip(shard.names, shard.content, strict=True):
-            inner = name.removeprefix(source).lstrip("/#")
-            if isinstance(place, ImageError) and not inner:
-                left_out.append((name, str(place)))
-            elif pattern is None and "/" not in inner:
-                reason = f"it lies in no folder of {source} that is a label; {_ALLOWED}"
-                left_out.append((name, reason))
-            else:
-                label, writer = _by_name(name, inner, pattern)
-                yield Example(name, source, place, _label_of(label, name), writer)
+    for name, place, _ in Source(path).pictures():
+        inner = name.removeprefix(source).lstrip("/#")
+        if isinstance(place, ImageError) and not inner:
+            left_out.append((name, str(place)))
+        elif pattern is None and "/" not in inner:
+            reason = f"it lies in no folder of {source} that is a label; {_ALLOWED}"
+            left_out.append((name, reason))
+        else:
+            label, writer = _by_name(name, inner, pattern)
+            yield Example(name, source, place, _label_of(label, name), writer)
 
 
 def _by_name(name: str, inner: str, pattern: re.Pattern[str] | None) -> tuple[str, str | None]:
@@ -266,7 +267,7 @@ def _from_idx(source: str, path: Path) -> Iterator[Example]:
     if labels_path == path or not labels_path.is_file():
         raise DataError(f"{path} has no file of labels beside it ({labels_path.name})")
     labels = _idx_labels(labels_path)
-    shards = chain.from_iterable(opened.shards() for opened in open_sources([path]))
+    shards = shards_of([Source(path)])
     pictures = chain.from_iterable(zip(s.names, s.pictures(), strict=True) for s in shards)
     number = 0
     for number, (name, picture) in enumerate(pictures, 1):

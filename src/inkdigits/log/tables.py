@@ -25,19 +25,30 @@ Schema: TypeAlias = Mapping[str, Kind]
 Columns: TypeAlias = dict[str, list[Any]]
 """The values of some rows, by column."""
 
+_FORMATS: Final[dict[str, TableFormat]] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 # Parquet compresses rows in groups of at least this many, which are held until they are written.
 _GROUP_ROWS: Final = 8192
 # One column of a row group may declare this many bytes unpacked; so many are held at once.
 _GROUP_BYTES: Final = 512 * 2**20
 
 
-def check_available(form: TableFormat) -> None:
-    """Raise BackendUnavailableError if the library that the format needs is not installed.
+def format_of(name: str) -> TableFormat:
+    """Return the format that the name of a table gives; one that ends in ``/`` is Parquet.
 
-    >>> check_available("csv")
+    DataError for any other, BackendUnavailableError if the library it needs is not installed.
+
+    >>> format_of("a.CSV")
+    'csv'
     """
+    form = "parquet" if name.endswith("/") else _FORMATS.get(Path(name).suffix.lower())
+    if form is None:
+        raise DataError(
+            f"the name of {name} must end in {', '.join(_FORMATS)}, or in / for a folder of "
+            "Parquet files"
+        )
     if form == "parquet":
         _pyarrow()
+    return form
 
 
 def write_table(
