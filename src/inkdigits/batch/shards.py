@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -47,8 +47,7 @@ BATCH_PICTURES: Final = 32  # per pass of the network; activations of 128 leave 
 _EMPTY_ZIP: Final = b"PK\5\6" + bytes(18)  # the end of an archive without members
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):  # A tuple is sent to a worker in half the time of a dataclass.
     """The place of a picture in a file: a member of an archive, or a row of an array."""
 
     file: Path
