@@ -47,7 +47,7 @@ def test_evaluate_scores_a_folder_of_ones_own_without_pytorch(tmp_path, digits, 
     [
         (["evaluate", "--per-family", 3, "--data"], 2, "--robustness"),
         (["evaluate", "--robustness", "--data", "a", "--data"], 2, "one --data"),
-        (["evaluate", "--no-download", "--data"], 1, "holds no labelled pictures"),
+        (["evaluate", "--no-download", "--data"], 1, "contains no labelled pictures"),
         (["export", "--run"], 1, "mnist_classifier.pt"),
     ],
 )

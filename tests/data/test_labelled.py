@@ -46,7 +46,7 @@ def test_folders_are_labels_and_what_cannot_be_read_is_named(folder, tmp_path):
     assert (ink.inks.shape, ink.labels.tolist()) == ((5, 28, 28), [1, 7, 7, 7, NO_DIGIT])
     lines = []
     describe_left_out(ink.left_out, lines.append, most=1)
-    assert "sheet.png: it lies in no folder" in lines[0]
+    assert "sheet.png: it is not in a folder" in lines[0]
     assert lines[1] == "left out: 1 more"
     assert "bad.png" in ink.left_out[1][0]
     packed = tmp_path / "own.zip"
@@ -65,7 +65,7 @@ def test_labels_and_writers_come_from_names_by_a_pattern(tmp_path):
         *((7, "ann"), (NO_DIGIT, "bob")),
     ]
     for wrong, message in (
-        ("(", "no regular expression"),
+        ("(", "not a regular expression"),
         ("x", "has no group"),
         ("(?P<label>z)", "is not in it"),
         ("(?P<label>ann|bob)", "the label is 'ann'"),
@@ -180,7 +180,7 @@ def test_sources_without_labelled_pictures_are_errors(tmp_path):
         ("empty.csv", "no labelled"),
         ("bad.zip", "cannot be read: File is not a zip"),
         ("none", "does not exist"),
-        ("lonely.png", "it lies in no folder"),
+        ("lonely.png", "it is not in a folder"),
         ("empty", "contains no pictures"),
     ):
         with pytest.raises(DataError, match=message):

@@ -78,7 +78,8 @@ def _fetched(address: str) -> bytes:
     except exceptions.ReadTimeoutError as error:
         raise ImageError(f"the download took longer than {_SECONDS} seconds") from error
     except exceptions.HTTPError as error:
-        why = str(error).rpartition(": ")[2]  # before it is the connection, as urllib3 names it
+        # Before the reason are the connection, as urllib3 names it, and the number of the error.
+        why = str(error).rpartition(": ")[2].rpartition("] ")[2]
         raise ImageError(f"the URL cannot be read: {why}") from error
 
 
@@ -151,7 +152,7 @@ def print_table(
         else:
             outcomes[reading.reason or reading.decision] += 1
             click.echo(f"{name:<{width}}  {line(reading)}")
-    if len(shown) > 1:
+    if len(shown) > 1 and outcomes:
         say(summary(outcomes))
     end_with_failures(failed, pictures or len(shown))
 

@@ -182,7 +182,7 @@ def read_labelled(
             if len(found) - before == limit:
                 break
         if len(found) == before:
-            raise DataError(f"{source} holds no labelled pictures; {_named(found.left_out)}")
+            raise DataError(f"{source} contains no labelled pictures; {_named(found.left_out)}")
     return found
 
 
@@ -200,7 +200,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         found = re.compile(pattern)
     except re.error as error:
-        raise DataError(f"the pattern {pattern!r} is no regular expression: {error}") from error
+        raise DataError(f"the pattern {pattern!r} is not a regular expression: {error}") from error
     if "label" not in found.groupindex:
         raise DataError(f"the pattern {pattern!r} has no group (?P<label>…)")
     return found
@@ -228,13 +228,13 @@ def _from_names(
     source: str, path: Path, pattern: re.Pattern[str] | None, left_out: list[tuple[str, str]]
 ) -> Iterator[Example]:
     if path.suffix.lower() == ".npy":
-        raise DataError(f"{source} holds pictures and no labels")
+        raise DataError(f"{source} contains pictures but no labels")
     for name, place, _ in Source(path).pictures():
         inner = name.removeprefix(source).lstrip("/#")
         if isinstance(place, ImageError) and not inner:
             left_out.append((name, str(place)))
         elif pattern is None and "/" not in inner:
-            reason = f"it lies in no folder of {source} that is a label; {_ALLOWED}"
+            reason = f"it is not in a folder that is named by a label; {_ALLOWED}"
             left_out.append((name, reason))
         else:
             label, writer = _by_name(name, inner, pattern)

@@ -192,7 +192,7 @@ def read_artifact(path: str | os.PathLike[str] | None = None) -> bytes:
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(
             f"there is no artifact at {source}. Check the path in --model, MODEL_PATH or --run; "
-            "the shipped model reads where none is given."
+            "without them, Inkdigits uses the shipped model."
         ) from error
     except OSError as error:
         raise ArtifactCorruptError(f"{source} cannot be read: {error.strerror}") from error

@@ -110,7 +110,7 @@ def test_form_without_exactly_one_picture_is_denied(client, field, content, outc
     form = {"data": {field: content}, "content_type": "multipart/form-data"}
     response = client.post("/predict", **form)
     assert code_of(response) == outcome
-    assert ("is text, not a file" in response.json["error"]["message"]) == (content == "text")
+    assert (", but text" in response.json["error"]["message"]) == (content == "text")
 
 
 def test_unknown_name_in_a_query_json_or_form_is_denied(client):

@@ -137,7 +137,7 @@ def _example() -> str:
     """Return how to send a picture, on the routes that read one."""
     if request.path not in ("/predict", "/read"):
         return ""
-    return f" Send a picture, such as: curl -F image=@seven.png {request.base_url}"
+    return f" Send a picture, for example: curl -F image=@seven.png {request.base_url}"
 
 
 def _answer_error(error: InkdigitsError) -> Response:

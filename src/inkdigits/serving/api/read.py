@@ -91,7 +91,7 @@ def _checked_hints(given: dict[str, Any]) -> ReadOptions:
 
 def _whole(name: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
-        form = "like 5 or 3-8" if name == "length" else "a whole number"
+        form = "a number or a range, such as 5 or 3-8" if name == "length" else "a whole number"
         raise HintError(f'"{name}" in the query must be {form}.')
     return int(text)
 

@@ -163,9 +163,9 @@ def require_known(given: Iterable[str], known: Iterable[str], where: str) -> Non
     """
     known = list(known)
     if unknown := sorted(set(given).difference(known)):
-        raise errors.WrongShapeError(
-            f'"{unknown[0][:64]}" in the {where} is unknown; it may have {", ".join(known)}.'
-        )
+        more = " Send options in the query." if where == "form" else ""
+        said = f'"{unknown[0][:64]}" in the {where} is unknown; known names are {", ".join(known)}.'
+        raise errors.WrongShapeError(said + more)
 
 
 def flag(request: Request, name: str, *, default: bool) -> bool:
@@ -252,9 +252,9 @@ def _picture_of_form(request: Request) -> bytes:
     uploads = request.files.getlist("image")
     if not uploads:
         is_text = "image" in request.form
-        wrong = 'field "image" is text, not a file' if is_text else 'file is not in a field "image"'
-        raise errors.MissingFieldError(f"The form's {wrong}.")
-    require_known({**request.files, **request.form}, ["image"], "form (options go into the query)")
+        has = 'no file in the field "image", but text' if is_text else 'no field "image"'
+        raise errors.MissingFieldError(f"The form has {has}.")
+    require_known({**request.files, **request.form}, ["image"], "form")
     if len(uploads) > 1:
         raise errors.WrongShapeError('A form may have one "image". Send several as JSON "images".')
     picture: bytes = uploads[0].read()
@@ -292,7 +292,7 @@ def _pictures_of_json(document: dict[str, Any], max_batch: int) -> bytes | list[
         return decode_picture(document["image"])
     texts = document["images"]
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise errors.WrongShapeError('"images" must be a list of base64 strings or data URLs.')
+        raise errors.WrongShapeError('"images" must list at least one base64 string or data URL.')
     require_batch(len(texts), max_batch)
     return texts
 

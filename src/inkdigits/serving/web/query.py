@@ -31,7 +31,7 @@ def filters_of(query: Mapping[str, str], owner: Owner) -> Filters:
     values.pop("sort", None)
     if digit := values.get("digit"):
         if digit not in _DIGITS:
-            raise QueryError(f"The digit must be 0 to 9 or none; not {digit!r}.")
+            raise QueryError(f"The digit must be 0 to 9 or none, not {digit!r}.")
         values["digit"] = _DIGITS[digit]
     for name, days in (("since", 0), ("until", 1)):
         if name in values:
@@ -53,4 +53,4 @@ def _day(text: str, later: int) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=later)
     except (ValueError, OverflowError) as error:
-        raise QueryError(f"A day must be YYYY-MM-DD; not {text!r}.") from error
+        raise QueryError(f"A day must be YYYY-MM-DD, not {text!r}.") from error

@@ -231,7 +231,7 @@ def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
     def export() -> ResponseReturnValue:
         form = request.args.get("format", "csv")
         if form not in _TYPES:
-            raise QueryError(f"The format must be one of {', '.join(_TYPES)}; not {form!r}.")
+            raise QueryError(f"The format must be one of {', '.join(_TYPES)}, not {form!r}.")
         filters = filters_of(request.args, operator.scope(request))
         # send_file closes it, and closing removes it.
         file = tempfile.SpooledTemporaryFile(_EXPORT_MEMORY)  # noqa: SIM115
@@ -246,7 +246,7 @@ def _add_overviews(web: Blueprint, reader: ServedReader, store: Store, operator:
     def dashboard() -> ResponseReturnValue:
         span = request.args.get("span", "month")
         if span not in _SPANS:
-            raise QueryError(f"The span must be one of {', '.join(_SPANS)}; not {span!r}.")
+            raise QueryError(f"The span must be one of {', '.join(_SPANS)}, not {span!r}.")
         _, length, bucket = _SPANS[span]
         since = None if length is None else datetime.now(UTC) - length
         owner = operator.scope(request)
