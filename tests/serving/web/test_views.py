@@ -268,7 +268,11 @@ def test_model_page_shows_the_artifacts_own_figures(browser, reader):
     reader.metadata = metadata("v1", provenance=provenance)
     page = browser.see("/model")
     for shown in (
-        *("99.40 %", "9,940 of 10,000; 95 % interval 99.23 to 99.53 %", "Temperature 1.250"),
+        *(
+            "99.40 %",
+            "9,940 of 10,000 test pictures; 95 % interval 99.23 to 99.53 %",
+            "Temperature 1.250",
+        ),
         *("test-time augmentation", "Example GPU", "clean American digits only"),
     ):
         assert shown in page
