@@ -249,10 +249,9 @@ def threshold(figures: Figures) -> str:
     said = f" No threshold keeps the risk in {left_out}." if left_out else ""
     return (
         f"A reading is accepted from a confidence of {policy['accept_threshold']:g}. This is the "
-        "lowest threshold of a fixed list that keeps\n"
-        f"a risk of {100 * policy['risk']:g} % on the calibration split with "
-        f"{100 * policy['level']:g} % confidence "
-        "(Clopper\N{EN DASH}Pearson bound, fixed-sequence test).\nThe counted share of wrong "
+        f"lowest threshold that keeps a risk of {100 * policy['risk']:g} %\non the calibration "
+        f"split with {100 * policy['level']:g} % confidence. The test is a "
+        "Clopper\N{EN DASH}Pearson bound with fixed-sequence testing.\nThe counted share of wrong "
         f"readings must also be within the risk in each group.{said}\n\n"
         + table("Group | Accepted | Wrong of these", "lrr", kept)
     )

@@ -54,7 +54,7 @@ class _Length(click.ParamType):  # type: ignore[type-arg]
 @option(
     "--regions",
     "Regions of the numbers in pixels: a JSON list of [left, top, width, height], or a CSV file "
-    "with these columns and optionally source, the name of the picture.",
+    "with these columns. The optional column source names the picture.",
     options.FILE,
 )
 @options.risk("numbers", otherwise="0.01")
