@@ -40,7 +40,7 @@ def test_added_pictures_are_checked_divided_and_weighted(own, tmp_path):
     assert {"7.png", "13.png"} <= named
     assert len(named) <= 5
     assert (tmp_path / SUSPECTS_NAME).is_file()
-    assert any("all are learned from" in line for line in lines)
+    assert any("are used for training" in line for line in lines)
     assert added.described["suspect_labels"] == len(named)
     assert len(added.learned) + len(added.held_back) == added.described["n"] == 51
     assert 10 <= len(added.held_back) <= 12
@@ -57,7 +57,7 @@ def test_pictures_of_the_test_part_are_not_learned_from():
     inks = torch.arange(3, dtype=torch.uint8)[:, None, None].expand(3, 28, 28)
     test = Digits(inks, torch.arange(3))
     check_apart(Digits(inks + 7, test.labels), test)
-    with pytest.raises(DataError, match="1 of the pictures to learn from"):
+    with pytest.raises(DataError, match="1 of the pictures of --add"):
         check_apart(Digits(inks + 2, test.labels), test)
 
 
@@ -94,7 +94,7 @@ def test_run_starts_from_the_shipped_model_and_learns_from_added_pictures(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("epoch = 3", "do not exist: epoch"), ("= 3", "cannot be read")]
+    ("text", "message"), [("epoch = 3", "unknown options: epoch"), ("= 3", "cannot be read")]
 )
 def test_file_of_options_names_what_is_wrong_with_it(text, message, tmp_path):
     (tmp_path / "train.toml").write_text(text)

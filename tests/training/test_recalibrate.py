@@ -58,8 +58,8 @@ def test_what_too_few_pictures_cannot_tell_stays_and_is_said(digits):
     assert metadata.temperature == KNOWN.temperature
     assert metadata.policy.novelty_threshold == KNOWN.policy.novelty_threshold
     assert "too few to fit it" in lines[0]
-    assert "needs more digits than" in lines[1]
-    with pytest.raises(NoThresholdError, match=r"a risk of 0\.1 % is not supported.*needs 2,995"):
+    assert "digits are too few" in lines[1]
+    with pytest.raises(NoThresholdError, match=r"do not support a risk of 0\.1 %.*needs 2,995"):
         recalibrate(read_artifact(), few)
 
 
@@ -69,7 +69,7 @@ def test_pictures_without_a_digit_count_as_wrong_where_they_are_accepted():
     labels[:5] = NO_DIGIT
     assert fit_readings(logits, labels, KNOWN, risk=0.05).chosen.n_wrong == 5
     labels[:] = NO_DIGIT
-    with pytest.raises(NoThresholdError, match="no risk is supported"):
+    with pytest.raises(NoThresholdError, match="support no risk"):
         fit_readings(logits, labels, KNOWN, risk=0.05)
 
 
@@ -91,14 +91,14 @@ def test_writers_of_a_source_are_those_of_the_calibration(digits):
         read_artifact(), replace(pictures, examples=examples), risk=0.02, report=lines.append
     )
     assert metadata.provenance["calibration_data"]["writers"] == 90
-    assert lines[0].startswith("90 writers are known")
+    assert lines[0].startswith("the bound over 90 writers")
 
 
 def test_support_says_what_so_many_readings_support():
     def of(n, wrong, risk):
         return support(AcceptThreshold(0.5, risk, 0.95, 1.0, n, n, wrong), 0.001)
 
-    assert of(3000, 0, 0.001) == "of 3,000 accepted 0 are wrong, which supports a risk of 0.1 %"
+    assert of(3000, 0, 0.001) == "0 of 3,000 accepted are wrong, which supports a risk of 0.1 %"
     assert of(900, 1, 0.0053).endswith("supports a risk of 0.53 %; 0.1 % needs 4,742")
 
 
@@ -116,7 +116,7 @@ def test_command_writes_a_version_or_nothing(digits, tmp_path):
     assert version in done.stdout
     saved = json.loads((tmp_path / "models" / "mine" / "run.json").read_text())
     assert (saved["model_version"], saved["policy"]["risk"]) == (version, 0.1)
-    assert "name a new folder" in run(*arguments, "--risk", 0.2, exit_code=2).stderr
+    assert "name another folder" in run(*arguments, "--risk", 0.2, exit_code=2).stderr
     assert inkdigits.load(tmp_path / "models" / "mine").model_version == version
     elsewhere = (*arguments[:-1], tmp_path / "own" / "7" / "7.png" / "mine", "--risk", 0.1)
     (tmp_path / "own" / "7" / "7.png").touch()

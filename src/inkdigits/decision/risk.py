@@ -106,8 +106,8 @@ def accept_threshold(
         enough = fewest
     passed: AcceptThreshold | None = None
     failure = (
-        f"at least {fewest:,} accepted pictures would be needed, none of them wrong, and the "
-        f"lowest threshold {THRESHOLDS[-1]:g} accepts {n_loosest:,} of {n:,}"
+        f"the risk needs at least {fewest:,} accepted pictures without a mistake, and the lowest "
+        f"threshold {THRESHOLDS[-1]:g} accepts {n_loosest:,} of {n:,}"
     )
     for threshold in THRESHOLDS:
         n_accepted, n_wrong = count_accepted(values, right, threshold)
@@ -266,9 +266,9 @@ def _problem(wrong: Mask, writers: npt.NDArray[Any] | None, risk: float) -> str 
     told = f"{n_wrong} of {n_accepted:,} accepted pictures are wrong, and"
     if clopper_pearson_upper(n_wrong, n_accepted) > risk:
         needed = accepted_needed(n_wrong, risk)
-        return f"{told} {n_wrong} wrong would need at least {needed:,} accepted pictures"
+        return f"{told} this number needs at least {needed:,} accepted pictures"
     bound = 0.0 if writers is None else writers_upper(wrong, writers)
-    return f"{told} over writers the bound is {bound:.3%}" if bound > risk else None
+    return f"{told} the bound over writers is {bound:.3%}" if bound > risk else None
 
 
 def _problem_of_groups(counts: Mapping[str, tuple[int, int]], risk: float) -> str | None:

@@ -46,8 +46,8 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("loss of coverage", pair.a.coverage - pair.b.coverage, self.max_coverage_drop, True),
         )
         found = [
-            f"{self.name}: {what} is {100 * value:.2f} %, and at {'most' if most else 'least'} "
-            f"{100 * limit:.2f} % is allowed"
+            f"{self.name}: {what} is {100 * value:.2f} %; the {'largest' if most else 'smallest'} "
+            f"allowed value is {100 * limit:.2f} %"
             for what, value, limit, most in checks
             if limit is not None and (value > limit + 1e-12 if most else value < limit - 1e-12)
         ]
@@ -56,11 +56,11 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if limit is None or bound <= limit:
             return found
         needed = pictures_needed(pair.only_a, pair.only_b, pair.a.n, limit)
-        more = "" if needed is None else f"; to show less, about {needed:,} pictures are needed"
+        more = "" if needed is None else f". Use about {needed:,} pictures."
         return [
             *found,
-            f"{self.name}: loss of accuracy is {100 * drop:.2f} % of {pair.a.n:,} pictures and may "
-            f"be {100 * bound:.2f} %, and at most {100 * limit:.2f} % is allowed{more}",
+            f"{self.name}: the loss of accuracy on {pair.a.n:,} pictures is {100 * drop:.2f} %, at "
+            f"most {100 * bound:.2f} %; the limit is {100 * limit:.2f} %{more}",
         ]
 
 
@@ -126,8 +126,8 @@ def read_gate(path: Path) -> ModelGate:
         )
         if all(limit is None for limit in limits):
             raise DataError(
-                f"the gate {path} is invalid: {condition.name!r} asks nothing of the model; give "
-                "it a limit, such as max_accuracy_drop = 0.01"
+                f"the gate {path} is invalid: {condition.name!r} has no limit; add one, such as "
+                "max_accuracy_drop = 0.01"
             )
     return gate
 
@@ -146,9 +146,7 @@ def run_gate(
     comparisons: dict[str, Comparison] = {}
     failures: list[str] = []
     if gate.max_size_mb is not None and size_mb > gate.max_size_mb:
-        failures.append(
-            f"the artifact has {size_mb:.2f} MB, and at most {gate.max_size_mb:g} MB are allowed"
-        )
+        failures.append(f"the artifact has {size_mb:.2f} MB; the limit is {gate.max_size_mb:g} MB")
     for condition in gate.on:
         given = [condition.data] if isinstance(condition.data, str) else condition.data
         sources = [one if "://" in one else path.parent / one for one in given]
@@ -161,7 +159,7 @@ def run_gate(
         slower = comparison.milliseconds[1] / comparison.milliseconds[0]
         if gate.max_slowdown is not None and slower > gate.max_slowdown:
             failures.append(
-                f"{condition.name}: a picture takes {slower:.2f} times as long, and at most "
-                f"{gate.max_slowdown:g} times is allowed"
+                f"{condition.name}: a picture takes {slower:.2f} times as long; the limit is "
+                f"{gate.max_slowdown:g} times"
             )
     return Outcome(comparisons, failures)

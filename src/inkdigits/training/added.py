@@ -82,8 +82,8 @@ def check_apart(learned: Digits, test: Digits) -> None:
     count = sum(ink.tobytes() in known for ink in learned.inks.numpy())
     if count:
         raise DataError(
-            f"{count:,} of the pictures to learn from are in MNIST's test part, which only "
-            "evaluates. Leave them out of --add."
+            f"{count:,} of the pictures of --add are in MNIST's test part, which is only for "
+            "evaluation. Leave them out."
         )
 
 
@@ -124,8 +124,8 @@ def read_added(
     if weight is None:
         weight = max(1.0, round(SHARE / (1 - SHARE) * n_digits / max(1, with_digit), 1))
     report(
-        f"added: {len(learned):,} labelled pictures to learn from, each {weight:g} times per "
-        f"epoch, and {int(apart.sum()):,} held back"
+        f"added: {len(learned):,} labelled pictures for training, {weight:g} times per epoch, "
+        f"and {int(apart.sum()):,} for evaluation"
     )
     held_back = [pictures.examples[i] for i in np.flatnonzero(apart).tolist()]
     described: Json = {
@@ -167,8 +167,8 @@ def _report_suspects(
     sheet = contact_sheet(pictures.inks[with_digit[rows[: len(shown)]]], captions)
     write_atomically(figures / SUSPECTS_NAME, sheet)
     report(
-        f"{len(found):,} of {len(with_digit):,} labels may be wrong, by how the model reads them; "
-        f"all are learned from. See {figures / SUSPECTS_NAME}, and correct them at their source."
+        f"{len(found):,} of {len(with_digit):,} labels may be wrong but are used for training. See "
+        f"{figures / SUSPECTS_NAME}, and correct them at their source."
     )
     for one in shown[:5]:
         report(

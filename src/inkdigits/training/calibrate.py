@@ -84,20 +84,20 @@ class Accepted:
 
     def described(self, risk: float) -> str:
         """Return it for people, with what limits it as evidence for a risk."""
-        text = f"none of {self.n:,} accepted"
+        text = f"0 of {self.n:,} accepted"
         if self.n_accepted:
             text = (
                 f"{100 * self.n_accepted / self.n:.2f} % of {self.n:,} accepted, {self.n_wrong} "
                 f"wrong (at most {self.upper:.2%})"
             )
-        text += f"; {100 * self.n_rejected / self.n:.2f} % rejected as no digit"
+        text += f"; {100 * self.n_rejected / self.n:.2f} % rejected as not a digit"
         needed = accepted_needed(0, risk)
         if 0 < self.n_accepted < needed:
-            text += f"; fewer than {needed:,} are no evidence"
+            text += f"; evidence needs {needed:,}"
         if self.decides:
-            text += "; this group decides the threshold"
+            text += "; this group determines the threshold"
         if not self.keeps_risk:
-            text += "; no threshold keeps the risk here, so it does not decide"
+            text += "; ignored, because no threshold keeps the risk"
         return text
 
     def to_dict(self) -> Json:
@@ -151,11 +151,11 @@ class OperatingPoint:
                 f"ECE {100 * self.hard.ece.value:.2f} % (n = {self.n_hard:,})"
             )
         if self.policy.novelty_threshold is None:
-            yield f"no picture will be rejected as no digit: {n:,} digits are too few to tell"
+            yield f"{n:,} digits are too few for an out-of-distribution threshold"
         else:
-            yield f"rejected as no digit above {METHOD} {self.policy.novelty_threshold:.4f}"
+            yield f"out-of-distribution threshold: {METHOD} {self.policy.novelty_threshold:.4f}"
         if self.ood_auroc is not None:
-            yield f"digits against other pictures by {METHOD}: AUROC {self.ood_auroc:.4f}"
+            yield f"AUROC of digits and other pictures by {METHOD}: {self.ood_auroc:.4f}"
         chosen = self.policy.choice(self.policy.risk)
         if self.policy.accept_threshold is not None and chosen is not None:
             yield (
@@ -314,7 +314,7 @@ def _policy(
         except NoThresholdError as error:
             choice = AcceptThreshold(None, each, LEVEL, 0.0, len(clean[0]), 0, 0)
             if each == risk:
-                report(f"nothing will be accepted without review: {error}")
+                report(f"the model will accept nothing: {error}")
         # A group that cannot keep a strict risk does not decide it: that may not accept more.
         looser = choices[0].threshold if choices else None
         if looser is not None and choice.threshold is not None and choice.threshold < looser:
@@ -322,7 +322,7 @@ def _policy(
             choice = AcceptThreshold(looser, each, LEVEL, n / choice.n, choice.n, n, wrong)
         if each == risk and choice.threshold is not None and len(kept) < len(groups):
             left_out = ", ".join(name for name in groups if name not in kept)
-            report(f"no threshold keeps the risk of {risk:.2%} in {left_out}; the others decide")
+            report(f"ignored: no threshold keeps the risk of {risk:.2%} in {left_out}")
         choices.insert(0, choice)
     (chosen,) = (choice for choice in choices if choice.risk == risk)
     return DecisionPolicy(chosen.threshold, risk, LEVEL, tuple(choices), ood_limit, REJECTED_SHARE)

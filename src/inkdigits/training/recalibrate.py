@@ -77,7 +77,7 @@ def recalibrate(
     >>> one = LabelledInks(np.ones((1, 28, 28), np.uint8), np.array([7]), [], [])
     >>> recalibrate(read_artifact(), one)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    inkdigits.errors.NoThresholdError: no risk is supported by the labelled pictures (1)...
+    inkdigits.errors.NoThresholdError: the 1 labelled pictures support no risk; 0.1 %...
     """
     backend = OnnxBackend(artifact, threads=1, int8=False)
     known = backend.metadata
@@ -85,7 +85,7 @@ def recalibrate(
     logits = reader.logits(standardise(pictures.inks))
     writers = pictures.writers
     if writers is not None:
-        report(f"{len(np.unique(writers)):,} writers are known, and the risk must hold over them")
+        report(f"the bound over {len(np.unique(writers)):,} writers must also keep the risk")
     fitted = fit_readings(logits, pictures.labels, known, writers=writers, risk=risk, report=report)
     provenance = _provenance(known, pictures, fitted, risk)
     metadata = replace(
@@ -125,8 +125,8 @@ def fit_readings(
     if limit is None:
         limit = known.policy.novelty_threshold
         report(
-            "the threshold for no digit stays as it was: it needs more digits than "
-            f"{int(with_digit.sum()):,}"
+            "the out-of-distribution threshold does not change, because "
+            f"{int(with_digit.sum()):,} digits are too few"
         )
     confidence = probabilities(logits, temperature).max(axis=1)
     passing = decided_confidence(confidence, scores, limit)
@@ -136,8 +136,8 @@ def fit_readings(
     if chosen.threshold is None:
         raise NoThresholdError(_too_few(len(labels), risk, supported))
     report(
-        f"accepted from confidence {chosen.threshold:g}: {100 * chosen.coverage:.2f} % of "
-        f"{chosen.n:,}, {chosen.n_wrong} of {chosen.n_accepted:,} wrong"
+        f"a confidence of {chosen.threshold:g} accepts {100 * chosen.coverage:.2f} % of "
+        f"{chosen.n:,} pictures, of which {chosen.n_wrong} of {chosen.n_accepted:,} are wrong"
     )
     if supported is not None:
         report(support(supported, risk))
@@ -156,12 +156,12 @@ def support(supported: AcceptThreshold, risk: float) -> str:
     """Return the risk that so many readings support, and how many the stated one needs.
 
     >>> support(AcceptThreshold(0.5, 0.0025, 0.95, 1.0, 1200, 1200, 0), 0.001)
-    'of 1,200 accepted 0 are wrong, which supports a risk of 0.25 %; 0.1 % needs 2,995'
+    '0 of 1,200 accepted are wrong, which supports a risk of 0.25 %; 0.1 % needs 2,995'
     """
     needed = accepted_needed(supported.n_wrong, risk)
     more = "" if supported.risk <= risk else f"; {100 * risk:g} % needs {needed:,}"
     return (
-        f"of {supported.n_accepted:,} accepted {supported.n_wrong} are wrong, which supports a "
+        f"{supported.n_wrong} of {supported.n_accepted:,} accepted are wrong, which supports a "
         f"risk of {100 * supported.risk:g} %{more}"
     )
 
@@ -169,11 +169,11 @@ def support(supported: AcceptThreshold, risk: float) -> str:
 def _too_few(n: int, risk: float, supported: AcceptThreshold | None) -> str:
     if supported is None:
         return (
-            f"no risk is supported by the labelled pictures ({n:,}); {100 * risk:g} % needs "
-            f"{accepted_needed(0, risk):,} that are accepted and right. Label more pictures."
+            f"the {n:,} labelled pictures support no risk; {100 * risk:g} % needs "
+            f"{accepted_needed(0, risk):,} correct accepted readings. Label more pictures."
         )
     return (
-        f"a risk of {100 * risk:g} % is not supported: {support(supported, risk)}. "
+        f"the pictures do not support a risk of {100 * risk:g} %: {support(supported, risk)}. "
         f"State --risk {supported.risk:g}, or label more pictures."
     )
 
@@ -184,12 +184,12 @@ def _temperature(
     misread = int((logits.argmax(axis=1) != labels).sum())
     if misread < LEAST_MISREAD:
         report(
-            f"the temperature stays {known:.4f}: only {misread} of {len(labels):,} digits are "
-            "misread, too few to fit it"
+            f"the temperature stays {known:.4f}, because {misread} misread digits of "
+            f"{len(labels):,} are too few to fit it"
         )
         return known
     temperature = fit_temperature(logits, labels)
-    report(f"temperature {known:.4f} → {temperature:.4f}, by {misread} misread of {len(labels):,}")
+    report(f"temperature {known:.4f} → {temperature:.4f} ({misread} of {len(labels):,} misread)")
     return temperature
 
 
