@@ -39,7 +39,7 @@ def test_wait_for_the_log_is_said(monkeypatch):
     monkeypatch.setattr(preflight.logger, "warning", warn)
     with receiver, sender:
         assert preflight._report_of_log(receiver) == "version"
-    assert ["waits for the prediction log" in message for message in said] == [True]
+    assert ["waits for the database of the log" in message for message in said] == [True]
 
 
 def test_certificate_that_cannot_be_used_is_an_error(tmp_path):
