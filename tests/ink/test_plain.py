@@ -104,11 +104,12 @@ def test_what_is_written_on_a_card_is_ink_and_the_card_is_not():
     assert shifted_difference(preprocess(table), REFERENCE) < 12
 
 
-@pytest.mark.parametrize(("side", "is_asked"), [(28, False), (36, True)])
+@pytest.mark.parametrize(("side", "is_asked"), [(16, False), (28, True)])
 def test_rules_find_the_ink_of_the_smallest_pictures_only(side, is_asked):
     views = []
     beside_a_table = np.asarray(seven(side, 3)).copy()
     beside_a_table[:, : side // 2] //= 2
+    beside_a_table[::2] -= beside_a_table[::2] // 10
     find_foreground(
         Luminance.of(beside_a_table), lambda view: views.append(view) or np.repeat(view, 2, axis=1)
     )

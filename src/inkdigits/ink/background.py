@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
-from inkdigits.types import Doubles, Floats
+from inkdigits.types import Floats
 
 # How much of a picture's variance its two shades explain; a gradient's is 0.75.
 TWO_SHADES = 0.78
@@ -56,31 +54,3 @@ def _median_and_deviation(shades: Floats) -> tuple[float, float]:
     """Return the median, and the deviation of a normal distribution of this spread around it."""
     middle = float(np.median(shades))
     return middle, 1.4826 * float(np.median(np.abs(shades - middle)))
-
-
-def lighting_surface(grey: Floats) -> Floats:
-    """Fit a surface of second order (H, W) to most of a small picture, and to its border.
-
-    >>> gradient = np.tile(np.arange(30, dtype=np.float32), (30, 1))
-    >>> bool(np.abs(lighting_surface(gradient) - gradient).max() < 1e-3)
-    True
-    """
-    basis = _basis(*grey.shape)
-    values = grey.ravel().astype(np.float64)
-    first = np.ones(grey.shape)
-    first[1:-1, 1:-1] = 0.25
-    outer: Doubles = first.ravel()
-    weights = outer
-    for _ in range(5):
-        weighted = basis * weights
-        surface = np.linalg.lstsq(weighted @ basis.T, weighted @ values, rcond=None)[0] @ basis
-        away = np.abs(values - surface)
-        weights = outer * (away <= max(1.0, 2.0 * 1.4826 * float(np.median(away))))
-    whole: Floats = surface.reshape(grey.shape).astype(np.float32)
-    return whole
-
-
-@lru_cache(maxsize=64)
-def _basis(height: int, width: int) -> Doubles:
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y]).reshape(6, -1)
