@@ -42,15 +42,19 @@ def two_shades(grey: Floats) -> tuple[float, float, float] | None:
     is_light = float(around.mean()) + 2 * corners > 1.5
     # Beside a stroke a pixel is half ink, so the border tells more, where it is no foggier.
     outer = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])[around == is_light]
-    shade, noise = _median_and_deviation(grey[lighter == is_light])
+    shade, noise = median_and_deviation(grey[lighter == is_light])
     if 5 * len(outer) >= len(around):
-        at_border, noise_there = _median_and_deviation(outer)
+        at_border, noise_there = median_and_deviation(outer)
         if noise_there <= noise:
             shade, noise = at_border, noise_there
     return shade, -1.0 if is_light else 1.0, noise
 
 
-def _median_and_deviation(shades: Floats) -> tuple[float, float]:
-    """Return the median, and the deviation of a normal distribution of this spread around it."""
+def median_and_deviation(shades: Floats) -> tuple[float, float]:
+    """Return the median, and the deviation of a normal distribution of this spread around it.
+
+    >>> median_and_deviation(np.float32([1, 1, 1, 9]))
+    (1.0, 0.0)
+    """
     middle = float(np.median(shades))
     return middle, 1.4826 * float(np.median(np.abs(shades - middle)))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inkdigits.ink.background import two_shades
+from inkdigits.ink.background import median_and_deviation, two_shades
 from inkdigits.ink.components import connected_components, dilate, stroke_width
 from inkdigits.ink.decode import Luminance
 from inkdigits.ink.segment import FAINTEST, InkMap, Segmenter, Window, find_ink
@@ -17,8 +17,9 @@ from inkdigits.types import Floats, Grey, Mask
 
 # Pictures are averaged down to at most this many pixels a side before the ink is looked for.
 WORKING_SIZE = 1024
-# The faintest ink that is read: difference from the background, of 255.
-MIN_CONTRAST = 20.0
+# The faintest ink that is read: difference from the background, of 255. Of 3,000 photographs four
+# more are read right than with 20, and no more of 4,500 empty pages are accepted.
+MIN_CONTRAST = 12.0
 # Ink must exceed this many standard deviations of the border's noise.
 NOISE_FACTOR = 6.0
 # Pixels above this share of the darkest ink belong to the ink's box.
@@ -28,12 +29,9 @@ SMALL_PICTURE = 40
 # Up to this many, two shades may be noisy: of digits that fill 8x8 pixels 89 % are read, and with
 # the segmenter 54 %. It reads 87 % of photographs of 28 pixels, and 79 % are read by noisy shades.
 SMALLEST_VIEW = 16
-# A plain background: the border's noise, and how far from its median its shades are.
-PLAIN_NOISE = 1.0
-PLAIN_SPREAD = 8.0
-# The background is at least the first share of the border, or the second of the picture. The lines
-# at two sides of a cell are up to half of its border, and less of the cell.
-LEAST_BORDER, LEAST_BACKGROUND = 0.6, 0.2
+# The noise of a clean border, by which most of it is of one shade; another shade differs by more
+# than the second number.
+PLAIN_NOISE, PLAIN_SPREAD = 1.0, 8.0
 # From this share of the ink's box on, darker than this share of the darkest, it may be a card,
 # unless the box is narrower than this. So look 3 % of MNIST's digits, and 16 of 19 cards.
 CARD_SHARE, CARD_SHADE, CARD_ASPECT = 0.5, 0.3, 0.4
@@ -50,7 +48,8 @@ FRAME_COVER, FRAME_WIDTH = 0.8, 0.08
 LEAST_SEEN, BESIDE = 0.02, 0.02
 # A second piece of this share of the largest one's size could be a digit.
 SECOND_SIZE = 0.25
-# Thinner strokes, in pixels, are finer than the segmenter's views, and it sees them with gaps.
+# Thinner strokes, in pixels, are finer than the segmenter's views, and it sees them with gaps. Of
+# 300 framed digits by a pen of 1 or 2 pixels 54 % are accepted, and 33 % if they are as all others.
 HAIRLINE, HAIRLINE_GAP = 3.0, 4
 
 
@@ -224,17 +223,9 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground:
     return replace(found, values=values, certainty=ink.certainty, doubtful=ink.doubtful)
 
 
-def _background(grey: Grey) -> tuple[Floats, float, float]:
-    """Return the border's pixels, their median, and their noise."""
-    border = _border(grey).astype(np.float32, copy=False)
-    background = float(np.median(border))
-    # The median absolute deviation ignores ink there; 1.4826 makes it a normal distribution's.
-    return border, background, 1.4826 * float(np.median(np.abs(border - background)))
-
-
 def _on_even_background(grey: Grey) -> Foreground | None:
     """Return the foreground if most of the border is of one shade; ink may touch it."""
-    _, background, noise = _background(grey)
+    background, noise = median_and_deviation(_border(grey).astype(np.float32, copy=False))
     if noise > PLAIN_NOISE and max(grey.shape) > SMALLEST_VIEW:
         return None
     difference = grey.astype(np.float32, copy=False) - np.float32(background)
@@ -248,11 +239,12 @@ def _on_even_background(grey: Grey) -> Foreground | None:
 
 
 def _border_width(shape: tuple[int, ...]) -> int:
+    """Return a fiftieth of the shorter side."""
     return max(1, min(shape) // 50)
 
 
 def _border(grey: Grey) -> Grey:
-    """Return the outermost pixels, a fiftieth of the shorter side wide, as one row."""
+    """Return the outermost pixels as one row."""
     width = _border_width(grey.shape)
     if min(grey.shape) <= 2 * width:
         return grey.ravel()
