@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from support.pictures import encoded, seven
 
 import inkdigits
@@ -127,6 +127,18 @@ def test_several_digits_are_rejected_as_such(reader, gap):
     again = reader.read(line)
     assert (str(found.number), found.number.text) == (str(again), again.text)
     assert [digit.box for digit in found.number.digits] == [digit.box for digit in again.digits]
+
+
+@pytest.mark.parametrize("pen", [10, 14])
+def test_the_bows_of_a_letter_in_one_piece_are_not_several_digits(reader, pen):
+    letter = Image.new("L", (200, 240), 255)
+    draw = ImageDraw.Draw(letter)
+    draw.line([(75, 40), (60, 40), (60, 198), (75, 198)], fill=0, width=pen)
+    draw.line([(60, 116), (75, 116)], fill=0, width=pen)
+    draw.arc([10, 40, 140, 120], -90, 90, fill=0, width=pen)
+    draw.arc([0, 110, 150, 200], -90, 90, fill=0, width=pen)
+    found = reader.predict(letter)
+    assert (found.decision, found.reason) == ("reject", "not_a_digit")
 
 
 @pytest.mark.parametrize(("side", "left"), [(80, 200), (50, 600)])

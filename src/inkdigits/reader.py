@@ -57,8 +57,9 @@ LARGEST_FIELD = 1600
 """Fields are averaged down to this many pixels a side before a number is read."""
 LEAST_SEVERAL, LEAST_IF_REJECTED = 0.7, 0.5
 """The least probability of several digits with which a picture is rejected for having them, and of
-one that is rejected anyway. Of 900 pictures of 2 to 10 digits 99 % are rejected for having several,
-and so are 8 of 120 scribbles."""
+one that is rejected anyway. Of ink in one piece each digit has to be as likely: the bows of a "B"
+are no 1 and 3. Of 900 pictures of 2 to 10 digits 99 % are rejected for having several, of 600 pairs
+and triples that touch 96 %, and of 2,400 letters, signs and scribbles 2 %."""
 SEVERAL_RISK = 0.05
 """Accepted as one digit is only what reads as a number too, at this risk."""
 _UNIFORM = (0.1,) * 10
@@ -263,7 +264,8 @@ class DigitReader(Reader):
             number = self._read_field(field_of(found), NO_HINTS, SEVERAL_RISK, LEAST_HEIGHT)
             least = LEAST_SEVERAL if reason is None else LEAST_IF_REJECTED
             is_readable = number.decision != "reject" and len(number.text) > 1
-            if number.several >= least and (has_pieces or is_readable):
+            is_likely = has_pieces or (is_readable and number.certainty >= least)
+            if number.several >= least and is_likely:
                 if number.decision == "accept":
                     # What is safe at this risk is so at a lower one, if it is certain enough.
                     strict, _ = NUMBER_POLICY.decide(number.certainty, risk=risk)
