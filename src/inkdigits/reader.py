@@ -233,9 +233,7 @@ class DigitReader(Reader):
             row, novelty = next(rows)
             confidence = max(row)
             digit = row.index(confidence)
-            decision, reason, number = self._decide(
-                one.foreground, digit, confidence, novelty, risk
-            )
+            decision, reason, number = self._decide(one, digit, confidence, novelty, risk)
             yield reading(
                 digit,
                 confidence,
@@ -253,36 +251,35 @@ class DigitReader(Reader):
             ink, foreground = normalize.find(picture, self._segmenter, self._limits)
         except ImageError as error:
             return error
-        return _Found(ink, foreground, (time.perf_counter() - started) * 1000)
+        told = has_several(foreground), is_cut_off(foreground), is_certain(foreground)
+        return _Found(ink, foreground, *told, (time.perf_counter() - started) * 1000)
 
     def _decide(
-        self, found: Foreground, digit: int, confidence: float, novelty: float, risk: float | None
+        self, found: _Found, digit: int, confidence: float, novelty: float, risk: float | None
     ) -> tuple[Decision, Reason | None, NumberReading | None]:
         decision, reason = self.metadata.policy.decide(confidence, novelty=novelty, risk=risk)
-        has_pieces = has_several(found)
-        if reason is not None or has_pieces:
-            number = self._read_field(field_of(found), NO_HINTS, SEVERAL_RISK, LEAST_HEIGHT)
+        if reason is not None or found.has_pieces:
+            field = field_of(found.foreground)
+            number = self._read_field(field, NO_HINTS, SEVERAL_RISK, LEAST_HEIGHT)
             least = LEAST_SEVERAL if reason is None else LEAST_IF_REJECTED
             is_readable = number.decision != "reject" and len(number.text) > 1
-            is_likely = has_pieces or (is_readable and number.certainty >= least)
+            is_likely = found.has_pieces or (is_readable and number.certainty >= least)
             if number.several >= least and is_likely:
                 if number.decision == "accept":
                     # What is safe at this risk is so at a lower one, if it is certain enough.
                     strict, _ = NUMBER_POLICY.decide(number.certainty, risk=risk)
                     number = replace(number, decision=strict)
                 return "reject", "several_digits", number if is_readable else None
-            is_doubtful = reason == "not_a_digit" and has_pieces and number.text
-            if is_doubtful and self._reads_apart(found):
+            is_doubtful = reason == "not_a_digit" and found.has_pieces and number.text
+            if is_doubtful and self._reads_apart(found.foreground):
                 return "reject", "several_digits", None
             # What is accepted is the same digit with all that was found.
             is_same = number.decision == "accept" and number.text == str(digit)
             if decision == "accept" and not is_same:
                 decision = "review"
-        if is_cut_off(found):
+        if found.is_cut:
             return "reject", "cut_off", None
-        if decision == "accept" and not is_certain(found):
-            decision = "review"
-        return decision, reason, None
+        return "review" if decision == "accept" and not found.is_sure else decision, reason, None
 
     def _reads_apart(self, found: Foreground) -> bool:
         """Return whether each of the two largest pieces is a digit by itself."""
@@ -299,6 +296,9 @@ class _Found(NamedTuple):
 
     ink: Ink
     foreground: Foreground
+    has_pieces: bool  # more than one that could be a digit
+    is_cut: bool  # a stroke runs into an edge of the picture
+    is_sure: bool  # the ink is certain, and all of it was found
     ms: float  # that it took
 
 
