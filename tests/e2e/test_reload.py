@@ -123,7 +123,7 @@ def test_keys_are_read_again_and_bad_ones_are_not_used(tmp_path):
     for path in (keys, reviewers):
         path.write_text(f"ada:{digest_of('a-key')}\n")
     files = {"INKDIGITS_API_KEYS_FILE": str(keys), "INKDIGITS_REVIEWERS_FILE": str(reviewers)}
-    with running(**files) as service:
+    with running(TMPDIR=str(tmp_path), **files) as service:
 
         def status(key):
             with contextlib.closing(service.connect()) as connection:
@@ -143,6 +143,10 @@ def test_keys_are_read_again_and_bad_ones_are_not_used(tmp_path):
         reviewers.write_text(f"bob:{digest_of('another')}\n")
         hang_up(service)
         wait_until(lambda: (status("a-key"), status("another")) == (401, 200))
+        shutil.rmtree(next(tmp_path.glob("inkdigits-run-*")))
+        hang_up(service)
+        wait_until(lambda: logged(service, "no new model is looked for"))
+        assert status("another") == 200
 
 
 def test_worker_that_is_replaced_starts_without_a_second_model_that_is_gone(tmp_path):

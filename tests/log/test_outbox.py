@@ -3,14 +3,16 @@
 import json
 import shutil
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from support.databases import START, a_record, opened, sqlite_url
-from support.processes import running_together
+from support.processes import running_together, wait_until
 
-from inkdigits.errors import ConfigError
+from inkdigits.errors import ConfigError, OutboxError
+from inkdigits.log.locks import file_lock
 from inkdigits.log.outbox import FILE_NAME, Outbox
 from inkdigits.log.record import ANYONE, to_row
 
@@ -100,6 +102,33 @@ def test_a_damaged_file_is_kept_and_a_new_one_made(tmp_path, caplog):
     (kept,) = tmp_path.glob("*.damaged-*")
     assert kept.read_bytes().startswith(b"no database at all")
     assert str(kept) in caplog.text
+
+
+def test_damage_that_cannot_be_set_aside_keeps_no_row_of_any_thread(tmp_path, monkeypatch):
+    def fails(*_):
+        raise PermissionError("the folder is read-only")
+
+    outbox = Outbox(tmp_path)
+    for path in tmp_path.glob(f"{FILE_NAME}*"):
+        path.unlink()
+    (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 999)
+    monkeypatch.setattr(Path, "rename", fails)
+    with ThreadPoolExecutor(3) as pool:
+        with outbox._putting:
+            together = [pool.submit(outbox.put, a_row()) for _ in range(3)]
+            wait_until(lambda: len(outbox._pending) == 3)
+        assert {type(one.exception()) for one in together} == {OutboxError}
+
+
+def test_one_process_at_a_time_makes_a_new_file(tmp_path):
+    outbox = Outbox(tmp_path)
+    (tmp_path / FILE_NAME).unlink()
+    with ThreadPoolExecutor(1) as pool:
+        with file_lock(tmp_path / "opening.lock"):
+            kept = pool.submit(outbox.put, a_row())
+            assert not wait([kept], 0.2).done
+        kept.result()
+    assert outbox.count() == 1
 
 
 @pytest.mark.parametrize("with_folder", [False, True])

@@ -12,7 +12,6 @@ if os.name != "posix":
     pytest.skip("Gunicorn needs POSIX", allow_module_level=True)
 
 from inkdigits.errors import BackendUnavailableError
-from inkdigits.serving.api.load_shedding import _warm_up_picture
 from inkdigits.serving.gunicorn import _gunicorn_options, _stop_quickly
 from inkdigits.serving.preflight import load_reader
 from inkdigits.settings import Settings
@@ -44,8 +43,8 @@ def test_quick_stop_does_not_exit_from_within_the_code_that_it_interrupts(number
 
 def test_risk_of_the_settings_holds_where_a_request_states_none():
     reader = load_reader(Settings(risk=1e-9))
-    assert reader.predict(_warm_up_picture()).risk == 1e-9
-    assert reader.predict(_warm_up_picture(), risk=0.05).risk == 0.05
+    assert reader.predict(seven()).risk == 1e-9
+    assert reader.predict(seven(), risk=0.05).risk == 0.05
 
 
 def test_service_without_a_log_does_without_its_library():

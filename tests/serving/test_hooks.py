@@ -1,8 +1,9 @@
+import io
 import logging
 import uuid
 
 from flask import request, url_for
-from support.answers import as_base64
+from support.answers import as_base64, code_of
 from support.fakes import drawn_digit, send_digit
 
 
@@ -38,6 +39,17 @@ def test_one_line_a_request_with_what_an_operator_asks_for(client, caplog):
     assert caplog.records[-1].fields["error"] == "empty_body"
     client.get("/health")  # a probe
     assert [record.levelname for record in caplog.records] == ["INFO"] * 3 + ["DEBUG"]
+
+
+def test_client_that_goes_while_it_sends_too_much_is_no_error_of_the_service(client, caplog):
+    class Gone(io.BytesIO):
+        def read(self, _size=-1):
+            raise ConnectionResetError
+
+    sent = {"wsgi.input": Gone(), "CONTENT_LENGTH": str(10**9)}
+    response = client.post("/predict", environ_overrides=sent)
+    assert code_of(response) == (413, "body_too_large")
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_head_gets_the_headers_of_the_answer_and_no_body(client):

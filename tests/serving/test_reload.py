@@ -1,4 +1,5 @@
 import os
+import resource
 import threading
 
 import pytest
@@ -167,6 +168,16 @@ def test_trial_whose_process_ends_is_repeated_once_by_another(folder, source):
         folder.trials_of(stamp_of(source)).write_bytes(b".")
         assert later.look(3) == "second"
         put(source, "second")
+
+
+def test_reload_is_asked_for_on_a_full_disk(folder):
+    before, limits = folder.asked, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        folder.ask_for_reload()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert folder.asked != before
 
 
 def test_model_that_ends_two_processes_is_tried_again_when_somebody_asks(folder, source):

@@ -80,12 +80,11 @@ class Outbox:
         self._path = self.folder / FILE_NAME
         limit = f"PRAGMA max_page_count = {limit_bytes // _PAGE_BYTES}"
         try:
-            self._make_folder()  # before `connect`, which would make it for all users
+            self._make_folder()
             url = sa.URL.create("sqlite", database=str(self._path))
             self._engine = connect(url, Options(wait_s=_WAIT_S, synchronous="full"))
             sa.event.listen(self._engine, "connect", lambda new, _: new.execute(limit))
-            with self.moving(None):
-                self._open()
+            self._open()
         except (OSError, OutboxError) as error:
             raise ConfigError(f"the outbox {self.folder} cannot be used: {error}") from error
         self._pending: dict[str, dict[str, Any]] = {}
@@ -102,17 +101,18 @@ class Outbox:
         with self._putting:
             if name not in self._pending:
                 return  # another thread's commit had it
-            together = list(self._pending.values())
+            together, done = list(self._pending.values()), [self._pending[name]]
             try:
-                self._insert(together)
-            except OutboxError:
-                if len(together) == 1:
-                    raise
-                # One row may fit where all together do not; then each thread tries its own.
-                together = [self._pending[name]]
-                self._insert(together)
+                try:
+                    self._insert(together)
+                    done = together
+                except OutboxError:
+                    if len(together) == 1:
+                        raise
+                    # One row may fit where all together do not; then each thread tries its own.
+                    self._insert(done)
             finally:
-                for entry in together:
+                for entry in done:
                     del self._pending[entry["id"]]
 
     def first(self, count: int) -> list[Waiting]:
@@ -211,13 +211,23 @@ class Outbox:
         self._engine.dispose()
 
     def _open(self) -> None:
-        """Make the file and its table, in place of a damaged file if there is one."""
+        """Make the file and its table, in place of a damaged file if there is one.
+
+        One process does so at a time. Another one would find the damage too, and take the new file
+        for the damaged one.
+        """
+        with self._watched():
+            self._make_folder()
+            with file_lock(self.folder / "opening.lock"):
+                self._create_or_replace()
+
+    def _create_or_replace(self) -> None:
         try:
             self._create()
-        except (OSError, exc.DatabaseError, sqlite3.DatabaseError) as error:
+        except (exc.DatabaseError, sqlite3.DatabaseError) as error:
             original = error.orig if isinstance(error, exc.DatabaseError) else error
-            if isinstance(original, (OSError, sqlite3.OperationalError)):  # such as a full disk
-                raise OutboxError(f"The outbox cannot be made: {original}") from error
+            if isinstance(original, sqlite3.OperationalError):  # such as a full disk
+                raise
             kept = self._path.with_suffix(f".damaged-{time.time_ns()}")
             logger.exception("the outbox is damaged; it is kept as %s, and a new one made", kept)
             self._engine.dispose()
@@ -227,10 +237,10 @@ class Outbox:
             self._create()
 
     def _make_folder(self) -> None:
+        # `connect` would make it for all users.
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _create(self) -> None:
-        self._make_folder()
         # SQLite gives its other files the permissions of this one.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         write_ahead_log(self._engine)
@@ -252,9 +262,16 @@ class Outbox:
 
     @contextmanager
     def _transaction(self, *, writes: bool = True) -> Iterator[sa.Connection]:
+        with (
+            self._watched(),
+            begin(self._engine, writes=writes, lock_wait_s=_WAIT_S) as connection,
+        ):
+            yield connection
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
         try:
-            with begin(self._engine, writes=writes, lock_wait_s=_WAIT_S) as connection:
-                yield connection
+            yield
         except _FAILURES as error:
             reason = error.orig if isinstance(error, exc.DBAPIError) else error
             raise OutboxError(f"The outbox {self._path} cannot be used: {reason}") from error

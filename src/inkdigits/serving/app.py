@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from inkdigits.client import Client
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import ClientError, NotReadyError
 from inkdigits.serving import hooks
 from inkdigits.serving.api import error_handlers, feedback, health, open_inference, predict, read
 from inkdigits.serving.api.access import Gate, behind_proxies, with_headers
 from inkdigits.serving.api.keys import load_reviewers
-from inkdigits.serving.api.load_shedding import Readiness, ServedReader
+from inkdigits.serving.api.load_shedding import ServedReader
 from inkdigits.serving.api.rate_limits import RateLimits
 from inkdigits.serving.monitoring.logging import fields
 from inkdigits.serving.monitoring.metrics import Metrics
@@ -39,17 +38,16 @@ def create_app(
     Without a store nothing is kept and there is no page. Without metrics, those of this process
     alone are counted. A ConfigError says that the cookies have no key, or keys cannot be used.
 
+    >>> from inkdigits.client import Client
     >>> app = create_app(Settings(page="off"), Client("http://127.0.0.1:9"))
     >>> app.test_client().get("/health/live").json
     {'status': 'alive'}
     """
     package = version("inkdigits")
     metrics = Metrics() if metrics is None else metrics
-    # A model service may come and go; a model in this process, once it has read, stays.
-    check = reader.check if isinstance(reader, Client) else Readiness(reader).require
-    served = ServedReader(reader, check, settings, metrics)
+    served = ServedReader(reader, settings, metrics)
     try:
-        check()
+        served.check()
     except (NotReadyError, ClientError) as error:
         logger.error("starting without being ready", extra=fields(error=error))  # noqa: TRY400
     operator = Operator(settings.admin_token, store, load_reviewers(settings))

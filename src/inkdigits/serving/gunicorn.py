@@ -233,7 +233,10 @@ class Server(BaseApplication):  # type: ignore[misc]
         # Gunicorn would replace the workers, and lose what the kernel has accepted for them.
         def reload(_signal: int, _frame: FrameType | None) -> None:
             self._refresh()
-            self._folder.ask_for_reload()
+            try:
+                self._folder.ask_for_reload()
+            except OSError as error:  # an error from here would end the service
+                logger.error("no new model is looked for", extra=fields(error=error))  # noqa: TRY400
 
         signal.signal(signal.SIGHUP, reload)
 

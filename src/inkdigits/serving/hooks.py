@@ -123,12 +123,13 @@ def _after_the_body(asked: ServedRequest, response: Response) -> Response:
     Gunicorn closes a connection on which much of a body is left, without telling, and answers once
     more if it finds malformed chunks there. So those are 400, whatever else is wrong.
     """
+    body = asked.environ["wsgi.input"]
     try:
-        # Of a body with a length Werkzeug's stream ends in time; some servers' would wait for more.
-        is_chunked = "HTTP_TRANSFER_ENCODING" in asked.environ
-        (asked.environ["wsgi.input"] if is_chunked else asked.stream).read(_REST_BYTES)
-    except RequestEntityTooLarge:  # nothing of it has been read
-        asked.environ["wsgi.input"].read(min(_REST_BYTES, asked.content_length or 0))
+        try:
+            # Werkzeug's stream ends with a body of known length; a server's may wait for more.
+            (body if "HTTP_TRANSFER_ENCODING" in asked.environ else asked.stream).read(_REST_BYTES)
+        except RequestEntityTooLarge:  # nothing of it has been read
+            body.read(min(_REST_BYTES, asked.content_length or 0))
     except InvalidRequestError as error:
         return current_app.make_response(current_app.handle_user_exception(error))
     except (OSError, ClientDisconnected):

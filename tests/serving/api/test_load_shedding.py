@@ -1,8 +1,10 @@
+import gc
 import os
 import socket
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -113,6 +115,18 @@ def test_picture_that_took_longer_than_the_deadline_to_arrive_is_not_read(reader
         asked.began += 2
         with slot() as ready:
             assert ready is reader
+
+
+def test_service_is_ready_with_a_new_model_and_keeps_nothing_of_the_former():
+    former = FakeReader(failure=ImageError("no"))
+    app, gone = make_app(former), weakref.ref(former)
+    assert app.test_client().get("/health/ready").status_code == 503
+    app.extensions["inkdigits.reader"].use(FakeReader())
+    assert app.test_client().get("/health/ready").status_code == 200
+    assert predict(app).status_code == 200
+    del former
+    gc.collect()
+    assert gone() is None
 
 
 def test_slot_is_free_again_after_an_error(reader):

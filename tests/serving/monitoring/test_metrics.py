@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -108,6 +109,18 @@ def test_shared_folder_is_removed_by_its_maker_only():
     assert os.environ.get("PROMETHEUS_MULTIPROC_DIR") == before
 
 
+def test_folder_of_a_killed_service_is_removed_and_that_of_a_running_one_is_not(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with shared_folder() as running:
+        killed = running.with_name(f"{running.name}-killed")
+        killed.mkdir()
+        (killed / "model.onnx").touch()
+        with shared_folder() as other:
+            assert set(tmp_path.iterdir()) == {running, other}
+
+
 def test_counts_of_workers_that_ended_are_added_up_in_one_file_of_each_kind(tmp_path):
     for pid, counts in ((7, {"a": 1.0, "b": 2.0}), (8, {"a": 4.0})):
         file = MmapedDict(str(tmp_path / f"counter_{pid}.db"))
@@ -167,10 +180,10 @@ def test_workers_are_added_up_and_a_killed_ones_counts_stay_until_the_service_st
         wait_until(lambda: figure("requests_in_flight") == 1)
         assert service.predict()[0] == 200
         wait_until(lambda: figure("requests_total", **read) == answered.total() + 1)
-        assert list(tmp_path.glob("inkdigits-metrics-*"))
+        assert list(tmp_path.glob("inkdigits-run-*"))
         service.process.terminate()
         assert service.process.wait(60) == 0
-        assert not list(tmp_path.glob("inkdigits-metrics-*"))
+        assert not list(tmp_path.glob("inkdigits-run-*"))
 
 
 @pytest.fixture(scope="module")

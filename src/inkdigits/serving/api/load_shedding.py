@@ -12,7 +12,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -67,62 +67,64 @@ def _connection_state(connection: socket.socket | None) -> tuple[bool, float]:
     return state == 1, milliseconds / 1000 if milliseconds >= 20 else 0.0
 
 
-class Readiness:
-    """Whether a reader has read a picture; once it has, it stays ready."""
+def warm_up(reader: Reader) -> None:
+    """Have a reader read a picture that is drawn here, which takes the whole path of a real one.
 
-    def __init__(self, reader: Reader) -> None:
-        self.is_ready = False
-        self._reader = reader
-        self._lock = threading.Lock()
+    >>> warm_up(Client("http://127.0.0.1:9", retries=0))
+    Traceback (most recent call last):
+    inkdigits.errors.NotReadyError: The model cannot read pictures yet. The log has the reason.
 
-    def require(self) -> None:
-        """Make sure that a warm-up prediction has worked, or try it; NotReadyError if it fails."""
-        with self._lock:
-            if self.is_ready:
-                return
-            try:
-                prediction = self._reader.predict(_warm_up_picture())
-            except InkdigitsError as error:
-                logger.warning("warm-up failed", extra=fields(error=error))
-                raise NotReadyError(
-                    "The model cannot read pictures yet. The log has the reason."
-                ) from error
-            if prediction.digit is None:
-                raise NotReadyError("The model found no digit in its warm-up picture.")
-            self.is_ready = True
-
-
-def _warm_up_picture() -> bytes:
-    """Return a drawn one as PNG, so that a warm-up takes the whole path of a real picture."""
+    Raises:
+        NotReadyError: it fails, or finds no digit.
+    """
     image = Image.new("L", (56, 56), 255)
     ImageDraw.Draw(image).line((28, 10, 28, 46), fill=0, width=6)
-    return encode_png(image)
+    try:
+        prediction = reader.predict(encode_png(image))
+    except InkdigitsError as error:
+        logger.warning("warm-up failed", extra=fields(error=error))
+        raise NotReadyError(
+            "The model cannot read pictures yet. The log has the reason."
+        ) from error
+    if prediction.digit is None:
+        raise NotReadyError("The model found no digit in its warm-up picture.")
 
 
 class ServedReader:
-    """What reads now, and the slots in which it reads. It is safe for threads.
+    """What reads now, and the slots in which it reads. It is safe for threads."""
 
-    ``check`` raises unless pictures can be read.
-    """
-
-    def __init__(
-        self, reader: Reader, check: Callable[[], None], settings: Settings, metrics: Metrics
-    ) -> None:
+    def __init__(self, reader: Reader, settings: Settings, metrics: Metrics) -> None:
         self._is_remote = isinstance(reader, Client)
         # Where another service reads, every thread may wait for it.
         self._free = threading.Semaphore(settings.threads if self._is_remote else settings.slots)
         self._deadline, self._risk = settings.deadline, settings.risk
         self._metrics = metrics
-        self.check = check
         self.shadow: Shadow | None = None
+        self._warming = threading.Lock()
         self.use(reader)
+        self._is_ready = False
 
     def use(self, reader: Reader) -> None:
-        """Read by this model from now on, and compare its pictures with those of its training."""
-        self.current = reader
+        """Read from now on by this model, which is warm; its pictures are watched for drift."""
+        self.current, self._is_ready = reader, True
         self._metrics.show_model(reader.model_version)
         if not self._is_remote:
             self._metrics.compare_with_reference(getattr(reader, "metadata", None))
+
+    def check(self) -> None:
+        """Make sure that pictures can be read; once a model has read one, it stays ready.
+
+        Raises:
+            NotReadyError: the model in this process fails its warm-up.
+            ClientError: the model service, which may come and go, cannot read.
+        """
+        if isinstance(self.current, Client):
+            self.current.check()
+        elif not self._is_ready:
+            with self._warming:
+                if not self._is_ready:
+                    warm_up(self.current)
+                    self._is_ready = True
 
     def offer(self, record_id: str, picture: bytes | None, prediction: Prediction) -> None:
         """Have a second model read a picture too, if there is one; returns at once."""

@@ -7,6 +7,7 @@ with each request.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import struct
@@ -15,7 +16,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +36,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 # prometheus_client decides by it, once and for all, when it is first imported.
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+_FOLDER_PREFIX: Final = "inkdigits-run-"
 # Times that the files of all processes are read, if one changes meanwhile.
 _ATTEMPTS: Final = 5
 # Seconds until what was counted is in the files, where other processes find it.
@@ -87,13 +89,21 @@ class Readings(NamedTuple):
 
 @contextmanager
 def shared_folder() -> Iterator[Path]:
-    """Make a folder for the metrics of a server's processes, before any of them makes its own.
+    """Make a folder for a server's processes, before any of them makes its metrics.
+
+    It is locked while the service runs, so that no program that cleans up temporary files empties
+    it (systemd-tmpfiles(8)). Folders of services that were killed are removed.
 
     >>> with shared_folder() as folder:
     ...     folder.is_dir()
     True
     """
-    folder = Path(tempfile.mkdtemp(prefix="inkdigits-metrics-"))
+    _remove_abandoned()
+    made = Path(tempfile.mkdtemp(prefix=f".{_FOLDER_PREFIX}"))
+    lock = os.open(made, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    # It has this name, by which others find it, only when it is locked.
+    folder = made.rename(made.with_name(made.name[1:]))
     before = os.environ.get(_FOLDER_VARIABLE)
     os.environ[_FOLDER_VARIABLE] = str(folder)
     maker = os.getpid()
@@ -103,10 +113,23 @@ def shared_folder() -> Iterator[Path]:
         # A forked worker leaves through here too.
         if os.getpid() == maker:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
             if before is None:
                 del os.environ[_FOLDER_VARIABLE]
             else:
                 os.environ[_FOLDER_VARIABLE] = before
+
+
+def _remove_abandoned() -> None:
+    for former in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+        # An error says that it is another user's, or that a service has locked it.
+        with suppress(OSError):
+            lock = os.open(former, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(former)
+            finally:
+                os.close(lock)
 
 
 def forget_process(folder: Path, pid: int) -> None:
@@ -345,15 +368,13 @@ def _reserve(folder: Path) -> None:
     """Allocate this process's files: writing to a hole in a mapped file on a full disk kills it."""
     if not hasattr(os, "posix_fallocate"):
         return
-    for kind in ("counter", "histogram", "gauge_livesum", "gauge_livemax", "gauge_livemostrecent"):
-        path = folder / f"{kind}_{os.getpid()}.db"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, _FILE_BYTES)
-        except OSError as error:
-            raise ConfigError(
-                f"there is no room for the metrics in {folder}: {error.strerror}; free some space "
-                "or name another folder in TMPDIR"
-            ) from error
-        finally:
-            os.close(descriptor)
+    kinds = ("counter", "histogram", "gauge_livesum", "gauge_livemax", "gauge_livemostrecent")
+    try:
+        for kind in kinds:
+            with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+    except OSError as error:
+        raise ConfigError(
+            f"there is no room for the metrics in {folder}: {error.strerror}; free some space "
+            "or name another folder in TMPDIR"
+        ) from error
