@@ -170,10 +170,12 @@ def test_trial_whose_process_ends_is_repeated_once_by_another(folder, source):
         put(source, "second")
 
 
-def test_reload_is_asked_for_on_a_full_disk(folder):
+def test_full_disk_takes_no_new_model_but_a_reload_can_be_asked_for(folder, source):
     before, limits = folder.asked, resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
+        with pytest.raises(ConfigError, match=r"cannot be copied to .* TMPDIR"):
+            folder.copy(source, "new")
         folder.ask_for_reload()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

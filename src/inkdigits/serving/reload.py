@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from inkdigits.decision.prediction import Reader
-from inkdigits.errors import InkdigitsError
+from inkdigits.errors import ConfigError, InkdigitsError
 from inkdigits.log.locks import file_lock
 from inkdigits.model.allocator import return_freed_memory
 from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
@@ -71,8 +71,14 @@ class RunFolder:
 
     def copy(self, source: Path, stamp: str) -> Path:
         """Copy an artifact, whose seal is checked, under a name that nothing refers to yet."""
-        copied = self.path / f"{stamp}.onnx"
-        write_atomically(copied, read_artifact(source))
+        copied, content = self.path / f"{stamp}.onnx", read_artifact(source)
+        try:
+            write_atomically(copied, content)
+        except OSError as error:
+            raise ConfigError(
+                f"the model cannot be copied to {self.path}: {error.strerror}; free some space or "
+                "name another folder in TMPDIR"
+            ) from error
         return copied
 
     def publish(self, stamp: str) -> None:
