@@ -28,19 +28,6 @@ def grey_of(picture: object, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
     return read_luminance(picture, limits).grey
 
 
-def drawn_ink(draw_on: Callable[[ImageDraw.ImageDraw], object]) -> np.ndarray:
-    """(128, 128) float32 of ink, 200 where drawn."""
-    image = Image.new("L", (128, 128), 0)
-    draw_on(ImageDraw.Draw(image))
-    return np.asarray(image, dtype=np.float32) / 255 * 200
-
-
-def draw_five(draw: ImageDraw.ImageDraw) -> None:
-    """A 5 whose bar does not touch the rest."""
-    draw.line([(50, 35), (45, 60), (70, 62), (72, 85), (45, 92)], fill=255, width=6)
-    draw.line([(58, 28), (82, 27)], fill=255, width=6)
-
-
 def difference(a: np.ndarray, b: np.ndarray) -> float:
     """The mean absolute difference of two inks."""
     return float(np.abs(a.astype(float) - b.astype(float)).mean())

@@ -136,6 +136,21 @@ def test_service_that_is_not_ready_says_so_and_one_without_the_network_has_no_mn
     assert refusal(client.get("/v2/models/mnist"))[0] == 404
 
 
+def test_answer_names_the_model_that_has_read_though_another_was_there_first(monkeypatch):
+    app, newer = create_app(Settings(page="off"), FakeReader()), FakeReader()
+    newer.model_version = "fake-2"
+    served = app.extensions["inkdigits.reader"]
+    read = served.predict_each
+
+    def replaced(pictures):
+        served.use(newer)
+        return read(pictures)
+
+    monkeypatch.setattr(served, "predict_each", replaced)
+    found = app.test_client().post(INFER.format("inkdigits"), json=of_pictures(drawn_digit()))
+    assert found.json["model_version"] == "fake-2"
+
+
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
 def test_tritons_client(address, ink, compression, binary):

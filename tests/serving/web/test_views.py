@@ -1,5 +1,6 @@
 import importlib.util
 import re
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -198,7 +199,9 @@ def test_one_and_all_can_be_deleted(browser):
     assert browser.ids() == []
 
 
-def test_export_is_a_file(browser):
+def test_export_is_a_file_and_needs_no_folder_for_temporary_ones(browser, monkeypatch):
+    monkeypatch.setattr(views, "_EXPORT_MEMORY", 1)
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     browser.draw()
     files = {
         "csv": ("text/csv", b"id,created_at"),

@@ -58,21 +58,21 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as the protocol sees it; ``infer`` returns one value per output."""
+    """A model as the protocol sees it; ``infer`` returns its version, and a value per output."""
 
     platform: str
     input: Signature
     outputs: tuple[Signature, ...]
-    infer: Callable[[Values], tuple[Values, ...]]
+    infer: Callable[[Values], tuple[str, Sequence[Values]]]
 
 
 def _ink_model(served: ServedReader) -> Model:
-    def infer(values: Values) -> tuple[Values, ...]:
+    def infer(values: Values) -> tuple[str, Sequence[Values]]:
         with served.slot() as reader:
             assert isinstance(reader, DigitReader)  # noqa: S101  (see blueprint)
             logits = reader.logits(np.asarray(values, np.float32))
         shares = probabilities(logits, reader.metadata.temperature)
-        return logits, shares.astype(np.float32)
+        return reader.model_version, (logits, shares.astype(np.float32))
 
     shape = (-1, 10)
     outputs = (Signature("logits", "FP32", shape), Signature("probabilities", "FP32", shape))
@@ -80,7 +80,7 @@ def _ink_model(served: ServedReader) -> Model:
 
 
 def _picture_model(served: ServedReader, metrics: Metrics) -> Model:
-    def infer(values: Values) -> tuple[Values, ...]:
+    def infer(values: Values) -> tuple[str, Sequence[Values]]:
         # Bytes are pictures as they are; texts are base64 or data URLs.
         pictures = [v if isinstance(v, bytes) else decode_picture(str(v)) for v in values]
         read: list[Prediction] = []
@@ -91,7 +91,7 @@ def _picture_model(served: ServedReader, metrics: Metrics) -> Model:
         for prediction in read:
             metrics.count_prediction(prediction)
         current().outcome = {"pictures": len(read), "model_version": read[-1].model_version}
-        return (
+        return read[-1].model_version, (
             np.array([NO_DIGIT if p.digit is None else p.digit for p in read], np.int32),
             np.array([p.confidence for p in read], np.float32),
             [str(p.decision) for p in read],
@@ -151,8 +151,7 @@ def blueprint(
     def infer(name: str, model_version: str | None = None) -> ResponseReturnValue:
         model = _named(models, name, model_version, reader.model_version)
         reader.check()
-        answer = {"model_name": name, "model_version": reader.model_version}
-        return _infer(model, answer, settings.max_batch)
+        return _infer(name, model, settings.max_batch)
 
     return protocol
 
@@ -165,15 +164,17 @@ def _named(models: Mapping[str, Model], name: str, version: str | None, served: 
     return models[name]
 
 
-def _infer(model: Model, answer: dict[str, Any], max_batch: int) -> Response:
+def _infer(name: str, model: Model, max_batch: int) -> Response:
     document, binary = _split(read_body(request), request.headers.get(HEADER_LENGTH))
-    request_id = document.get("id")
-    if request_id is not None:
-        answer["id"] = request_id
     values = _read_input(document, binary, model.input)
     as_binary = _wanted_outputs(document, model.outputs)
     require_batch(len(values), max_batch)
-    outputs = dict(zip(model.outputs, model.infer(values), strict=True))
+    # Another model may have taken the place of the one that was there when the request came.
+    version, found = model.infer(values)
+    answer = {"model_name": name, "model_version": version}
+    if "id" in document:
+        answer["id"] = document["id"]
+    outputs = dict(zip(model.outputs, found, strict=True))
     pieces = _write(answer, outputs, as_binary)
     if len(pieces) == 1:
         return Response(pieces[0], mimetype="application/json")

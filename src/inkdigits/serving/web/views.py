@@ -93,7 +93,7 @@ def blueprint(
     web = Blueprint("web", __name__, static_folder="static", template_folder="templates")
     _prepare(web, reader, store, operator, settings)
     _add_drawing(web, reader, store, metrics)
-    _add_history(web, store, operator)
+    _add_history(web, store, operator, settings)
     _add_overviews(web, reader, store, operator)
     _add_sign_in(web, store, operator, gate)
     add_review(web, store, operator, settings)
@@ -183,7 +183,7 @@ def _add_drawing(web: Blueprint, reader: ServedReader, store: Store, metrics: Me
         return body
 
 
-def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
+def _add_history(web: Blueprint, store: Store, operator: Operator, settings: Settings) -> None:
     has_parquet = importlib.util.find_spec("pyarrow") is not None
 
     @web.get("/history")
@@ -233,8 +233,9 @@ def _add_history(web: Blueprint, store: Store, operator: Operator) -> None:
         if form not in _TYPES:
             raise QueryError(f"The format must be one of {', '.join(_TYPES)}, not {form!r}.")
         filters = filters_of(request.args, operator.scope(request))
-        # send_file closes it, and closing removes it.
-        file = tempfile.SpooledTemporaryFile(_EXPORT_MEMORY)  # noqa: SIM115
+        # In a container's folder for temporary files a long log has no room. send_file closes it,
+        # and closing removes it.
+        file = tempfile.SpooledTemporaryFile(_EXPORT_MEMORY, dir=settings.outbox_folder)  # noqa: SIM115
         store.export(form, file, filters)
         file.seek(0)
         name, kind = _TYPES[form]
