@@ -1,7 +1,6 @@
 """Pictures that the tests make themselves, and how far two of them are apart."""
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw
