@@ -101,19 +101,25 @@ class Outbox:
         with self._putting:
             if name not in self._pending:
                 return  # another thread's commit had it
-            together, done = list(self._pending.values()), [self._pending[name]]
+            done = [self._pending[name]]
             try:
-                try:
-                    self._insert(together)
-                    done = together
-                except OutboxError:
-                    if len(together) == 1:
-                        raise
-                    # One row may fit where all together do not; then each thread tries its own.
-                    self._insert(done)
+                done = self._insert_together(done)
             finally:
                 for entry in done:
                     del self._pending[entry["id"]]
+
+    def _insert_together(self, own: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Insert what all threads wait for, or else a thread's own row; returns what is kept."""
+        together = list(self._pending.values())
+        try:
+            self._insert(together)
+        except OutboxError:
+            if len(together) == 1:
+                raise
+            # One row may fit where all together do not; then each thread tries its own.
+            self._insert(own)
+            return own
+        return together
 
     def first(self, count: int) -> list[Waiting]:
         """Return up to ``count`` rows, oldest first; rows that are no records are set aside."""

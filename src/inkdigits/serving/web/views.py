@@ -235,7 +235,8 @@ def _add_history(web: Blueprint, store: Store, operator: Operator, settings: Set
         filters = filters_of(request.args, operator.scope(request))
         # In a container's folder for temporary files a long log has no room. send_file closes it,
         # and closing removes it.
-        file = tempfile.SpooledTemporaryFile(_EXPORT_MEMORY, dir=settings.outbox_folder)  # noqa: SIM115
+        folder = str(settings.outbox_folder)
+        file = tempfile.SpooledTemporaryFile(_EXPORT_MEMORY, dir=folder)  # noqa: SIM115
         store.export(form, file, filters)
         file.seek(0)
         name, kind = _TYPES[form]
