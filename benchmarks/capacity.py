@@ -5,9 +5,10 @@ costs PostgreSQL (--database URL).
 
 Queues: replicas of `inkdigits serve --no-page`, each with one worker, are pinned to two cores, and
 a client per core sends canvas PNGs to those of its core in turn, at random times whatever the
-answers do (an open loop). The time of a request that waits for no other is measured first. A
-simulation of one queue per core, with those times, predicts p99 for 2, 3 and 4 replicas, which is
-then measured. Autoscaling is simulated with the same times and the measured start.
+answers do (an open loop). The time of a request that waits for no other is measured first, with
+one and with two replicas per core. From it a simulation predicts p99 for 2, 3 and 4 replicas, which
+is then measured: a queue per replica, and equal shares of a core for its replicas that have work.
+Autoscaling is simulated with the same times and the measured start.
 
     python benchmarks/capacity.py --data data --database URL [--real-time]
         [--json benchmarks/capacity.json]
@@ -27,8 +28,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from itertools import cycle, product
@@ -50,11 +51,9 @@ from inkdigits.log.record import Record, new_id, to_row
 from inkdigits.log.schema import predictions
 from inkdigits.log.store import Store
 
-BUSY = 0.65
-"""Share of the time that the busiest core has work in the measured loads."""
+BUSY = 0.65  # share of the time that the busiest core has work in the measured loads
 TOLERANCE = 0.25
-LOG_ROWS, GROUP = 20_000, 32
-"""Rows in all, and in one transaction, as many requests share one under load."""
+LOG_ROWS, GROUP = 20_000, 32  # in all, and in one transaction, as requests share one under load
 
 
 def photo(ink: np.ndarray) -> bytes:
@@ -163,21 +162,28 @@ def client(core: int, *load_of: Any) -> list[float]:
     return asyncio.run(load(*load_of))
 
 
-def predicted_p99(count: int, rate: float, alone: Sequence[float], n: int = 200_000) -> float:
-    """Return the p99 of a queue per core, by Lindley's recursion, with these service times.
+def served(queues: Sequence[deque[list[float]]], now: float, gap: float) -> Iterator[float]:
+    """Serve requests for a while, replicas in equal shares; yield the times of those done."""
+    while gap > 1e-9 and (busy := [queue for queue in queues if queue]):
+        step = min(gap / len(busy), *(queue[0][1] for queue in busy))
+        now, gap = now + len(busy) * step, gap - len(busy) * step
+        for queue in busy:
+            queue[0][1] -= step
+            if queue[0][1] < 1e-9:
+                yield now - queue.popleft()[0]
 
-    A request waits for what its predecessor waited and took, less the time since that arrived.
-    """
-    rng, times = np.random.default_rng(1), []
+
+def predicted_p99(count: int, rate: float, alone: dict[int, Any], n: int = 200_000) -> float:
+    """Return the p99 of a queue per replica, with the times of as many replicas per core."""
+    rng, times, now = np.random.default_rng(1), list[float](), 0.0
     for share in ((count + 1) // 2, count // 2):
-        arriving = int(n * share / count)
-        service = rng.choice(alone, arriving)
-        gaps = rng.exponential(count / (rate * share), arriving)
-        wait = 0.0
-        for took, gap in zip(service.tolist(), gaps.tolist(), strict=True):
-            wait = max(0.0, wait - gap)
-            times.append(wait + took)
-            wait += took
+        gaps = rng.exponential(count / (rate * share), n * share // count)
+        took = rng.choice(alone[share], len(gaps))
+        queues = [deque[list[float]]() for _ in range(share)]
+        for queue, gap, work in zip(cycle(queues), gaps.tolist(), took.tolist(), strict=False):
+            times += served(queues, now, gap)
+            now += gap
+            queue.append([now, work])
     return percentile(times, 0.99)
 
 
@@ -205,20 +211,19 @@ def queues(inks: np.ndarray, seconds: float) -> dict[str, Any]:
             return [one for found in pool.starmap(client, jobs, 1) for one in found]
 
         times(4, None, 2)  # They are warm then.
-        alone, rows = times(1, None, seconds), []
-        mean = statistics.fmean(alone)
+        alone, rows = {each: times(2 * each, None, seconds) for each in (1, 2)}, []
         for count in (2, 3, 4):
-            rate = BUSY / mean * count / ((count + 1) // 2)
+            rate = BUSY / statistics.fmean(alone[(count + 1) // 2]) * count / ((count + 1) // 2)
             row: dict[str, Any] = {"replicas": count, "rate": round(rate)}
             row["predicted_p99_ms"] = 1000 * predicted_p99(count, rate, alone)
-            found = times(count, rate, seconds)
-            row |= {"measured_p99_ms": 1000 * percentile(found, 0.99), "n": len(found)}
+            took = times(count, rate, seconds)
+            row |= {"measured_p99_ms": 1000 * percentile(took, 0.99), "n": len(took)}
             rows.append(row | {"error": row["predicted_p99_ms"] / row["measured_p99_ms"] - 1})
             print(rows[-1], flush=True)
-        memory = service.resident_mb()
-    about = {"mean_ms": 1000 * mean, "p99_ms": 1000 * percentile(alone, 0.99), "n": len(alone)}
-    found_of_one = {"start_s": round(start_s, 2), "replica_mb": round(memory, 1)}
-    return {**found_of_one, "alone": about, "busy": BUSY, "rows": rows}
+        found = {"start_s": round(start_s, 2), "replica_mb": round(service.resident_mb(), 1)}
+    one, mean = alone[1], 1000 * statistics.fmean(alone[1])
+    about = {"mean_ms": mean, "p99_ms": 1000 * percentile(one, 0.99), "n": len(one)}
+    return {**found, "alone": about, "busy": BUSY, "rows": rows}
 
 
 def scaled(
@@ -278,7 +283,6 @@ def main() -> None:
             os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
         found = queues(inks, chosen.seconds) | {"real_time": chosen.real_time}
         result["queues"] = found
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         result["autoscaling"] = autoscaling(found["alone"]["mean_ms"] / 1000, found["start_s"])
     print(json.dumps(result, indent=2))
     write(chosen.json, result)
