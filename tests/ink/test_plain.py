@@ -116,15 +116,17 @@ def test_rules_find_the_ink_of_the_smallest_pictures_only(side, is_asked):
 
 @pytest.mark.parametrize(("height", "is_doubtful"), [(60, True), (190, False), (10, False)])
 def test_what_has_the_size_of_a_digit_is_not_left_out_in_silence(height, is_doubtful):
-    def sees_the_left_half(view):
-        ink = np.where(view < 0, np.float32(9), np.float32(-9))
-        ink[..., view.shape[-1] // 2 :] = -9
-        return np.repeat(ink, 2, axis=1)
+    def sees_what_is_leftmost(view):
+        is_ink = view < 0
+        columns = is_ink.any(axis=(0, 1, 2))
+        start = columns.argmax()
+        is_ink[..., start + (~columns[start:]).argmax() :] = False
+        return np.repeat(np.where(is_ink, np.float32(9), np.float32(-9)), 2, axis=1)
 
     page = Image.new("L", (400, 200), 255)
     page.paste(seven(), (0, 0))
     ImageDraw.Draw(page).line((350, 5, 350, 5 + height), 0, 4)
-    found = find_foreground(Luminance.of(np.asarray(page)), sees_the_left_half)
+    found = find_foreground(Luminance.of(np.asarray(page)), sees_what_is_leftmost)
     assert not found.values[:, 200:].any()
     assert (found.doubtful == 1) == is_doubtful
 

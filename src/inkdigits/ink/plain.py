@@ -48,6 +48,10 @@ FRAME_COVER, FRAME_WIDTH = 0.8, 0.08
 LEAST_SEEN, BESIDE = 0.02, 0.02
 # A second piece of this share of the largest one's size could be a digit.
 SECOND_SIZE = 0.25
+# A line that touches ink is longer than it by this factor, or else it may be a part of it, if it is
+# more than the second share of the piece. The stem of a "B", a quarter of it, was left out, and a 3
+# was accepted. Of 1,500 clean digits and 1,000 with frames the rule changes none.
+LONGER, STEM = 1.1, 0.125
 # Thinner strokes, in pixels, are finer than the segmenter's views, and it sees them with gaps. Of
 # 300 framed digits by a pen of 1 or 2 pixels 54 % are accepted, and 33 % if they are as all others.
 HAIRLINE, HAIRLINE_GAP = 3.0, 4
@@ -208,12 +212,15 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground:
         np.bincount(pieces.number[found.mask], of[found.mask], len(pieces)) for of in (seen, ~near)
     )
     is_ink = of_piece > LEAST_SEEN * total
+    left_out = float((beside[is_ink] / pieces.area[is_ink]).max(initial=0.0))
+    is_beside = left_out > BESIDE
     # Lines and frames are longer than the ink, and specks smaller.
     largest = pieces.size[is_ink].max(initial=0)
     could_be = ~is_ink & (pieces.size >= SECOND_SIZE * largest) & (pieces.size <= largest)
-    if could_be.any():
+    extents = (np.flatnonzero((seen > FAINTEST).any(axis=axis)) for axis in (0, 1))
+    length = max(int(at[-1] - at[0]) if len(at) else 0 for at in extents)
+    if could_be.any() or (left_out > STEM and largest < LONGER * length):
         ink = replace(ink, doubtful=1.0)
-    is_beside = (beside[is_ink] > BESIDE * pieces.area[is_ink]).any()
     if float(seen[dilate(found.mask)].sum()) < total / 2 or (is_beside and not is_thin):
         return _of_view(ink, found.whole)
     kept = dilate(pieces.pixels(is_ink))
