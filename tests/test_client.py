@@ -1,7 +1,6 @@
 """The client against the real application and against servers that misbehave."""
 
 import io
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -211,15 +210,6 @@ def test_broken_connections_are_repeated_and_silence_is_not(
             client.predict(drawn_digit())
         released.set()
     assert (len(connections), len(waits)) == (asked, asked - 1)
-
-
-def test_service_that_is_gone_is_unavailable(waits):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        with Client(f"http://127.0.0.1:{taken.getsockname()[1]}") as client:
-            for ask, *arguments in ((client.check,), (client.predict, drawn_digit())):
-                with pytest.raises(Unavailable, match="cannot be reached"):
-                    ask(*arguments)
 
 
 BODIES = (b"<html>", b"[]", b"{}", b'{"ink": null}', b'{"predictions": []}')

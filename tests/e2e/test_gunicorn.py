@@ -54,19 +54,6 @@ def test_service_says_where_it_is_and_ctrl_c_stops_it_while_it_takes_up_connecti
         assert service.process.wait(PATIENCE) == 0
 
 
-def test_killed_worker_is_replaced_and_the_service_goes_on():
-    with running() as service:
-        worker = int(service.ask()[1]["model_version"].removeprefix("fake-"))
-        assert worker != service.process.pid
-        os.kill(worker, signal.SIGKILL)
-
-        def replaced():
-            return service.is_ready() and service.ask()[1]["model_version"] != f"fake-{worker}"
-
-        wait_until(replaced)
-        assert service.predict()[0] == 200
-
-
 def test_every_worker_gets_kept_alive_connections():
     with running(INKDIGITS_WORKERS="2") as service, contextlib.ExitStack() as stack:
         workers = set()
@@ -132,14 +119,6 @@ def test_what_cannot_be_used_is_an_error_at_start_in_one_line(arguments, setting
     result = run_to_its_end(free_port(), *arguments, **settings)
     (line,) = result.stderr.splitlines()
     assert (result.returncode, message in line) == (1, True), line
-
-
-def test_second_service_on_the_port_of_a_first_is_an_error_at_start(shared):
-    result = run_to_its_end(shared.port)
-    line = f"Error: port {shared.port} on 127.0.0.1 is in use; stop the other program, "
-    assert result.returncode == 1
-    assert result.stderr == f"{line}use --port auto to choose a free port, or set PORT\n"
-    assert shared.predict()[0] == 200
 
 
 def test_model_that_does_not_load_in_the_workers_stops_the_service():

@@ -12,16 +12,9 @@ if os.name != "posix":
     pytest.skip("Gunicorn needs POSIX", allow_module_level=True)
 
 from inkdigits.errors import BackendUnavailableError
-from inkdigits.serving.gunicorn import _gunicorn_options, _stop_quickly
+from inkdigits.serving.gunicorn import _stop_quickly
 from inkdigits.serving.preflight import load_reader
 from inkdigits.settings import Settings
-
-
-def test_options_follow_the_settings():
-    options = _gunicorn_options(Settings(workers=3, threads=2, graceful_timeout=9))
-    assert (options["workers"], options["threads"], options["graceful_timeout"]) == (3, 2, 9)
-    # Each worker has a socket of its own, among which the kernel spreads connections.
-    assert options["reuse_port"] is True
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

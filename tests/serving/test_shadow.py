@@ -1,5 +1,7 @@
 """A second model reads a share, answers nobody, and what it reads otherwise is queued."""
 
+import threading
+
 import pytest
 from support.databases import opened, sqlite_url
 from support.fakes import FakeReader, drawn_digit, send_digit
@@ -69,16 +71,13 @@ def test_what_it_reads_the_same_is_counted_and_its_failures_answer_nobody(
     assert all(record.shadow is None for record in store.page().records)
 
 
-def test_a_stable_share_is_read_and_few_wait(store, metrics, second):
+def test_a_stable_share_is_read_and_few_wait(store, metrics):
     prediction = FakeReader().predict(drawn_digit())
-    none = Shadow(lambda: second, 0.0, store, metrics)
-    none.offer("x", b"", prediction)
-    assert none._waiting.qsize() == 0
-    slow = Shadow(lambda: second, 1.0, store, metrics)
-    slow._thread = object()  # it never takes any
-    for _ in range(2 * MOST_WAITING):
-        slow.offer("x", b"", prediction)
-    assert slow._waiting.qsize() == MOST_WAITING
+    for share, waiting in ((0.0, 0), (1.0, MOST_WAITING)):
+        shadow = Shadow(threading.Event().wait, share, store, metrics)  # it never takes any
+        for _ in range(2 * MOST_WAITING):
+            shadow.offer("x", b"", prediction)
+        assert shadow._waiting.qsize() == waiting
 
 
 def test_a_second_model_is_a_path_or_a_version_beside_the_first(tmp_path):

@@ -184,7 +184,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             metrics = Metrics(self._folder.path)
             store = open_store(self._settings)
             self._app = create_app(self._settings, reader, store, metrics)
-        except InkdigitsError as error:
+        except (InkdigitsError, OSError) as error:
             logger.critical("a worker cannot start: %s", error)
             # 3 has Gunicorn stop as a whole. Once a worker was ready, another is started instead.
             time.sleep(1)

@@ -59,19 +59,13 @@ class Shadow:
     ) -> None:
         self._load, self._share, self._store, self._metrics = load, share, store, metrics
         self._waiting: SimpleQueue[tuple[str, bytes, Prediction]] = SimpleQueue()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        threading.Thread(target=self._run, name="shadow", daemon=True).start()
 
     def offer(self, record_id: str, picture: bytes, prediction: Prediction) -> None:
         """Have a picture read, if it is in the share and few wait; returns at once."""
         is_chosen = zlib.crc32(prediction.ink.tobytes()) < self._share * 2**32
-        if not is_chosen or self._waiting.qsize() >= MOST_WAITING:
-            return
-        self._waiting.put((record_id, picture, prediction))
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
-                self._thread.start()
+        if is_chosen and self._waiting.qsize() < MOST_WAITING:
+            self._waiting.put((record_id, picture, prediction))
 
     def _run(self) -> None:
         try:

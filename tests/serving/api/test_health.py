@@ -1,3 +1,4 @@
+import pytest
 from support.answers import code_of
 from support.fakes import FakeReader, blank_picture, send_digit
 
@@ -20,9 +21,11 @@ def test_healthy_once_a_warm_up_prediction_has_worked(client, reader):
     assert len(reader.received) == 1
 
 
-def test_not_ready_until_the_warm_up_works_and_ready_after():
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_not_ready_until_the_warm_up_works_or_another_model_comes(is_replaced):
     reader = FakeReader(failure=ArtifactCorruptError("secret detail"))
-    client = create_app(Settings(), reader).test_client()
+    app = create_app(Settings(), reader)
+    client = app.test_client()
     health = client.get("/health")
     assert (health.status_code, health.json["error"]["code"]) == (503, "not_ready")
     assert (health.json["status"], health.json["model_loaded"]) == ("unhealthy", False)
@@ -31,7 +34,10 @@ def test_not_ready_until_the_warm_up_works_and_ready_after():
     denied = send_digit(client)
     assert (*code_of(denied), denied.headers["Retry-After"]) == (503, "not_ready", "1")
     assert client.get("/health/live").status_code == 200
-    reader.failure = None
+    if is_replaced:
+        app.extensions["inkdigits.reader"].use(FakeReader())
+    else:
+        reader.failure = None
     assert client.get("/health").status_code == 200
 
 

@@ -117,13 +117,6 @@ def test_picture_that_took_longer_than_the_deadline_to_arrive_is_not_read(reader
             assert ready is reader
 
 
-def test_service_that_was_not_ready_is_ready_with_a_new_model():
-    app = make_app(FakeReader(failure=ImageError("no")))
-    assert app.test_client().get("/health/ready").status_code == 503
-    app.extensions["inkdigits.reader"].use(FakeReader())
-    assert app.test_client().get("/health/ready").status_code == predict(app).status_code == 200
-
-
 def test_model_that_was_replaced_takes_no_memory_any_more():
     former = FakeReader()
     app, gone = make_app(former), weakref.ref(former)

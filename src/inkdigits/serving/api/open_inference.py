@@ -150,7 +150,6 @@ def blueprint(
     @protocol.post("/models/<name>/versions/<model_version>/infer")
     def infer(name: str, model_version: str | None = None) -> ResponseReturnValue:
         model = _named(models, name, model_version, reader.model_version)
-        reader.check()
         return _infer(name, model, settings.max_batch)
 
     return protocol

@@ -104,7 +104,6 @@ def shared_folder() -> Iterator[Path]:
     fcntl.flock(lock, fcntl.LOCK_EX)
     # It has this name, by which others find it, only when it is locked.
     folder = made.rename(made.with_name(made.name[1:]))
-    before = os.environ.get(_FOLDER_VARIABLE)
     os.environ[_FOLDER_VARIABLE] = str(folder)
     maker = os.getpid()
     try:
@@ -114,10 +113,7 @@ def shared_folder() -> Iterator[Path]:
         if os.getpid() == maker:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
-            if before is None:
-                del os.environ[_FOLDER_VARIABLE]
-            else:
-                os.environ[_FOLDER_VARIABLE] = before
+            os.environ.pop(_FOLDER_VARIABLE, None)
 
 
 def _remove_abandoned() -> None:
