@@ -1,7 +1,5 @@
 """The prediction log on SQLite and on PostgreSQL: what it keeps, for whom, and through what."""
 
-import os
-import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -366,26 +364,3 @@ def test_postgresql_stopped_under_load_and_started_again_has_each_prediction_onc
     assert {where for _, where in kept()} == {"database", "outbox"}
     assert len(kept()) == 2 * 1000
     assert sorted(rows_of(url)) == sorted(name for name, _ in kept())
-
-
-def connection_of(store):
-    with store._database.transaction() as connection:
-        return connection.connection.dbapi_connection
-
-
-def test_a_forked_process_records_on_connections_of_its_own(store):
-    ours, theirs = a_record(1), a_record(2)
-    store.keep(ours)
-    parents = connection_of(store)
-    with warnings.catch_warnings():
-        # Python 3.12 warns of forks among threads, which is what is tried here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        is_own = connection_of(store) is not parents
-        is_well = is_own and store.keep(theirs) == "database" and store.get(ours.id) == ours
-        store.close()
-        os._exit(0 if is_well else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert store.get(ours.id) == ours
-    assert store.get(theirs.id) == theirs

@@ -243,11 +243,6 @@ class Database:
         except (exc.DBAPIError, exc.TimeoutError, self._dbapi.Error) as error:
             logger.warning("SQLite's write-ahead log cannot be copied into its file: %s", error)
 
-    def after_fork(self) -> None:
-        """Forget, in a child process, the connections of its parent."""
-        self._connection = None
-        self.engine.dispose(close=False)
-
     def close(self) -> None:
         """Close the connections, and those of calls that hang when these end."""
         self.failure = "it has been closed"

@@ -67,7 +67,7 @@ class Waiting(NamedTuple):
 
 
 class Outbox:
-    """Rows that wait for the database; safe for threads, processes and forks.
+    """Rows that wait for the database; safe for threads and for several processes at once.
 
     The folder is made, for its user alone, if it does not exist; ConfigError if it cannot be made
     or written, or the limit of the file's size is too small.
@@ -205,12 +205,6 @@ class Outbox:
             except OSError as error:
                 raise OutboxError(f"The outbox cannot be locked: {error}") from error
             yield is_held
-
-    def after_fork(self) -> None:
-        """Forget, in a child process, what belongs to its parent."""
-        self._pending = {}
-        self._putting = threading.Lock()
-        self._engine.dispose(close=False)
 
     def close(self) -> None:
         """Close the connections; the rows stay."""

@@ -7,7 +7,6 @@ on SQLite, which has no time type, as on PostgreSQL.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,12 +24,6 @@ NEWEST: Final = "0005"
 _ADVISORY_LOCK: Final = int.from_bytes(b"inkdigit", "big")
 # Alembic's `op` and `context` are global to the process, so two threads cannot migrate at once.
 _ALEMBIC = threading.Lock()
-# A child process must not inherit it held by a thread that the child does not have.
-os.register_at_fork(
-    before=_ALEMBIC.acquire,
-    after_in_parent=_ALEMBIC.release,
-    after_in_child=_ALEMBIC.release,
-)
 
 _GIVEN = sa.text("label IS NOT NULL")
 _DUE = sa.text("reviews_due IS NOT NULL")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import time
 import weakref
 from contextlib import suppress
@@ -67,7 +66,7 @@ logger = logging.getLogger(__name__)
 
 
 class Store:
-    """The prediction log; safe for threads, for several processes at once, and across fork.
+    """The prediction log; safe for threads and for several processes at once, not across a fork.
 
     No call waits longer than the options' ``wait_s`` for a database that does not answer. Every
     question then raises StoreUnavailableError, and QueryError for an invalid filter, cursor or
@@ -114,9 +113,8 @@ class Store:
             take_over=lambda rows: self.reviews.take_over(rows),
         )
         self.reviews = Reviews(self._writer, self._database, self._outbox, shares or Shares())
-        # Not by bound methods, which would keep a closed store for as long as the process lives.
-        reset, close = weakref.WeakMethod(self._after_fork), weakref.WeakMethod(self.close)
-        os.register_at_fork(after_in_child=lambda: (call := reset()) and call())
+        # Not by a bound method, which would keep a closed store for as long as the process lives.
+        close = weakref.WeakMethod(self.close)
         atexit.register(lambda: (call := close()) and call())
         began = time.monotonic()
         try:
@@ -307,13 +305,6 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _after_fork(self) -> None:
-        # The parent's connections are not the child's to close, its locks may be held by threads
-        # that the child does not have, and its thread is not there either.
-        self._database.after_fork()
-        self._outbox.after_fork()
-        self._writer.after_fork()
 
     def _delete(
         self, record_id: str | None, its: list[sa.ColumnElement[bool]], owner: Owner

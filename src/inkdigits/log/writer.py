@@ -68,10 +68,6 @@ class Writer:
         self._outbox = outbox
         self._purge = purge
         self._take_over = take_over
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """Forget, in a child process, the thread of its parent and what waits for it."""
         self._rows: deque[tuple[Row, Future[None]]] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         # Held by whoever writes; and released to wake the thread, which then acquires it.
@@ -95,7 +91,7 @@ class Writer:
         return database.failure is None
 
     def start(self) -> None:
-        """Start the thread unless it runs, as it does not after a fork."""
+        """Start the thread unless it runs."""
         if self._thread is not None and self._thread.is_alive():
             return  # without the lock, which each request would wait for
         with self._starting:
