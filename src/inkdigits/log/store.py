@@ -7,10 +7,8 @@ After the first failure no request waits: rows go to the outbox at once.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import time
-import weakref
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,9 +111,6 @@ class Store:
             take_over=lambda rows: self.reviews.take_over(rows),
         )
         self.reviews = Reviews(self._writer, self._database, self._outbox, shares or Shares())
-        # Not by a bound method, which would keep a closed store for as long as the process lives.
-        close = weakref.WeakMethod(self.close)
-        atexit.register(lambda: (call := close()) and call())
         began = time.monotonic()
         try:
             self._database.migrate()
