@@ -8,7 +8,6 @@ import signal
 import ssl
 
 import pytest
-from support.artifacts import corrupt
 from support.certificates import make_certificate
 from support.fakes import drawn_digit, empty_png
 from support.processes import PATIENCE, wait_until
@@ -178,10 +177,3 @@ def test_real_reader_serves_and_outlives_whatever_it_is_sent():
         service.process.terminate()
         assert service.process.wait(PATIENCE) == 0
     assert "Traceback" not in "".join(service.lines)
-
-
-def test_real_reader_refuses_an_altered_model_before_any_worker_starts(tmp_path):
-    path = corrupt(tmp_path / "altered.onnx")
-    result = run_to_its_end(free_port(), program=REAL, MODEL_PATH=str(path))
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("inkdigits.errors.ArtifactCorruptError: ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response
@@ -18,8 +17,6 @@ from inkdigits.types import Json
 
 if TYPE_CHECKING:
     from inkdigits.log.store import Store
-
-logger = logging.getLogger(__name__)
 
 
 def blueprint(

@@ -49,6 +49,10 @@ PICTURES_PER_SLOT: Final = 8
 """Pictures of a batch that are read before others may have the slot."""
 CPU_SECONDS: Final = 4.0
 """A batch that has taken so long has the rest of its pictures rejected: 25 megapixels take 0.14."""
+_TOO_EXPENSIVE: Final = (
+    f"The other pictures used the {CPU_SECONDS:g} seconds of CPU time of this request. "
+    "Send this picture in another request."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -68,14 +72,11 @@ def _connection_state(connection: socket.socket | None) -> tuple[bool, float]:
 
 
 def warm_up(reader: Reader) -> None:
-    """Have a reader read a picture that is drawn here, which takes the whole path of a real one.
+    """Have a reader read a drawn picture; NotReadyError if it fails, or finds no digit.
 
     >>> warm_up(Client("http://127.0.0.1:9", retries=0))
     Traceback (most recent call last):
     inkdigits.errors.NotReadyError: The model cannot read pictures yet. The log has the reason.
-
-    Raises:
-        NotReadyError: it fails, or finds no digit.
     """
     image = Image.new("L", (56, 56), 255)
     ImageDraw.Draw(image).line((28, 10, 28, 46), fill=0, width=6)
@@ -114,9 +115,7 @@ class ServedReader:
     def check(self) -> None:
         """Make sure that pictures can be read; once a model has read one, it stays ready.
 
-        Raises:
-            NotReadyError: the model in this process fails its warm-up.
-            ClientError: the model service, which may come and go, cannot read.
+        NotReadyError if its warm-up fails, ClientError if a model service cannot read now.
         """
         if isinstance(self.current, Client):
             self.current.check()
@@ -170,7 +169,7 @@ class ServedReader:
         for start in range(0, len(pictures), size):
             part = pictures[start : start + size]
             if time.thread_time() - began >= CPU_SECONDS:
-                results += [_too_expensive() for _ in part]
+                results += [ImageTooLargeError(_TOO_EXPENSIVE)] * len(part)
                 continue
             with self.slot() as reader:
                 results += reader.predict_batch(part, on_error="return", risk=risk)
@@ -219,10 +218,3 @@ class ServedReader:
         raise OverloadedError(
             f"The request waited {self._deadline:g} s for other requests. Send it again later."
         )
-
-
-def _too_expensive() -> ImageTooLargeError:
-    return ImageTooLargeError(
-        f"The other pictures used the {CPU_SECONDS:g} seconds of CPU time of this request. "
-        "Send this picture in another request."
-    )
