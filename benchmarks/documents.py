@@ -246,20 +246,20 @@ def threshold(figures: Figures) -> str:
         for name, of in groups.items()
     ]
     left_out = ", ".join(n for n, of in groups.items() if not of.get("keeps_risk", True))
-    said = f" No threshold keeps the risk in {left_out}." if left_out else ""
+    said = f" No threshold meets the risk in {left_out}." if left_out else ""
     return (
-        f"A reading is accepted from a confidence of {policy['accept_threshold']:g}. This is the "
-        f"lowest threshold that keeps a risk of {100 * policy['risk']:g} %\non the calibration "
-        f"split with {100 * policy['level']:g} % confidence. The test is a "
-        "Clopper\N{EN DASH}Pearson bound with fixed-sequence testing.\nThe counted share of wrong "
-        f"readings must also be within the risk in each group.{said}\n\n"
+        f"A reading is accepted if its confidence is at least {policy['accept_threshold']:g}. This "
+        f"is the lowest threshold that meets a risk of {100 * policy['risk']:g} %\non the "
+        f"calibration split with {100 * policy['level']:g} % confidence. The test is a "
+        "Clopper\N{EN DASH}Pearson bound with fixed-sequence testing.\nThe observed share of wrong "
+        f"readings must not exceed the risk in any group.{said}\n\n"
         + table("Group | Accepted | Wrong of these", "lrr", kept)
     )
 
 
 def risks(figures: Figures) -> str:
     rows = (
-        f"{100 * choice['risk']:g} % | cannot be kept | 0 % | "
+        f"{100 * choice['risk']:g} % | cannot be met | 0 % | "
         if choice["threshold"] is None
         else f"{100 * choice['risk']:g} % | {choice['threshold']:g} "
         f"| {percent(choice['coverage'])} | {choice['n_wrong']} of {choice['n_accepted']:,}"

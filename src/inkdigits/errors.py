@@ -17,7 +17,7 @@ InkdigitsError
 ├── InferenceError                   ONNX Runtime failed on a picture
 ├── BackendUnavailableError          the requested device or its library is not installed
 ├── DataError                        a data set is missing or invalid
-│   └── NoThresholdError                 no threshold keeps the risk on these pictures
+│   └── NoThresholdError                 no threshold meets the risk on these pictures
 ├── TrainingError                    a training run cannot start or resume
 ├── BatchError                       a batch run cannot start or resume
 ├── StoreError                       the prediction log cannot do what was asked
@@ -142,7 +142,7 @@ class DataError(InkdigitsError):
 
 
 class NoThresholdError(DataError):
-    """No threshold of the sequence keeps the risk on these pictures; the message says why."""
+    """No threshold of the sequence meets the risk on these pictures; the message says why."""
 
 
 class TrainingError(InkdigitsError):

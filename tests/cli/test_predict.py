@@ -70,7 +70,7 @@ def test_predict_at_a_stated_risk_says_what_it_costs(pictures):
     assert "calibration digits" in loose.stderr
     assert loose.stdout.splitlines()[1].endswith("accept")
     impossible = run("predict", "--risk", 1e-9, seven_png)
-    assert "cannot keep the risk, so it accepts nothing" in impossible.stderr
+    assert "cannot meet the risk, so it accepts nothing" in impossible.stderr
     assert impossible.stdout.splitlines()[1].endswith("review")
     (row,) = rows_of("--risk", 0.01, seven_png)
     coverage = inkdigits.load().metadata.policy.choice(0.01).coverage

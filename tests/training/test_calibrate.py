@@ -28,7 +28,7 @@ def test_a_group_in_which_no_threshold_keeps_the_risk_is_named_and_does_not_deci
     assert (same.keeps_risk, strange.keeps_risk, strange.decides) == (True, False, False)
     assert strange.n_wrong / strange.n_accepted > 0.8
     assert point.to_dict()["accepted_by_group"]["strange"]["wrong_at_most"] > 0.8
-    assert any("no threshold keeps the risk of 50.00% in strange" in line for line in said)
+    assert any("no threshold meets the risk of 50.00% in strange" in line for line in said)
     assert any(line.startswith("strange: ") and "ignored" in line for line in said)
 
 

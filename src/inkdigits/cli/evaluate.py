@@ -30,13 +30,13 @@ _RUN = option("--run run_folder", "Folder of the training run.", options.FOLDER,
 @options.FIGURES
 @option(
     "--robustness",
-    "Score corrupted digits, digits of other writers and pictures without a digit, which are made "
-    "from MNIST's test part in the folder --data.",
+    "Score corrupted digits, digits of other writers and pictures without a digit, with "
+    "MNIST's test part in the folder --data.",
     is_flag=True,
 )
 @option(
     "--per-family",
-    "With --robustness: pictures per group, except for clean digits.  [default: 1000]",
+    "With --robustness: pictures per group; all clean digits are read.  [default: 1000]",
     options.COUNT,
 )
 @options.JSON

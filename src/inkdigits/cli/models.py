@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MODELS = option("--models folder", "Folder with the versions.", options.FOLDER, "models")
 _GATE = option("--gate gate_path", "Requirements for a new model, such as gate.toml.", options.FILE)
-_BY = option("--by", "Name for the record.  [default: the user]")
+_BY = option("--by", "Name to write to the promotion record.  [default: the user]")
 
 
 @click.group()
@@ -27,7 +27,7 @@ def models() -> None:
     """List, compare, promote and roll back models.
 
     A service with MODEL_PATH=models/current loads a promoted model on SIGHUP, or automatically with
-    INKDIGITS_WATCH=on. No request fails during this time.
+    INKDIGITS_WATCH=on. No request fails while the model is replaced.
     """
 
 
@@ -126,7 +126,7 @@ def compare(
 @models.command()
 @click.argument("name")
 @_GATE
-@option("--without-gate", "Promote without a gate, and record this.", is_flag=True)
+@option("--without-gate", "Promote without a gate; the promotion record says so.", is_flag=True)
 @_BY
 @_MODELS
 def promote(
@@ -169,7 +169,7 @@ def promote(
 
 
 @models.command()
-@option("--reason", "Reason for the record.", default="")
+@option("--reason", "Reason to write to the promotion record.", default="")
 @_BY
 @_MODELS
 def rollback(reason: str, by: str | None, folder: Path) -> None:

@@ -67,9 +67,9 @@ DATA = option(
 )
 SOURCES = option(
     "--data sources",
-    "Labelled pictures; can be repeated. A folder or archive has subfolders named by label (0 to "
-    "9, none). A table (.csv, .jsonl, .parquet) has the columns path and label. An export of the "
-    "history, a database URL and MNIST's IDX files also work.",
+    "Labelled pictures; can be repeated. A folder or archive needs subfolders named after the "
+    "labels (0 to 9, none). A table (.csv, .jsonl, .parquet) needs the columns path and label. An "
+    "export of the history, a database URL and MNIST's IDX files also work.",
     multiple=True,
     metavar="SOURCE",
 )

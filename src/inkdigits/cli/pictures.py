@@ -267,10 +267,10 @@ def _say_run(run: Run, text: str, *, as_json: bool, **more: Any) -> None:
 @click.argument("out")
 @options.JSON
 def merge(out: str, *, as_json: bool) -> None:
-    """Merge the parts of a run with --shard into the table OUT.
+    """Merge the parts that commands with --shard have read into the table OUT.
 
-    The command writes OUT only if each picture was read exactly once. A JSON file beside it lists
-    the sources and the model.
+    The command writes OUT only if each picture was read exactly once. A JSON file beside OUT
+    lists the sources and the model.
     """
     from inkdigits.batch.run import Run
     from inkdigits.batch.storage import told_as_batch_errors

@@ -72,7 +72,7 @@ def predict(
     --out reads large numbers of pictures into a table. SOURCE may then also be an archive (.zip,
     .tar, .tar.gz), a NumPy array (.npy), an IDX or Parquet file, or a URL of an object store. A
     picture that cannot be read gets a row with its error. After Ctrl-C or a crash, the same
-    command reads what is missing.
+    command reads the remaining pictures.
     """
     explain = explain or explain_to is not None
     if write is None:
@@ -105,7 +105,7 @@ def _reader(model_path: Path | None, device: Any, risk: float | None) -> DigitRe
 def _cost_of(risk: float, choice: AcceptThreshold | None) -> str:
     """Return what a stated risk costs, as a line."""
     if choice is None or choice.threshold is None:
-        return f"risk {risk:g}: this model cannot keep the risk, so it accepts nothing"
+        return f"risk {risk:g}: this model cannot meet the risk, so it accepts nothing"
     return (
         f"risk {risk:g}: the model accepts a confidence of {choice.threshold:g} or more, which "
         f"{100 * choice.coverage:.2f} % of {choice.n:,} calibration digits have"

@@ -39,7 +39,7 @@ class _Port(IntRange):
 @option("--threads", "Threads per worker.  [default: 4; env: INKDIGITS_THREADS]", IntRange(1, 256))
 @option(
     "--page/--no-page",
-    "Serve the page and not only the API.  [default: on; env: INKDIGITS_PAGE]",
+    "Serve the page in addition to the API.  [default: on; env: INKDIGITS_PAGE]",
     default=None,
 )
 @option(

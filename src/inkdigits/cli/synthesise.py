@@ -39,7 +39,7 @@ def synthesise(
 ) -> None:
     """Make synthetic training pictures from MNIST's digits and the installed fonts.
 
-    "inkdigits train" also makes such pictures. Several runs can share one file.
+    "inkdigits train" also makes such pictures. Several training runs can share one file.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.data.synthesis import Material

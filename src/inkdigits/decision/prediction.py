@@ -54,7 +54,7 @@ class Prediction:
     risk: float | None = None
     """The stated share of wrong readings among the accepted; None: the artifact's own applies."""
     coverage: float | None = None
-    """Share of calibration digits accepted at that risk; 0 where it cannot be kept."""
+    """Share of calibration digits accepted at that risk; 0 if the model cannot meet it."""
     number: NumberReading | None = field(default=None, repr=False)
     """The number that was read, where the reason is several digits; None if it was not looked for.
     """

@@ -15,7 +15,7 @@ mistakes are independent with unequal chances, for which the binomial bound errs
 (Hoeffding, Annals of Mathematical Statistics 27, 1956, pages 713 to 721).
 
 The binomial bound takes readings as independent. Those of one writer are not, so where the writers
-are known, the bootstrap over writers must keep the risk too (Efron and Tibshirani, "An Introduction
+are known, the bootstrap over writers must meet the risk too (Efron and Tibshirani, "An Introduction
 to the Bootstrap", 1993, chapter 8): the quantile, at the level, of the error rate of as many
 writers drawn with replacement.
 
@@ -57,7 +57,7 @@ class AcceptThreshold:
     """A confidence from which readings are accepted, and the evidence for it."""
 
     threshold: float | None
-    """Accept where confidence >= this; None where none keeps the risk: nothing is accepted."""
+    """Accept where confidence >= this; None where none meets the risk: nothing is accepted."""
     risk: float  # the highest tolerated share of wrong readings among the accepted, 0 to 1
     level: float  # the confidence level at which the risk is kept, 0 to 1
     coverage: float  # the share of the calibration pictures that are accepted, 0 to 1
@@ -123,7 +123,7 @@ def accept_threshold(
         passed = AcceptThreshold(threshold, risk, LEVEL, n_accepted / n, n, n_accepted, n_wrong)
     if passed is None:
         raise NoThresholdError(
-            f"no threshold keeps the risk of {risk:.2%} at level {LEVEL:g}: {failure}"
+            f"no threshold meets the risk of {risk:.2%} at level {LEVEL:g}: {failure}"
         )
     return passed
 
@@ -243,7 +243,7 @@ def _log_binomial_cdf(k: int, n: int, p: float) -> float:
 
 
 def accepted_needed(n_wrong: int, risk: float) -> int:
-    """Return the fewest accepted pictures with which ``n_wrong`` mistakes still keep the risk.
+    """Return the fewest accepted pictures with which ``n_wrong`` mistakes still meet the risk.
 
     >>> accepted_needed(0, 0.001)
     2995

@@ -4,7 +4,7 @@ All of it is fitted to digits that neither trained the weights nor chose the epo
 writers are known, none of theirs trained. The temperature is fitted to clean digits and to as many
 synthesised ones (photographed, corrupted, drawn, printed), so that confidence means the same on
 both. The accept thresholds are fitted to clean digits, for whose like they are guaranteed, and must
-keep the risk in each group of digits, as counted: of census clerks, of pupils, mildly corrupted,
+meet the risk in each group of digits, as counted: of census clerks, of pupils, mildly corrupted,
 drawn, photographed, by other hands. A group in which no threshold keeps it is named, and does not
 decide. What looks like no digit is told by a threshold that few digits of any group exceed.
 """
@@ -74,7 +74,7 @@ class Accepted:
     n_accepted: int  # those accepted
     n_wrong: int  # those accepted and read wrong
     n_rejected: int  # those rejected as no digit
-    keeps_risk: bool = True  # whether some threshold keeps the risk here, so that it may decide
+    keeps_risk: bool = True  # whether some threshold meets the risk here, so that it may decide
     decides: bool = False  # whether the next lower threshold fails here
 
     @property
@@ -97,7 +97,7 @@ class Accepted:
         if self.decides:
             text += "; this group determines the threshold"
         if not self.keeps_risk:
-            text += "; ignored, because no threshold keeps the risk"
+            text += "; ignored, because no threshold meets the risk"
         return text
 
     def to_dict(self) -> Json:
@@ -205,13 +205,13 @@ def find_operating_point(
 ) -> OperatingPoint:
     """Fit temperature and policy.
 
-    What is rejected as no digit counts as not accepted. When no threshold keeps the risk on the
+    What is rejected as no digit counts as not accepted. When no threshold meets the risk on the
     clean digits the policy accepts nothing, and ``report`` is told why.
 
     The digits neither trained the weights nor chose the epoch. The temperature fits what was made
     from them by ``synthesis.synthesise`` too, and the risk, a share of wrong readings among the
     accepted, is kept in each of the ``groups``; ``calibration_groups`` makes these and the clean
-    ones. Groups in which no threshold keeps the risk are left out of it, and named. Who wrote the
+    ones. Groups in which no threshold meets the risk are left out of it, and named. Who wrote the
     clean digits makes the bounds those of writers.
 
     A DataError says that too few pictures are there to fit a temperature, or all are read right.
@@ -275,7 +275,7 @@ def _accepted_of_groups(
 
 
 def _supported(clean: Outcomes, groups: Mapping[str, Outcomes], risk: float) -> dict[str, Outcomes]:
-    """Return the groups in which some threshold keeps the risk."""
+    """Return the groups in which some threshold meets the risk."""
     kept = {}
     for name, of in groups.items():
         try:
@@ -315,14 +315,14 @@ def _policy(
             choice = AcceptThreshold(None, each, LEVEL, 0.0, len(clean[0]), 0, 0)
             if each == risk:
                 report(f"the model will accept nothing: {error}")
-        # A group that cannot keep a strict risk does not decide it: that may not accept more.
+        # A group that cannot meet a strict risk does not decide it: that may not accept more.
         looser = choices[0].threshold if choices else None
         if looser is not None and choice.threshold is not None and choice.threshold < looser:
             n, wrong = count_accepted(*clean, looser)
             choice = AcceptThreshold(looser, each, LEVEL, n / choice.n, choice.n, n, wrong)
         if each == risk and choice.threshold is not None and len(kept) < len(groups):
             left_out = ", ".join(name for name in groups if name not in kept)
-            report(f"ignored: no threshold keeps the risk of {risk:.2%} in {left_out}")
+            report(f"ignored: no threshold meets the risk of {risk:.2%} in {left_out}")
         choices.insert(0, choice)
     (chosen,) = (choice for choice in choices if choice.risk == risk)
     return DecisionPolicy(chosen.threshold, risk, LEVEL, tuple(choices), ood_limit, REJECTED_SHARE)

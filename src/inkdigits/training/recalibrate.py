@@ -85,7 +85,7 @@ def recalibrate(
     logits = reader.logits(standardise(pictures.inks))
     writers = pictures.writers
     if writers is not None:
-        report(f"the bound over {len(np.unique(writers)):,} writers must also keep the risk")
+        report(f"the bound over {len(np.unique(writers)):,} writers must also meet the risk")
     fitted = fit_readings(logits, pictures.labels, known, writers=writers, risk=risk, report=report)
     provenance = _provenance(known, pictures, fitted, risk)
     metadata = replace(

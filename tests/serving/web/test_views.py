@@ -307,7 +307,7 @@ def test_model_page_shows_the_shipped_models_run(browser, reader, monkeypatch):
     for shown in (
         "75.0\N{NO-BREAK SPACE}%",
         "2 of 3,000",
-        "(no threshold keeps the risk)",
+        "(no threshold meets the risk)",
         "The marked group",
     ):
         assert shown in page
