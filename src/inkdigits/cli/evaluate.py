@@ -30,8 +30,8 @@ _RUN = option("--run run_folder", "Folder of the training run.", options.FOLDER,
 @options.FIGURES
 @option(
     "--robustness",
-    "Score corrupted digits, digits of other writers and pictures without a digit, with "
-    "MNIST's test part in the folder --data.",
+    "Score corrupted digits, digits of other writers and pictures without a digit. "
+    "The folder --data must contain MNIST's test part.",
     is_flag=True,
 )
 @option(

@@ -267,7 +267,7 @@ def _say_run(run: Run, text: str, *, as_json: bool, **more: Any) -> None:
 @click.argument("out")
 @options.JSON
 def merge(out: str, *, as_json: bool) -> None:
-    """Merge the parts that commands with --shard have read into the table OUT.
+    """Write the table OUT from the parts that commands with --shard have read.
 
     The command writes OUT only if each picture was read exactly once. A JSON file beside OUT
     lists the sources and the model.

@@ -66,8 +66,8 @@ def predict(
     a rejected picture, the line shows only the closest digit. The exit code is 1 if a picture
     cannot be read.
 
-    --explain writes NAME.ink.png, the input of the model, and NAME.saliency.png, where orange is
-    evidence for the digit and blue is evidence against it.
+    --explain writes the input of the model to NAME.ink.png and a saliency map to NAME.saliency.png.
+    In the map, orange is evidence for the digit and blue is evidence against it.
 
     --out reads large numbers of pictures into a table. SOURCE may then also be an archive (.zip,
     .tar, .tar.gz), a NumPy array (.npy), an IDX or Parquet file, or a URL of an object store. A
