@@ -149,7 +149,7 @@ def test_corrections_become_a_better_model_that_is_promoted_and_rolled_back(
         )
         folder, gate = ("--models", models.folder), ("--gate", models.folder / "gate.toml")
         failed = run("models", "compare", "current", "worse", *gate, *folder, exit_code=1)
-        assert "MNIST: loss of accuracy" in failed.stderr
+        assert "MNIST: the loss of accuracy" in failed.stderr
         assert "does not pass" in run("models", "promote", "worse", *folder, exit_code=1).stderr
         run("models", "compare", "current", "tuned", *gate, *folder)
 
