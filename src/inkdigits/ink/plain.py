@@ -48,7 +48,7 @@ SECOND_SIZE = 0.25
 # A line that touches ink is longer than it by this factor, or else it may be a part of it, if it is
 # more than the second share of the piece. The stem of a "B", a quarter of it, was left out, and a 3
 # was accepted. Of 1,500 clean digits and 1,000 with frames the rule changes none.
-LONGER, STEM = 1.1, 0.125
+LONGER, STEM = 1.05, 0.125
 # Thinner strokes, in pixels, are finer than the segmenter's views, and it sees them with gaps. Of
 # 300 framed digits by a pen of 1 or 2 pixels 54 % are accepted, and 33 % if they are as all others.
 HAIRLINE, HAIRLINE_GAP = 3.0, 4
