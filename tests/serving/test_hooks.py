@@ -1,6 +1,6 @@
-import io
 import logging
 import uuid
+from types import SimpleNamespace
 
 from flask import request, url_for
 from support.answers import as_base64, code_of
@@ -41,12 +41,27 @@ def test_one_line_a_request_with_what_an_operator_asks_for(client, caplog):
     assert [record.levelname for record in caplog.records] == ["INFO"] * 3 + ["DEBUG"]
 
 
-def test_client_that_goes_while_it_sends_too_much_is_no_error_of_the_service(client, caplog):
-    class Gone(io.BytesIO):
-        def read(self, _size=-1):
-            raise ConnectionResetError
+def test_body_that_stops_to_come_is_waited_for_once(client):
+    waited = []
 
-    sent = {"wsgi.input": Gone(), "CONTENT_LENGTH": str(10**9)}
+    def read(_size=-1):
+        waited.append(1)
+        raise BlockingIOError
+
+    sent = {
+        "wsgi.input": SimpleNamespace(read=read),
+        "CONTENT_LENGTH": "1000",
+        "CONTENT_TYPE": "image/png",
+    }
+    response = client.post("/predict", environ_overrides=sent)
+    assert (code_of(response), len(waited)) == ((400, "incomplete_body"), 1)
+
+
+def test_client_that_goes_while_it_sends_too_much_is_no_error_of_the_service(client, caplog):
+    def read(_size=-1):
+        raise ConnectionResetError
+
+    sent = {"wsgi.input": SimpleNamespace(read=read), "CONTENT_LENGTH": str(10**9)}
     response = client.post("/predict", environ_overrides=sent)
     assert code_of(response) == (413, "body_too_large")
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []

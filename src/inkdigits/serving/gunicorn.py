@@ -159,6 +159,8 @@ class Server(BaseApplication):  # type: ignore[misc]
         options = _gunicorn_options(self._asked) | {
             "on_starting": lambda _arbiter: adopt("gunicorn.error"),
             "when_ready": self._reload_on_sighup,
+            # Before the model is loaded: until then connections are taken up too.
+            "post_fork": lambda _arbiter, worker: _limit_silence(worker.sockets),
             "post_worker_init": self._start_worker,
             # Asked for each connection, if there is a certificate.
             "ssl_context": lambda _config, _default: self._tls,
@@ -244,17 +246,20 @@ class Server(BaseApplication):  # type: ignore[misc]
         # A terminal that closes, or "pkill -HUP", tells all processes; only the parent is meant.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _stop_quickly(worker)
-        # Gunicorn's threads set no timeout while they read a request or send an answer; accepted
-        # connections inherit this one.
-        silence = struct.pack("@ll", READ_TIMEOUT_S, 0)
-        for listener in worker.sockets:
-            for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                listener.setsockopt(socket.SOL_SOCKET, direction, silence)
         for watcher in self._watchers:
             watcher.start()
         if self._first.acquire(block=False):
             url = _announce(self._asked, self._model_version)
             Thread(target=self._when_ready, args=(url,), daemon=True).start()
+
+
+def _limit_silence(listeners: Iterable[Any]) -> None:
+    # Gunicorn's threads set no timeout while they read a request or send an answer; connections
+    # inherit this one from their listener as they come.
+    silence = struct.pack("@ll", READ_TIMEOUT_S, 0)
+    for listener in listeners:
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.setsockopt(socket.SOL_SOCKET, direction, silence)
 
 
 def _stop_quickly(worker: Any) -> None:

@@ -97,9 +97,8 @@ def install(app: Flask, gate: Gate, reader: ServedReader, metrics: Metrics) -> N
     @app.after_request
     def finish(response: Response) -> Response:
         asked = current()
-        if "HTTP_TRANSFER_ENCODING" in asked.environ or (
-            response.status_code >= 400 and asked.content_length
-        ):
+        has_rest = response.status_code >= 400 and asked.error_code != "incomplete_body"
+        if "HTTP_TRANSFER_ENCODING" in asked.environ or (has_rest and asked.content_length):
             response = _after_the_body(asked, response)
         gate.allow_origins(response, asked)
         _count(metrics, asked, response)

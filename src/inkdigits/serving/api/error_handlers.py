@@ -7,6 +7,7 @@ from typing import Final
 
 from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
 from werkzeug.exceptions import (
+    ClientDisconnected,
     HTTPException,
     InternalServerError,
     MethodNotAllowed,
@@ -168,6 +169,8 @@ def _answer_http_error(error: HTTPException) -> Response:
             f"The request has more than {asked.max_content_length:,} bytes, or its form has more "
             f"than {MAX_FORM_PARTS} parts. {SEND_LESS}"
         )
+    elif isinstance(error, ClientDisconnected):
+        code, message = "incomplete_body", "The body did not arrive in time. Send it again."
     elif isinstance(error, MethodNotAllowed):
         allowed = " and ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
         message = f"{asked.path} supports {allowed}. {_WHERE}{_example()}"
