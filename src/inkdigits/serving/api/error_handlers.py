@@ -169,7 +169,8 @@ def _answer_http_error(error: HTTPException) -> Response:
             f"The request has more than {asked.max_content_length:,} bytes, or its form has more "
             f"than {MAX_FORM_PARTS} parts. {SEND_LESS}"
         )
-    elif isinstance(error, ClientDisconnected):
+    elif isinstance(error, ClientDisconnected) and asked.content_length:
+        # Without a length it may be malformed chunks too.
         code, message = "incomplete_body", "The body did not arrive in time. Send it again."
     elif isinstance(error, MethodNotAllowed):
         allowed = " and ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
