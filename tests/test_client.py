@@ -115,13 +115,6 @@ def test_risk_is_sent_and_answered(client, url):
         assert strict.predict(drawn_digit(), risk=0.01).decision == "accept"
 
 
-def test_service_that_explains_nothing_is_of_another_version(client, monkeypatch):
-    answer = "inkdigits.serving.api.predict._explanation_body"
-    monkeypatch.setattr(answer, lambda _: {"runner_up": 1})
-    with pytest.raises(Unavailable, match="same version"):
-        client.explain(drawn_digit())
-
-
 def test_rejected_pictures_raise_the_errors_of_a_reader(client, model):
     for content in (b"text", b""):
         with pytest.raises(UnreadableImageError):

@@ -1,6 +1,5 @@
 import gzip
 import json
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ import pytest
 from flask import Flask, request
 from support.fakes import FakeReader, send_digit
 from support.local_http import served
-from support.repository import TESTS
 from support.server import free_port, running
 
 from inkdigits.client import Client
@@ -144,17 +142,6 @@ def test_served_request_has_its_wait_and_the_log_has_its_trace(collector):
     entries = [json.loads(line) for line in service.lines]
     lines = [entry for entry in entries if entry.get("path") == "/predict"]
     assert {line["trace_id"] for line in lines} == {span["trace"] for span in spans}
-
-
-def test_nothing_of_opentelemetry_is_imported_where_no_collector_is_named():
-    code = (
-        "import sys; sys.modules['opentelemetry'] = None\n"
-        "from support.fakes import FakeReader; from inkdigits.serving.app import create_app\n"
-        "from inkdigits.settings import Settings\n"
-        "create_app(Settings(page='off'), FakeReader())\n"
-        "assert not [n for n in sys.modules if n.startswith('opentelemetry.')]\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=TESTS)
 
 
 def test_collector_without_the_library_is_an_error_at_start(monkeypatch):

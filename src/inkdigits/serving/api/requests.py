@@ -152,14 +152,11 @@ def _picture_or_json(request: Request) -> bytes | dict[str, Any]:
 
 
 def require_known(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Require that each name of a query, a JSON object or a form is known.
+    """Raise WrongShapeError if a name of a query, a JSON object or a form is unknown.
 
     An option that is misspelt would otherwise be ignored, and the answer would be another.
 
     >>> require_known(["risk"], ["risk", "record"], "query")
-
-    Raises:
-        WrongShapeError: a name is unknown.
     """
     known = list(known)
     if unknown := sorted(set(given).difference(known)):
@@ -169,13 +166,10 @@ def require_known(given: Iterable[str], known: Iterable[str], where: str) -> Non
 
 
 def flag(request: Request, name: str, *, default: bool) -> bool:
-    """Return a yes or no from a request's query, or the default if it is not there.
+    """Return a yes or no from a request's query, or the default; WrongShapeError for others.
 
     >>> flag(Request({"QUERY_STRING": "ink=true"}), "ink", default=False)
     True
-
-    Raises:
-        WrongShapeError: it is neither true nor false.
     """
     if name not in request.args:
         return default
@@ -298,12 +292,9 @@ def _pictures_of_json(document: dict[str, Any], max_batch: int) -> bytes | list[
 
 
 def require_batch(pictures: int, max_batch: int) -> None:
-    """Require that a request carries no more pictures than it may.
+    """Raise TooManyPicturesError if a request carries more pictures than it may.
 
     >>> require_batch(64, max_batch=64)
-
-    Raises:
-        TooManyPicturesError: it carries more.
     """
     if pictures > max_batch:
         raise errors.TooManyPicturesError(

@@ -78,15 +78,12 @@ def _make_key(path: Path) -> None:
 
 
 def configure(app: Flask, settings: Settings) -> None:
-    """Set up the application's cookies.
+    """Set up the application's cookies; a ConfigError is that of ``session_key``.
 
     >>> app = Flask("example")
     >>> configure(app, Settings(secret_key="k" * 32, https="on"))
     >>> app.config["SESSION_COOKIE_SECURE"]
     True
-
-    Raises:
-        ConfigError: see ``session_key``.
     """
     app.secret_key = session_key(settings)
     app.session_interface = CookieSessions()
