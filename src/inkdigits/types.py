@@ -7,6 +7,7 @@ B in a batch, H rows, W columns.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -45,6 +46,9 @@ Rng: TypeAlias = np.random.Generator
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
+
+Report: TypeAlias = Callable[[str], None]
+"""What is told a line of what was found."""
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 """Where a network runs; "auto" is the first present of cuda, mps, cpu."""

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import pkgutil
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -8,7 +9,7 @@ from support.commands import run
 
 import inkdigits
 from inkdigits.model.artifact import LINE_READER, SEGMENTER, read_network
-from inkdigits.training.run_folder import read_segmenter_file
+from inkdigits.training.run_folder import networks_of, read_network_file
 
 STAGES = ("segmenter", "lines", "pictures", "network", "calibration", "int8", "classic")
 
@@ -119,9 +120,8 @@ def test_resumed_it_keeps_what_is_done(made, arguments):
 @pytest.mark.parametrize("name", ["ink_segmenter.onnx", "mnist_classifier.onnx"])
 def test_a_network_that_finds_ink_can_be_given(made, name):
     folder, _ = made
-    assert read_segmenter_file(folder / name) == read_network(
-        SEGMENTER, folder / "mnist_classifier.onnx"
-    )
+    own = read_network(SEGMENTER, folder / "mnist_classifier.onnx")
+    assert read_network_file(SEGMENTER, folder / name) == own
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,14 @@ def test_a_network_that_finds_ink_can_be_given(made, name):
     [
         (("--add", "nowhere"), "nowhere does not exist"),
         (("--init", "none.pt"), "there are no weights at none.pt"),
+        (("--limit", "100"), "100 training pictures do not fill one batch of 287"),
+        (("--track", "mlflow"), "--track mlflow needs mlflow"),
     ],
 )
-def test_what_is_missing_is_told_before_pictures_are_made(options, message, small_mnist, tmp_path):
+def test_what_is_missing_is_told_before_pictures_are_made(
+    options, message, small_mnist, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
     arguments = ("train", "--data", small_mnist, "--no-download", "--out", tmp_path, "--json")
     assert message in run(*arguments, *options, exit_code=1).stderr
     assert not list(tmp_path.iterdir())
@@ -146,6 +151,29 @@ def test_another_network_that_finds_ink_in_the_folder_is_not_exported(made, tmp_
     run("export", "--run", tmp_path, "--segmenter", folder / "mnist_classifier.onnx")
     own = read_network(SEGMENTER, folder / "mnist_classifier.onnx")
     assert read_network(SEGMENTER, tmp_path / "mnist_classifier.onnx") == own
+
+
+def test_a_network_of_an_earlier_run_in_the_folder_is_not_exported(tmp_path):
+    shipped = read_network(LINE_READER)
+    (tmp_path / "line_reader.onnx").write_bytes(b"of an earlier run")
+    known = {"line_reader_sha256": hashlib.sha256(shipped).hexdigest()}
+    assert networks_of(tmp_path, known)[LINE_READER] == shipped
+
+
+def test_a_run_that_starts_from_another_keeps_its_networks_and_shares_its_pictures(
+    made, small_mnist, tmp_path
+):
+    folder, _ = made
+    for name in ("mnist_classifier.pt", "mnist_classifier.onnx"):
+        run(
+            *("train", "--data", small_mnist, "--no-download", "--device", "cpu"),
+            *("--init", folder / name, "--pictures", folder / "synthetic.npz", "--limit", 300),
+            *("--batch-size", 60, "--epochs", 1, "--risk", 0.4),
+            *folders(tmp_path),
+        )
+        for part in (SEGMENTER, LINE_READER):
+            found = read_network(part, tmp_path / "mnist_classifier.onnx")
+            assert found == read_network(part, folder / "mnist_classifier.onnx")
 
 
 def test_weights_of_another_preprocessing_are_not_exported(made, tmp_path):

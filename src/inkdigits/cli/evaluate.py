@@ -190,11 +190,9 @@ def export(run_folder: Path, target: Path | None, segmenter: Path | None) -> Non
     from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
     from inkdigits.reader import load
     from inkdigits.training.pipeline import export_run
-    from inkdigits.training.run_folder import read_segmenter_file
 
     target = target or run_folder / ARTIFACT_NAME
-    artifact = export_run(run_folder, read_segmenter_file(segmenter) if segmenter else None)
-    write_atomically(target, artifact)
+    write_atomically(target, export_run(run_folder, segmenter))
     click.echo(f"wrote {target}: {load(target).model_version}")
 
 

@@ -44,11 +44,11 @@ def synthesise(
     from inkdigits.data.mnist import load_splits
     from inkdigits.data.synthesis import Material
     from inkdigits.data.synthesis_cache import write_synthetic
-    from inkdigits.model.artifact import SEGMENTER, read_network
-    from inkdigits.training.run_folder import read_segmenter_file
+    from inkdigits.model.artifact import SEGMENTER
+    from inkdigits.training.run_folder import read_network_file
 
     splits = load_splits(data_root, download=download, report=say)
-    found = read_network(SEGMENTER) if segmenter is None else read_segmenter_file(segmenter)
+    found = read_network_file(SEGMENTER, segmenter)
     material = Material(splits.train, splits.train_hands, found)
     write_synthetic(material, composition(synthetic, seed), out, progress=True, report=say)
     say(f"wrote {out}")

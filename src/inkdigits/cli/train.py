@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,18 +215,19 @@ def train(
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device
-    from inkdigits.training.added import limited
     from inkdigits.training.provenance import split_of_weights
     from inkdigits.training.recipe import run_recipe
-    from inkdigits.training.run_folder import log_with_mlflow
+    from inkdigits.training.run_folder import find_mlflow, log_with_mlflow
 
+    if track is not None:
+        find_mlflow()
     plan = _plan(ctx, settings, quick=quick)
     run = _run_config(**settings, progress=not as_json)
     by = None if run.initial is None else split_of_weights(run.initial)
     splits = load_splits(data_root, download=download, by=by, report=say)
-    splits = replace(splits, train=limited(splits.train, run.limit, run.train.seed))
     device = resolve_device(run.device)
-    say(f"training on {device}: {len(splits.train):,} pictures, {run.train.epochs} epochs")
+    n = min(run.limit or len(splits.train), len(splits.train))
+    say(f"training on {device}: {n:,} pictures, {run.train.epochs} epochs")
     how = f"to continue, run the same command with --resume (state in {run.folders.run})"
     with resumable(how):
         described = run_recipe(splits, run, plan, device, report=say)

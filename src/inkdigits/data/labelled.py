@@ -39,7 +39,7 @@ from inkdigits.errors import DataError, ImageError
 from inkdigits.log.export import reviewed_records
 from inkdigits.log.tables import read_rows
 from inkdigits.reader import preprocess
-from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Ink, Labels, Mask, Picture
+from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Ink, Labels, Mask, Picture, Report
 
 HELD_BACK: Final = 0.2
 """The share of labelled pictures that is kept apart to measure with, by default."""
@@ -350,9 +350,7 @@ def _named(left_out: Iterable[tuple[str, str]]) -> str:
     return "; ".join(some[:3]) if some else "nothing was found in it"
 
 
-def describe_left_out(
-    left_out: Sequence[tuple[str, str]], report: Callable[[str], None], most: int = 10
-) -> None:
+def describe_left_out(left_out: Sequence[tuple[str, str]], report: Report, most: int = 10) -> None:
     """Tell ``report`` what was left out: a line each for the first ``most``, and how many more.
 
     >>> describe_left_out([("a.png", "it is truncated")], print)

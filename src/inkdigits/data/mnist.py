@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -27,7 +26,7 @@ from torchvision.datasets.utils import download_url
 
 from inkdigits.data.hands import Hands, load_hands
 from inkdigits.errors import DataError
-from inkdigits.types import NO_DIGIT, Json
+from inkdigits.types import NO_DIGIT, Json, Report
 
 SPLIT_SEED = 20261123
 VALIDATION_FRACTION = 0.02
@@ -93,7 +92,7 @@ def load_splits(
     download: bool = False,
     fractions: tuple[float, float] = (VALIDATION_FRACTION, CALIBRATION_FRACTION),
     by: SplitName | None = None,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Splits:
     """Read MNIST from ``root`` in TorchVision's layout (``root/MNIST/raw``), and split it.
 

@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from inkdigits.data.synthesis import Material, SynthesisConfig, synthesise
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.model.artifact import write_atomically
+from inkdigits.types import Report
 
 
 def write_synthetic(
@@ -30,7 +31,7 @@ def write_synthetic(
     path: Path,
     *,
     progress: bool = False,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Digits:
     """Synthesise pictures, see ``synthesise``, and write them to ``path``, atomically.
 
@@ -88,7 +89,7 @@ def read_or_write(
     path: Path,
     *,
     progress: bool = False,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> tuple[Digits, dict[str, Any]]:
     """Return what an earlier start of the same run left at ``path``, or else write it.
 

@@ -6,7 +6,6 @@ docs/your-own-digits.md shows one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from inkdigits.data.labelled import describe_left_out, read_labelled
 from inkdigits.decision.prediction import Reader
 from inkdigits.errors import DataError
 from inkdigits.evaluation.compare import Comparison, Pair, compare, drop_bound, pictures_needed
-from inkdigits.types import Json
+from inkdigits.types import Json, Report
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Drop = Annotated[float, msgspec.Meta(gt=0, le=1)]  # equal models cannot show a drop below 0
@@ -133,7 +132,7 @@ def read_gate(path: Path) -> ModelGate:
 
 
 def run_gate(
-    path: Path, a: Reader, b: Reader, size_mb: float, report: Callable[[str], None] = lambda _: None
+    path: Path, a: Reader, b: Reader, size_mb: float, report: Report = lambda _: None
 ) -> Outcome:
     """Compare B, an artifact of ``size_mb``, with A, the current model; report each table.
 

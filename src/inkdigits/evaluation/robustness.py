@@ -10,7 +10,7 @@ held back from training. Training uses the same generators with other seeds, but
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -42,7 +42,7 @@ from inkdigits.evaluation.robustness_report import (
     score_non_digits,
 )
 from inkdigits.ink.png import encode_png
-from inkdigits.types import Ink, Labels, Pixels, Rng
+from inkdigits.types import Ink, Labels, Pixels, Report, Rng
 
 Pictures: TypeAlias = "Sequence[Pixels] | Pixels"
 
@@ -64,7 +64,7 @@ def measure_robustness(
     seed: int = SEED,
     writers: npt.ArrayLike | None = None,
     hands: Hands | None = None,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> RobustnessReport:
     """Read every set of digits and every kind of non-digits once.
 
@@ -114,7 +114,7 @@ def measure_corruptions(
     per_family: int = PER_FAMILY,
     severities: Sequence[int] | None = None,
     seed: int = SEED,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> tuple[DigitScores, ...]:
     """Read digits with each corruption; arguments are those of ``measure_robustness``.
 

@@ -24,7 +24,7 @@ from inkdigits.model.artifact import write_atomically
 from inkdigits.reader import DigitReader, preprocess
 from inkdigits.training.config import AddConfig
 from inkdigits.training.run_folder import Weights
-from inkdigits.types import NO_DIGIT, Ink, Json, Picture
+from inkdigits.types import NO_DIGIT, Ink, Json, Picture, Report
 
 SHARE: Final = 0.15
 """The share of an epoch's pictures that are added ones, by default."""
@@ -34,8 +34,6 @@ new manner as well, and forgets less (Wortsman et al., "Robust fine-tuning of ze
 CVPR 2022)."""
 SUSPECTS_NAME: Final = "suspect_labels.png"
 _MOST_SUSPECTS = 40
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

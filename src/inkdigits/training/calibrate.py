@@ -11,7 +11,7 @@ decide. What looks like no digit is told by a threshold that few digits of any g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
@@ -56,7 +56,7 @@ from inkdigits.model.backends import forward_with_tta
 from inkdigits.model.networks import Network
 from inkdigits.training.export import network_of
 from inkdigits.training.run_folder import Weights
-from inkdigits.types import Doubles, Floats, Json, Labels, Mask
+from inkdigits.types import Doubles, Floats, Json, Labels, Mask, Report
 
 _BATCH_SIZE = 500
 # Digits of each group that is made for calibration; a risk of 0.1 % then allows ten mistakes.
@@ -201,7 +201,7 @@ def find_operating_point(
     synthetic: Digits | None = None,
     groups: Mapping[str, Digits] | None = None,
     risk: float = RISK,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> OperatingPoint:
     """Fit temperature and policy.
 
@@ -304,7 +304,7 @@ def _policy(
     writers: Labels | None,
     ood_limit: float | None,
     risk: float,
-    report: Callable[[str], None],
+    report: Report,
 ) -> DecisionPolicy:
     choices: list[AcceptThreshold] = []
     for each in sorted({*RISKS, risk}, reverse=True):

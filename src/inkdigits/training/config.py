@@ -80,8 +80,8 @@ class RunConfig:
     # Weights to start from: ``mnist_classifier.pt`` of another run, or an artifact.
     initial: Path | None = None
     added: AddConfig = field(default_factory=AddConfig)
-    segmenter: Path | None = None  # what finds ink, as ``run_folder.read_segmenter_file`` reads it
-    line_reader: Path | None = None  # what reads lines, an ONNX model; None is the shipped one
+    segmenter: Path | None = None  # what finds ink, as ``run_folder.read_network_file`` reads it
+    line_reader: Path | None = None  # what reads lines, likewise; None is the shipped one
     limit: int | None = None  # the most pictures of MNIST's training part
     # Digits that the temperature is fitted to beside the clean ones; None: as many as those.
     calibration_synthetic: int | None = None

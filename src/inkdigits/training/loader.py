@@ -13,6 +13,20 @@ from inkdigits.training.augmentation import AugmentationConfig, augment
 from inkdigits.training.config import TrainConfig
 
 
+def steps_per_epoch(n: int, config: TrainConfig) -> int:
+    """Return how many batches n training pictures fill; a TrainingError if it is none.
+
+    >>> steps_per_epoch(300, TrainConfig(batch_size=128))
+    2
+    """
+    wanted = config.mixture[0]
+    if n < wanted:
+        raise TrainingError(
+            f"{n} training pictures do not fill one batch of {wanted}; lower the batch size"
+        )
+    return n // wanted
+
+
 class Loader:
     """Draws batches, ``steps`` per epoch, from the training split and what was synthesised.
 
@@ -23,12 +37,7 @@ class Loader:
     def __init__(
         self, train: Digits, synthetic: Digits | None, config: TrainConfig, device: torch.device
     ) -> None:
-        self.steps = len(train) // config.mixture[0]
-        if not self.steps:
-            raise TrainingError(
-                f"{len(train)} training pictures do not fill one batch of {config.mixture[0]}; "
-                "lower the batch size"
-            )
+        self.steps = steps_per_epoch(len(train), config)
         made = synthetic or Digits(train.inks[:0], train.labels[:0])
         parts = [train, *made.divided()]
         names = ("training pictures", "synthetic digits", "synthetic pictures without a digit")

@@ -6,9 +6,8 @@ the last step, through the artifact as it will be served; nothing is chosen by i
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,11 +33,11 @@ from inkdigits.evaluation.metrics import Evaluation, evaluate
 from inkdigits.evaluation.report import contact_sheet, misread_sheet
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
 from inkdigits.ink.png import encode_png
+from inkdigits.ink.segment import Segmenter
 from inkdigits.model.artifact import (
     ARTIFACT_NAME,
     LINE_READER,
     SEGMENTER,
-    read_network,
     with_provenance,
     write_atomically,
 )
@@ -56,26 +55,25 @@ from inkdigits.training.fit import FitInputs, FitResult, fit
 from inkdigits.training.provenance import exported_provenance, origin_of, scores_for_provenance
 from inkdigits.training.run_folder import (
     CHECKPOINT_NAME,
-    LINE_READER_NAME,
     NOVELTY_NAME,
     RUN_NAME,
-    SEGMENTER_NAME,
     TEMPERATURE_NAME,
     WEIGHTS_NAME,
     Weights,
+    digests_of,
+    networks_of,
     read_json,
-    read_segmenter_file,
+    read_network_file,
     read_weights,
     save_weights,
     write_json,
 )
-from inkdigits.types import Json
+from inkdigits.types import Json, Report
 
 # A run's own synthesis has another seed by default.
 _CALIBRATION_SEED = 1_000_001
 _MOST_MISREAD = 40
 
-Report = Callable[[str], None]
 Synthetic: TypeAlias = tuple[Digits, Json]
 """Synthetic pictures to learn from, and how they were made."""
 
@@ -101,11 +99,15 @@ def train(
     """
     began = time.perf_counter()
     folders = run.folders
-    before, added = _added(splits, run, report)
+    networks = {
+        SEGMENTER: read_network_file(SEGMENTER, run.segmenter),
+        LINE_READER: read_network_file(LINE_READER, run.line_reader),
+    }
+    material = Material(splits.calibration, splits.calibration_hands, networks[SEGMENTER])
+    before, added = _added(splits, run, material.find_ink(), report)
     result = _fit(splits, run, device, [made for made, _ in synthetic], added, report)
-    point = _calibrate(result.weights, splits, run, bool(synthetic), report)
+    point = _calibrate(result.weights, material, run, bool(synthetic), report)
     synthesis = [described for _, described in synthetic]
-    networks = {SEGMENTER: material_of(splits, run).segmenter, LINE_READER: line_reader_of(run)}
     provenance = _provenance(run, splits, synthesis, networks, result.machines)
     provenance[PROVENANCE] = point.drift.to_dict()
     if added is not None:
@@ -135,7 +137,7 @@ def train(
 
 
 def _added(
-    splits: Splits, run: RunConfig, report: Report
+    splits: Splits, run: RunConfig, segmenter: Segmenter, report: Report
 ) -> tuple[DigitReader | None, Added | None]:
     """Return the pictures to learn from beside MNIST, and the model that was there before them."""
     if not run.added.sources:
@@ -143,7 +145,7 @@ def _added(
     is_artifact = run.initial is not None and run.initial.suffix == ".onnx"
     before = load(run.initial if is_artifact else None)
     figures = run.folders.figures
-    find = ink_finder(material_of(splits, run).find_ink())
+    find = ink_finder(segmenter)
     added = read_added(run.added, before, len(splits.train), figures, report, find)
     check_apart(added.learned, splits.test)
     return before, added
@@ -196,31 +198,6 @@ def _fit(
     return result
 
 
-def material_of(splits: Splits, run: RunConfig) -> Material:
-    """Return what a run synthesises pictures from.
-
-    >>> none = Digits(torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0))
-    >>> run = RunConfig(TrainConfig(), Folders(Path(), Path(), Path()))
-    >>> len(material_of(Splits(none, none, none, none), run).digits)
-    0
-    """
-    segmenter = (
-        read_network(SEGMENTER) if run.segmenter is None else read_segmenter_file(run.segmenter)
-    )
-    return Material(splits.train, splits.train_hands, segmenter)
-
-
-def line_reader_of(run: RunConfig) -> bytes:
-    """Return the network that reads lines of a run, as an ONNX model.
-
-    >>> run = RunConfig(TrainConfig(), Folders(Path(), Path(), Path()))
-    >>> line_reader_of(run) == read_network(LINE_READER)
-    True
-    """
-    path = run.line_reader
-    return read_network(LINE_READER) if path is None else path.read_bytes()
-
-
 def _provenance(
     run: RunConfig,
     splits: Splits,
@@ -239,8 +216,7 @@ def _provenance(
         "preprocessing_version": PREPROCESSING_VERSION,
         "config": {**asdict(run.train), "risk": run.risk, "limit": run.limit},
         "synthesis": list(synthesis),
-        "segmenter_sha256": hashlib.sha256(networks[SEGMENTER]).hexdigest(),
-        "line_reader_sha256": hashlib.sha256(networks[LINE_READER]).hexdigest(),
+        **digests_of(networks),
         "started_from": None if run.initial is None else origin_of(run.initial),
         **machines[-1],
         "trained_before_on": list(machines[:-1]),
@@ -268,18 +244,17 @@ def _export_and_evaluate(
 
 
 def _calibrate(
-    weights: Weights, splits: Splits, run: RunConfig, with_synthetic: bool, report: Report
+    weights: Weights, material: Material, run: RunConfig, with_synthetic: bool, report: Report
 ) -> OperatingPoint:
     """Find the operating point on clean digits; write it to the run's folder, and a figure.
 
     With synthetic digits, as many pictures without one are made too, and the risk must be kept in
     each of the ``calibration_groups``. Without, everything is fitted to the clean digits.
     """
-    material, folders = material_of(splits, run), run.folders
-    material = replace(material, digits=splits.calibration, hands=splits.calibration_hands)
+    folders = run.folders
     n, made = 0, None
     if with_synthetic:
-        n = min(run.calibration_synthetic or len(splits.calibration), len(splits.calibration))
+        n = min(run.calibration_synthetic or len(material.digits), len(material.digits))
         composition = SynthesisConfig(
             digits=n, others=n, fonts="validation", seed=_CALIBRATION_SEED
         )
@@ -299,10 +274,10 @@ def _calibrate(
     return point
 
 
-def export_run(folder: Path, segmenter: bytes | None = None) -> bytes:
+def export_run(folder: Path, segmenter: Path | None = None) -> bytes:
     """Return the artifact of a run's folder; a TrainingError names a missing or invalid file.
 
-    ``segmenter`` is an ONNX model, as ``export`` takes it.
+    ``segmenter`` finds the ink instead of the run's own network.
 
     >>> export_run(Path("none"))
     Traceback (most recent call last):
@@ -332,24 +307,11 @@ first
             f"{folder / NOVELTY_NAME} names the out-of-distribution score {method!r}; supported is "
             f"{METHOD!r} alone. Train it again."
         )
-    if segmenter is None:
-        segmenter = _segmenter_of(folder, provenance.get("segmenter_sha256"))
-    networks = {SEGMENTER: segmenter}
-    if (folder / LINE_READER_NAME).is_file():
-        networks[LINE_READER] = (folder / LINE_READER_NAME).read_bytes()
+    given = {} if segmenter is None else {SEGMENTER: read_network_file(SEGMENTER, segmenter)}
+    unknown = dict.fromkeys(f"{name}_sha256" for name in given)
+    networks = networks_of(folder, provenance | unknown) | given
+    provenance |= digests_of(networks)
     return export(weights, temperature, policy, provenance, margin, networks)
-
-
-def _segmenter_of(folder: Path, digest: str | None) -> bytes:
-    """Return the network that found the ink which a run learned from: its own, or the shipped."""
-    own = folder / SEGMENTER_NAME
-    found = [read_segmenter_file(own)] if own.is_file() else []
-    for one in (*found, read_network(SEGMENTER)):
-        if digest in (None, hashlib.sha256(one).hexdigest()):
-            return one
-    raise TrainingError(
-        f"the network that found the ink for {folder} is not there; name it with --segmenter"
-    )
 
 
 def evaluate_reader(reader: DigitReader, digits: Digits, figures: Path) -> Evaluation:

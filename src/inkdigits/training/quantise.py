@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -50,7 +49,7 @@ from inkdigits.training.config import Folders
 from inkdigits.training.pipeline import evaluate_reader
 from inkdigits.training.provenance import scores_for_provenance
 from inkdigits.training.run_folder import RUN_NAME, read_json, write_json
-from inkdigits.types import Floats, Ink
+from inkdigits.types import Floats, Ink, Report
 
 RANGE_INKS: Final = 2_000
 """Pictures of training ink that the ranges of activations are taken from."""
@@ -183,9 +182,7 @@ def _answers(backend: OnnxBackend, inks: Ink) -> list[tuple[object, ...]]:
     return answers
 
 
-def quantise_run(
-    folders: Folders, splits: Splits, report: Callable[[str], None] = lambda _: None
-) -> None:
+def quantise_run(folders: Folders, splits: Splits, report: Report = lambda _: None) -> None:
     """Add the network in int8 to a run's artifact, if it answers as float32 does.
 
     Compares both on the calibration digits, clean and mildly corrupted. The artifact's version

@@ -8,7 +8,6 @@ tell stays as it was, and is said.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -40,7 +39,7 @@ from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import ArtifactMetadata, with_metadata
 from inkdigits.model.backends import OnnxBackend
 from inkdigits.reader import DigitReader
-from inkdigits.types import NO_DIGIT, Doubles, Floats, Json, Labels
+from inkdigits.types import NO_DIGIT, Doubles, Floats, Json, Labels, Report
 
 LEAST_MISREAD: Final = 10
 """Misread pictures below which a temperature is not fitted: they alone say how often one errs."""
@@ -62,7 +61,7 @@ def recalibrate(
     pictures: LabelledInks,
     *,
     risk: float = RISK,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> tuple[bytes, ArtifactMetadata]:
     """Return the artifact with temperature and thresholds of one's own pictures, and its metadata.
 
@@ -102,7 +101,7 @@ def fit_readings(
     *,
     writers: npt.ArrayLike | None = None,
     risk: float = RISK,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Fitted:
     """Fit temperature and thresholds to logits (N, 10) whose labels (N,) are known.
 
@@ -178,9 +177,7 @@ def _too_few(n: int, risk: float, supported: AcceptThreshold | None) -> str:
     )
 
 
-def _temperature(
-    logits: Floats, labels: Labels, known: float, report: Callable[[str], None]
-) -> float:
+def _temperature(logits: Floats, labels: Labels, known: float, report: Report) -> float:
     misread = int((logits.argmax(axis=1) != labels).sum())
     if misread < LEAST_MISREAD:
         report(

@@ -11,11 +11,10 @@ epoch.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,41 +23,42 @@ import torch
 from inkdigits.data.fonts import find_fonts
 from inkdigits.data.labelled import read_labelled
 from inkdigits.data.letters import scripts_of
-from inkdigits.data.mnist import Digits, Splits
+from inkdigits.data.mnist import Splits
 from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.numbers import WrittenDigits
 from inkdigits.data.synthesis import Material
 from inkdigits.data.synthesis_cache import read_or_write, read_synthetic
 from inkdigits.errors import TrainingError
 from inkdigits.ink.normalize import PREPROCESSING_VERSION
-from inkdigits.model.artifact import ARTIFACT_NAME, write_atomically
+from inkdigits.model.artifact import ARTIFACT_NAME, LINE_READER, SEGMENTER, write_atomically
+from inkdigits.training.added import limited
 from inkdigits.training.augmentation import AugmentationConfig
 from inkdigits.training.checkpoint import flat
 from inkdigits.training.config import Folders, RunConfig, TrainConfig
-from inkdigits.training.export import export_line_reader, export_segmenter
-from inkdigits.training.pipeline import Synthetic, material_of, train
+from inkdigits.training.loader import steps_per_epoch
+from inkdigits.training.pipeline import Synthetic, train
 from inkdigits.training.provenance import origin_of
 from inkdigits.training.quantise import quantise_run
 from inkdigits.training.run_folder import (
     CHECKPOINT_NAME,
-    LINE_READER_NAME,
+    EXPORTS,
+    NETWORK_FILES,
+    PURPOSES,
     RUN_NAME,
-    SEGMENTER_NAME,
     SYNTHETIC_NAME,
-    Weights,
+    digests_of,
+    networks_of,
     read_json,
-    read_segmenter_file,
+    read_network_file,
     read_weights,
     write_json,
 )
-from inkdigits.training.streams.lines import LineConfig, train_lines
-from inkdigits.training.streams.loop import StreamConfig
-from inkdigits.training.streams.segmenter import SegmentConfig, train_segmenter
-from inkdigits.types import Json
+from inkdigits.training.streams.lines import LineConfig, line_stream
+from inkdigits.training.streams.loop import Stream, StreamConfig, train_on_stream
+from inkdigits.training.streams.segmenter import SegmentConfig, ink_stream
+from inkdigits.types import Json, Report
 
 CLASSIC: Final = "MNISTClassifier"
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,14 @@ def run_recipe(
     Traceback (most recent call last):
     inkdigits.errors.TrainingError: there is nothing to resume in none; train without --resume
     """
-    _check(run)
+    limited_splits = replace(splits, train=limited(splits.train, run.limit, run.train.seed))
+    _check(limited_splits, run)
     run.folders.run.mkdir(parents=True, exist_ok=True)
     run = _find_networks(splits, run, plan, report)
-    stages = _Stages(splits, run, device, report)
+    # Pictures are made from all digits, so that runs with different limits can share them.
+    segmenter = read_network_file(SEGMENTER, run.segmenter)
+    material = Material(splits.train, splits.train_hands, segmenter)
+    stages = _Stages(limited_splits, material, run, device, report)
     described = stages.train(run, stages.synthesise())
     if plan.int8:
         described = stages.quantise(described)
@@ -106,13 +110,14 @@ def run_recipe(
     return described
 
 
-def _check(run: RunConfig) -> None:
+def _check(splits: Splits, run: RunConfig) -> None:
     """Raise what a run cannot do or read, before the minutes of the first stages."""
     if run.resume and not run.folders.run.is_dir():
         raise TrainingError(
             f"there is nothing to resume in {run.folders.run}; train without --resume"
         )
-    read_labelled(run.added.sources, pattern=run.added.pattern)
+    if not read_labelled(run.added.sources, pattern=run.added.pattern):
+        steps_per_epoch(len(splits.train), run.train)
     if run.initial is not None:
         read_weights(run.initial, run.train.network)
 
@@ -122,63 +127,60 @@ def _find_networks(splits: Splits, run: RunConfig, plan: Plan, report: Report) -
 
     None is that of the shipped artifact.
     """
-    digits, seed = splits.train, run.train.seed
-    learn = partial(_learn, run, digits, report)
-    sources = Sources(
-        digits.inks.numpy(), digits.labels.numpy(), find_fonts("train"), splits.train_hands
-    )
-    given = run.segmenter
-    if given is None and run.initial is not None and run.initial.suffix == ".onnx":
-        given = run.initial
+    digits, hands, seed = splits.train, splits.train_hands, run.train.seed
+    sources = Sources(digits.inks.numpy(), digits.labels.numpy(), find_fonts("train"), hands)
+    data = [digits.digest(), hands.sha256]
     if plan.segmenter_steps:
-        config = SegmentConfig(steps=plan.segmenter_steps, seed=seed)
-        train = partial(train_segmenter, sources, config)
-        given = learn("finds ink", SEGMENTER_NAME, config, train, export_segmenter)
-    elif given is not None:
-        given = _keep(given, run)
-    run = replace(run, segmenter=given)
+        config = SegmentConfig(steps=plan.segmenter_steps, seed=seed, data=_digest(data))
+        path = _learn(run, report, SEGMENTER, ink_stream(sources, config.thin), config)
+        run = replace(run, segmenter=path)
+    else:
+        run = replace(run, segmenter=_keep(run, SEGMENTER, run.segmenter))
     if plan.line_steps:
-        lines = LineConfig(steps=plan.line_steps, seed=seed)
-        sources = replace(
-            sources, script_fonts=find_fonts(latin=False), scripts=scripts_of("train")
-        )
-        segmenter = material_of(splits, run).segmenter
-        train = partial(train_lines, WrittenDigits.of(digits), sources, segmenter, lines)
-        path = learn("reads lines", LINE_READER_NAME, lines, train, export_line_reader)
-        run = replace(run, line_reader=path)
-    return run
+        segmenter = read_network_file(SEGMENTER, run.segmenter)
+        data.append(digests_of({SEGMENTER: segmenter}))
+        lines = LineConfig(steps=plan.line_steps, seed=seed, data=_digest(data))
+        scripts = scripts_of("train")
+        sources = replace(sources, script_fonts=find_fonts(latin=False), scripts=scripts)
+        stream = line_stream(WrittenDigits.of(digits), sources, segmenter)
+        return replace(run, line_reader=_learn(run, report, LINE_READER, stream, lines))
+    return replace(run, line_reader=_keep(run, LINE_READER, run.line_reader))
 
 
-def _learn(
-    run: RunConfig,
-    digits: Digits,
-    report: Report,
-    what: str,
-    name: str,
-    config: StreamConfig,
-    train: Callable[..., Weights],
-    export: Callable[[Weights], bytes],
-) -> Path:
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _learn(run: RunConfig, report: Report, name: str, stream: Stream, config: StreamConfig) -> Path:
     """Train a network on a stream of examples, unless that is done, and return its file."""
-    path = run.folders.run / name
+    path = run.folders.run / NETWORK_FILES[name]
     known, checkpoint = path.with_suffix(".json"), path.with_suffix(".checkpoint.pt")
     # How many processes make examples changes which are made, but not what they are like.
-    settings = {k: v for k, v in asdict(config).items() if k != "workers"}
-    how: Json = {"config": settings, "digits_sha256": digits.digest()}
+    how: Json = {"config": {k: v for k, v in asdict(config).items() if k != "workers"}}
     if run.resume and path.is_file() and _agrees(how, known):
-        report(f"the network that {what} is there: {path}")
+        report(f"the network that {PURPOSES[name]} is there: {path}")
         return path
     resume = run.resume and checkpoint.is_file()
-    write_atomically(path, export(train(checkpoint, resume=resume, report=report)))
+    weights = train_on_stream(stream, config, checkpoint, resume=resume, report=report)
+    write_atomically(path, EXPORTS[name](weights))
     write_json(known, how)
     return path
 
 
-def _keep(given: Path, run: RunConfig) -> Path:
-    """Copy a network that finds ink to the run's folder."""
-    path = run.folders.run / SEGMENTER_NAME
-    if not (run.resume and given.resolve() == path.resolve()):
-        write_atomically(path, read_segmenter_file(given))
+def _keep(run: RunConfig, name: str, given: Path | None) -> Path | None:
+    """Copy a given network, or that of the run to start from, to the run's folder."""
+    if given is not None:
+        content = read_network_file(name, given)
+    elif run.initial is None:
+        return None
+    elif run.initial.suffix == ".onnx":
+        content = read_network_file(name, run.initial)
+    else:
+        described = run.initial.with_name(RUN_NAME)
+        provenance = read_json(described) if described.is_file() else {}
+        content = networks_of(run.initial.parent, provenance)[name]
+    path = run.folders.run / NETWORK_FILES[name]
+    write_atomically(path, content)
     return path
 
 
@@ -194,13 +196,18 @@ class _Stages:
     """The stages after the network that finds ink."""
 
     def __init__(
-        self, splits: Splits, run: RunConfig, device: torch.device, report: Report
+        self,
+        splits: Splits,
+        material: Material,
+        run: RunConfig,
+        device: torch.device,
+        report: Report,
     ) -> None:
         self._run = run
         self._splits = splits
+        self._material = material
         self._device = device
         self._report = report
-        self._material: Material = material_of(splits, run)
 
     def synthesise(self) -> list[Synthetic]:
         """Make pictures, unless they are given or there."""
@@ -219,6 +226,7 @@ class _Stages:
             "data": {"train": {"sha256": self._splits.train.digest()}},
             "synthesis": [described for _, described in synthetic],
             "segmenter_sha256": self._material.segmenter_digest(),
+            **digests_of({LINE_READER: read_network_file(LINE_READER, run.line_reader)}),
             "preprocessing_version": PREPROCESSING_VERSION,
             "started_from": None if run.initial is None else origin_of(run.initial),
         }
@@ -265,6 +273,8 @@ class _Stages:
             progress=given.progress,
         )
         self.train(plain, ())
-        if given.segmenter is not None:
-            shutil.copy(given.segmenter, folders.run / SEGMENTER_NAME)
-        shutil.copy(folders.run / ARTIFACT_NAME, given.folders.run / f"{CLASSIC}.onnx")
+        for path in (given.segmenter, given.line_reader):
+            if path is not None:
+                write_atomically(folders.run / path.name, path.read_bytes())
+        artifact = (folders.run / ARTIFACT_NAME).read_bytes()
+        write_atomically(given.folders.run / f"{CLASSIC}.onnx", artifact)

@@ -7,6 +7,7 @@ synthesised), run.json (how it was made, and its scores), and the artifact (``mo
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -19,6 +20,7 @@ import torch
 from inkdigits.errors import ArtifactError, BackendUnavailableError, TrainingError
 from inkdigits.model.artifact import (
     ARTIFACT_NAME,
+    LINE_READER,
     SEGMENTER,
     read_artifact,
     read_network,
@@ -28,7 +30,7 @@ from inkdigits.model.backends import onnx_function
 from inkdigits.model.networks import NETWORKS, NetworkName, load_network
 from inkdigits.training.checkpoint import flat
 from inkdigits.training.config import Folders
-from inkdigits.training.export import export_segmenter, network_of
+from inkdigits.training.export import export_line_reader, export_segmenter, network_of
 from inkdigits.types import Json
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -37,13 +39,15 @@ TEMPERATURE_NAME = "optimal_temperature.json"
 NOVELTY_NAME = "novelty.json"
 RUN_NAME = "run.json"
 SYNTHETIC_NAME = "synthetic.npz"
-SEGMENTER_NAME = "ink_segmenter.onnx"
-LINE_READER_NAME = "line_reader.onnx"
+NETWORK_FILES = {SEGMENTER: "ink_segmenter.onnx", LINE_READER: "line_reader.onnx"}
 
 # What torch raises for a damaged file, and network_of for one that holds no network.
 _UNUSABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, TypeError, AttributeError)
 
 Weights: TypeAlias = dict[str, torch.Tensor]
+
+PURPOSES = {SEGMENTER: "finds ink", LINE_READER: "reads lines"}
+EXPORTS = {SEGMENTER: export_segmenter, LINE_READER: export_line_reader}
 
 
 def save_weights(weights: Weights, path: Path) -> None:
@@ -88,28 +92,63 @@ def read_weights(path: Path, network: NetworkName | None = None) -> Weights:
     return weights
 
 
-def read_segmenter_file(path: Path) -> bytes:
-    """Return the network that finds ink as an ONNX model: of that file, an artifact, or weights.
+def read_network_file(name: str, path: Path | None) -> bytes:
+    """Return the SEGMENTER or LINE_READER as an ONNX model: of that file, an artifact, or weights.
 
-    A TrainingError says that the file is missing or holds no such network.
+    None is the shipped one. A TrainingError says that the file is missing or holds no network.
 
-    >>> read_segmenter_file(Path("none.onnx"))
+    >>> read_network_file(SEGMENTER, Path("none.onnx"))
     Traceback (most recent call last):
     inkdigits.errors.TrainingError: there is no network that finds ink at none.onnx
     """
+    if path is None:
+        return read_network(name)
     try:
         if path.suffix == ".pt":
-            return export_segmenter(torch.load(path, map_location="cpu", weights_only=True))
+            return EXPORTS[name](torch.load(path, map_location="cpu", weights_only=True))
         content = path.read_bytes()
         try:
-            return read_network(SEGMENTER, path)
+            return read_network(name, path)
         except ArtifactError:
             onnx_function(content, threads=1)
             return content
     except FileNotFoundError as error:
-        raise TrainingError(f"there is no network that finds ink at {path}") from error
+        raise TrainingError(f"there is no network that {PURPOSES[name]} at {path}") from error
     except (ArtifactError, *_UNUSABLE) as error:
-        raise TrainingError(f"{path} holds no network that finds ink") from error
+        raise TrainingError(f"{path} holds no network that {PURPOSES[name]}") from error
+
+
+def digests_of(networks: Mapping[str, bytes]) -> Json:
+    """Return the SHA-256 of networks as run.json names them.
+
+    >>> list(digests_of({SEGMENTER: b""}))
+    ['segmenter_sha256']
+    """
+    return {f"{name}_sha256": hashlib.sha256(one).hexdigest() for name, one in networks.items()}
+
+
+def networks_of(folder: Path, provenance: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the SEGMENTER and LINE_READER of a run, as ONNX models: its own, or the shipped ones.
+
+    The digests in the provenance decide. A TrainingError says that the network that found the ink
+    is not there: the weights depend on it.
+
+    >>> networks_of(Path("none"), {}).keys() == {SEGMENTER, LINE_READER}
+    True
+    """
+    networks = {}
+    for name, file in NETWORK_FILES.items():
+        paths = [folder / file] if (folder / file).is_file() else []
+        known = [read_network_file(name, path) for path in (*paths, None)]
+        digest = provenance.get(f"{name}_sha256")
+        same = [one for one in known if digest in (None, *digests_of({name: one}).values())]
+        if not same and name == SEGMENTER:
+            raise TrainingError(
+                f"the network that found the ink for {folder} is not there; name it with "
+                "--segmenter"
+            )
+        networks[name] = (same or known)[0]
+    return networks
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -142,6 +181,19 @@ def read_json(path: Path) -> Json:
     return content
 
 
+def find_mlflow() -> Any:
+    """Return the module of MLflow; a BackendUnavailableError says that it is not installed.
+
+    >>> find_mlflow.__name__
+    'find_mlflow'
+    """
+    try:
+        import mlflow
+    except ImportError as error:
+        raise BackendUnavailableError.without("mlflow", "--track mlflow needs mlflow") from error
+    return mlflow
+
+
 def log_with_mlflow(described: Json, folders: Folders) -> None:
     """Log parameters, metrics per epoch, test scores, figures and the artifact of a run.
 
@@ -154,10 +206,7 @@ def log_with_mlflow(described: Json, folders: Folders) -> None:
     >>> list(flat({"augmentation": {"shift": 2}}))  # the names of parameters
     [('augmentation.shift', 2)]
     """
-    try:
-        import mlflow
-    except ImportError as error:
-        raise BackendUnavailableError.without("mlflow", "--track mlflow needs mlflow") from error
+    mlflow = find_mlflow()
     with mlflow.start_run(run_name=described["model_version"]):
         mlflow.log_params(dict(flat(described["config"])))
         mlflow.set_tag("model_version", described["model_version"])

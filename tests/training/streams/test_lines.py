@@ -9,7 +9,8 @@ from inkdigits.decision.ctc import NOTHING
 from inkdigits.model.artifact import SEGMENTER, read_network
 from inkdigits.model.networks import LineNet
 from inkdigits.training.export import export_line_reader
-from inkdigits.training.streams.lines import LineConfig, line_loss, prepare, train_lines
+from inkdigits.training.streams.lines import LineConfig, line_loss, line_stream, prepare
+from inkdigits.training.streams.loop import train_on_stream
 
 
 def test_prepared_strips_begin_where_they_began_and_stay_ink():
@@ -42,9 +43,8 @@ def test_a_run_learns_and_is_exported(digits, tmp_path, monkeypatch):
     inks, labels = digits
     given = WrittenDigits(inks, labels.astype(np.int64))
     config = LineConfig(steps=4, warm_up=1, workers=0, reuse=2)
-    weights = train_lines(
-        given, Sources(), read_network(SEGMENTER), config, tmp_path / "checkpoint.pt"
-    )
+    stream = line_stream(given, Sources(), read_network(SEGMENTER))
+    weights = train_on_stream(stream, config, tmp_path / "checkpoint.pt")
     network = LineNet()
     network.load_state_dict(weights)
     session = onnxruntime.InferenceSession(export_line_reader(weights))

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 from inkdigits.errors import TrainingError
-from inkdigits.training.streams.loop import StreamConfig, train_on_stream, worker_rng
+from inkdigits.training.streams.loop import Stream, StreamConfig, train_on_stream, worker_rng
 
 CONFIG = StreamConfig(steps=40, learning_rate=0.1, warm_up=4, reuse=4, kept=3, workers=0)
 
@@ -33,11 +33,8 @@ def squared(output, shades):
 
 
 def trained(folder, config=CONFIG, losses=squared, **options):
-    torch.manual_seed(0)
-    path = folder / "checkpoint.pt"
-    return train_on_stream(
-        "shades", nn.Linear(4, 1), Squares, prepared, losses, config, path, **options
-    )
+    stream = Stream("shades", lambda: nn.Linear(4, 1), Squares, prepared, losses)
+    return train_on_stream(stream, config, folder / "checkpoint.pt", **options)
 
 
 @pytest.mark.trains
@@ -60,8 +57,9 @@ def test_a_network_learns_and_a_run_continues_with_more_steps(tmp_path):
 @pytest.mark.trains
 def test_another_run_or_a_damaged_checkpoint_is_not_resumed(tmp_path):
     trained(tmp_path)
-    with pytest.raises(TrainingError, match="a run with another seed"):
-        trained(tmp_path, replace(CONFIG, seed=1), resume=True)
+    for name, value in (("seed", 1), ("data", "other digits")):
+        with pytest.raises(TrainingError, match=f"a run with another {name}"):
+            trained(tmp_path, replace(CONFIG, **{name: value}), resume=True)
     (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="cannot be resumed from"):
         trained(tmp_path, resume=True)
@@ -73,5 +71,14 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
         loss = squared(output, shades)[0] * float("nan")
         return loss, {"loss": loss}
 
-    with pytest.raises(TrainingError, match="step 500 is not finite"):
-        trained(tmp_path, replace(CONFIG, steps=600), broken)
+    with pytest.raises(TrainingError, match="step 1 is not finite"):
+        trained(tmp_path, losses=broken)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.trains
+def test_the_seed_decides_the_first_weights(tmp_path):
+    barely = replace(CONFIG, steps=1, learning_rate=1e-9)
+    first, again, other = (trained(tmp_path, replace(barely, seed=n))["weight"] for n in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert float((first - other).abs().max()) > 0.01

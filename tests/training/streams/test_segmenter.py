@@ -6,12 +6,13 @@ from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.pairs import KINDS, make_pair
 from inkdigits.model.networks import InkNet
 from inkdigits.training.export import export_segmenter
+from inkdigits.training.streams.loop import train_on_stream
 from inkdigits.training.streams.segmenter import (
     BATCHES,
     SegmentConfig,
+    ink_stream,
     prepare,
     segment_loss,
-    train_segmenter,
     views,
 )
 
@@ -60,11 +61,11 @@ def test_the_loss_falls_to_nothing_at_the_truth_and_counts_thin_strokes_more():
 
 @pytest.mark.trains
 def test_a_run_learns_is_resumed_and_exported(sources, tmp_path):
-    checkpoint, lines = tmp_path / "checkpoint.pt", []
+    checkpoint, stream = tmp_path / "checkpoint.pt", ink_stream(sources, 8.0)
     config = SegmentConfig(steps=4, warm_up=1, workers=0, reuse=2)
-    train_segmenter(sources, config, checkpoint, report=lines.append)
+    train_on_stream(stream, config, checkpoint)
     more = SegmentConfig(steps=8, warm_up=1, workers=0, reuse=2)
-    weights = train_segmenter(sources, more, checkpoint, resume=True, report=lines.append)
+    weights = train_on_stream(stream, more, checkpoint, resume=True)
     assert torch.load(checkpoint, weights_only=True)["step"] == 8
     network = InkNet()
     network.load_state_dict(weights)

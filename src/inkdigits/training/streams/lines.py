@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,15 +18,7 @@ from inkdigits.data.pictures.numbers import WrittenDigits
 from inkdigits.decision.ctc import NOTHING, SYMBOLS
 from inkdigits.model.backends import onnx_function
 from inkdigits.model.networks import LineNet
-from inkdigits.training.streams.loop import (
-    Batch,
-    Losses,
-    Report,
-    StreamConfig,
-    log_report,
-    train_on_stream,
-    worker_rng,
-)
+from inkdigits.training.streams.loop import Batch, Losses, Stream, StreamConfig, worker_rng
 from inkdigits.types import Pixels
 
 # Strips per step, by the width that they are padded to. Longer ones are not learned from.
@@ -131,35 +123,15 @@ def line_loss(output: Tensor, digits: Tensor) -> Losses:
     return loss, {"loss": loss}
 
 
-def train_lines(
-    given: WrittenDigits,
-    sources: Sources,
-    segmenter: bytes,
-    config: LineConfig,
-    checkpoint: Path,
-    *,
-    resume: bool = False,
-    report: Report = log_report,
-) -> dict[str, Tensor]:
-    """Train a ``LineNet`` and return the averaged weights; see ``loop.train_on_stream``.
+def line_stream(given: WrittenDigits, sources: Sources, segmenter: bytes) -> Stream:
+    """Return what a ``LineNet`` learns from.
 
     ``given`` are MNIST's digits, ``sources`` the other hands and letters, and ``segmenter`` an
     ONNX model that finds the ink.
 
     >>> none = WrittenDigits(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64))
-    >>> train_lines(none, Sources(), b"", LineConfig(), Path("none"), resume=True)
-    ... # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    inkdigits.errors.TrainingError: none cannot be resumed from: ...
+    >>> line_stream(none, Sources(), b"").what
+    'reading lines'
     """
-    return train_on_stream(
-        "reading lines",
-        LineNet(),
-        lambda seed: _Lines(given, sources, segmenter, seed),
-        prepare,
-        line_loss,
-        config,
-        checkpoint,
-        resume=resume,
-        report=report,
-    )
+    examples = partial(_Lines, given, sources, segmenter)
+    return Stream("reading lines", LineNet, examples, prepare, line_loss)

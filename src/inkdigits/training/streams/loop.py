@@ -9,7 +9,6 @@ not interrupted, so the weights differ.
 from __future__ import annotations
 
 import io
-import logging
 import pickle
 import time
 from collections.abc import Callable
@@ -26,10 +25,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from inkdigits.errors import TrainingError
 from inkdigits.model.artifact import write_atomically
 from inkdigits.model.devices import autocast_dtype
-from inkdigits.types import Rng
+from inkdigits.types import Report, Rng
 
-log_report = logging.getLogger(__name__).info
-Report: TypeAlias = Callable[[str], None]
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Inputs (B, H, W) uint8, and what is known of each (B, …)."""
 Losses: TypeAlias = tuple[Tensor, dict[str, Tensor]]
@@ -53,6 +50,18 @@ class StreamConfig:
     kept: int = 64  # batches of each size that are kept to be seen again
     seed: int = 0
     workers: int = 1  # processes that make examples
+    data: str = ""  # digest of what examples are made from
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A network and what it learns from."""
+
+    what: str  # it learns, for the log
+    network: Callable[[], nn.Module]  # with random weights
+    examples: Callable[[tuple[int, ...]], IterableDataset[Batch]]  # a seed → batches without end
+    prepare: Callable[[Tensor, Tensor], Batch]  # a batch → float32 inputs, varied, and targets
+    losses_of: Callable[[Tensor, Tensor], Losses]  # output and targets → the losses
 
 
 def worker_rng(seed: tuple[int, ...]) -> Rng:
@@ -160,7 +169,10 @@ class _State:
         self.optimizer.step()
         self.step += 1
         self.average.update_parameters(self.model)
-        return {name: float(loss.detach()) for name, loss in losses[1].items()}
+        found = {name: float(loss.detach()) for name, loss in losses[1].items()}
+        if not np.isfinite(list(found.values())).all():
+            raise TrainingError(f"the loss of step {self.step} is not finite")
+        return found
 
 
 _PARTS = ("model", "optimizer", "average")
@@ -168,47 +180,35 @@ _MAY_CHANGE = ("steps", "workers")  # of the settings, when a run is resumed
 
 
 def train_on_stream(
-    what: str,
-    model: nn.Module,
-    examples: Callable[[tuple[int, ...]], IterableDataset[Batch]],
-    prepare: Callable[[Tensor, Tensor], Batch],
-    losses_of: Callable[[Tensor, Tensor], Losses],
+    stream: Stream,
     config: StreamConfig,
     checkpoint: Path,
     *,
     resume: bool = False,
-    report: Report = log_report,
+    report: Report = lambda _: None,
 ) -> dict[str, Tensor]:
     """Train a network and return the averaged weights.
 
-    Args:
-        what: it learns, for the log.
-        model: with random weights.
-        examples: a seed → batches without end.
-        prepare: a batch → float32 inputs, changed at random, and their targets.
-        losses_of: output and targets → the losses.
-        config: how it is trained.
-        checkpoint: is written every three minutes and at the end.
-        resume: continue from the checkpoint.
-        report: is called with a line of losses every 500 steps.
+    ``checkpoint`` is written every three minutes and at the end, and ``resume`` continues from it.
+    ``report`` is called with a line of losses every 500 steps.
 
     Raises:
         TrainingError: the checkpoint cannot be resumed from, or a loss is not finite.
 
-    >>> nothing = {"examples": None, "prepare": None, "losses_of": None}
-    >>> train_on_stream("", nn.Linear(1, 1), config=StreamConfig(), checkpoint=Path("none"),
-    ...                 resume=True, **nothing)  # doctest: +ELLIPSIS
+    >>> nothing = Stream("", lambda: nn.Linear(1, 1), None, None, None)
+    >>> train_on_stream(nothing, StreamConfig(), Path("none"), resume=True)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     inkdigits.errors.TrainingError: none cannot be resumed from: ...
     """
-    state = _State(model, config)
+    torch.manual_seed(config.seed)
+    state = _State(stream.network(), config)
     if resume:
         state.load(checkpoint)
     torch.manual_seed(config.seed + state.step)
-    data = examples((config.seed, state.step))
+    data = stream.examples((config.seed, state.step))
     ahead = 8 if config.workers else None
     loader = DataLoader(data, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
-    log = _Log(what, report)
+    log = _Log(stream.what, report)
     replay = _Replay(config.kept, np.random.default_rng((config.seed, state.step, 1)))
     saved = time.monotonic()
     for batch in loader:
@@ -216,8 +216,8 @@ def train_on_stream(
             break
         size = replay.add(batch)
         for _ in range(config.reuse):
-            x, y = prepare(*replay.draw(size))
-            log.add(state, state.learn(losses_of(state.output(x), y)))
+            x, y = stream.prepare(*replay.draw(size))
+            log.add(state, state.learn(stream.losses_of(state.output(x), y)))
         is_last = state.step >= config.steps
         if is_last or time.monotonic() - saved > _SAVED:
             state.save(checkpoint)
@@ -234,18 +234,16 @@ class _Log:
         self._what = what
         self._report = report
         self._began = time.monotonic()
-        self._sums: dict[str, float] = {}
+        self._losses: list[dict[str, float]] = []
 
     def add(self, state: _State, losses: dict[str, float]) -> None:
-        for name, loss in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + loss / _LOGGED
+        self._losses.append(losses)
         if state.step % _LOGGED:
             return
-        if not np.isfinite(list(self._sums.values())).all():
-            raise TrainingError(f"the loss of step {state.step} is not finite")
-        parts = " ".join(f"{name} {value:.4f}" for name, value in self._sums.items())
+        means = {name: np.mean([of[name] for of in self._losses]) for name in losses}
+        parts = " ".join(f"{name} {value:.4f}" for name, value in means.items())
         self._report(
             f"{self._what}: step {state.step:,} of {state.config.steps:,}, {parts} "
             f"rate {state.rate():.5f} {time.monotonic() - self._began:.0f} s"
         )
-        self._sums.clear()
+        self._losses.clear()

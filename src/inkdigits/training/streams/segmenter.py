@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -17,14 +17,7 @@ from inkdigits.data.pictures.foreground import Sources
 from inkdigits.data.pictures.pairs import Pair, centre_map, make_pair
 from inkdigits.ink.segment import LEAST_DEVIATION, NEARER, Window, near_window, view, whole_window
 from inkdigits.model.networks import InkNet
-from inkdigits.training.streams.loop import (
-    Losses,
-    Report,
-    StreamConfig,
-    log_report,
-    train_on_stream,
-    worker_rng,
-)
+from inkdigits.training.streams.loop import Losses, Stream, StreamConfig, worker_rng
 from inkdigits.types import Pixels, Rng
 
 Size: TypeAlias = tuple[int, int]
@@ -168,35 +161,19 @@ def segment_loss(output: Tensor, targets: Tensor, thin: float) -> tuple[Tensor, 
     return pixels, overlap, centres
 
 
-def train_segmenter(
-    sources: Sources,
-    config: SegmentConfig,
-    checkpoint: Path,
-    *,
-    resume: bool = False,
-    report: Report = log_report,
-) -> dict[str, Tensor]:
-    """Train an ``InkNet`` and return the averaged weights; see ``loop.train_on_stream``.
+def ink_stream(sources: Sources, thin: float) -> Stream:
+    """Return what an ``InkNet`` learns from, and how much more thin strokes count.
 
-    >>> train_segmenter(Sources(), SegmentConfig(), Path("none"), resume=True)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    inkdigits.errors.TrainingError: none cannot be resumed from: ...
+    >>> ink_stream(Sources(), 8.0).what
+    'finding ink'
     """
 
     def losses_of(output: Tensor, targets: Tensor) -> Losses:
-        pixels, overlap, centres = segment_loss(output, targets, config.thin)
+        pixels, overlap, centres = segment_loss(output, targets, thin)
         named = {"pixels": pixels, "overlap": overlap, "centres": centres}
         return 2 * pixels + overlap + 0.5 * centres, named
 
-    model = InkNet().to(memory_format=torch.channels_last)
-    return train_on_stream(
-        "finding ink",
-        model,
-        lambda seed: _Views(sources, seed),
-        prepare,
-        losses_of,
-        config,
-        checkpoint,
-        resume=resume,
-        report=report,
-    )
+    def network() -> InkNet:
+        return InkNet().to(memory_format=torch.channels_last)
+
+    return Stream("finding ink", network, partial(_Views, sources), prepare, losses_of)
