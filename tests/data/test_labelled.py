@@ -10,6 +10,7 @@ from support.pictures import encoded, seven
 
 from inkdigits.data.labelled import describe_left_out, read_labelled
 from inkdigits.errors import DataError, StoreUnavailableError
+from inkdigits.ink.png import encode_png
 from inkdigits.log.tables import write_table
 from inkdigits.types import NO_DIGIT
 
@@ -54,7 +55,8 @@ def test_folders_are_labels_and_what_cannot_be_read_is_named(folder, tmp_path):
         for path in folder.glob("*/*.png"):
             archive.write(path, path.relative_to(folder))
     assert sorted(labels_of(packed)) == [NO_DIGIT, 1, 7, 7, 7]
-    assert len(read_labelled([packed, folder], limit=2)) == 4
+    # A limit takes pictures of all labels, not the first ones.
+    assert labels_of(packed, folder, limit=2) == [NO_DIGIT, 7, 1, 7]
 
 
 def test_labels_and_writers_come_from_names_by_a_pattern(tmp_path):
@@ -161,7 +163,7 @@ def test_idx_files_need_their_labels(tmp_path, digits):
             read_labelled([tmp_path])
     write_idx(raw / "t10k-labels-idx1-ubyte", labels[:20])
     assert labels_of(tmp_path) == labels[:20].tolist()
-    assert labels_of(raw / "t10k-images-idx3-ubyte", limit=5) == labels[:5].tolist()
+    assert labels_of(raw / "t10k-images-idx3-ubyte", limit=5) == labels[:20:4].tolist()
     (raw / "t10k-labels-idx1-ubyte").write_bytes(b"no labels")
     with pytest.raises(DataError, match="not an IDX file of labels"):
         read_labelled([tmp_path])
@@ -185,6 +187,18 @@ def test_sources_without_labelled_pictures_are_errors(tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             read_labelled([tmp_path / name])
+
+
+def test_writers_of_a_table_may_be_numbers(tmp_path, digits):
+    rows = []
+    for number, (ink, label) in enumerate(zip(digits[0][:40], digits[1], strict=False)):
+        (tmp_path / f"{number}.png").write_bytes(encode_png(ink))
+        rows.append({"path": f"{number}.png", "label": float(label), "writer": number % 4})
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pictures = read_labelled([tmp_path / "own.jsonl"]).inks()
+    assert pictures.labels.tolist() == digits[1][:40].tolist()
+    assert set(pictures.writers) == {"0", "1", "2", "3"}
+    assert len(set(pictures.writers[pictures.held_back(0.25)])) == 1
 
 
 def by_writer_of(pictures, writer_of):

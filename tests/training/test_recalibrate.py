@@ -14,7 +14,6 @@ from inkdigits.decision.risk import AcceptThreshold
 from inkdigits.errors import NoThresholdError
 from inkdigits.ink.png import encode_png
 from inkdigits.model.artifact import read_artifact, read_metadata
-from inkdigits.reader import DigitReader
 from inkdigits.training.recalibrate import fit_readings, recalibrate, support
 from inkdigits.types import NO_DIGIT
 
@@ -23,7 +22,8 @@ KNOWN = read_metadata(read_artifact())
 
 def labelled(inks, labels):
     examples = [Example(f"{n}.png", "own", ink, int(labels[n])) for n, ink in enumerate(inks)]
-    return LabelledInks(inks, np.asarray(labels, dtype=np.int64), examples, [])
+    certain = np.ones(len(inks), bool)
+    return LabelledInks(inks, np.asarray(labels, dtype=np.int64), examples, [], certain)
 
 
 def test_artifact_gets_the_calibration_of_the_pictures_and_keeps_its_network(digits):
@@ -71,6 +71,12 @@ def test_pictures_without_a_digit_count_as_wrong_where_they_are_accepted():
     labels[:] = NO_DIGIT
     with pytest.raises(NoThresholdError, match="support no risk"):
         fit_readings(logits, labels, KNOWN, risk=0.05)
+
+
+def test_ink_that_is_not_certain_is_not_accepted():
+    logits, labels = 30 * np.eye(10, dtype=np.float32)[[3] * 800], np.full(800, 3)
+    certain = np.arange(800) % 2 == 0
+    assert fit_readings(logits, labels, KNOWN, certain=certain, risk=0.05).chosen.n_accepted == 400
 
 
 def test_known_writers_bound_the_risk_too():
@@ -124,10 +130,16 @@ def test_command_writes_a_version_or_nothing(digits, tmp_path):
     assert "name the labelled pictures" in run("calibrate", "--out", tmp_path, exit_code=2).stderr
 
 
-def test_command_finds_ink_as_the_model_does_that_it_calibrates(digits, tmp_path, monkeypatch):
+def test_command_finds_ink_as_the_model_does_that_it_calibrates(tmp_path, monkeypatch):
     (tmp_path / "own" / "7").mkdir(parents=True)
-    (tmp_path / "own" / "7" / "a.png").write_bytes(encode_png(255 - digits[0][0]))
-    monkeypatch.setattr(DigitReader, "preprocess", lambda *_: np.zeros((28, 28), np.uint8))
+    noise = np.random.default_rng(0).integers(90, 200, (60, 60), dtype=np.uint8)
+    (tmp_path / "own" / "7" / "a.png").write_bytes(encode_png(noise))
+
+    def finds_nothing(view):
+        return np.full((1, 2, *view.shape[2:]), -20, np.float32)
+
+    backends = "inkdigits.model.backends"
+    monkeypatch.setattr(f"{backends}.onnx_function", lambda *_, **__: finds_nothing)
     done = run("calibrate", "--data", tmp_path / "own", "--out", tmp_path / "mine", exit_code=1)
     assert "no ink was found" in done.stderr
 

@@ -154,7 +154,7 @@ def calibrate(
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
-    from inkdigits.reader import load
+    from inkdigits.model.backends import OnnxBackend
     from inkdigits.training.recalibrate import described, recalibrate
 
     if not sources:
@@ -162,10 +162,11 @@ def calibrate(
     if (out / ARTIFACT_NAME).exists():
         raise click.UsageError(f"{out} already contains a model; name another folder with --out")
     with progress_bar(quiet=as_json) as show:
-        reader = load(model_path)
-        pictures = read_labelled(sources, pattern=pattern).inks(reader.preprocess, show)
+        artifact = read_artifact(model_path)
+        segmenter = OnnxBackend(artifact, threads=1, int8=False).segmenter
+        pictures = read_labelled(sources, pattern=pattern).inks(segmenter, show)
     describe_left_out(pictures.left_out, say)
-    artifact, metadata = recalibrate(read_artifact(model_path), pictures, risk=risk, report=say)
+    artifact, metadata = recalibrate(artifact, pictures, risk=risk, report=say)
     content = described(metadata)
     write_atomically(out / ARTIFACT_NAME, artifact)
     write_atomically(out / "run.json", (json.dumps(content, indent=2) + "\n").encode())

@@ -36,9 +36,12 @@ from inkdigits.batch.shards import Place, Shard
 from inkdigits.batch.sources import IDX_NAME, Source, shards_of
 from inkdigits.batch.storage import told_as_batch_errors
 from inkdigits.errors import DataError, ImageError
+from inkdigits.ink.normalize import find, is_certain
+from inkdigits.ink.segment import Segmenter
 from inkdigits.log.export import reviewed_records
 from inkdigits.log.tables import read_rows
-from inkdigits.reader import preprocess
+from inkdigits.model.artifact import SEGMENTER, read_network
+from inkdigits.model.backends import onnx_function
 from inkdigits.types import NO_DIGIT, NO_DIGIT_LABEL, Ink, Labels, Mask, Picture, Report
 
 HELD_BACK: Final = 0.2
@@ -82,33 +85,36 @@ class Labelled:
 
     def inks(
         self,
-        preprocess: Callable[[Picture], Ink] = preprocess,
+        segmenter: Segmenter | None = None,
         progress: Callable[[int, int], None] = lambda *_: None,
     ) -> LabelledInks:
         """Return all pictures as ink; those that cannot be read, or are blank, are left out.
 
-        ``preprocess`` is that of the model that reads the inks; by default the shipped one's.
+        ``segmenter`` is that of the model that reads the inks; by default the shipped one.
         ``progress`` is told how many are done, and how many there are.
         """
+        segmenter = segmenter or onnx_function(read_network(SEGMENTER), threads=1)
         inks: list[Ink] = []
         kept: list[Example] = []
+        certain: list[bool] = []
         left_out = list(self.left_out)
         for number, example in enumerate(self.examples):
             progress(number, len(self))
             try:
-                ink = preprocess(example.picture())
+                ink, foreground = find(example.picture(), segmenter)
             except ImageError as error:
                 left_out.append((example.name, str(error)))
                 continue
             if ink.any():
                 inks.append(ink)
                 kept.append(example)
+                certain.append(is_certain(foreground))
             else:
                 left_out.append((example.name, "no ink was found in it"))
         if not inks:
             raise DataError(f"no picture can be used; {_named(left_out)}")
         labels = np.array([example.label for example in kept], dtype=np.int64)
-        return LabelledInks(np.stack(inks), labels, kept, left_out)
+        return LabelledInks(np.stack(inks), labels, kept, left_out, np.array(certain))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +125,7 @@ class LabelledInks:
     labels: Labels  # (N,)
     examples: Sequence[Example]  # N
     left_out: Sequence[tuple[str, str]]
+    certain: Mask  # (N,) whose ink lets them be accepted
 
     @property
     def writers(self) -> npt.NDArray[np.str_] | None:
@@ -139,29 +146,31 @@ class LabelledInks:
         """
         digests = [hashlib.sha256(ink.tobytes()).hexdigest() for ink in self.inks]
         groups = [] if self.writers is None else self.writers.tolist()
-        fitting = [name for name, n in Counter(groups).items() if n <= 2 * share * len(groups)]
+        sizes = Counter(groups)
+        fitting = [name for name, n in sizes.items() if n <= 2 * share * len(groups)]
         if fitting:
             order = sorted(fitting, key=lambda one: hashlib.sha256(one.encode()).hexdigest())
         else:
-            groups = digests
-            order = sorted(set(groups))
+            groups, sizes = digests, Counter(digests)
+            order = sorted(sizes)
             if all(example.at for example in self.examples):
-                latest = {d: str(e.at) for d, e in zip(digests, self.examples, strict=True)}
+                latest = {d: e.at or "" for d, e in zip(digests, self.examples, strict=True)}
                 order.sort(key=lambda digest: latest[digest], reverse=True)
         chosen: set[str] = set()
+        held = 0
         for group in order:
             # At least one group is left to learn from.
-            enough = sum(one in chosen for one in groups) >= share * len(groups)
-            if enough or len(chosen) + 1 == len(set(groups)):
+            if held >= share * len(groups) or len(chosen) + 1 == len(sizes):
                 break
             chosen.add(group)
+            held += sizes[group]
         return np.array([group in chosen for group in groups])
 
 
 def read_labelled(
     sources: Sequence[str | Path], *, pattern: str | None = None, limit: int | None = None
 ) -> Labelled:
-    """Return the labelled pictures of some sources, at most ``limit`` of each.
+    """Return the labelled pictures of some sources, at most ``limit`` of each, evenly spaced.
 
     The module says what a source may be. ``pattern`` is a regular expression with the group
     ``label``, and maybe ``writer``, that is searched in the names in folders and archives.
@@ -176,19 +185,20 @@ def read_labelled(
     found = Labelled()
     names = None if pattern is None else _compiled(pattern)
     for source in map(str, sources):
-        before = len(found)
-        for example in _examples(source, names, found.left_out):
-            found.examples.append(example)
-            if len(found) - before == limit:
-                break
-        if len(found) == before:
+        own = list(_examples(source, names, found.left_out))
+        if limit is not None and limit < len(own):
+            # The first ones of a folder would all have the lowest label.
+            own = [own[number * len(own) // limit] for number in range(limit)]
+        found.examples += own
+        if not own:
             raise DataError(f"{source} contains no labelled pictures; {_named(found.left_out)}")
     return found
 
 
 def _label_of(text: object, where: str) -> int:
     """Return the label that a text stands for; ``where`` names its place in the error."""
-    written = str(text).strip().lower()
+    # A table's column of whole numbers with gaps is often written as 7.0.
+    written = str(text).strip().lower().removesuffix(".0")
     if written in (NO_DIGIT_LABEL, str(NO_DIGIT)):
         return NO_DIGIT
     if len(written) == 1 and written in "0123456789":
@@ -296,9 +306,11 @@ def _from_table(source: str, path: Path, left_out: list[tuple[str, str]]) -> Ite
                 "inkdigits history export"
             )
         picture = path.parent / str(row["path"])
-        label, writer, at = (row.get(name) for name in ("label", "writer", "at"))
-        label = _label_of(label, where)
-        yield Example(f"{where}: {row['path']}", source, picture, label, writer or None, at or None)
+        writer, at = (
+            None if row.get(name) in (None, "") else str(row[name]) for name in ("writer", "at")
+        )
+        label = _label_of(row["label"], where)
+        yield Example(f"{where}: {row['path']}", source, picture, label, writer, at)
     if without:
         left_out.append((str(path), f"{without:,} rows have no feedback"))
 

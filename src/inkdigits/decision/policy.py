@@ -13,7 +13,7 @@ import numpy.typing as npt
 from inkdigits.calibration.intervals import LEVEL, check_share
 from inkdigits.decision.risk import RISK, AcceptThreshold
 from inkdigits.errors import ConfigError, DataError
-from inkdigits.types import Doubles
+from inkdigits.types import Doubles, Mask
 
 Decision: TypeAlias = Literal["accept", "review", "reject"]
 Reason: TypeAlias = Literal["blank", "not_a_digit", "several_digits", "cut_off", "unreadable"]
@@ -126,18 +126,22 @@ class DecisionPolicy:
         return "review", None
 
 
-def decided_confidence(confidence: Doubles, novelty: Doubles, limit: float | None) -> Doubles:
+def decided_confidence(
+    confidence: Doubles, novelty: Doubles, limit: float | None, certain: Mask
+) -> Doubles:
     """Return the confidences (N,) that thresholds may accept, for scores (N,) and their limit.
 
-    They are 0 for what is rejected as no digit, and below each threshold above ``ACCEPT_NOVELTY``.
+    They are 0 for what is rejected as no digit. They are below each threshold above
+    ``ACCEPT_NOVELTY``, and where the ink is not ``certain`` (N,).
 
-    >>> decided_confidence(np.full(3, 0.9), np.array([-9.0, -1.0, 1.0]), 0.0).tolist()
-    [0.9, 0.25, 0.0]
+    >>> decided_confidence(np.full(3, 0.9), np.array([-9.0, -1.0, 1.0]), 0.0, np.full(3, True))
+    array([0.9 , 0.25, 0.  ])
     """
     lenient = DecisionPolicy(0.0, RISK, LEVEL, novelty_threshold=limit, unreadable_below=0.0)
     most = {"accept": 1.0, "review": READABLE / 2, "reject": 0.0}
     pairs = zip(confidence.tolist(), novelty.tolist(), strict=True)
-    return np.array([min(c, most[lenient.decide(c, novelty=score)[0]]) for c, score in pairs])
+    decided = np.array([min(c, most[lenient.decide(c, novelty=score)[0]]) for c, score in pairs])
+    return np.where(certain, decided, np.minimum(decided, most["review"]))
 
 
 def energy(logits: npt.ArrayLike) -> Doubles:

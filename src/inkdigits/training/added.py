@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,11 +19,12 @@ from inkdigits.data.mnist import Digits, stratified_split
 from inkdigits.errors import DataError
 from inkdigits.evaluation.metrics import suspect_labels
 from inkdigits.evaluation.report import contact_sheet
+from inkdigits.ink.segment import Segmenter
 from inkdigits.model.artifact import write_atomically
-from inkdigits.reader import DigitReader, preprocess
+from inkdigits.reader import DigitReader
 from inkdigits.training.config import AddConfig
 from inkdigits.training.run_folder import Weights
-from inkdigits.types import NO_DIGIT, Ink, Json, Picture, Report
+from inkdigits.types import NO_DIGIT, Json, Report
 
 SHARE: Final = 0.15
 """The share of an epoch's pictures that are added ones, by default."""
@@ -91,7 +91,7 @@ def read_added(
     n_digits: int,
     figures: Path,
     report: Report,
-    preprocess: Callable[[Picture], Ink] = preprocess,
+    segmenter: Segmenter | None = None,
 ) -> Added:
     """Read the labelled pictures, list labels that are not plausible, and divide the pictures.
 
@@ -101,7 +101,7 @@ def read_added(
         n_digits: the pictures of MNIST in an epoch.
         figures: folder for the picture of suspect labels.
         report: told what was found, in lines.
-        preprocess: finds ink as the new model will; by default as the shipped one does.
+        segmenter: of the new model; by default the shipped one.
 
     Raises:
         DataError: a source is missing or invalid.
@@ -111,7 +111,7 @@ def read_added(
     Traceback (most recent call last):
     inkdigits.errors.DataError: nowhere does not exist; name a folder, an archive or a table
     """
-    pictures = read_labelled(config.sources, pattern=config.pattern).inks(preprocess)
+    pictures = read_labelled(config.sources, pattern=config.pattern).inks(segmenter)
     describe_left_out(pictures.left_out, report)
     suspects = _report_suspects(reader, pictures, figures, report)
     apart = pictures.held_back(config.held_back)

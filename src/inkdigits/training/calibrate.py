@@ -30,7 +30,6 @@ from inkdigits.data.mnist import Digits
 from inkdigits.decision.drift import PROVENANCE, DriftReference
 from inkdigits.decision.policy import (
     METHOD,
-    READABLE,
     REJECTED_SHARE,
     REJECTED_SHARE_OF_GROUP,
     DecisionPolicy,
@@ -189,8 +188,8 @@ class _Answers:
 
     def readings(self, temperature: float, ood_limit: float | None) -> Outcomes:
         shares = probabilities(self.logits, temperature)
-        decided = decided_confidence(shares.max(axis=1), energy(self.logits), ood_limit)
-        decided = np.where(self.certain, decided, np.minimum(decided, READABLE / 2))
+        scores = energy(self.logits)
+        decided = decided_confidence(shares.max(axis=1), scores, ood_limit, self.certain)
         return decided, shares.argmax(axis=1) == self.labels
 
 

@@ -20,7 +20,7 @@ from inkdigits.calibration.scores import reliability_curve
 from inkdigits.calibration.temperature import probabilities
 from inkdigits.data.groups import calibration_groups
 from inkdigits.data.mnist import Digits, Splits
-from inkdigits.data.synthesis import Material, SynthesisConfig, ink_finder, synthesise
+from inkdigits.data.synthesis import Material, SynthesisConfig, synthesise
 from inkdigits.data.synthesis_cache import concatenate
 from inkdigits.decision.drift import PROVENANCE
 from inkdigits.decision.policy import METHOD, DecisionPolicy
@@ -145,8 +145,7 @@ def _added(
     is_artifact = run.initial is not None and run.initial.suffix == ".onnx"
     before = load(run.initial if is_artifact else None)
     figures = run.folders.figures
-    find = ink_finder(segmenter)
-    added = read_added(run.added, before, len(splits.train), figures, report, find)
+    added = read_added(run.added, before, len(splits.train), figures, report, segmenter)
     check_apart(added.learned, splits.test)
     return before, added
 

@@ -39,7 +39,7 @@ from inkdigits.ink.normalize import standardise
 from inkdigits.model.artifact import ArtifactMetadata, with_metadata
 from inkdigits.model.backends import OnnxBackend
 from inkdigits.reader import DigitReader
-from inkdigits.types import NO_DIGIT, Doubles, Floats, Json, Labels, Report
+from inkdigits.types import NO_DIGIT, Doubles, Floats, Json, Labels, Mask, Report
 
 LEAST_MISREAD: Final = 10
 """Misread pictures below which a temperature is not fitted: they alone say how often one errs."""
@@ -73,7 +73,7 @@ def recalibrate(
         ConfigError: a risk outside (0, 1).
 
     >>> from inkdigits.model.artifact import read_artifact
-    >>> one = LabelledInks(np.ones((1, 28, 28), np.uint8), np.array([7]), [], [])
+    >>> one = LabelledInks(np.ones((1, 28, 28), np.uint8), np.array([7]), [], [], np.array([True]))
     >>> recalibrate(read_artifact(), one)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     inkdigits.errors.NoThresholdError: the 1 labelled pictures support no risk; 0.1 %...
@@ -85,7 +85,15 @@ def recalibrate(
     writers = pictures.writers
     if writers is not None:
         report(f"the bound over {len(np.unique(writers)):,} writers must also meet the risk")
-    fitted = fit_readings(logits, pictures.labels, known, writers=writers, risk=risk, report=report)
+    fitted = fit_readings(
+        logits,
+        pictures.labels,
+        known,
+        certain=pictures.certain,
+        writers=writers,
+        risk=risk,
+        report=report,
+    )
     provenance = _provenance(known, pictures, fitted, risk)
     metadata = replace(
         known, temperature=fitted.temperature, policy=fitted.policy, provenance=provenance
@@ -99,13 +107,15 @@ def fit_readings(
     labels: Labels,
     known: ArtifactMetadata,
     *,
+    certain: Mask | None = None,
     writers: npt.ArrayLike | None = None,
     risk: float = RISK,
     report: Report = lambda _: None,
 ) -> Fitted:
     """Fit temperature and thresholds to logits (N, 10) whose labels (N,) are known.
 
-    What is labelled as no digit counts as wrong where it is accepted. Temperature and
+    What is labelled as no digit counts as wrong where it is accepted. What is not ``certain`` (N,)
+    is not accepted, as by a reader; None is certain of all. Temperature and
     out-of-distribution threshold stay those of ``known`` where the pictures are too few. Where
     ``writers`` (N,) are known the risk must hold over them too, as in training's calibration. All
     is fitted to the same readings: a temperature is one number, and by simulation the risk is kept
@@ -128,7 +138,8 @@ def fit_readings(
             f"{int(with_digit.sum()):,} digits are too few"
         )
     confidence = probabilities(logits, temperature).max(axis=1)
-    passing = decided_confidence(confidence, scores, limit)
+    certain = np.ones(len(labels), bool) if certain is None else certain
+    passing = decided_confidence(confidence, scores, limit, certain)
     supported = supported_risk(passing, right, writers=writers)
     choices = accept_choices(passing, right, writers=writers, risks=(*RISKS, risk))
     (chosen,) = (choice for choice in choices if choice.risk == risk)
