@@ -25,13 +25,6 @@ def test_loss_falls_and_digits_are_learned(fitted):
     assert fitted.history[-1].validation_accuracy > 0.7
 
 
-def test_weights_are_those_of_the_epoch_with_the_lowest_validation_loss(splits, fitted):
-    losses = [epoch.validation_loss for epoch in fitted.history]
-    assert fitted.kept_epoch == losses.index(min(losses)) + 1
-    output = logits(network_of(fitted.weights), splits.validation.inks)
-    assert scaled_loss(output, splits.validation.labels) == pytest.approx(min(losses), abs=1e-4)
-
-
 def test_overconfidence_does_not_count_against_an_epoch():
     labels = torch.tensor([0, 1, 2, 0])
     output = torch.tensor([[2.0, 0, 0], [0, 2, 0], [0, 0, 2], [0, 1, 0]])

@@ -74,16 +74,6 @@ def test_train_learns_from_the_pictures_of_another_run(trained, small_mnist, tmp
     assert not (tmp_path / "models" / "synthetic.npz").exists()
 
 
-def test_resume_of_a_finished_run_changes_nothing(trained, small_mnist):
-    def found():
-        weights, artifact = (trained / "models" / f"mnist_classifier.{e}" for e in ("pt", "onnx"))
-        return weights.read_bytes(), inkdigits.load(artifact).model_version
-
-    before = found()
-    run(*train_arguments(small_mnist, trained), "--resume")
-    assert found() == before
-
-
 def test_pictures_that_cannot_be_learned_from_are_an_error(trained, small_mnist, tmp_path):
     arguments = train_arguments(small_mnist, tmp_path)
     (tmp_path / "damaged.npz").write_bytes(b"PK")

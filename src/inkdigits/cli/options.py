@@ -83,7 +83,7 @@ DOWNLOAD = option(
     default=True,
 )
 FIGURES = option("--figures", "Folder for reports and figures.", FOLDER, default="outputs/figures")
-SEED = option("--seed", "Random seed.", int, default=0)
+SEED = option("--seed", "Random seed.", click.IntRange(0), default=0)
 RISK = risk(default=0.001)
 
 

@@ -40,7 +40,6 @@ _FINE_TUNING: dict[str, Any] = {
     "batch_size": 128,
     "learning_rate": 3e-4,
     "ema_decay": 0.98,
-    "keep": "last",
     "calibration_synthetic": 3_000,
 }
 

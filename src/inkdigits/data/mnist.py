@@ -29,8 +29,8 @@ from inkdigits.errors import DataError
 from inkdigits.types import NO_DIGIT, Json, Report
 
 SPLIT_SEED = 20261123
-VALIDATION_FRACTION = 0.02
-CALIBRATION_FRACTION = 14.8 / 60
+# Validation's and calibration's shares of the training part.
+FRACTIONS = (0.02, 14.8 / 60)
 # In QMNIST, writers below this are census clerks (NIST's series hsf_0 to hsf_3), the others school
 # pupils (hsf_4).
 FIRST_PUPIL = 2100
@@ -90,7 +90,6 @@ def load_splits(
     root: Path,
     *,
     download: bool = False,
-    fractions: tuple[float, float] = (VALIDATION_FRACTION, CALIBRATION_FRACTION),
     by: SplitName | None = None,
     report: Report = lambda _: None,
 ) -> Splits:
@@ -100,7 +99,6 @@ def load_splits(
         root: its folder ``qmnist`` or ``QMNIST/raw`` may hold QMNIST's table of writers, and
             ``pendigits`` and ``optdigits`` other hands' digits (``hands.load_hands``).
         download: fetches files that are missing; the table only if it can be reached.
-        fractions: validation's and calibration's shares of the training part.
         by: what the parts do not share; None is writers if the table is there, else pictures.
         report: told if the writers are not known.
 
@@ -137,9 +135,9 @@ def load_splits(
                 "the training part, and its promise for unknown writers is weaker"
             )
     if training.writers is not None:
-        parts = writer_split(training.writers, fractions, SPLIT_SEED)
+        parts = writer_split(training.writers, FRACTIONS, SPLIT_SEED)
     else:
-        parts = stratified_split(training.labels, fractions, SPLIT_SEED)
+        parts = stratified_split(training.labels, FRACTIONS, SPLIT_SEED)
     train, validation, calibration = (training[part] for part in parts)
     hands = load_hands(root, "train"), load_hands(root, "calibration")
     origin["hands_sha256"] = hands[0].sha256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -66,22 +66,10 @@ def export(
     RuntimeError: Error(s) in loading state_dict for ...
     """
     network = network_of(weights)
-    program = torch.onnx.export(
-        _Served(network).eval(),
-        (torch.zeros(2, 1, 28, 28),),
-        dynamo=True,
-        optimize=False,
-        verbose=False,
-        input_names=[INPUT_NAME],
-        output_names=list(OUTPUT_NAMES),
-        dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
-    )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
-    proto = program.model_proto
-    _remove_traces(proto)
+    sides = {0: torch.export.Dim("batch")}
+    ink = torch.zeros(2, 1, 28, 28)
+    proto = _exported(_Served(network), ink, INPUT_NAME, OUTPUT_NAMES, sides)
     _rename_initializers(proto)
-    _leave_out_computed_biases(proto)
     networks = {
         name: networks[name] if name in networks else read_network(name)
         for name in (SEGMENTER, LINE_READER)
@@ -135,14 +123,23 @@ def _export_other(
 ) -> bytes:
     """Return a network with one input and one output, whose ``sides`` are free."""
     network.load_state_dict(dict(weights))
+    proto = _exported(network, example, "picture", ("logits",), sides)
+    onnx.checker.check_model(proto)
+    model: bytes = proto.SerializeToString(deterministic=True)
+    return model
+
+
+def _exported(
+    network: nn.Module, example: Tensor, given: str, found: Sequence[str], sides: Mapping[int, Any]
+) -> onnx.ModelProto:
     program = torch.onnx.export(
         network.eval(),
         (example,),
         dynamo=True,
         optimize=False,
         verbose=False,
-        input_names=["picture"],
-        output_names=["logits"],
+        input_names=[given],
+        output_names=list(found),
         dynamic_shapes={"x": dict(sides)},
     )
     if program is None:
@@ -150,9 +147,7 @@ def _export_other(
     proto = program.model_proto
     _remove_traces(proto)
     _leave_out_computed_biases(proto)
-    onnx.checker.check_model(proto)
-    model: bytes = proto.SerializeToString(deterministic=True)
-    return model
+    return proto
 
 
 def _remove_traces(proto: onnx.ModelProto) -> None:
