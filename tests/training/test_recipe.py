@@ -9,7 +9,7 @@ from support.commands import run
 
 import inkdigits
 from inkdigits.model.artifact import LINE_READER, SEGMENTER, read_network
-from inkdigits.training.run_folder import networks_of, read_network_file
+from inkdigits.training.run_folder import networks_of
 
 STAGES = ("segmenter", "lines", "pictures", "network", "calibration", "int8", "classic")
 
@@ -107,23 +107,6 @@ def test_every_stage_that_is_interrupted_is_continued_and_none_is_run_twice(made
     assert not (folder / "synthetic.parts").exists()
 
 
-def test_resumed_it_keeps_what_is_done(made, arguments):
-    folder, _ = made
-    files = ["run.json", "mnist_classifier.pt", "MNISTClassifier/run.json"]
-    before = [(folder / name).read_bytes() for name in files]
-    told = run(*arguments, *folders(folder), "--resume").stderr
-    assert [(folder / name).read_bytes() for name in files] == before
-    for stage in ("DigitNet is there", "MNISTClassifier is there"):
-        assert stage in told
-
-
-@pytest.mark.parametrize("name", ["ink_segmenter.onnx", "mnist_classifier.onnx"])
-def test_a_network_that_finds_ink_can_be_given(made, name):
-    folder, _ = made
-    own = read_network(SEGMENTER, folder / "mnist_classifier.onnx")
-    assert read_network_file(SEGMENTER, folder / name) == own
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -170,9 +153,7 @@ def test_a_run_that_starts_from_another_keeps_its_networks_and_shares_its_pictur
         *("--limit", 300, "--batch-size", 60, "--risk", 0.4, *folders(tmp_path)),
     )
     for part in (SEGMENTER, LINE_READER):
-        own, theirs = (
-            read_network(part, at / "mnist_classifier.onnx") for at in (tmp_path, folder)
-        )
+        found = [read_network(part, at / "mnist_classifier.onnx") for at in (tmp_path, folder)]
         assert found[0] == found[1]
 
 
