@@ -25,7 +25,7 @@ RESULTS = {
 DOCUMENTS = ("MODEL_CARD.md", "README.md", "docs/numbers.md", "docs/capacity.md")
 USES = {
     "train": "weights",
-    "validation": "watching the loss during training",
+    "validation": "monitoring the loss during training",
     "calibration": "temperature, accept thresholds, out-of-distribution threshold",
     "test": "the figures below",
 }
@@ -44,7 +44,7 @@ OTHERS = {
     "letter": "letters from held-out fonts",
     "handwritten_letter": "synthetic handwritten letters from held-out scripts",
     "scribble": "scribbles",
-    "two": "two digits",
+    "two": "pictures with two digits",
     "blank": "blank pictures",
     "empty": "empty canvases, paper and scenes, with print, objects and marks",
 }
@@ -101,7 +101,7 @@ def forms(figures: Figures) -> str:
         f"| {row['points_from_tensor']:+.2f} | {row['read_otherwise']}"
         for row in figures["inputs"]["rows"]
     ]
-    return table("Form | Accuracy | 95 % interval | Points | Read otherwise", "lrrrr", rows)
+    return table("Form | Accuracy | 95 % interval | Points | Different readings", "lrrrr", rows)
 
 
 def digits(figures: Figures) -> str:
@@ -116,7 +116,7 @@ def digits(figures: Figures) -> str:
     mean = percent(report["corruption_accuracy"])
     rows.append(f"**mean of the 15 corruptions** | | **{mean}** | | | | |")
     heading = "Pictures | n | Accuracy | 95 % interval | ECE"
-    return table(heading + " | Accepted | Wrong of accepted | Rejected", "lrrrrrrr", rows)
+    return table(heading + " | Accepted | Wrong among accepted | Rejected", "lrrrrrrr", rows)
 
 
 def non_digits(figures: Figures) -> str:
@@ -136,7 +136,7 @@ def mild(figures: Figures) -> str:
     wrong, accepted = (sum(row[k] for row in rows) for k in ("n_wrong_accepted", "n_accepted"))
     return (
         f"At the mildest severity of each corruption, {wrong} of {accepted:,} accepted readings "
-        f"are wrong\n({percent(wrong / accepted)}), and the mean accuracy is "
+        f"are wrong\n({percent(wrong / accepted)}). The mean accuracy is "
         f"{percent(report['corruption_accuracy'])}."
     )
 
@@ -152,7 +152,7 @@ def summary(figures: Figures) -> str:
     report, forms = figures["robustness"]["mnist_c"], figures["inputs"]["rows"]
     corrupted = [family for family in report["digits"] if family["severities"]]
     worst = min(forms[1:], key=lambda row: row["accuracy"])
-    sent = f"the worst of {len(forms) - 1} other formats (JPEG, transparent, in a corner, …)"
+    sent = f"MNIST's test pictures in the worst of {len(forms) - 1} formats (JPEG, in a corner, …)"
     titled = [(title, pooled(report["digits"], name)) for name, title in DIGITS.items()]
     titled.insert(1, ("the 15 corruptions of MNIST-C (training used similar ones)", corrupted))
     rows = []
@@ -175,7 +175,7 @@ def summary(figures: Figures) -> str:
         sums = (sum(row[key] * row["n"] for row in found) for key in ("rejected", "accepted"))
         rejected, accepted = (percent(total / n) for total in sums)
         rows.append(f"{title} | {n:,} | {rejected} rejected | {accepted} | all")
-    return table("Pictures | n | Result | Accepted | Wrong of accepted", "lrrrr", rows)
+    return table("Pictures | n | Result | Accepted | Wrong among accepted", "lrrrr", rows)
 
 
 def tesseract(row: Json) -> str:
@@ -189,8 +189,8 @@ def numbers(figures: Figures) -> str:
         f"| {row['cpu_ms']:.0f} ms | {tesseract(row)} of {row['tesseract_n']}"
         for row in figures["number_reading"]["rows"]
     ]
-    heading = "Numbers | n | Exact | 95 % interval | Accepted | Wrong of accepted | CPU per field"
-    return table(f"{heading} | Tesseract", "lrrrrrrr", rows)
+    heading = "Numbers | n | Exact | 95 % interval | Accepted | Wrong among accepted"
+    return table(f"{heading} | CPU per field | Tesseract", "lrrrrrrr", rows)
 
 
 def cells(figures: Figures) -> str:
@@ -204,14 +204,14 @@ def cells(figures: Figures) -> str:
 
 
 def rates(figures: Figures) -> str:
-    names = ("inkdigits serve (page and log)", "inkdigits serve --no-page (no log)")
-    results = figures["serving"]["results"]
-    found = (results[name]["8"] for name in (*names, "Flask, Gunicorn 2x4"))
+    names = "inkdigits serve (page and log)", "inkdigits serve --no-page (no log)"
+    found = (figures["serving"]["results"][n]["8"] for n in (*names, "Flask, Gunicorn 2x4"))
     page, model, flask = (f"{one['requests_per_second']:,.0f}" for one in found)
     return (
-        f"On two cores and over 8 connections, `inkdigits serve` handles {page} requests per "
+        f"On two cores and with 8 connections, `inkdigits serve` handles {page} requests per "
         f"second with its page and log, and\n{model} without them. Plain Flask with Gunicorn "
-        f"handles {flask} with the same network\n([method](benchmarks/README.md#serving))."
+        f"handles {flask} requests per second with the same network\n"
+        "([method](benchmarks/README.md#serving))."
     )
 
 
@@ -219,7 +219,7 @@ def int8(figures: Figures) -> str:
     *_, total, _ = figures["int8"]["rows"]
     return (
         f"On {total['n']:,} held-out pictures, {total['readings']} readings and "
-        f"{total['decisions']} decisions differ from float32. The 95 % upper\nbounds are "
+        f"{total['decisions']} decisions differ from float32.\nThe 95 % upper bounds are "
         f"{total['readings_at_most_percent']:.3f} % and {total['decisions_at_most_percent']:.3f} % "
         "(Clopper\N{EN DASH}Pearson; `python benchmarks/int8.py`)."
     )
@@ -230,12 +230,12 @@ def temperature(figures: Figures) -> str:
     before, after = fitted["before"], fitted["after"]
     return (
         f"The temperature is {fitted['temperature']:.4f}. It was fitted on the calibration split "
-        f"(n = {fitted['n']:,}) and on the same\nnumber of digits synthesised from it. On the "
-        f"clean digits, NLL changes from {before['nll']['value']:.4f} to "
+        f"(n = {fitted['n']:,}) and on as many\ndigits synthesised from this split. On "
+        f"clean digits, temperature scaling changes NLL from {before['nll']['value']:.4f} to "
         f"{after['nll']['value']:.4f}, and\nECE (15 bins) from {percent(before['ece']['value'])} "
         f"to {percent(after['ece']['value'])}. On the synthesised digits, NLL is "
-        f"{made['nll']['value']:.4f} and\nECE is {percent(made['ece']['value'])}. A temperature "
-        "does not change the accuracy."
+        f"{made['nll']['value']:.4f} and\nECE is {percent(made['ece']['value'])}. Temperature "
+        "scaling does not change the accuracy."
     )
 
 
@@ -250,10 +250,10 @@ def threshold(figures: Figures) -> str:
     return (
         f"A reading is accepted if its confidence is at least {policy['accept_threshold']:g}. This "
         f"is the lowest threshold that meets a risk of {100 * policy['risk']:g} %\non the "
-        f"calibration split with {100 * policy['level']:g} % confidence. The test is a "
-        "Clopper\N{EN DASH}Pearson bound with fixed-sequence testing.\nThe observed share of wrong "
-        f"readings must not exceed the risk in any group.{said}\n\n"
-        + table("Group | Accepted | Wrong of these", "lrr", kept)
+        f"calibration split with {100 * policy['level']:g} % confidence. It was found by "
+        "fixed-sequence testing with Clopper\N{EN DASH}Pearson bounds.\nIn each group of the "
+        f"table, the observed share of wrong readings must not exceed the risk.{said}\n\n"
+        + table("Group | Accepted | Wrong among accepted", "lrr", kept)
     )
 
 
@@ -265,24 +265,24 @@ def risks(figures: Figures) -> str:
         f"| {percent(choice['coverage'])} | {choice['n_wrong']} of {choice['n_accepted']:,}"
         for choice in figures["run"]["policy"]["choices"]
     )
-    return table("Risk | Accepted from | Coverage | Wrong of accepted", "rrrr", rows)
+    return table("Risk | Accept threshold | Coverage | Wrong among accepted", "rrrr", rows)
 
 
 def novelty(figures: Figures) -> str:
     policy = figures["run"]["policy"]
     return (
-        f"A picture with a score above {policy['novelty_threshold']:.4f} is rejected as not a "
-        f"digit. This threshold rejects at most\n{100 * policy['rejected_share']:g} % of digits "
-        "(conformal prediction on the calibration split)."
+        f"A picture with a score above {policy['novelty_threshold']:.4f} is rejected as "
+        f"`not_a_digit`. This threshold rejects at most\n{100 * policy['rejected_share']:g} % of "
+        "digits (conformal prediction on the calibration split)."
     )
 
 
 def footprint(figures: Figures) -> str:
     found = figures["footprint"]
     return (
-        f"The core install takes {found['install_mb']:.0f} MB. `inkdigits serve` sends its first "
-        f"response {found['first_answer_s']['median']:.1f} s after its start.\nIts processes then "
-        f"use {found['resident_mb_median']:.0f} MB of memory."
+        f"The core installation takes {found['install_mb']:.0f} MB. `inkdigits serve` sends its "
+        f"first response {found['first_answer_s']['median']:.1f} s after it starts.\nIts processes "
+        f"then use {found['resident_mb_median']:.0f} MB of memory."
     )
 
 
