@@ -105,7 +105,7 @@ def by_browser(chromium, service, pictures):
                 if page.is_visible("#wrong"):
                     page.click("#wrong")
                 page.click("[data-label='7']")
-            page.locator("#thanks", has_text="Saved").wait_for()
+            page.locator("#thanks", has_text="saved").wait_for()
             yield int(read) if read.isdigit() else None
 
 

@@ -62,9 +62,9 @@ def test_what_is_no_digit_is_claimed_to_be_none(visitor):
     expect(page.locator("#digit")).to_be_hidden()
     expect(page.locator("#meaning")).to_contain_text("Closest: ")
     expect(page.locator(".bars .top")).to_have_count(0)
-    expect(page.locator("#question")).to_have_text("Is this not a digit?")
+    expect(page.locator("#question")).to_have_text("Is this reading right?")
     page.click("#right")
-    expect(page.locator("#thanks")).to_have_text("Thank you. Saved as right.")
+    expect(page.locator("#thanks")).to_have_text("Thank you. The reading was saved as right.")
     page.goto("history")
     expect(page.locator(".record .digit")).to_have_text("\N{EN DASH}")
     expect(page.locator(".record .pill")).to_have_text("Not a digit")
@@ -86,7 +86,7 @@ def test_several_digits_are_read_framed_and_kept_as_a_number(visitor):
     page.click("#wrong")
     page.fill("#number input", "16")
     page.press("#number input", "Enter")
-    expect(page.locator("#thanks")).to_have_text("Thank you. Saved: it is 16.")
+    expect(page.locator("#thanks")).to_have_text("Thank you. The label 16 was saved.")
     page.goto("history")
     expect(page.locator(".record .digit")).to_have_text("10")
     expect(page.locator(".record .ink")).to_have_count(2)
@@ -126,7 +126,7 @@ def test_drawing_survives_back_and_reload_and_is_kept_once(visitor):
     visitor.reads("3")
     page.click("#right")
     for _ in range(2):
-        expect(page.locator("#thanks")).to_have_text("Thank you. Saved as right.")
+        expect(page.locator("#thanks")).to_have_text("Thank you. The reading was saved as right.")
         page.reload()
     # What was labelled is not sent again.
     for button, is_thanked in (("clear", False), ("undo", True)):
@@ -191,7 +191,7 @@ def test_why_is_one_click_away_and_a_risk_is_sent(visitor):
     expect(page.locator("#coverage")).to_contain_text("At this risk, ")
     page.click("#why")
     expect(page.locator("#saliency")).to_be_visible()
-    expect(page.locator("#runner-up")).to_contain_text("Second most likely: ")
+    expect(page.locator("#runner-up")).to_contain_text("The second most likely digit is ")
     with page.expect_response("**/predict?*risk=0.05*"):
         page.fill("#risk", "7")
     expect(page.locator("#coverage")).to_contain_text("At this risk, 9")

@@ -113,7 +113,7 @@ def test_every_page_fits_every_screen_and_is_accessible(chromium, url, scheme):
     visitor.reads("7")
     page.click("#wrong")
     page.click('[data-label="8"]')
-    expect(page.locator("#thanks")).to_have_text("Thank you. Saved: it is an 8.")
+    expect(page.locator("#thanks")).to_have_text("Thank you. The label 8 was saved.")
     for path in (*PAGES, *STATES):
         page.goto(path if path in PAGES else "")
         if path == "":

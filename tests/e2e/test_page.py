@@ -99,7 +99,7 @@ def test_three_is_drawn_corrected_found_again_and_counted(visit):
     expect(page.locator(".bars li.top")).to_have_attribute("data-digit", "3")
     page.click("#wrong")
     page.click('[data-label="8"]')
-    expect(page.locator("#thanks")).to_have_text("Thank you. Saved: it is an 8.")
+    expect(page.locator("#thanks")).to_have_text("Thank you. The label 8 was saved.")
     page.goto("history")
     for _ in range(2):
         expect(page.locator(".record")).to_have_count(1)

@@ -31,12 +31,12 @@ _RUN = option("--run run_folder", "Folder of the training run.", options.FOLDER,
 @option(
     "--robustness",
     "Score corrupted digits, digits of other writers and pictures without a digit. "
-    "The folder --data must contain MNIST's test part.",
+    "With this option, --data is the folder of MNIST.",
     is_flag=True,
 )
 @option(
     "--per-family",
-    "With --robustness: pictures per group; all clean digits are read.  [default: 1000]",
+    "With --robustness: pictures per group. Clean digits are not limited.  [default: 1000]",
     options.COUNT,
 )
 @options.JSON
@@ -55,8 +55,9 @@ def evaluate(
     """Score a model on labelled pictures.
 
     The table shows the accuracy, the accepted readings, and the wrong accepted readings. Without
-    --data, the command scores MNIST's 10,000 test pictures as PNG files. It writes report.html and
-    misread.png to the folder --figures. Only --robustness and --download need the extra "train".
+    --data, the command encodes MNIST's 10,000 test pictures as PNG and scores them. It writes
+    report.html and misread.png to the folder --figures. Only --robustness and the download of MNIST
+    require the extra "train".
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.evaluation.readings import read_all
@@ -132,7 +133,7 @@ def _measure_robustness(
 @options.RISK
 @option(
     "--out",
-    "Folder for the new version, such as models/2026-11; it must not contain a model.",
+    "Folder for the new version, such as models/2026-11. The folder must not contain a model.",
     options.FOLDER,
     required=True,
 )
@@ -146,11 +147,11 @@ def calibrate(
     *,
     as_json: bool,
 ) -> None:
-    """Fit temperature and thresholds to your own pictures.
+    """Fit the temperature and the thresholds to your own pictures.
 
-    The network does not change. The pictures must resemble the pictures that the model will read,
-    and must not be its training pictures. The command prints the smallest risk that the pictures
-    support. If they do not support --risk, it writes nothing.
+    The network does not change. The pictures must be similar to the pictures that the model will
+    read. The training pictures of the model are not allowed. The command prints the smallest risk
+    that the pictures support. If --risk is smaller, the command writes nothing.
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.model.artifact import ARTIFACT_NAME, read_artifact, write_atomically
@@ -178,12 +179,12 @@ def calibrate(
 @_RUN
 @option(
     "--to target",
-    "File to write.  [default: mnist_classifier.onnx in the folder of the run]",
+    "Artifact to write.  [default: mnist_classifier.onnx in the folder of the run]",
     options.FILE,
 )
 @option(
     "--segmenter",
-    "Network that finds ink.  [default: the network of the run, or the shipped one]",
+    "File with the network that finds ink.  [default: the network of the run or the shipped one]",
     options.FILE,
 )
 def export(run_folder: Path, target: Path | None, segmenter: Path | None) -> None:
@@ -203,7 +204,7 @@ def export(run_folder: Path, target: Path | None, segmenter: Path | None) -> Non
 @_RUN
 @options.FIGURES
 def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool) -> None:
-    """Add an int8 network to the artifact of a run.
+    """Add an int8 network to the artifact of a training run.
 
     The int8 network halves the reading time on CPUs. Use this command after "inkdigits export". The
     version of the artifact changes.
@@ -223,14 +224,14 @@ def quantise(data_root: Path, run_folder: Path, figures: Path, *, download: bool
 @options.MODEL
 @options.device("Device to compare with the CPU", "auto")
 @option("--chart", "File for the chart of speed-ups.", options.FILE, "outputs/figures/speedups.png")
-@option("--quick", "Use small sizes for a quick test.", is_flag=True)
+@option("--quick", "Use small matrices and batches for a quick test.", is_flag=True)
 @options.JSON
 def benchmark(
     model_path: Path | None, device: Any, chart: Path, *, quick: bool, as_json: bool
 ) -> None:
-    """Compare the speed of CPU, accelerator and ONNX Runtime.
+    """Compare the speed of the CPU, the accelerator and ONNX Runtime.
 
-    The command measures matrix products, inference and training.
+    The command measures the speed of matrix products, inference and training.
     """
     from inkdigits.evaluation import plots
     from inkdigits.evaluation.speed import run_benchmark

@@ -38,16 +38,16 @@ def _open_log() -> Store:
 
 @click.group()
 def history() -> None:
-    """Export or delete readings of the prediction log."""
+    """Export or delete readings in the prediction log."""
 
 
 @history.command("export")
 @click.argument("file", type=FILE)
-@option("--digit", "Select this digit; -1 selects readings without one.", click.IntRange(-1, 9))
-@option("--decision", "Select this decision.", click.Choice(["accept", "review", "reject"]))
-@option("--feedback", "Select by feedback.", click.Choice(["given", "none", "right", "wrong"]))
-@option("--since", "Select readings from this time (UTC) on.", _MOMENT, metavar=_FORM)
-@option("--until", "Select readings before this time (UTC).", _MOMENT, metavar=_FORM)
+@option("--digit", "Export only this digit; -1 means no digit.", click.IntRange(-1, 9))
+@option("--decision", "Export only this decision.", click.Choice(["accept", "review", "reject"]))
+@option("--feedback", "Filter by feedback.", click.Choice(["given", "none", "right", "wrong"]))
+@option("--since", "Export only readings from this time (UTC) on.", _MOMENT, metavar=_FORM)
+@option("--until", "Export only readings before this time (UTC).", _MOMENT, metavar=_FORM)
 @option("--overwrite", "Replace an existing file.", is_flag=True)
 def export_history(
     file: Path, since: datetime | None, until: datetime | None, *, overwrite: bool, **filters: Any
@@ -81,9 +81,9 @@ def purge() -> None:
 @history.command()
 @click.argument("prediction_id", required=False)
 @option("--all everything", "Delete all predictions of all users.", is_flag=True)
-@option("--yes", "Do not ask for confirmation.", is_flag=True)
+@option("--yes", "Delete without confirmation.", is_flag=True)
 def delete(prediction_id: str | None, *, everything: bool, yes: bool) -> None:
-    """Delete the prediction with an id, or all predictions with --all."""
+    """Delete the prediction PREDICTION_ID. With --all, delete all predictions."""
     if (prediction_id is None) != everything:
         raise click.UsageError("state either the id of a prediction or --all")
     from inkdigits.log.record import ANYONE

@@ -57,7 +57,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 @click.group(cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(package_name="inkdigits", prog_name="inkdigits")
 def main() -> None:
-    """Read handwritten digits and say how certain each reading is.
+    """Read handwritten digits and report the confidence of each reading.
 
     \b
     inkdigits serve --open                 serve the page and the API on this machine

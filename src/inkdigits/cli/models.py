@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from inkdigits.model.registry import Registry
     from inkdigits.reader import DigitReader
 
-_MODELS = option("--models folder", "Folder with the versions.", options.FOLDER, "models")
-_GATE = option("--gate gate_path", "Requirements for a new model, such as gate.toml.", options.FILE)
-_BY = option("--by", "Name to write to the promotion record.  [default: the user]")
+_MODELS = option("--models folder", "Folder with the model versions.", options.FOLDER, "models")
+_GATE = option("--gate gate_path", "TOML file with requirements for a new model.", options.FILE)
+_BY = "Name of the person who {} the model, for the promotion record.  [default: the user]"
 
 
 @click.group()
 def models() -> None:
     """List, compare, promote and roll back models.
 
-    A service with MODEL_PATH=models/current loads a promoted model on SIGHUP, or automatically with
-    INKDIGITS_WATCH=on. No request fails while the model is replaced.
+    A service with MODEL_PATH=models/current loads a promoted model when it receives SIGHUP. With
+    INKDIGITS_WATCH=on, it loads the model automatically. No request fails during the change.
     """
 
 
@@ -35,7 +35,7 @@ def models() -> None:
 @_MODELS
 @options.JSON
 def list_models(folder: Path, *, as_json: bool) -> None:
-    """List the versions in the folder, with a star for the current one."""
+    """List the versions in the folder. A star marks the current version."""
     registry = _registry(folder)
     versions = registry.versions()
     if as_json:
@@ -93,7 +93,7 @@ def compare(
     """Compare model B with model A on the same labelled pictures.
 
     A and B are versions in the folder, "current", "shipped", or paths of artifacts. With --gate,
-    the gate names the pictures, and the exit code is 1 if B does not pass.
+    the gate specifies the pictures. The exit code is 1 if B does not pass the gate.
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.evaluation.compare import compare as compare_models
@@ -126,8 +126,8 @@ def compare(
 @models.command()
 @click.argument("name")
 @_GATE
-@option("--without-gate", "Promote without a gate; the promotion record says so.", is_flag=True)
-@_BY
+@option("--without-gate", "Promote the model without a gate.", is_flag=True)
+@option("--by", _BY.format("promotes"))
 @_MODELS
 def promote(
     name: str, gate_path: Path | None, by: str | None, folder: Path, *, without_gate: bool
@@ -135,8 +135,8 @@ def promote(
     """Make a version the current model if it passes the gate.
 
     The default gate is gate.toml in the folder of the models. The command compares the current
-    model and the new one on the pictures that the gate names. Before the first promotion, the
-    current model is the shipped one.
+    model and the new model on the pictures that the gate specifies. Before the first promotion, the
+    current model is the shipped model.
     """
     import msgspec
 
@@ -169,11 +169,11 @@ def promote(
 
 
 @models.command()
-@option("--reason", "Reason to write to the promotion record.", default="")
-@_BY
+@option("--reason", "Reason for the rollback, for the promotion record.", default="")
+@option("--by", _BY.format("rolls back"))
 @_MODELS
 def rollback(reason: str, by: str | None, folder: Path) -> None:
-    """Make the previous good version the current model again."""
+    """Make the version before the current one the current model again."""
     change = _registry(folder).rollback({"reason": reason}, by)
     click.echo(f"{change['to']} ({change['model_version']}) is the current model of {folder} again")
 

@@ -46,44 +46,45 @@ def risk(
 ) -> Callable[[C], C]:
     """Return the option --risk; without a default, ``otherwise`` says what applies."""
     own = "" if default else f"  [default: {otherwise}]"
-    text = f"Tolerated share of wrong {what} among the accepted ones.{own}"
+    text = f"Tolerated share of wrong {what} among the accepted {what}.{own}"
     return option("--risk", text, SHARE, default=default)
 
 
 PICTURES = click.argument("names", nargs=-1, required=True, metavar="SOURCE…")
 MODEL = option(
     "--model model_path",
-    "Artifact, folder with an artifact such as models/current, or MNISTClassifier.  "
-    "[default: the shipped model; env: MODEL_PATH]",
+    "Model to use: an artifact, a folder with an artifact such as models/current, or "
+    "MNISTClassifier.  [default: the shipped model; env: MODEL_PATH]",
     click.Path(path_type=Path),
     envvar="MODEL_PATH",
 )
 JSON = option("--json as_json", "Print the result as JSON.", is_flag=True)
 DATA = option(
     "--data data_root",
-    "Folder with MNIST in its subfolder MNIST/raw.",
+    "Folder that contains MNIST in the subfolder MNIST/raw.",
     FOLDER,
     default="data",
 )
 SOURCES = option(
     "--data sources",
     "Labelled pictures; can be repeated. A folder or archive needs subfolders named after the "
-    "labels (0 to 9, none). A table (.csv, .jsonl, .parquet) needs the columns path and label. An "
-    "export of the history, a database URL and MNIST's IDX files also work.",
+    "labels (0 to 9, none). A table (.csv, .jsonl, .parquet) needs the columns path and label. "
+    "Exports of the history, database URLs and MNIST's IDX files are also supported.",
     multiple=True,
     metavar="SOURCE",
 )
 PATTERN = option(
     "--pattern",
-    "Regular expression for file names, with the group (?P<label>…) and optionally (?P<writer>…).",
+    "Regular expression that finds the label in file names. The group (?P<label>…) is required. "
+    "The group (?P<writer>…) is optional.",
 )
 DOWNLOAD = option(
     "--download/--no-download",
-    "Download MNIST (about 12 MB) if the folder does not contain it.",
+    "Download MNIST (about 12 MB) if it is missing.",
     default=True,
 )
 FIGURES = option("--figures", "Folder for reports and figures.", FOLDER, default="outputs/figures")
-SEED = option("--seed", "Random seed.", click.IntRange(0), default=0)
+SEED = option("--seed", "Seed of the random numbers.", click.IntRange(0), default=0)
 RISK = risk(default=0.001)
 
 

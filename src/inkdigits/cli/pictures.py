@@ -168,8 +168,8 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @option(
         "--out",
-        "Write one row per reading to this file or URL (.parquet, .csv or .jsonl). A name that "
-        "ends in / creates a folder of Parquet files.",
+        "Write one row per reading to this file or URL (.parquet, .csv or .jsonl). If the name "
+        "ends in /, the command writes a folder of Parquet files.",
     )
     @option("--overwrite", "With --out: replace an existing table.", is_flag=True)
     @option(
@@ -179,14 +179,14 @@ def bulk_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @option(
         "--engine",
-        "With --out: run on this machine or on a Ray cluster.  [default: local]",
+        "With --out: read on this machine (local) or on a Ray cluster (ray).  [default: local]",
         click.Choice(["local", "ray"]),
         None,
     )
-    @option("--address", "With --engine ray: the cluster, such as auto or ray://HOST:10001.")
+    @option("--address", "With --engine ray: cluster address, such as auto or ray://HOST:10001.")
     @option(
         "--shard",
-        "With --out: read only part I of N (0/N to N-1/N), for inkdigits merge.",
+        "With --out: read only part I of N (I is 0 to N-1). inkdigits merge joins the parts.",
         metavar="I/N",
     )
     @wraps(command)
@@ -267,7 +267,7 @@ def _say_run(run: Run, text: str, *, as_json: bool, **more: Any) -> None:
 @click.argument("out")
 @options.JSON
 def merge(out: str, *, as_json: bool) -> None:
-    """Write the table OUT from the parts that commands with --shard have read.
+    """Merge the parts that were read with --shard into the table OUT.
 
     The command writes OUT only if each picture was read exactly once. A JSON file beside OUT
     lists the sources and the model.

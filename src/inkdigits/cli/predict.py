@@ -34,15 +34,15 @@ _FILES_PER_BATCH = 64
 @options.MODEL
 @options.device("Read with PyTorch on this device")
 @options.risk()
-@option("--probabilities", "Also show the runner-up and the ten probabilities.", is_flag=True)
+@option("--probabilities", "Also show the runner-up and all ten probabilities.", is_flag=True)
 @option(
     "--explain",
-    "Show the runner-up, and write pictures of the ink and of the evidence for the digit.",
+    "Show the runner-up, and write a picture of the ink and a saliency map.",
     is_flag=True,
 )
 @option(
     "--explain-to",
-    "Folder for the pictures of --explain.  [default: outputs/explanations]",
+    "Folder for the pictures that --explain writes.  [default: outputs/explanations]",
     options.FOLDER,
 )
 @options.JSON
@@ -63,16 +63,16 @@ def predict(
 
     SOURCE is a picture (PNG, JPEG, WebP, BMP, GIF or TIFF), a folder of pictures, an http or https
     URL, or - for standard input. Check readings with the decision "review" before you use them. For
-    a rejected picture, the line shows only the closest digit. The exit code is 1 if a picture
+    a rejected picture, the table shows only the closest digit. The exit code is 1 if a picture
     cannot be read.
 
     --explain writes the input of the model to NAME.ink.png and a saliency map to NAME.saliency.png.
-    In the map, orange is evidence for the digit and blue is evidence against it.
+    In the map, orange ink is evidence for the digit, and blue ink is evidence against it.
 
-    --out reads large numbers of pictures into a table. SOURCE may then also be an archive (.zip,
-    .tar, .tar.gz), a NumPy array (.npy), an IDX or Parquet file, or a URL of an object store. A
-    picture that cannot be read gets a row with its error. After Ctrl-C or a crash, the same
-    command reads the remaining pictures.
+    --out writes the readings of many pictures to a table. With --out, SOURCE may also be an archive
+    (.zip, .tar, .tar.gz), a NumPy array (.npy), an IDX or Parquet file, or a URL of an object
+    store. For a picture that cannot be read, the row contains the error. After Ctrl-C or a crash,
+    run the command again to read the remaining pictures.
     """
     explain = explain or explain_to is not None
     if write is None:

@@ -47,14 +47,14 @@ class _Length(click.ParamType):  # type: ignore[type-arg]
 @click.command()
 @options.PICTURES
 @options.MODEL
-@option("--length", "Number of digits, such as 5 or 3-8.", _Length())
-@option("--min", "Smallest possible value.", click.IntRange(0))
-@option("--max", "Largest possible value.", click.IntRange(0))
-@option("--check", "Kind of the check digits.", click.Choice(["luhn", "mod97"]))
+@option("--length", "Number of digits per number, such as 5 or 3-8.", _Length())
+@option("--min", "Smallest possible value of the numbers.", click.IntRange(0))
+@option("--max", "Largest possible value of the numbers.", click.IntRange(0))
+@option("--check", "Type of the check digits in the numbers.", click.Choice(["luhn", "mod97"]))
 @option(
     "--regions",
-    "Regions of the numbers in pixels: a JSON list of [left, top, width, height], or a CSV file "
-    "with these columns. The optional column source names the picture.",
+    "File with the regions to read, in pixels: a JSON list of [left, top, width, height], or a CSV "
+    "file with these columns. The optional column source contains the name of the picture.",
     options.FILE,
 )
 @options.risk("numbers", otherwise="0.01")
@@ -76,10 +76,11 @@ def read(
     numbers with the decision "review" before you use them. The exit code is 1 if a picture cannot
     be read.
 
-    --length, --min, --max and --check state what is known about the numbers. A number that does not
-    satisfy all of them is not accepted.
+    --length, --min, --max and --check specify properties of the numbers. A number that violates one
+    of them is not accepted.
 
-    --out reads large numbers of pictures into a table, from the same sources as predict --out.
+    --out writes the numbers of many pictures to a table. The supported sources are listed by
+    "inkdigits predict --help".
     """
     from inkdigits.decision.hints import Hints
     from inkdigits.reader import load

@@ -44,28 +44,28 @@ class _Port(IntRange):
 )
 @option(
     "--tls-cert",
-    "Certificate chain in PEM, for HTTPS.  [env: INKDIGITS_TLS_CERT]",
+    "PEM file with the certificate chain, for HTTPS.  [env: INKDIGITS_TLS_CERT]",
     FILE,
 )
-@option("--tls-key", "Private key of the certificate in PEM.  [env: INKDIGITS_TLS_KEY]", FILE)
+@option("--tls-key", "PEM file with the private key.  [env: INKDIGITS_TLS_KEY]", FILE)
 @risk(otherwise="the model's; env: INKDIGITS_RISK")
 @device("Read with PyTorch on this device", otherwise="ONNX Runtime; env: INKDIGITS_DEVICE")
 @option(
     "--shadow",
-    "Version or path of a second model to compare; clients do not get its readings.  "
-    "[env: INKDIGITS_SHADOW]",
+    "Version or path of a second model to compare. Clients do not receive the readings of this "
+    "model.  [env: INKDIGITS_SHADOW]",
 )
 @option(
     "--share shadow_share",
-    "Share of the pictures that the second model reads.  "
+    "Share of pictures that the second model also reads.  "
     "[default: 0.1; env: INKDIGITS_SHADOW_SHARE]",
     FloatRange(0, 1),
 )
 @MODEL
 def serve(*, port: Any, page: bool | None, opens: bool, **options: Any) -> None:
-    """Serve the page and the HTTP API until Ctrl-C.
+    """Serve the page and the HTTP API until you press Ctrl-C.
 
-    Options take precedence over environment variables. docs/serve.md lists all settings.
+    Options take precedence over environment variables. The file docs/serve.md lists all settings.
     """
     from inkdigits.serving.gunicorn import serve as run_gunicorn
     from inkdigits.serving.preflight import free_port
@@ -89,8 +89,8 @@ def serve(*, port: Any, page: bool | None, opens: bool, **options: Any) -> None:
 def key(name: str) -> None:
     """Create an API key for the user NAME.
 
-    The command prints the key for the user, and a line for the configuration of the service. The
-    line contains only the SHA-256 of the key.
+    The command prints the key and a line for the service's file of API keys. The line contains the
+    SHA-256 of the key instead of the key itself.
     """
     from inkdigits.serving.api.keys import digest_of, new_key
     from inkdigits.settings import parse_api_keys

@@ -22,24 +22,25 @@ SYNTHETIC: Final = 180_000
 @options.DOWNLOAD
 @option(
     "--out",
-    'File to write, for "inkdigits train --pictures".',
+    'File to write; "inkdigits train --pictures" reads this file.',
     options.FILE,
     default="saved_models/synthetic.npz",
 )
 @option(
     "--synthetic",
-    "Approximate number of pictures; two thirds show digits.",
+    "Approximate number of pictures. Two thirds of the pictures show digits.",
     options.COUNT,
     default=SYNTHETIC,
 )
-@option("--segmenter", "Network that finds ink.  [default: the shipped one]", options.FILE)
+@option("--segmenter", "Network that finds ink.  [default: the shipped network]", options.FILE)
 @options.SEED
 def synthesise(
     data_root: Path, out: Path, synthetic: int, segmenter: Path | None, seed: int, *, download: bool
 ) -> None:
     """Make synthetic training pictures from MNIST's digits and the installed fonts.
 
-    "inkdigits train" also makes such pictures. Several training runs can share one file.
+    "inkdigits train" makes synthetic pictures if you do not specify --pictures. With --pictures,
+    several training runs can use one file.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.data.synthesis import Material

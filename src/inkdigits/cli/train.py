@@ -75,49 +75,49 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 @option("--logs", "Folder for TensorBoard's event files.", options.FOLDER, default="outputs/logs")
 @option(
     "--network",
-    "Network to train. DigitNet is the shipped one, and MNISTClassifier is a plain one.",
+    "Network to train. DigitNet is the shipped network; MNISTClassifier is simpler.",
     click.Choice(["DigitNet", "MNISTClassifier"]),
     "DigitNet",
 )
-@option("--quick", "Train in ten minutes, with fewer pictures and epochs.", is_flag=True)
+@option("--quick", "Train in about ten minutes, with fewer pictures and epochs.", is_flag=True)
 @option(
     "--segmenter-steps",
-    "Training steps of the network that finds ink. The default is 0 with --quick, --init, --add, "
-    "--pictures or another network.",
+    "Training steps of the network that finds ink; 0 does not train this network. The default is 0 "
+    "with --quick, --init, --add, --pictures, --segmenter or --network MNISTClassifier.",
     click.IntRange(0),
     50_000,
 )
 @option(
     "--segmenter",
-    "Existing network that finds ink, which is then not trained: a file of another run, an "
+    "Use an existing network that finds ink instead of training one: a file of another run, an "
     'artifact, or "shipped".',
     click.Path(path_type=Path),
 )
 @option(
     "--line-steps",
-    "Training steps of the network that reads lines of digits; 0 uses the shipped one. The default "
-    "is 0 if the network that finds ink is not trained.",
+    "Training steps of the network that reads lines of digits; 0 uses the shipped network. The "
+    "default is 0 if the network that finds ink is not trained.",
     click.IntRange(min=0),
     default=20_000,
 )
-@option("--epochs", "Passes over the training pictures.", options.COUNT, default=48)
+@option("--epochs", "Number of passes over the training pictures.", options.COUNT, default=48)
 @option(
     "--classic-epochs",
-    "Epochs of MNISTClassifier, which is trained after DigitNet; 0 does not train it.",
+    "Epochs of MNISTClassifier, which is trained after DigitNet; 0 skips MNISTClassifier.",
     click.IntRange(0),
     30,
 )
-@option("--batch-size", "Pictures per step, including synthetic ones.", click.IntRange(8), 512)
+@option("--batch-size", "Pictures per step, including synthetic pictures.", click.IntRange(8), 512)
 @option(
     "--synthetic",
-    "Number of synthetic pictures. Two thirds show digits, and one third shows no digit. With 0, "
-    "the model learns clean digits only and cannot reject other pictures.",
+    "Number of synthetic pictures. Two thirds of them show digits. With 0, the model learns only "
+    "clean digits and cannot reject other pictures.",
     click.IntRange(0),
     SYNTHETIC,
 )
 @option(
     "--pictures",
-    'Existing synthetic pictures from "inkdigits synthesise"; can be repeated.',
+    'Use existing synthetic pictures from "inkdigits synthesise"; can be repeated.',
     options.FILE,
     multiple=True,
 )
@@ -149,16 +149,16 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @option(
     "--add added",
-    "Your own labelled pictures, as for --data of inkdigits evaluate; can be repeated. By "
-    "default, such a run is shorter and has a lower learning rate.",
+    "Also train on these labelled pictures; can be repeated. inkdigits evaluate --help describes "
+    "the format. With --add, the default run is shorter and has a lower learning rate.",
     multiple=True,
     metavar="SOURCE",
 )
 @options.PATTERN
 @option(
     "--weight",
-    "With --add: how often each of your pictures is used per epoch.  [default: they are 15 % of "
-    "the digits]",
+    "With --add: how often each of your pictures is used per epoch.  [default: your pictures are "
+    "15 % of the digits]",
     click.FloatRange(0.1, 10_000),
     metavar="FACTOR",
 )
@@ -172,21 +172,21 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @option(
     "--dropout",
-    "Dropout probability of all layers.  [default: the network's own]",
+    "Dropout probability of all layers.  [default: set by the network]",
     click.FloatRange(0, 0.99),
 )
 @options.SEED
 @options.device("Device to train on", "auto")
-@option("--resume", "Continue the interrupted run in the folder.", is_flag=True)
+@option("--resume", "Resume the interrupted run in the folder --out.", is_flag=True)
 @options.RISK
 @option(
     "--track",
-    "Log the run to MLflow at MLFLOW_TRACKING_URI (needs the extra mlflow).",
+    "Log the run to MLflow at MLFLOW_TRACKING_URI (requires the extra mlflow).",
     click.Choice(["mlflow"]),
 )
 @option(
     "--config",
-    "TOML file with these options; options on the command line take precedence.",
+    "TOML file with values of these options. The command line takes precedence.",
     options.FILE,
     is_eager=True,
     expose_value=False,
@@ -210,7 +210,7 @@ def train(
     The command trains the networks that find ink and read lines, makes synthetic pictures, and
     trains DigitNet. It then calibrates, exports and evaluates the model, adds the int8 network, and
     trains MNISTClassifier. The result is mnist_classifier.onnx, an artifact for "inkdigits serve
-    --model". After Ctrl-C, run the same command with --resume.
+    --model". After Ctrl-C, run the same command with --resume to continue.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device

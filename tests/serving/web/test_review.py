@@ -51,7 +51,7 @@ def test_only_who_signed_in_reviews_and_a_reviewer_sees_no_more_than_that(
     assert ">Review</a>" not in browser.see()
     ada = reviewer(app)
     page = ada.see("/review")
-    assert all(text in page for text in (">Review</a>", "You review as ada", "by ada"))
+    assert all(text in page for text in (">Review</a>", "You are reviewing as ada", "by ada"))
     assert ada.ids() == []  # the history of all is the operator's
     assert ada.post(f"/review/{record.id}").status_code == 400
     operator = Browser(create_app(settings, FakeReader(), store)).signed_in()
@@ -134,7 +134,7 @@ def test_an_item_says_why_it_is_there_and_not_what_others_say(app, store, record
     ada = reviewer(app)
     first, second = ada.client.get("/review/queue").json["items"]
     assert (first["id"], first["read"], first["is_number"]) == (number.id, "42", True)
-    assert (first["is_closest"], first["why"]) == (False, "It was rejected: not a digit.")
+    assert (first["is_closest"], first["why"]) == (False, "The picture was rejected: not a digit.")
     assert len(first["inks"]) == 2
     picture = ada.client.get(first["picture"])
     assert (picture.mimetype, picture.data[:4]) == ("image/png", b"\x89PNG")

@@ -96,7 +96,7 @@ def test_sign_out_that_cannot_be_kept_is_said_and_nobody_is_signed_in_until_it_c
     response = operator.post("/sign-out")
     assert code_of(response) == (503, "history_unavailable")
     assert "Signing out failed" in response.text
-    assert "Signing in needs the log, which is unavailable." in operator.see("/model")
+    assert "You cannot sign in because the prediction log is unavailable." in operator.see("/model")
     assert operator.client.get("/sign-in").status_code == 503
     assert operator.ids() == []
     monkeypatch.undo()

@@ -308,7 +308,7 @@ def test_model_page_shows_the_shipped_models_run(browser, reader, monkeypatch):
         "75.0\N{NO-BREAK SPACE}%",
         "2 of 3,000",
         "(no threshold meets the risk)",
-        "The marked group",
+        "The highlighted group",
     ):
         assert shown in page
 
@@ -328,7 +328,7 @@ def test_history_is_sorted_by_confidence_and_counted(app, browser, store):
         store.keep(record)
     expected = [r.id for r in sorted(records, key=lambda r: (r.confidence, r.id))]
     first = operator.see("/history?sort=confidence")
-    assert "30 readings of all browsers, the least sure first" in first
+    assert "30 readings of all browsers, least sure first" in first
     assert operator.ids("sort=confidence") == expected[:24]
     (more,) = re.findall(r'rel="next" href="/history\?([^"]+)"', first)
     more = more.replace("&amp;", "&")
@@ -352,10 +352,11 @@ def test_dashboard_shows_the_audit_to_the_operator_and_says_when_it_is_broken(
     store.keep(a_record(1, model_version="fake-1"))
     operator = Browser(create_app(settings, FakeReader(), store)).signed_in()
     page = operator.see("/dashboard?span=all")
-    said = "9 of 40 audited readings of this model; at most 35.98 % with 95 % confidence."
+    said = "9 of 40 audited readings of this model are wrong. With 95 % confidence, the rate is at "
+    said += "most 35.98 %."
     assert said in page.replace("\N{NO-BREAK SPACE}", " ")
     assert "1 reading waits for" in page
-    assert 'role="alert">More accepted readings' in page
+    assert 'role="alert">This model exceeds the risk' in page
     assert "by audit" not in browser.see("/dashboard")
 
 

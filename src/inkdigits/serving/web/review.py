@@ -20,10 +20,10 @@ from inkdigits.settings import Settings
 from inkdigits.types import Json
 
 _WHY = {  # a picture is in the queue, in words
-    "rejected": "It was rejected",
+    "rejected": "The picture was rejected",
     "unsure": "The model is not sure",
-    "differs": "Two models have different readings",
-    "audit": "It was accepted and is part of the random audit",
+    "differs": "Two models read the picture differently",
+    "audit": "The reading was accepted and is part of the random audit",
 }
 _SIDE = 640  # of a kept picture on the page, in pixels at most
 _AT_ONCE = 60
@@ -84,7 +84,7 @@ def _item(record: Record, has_picture: bool) -> Json:
     """Return what the page shows of a record; what others said of it stays out."""
     shares = sorted(enumerate(record.probabilities), key=lambda pair: -pair[1])
     runner_up = shares[1] if record.digits is None and record.digit is not None else None
-    why = _WHY.get(record.queued or "", "It is in the queue")
+    why = _WHY.get(record.queued or "", "The picture is in the queue")
     why += f": {record.reason.replace('_', ' ')}." if record.reason else "."
     return {
         "id": record.id,

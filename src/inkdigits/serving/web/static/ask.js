@@ -7,7 +7,7 @@ export async function ask(path, options) {
   const response = await fetch(path, options);
   const answer = await response.json();
   if (response.ok) return answer;
-  throw Object.assign(new Error(answer.error?.message ?? `The service answered ${response.status}.`), { status: response.status });
+  throw Object.assign(new Error(answer.error?.message ?? `The service returned status ${response.status}.`), { status: response.status });
 }
 
 /** The options of a request that sends a picture. */

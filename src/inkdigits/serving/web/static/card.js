@@ -3,12 +3,12 @@
 import { claimed, percent } from "./ask.js";
 
 const MEANING = {
-  empty: "Ten probabilities appear while you draw.",
+  empty: "The probability of each digit appears while you draw.",
   accept: "Safe to use without checking.",
-  review: "Check it before you use it.",
+  review: "Check this reading before you use it.",
   blank: "Use more light or a darker pen.",
-  not_a_digit: "It does not look like a digit.",
-  several_digits: "Read as a number, digit by digit.",
+  not_a_digit: "The ink does not look like a digit.",
+  several_digits: "The number was read digit by digit.",
   unreadable: "Each digit has a probability below 50\u00a0%.",
   cut_off: "Leave some space around the digit.",
 };
@@ -83,7 +83,7 @@ export function showCoverage(answer, value) {
   const coverage = answer?.coverage ?? (own && (choice?.[1] ?? 0));
   $("coverage").textContent = coverage !== undefined
     ? `At this risk, ${percent(coverage)} of the calibration digits are marked as sure.`
-    : "The risk is the tolerated share of wrong readings among those marked as sure.";
+    : "The risk is the tolerated share of wrong readings among the readings marked as sure.";
 }
 
 /** Say a reading to screen readers. */
@@ -99,7 +99,7 @@ function askAgain(answer) {
   const claim = answer && claimed(answer);
   const isOne = claim?.length === 1;
   $("question").textContent =
-    claim === "none" ? "Is this not a digit?" : claim ? `Is it ${isOne ? `${article(claim)} ` : ""}${claim}?` : "What is it?";
+    claim === "none" ? "Is this reading right?" : claim ? `Is it ${isOne ? `${article(claim)} ` : ""}${claim}?` : "What is the correct label?";
   $("question").hidden = false;
   $("ask").hidden = !claim;
   $("labels").hidden = Boolean(claim);
@@ -111,6 +111,6 @@ function askAgain(answer) {
 /** Thank for a label. */
 export function thank(label, wasRight) {
   $("question").hidden = $("ask").hidden = $("labels").hidden = true;
-  const said = label === "none" ? "not a digit" : `it is ${label.length === 1 ? `${article(label)} ` : ""}${label}`;
-  $("thanks").textContent = wasRight ? "Thank you. Saved as right." : `Thank you. Saved: ${said}.`;
+  const said = label === "none" ? "“not a digit”" : label;
+  $("thanks").textContent = wasRight ? "Thank you. The reading was saved as right." : `Thank you. The label ${said} was saved.`;
 }

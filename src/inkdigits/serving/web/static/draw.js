@@ -200,7 +200,7 @@ async function explain() {
     $("saliency").src = `data:image/png;base64,${explanation.saliency_png}`;
     $("runner-up").textContent =
       `Orange ink is evidence for ${card.article(prediction)} ${prediction}, and blue ink is evidence against it. ` +
-      `Second most likely: ${explanation.runner_up}, ${percent(explanation.runner_up_probability)}.`;
+      `The second most likely digit is ${explanation.runner_up} (${percent(explanation.runner_up_probability)}).`;
     $("reasons").hidden = false;
     $("why").setAttribute("aria-expanded", "true");
   } catch (error) {
@@ -218,7 +218,7 @@ async function copyCommand() {
   $("command").value = command;
   try {
     await navigator.clipboard.writeText(command);
-    $("copied").textContent = "Copied.";
+    $("copied").textContent = "The command was copied.";
   } catch {
     // Without HTTPS there is no clipboard.
     $("command").hidden = false;

@@ -50,10 +50,10 @@ function show() {
   $("item").hidden = !item;
   $("empty").hidden = Boolean(item) || !isAtEnd;
   $("undo").disabled = done.length === 0;
-  $("last").textContent = done.length ? `Last: ${done.at(-1).label ?? "skipped"}` : "";
+  $("last").textContent = done.length ? `Last label: ${done.at(-1).label ?? "skipped"}` : "";
   if (!item) return;
-  const inks = item.inks.map((src) => Object.assign(new Image(84, 84), { src, alt: "28 by 28 ink", className: "ink" }));
-  const picture = item.picture && Object.assign(new Image(), { src: item.picture, alt: "The picture as it was sent" });
+  const inks = item.inks.map((src) => Object.assign(new Image(84, 84), { src, alt: "Ink in 28 by 28 pixels", className: "ink" }));
+  const picture = item.picture && Object.assign(new Image(), { src: item.picture, alt: "The original picture" });
   $("shown").replaceChildren(...(picture ? [picture] : inks));
   $("inks").replaceChildren(...(picture ? inks : []));
   $("seen").hidden = !picture;
@@ -61,7 +61,7 @@ function show() {
   $("claim").textContent = item.is_closest ? "Closest:" : "Read as";
   $("read").textContent = item.read ?? "–";
   $("sure").textContent = percent(item.confidence);
-  const other = item.runner_up && `Second most likely: ${item.runner_up.digit}, ${percent(item.runner_up.share)}.`;
+  const other = item.runner_up && `The second most likely digit is ${item.runner_up.digit} (${percent(item.runner_up.share)}).`;
   $("other").textContent = [other, item.shadow && `The second model reads ${item.shadow}.`].filter(Boolean).join(" ");
   $("typed").hidden = !item.is_number;
   $("digits").textContent = typed || "Type the digits";
