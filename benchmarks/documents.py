@@ -196,10 +196,10 @@ def numbers(figures: Figures) -> str:
 def cells(figures: Figures) -> str:
     found = figures["number_reading"]["table"]
     return (
-        f"The {found['cells']:,} table cells contain {found['digits']} digits. The reader read "
-        f"{found['found']} of them correctly and accepted\n{found['accepted']}, of which "
-        f"{found['wrong_accepted']} are wrong. It read {found['invented_in_empty']} digits in "
-        "empty cells."
+        f"Tables with {found['cells']:,} cells contain {found['digits']} digits. The reader read "
+        f"{found['found']} of these digits correctly.\nIt accepted {found['accepted']} digits, of "
+        f"which {found['wrong_accepted']} are wrong. It read {found['invented_in_empty']} digits "
+        "in empty cells."
     )
 
 
@@ -293,7 +293,7 @@ def cost(figures: Figures) -> str:
         f"{name} | {ms:.2f} ms | {1000 / ms:,.0f} | {ms / 3.6 / TARGET:,.2f}"
         for name, ms in times.items()
     )
-    heading = "Picture | CPU time | Per core and second | Core-hours per million"
+    heading = "Picture | CPU time | Pictures per core and second | Core-hours per million"
     return table(heading, "lrrr", rows)
 
 
@@ -306,16 +306,16 @@ def needs(figures: Figures) -> str:
         f"| {rate * 86_400 * row['bytes'] / 1e9:,.0f} GB"
         for rate in (1000, 10_000, 100_000)
     )
-    heading = "Requests per second | Cores and replicas | Memory | Cores of PostgreSQL"
-    return table(heading + " | Its write-ahead log | Log per day", "rrrrrr", rows)
+    heading = "Requests per second | Cores and replicas | Memory | PostgreSQL cores"
+    return table(heading + " | Write-ahead log | Log per day", "rrrrrr", rows)
 
 
 def log_rows(figures: Figures) -> str:
     row = figures["capacity"]["log"]["per_row"]
     return (
-        f"In PostgreSQL, a row of the log with its indexes takes {row['bytes']:,.0f} bytes, which "
-        f"is {1e9 / row['bytes']:,.0f} rows per gigabyte.\nIn transactions of 32 rows, one "
-        f"PostgreSQL process needs {row['cpu_us']:.0f} microseconds per row."
+        f"In PostgreSQL, a row of the log with its indexes takes {row['bytes']:,.0f} bytes. A "
+        f"gigabyte contains {1e9 / row['bytes']:,.0f} rows.\nIn transactions of 32 rows, one "
+        f"PostgreSQL process needs {row['cpu_us']:.0f} microseconds of CPU time per row."
     )
 
 
@@ -326,7 +326,7 @@ def memory(figures: Figures) -> str:
     return (
         f"A replica of the model service with one worker takes {replica:.0f} MB of memory, and "
         f"`inkdigits serve` with page, log\nand two workers takes {serve:.0f} MB. A bulk run with "
-        f"{bulk['workers']} workers takes {few} rows of an array\nand {many} rows. The figures of "
+        f"{bulk['workers']} workers takes {few} rows of an array\nand {many} rows. The figures for "
         "bulk runs count shared memory once per process."
     )
 
@@ -347,7 +347,7 @@ def autoscaling(figures: Figures) -> str:
         f"| {row['longest_wait_s']:.1f} s | {row['seconds_late']} s"
         for row in figures["capacity"]["autoscaling"]
     ]
-    heading = "The load doubles | Target | Start of a pod | Longest wait | Waits over 250 ms"
+    heading = "The load doubles | Target | Pod start | Longest wait | Time with waits over 250 ms"
     return table(heading, "lrrrr", rows)
 
 
