@@ -230,8 +230,8 @@ def temperature(figures: Figures) -> str:
     before, after = fitted["before"], fitted["after"]
     return (
         f"The temperature is {fitted['temperature']:.4f}. It was fitted on the calibration split "
-        f"(n = {fitted['n']:,}) and on as many\ndigits synthesised from this split. On "
-        f"clean digits, temperature scaling changes NLL from {before['nll']['value']:.4f} to "
+        f"(n = {fitted['n']:,}) and on an equal\nnumber of digits synthesised from this split. "
+        f"On clean digits, temperature scaling changes NLL from {before['nll']['value']:.4f} to "
         f"{after['nll']['value']:.4f}, and\nECE (15 bins) from {percent(before['ece']['value'])} "
         f"to {percent(after['ece']['value'])}. On the synthesised digits, NLL is "
         f"{made['nll']['value']:.4f} and\nECE is {percent(made['ece']['value'])}. Temperature "
