@@ -324,7 +324,7 @@ def memory(figures: Figures) -> str:
     serve = figures["serving"]["results"]["inkdigits serve (page and log)"]["resident_mb"]
     few, many = (f"{r['peak_mb']:.0f} MB for {r['rows']:,}" for r in bulk["local"]["runs"])
     return (
-        f"A replica of the model service with one worker takes {replica:.0f} MB of memory, and "
+        f"A replica of the model service with one worker takes {replica:.0f} MB of memory. "
         f"`inkdigits serve` with page, log\nand two workers takes {serve:.0f} MB. A bulk run with "
         f"{bulk['workers']} workers takes {few} rows of an array\nand {many} rows. The figures for "
         "bulk runs count shared memory once per process."
