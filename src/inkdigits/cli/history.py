@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click import Choice, IntRange
 
 from inkdigits.cli.options import FILE, counted, option
 from inkdigits.errors import ConfigError
@@ -43,11 +44,11 @@ def history() -> None:
 
 @history.command("export")
 @click.argument("file", type=FILE)
-@option("--digit", "Export only this digit; -1 means no digit.", click.IntRange(-1, 9))
-@option("--decision", "Export only this decision.", click.Choice(["accept", "review", "reject"]))
-@option("--feedback", "Filter by feedback.", click.Choice(["given", "none", "right", "wrong"]))
-@option("--since", "Export only readings from this time (UTC) on.", _MOMENT, metavar=_FORM)
-@option("--until", "Export only readings before this time (UTC).", _MOMENT, metavar=_FORM)
+@option("--digit", "Export readings of this digit; -1 means no digit.", IntRange(-1, 9))
+@option("--decision", "Export readings with this decision.", Choice(["accept", "review", "reject"]))
+@option("--feedback", "Select readings by feedback.", Choice(["given", "none", "right", "wrong"]))
+@option("--since", "Export readings from this time (UTC) on.", _MOMENT, metavar=_FORM)
+@option("--until", "Export readings before this time (UTC).", _MOMENT, metavar=_FORM)
 @option("--overwrite", "Replace an existing file.", is_flag=True)
 def export_history(
     file: Path, since: datetime | None, until: datetime | None, *, overwrite: bool, **filters: Any

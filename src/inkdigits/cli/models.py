@@ -26,8 +26,9 @@ _BY = "Name of the person who {} the model, for the promotion record.  [default:
 def models() -> None:
     """List, compare, promote and roll back models.
 
-    A service with MODEL_PATH=models/current loads a promoted model when it receives SIGHUP. With
-    INKDIGITS_WATCH=on, it loads the model automatically. No request fails during the change.
+    When a service with MODEL_PATH=models/current receives SIGHUP, it loads the promoted model. With
+    INKDIGITS_WATCH=on, the service loads the model automatically. No request fails because of
+    the change.
     """
 
 
@@ -173,7 +174,7 @@ def promote(
 @option("--by", _BY.format("rolls back"))
 @_MODELS
 def rollback(reason: str, by: str | None, folder: Path) -> None:
-    """Make the version before the current one the current model again."""
+    """Make the previous version the current model again."""
     change = _registry(folder).rollback({"reason": reason}, by)
     click.echo(f"{change['to']} ({change['model_version']}) is the current model of {folder} again")
 

@@ -79,8 +79,8 @@ def read(
     --length, --min, --max and --check specify properties of the numbers. A number that violates one
     of them is not accepted.
 
-    --out writes the numbers of many pictures to a table. The supported sources are listed by
-    "inkdigits predict --help".
+    --out writes the numbers of many pictures to a table. "inkdigits predict --help" lists
+    the supported sources.
     """
     from inkdigits.decision.hints import Hints
     from inkdigits.reader import load

@@ -207,10 +207,10 @@ def train(
 ) -> None:
     """Train, calibrate, export and evaluate a model on MNIST.
 
-    The command trains the networks that find ink and read lines, makes synthetic pictures, and
-    trains DigitNet. It then calibrates, exports and evaluates the model, adds the int8 network, and
-    trains MNISTClassifier. The result is mnist_classifier.onnx, an artifact for "inkdigits serve
-    --model". After Ctrl-C, run the same command with --resume to continue.
+    The command trains one network that finds ink and one that reads lines. It makes synthetic
+    pictures and trains DigitNet. It then calibrates, exports and evaluates the model, adds the int8
+    network, and trains MNISTClassifier. The result is mnist_classifier.onnx, an artifact for
+    "inkdigits serve --model". After Ctrl-C, run the same command with --resume to continue.
     """
     from inkdigits.data.mnist import load_splits
     from inkdigits.model.devices import resolve_device

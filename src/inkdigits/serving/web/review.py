@@ -36,7 +36,7 @@ def add_review(web: Blueprint, store: Store, operator: Operator, settings: Setti
     def who() -> str:
         name = operator.reviewer(request)
         if name is None:
-            abort(403, "Only the operator and reviewers may do this. Sign in.")
+            abort(403, "Only the operator and reviewers may label pictures. Sign in.")
         return name
 
     @web.get("/review")
