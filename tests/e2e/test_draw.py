@@ -196,7 +196,7 @@ def test_why_is_one_click_away_and_a_risk_is_sent(visitor):
         page.fill("#risk", "7")
     expect(page.locator("#coverage")).to_contain_text("At this risk, 9")
     page.click("#curl")
-    expect(page.locator("#copied")).to_contain_text("Cop")
+    expect(page.locator("#copied")).to_contain_text("command")
     assert "predict?risk=0.05" in page.input_value("#command")
     page.fill("#risk", "6")  # the command is of another risk
     expect(page.locator("#copied")).to_have_text("")
