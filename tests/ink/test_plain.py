@@ -131,6 +131,20 @@ def test_what_has_the_size_of_a_digit_is_not_left_out_in_silence(height, is_doub
     assert (found.doubtful == 1) == is_doubtful
 
 
+@pytest.mark.parametrize("size", [48, 90])
+def test_lines_around_most_of_an_empty_cell_are_not_its_background(size):
+    cell = np.full((size, size), 240, np.uint8)
+    cell[:, :2] = cell[:, -2:] = cell[:2] = 30
+    asked = []
+
+    def see_nothing(view):
+        asked.append(view.shape)
+        return np.full_like(view, -9.0).repeat(2, axis=1)
+
+    assert find_foreground(Luminance.of(cell), see_nothing).peak <= 0.0
+    assert asked
+
+
 def test_two_digits_stay_two():
     page = Image.new("L", (400, 200), 255)
     page.paste(seven(), (0, 0))

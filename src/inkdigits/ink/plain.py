@@ -29,6 +29,9 @@ SMALL_PICTURE = 40
 SMALLEST_VIEW = 16
 # The noise of a clean border, by which most of it is of one shade.
 PLAIN_NOISE = 1.0
+# The least share of a picture that is background. The lines at the sides of a cell may be most of
+# its border, and are less of the cell: without this limit half of the empty cells show a digit.
+LEAST_BACKGROUND = 0.2
 # From this share of the ink's box on, darker than this share of the darkest, it may be a card,
 # unless the box is narrower than this. So look 3 % of MNIST's digits, and 16 of 19 cards.
 CARD_SHARE, CARD_SHADE, CARD_ASPECT = 0.5, 0.3, 0.4
@@ -230,9 +233,11 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground:
 def _on_even_background(grey: Grey) -> Foreground | None:
     """Return the foreground if most of the border is of one shade; ink may touch it."""
     background, noise = median_and_deviation(_border(grey).astype(np.float32, copy=False))
-    if noise > PLAIN_NOISE and max(grey.shape) > SMALLEST_VIEW:
-        return None
     difference = grey.astype(np.float32, copy=False) - np.float32(background)
+    n_background = np.count_nonzero(np.abs(difference) <= MIN_CONTRAST)
+    is_clean = noise <= PLAIN_NOISE and n_background >= LEAST_BACKGROUND * grey.size
+    if not is_clean and max(grey.shape) > SMALLEST_VIEW:
+        return None
     found = Foreground.whole_picture(_positive(difference))
     # A table or a shadow covers a corner, as does a digit that fills its picture, alone.
     is_covered = (np.abs(difference[[0, 0, -1, -1], [0, -1, 0, -1]]) > MIN_CONTRAST).any()

@@ -152,7 +152,7 @@ class Prediction(TypedDict):
     novelty: Annotated[float | None, Meta(description="Higher means less like a digit.")]
     model_version: str
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-    kept: Annotated[Kept, Meta(description="Where the prediction log has it.")]
+    kept: Annotated[Kept, Meta(description="Where the prediction is kept.")]
     preprocessing_time_ms: Milliseconds
     inference_time_ms: Milliseconds
     total_time_ms: Milliseconds
@@ -232,7 +232,7 @@ class Number(TypedDict):
     checks: list[NumberCheck]
     model_version: str
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-    kept: Annotated[Kept, Meta(description="Where the prediction log has it.")]
+    kept: Annotated[Kept, Meta(description="Where the prediction is kept.")]
     total_time_ms: Milliseconds
 
 
@@ -294,7 +294,7 @@ class Tensor(TypedDict):
 
 
 class WantedOutput(TypedDict):
-    """The name of an output, and how it is wanted."""
+    """An output by its name, with its parameters."""
 
     name: str
     parameters: NotRequired[dict[str, Any]]
