@@ -197,9 +197,9 @@ def cells(figures: Figures) -> str:
     found = figures["number_reading"]["table"]
     return (
         f"Tables with {found['cells']:,} cells contain {found['digits']} digits. The reader read "
-        f"{found['found']} of these digits correctly.\nIt accepted {found['accepted']} digits, of "
-        f"which {found['wrong_accepted']} are wrong. It read {found['invented_in_empty']} digits "
-        "in empty cells."
+        f"{found['found']} of these digits correctly.\nIt accepted {found['accepted']} digits, and "
+        f"{found['wrong_accepted']} of these readings were wrong. It read "
+        f"{found['invented_in_empty']} digits in empty cells."
     )
 
 

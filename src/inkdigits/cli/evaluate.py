@@ -36,7 +36,8 @@ _RUN = option("--run run_folder", "Folder of the training run.", options.FOLDER,
 )
 @option(
     "--per-family",
-    "With --robustness: pictures per group. Clean digits are not limited.  [default: 1000]",
+    "With --robustness: pictures per group. The number of clean digits is not limited.  "
+    "[default: 1000]",
     options.COUNT,
 )
 @options.JSON

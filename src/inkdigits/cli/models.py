@@ -36,7 +36,7 @@ def models() -> None:
 @_MODELS
 @options.JSON
 def list_models(folder: Path, *, as_json: bool) -> None:
-    """List the versions in the folder. A star marks the current version."""
+    """List the model versions in the folder --models. A star marks the current version."""
     registry = _registry(folder)
     versions = registry.versions()
     if as_json:
@@ -93,8 +93,9 @@ def compare(
 ) -> None:
     """Compare model B with model A on the same labelled pictures.
 
-    A and B are versions in the folder, "current", "shipped", or paths of artifacts. With --gate,
-    the gate specifies the pictures. The exit code is 1 if B does not pass the gate.
+    A and B may each be a version in the folder --models, the path of an artifact, "current" or
+    "shipped". With --gate, the gate specifies the pictures. The exit code is 1 if B does not pass
+    the gate.
     """
     from inkdigits.data.labelled import describe_left_out, read_labelled
     from inkdigits.evaluation.compare import compare as compare_models

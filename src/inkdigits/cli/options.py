@@ -53,8 +53,8 @@ def risk(
 PICTURES = click.argument("names", nargs=-1, required=True, metavar="SOURCE…")
 MODEL = option(
     "--model model_path",
-    "Model to use: an artifact, a folder with an artifact such as models/current, or "
-    "MNISTClassifier.  [default: the shipped model; env: MODEL_PATH]",
+    "Model to use: an artifact, a folder that contains one (such as models/current), or "
+    "MNISTClassifier (the plain network).  [default: the shipped model; env: MODEL_PATH]",
     click.Path(path_type=Path),
     envvar="MODEL_PATH",
 )
