@@ -190,7 +190,7 @@ def robustness_figure(report: RobustnessReport) -> Figure:
     """Draw accuracy and coverage of each set of digits, and the decisions on non-digits.
 
     Accuracies have 95 % Wilson intervals. Non-digits are divided into rejected, reviewed and
-    accepted, with the AUROC and the false positive rate of each kind beside its bar.
+    accepted, with the AUROC and the false positive rate of each kind on its bar.
 
     >>> from inkdigits.calibration.intervals import Estimate
     >>> from inkdigits.evaluation.robustness_report import DigitScores
@@ -230,11 +230,10 @@ def _draw_non_digits(axes: Axes, report: RobustnessReport) -> None:
         shares = np.array([100 * getattr(kind, name) for kind in kinds])
         axes.barh(rows, shares, left=start, color=colour, label=name)
         start += shares
-    labels = [
-        f"{s.name.replace('_', ' ')}\nAUROC {s.auroc:.4f}\nFPR {100 * s.fpr_at_95_tpr:.1f} %"
-        for s in kinds
-    ]
-    axes.set_yticks(rows, labels, fontsize=9)
+    for row, s in enumerate(kinds):
+        told = f"AUROC {s.auroc:.4f}, FPR {100 * s.fpr_at_95_tpr:.1f} %"
+        axes.text(2, row, told, color="white", fontsize=8, va="center")
+    axes.set_yticks(rows, [s.name.replace("_", " ") for s in kinds], fontsize=9)
     axes.set(title="Not digits", xlabel=f"%; digits told from them by {report.score}")
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
