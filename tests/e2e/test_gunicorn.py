@@ -45,6 +45,8 @@ def test_sigterm_lets_the_request_in_flight_finish_and_the_log_is_one_json_objec
 def test_service_says_where_it_is_and_ctrl_c_stops_it_while_it_takes_up_connections():
     settings = {"INKDIGITS_THREADS": "8", "INKDIGITS_GRACEFUL_TIMEOUT": "600"}
     with running(INKDIGITS_LOG_FORMAT="text", **settings) as service:
+        # It is printed as soon as the first worker is ready, and that may be seen before it.
+        wait_until(lambda: any(line.startswith("Inkdigits ") for line in service.lines))
         (greeting,) = (line for line in service.lines if line.startswith("Inkdigits "))
         assert f"on http://127.0.0.1:{service.port} — Ctrl-C stops" in greeting
         for _ in range(6):
