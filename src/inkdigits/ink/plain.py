@@ -233,10 +233,12 @@ def _without_dirt(found: Foreground, ink: InkMap) -> Foreground:
 def _on_even_background(grey: Grey) -> Foreground | None:
     """Return the foreground if most of the border is of one shade; ink may touch it."""
     background, noise = median_and_deviation(_border(grey).astype(np.float32, copy=False))
+    is_tiny = max(grey.shape) <= SMALLEST_VIEW
+    if noise > PLAIN_NOISE and not is_tiny:
+        return None  # before all pixels of a photograph are looked at
     difference = grey.astype(np.float32, copy=False) - np.float32(background)
     n_background = np.count_nonzero(np.abs(difference) <= MIN_CONTRAST)
-    is_clean = noise <= PLAIN_NOISE and n_background >= LEAST_BACKGROUND * grey.size
-    if not is_clean and max(grey.shape) > SMALLEST_VIEW:
+    if n_background < LEAST_BACKGROUND * grey.size and not is_tiny:
         return None
     found = Foreground.whole_picture(_positive(difference))
     # A table or a shadow covers a corner, as does a digit that fills its picture, alone.
